@@ -1,0 +1,43 @@
+"""Train the same neural network in NumPy, PyTorch, TensorFlow and JAX, and compare what is left.
+
+Every public name, grouped by where it lives. They are imported when they are asked for: the command line must start
+fast, and no framework is ever imported here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "lockstep.spec": (
+        # a study and its parts
+        "Study", "Network", "Recipe", "Run", "Augmentation", "EarlyStopping",
+        # layers
+        "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool", "Flatten", "Dense", "BatchNorm", "Dropout",
+        "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus", "GELU",
+        # starting weights
+        "HeNormal", "HeUniform", "GlorotNormal", "GlorotUniform", "LecunNormal", "LecunUniform", "Normal", "Uniform",
+        "TorchDefault", "Zeros",
+        # optimizers and schedules
+        "SGD", "Momentum", "Nesterov", "Adam", "AdamW", "RMSprop", "Constant", "StepDecay", "Cosine", "OneCycle",
+        # errors
+        "LockstepError", "Problem",
+    ),
+    "lockstep.studyfile": ("parse_study", "read_study", "resolved_toml"),
+    "lockstep.study": ("load_study", "run_study"),
+    "lockstep.store": ("Record", "find_runs"),
+    "lockstep.report": ("write_report",),
+}  # fmt: skip
+_WHERE = {name: module for module, names in _PUBLIC.items() for name in names}
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

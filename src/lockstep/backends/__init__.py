@@ -1,0 +1,48 @@
+"""The backends by the name they are imported with. Looking one up here imports no framework."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from types import ModuleType
+
+from lockstep.spec import LockstepError, did_you_mean
+
+# name → (title, the modules it needs, the distributions whose versions a record names, the extra that installs them)
+BACKENDS = {
+    "numpy": ("NumPy", ("numpy",), ("numpy",), ""),
+    "torch": ("PyTorch", ("torch",), ("torch",), "torch"),
+    "tensorflow": ("TensorFlow", ("tensorflow", "keras"), ("tensorflow", "tensorflow-cpu", "keras"), "tensorflow"),
+    "jax": ("JAX", ("jax", "optax"), ("jax", "jaxlib", "optax"), "jax"),
+}
+
+
+def why_missing(name: str) -> str | None:
+    """Why a backend cannot run here, or None; looks for the modules without importing them.
+
+    Raises LockstepError (LS-209) for a name that is not in BACKENDS.
+    """
+    if name not in BACKENDS:
+        raise LockstepError("LS-209", f'there is no backend "{name}"', hint=did_you_mean(name, BACKENDS))
+    absent = [module for module in BACKENDS[name][1] if importlib.util.find_spec(module) is None]
+    return f"{' and '.join(absent)} not installed" if absent else None
+
+
+def versions(name: str) -> dict[str, str]:
+    """The installed versions of a backend's distributions and of NumPy."""
+    found = {}
+    for distribution in dict.fromkeys(("numpy", *BACKENDS[name][2])):
+        try:
+            found[distribution] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def load(name: str) -> ModuleType:
+    """Import a backend; only a worker process does this. Raises LockstepError (LS-401) where it is not installed."""
+    if reason := why_missing(name):
+        extra = BACKENDS[name][3]
+        raise LockstepError("LS-401", reason, where=f"backend {name}", hint=f"pip install 'lockstep-nn[{extra}]'")
+    return importlib.import_module(f"lockstep.backends.{name}")

@@ -1,0 +1,215 @@
+"""The contract of a backend, and everything that is decided before one starts.
+
+A backend is one file with one function, `build(plan, weights) -> Model`. It computes; it decides nothing. Whatever two
+backends would have to agree on (learning rates, dropout masks, scaling, the order in which layers are run, how many
+pixels an average pools over) stands here, once, as NumPy arrays.
+
+Arrays at the border are NumPy arrays in the canonical layout: images (batch, height, width, channels) uint8, labels
+(batch,) int64, kernels (height, width, in, out) or (in, out). Parameters are named `"<index>_<kind>/<parameter>"`,
+optimizer slots `"<parameter's name>/<slot>"`, running statistics `"<index>_<kind>/running_mean"` and
+`"…/running_variance"`, the number of updates taken `"step"`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from lockstep import randomness
+from lockstep.spec import LayerFacts, Network, Recipe, Shape, same_padding
+
+Arrays = dict[str, np.ndarray]
+MASK_BYTES = 2**25  # of dropout masks in one chunk of steps
+PREDICT_BATCH = 500  # images in one inference call: large enough to be fast, small enough for unfolded convolutions
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that was decided before the backend starts.
+
+    `mean` and `scale` (channels,): a pixel enters the network as (pixel − mean) · scale. `learning_rates` (updates,)
+    float64: the rate of each update; the last one goes on for ever.
+    """
+
+    network: Network
+    input_shape: Shape
+    recipe: Recipe
+    seed: int
+    mean: np.ndarray
+    scale: np.ndarray
+    learning_rates: np.ndarray
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+
+    @cached_property
+    def rows(self) -> list[LayerFacts]:
+        """Every layer in its place, as the network was written."""
+        return self.network.facts(self.input_shape)
+
+    @cached_property
+    def fast_rows(self) -> list[LayerFacts]:
+        """The same layers in the order in which they are trained.
+
+        relu after max-pooling does a quarter of the work and gives the same values and gradients bit for bit: relu is
+        monotone, and where it would create ties (values ≤ 0) its gradient is 0 whoever gets it.
+        """
+        rows = list(self.rows)
+        for first, second in zip(range(len(rows)), range(1, len(rows)), strict=False):
+            if (rows[first].layer.kind, rows[second].layer.kind) == ("relu", "max_pool2d"):
+                rows[first], rows[second] = rows[second], rows[first]
+        return rows
+
+    @cached_property
+    def classes(self) -> int:
+        """How many values the network puts out."""
+        return int(self.rows[-1].output_shape[0])
+
+    @cached_property
+    def decayed(self) -> frozenset[str]:
+        """The parameters that L2 and AdamW's decay act on: the kernels."""
+        return frozenset(name for name in self.network.parameter_shapes(self.input_shape) if name.endswith("/kernel"))
+
+    @cached_property
+    def dropouts(self) -> list[tuple[int, LayerFacts]]:
+        """(index, facts) of each dropout layer that drops anything."""
+        return [(index, row) for index, row in enumerate(self.rows) if row.layer.kind == "dropout" and row.layer.rate]
+
+    def masks(self, step: int, n: int) -> Arrays:
+        """Layer name → what each value is multiplied by (n, …): 0, or 1/keep where it is kept, in the run's dtype."""
+        masks = {}
+        for index, row in self.dropouts:
+            kept = randomness.dropout_mask((n, *row.output_shape), row.layer.rate, self.seed, step, index)
+            masks[row.name] = kept.astype(self.dtype) * np.asarray(1 / (1 - row.layer.rate), self.dtype)
+        return masks
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of update number `step`, from 0."""
+        return float(self.learning_rates[min(step, len(self.learning_rates) - 1)])
+
+    def initial_statistics(self) -> Arrays:
+        """Running mean 0 and variance 1 for every batch normalisation."""
+        return {
+            f"{row.name}/running_{what}": np.full(row.output_shape[-1], value, self.dtype)
+            for row in self.rows
+            if row.layer.has_state
+            for what, value in (("mean", 0), ("variance", 1))
+        }
+
+
+def learning_rates(recipe: Recipe, steps_per_epoch: int) -> np.ndarray:
+    """The learning rate of every update of a whole training (epochs · steps_per_epoch,), float64."""
+    total = recipe.epochs * steps_per_epoch
+    factors = [recipe.schedule.factor(step / total, step // steps_per_epoch) for step in range(total)]
+    return recipe.optimizer.learning_rate * np.array(factors)
+
+
+def batches(order: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(full batches (steps, batch_size), the short last one (possibly empty)) of one epoch's order."""
+    full = len(order) // batch_size * batch_size
+    return order[:full].reshape(-1, batch_size), order[full:]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive steps of one epoch, for a backend that takes them all in one compiled call.
+
+    `indices` (steps, batch) int32; `rates` (steps,) float64; `numbers` (steps,) int64, how many updates there will have
+    been after each; `masks` layer name → (steps, batch, …).
+    """
+
+    indices: np.ndarray
+    rates: np.ndarray
+    numbers: np.ndarray
+    masks: Arrays
+
+
+def chunks(plan: Plan, order: np.ndarray, taken: int) -> Iterator[Chunk]:
+    """An epoch's steps in as few chunks as the masks' memory allows; the short last batch is a chunk of its own."""
+    for part in batches(order, plan.recipe.batch_size):
+        if not len(part):
+            continue
+        part = np.atleast_2d(part).astype(np.int32)
+        size = chunk_steps(plan, part.shape[1], len(part))
+        for start in range(0, len(part), size):
+            indices = part[start : start + size]
+            steps = range(taken, taken + len(indices))
+            masks = [plan.masks(step, indices.shape[1]) for step in steps]
+            stacked = {name: np.stack([mask[name] for mask in masks]) for name in masks[0]}
+            rates = np.array([plan.learning_rate(step) for step in steps])
+            yield Chunk(indices, rates, np.arange(taken + 1, steps.stop + 1), stacked)
+            taken = steps.stop
+
+
+def chunk_steps(plan: Plan, batch: int, steps: int) -> int:
+    """How many steps of this batch size one chunk holds at most: all of them where nothing is dropped."""
+    values = sum(math.prod(row.output_shape) for _, row in plan.dropouts)
+    return max(min(steps, MASK_BYTES // (values * batch * np.dtype(plan.dtype).itemsize or 1)), 1)
+
+
+def window_padding(row: LayerFacts) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((top, bottom), (left, right)) of the padding of a layer that slides a window."""
+    if row.layer.padding == "valid":
+        return (0, 0), (0, 0)
+    kernel, stride = row.layer.window()
+    high, wide = (same_padding(n, k, s) for n, k, s in zip(row.input_shape[:2], kernel, stride, strict=True))
+    return high, wide
+
+
+def pool_counts(row: LayerFacts) -> np.ndarray:
+    """How many real pixels each window of an average pooling holds: (output height, output width, 1) float64."""
+    kernel, stride = row.layer.window()
+    counts = []
+    for size, k, s, (before, _), n in zip(
+        row.input_shape[:2], kernel, stride, window_padding(row), row.output_shape[:2], strict=True
+    ):
+        starts = np.arange(n) * s - before
+        counts.append(np.minimum(starts + k, size) - np.maximum(starts, 0))
+    return np.asarray(counts[0][:, None, None] * counts[1][None, :, None], dtype=np.float64)
+
+
+class Model(Protocol):
+    """What a backend's `build(plan, weights)` returns. The stopwatch is around `train_epoch` and `wait` alone."""
+
+    def place(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Move the training data to the device: images (n, height, width, channels) uint8, labels (n,) int64."""
+
+    def train_epoch(self, order: np.ndarray) -> np.ndarray:
+        """Take every step of one epoch.
+
+        `order` (n,) int64 indexes the placed data; each `batch_size` of it is one step, the last may be short. The
+        masks and the learning rate follow from the number of updates taken so far, which is part of the state.
+        Returns (2, steps) float64: each step's loss and its number of correct answers, as they were taken.
+        """
+
+    def wait(self) -> None:
+        """Return when the device has done all that was asked of it."""
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits (n, classes) in inference mode, for images (n, height, width, channels) uint8."""
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """One update from this batch; returns its loss."""
+
+    def activations(self, images: np.ndarray, training: bool) -> Arrays:
+        """Layer name → its output, in the canonical layout and the order written; changes nothing."""
+
+    def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays]:
+        """(loss, parameter → gradient, layer name → gradient of its output), in training mode; changes nothing.
+
+        A parameter's gradient includes L2 and is before clipping.
+        """
+
+    def weights(self) -> Arrays:
+        """Every parameter."""
+
+    def state(self) -> Arrays:
+        """Running statistics, optimizer slots and `step`: with the weights, all that training goes on from."""
+
+    def restore(self, weights: Arrays, state: Arrays) -> None:
+        """Put back what `weights` and `state` gave."""

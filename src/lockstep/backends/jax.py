@@ -1,0 +1,429 @@
+"""The JAX backend: pure functions under `jit`, an epoch in one compiled loop, Optax's update rules.
+
+XLA on the CPU only optimises convolutions outside of loops (jax#12868), so a convolution is written as shifted slices
+and one matrix product, over feature maps with the batch as their last axis: then every slice is made of long runs, and
+the product's result is the next feature map as it stands. The number of steps is an argument of the compiled loop, not
+a shape of it: the warm-up's few steps compile the program that a whole epoch runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lockstep.backends.base import PREDICT_BATCH, Arrays, Chunk, Plan, chunk_steps, chunks, pool_counts, window_padding
+from lockstep.spec import LayerFacts, LockstepError
+
+# ----------------------------------------------------------------------------------------------------------- layers
+# (facts, input, parameters of all layers, Pass) → output. New running statistics are left in `Pass.updated`.
+
+
+class Pass:
+    """What a forward pass knows beside parameters; made anew while each function is traced."""
+
+    def __init__(self, training: bool, statistics: Any, masks: Any) -> None:
+        self.training, self.statistics, self.masks = training, statistics, masks
+        self.updated = dict(statistics)
+
+
+def dense(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
+    """x · kernel + bias."""
+    y = x @ w[f"{row.name}/kernel"]
+    return y + w[f"{row.name}/bias"] if row.layer.bias else y
+
+
+def conv2d(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
+    """Every window as a column, then one matrix product: see the head of this file."""
+    kernel = w[f"{row.name}/kernel"]
+    filters = kernel.reshape(-1, kernel.shape[-1])
+    y = filters.T @ _unfold(row, _padded(row, x, 0.0)).reshape(len(filters), -1)
+    if row.layer.bias:
+        y = y + w[f"{row.name}/bias"][:, None]
+    return _turn(y.reshape(-1, *row.output_shape[:2], len(x)))
+
+
+def max_pool2d(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
+    """The largest value of each window."""
+    return _turn(_first_max(_tiles(row, x, -jnp.inf)))
+
+
+@jax.custom_vjp
+def _first_max(x: jax.Array) -> jax.Array:
+    """The maximum of each tile; the first of several equals gets the gradient, which JAX would share among them."""
+    return x.max((2, 4))
+
+
+def _first_max_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = _first_max(x)
+    return y, (x, y)
+
+
+def _first_max_backward(saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array]:
+    x, y, dy = saved[0], *(jnp.expand_dims(value, (2, 4)) for value in (saved[1], dy))
+    place = jnp.arange(x.shape[2] * x.shape[4]).reshape(x.shape[2], 1, x.shape[4], 1)
+    first = jnp.where(x < y, place.size, place).min((2, 4), keepdims=True)  # an argmax would not be vectorised
+    return (jnp.where(place == first, dy, 0),)
+
+
+_first_max.defvjp(_first_max_forward, _first_max_backward)
+
+
+def avg_pool2d(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
+    """The mean of the real pixels of each window."""
+    return _turn(_tiles(row, x, 0.0).sum((2, 4)) / jnp.asarray(pool_counts(row), x.dtype))
+
+
+def batch_norm(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
+    """Biased variance in the forward pass, unbiased in the running one."""
+    axes = tuple(range(x.ndim - 1))
+    mean, variance = on.statistics[f"{row.name}/running_mean"], on.statistics[f"{row.name}/running_variance"]
+    if on.training:
+        batch_mean, batch_variance = x.mean(axes), x.var(axes)
+        n = x.size // x.shape[-1]
+        m = row.layer.momentum
+        on.updated[f"{row.name}/running_mean"] = mean + m * (batch_mean - mean)
+        on.updated[f"{row.name}/running_variance"] = variance + m * (batch_variance * (n / max(n - 1, 1)) - variance)
+        mean, variance = batch_mean, batch_variance
+    inverse = w[f"{row.name}/scale"] / jnp.sqrt(variance + row.layer.epsilon)
+    return (x - mean) * inverse + w[f"{row.name}/shift"]
+
+
+def dropout(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
+    """Multiply by a mask that was decided outside, where there is one."""
+    return x * on.masks[row.name] if row.name in on.masks else x
+
+
+LAYERS: dict[str, Callable[[LayerFacts, jax.Array, Any, Pass], jax.Array]] = {
+    "conv2d": conv2d,
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "global_avg_pool": lambda row, x, w, on: x.mean(axis=(1, 2)),
+    "flatten": lambda row, x, w, on: x.reshape(len(x), -1),
+    "dense": dense,
+    "batch_norm": batch_norm,
+    "dropout": dropout,
+    "relu": lambda row, x, w, on: jax.nn.relu(x),
+    "leaky_relu": lambda row, x, w, on: jax.nn.leaky_relu(x, row.layer.slope),
+    "elu": lambda row, x, w, on: jax.nn.elu(x, row.layer.alpha),
+    "tanh": lambda row, x, w, on: jnp.tanh(x),
+    "sigmoid": lambda row, x, w, on: jax.nn.sigmoid(x),
+    "softplus": lambda row, x, w, on: jax.nn.softplus(x),
+    "gelu": lambda row, x, w, on: jax.nn.gelu(x, approximate=False),
+}
+
+
+def _turn(x: jax.Array) -> jax.Array:
+    """(batch, rows, columns, channels) ↔ (channels, rows, columns, batch). Between two layers, XLA drops both turns."""
+    return x.transpose(3, 1, 2, 0)
+
+
+def _padded(row: LayerFacts, x: jax.Array, value: float) -> jax.Array:
+    """The images a window slides over: (channels, height, width, batch)."""
+    x, padding = _turn(x), window_padding(row)
+    return jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value) if any(map(any, padding)) else x
+
+
+def _unfold(row: LayerFacts, x: jax.Array) -> jax.Array:
+    """For each place in a window and channel, that value of every window: (places · channels, rows, columns, batch).
+
+    First along the width, then along the height: the way back adds wide + high slices up, not wide · high.
+    """
+    for axis in (2, 1):
+        size, stride = (pair[axis - 1] for pair in row.layer.window())
+        x = _slide(x, axis, size, stride, row.output_shape[axis - 1])
+    return x
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _slide(x: jax.Array, axis: int, size: int, stride: int, n: int) -> jax.Array:
+    """The `size` places of `n` windows along an axis, one below the other on the first axis."""
+    return jnp.concatenate([x[place] for place in _places(axis, size, stride, n)])
+
+
+def _slide_forward(x: jax.Array, *how: int) -> tuple[jax.Array, tuple[int, ...]]:
+    return _slide(x, *how), x.shape
+
+
+def _slide_backward(axis: int, size: int, stride: int, n: int, shape: tuple[int, ...], dy: jax.Array) -> Any:
+    """Adds each slice up in place; JAX would pad each one to the full shape before adding."""
+    dx = jnp.zeros(shape, dy.dtype)
+    for place, part in zip(_places(axis, size, stride, n), jnp.split(dy, size), strict=True):
+        dx = dx.at[place].add(part)
+    return (dx,)
+
+
+_slide.defvjp(_slide_forward, _slide_backward)
+
+
+def _places(axis: int, size: int, stride: int, n: int) -> list[tuple[slice, ...]]:
+    return [(slice(None),) * axis + (slice(i, i + (n - 1) * stride + 1, stride),) for i in range(size)]
+
+
+def _tiles(row: LayerFacts, x: jax.Array, value: float) -> jax.Array:
+    """Every window of a pooling layer: (channels, rows, high, columns, wide, batch)."""
+    x = _padded(row, x, value)
+    (high, wide), stride = row.layer.window()
+    rows, columns, channels = row.output_shape
+    if (high, wide) == stride:  # no pixel is in two windows
+        x = x[:, : rows * high, : columns * wide]
+        return x.reshape(channels, rows, high, columns, wide, -1)
+    return _unfold(row, x).reshape(high, wide, channels, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
+
+
+# ----------------------------------------------------------------------------------------------------------- losses
+
+
+def cross_entropy(z: jax.Array, targets: jax.Array) -> jax.Array:
+    """Mean softmax cross-entropy from logits."""
+    return optax.softmax_cross_entropy(z, targets).mean()
+
+
+def mean_squared_error(z: jax.Array, targets: jax.Array) -> jax.Array:
+    """Mean over batch and classes."""
+    return jnp.square(z - targets).mean()
+
+
+LOSSES = {"cross_entropy": cross_entropy, "mean_squared_error": mean_squared_error}
+
+
+# ------------------------------------------------------------------------------------------------------- optimizers
+
+
+def adam(o: Any) -> optax.GradientTransformation:
+    """Optax's scale_by_adam works 1 − βᵗ out in float32, which is 1e-5 off at first; expm1 keeps all digits."""
+
+    def update(gradients: Any, state: Any, _: Any) -> tuple[Any, Any]:
+        count = state.count + 1
+        mu = jax.tree.map(lambda m, g: o.beta1 * m + (1 - o.beta1) * g, state.mu, gradients)
+        nu = jax.tree.map(lambda v, g: o.beta2 * v + (1 - o.beta2) * g * g, state.nu, gradients)
+        first, second = (_one_minus_power(beta, count, next(iter(mu.values())).dtype) for beta in (o.beta1, o.beta2))
+        direction = jax.tree.map(lambda m, v: m / first / (jnp.sqrt(v) / jnp.sqrt(second) + o.epsilon), mu, nu)
+        return direction, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
+def _one_minus_power(beta: float, count: jax.Array, dtype: Any) -> jax.Array:
+    """1 − betaᵗ = −expm1(t·log beta)."""
+    return -jnp.expm1(count.astype(dtype) * np.log(beta)) if beta else jnp.ones((), dtype)
+
+
+# kind → (canonical slot → Optax's, what turns gradients into a direction; w ← w − lr·direction). AdamW's decay of the
+# kernels is added to the direction by `Model._train_step`.
+ADAM = {"first_moment": "mu", "second_moment": "nu"}
+OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any], optax.GradientTransformation]]] = {
+    "sgd": ({}, lambda o: optax.identity()),
+    "momentum": ({"momentum": "trace"}, lambda o: optax.trace(o.momentum)),
+    "nesterov": ({"momentum": "trace"}, lambda o: optax.trace(o.momentum, nesterov=True)),
+    "adam": (ADAM, adam),
+    "adamw": (ADAM, adam),
+    # Optax's default puts epsilon inside the root.
+    "rmsprop": ({"mean_square": "nu"}, lambda o: optax.scale_by_rms(o.rho, o.epsilon, eps_in_sqrt=False)),
+}
+
+
+# ------------------------------------------------------------------------------------------------------------ model
+
+
+class Model:
+    """See `lockstep.backends.base.Model`. `carry` is (parameters, running statistics, Optax's state)."""
+
+    def __init__(self, plan: Plan, weights: Arrays) -> None:
+        """Put the parameters on the device; nothing is compiled yet."""
+        jax.config.update("jax_enable_x64", plan.dtype == "float64")  # else float64 silently becomes float32
+        self.plan, self.device, self.dtype = plan, _device(plan.device), jnp.dtype(plan.dtype)
+        self.mean, self.scale = plan.mean.astype(plan.dtype), plan.scale.astype(plan.dtype)
+        self.slots, make = OPTIMIZERS[plan.recipe.optimizer.kind]
+        self.optimizer, self.loss = make(plan.recipe.optimizer), LOSSES[plan.recipe.loss]
+        parameters = jax.device_put(weights, self.device)
+        statistics = jax.device_put(plan.initial_statistics(), self.device)
+        self.carry = (parameters, statistics, jax.device_put(self.optimizer.init(parameters), self.device))
+        self.taken = 0
+        self._epoch = jax.jit(self._steps, donate_argnums=0)
+        self._infer = jax.jit(lambda w, statistics, images: self._forward(w, statistics, images, {}, False)[0])
+        self._outputs = jax.jit(self._observe, static_argnums=4)
+        self._gradients = jax.jit(self._differentiate)
+
+    def place(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Move the training data to the device."""
+        self.images, self.labels = jax.device_put((images, labels.astype(np.int32)), self.device)
+
+    def train_epoch(self, order: np.ndarray) -> np.ndarray:
+        """Take every step of one epoch, as few calls as the masks' memory allows."""
+        results = [self._run(chunk) for chunk in chunks(self.plan, order, self.taken)]
+        return np.concatenate([np.asarray(result, np.float64) for result in results], axis=1)
+
+    def wait(self) -> None:
+        """JAX answers before it is done."""
+        jax.block_until_ready(self.carry)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits in inference mode; the last part is filled up, so that one program serves all."""
+        parts = []
+        for start in range(0, len(images), PREDICT_BATCH):
+            part = images[start : start + PREDICT_BATCH]
+            filled = np.concatenate([part, np.zeros((PREDICT_BATCH - len(part), *part.shape[1:]), np.uint8)])
+            parts.append(np.asarray(self._infer(*self.carry[:2], filled))[: len(part)])
+        return np.concatenate(parts)
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """One update."""
+        placed = getattr(self, "images", None), getattr(self, "labels", None)
+        self.place(images, labels)
+        order = np.arange(len(images))[None].astype(np.int32)
+        rate = np.array([self.plan.learning_rate(self.taken)])
+        masks = {name: mask[None] for name, mask in self.plan.masks(self.taken, len(images)).items()}
+        losses = self._run(Chunk(order, rate, np.array([self.taken + 1]), masks))
+        self.images, self.labels = placed
+        return float(losses[0, 0])
+
+    def activations(self, images: np.ndarray, training: bool) -> Arrays:
+        """Every layer's output."""
+        masks = self.plan.masks(self.taken, len(images)) if training else {}
+        outputs = self._outputs(*self.carry[:2], images, masks, training)
+        return {row.name: np.asarray(y) for row, y in zip(self.plan.rows, outputs, strict=True)}
+
+    def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays]:
+        """Loss and every gradient."""
+        masks = self.plan.masks(self.taken, len(images))
+        loss, parameters, outputs = self._gradients(*self.carry[:2], images, labels, masks)
+        return (
+            float(loss),
+            {name: np.asarray(value) for name, value in parameters.items()},
+            {row.name: np.asarray(dy) for row, dy in zip(self.plan.rows, outputs, strict=True)},
+        )
+
+    def weights(self) -> Arrays:
+        """Every parameter."""
+        return {name: np.array(value) for name, value in self.carry[0].items()}
+
+    def state(self) -> Arrays:
+        """Running statistics, slots and the number of updates."""
+        arrays = {name: np.array(value) for name, value in self.carry[1].items()}
+        for slot, theirs in self.slots.items():
+            held = getattr(self.carry[2], theirs)
+            arrays |= {f"{name}/{slot}": np.array(value) for name, value in held.items()}
+        return arrays | {"step": np.array(self.taken)}
+
+    def restore(self, weights: Arrays, state: Arrays) -> None:
+        """Put weights and state back."""
+        self.taken = int(state["step"])
+        parameters, statistics, slots = self.carry
+        held: dict[str, Any] = {
+            theirs: {name: state[f"{name}/{slot}"].astype(self.dtype) for name in parameters}
+            for slot, theirs in self.slots.items()
+        }
+        if "count" in getattr(slots, "_fields", ()):
+            held["count"] = np.asarray(self.taken, np.int32)
+        slots = slots._replace(**held) if held else slots
+        carry = ({name: weights[name] for name in parameters}, {name: state[name] for name in statistics}, slots)
+        self.carry = jax.device_put(carry, self.device)
+
+    # ---- one step
+
+    def _run(self, chunk: Chunk) -> np.ndarray:
+        """Fill the chunk up to the most steps a chunk can have, so that one program serves all of this batch size."""
+        n, batch = chunk.indices.shape
+        most = max(len(self.labels) // batch, 1) if batch == self.plan.recipe.batch_size else 1
+        room = max(chunk_steps(self.plan, batch, most), n) - n
+        indices, rates, masks = jax.tree.map(
+            lambda value: np.pad(value, ((0, room), *[(0, 0)] * (value.ndim - 1))),
+            (chunk.indices, chunk.rates.astype(self.plan.dtype), chunk.masks),
+        )
+        self.carry, results = self._epoch(self.carry, self.images, self.labels, n, indices, rates, masks)
+        self.taken += n
+        return results[:, :n]
+
+    def _steps(self, carry: Any, images: Any, labels: Any, n: Any, indices: Any, rates: Any, masks: Any) -> Any:
+        """The first `n` steps of a chunk inside one compiled loop."""
+
+        def body(i: Any, state: Any) -> Any:
+            carry, results = state
+            mask = {name: value[i] for name, value in masks.items()}
+            carry, result = self._train_step(carry, images[indices[i]], labels[indices[i]], rates[i], mask)
+            return carry, results.at[:, i].set(result)
+
+        return jax.lax.fori_loop(0, n, body, (carry, jnp.zeros((2, len(indices)), self.dtype)))
+
+    def _train_step(self, carry: Any, images: Any, labels: Any, rate: Any, masks: Any) -> Any:
+        o, (w, statistics, slots) = self.plan.recipe.optimizer, carry
+
+        def objective(w: Any) -> Any:
+            logits, updated = self._forward(w, statistics, images, masks, True)
+            return self.loss(logits, self._targets(labels)), (logits, updated)
+
+        (loss, (logits, statistics)), gradients = jax.value_and_grad(objective, has_aux=True)(w)
+        gradients = self._clip(self._add_l2(gradients, w))
+        direction, slots = self.optimizer.update(gradients, slots, w)
+        if o.kind == "adamw":
+            direction = {k: d + o.weight_decay * w[k] if k in self.plan.decayed else d for k, d in direction.items()}
+        w = jax.tree.map(lambda value, d: value - rate * d, w, direction)
+        right = (logits.argmax(axis=1) == labels).sum()
+        return (w, statistics, slots), jnp.stack([loss, right.astype(self.dtype)])
+
+    def _forward(
+        self, w: Any, statistics: Any, images: Any, masks: Any, training: bool, rows: list[LayerFacts] | None = None,
+        shifts: Any = None, outputs: list[Any] | None = None,
+    ) -> Any:  # fmt: skip
+        """(logits, new running statistics). `shifts` are added to the layers' outputs, which are left in `outputs`."""
+        on = Pass(training, statistics, masks)
+        x = (images.astype(self.dtype) - self.mean) * self.scale
+        for index, row in enumerate(rows or self.plan.fast_rows):
+            x = LAYERS[row.layer.kind](row, x, w, on)
+            if shifts is not None:
+                x = x + shifts[index]
+            if outputs is not None:
+                outputs.append(x)
+        return x, on.updated
+
+    def _observe(self, w: Any, statistics: Any, images: Any, masks: Any, training: bool) -> Any:
+        outputs: list[Any] = []
+        self._forward(w, statistics, images, masks, training, self.plan.rows, None, outputs)
+        return outputs
+
+    def _differentiate(self, w: Any, statistics: Any, images: Any, labels: Any, masks: Any) -> Any:
+        """A layer's output's gradient is that of a zero added to it."""
+        shifts = [jnp.zeros((len(images), *row.output_shape), self.dtype) for row in self.plan.rows]
+
+        def objective(w: Any, shifts: Any) -> Any:
+            logits, _ = self._forward(w, statistics, images, masks, True, self.plan.rows, shifts)
+            return self.loss(logits, self._targets(labels))
+
+        loss, (gradients, outputs) = jax.value_and_grad(objective, (0, 1))(w, shifts)
+        return loss, self._add_l2(gradients, w), outputs
+
+    def _targets(self, labels: Any) -> Any:
+        s = self.plan.recipe.label_smoothing
+        return jax.nn.one_hot(labels, self.plan.classes, dtype=self.dtype) * (1 - s) + s / self.plan.classes
+
+    def _add_l2(self, gradients: Any, w: Any) -> Any:
+        """The gradient of ½·λ·‖kernel‖²."""
+        if not self.plan.recipe.l2:
+            return gradients
+        return {k: g + self.plan.recipe.l2 * w[k] if k in self.plan.decayed else g for k, g in gradients.items()}
+
+    def _clip(self, gradients: Any) -> Any:
+        """g ← g·min(1, c/‖g‖) with the norm over all parameters together."""
+        if limit := self.plan.recipe.clip_norm:
+            factor = jnp.minimum(1.0, limit / optax.global_norm(gradients))
+            return jax.tree.map(lambda g: g * factor, gradients)
+        return gradients
+
+
+def _device(name: str) -> Any:
+    try:
+        return jax.devices("gpu" if name == "cuda" else "cpu")[0]
+    except RuntimeError:
+        hint = 'use device = "cpu", or install jax[cuda]'
+        raise LockstepError("LS-404", "JAX finds no CUDA device", where="backend jax", hint=hint) from None
+
+
+def build(plan: Plan, weights: Arrays) -> Model:
+    """A model ready to train from these weights."""
+    return Model(plan, weights)

@@ -1,0 +1,658 @@
+"""The NumPy backend: the reference, the judge and the textbook.
+
+It imports NumPy only, so what stands here is all there is: each layer is one function whose forward pass returns its
+own backward pass. What the way back needs stays in that closure; nothing is stored on a layer.
+
+Both cores work in every phase: a batch is cut into slices, one per thread, each slice goes through the whole network,
+and the gradients are added. Only batch normalisation looks across the slices, through `Pass.total`. NumPy's matrix
+products run single-threaded then (the worker sets this), because two levels of threads would fight.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from lockstep.backends.base import PREDICT_BATCH, Arrays, Plan, batches, pool_counts, window_padding
+from lockstep.spec import LayerFacts
+
+Backward = Callable[[np.ndarray, bool], np.ndarray | None]  # (dL/dy, is dL/dx wanted?) → dL/dx
+Layer = tuple[np.ndarray, Backward]
+
+
+@dataclass
+class Pass:
+    """One slice of a batch on its way through the network. `total` sums an array over all slices of the batch."""
+
+    training: bool
+    parameters: Arrays
+    gradients: Arrays
+    statistics: Arrays
+    masks: Arrays
+    n: int  # examples in the whole batch
+    total: Callable[[np.ndarray], np.ndarray]
+    leads: bool  # the one slice that updates the running statistics
+
+
+# ----------------------------------------------------------------------------------------------------------- layers
+
+
+def dense(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
+    w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
+    y = x @ w
+    if b is not None:
+        y += b
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        np.matmul(x.T, dy, out=on.gradients[f"{row.name}/kernel"])
+        if b is not None:
+            dy.sum(axis=0, out=on.gradients[f"{row.name}/bias"])
+        return dy @ w.T if wants_dx else None
+
+    return y, backward
+
+
+def conv2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """A dense layer on every window: unfold the windows into rows, one matrix product, fold the gradient back."""
+    w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
+    flat = w.reshape(-1, row.layer.filters)
+    padding = window_padding(row)
+    padded = _pad(x, padding, 0.0)
+    columns = _unfold(padded, row)
+    y = columns @ flat
+    if b is not None:
+        y += b
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        dy = dy.reshape(-1, row.layer.filters)
+        np.matmul(columns.T, dy, out=on.gradients[f"{row.name}/kernel"].reshape(flat.shape))
+        if b is not None:
+            np.matmul(np.ones(len(dy), dy.dtype), dy, out=on.gradients[f"{row.name}/bias"])
+        return _fold(dy @ flat.T, padded.shape, padding, row) if wants_dx else None
+
+    return y.reshape(len(x), *row.output_shape), backward
+
+
+def max_pool2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = the largest value of each window; the first one in row-major order gets dy."""
+    padding = window_padding(row)
+    padded = _pad(x, padding, -np.inf)
+    places = list(_places(row))
+    y = padded[places[0]].copy()
+    for place in places[1:]:
+        np.maximum(y, padded[place], out=y)
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        if not wants_dx:
+            return None
+        dx = np.zeros_like(padded)
+        free = np.ones(y.shape, bool)
+        for place in places:
+            hit = padded[place] == y
+            hit &= free
+            free ^= hit
+            dx[place] += dy * hit
+        return _unpad(dx, padding)
+
+    return y, backward
+
+
+def avg_pool2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = the mean of the real pixels of each window; each of them gets dy / their number."""
+    padding, counts = window_padding(row), pool_counts(row).astype(x.dtype)
+    padded = _pad(x, padding, 0.0)
+    places = list(_places(row))
+    y = padded[places[0]].copy()
+    for place in places[1:]:
+        y += padded[place]
+    y /= counts
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        if not wants_dx:
+            return None
+        dx, share = np.zeros_like(padded), dy / counts
+        for place in places:
+            dx[place] += share
+        return _unpad(dx, padding)
+
+    return y, backward
+
+
+def global_avg_pool(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = the mean of each channel over the image; every pixel gets dy / number of pixels."""
+    pixels = x.shape[1] * x.shape[2]
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        return np.broadcast_to((dy / pixels)[:, None, None, :], x.shape)
+
+    return x.mean(axis=(1, 2)), backward
+
+
+def flatten(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """(batch, height, width, channels) → (batch, height · width · channels)."""
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        return dy.reshape(x.shape)
+
+    return x.reshape(len(x), -1), backward
+
+
+def batch_norm(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = scale·x̂ + shift with x̂ = (x − mean)/√(variance + ε) (Ioffe & Szegedy 2015; the backward pass is theirs).
+
+    Training uses the batch's mean and biased variance; the running variance takes the unbiased one, n/(n−1) of it.
+    """
+    layer, shape = row.layer, x.shape
+    scale, shift = on.parameters[f"{row.name}/scale"], on.parameters[f"{row.name}/shift"]
+    x = x.reshape(-1, shape[-1])
+    n = on.n * math.prod(shape[1:-1])
+    if on.training:
+        mean = on.total(x.sum(axis=0)) / n
+        centred = x - mean
+        variance = on.total(np.square(centred).sum(axis=0)) / n
+        if on.leads:
+            unbiased = variance * (n / max(n - 1, 1))
+            for what, batch in (("mean", mean), ("variance", unbiased)):
+                running = on.statistics[f"{row.name}/running_{what}"]
+                running += layer.momentum * (batch - running)
+    else:
+        centred = x - on.statistics[f"{row.name}/running_mean"]
+        variance = on.statistics[f"{row.name}/running_variance"]
+    inverse = 1.0 / np.sqrt(variance + layer.epsilon)
+    normal = centred * inverse
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        dy = dy.reshape(normal.shape)
+        dshift, dscale = dy.sum(axis=0), (dy * normal).sum(axis=0)
+        on.gradients[f"{row.name}/shift"][...] = dshift
+        on.gradients[f"{row.name}/scale"][...] = dscale
+        dshift, dscale = on.total(dshift), on.total(dscale)
+        dx = scale * inverse * (dy - dshift / n - normal * (dscale / n))
+        return dx.reshape(shape)
+
+    return (scale * normal + shift).reshape(shape), backward
+
+
+def dropout(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = mask · x, where the mask is 0 or 1/keep; without effect in inference."""
+    mask = on.masks.get(row.name)
+    if mask is None:
+        return x, lambda dy, wants_dx: dy
+    return x * mask, lambda dy, wants_dx: dy * mask
+
+
+def relu(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = max(x, 0);  dx = dy where x > 0."""
+    y = np.maximum(x, 0)
+    return y, lambda dy, wants_dx: dy * (y > 0)
+
+
+def leaky_relu(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = x where x > 0, slope·x elsewhere."""
+    factor = np.where(x > 0, x.dtype.type(1), x.dtype.type(row.layer.slope))
+    return x * factor, lambda dy, wants_dx: dy * factor
+
+
+def elu(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = x where x > 0, α·(eˣ − 1) elsewhere, where the slope is y + α."""
+    y = np.where(x > 0, x, row.layer.alpha * np.expm1(np.minimum(x, 0)))
+    return y, lambda dy, wants_dx: dy * np.where(x > 0, x.dtype.type(1), y + row.layer.alpha)
+
+
+def tanh(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = tanh x;  dx = dy·(1 − y²)."""
+    y = np.tanh(x)
+    return y, lambda dy, wants_dx: dy * (1 - y * y)
+
+
+def sigmoid(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = 1/(1 + e⁻ˣ);  dx = dy·y·(1 − y)."""
+    y = _sigmoid(x)
+    return y, lambda dy, wants_dx: dy * (y * (1 - y))
+
+
+def softplus(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = log(1 + eˣ);  dx = dy·sigmoid(x)."""
+    y = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return y, lambda dy, wants_dx: dy * _sigmoid(x)
+
+
+def gelu(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = x·Φ(x);  dx = dy·(Φ(x) + x·φ(x)), with Φ and φ of the standard normal distribution."""
+    cumulative = 0.5 * (1 + erf(x / math.sqrt(2)))
+    density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return x * cumulative, lambda dy, wants_dx: dy * (cumulative + x * density)
+
+
+LAYERS: dict[str, Callable[[LayerFacts, np.ndarray, Pass], Layer]] = {
+    "conv2d": conv2d,
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "global_avg_pool": global_avg_pool,
+    "flatten": flatten,
+    "dense": dense,
+    "batch_norm": batch_norm,
+    "dropout": dropout,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+    "softplus": softplus,
+    "gelu": gelu,
+}
+
+
+# ------------------------------------------------------------------------------------- windows and special functions
+
+
+def _pad(x: np.ndarray, padding: Any, value: float) -> np.ndarray:
+    if not any(map(any, padding)):
+        return x
+    return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
+
+
+def _unpad(x: np.ndarray, padding: Any) -> np.ndarray:
+    (top, bottom), (left, right) = padding
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right, :]
+
+
+def _places(row: LayerFacts) -> Any:
+    """For each place of a window, in row-major order, the index of that pixel of all windows of a padded batch."""
+    (high, wide), (down, across) = row.layer.window()
+    rows, columns, _ = row.output_shape
+    for i in range(high):
+        for j in range(wide):
+            yield np.s_[:, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * across + 1 : across, :]
+
+
+def _unfold(x: np.ndarray, row: LayerFacts) -> np.ndarray:
+    """Every window of x (n, height, width, channels) as a row: (n · windows, kernel height · width · channels)."""
+    n, height, width, channels = x.shape
+    (high, wide), (down, across) = row.layer.window()
+    rows, columns, _ = row.output_shape
+    if wide * channels < 16:  # short rows are slow to copy: copy along the image instead and hand out the transpose
+        unfolded = np.empty((high, wide, channels, n, rows, columns), x.dtype)
+        for (i, j), place in zip(np.ndindex(high, wide), _places(row), strict=True):
+            unfolded[i, j] = np.moveaxis(x[place], 3, 0)
+        return unfolded.reshape(high * wide * channels, -1).T
+    # A row of a window, (kernel width · channels) numbers, is contiguous. The strides are worked out here because NumPy
+    # leaves those of axes of length 1 undefined.
+    x = np.ascontiguousarray(x)
+    pixel = channels * x.itemsize
+    line = width * pixel
+    view = as_strided(
+        x, (n, rows, columns, high, wide * channels), (height * line, down * line, across * pixel, line, x.itemsize)
+    )
+    return view.reshape(n * rows * columns, -1)
+
+
+def _fold(columns: np.ndarray, shape: tuple[int, ...], padding: Any, row: LayerFacts) -> np.ndarray:
+    """Add every window's row back into the image that it came from: the transpose of `_unfold`, without the padding."""
+    (high, wide), _ = row.layer.window()
+    windows = columns.reshape(shape[0], *row.output_shape[:2], high * wide, shape[3])
+    x = np.zeros(shape, columns.dtype)
+    for k, place in enumerate(_places(row)):
+        x[place] += windows[:, :, :, k]
+    return _unpad(x, padding)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(x))  # never overflows
+    return np.where(x > 0, 1 / (1 + small), small / (1 + small))
+
+
+def _erf_table() -> np.ndarray:
+    """Taylor coefficients of erf around −6, −6 + 1/64 … 6: (769, 8); dᵏ⁺¹erf/dxᵏ⁺¹ = (−1)ᵏ·Hₖ(x)·2/√π·e^(−x²)."""
+    points = np.arange(-384, 385) / 64
+    slope = 2 / math.sqrt(math.pi) * np.exp(-points * points)
+    table = [np.array([math.erf(point) for point in points])]
+    hermite, before = np.ones_like(points), np.zeros_like(points)
+    for k in range(7):
+        table.append((-1) ** k * hermite * slope / math.factorial(k + 1))
+        hermite, before = 2 * points * hermite - 2 * k * before, hermite
+    return np.stack(table, axis=1)
+
+
+_ERF = _erf_table()
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    """The error function to 2e-16, which NumPy lacks: Taylor's series of order 7 around the nearest 64th."""
+    clipped = np.clip(x, -6, 6)  # |erf| is 1 to the last bit beyond
+    nearest = np.rint(clipped * 64)
+    h = clipped - nearest / 64
+    coefficients = _ERF.astype(x.dtype)[nearest.astype(np.int64) + 384]
+    y = coefficients[..., 7]
+    for k in range(6, -1, -1):
+        y = y * h + coefficients[..., k]
+    return np.asarray(y)
+
+
+# ----------------------------------------------------------------------------------------------------------- losses
+# (outputs (n, classes), targets (n, classes)) → (loss of each example, what the mean over the batch sends back · batch)
+
+
+def cross_entropy(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """−Σ t·log softmax(z);  dz = softmax(z) − t, because Σ t = 1."""
+    z = z - z.max(axis=1, keepdims=True)
+    e = np.exp(z)
+    total = e.sum(axis=1, keepdims=True)
+    return -(t * (z - np.log(total))).sum(axis=1), e / total - t
+
+
+def mean_squared_error(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the classes of (z − t)²;  dz = 2·(z − t)/classes."""
+    difference = z - t
+    return np.square(difference).mean(axis=1), difference * (2 / z.shape[1])
+
+
+LOSSES = {"cross_entropy": cross_entropy, "mean_squared_error": mean_squared_error}
+
+
+# ------------------------------------------------------------------------------------------------------- optimizers
+# In place on flat buffers: (record, learning rate, number of updates so far including this one, w, g, scratch, *slots).
+
+
+def sgd(o: Any, rate: float, t: int, w: np.ndarray, g: np.ndarray, s: np.ndarray) -> None:
+    """w ← w − lr·g."""
+    w -= np.multiply(g, rate, out=s)
+
+
+def momentum(o: Any, rate: float, t: int, w: np.ndarray, g: np.ndarray, s: np.ndarray, b: np.ndarray) -> None:
+    """b ← μ·b + g; w ← w − lr·b."""
+    b *= o.momentum
+    b += g
+    w -= np.multiply(b, rate, out=s)
+
+
+def nesterov(o: Any, rate: float, t: int, w: np.ndarray, g: np.ndarray, s: np.ndarray, b: np.ndarray) -> None:
+    """b ← μ·b + g; w ← w − lr·(g + μ·b)."""
+    b *= o.momentum
+    b += g
+    np.multiply(b, o.momentum, out=s)
+    s += g
+    s *= rate
+    w -= s
+
+
+def adam(
+    o: Any, rate: float, t: int, w: np.ndarray, g: np.ndarray, s: np.ndarray, m: np.ndarray, v: np.ndarray
+) -> None:
+    """m ← β₁·m + (1−β₁)·g; v ← β₂·v + (1−β₂)·g²; w ← w − lr·m̂/(√v̂ + ε), where x̂ₜ = x/(1−βᵗ)."""
+    m *= o.beta1
+    m += np.multiply(g, 1 - o.beta1, out=s)
+    v *= o.beta2
+    np.multiply(g, g, out=s)
+    s *= 1 - o.beta2
+    v += s
+    np.sqrt(v, out=s)
+    s *= 1 / math.sqrt(1 - o.beta2**t)
+    s += o.epsilon
+    np.divide(m, s, out=s)
+    s *= rate / (1 - o.beta1**t)
+    w -= s
+
+
+def rmsprop(o: Any, rate: float, t: int, w: np.ndarray, g: np.ndarray, s: np.ndarray, q: np.ndarray) -> None:
+    """q ← ρ·q + (1−ρ)·g²; w ← w − lr·g/(√q + ε)."""
+    q *= o.rho
+    np.multiply(g, g, out=s)
+    s *= 1 - o.rho
+    q += s
+    np.sqrt(q, out=s)
+    s += o.epsilon
+    np.divide(g, s, out=s)
+    s *= rate
+    w -= s
+
+
+# kind → (the slots' names, the update). AdamW is Adam after the decay, which `Model._update` applies to the kernels.
+OPTIMIZERS: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
+    "sgd": ((), sgd),
+    "momentum": (("momentum",), momentum),
+    "nesterov": (("momentum",), nesterov),
+    "adam": (("first_moment", "second_moment"), adam),
+    "adamw": (("first_moment", "second_moment"), adam),
+    "rmsprop": (("mean_square",), rmsprop),
+}
+CHUNK = 32_768  # numbers updated at a time, so that an optimizer's many small passes stay in the cache
+
+
+# ------------------------------------------------------------------------------------------------------------ model
+
+
+class Slices:
+    """Sums over the slices of one batch, each of which runs in its own thread."""
+
+    def __init__(self, n: int) -> None:
+        """Prepare for `n` slices."""
+        self.barrier = threading.Barrier(n)
+        self.parts: list[Any] = [None] * n
+
+    def total(self, index: int, value: np.ndarray) -> np.ndarray:
+        """The sum of every slice's value, added in the order of the slices; all slices must call this."""
+        if len(self.parts) == 1:
+            return value
+        self.parts[index] = value
+        self.barrier.wait()
+        result = sum(self.parts[1:], self.parts[0])
+        self.barrier.wait()  # nobody may overwrite a part before everyone has read it
+        return np.asarray(result)
+
+
+class Model:
+    """See `lockstep.backends.base.Model`."""
+
+    def __init__(self, plan: Plan, weights: Arrays) -> None:
+        """Lay the parameters, each slice's gradients and the optimizer's slots out in flat buffers."""
+        self.plan = plan
+        self.dtype = np.dtype(plan.dtype)
+        self.mean, self.scale = plan.mean.astype(self.dtype), plan.scale.astype(self.dtype)
+        self.slot_names, self.optimizer = OPTIMIZERS[plan.recipe.optimizer.kind]
+        self.loss = LOSSES[plan.recipe.loss]
+        shapes = {name: value.shape for name, value in weights.items()}
+        self.flat, self.parameters = _flat(shapes, self.dtype)
+        self.slices = [_flat(shapes, self.dtype) for _ in range(plan.threads)]
+        self.slots = {slot: _flat(shapes, self.dtype) for slot in self.slot_names}
+        self.scratch = np.empty(min(CHUNK, self.flat.size), self.dtype)
+        self.statistics = plan.initial_statistics()
+        self.taken = 0
+        self.pool = ThreadPoolExecutor(max(plan.threads - 1, 1))
+        for name, value in weights.items():
+            self.parameters[name][...] = value
+
+    def place(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Keep the training data."""
+        self.images, self.labels = images, labels
+
+    def train_epoch(self, order: np.ndarray) -> np.ndarray:
+        """Take every step of one epoch."""
+        full, short = batches(order, self.plan.recipe.batch_size)
+        steps = [*full, short] if len(short) else list(full)
+        return np.array([self._step(self.images[indices], self.labels[indices]) for indices in steps]).T
+
+    def wait(self) -> None:
+        """NumPy is done when it returns."""
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits in inference mode."""
+
+        def infer(index: int, part: slice, sums: Slices) -> np.ndarray:
+            starts = range(part.start, part.stop, PREDICT_BATCH)
+            return np.concatenate(
+                [self._infer(images[start : min(start + PREDICT_BATCH, part.stop)]) for start in starts]
+            )
+
+        return np.concatenate(self._sliced(images, infer))
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """One update."""
+        return self._step(images, labels)[0]
+
+    def activations(self, images: np.ndarray, training: bool) -> Arrays:
+        """Every layer's output."""
+        on = self._observer(images, training)
+        outputs, x = {}, self._prepare(images)
+        for row in self.plan.rows:
+            x, _ = LAYERS[row.layer.kind](row, x, on)
+            outputs[row.name] = x
+        return outputs
+
+    def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays]:
+        """Loss and every gradient."""
+        on = self._observer(images, training=True)
+        seen: Arrays = {}
+        losses, _ = self._differentiate(self.plan.rows, images, labels, on, seen)
+        self._add_l2(on.gradients)
+        return float(losses) / len(images), on.gradients, seen
+
+    def weights(self) -> Arrays:
+        """Every parameter."""
+        return {name: value.copy() for name, value in self.parameters.items()}
+
+    def state(self) -> Arrays:
+        """Running statistics, slots and the number of updates."""
+        slots = {f"{name}/{slot}": value for slot, (_, views) in self.slots.items() for name, value in views.items()}
+        arrays = {**self.statistics, **slots, "step": np.array(self.taken)}
+        return {name: value.copy() for name, value in arrays.items()}
+
+    def restore(self, weights: Arrays, state: Arrays) -> None:
+        """Put weights and state back."""
+        for name, value in weights.items():
+            self.parameters[name][...] = value
+        for slot, (_, views) in self.slots.items():
+            for name, view in views.items():
+                view[...] = state[f"{name}/{slot}"]
+        for name, value in self.statistics.items():
+            value[...] = state[name]
+        self.taken = int(state["step"])
+
+    # ---- one step
+
+    def _step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
+        n, masks = len(images), self.plan.masks(self.taken, len(images))
+
+        def differentiate(index: int, part: slice, sums: Slices) -> tuple[float, int]:
+            on = Pass(
+                True, self.parameters, self.slices[index][1], self.statistics,
+                {name: mask[part] for name, mask in masks.items()}, n,
+                lambda value: sums.total(index, value), index == 0,
+            )  # fmt: skip
+            return self._differentiate(self.plan.fast_rows, images[part], labels[part], on, None)
+
+        results = self._sliced(images, differentiate)
+        gradient = self.slices[0][0]
+        for other, _ in self.slices[1 : len(results)]:
+            gradient += other
+        self._add_l2(self.slices[0][1])
+        self._clip(gradient)
+        self._update(gradient)
+        return sum(loss for loss, _ in results) / n, sum(correct for _, correct in results)
+
+    def _differentiate(
+        self, rows: list[LayerFacts], images: np.ndarray, labels: np.ndarray, on: Pass, seen: Arrays | None
+    ) -> tuple[float, int]:
+        """Forward, loss and backward of one slice: its summed loss and correct answers; gradients go into `on`."""
+        x, backwards = self._prepare(images), []
+        for row in rows:
+            x, backward = LAYERS[row.layer.kind](row, x, on)
+            backwards.append(backward)
+        losses, dx = self.loss(x, self._targets(labels))
+        correct = int((x.argmax(axis=1) == labels).sum())
+        dx /= on.n
+        first = 0 if seen is not None else next((i for i, row in enumerate(rows) if row.parameter_shapes), len(rows))
+        for index in range(len(rows) - 1, first - 1, -1):
+            if seen is not None:
+                seen[rows[index].name] = np.array(dx)
+            dx = backwards[index](dx, index > first)  # type: ignore[assignment]  # None only where the loop ends
+        return float(losses.sum()), correct
+
+    def _infer(self, images: np.ndarray) -> np.ndarray:
+        x = self._prepare(images)
+        on = Pass(False, self.parameters, {}, self.statistics, {}, len(images), lambda value: value, False)
+        for row in self.plan.fast_rows:
+            x, _ = LAYERS[row.layer.kind](row, x, on)
+        return x
+
+    def _sliced(self, images: np.ndarray, work: Callable[[int, slice, Slices], Any]) -> list[Any]:
+        """Run `work` on every slice of a batch, each in its own thread, the first in this one."""
+        n = min(self.plan.threads, len(images))
+        sums = Slices(n)
+        edges = [round(i * len(images) / n) for i in range(n + 1)]
+        parts = [slice(start, stop) for start, stop in pairwise(edges)]
+
+        def guarded(index: int) -> Any:
+            try:
+                return work(index, parts[index], sums)
+            except BaseException:
+                sums.barrier.abort()  # the other slices must not wait for this one
+                raise
+
+        others = [self.pool.submit(guarded, index) for index in range(1, n)]
+        return [guarded(0), *(other.result() for other in others)]
+
+    def _observer(self, images: np.ndarray, training: bool) -> Pass:
+        """A pass over a whole batch that changes nothing."""
+        gradients = _flat({name: value.shape for name, value in self.parameters.items()}, self.dtype)[1]
+        statistics = {name: value.copy() for name, value in self.statistics.items()}
+        masks = self.plan.masks(self.taken, len(images)) if training else {}
+        return Pass(training, self.parameters, gradients, statistics, masks, len(images), lambda value: value, True)
+
+    def _prepare(self, images: np.ndarray) -> np.ndarray:
+        return (images.astype(self.dtype) - self.mean) * self.scale
+
+    def _targets(self, labels: np.ndarray) -> np.ndarray:
+        smoothing, classes = self.plan.recipe.label_smoothing, self.plan.classes
+        rows = np.full((len(labels), classes), smoothing / classes, self.dtype)
+        rows[np.arange(len(labels)), labels] += 1 - smoothing
+        return rows
+
+    def _add_l2(self, gradients: Arrays) -> None:
+        """The gradient of ½·λ·‖kernel‖²."""
+        if self.plan.recipe.l2:
+            for name in self.plan.decayed:
+                gradients[name] += self.plan.recipe.l2 * self.parameters[name]
+
+    def _clip(self, gradient: np.ndarray) -> None:
+        """g ← g·min(1, c/‖g‖) with the norm over all parameters together."""
+        if limit := self.plan.recipe.clip_norm:
+            norm = math.sqrt(float(np.dot(gradient, gradient)))
+            if norm > limit:
+                gradient *= limit / norm
+
+    def _update(self, gradient: np.ndarray) -> None:
+        o, rate = self.plan.recipe.optimizer, self.plan.learning_rate(self.taken)
+        self.taken += 1
+        if o.kind == "adamw":
+            for name in self.plan.decayed:
+                self.parameters[name] *= 1 - rate * o.weight_decay
+        for start in range(0, self.flat.size, CHUNK):
+            chunk = slice(start, start + CHUNK)
+            slots = [flat[chunk] for flat, _ in self.slots.values()]
+            w = self.flat[chunk]
+            self.optimizer(o, rate, self.taken, w, gradient[chunk], self.scratch[: w.size], *slots)
+
+
+def _flat(shapes: dict[str, tuple[int, ...]], dtype: np.dtype) -> tuple[np.ndarray, Arrays]:
+    """One buffer of zeros for all parameters, and a view of each."""
+    flat = np.zeros(sum(math.prod(shape) for shape in shapes.values()), dtype)
+    views, start = {}, 0
+    for name, shape in shapes.items():
+        views[name] = flat[start : start + math.prod(shape)].reshape(shape)
+        start += math.prod(shape)
+    return flat, views
+
+
+def build(plan: Plan, weights: Arrays) -> Model:
+    """A model ready to train from these weights."""
+    return Model(plan, weights)

@@ -1,0 +1,285 @@
+"""The command line: parse, call one function, print. Slow imports stand in the command that needs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HELP = "Train the same neural network in NumPy, PyTorch, TensorFlow and JAX, and compare what is left."
+EPILOG = (
+    "Exit codes: 0 fine · 2 usage or configuration · 3 data · 4 a backend is missing or failed · "
+    "5 resources · 130/143 interrupted."
+)
+PLAIN = {"add_completion": False, "no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+
+app = typer.Typer(help=HELP, epilog=EPILOG, **PLAIN)  # type: ignore[arg-type]  # one dictionary for both apps
+data_app = typer.Typer(help="Datasets: which there are, where they lie, your own.", **PLAIN)  # type: ignore[arg-type]
+app.add_typer(data_app, name="data")
+
+StudyFile = Annotated[Path, typer.Argument(help="A study's TOML file.", metavar="STUDY")]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", help="Put a value over the file's: recipe.epochs=3 (again for more).", metavar="KEY=VALUE"),
+]
+Backends = Annotated[str, typer.Option(help="Only these, with commas: torch,numpy.", metavar="NAMES")]
+Networks = Annotated[list[str], typer.Option("--network", help="Only this network of the study (again for more).")]
+RunsFolder = Annotated[Path, typer.Option("--runs", help="Where run folders go.", metavar="FOLDER")]
+Threads = Annotated[int | None, typer.Option(help="Threads for every backend (default: 2).")]
+Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
+DatasetName = Annotated[str, typer.Argument(help="A dataset's name; see: lockstep data list.", metavar="NAME")]
+
+
+@app.callback()
+def _everywhere(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (anywhere in a command).")] = False,
+) -> None:
+    """Options of every command; --debug is taken out by `main` before."""
+
+
+@app.command()
+def run(
+    study: StudyFile, settings: Settings = [], backends: Backends = "", network: Networks = [],  # noqa: B006
+    runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False,
+    again: Annotated[bool, typer.Option("--again", help="Repeat finished runs too.")] = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Do every run of a study, then write its report."""
+    from lockstep import study as studies
+    from lockstep import terminal
+    from lockstep.report import write_report
+
+    signal.signal(signal.SIGTERM, _terminated)
+    error_console = _console(stderr=True)
+    chosen = [name.strip() for name in backends.split(",") if name.strip()]
+    loaded = studies.load_study(study, settings, chosen, network)
+    studies.fetch_data(loaded, offline, lambda text: error_console.print(text, markup=False))
+    reused: dict[Path, bool] = {}
+    with terminal.Watcher(len(loaded.runs()), error_console) as watcher:
+
+        def tell(run: Any, event: dict[str, Any]) -> None:
+            if event["event"] == "end":
+                reused[event["record"].folder] = event["reused"]
+            watcher.tell(run, event)
+
+        records = studies.run_study(loaded, runs, tell, threads, again)
+    rows = [terminal.summary(record, reused[record.folder]) for record in records]
+    report_path = write_report(records, runs / loaded.name / "report.html")
+    if as_json:
+        _print_json({"study": loaded.name, "runs": rows, "report": str(report_path)})
+    else:
+        _console().print(terminal.results_table(rows))
+        typer.echo(f"report: {report_path}")
+    failed = [row for row in rows if row["status"] != "finished"]
+    if failed:
+        typer.echo(f"{len(failed)} of {len(rows)} runs failed; the reasons stand above and in status.json", err=True)
+        raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
+
+
+@app.command()
+def show(
+    study: StudyFile, settings: Settings = [], network: Networks = [], as_json: AsJson = False  # noqa: B006
+) -> None:  # fmt: skip
+    """Show each network of a study: layers, shapes, parameters, multiply-adds, receptive field."""
+    from lockstep import data, terminal
+    from lockstep import study as studies
+
+    loaded = studies.load_study(study, settings, networks=network)
+    tables = [
+        {"name": name, "dataset": dataset, **member.summary(data.describe(dataset).image_shape)}
+        for dataset in loaded.dataset
+        for name, member in loaded.networks.items()
+    ]
+    if as_json:
+        return _print_json({"study": loaded.name, "networks": tables})
+    if loaded.question:
+        typer.echo(loaded.question)
+    for table in tables:
+        _console().print(terminal.network_table(table["name"], table["dataset"], table["network"]))
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold them.", metavar="RUNS…")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write (default: report.html in the first folder).")
+    ] = None,
+) -> None:
+    """Write the report of run folders again; needs no framework."""
+    from lockstep import store
+    from lockstep.report import write_report
+
+    typer.echo(f"report: {write_report(store.find_runs(folders), out or folders[0] / 'report.html')}")
+
+
+@app.command()
+def doctor(runs: RunsFolder = Path("runs"), as_json: AsJson = False) -> None:
+    """Say what this machine has and lacks: frameworks, threads, memory, disk, datasets, clashes."""
+    from lockstep import terminal
+    from lockstep.doctor import check
+
+    found = check(runs)
+    if as_json:
+        return _print_json(found)
+    console = _console()
+    rows = [
+        (row["name"], "missing" if row["missing"] else "ready", _versions(row["versions"]), row["remedy"] or "")
+        for row in found["backends"]
+    ]
+    console.print(terminal.plain_table("Backends", ("backend", "state", "versions", "remedy"), rows))
+    machine = {**found["machine"], "load": " ".join(f"{value:.2f}" for value in found["machine"]["load"] or ())}
+    for key in ("memory_bytes", "disk_free_bytes"):
+        machine[key] = f"{machine[key] / 2**30:,.1f} GiB" if machine[key] else "unknown"
+    machine_rows = [(key.removesuffix("_bytes").replace("_", " "), value) for key, value in machine.items()]
+    console.print(terminal.plain_table("Machine", ("what", "found"), machine_rows))
+    data_rows = [(row["name"], row["state"], row["n_train"], row["n_test"]) for row in found["datasets"]]
+    console.print(terminal.plain_table("Datasets", ("dataset", "state", "training", "test"), data_rows))
+    for clash in found["clashes"] or ["none known"]:
+        console.print(f"clash: {clash}" if found["clashes"] else "clashes: none known", markup=False, soft_wrap=True)
+
+
+def _versions(found: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+# ------------------------------------------------------------------------------------------------------ lockstep data
+
+
+@data_app.command("list")
+def data_list(as_json: AsJson = False) -> None:
+    """List every dataset and whether it is on this machine."""
+    from lockstep import data, terminal
+
+    facts = [data.describe(name) for name in data.available()]
+    if as_json:
+        return _print_json({"datasets": [_facts(row) for row in facts]})
+    rows = [(f.name, " × ".join(map(str, f.image_shape)), f.n_classes, f.n_train, f.n_test, f.state) for f in facts]
+    columns = ("dataset", "image", "classes", "training", "test", "state")
+    _console().print(terminal.plain_table("Datasets", columns, rows))
+
+
+def _facts(facts: Any) -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(facts) | {"n_classes": facts.n_classes}
+
+
+@data_app.command("fetch")
+def data_fetch(name: DatasetName, offline: Offline = False) -> None:
+    """Download a dataset to the user's cache, unless it is on this machine."""
+    from lockstep import data
+
+    typer.echo(f"{name}: {data.fetch(name, offline=offline)}")
+
+
+@data_app.command("verify")
+def data_verify(
+    names: Annotated[list[str], typer.Argument(help="Datasets (default: all here).", metavar="[NAME…]")] = [],  # noqa: B006
+) -> None:  # fmt: skip
+    """Check the SHA-256 of every file of a dataset."""
+    from lockstep import data, terminal
+    from lockstep.spec import LockstepError
+
+    here = [name for name in data.available() if data.describe(name).state != "not on this machine"]
+    rows = [(name, *row) for name in names or here for row in data.verify(name)]
+    _console().print(terminal.plain_table("Files", ("dataset", "file", "state", "expected", "found"), rows))
+    wrong = [row for row in rows if row[2] != "right"]
+    if wrong:
+        hint = "delete the file and fetch it again"
+        raise LockstepError("LS-303", f"{len(wrong)} of {len(rows)} files are not what they should be", hint=hint)
+
+
+@data_app.command("import")
+def data_import(
+    folder: Annotated[Path, typer.Argument(help="Images by class, IDX files, or an npz.", metavar="FOLDER")],
+    name: Annotated[str, typer.Argument(help="What to call it.", metavar="NAME")],
+) -> None:
+    """Make a dataset of your own from images by class, IDX files or an npz."""
+    from lockstep import data
+
+    path = data.import_folder(folder, name)
+    facts = data.describe(name)
+    typer.echo(f"{name}: {facts.n_train} training and {facts.n_test} test images in {facts.n_classes} classes, {path}")
+
+
+@data_app.command("path")
+def data_path() -> None:
+    """Say in which folders datasets are looked for, in order."""
+    from lockstep import data, terminal
+
+    rows = [(place.folder, place.purpose, "yes" if place.exists else "no") for place in data.path()]
+    _console().print(terminal.plain_table("Folders, in the order of looking", ("folder", "purpose", "exists"), rows))
+
+
+# ------------------------------------------------------------------------------------------------------------- border
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # A table that is piped into a file keeps its columns: nothing to fit it into.
+    return Console(stderr=stderr, width=None if stream.isatty() else 140)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    import json
+
+    from lockstep.store import finite
+
+    typer.echo(json.dumps(finite(document), indent=2, ensure_ascii=False))
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and leave with its exit code; the only place that turns exceptions into messages."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments or bool(os.environ.get("LOCKSTEP_DEBUG"))
+    arguments = [word for word in arguments if word != "--debug"]
+    try:
+        code = app(arguments, prog_name="lockstep", standalone_mode=False)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished runs are kept", err=True)
+        code = 130
+    except Exception as error:
+        if debug:
+            raise
+        code = _explain(error, "--json" in arguments)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception, as_json: bool) -> int:
+    """Say what went wrong; returns the exit code."""
+    from lockstep.spec import LockstepError
+
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, typer.Abort):
+        return 130
+    if hasattr(error, "format_message"):  # a usage error of click's, which newer versions of typer carry inside
+        error = LockstepError("LS-200", error.format_message(), hint="see: lockstep --help")
+    if isinstance(error, MemoryError):
+        error = LockstepError("LS-503", "not enough memory", hint="a smaller dataset, network or batch")
+    if isinstance(error, LockstepError):
+        if as_json:
+            _print_json({"errors": [vars(problem) for problem in error.problems]})
+        from lockstep.terminal import print_error
+
+        print_error(error, _console(stderr=True))
+        return error.exit_code
+    typer.echo(
+        f"This is our fault: {type(error).__name__}: {error}\nRun it again with --debug and send us what it prints.",
+        err=True,
+    )
+    return 70

@@ -1,0 +1,23 @@
+"""Which images train, which are held out, and in which order they come: pure functions of the seed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lockstep.randomness import permutation
+
+
+def split(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(train indices, validation indices) of `n` images: both int64, sorted, together every index once.
+
+    `fraction` in [0, 1) of the images is for validation, rounded to a whole number: none for 0, else at least one, and
+    at least one image is left to train on.
+    """
+    n_validation = min(max(round(n * fraction), 1), n - 1) if fraction and n else 0
+    order = permutation(n, seed, "split")
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def batch_order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which `n` training images come in one epoch: int64 (n,), cut into batches from the front."""
+    return permutation(n, seed, "order", epoch)

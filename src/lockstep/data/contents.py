@@ -1,0 +1,156 @@
+"""What a dataset IS once it is read, `Data`; what is known without reading it, `Facts`; what must hold for both.
+
+Every reader (IDX, npz, image folders, the digits) ends here, so that one place decides what a usable dataset is:
+as many labels as images, both halves of one shape, at least two classes, no label outside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from lockstep.spec import Problem
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+MAX_CHANNELS = 4
+MAX_CLASSES = 10_000  # beyond it labels are not classes but a mistake, such as one identifier per image
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Data:
+    """A dataset in memory.
+
+    `train_images`, `test_images`: uint8 (n, height, width, channels); `train_labels`, `test_labels`: int64 (n,), each
+    an index into `class_names`. `hashes`: SHA-256 of every file's decompressed content where the dataset came as known
+    files, else of the four arrays (see `array_hash`). `origin`: where it was read; `notes`: what was done to it on
+    the way (resized, split, channels added).
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    hashes: Mapping[str, str]
+    origin: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        _, height, width, channels = self.train_images.shape
+        return height, width, channels
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The four arrays by name, in the order of `ARRAYS`."""
+        return {name: getattr(self, name) for name in ARRAYS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is known of a dataset without decoding its images.
+
+    `image_shape`: (height, width, channels); `state`: "embedded", "found in …", "cached in …", "imported in …" or
+    "not on this machine".
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    n_train: int
+    n_test: int
+    state: str
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+
+def array_hash(array: np.ndarray) -> str:
+    """SHA-256 of one line of text, the dtype and shape (`|u1 60000,28,28,1`), and the bytes in row-major order."""
+    digest = hashlib.sha256(f"{array.dtype.str} {','.join(map(str, array.shape))}\n".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def numbered_classes(*labels: np.ndarray) -> tuple[str, ...]:
+    """Names for classes without names: "0", "1", … up to the largest label."""
+    largest = max((int(array.max()) for array in labels if array.size), default=-1)
+    return tuple(str(number) for number in range(min(largest + 1, MAX_CLASSES)))
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(n, h, w) or (n, h, w, c) → (h, w, c)."""
+    return shape[1], shape[2], shape[3] if len(shape) == 4 else 1
+
+
+def problems_of_parts(
+    shapes: Mapping[str, tuple[int, ...]],
+    labels: Mapping[str, np.ndarray],
+    class_names: tuple[str, ...],
+    code: str,
+    where: str,
+) -> Iterator[Problem]:
+    """Everything that keeps these parts from being a dataset.
+
+    `shapes` are the images' by "train" and "test", as stored; `labels` likewise; `code` is the reader's own error code.
+    """
+    for part in ("train", "test"):
+        shape, part_labels = shapes[part], labels[part]
+        yield from _problems_of_shape(shape, part, code, where)
+        if part_labels.ndim == 1 and shape and shape[0] != len(part_labels):
+            yield Problem(
+                code,
+                f"{shape[0]:,} {part} images, but {len(part_labels):,} {part} labels",
+                where,
+                "take images and labels from the same release of the dataset",
+            )
+        yield from _problems_of_labels(part_labels, len(class_names), part, where)
+    if shapes["train"][1:] != shapes["test"][1:]:
+        yield Problem(
+            code,
+            f"the train images are {times(shapes['train'][1:])}, the test images {times(shapes['test'][1:])}",
+            where,
+            "bring both to one size",
+        )
+    if len(class_names) < 2:
+        yield Problem("LS-309", f"{len(class_names)} class: nothing to tell apart", where, "give at least two classes")
+
+
+def _problems_of_shape(shape: tuple[int, ...], part: str, code: str, where: str) -> Iterator[Problem]:
+    if len(shape) not in (3, 4):
+        hint = "store images as (n, height, width) or (n, height, width, channels), for example x.reshape(-1, 28, 28)"
+        yield Problem(code, f"the {part} images have the shape {shape}", where, hint)
+    elif 0 in shape:
+        yield Problem(code, f"there are no {part} images: their shape is {shape}", where, "give at least one image")
+    elif len(shape) == 4 and shape[3] > MAX_CHANNELS:
+        swapped = "use x.transpose(0, 2, 3, 1)" if shape[1] <= MAX_CHANNELS else f"give at most {MAX_CHANNELS} channels"
+        message = f"the {part} images have {shape[3]} channels: their shape is {shape}, and channels come last"
+        yield Problem(code, message, where, swapped)
+
+
+def _problems_of_labels(labels: np.ndarray, n_classes: int, part: str, where: str) -> Iterator[Problem]:
+    outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if labels.ndim == 1 and outside.size:
+        first = int(outside[0])
+        yield Problem(
+            "LS-309",
+            f"{outside.size:,} {part} labels lie outside 0 … {n_classes - 1}: number {first} is {labels[first]}",
+            where,
+            "number the classes from 0",
+        )
+
+
+def times(shape: tuple[int, ...]) -> str:
+    """(28, 28, 1) → "28×28×1"."""
+    return "×".join(map(str, shape))

@@ -1,0 +1,203 @@
+"""Fetching datasets: each mirror in turn until one delivers the right bytes.
+
+Whatever goes wrong with a mirror (no answer, an error page, a captive portal's "200 OK", too slow, too short, too long,
+another content) counts the same: note it and try the next one. A file appears in the cache only when its decompressed
+content has the hash of the table, under a lock, so that two processes make one valid file.
+"""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lockstep.data.catalogue import DATASETS, Dataset, File
+from lockstep.data.digits import source
+from lockstep.data.files import content_hash, new_file, sole_writer, writing
+from lockstep.data.idx import file_in
+from lockstep.data.places import cache, checked_name, find, imported
+from lockstep.spec import LockstepError
+
+Progress = Callable[[str, int, int], None]  # file, bytes so far, bytes in all (0 where the mirror does not say)
+
+ANSWER_SECONDS = 10.0  # for the connection, and for each wait for more bytes
+SLOW_SECONDS, SLOW_BYTES = 15.0, 15 * 1024  # fewer bytes than this in that time: as good as dead
+FILE_SECONDS = 1800.0
+SLACK_BYTES = 65536  # a gzip file is at most its content and a little larger
+_CHUNK = 2**16
+
+
+class Attempt(NamedTuple):
+    """What happened with one file at one mirror."""
+
+    mirror: str
+    file: str
+    outcome: str
+
+
+class _Fault(Exception):  # noqa: N818  # not an error of the program: the next mirror is tried
+    """Why a mirror did not deliver."""
+
+
+def fetch(name: str, *, offline: bool = False, progress: Progress | None = None) -> Path:
+    """See to it that a dataset is on this machine; returns the folder (of an import: the file) that holds it.
+
+    Damaged files in the cache are replaced. `progress(file, bytes so far, bytes in all)` is called while downloading.
+    Raises LockstepError: LS-209 (unknown name), LS-301 (missing and `offline`), LS-302 (every mirror failed, with a
+    table of what was tried), LS-501, LS-502 (cannot be written), LS-504 (another process holds the lock).
+    """
+    if checked_name(name) not in DATASETS:
+        return imported()[name]
+    entry = DATASETS[name]
+    if not entry.mirrors:
+        return source().parent
+    folder, incomplete = find(name)
+    own = cache() / name
+    if folder is not None and folder != own:
+        return folder
+    if offline:
+        if folder is None:
+            raise missing(name, incomplete)
+        return folder
+    fetch_into(own, name, entry, progress)
+    return own
+
+
+def missing(name: str, incomplete: list[str]) -> LockstepError:
+    """The error for a dataset that is not here and may not be downloaded, LS-301."""
+    found = f" ({'; '.join(incomplete)})" if incomplete else ""
+    return LockstepError(
+        "LS-301",
+        f"{DATASETS[name].title} is not on this machine, and downloading is switched off{found}",
+        where=name,
+        hint=f"run `lockstep data fetch {name}` where there is internet; {_without_internet(name)}",
+    )
+
+
+def _without_internet(name: str) -> str:
+    files = ", ".join(f"{file.name}.gz" for file in DATASETS[name].files) if name in DATASETS else "its files"
+    return (
+        f"or put {files} into a folder {name}/ and set LOCKSTEP_DATA to the folder above it; "
+        "or import your own copy with `lockstep data import FOLDER NAME`"
+    )
+
+
+def fetch_into(folder: Path, name: str, entry: Dataset, progress: Progress | None = None) -> None:
+    """Download the files that `folder` lacks, or has damaged; raises as `fetch`."""
+    present = [file_in(folder, file.name) for file in entry.files]
+    if all(path and _is_right(path, file) for path, file in zip(present, entry.files, strict=True)):
+        return
+    with sole_writer(folder):
+        for file in entry.files:
+            while (found := file_in(folder, file.name)) and not _is_right(found, file):
+                with writing(found):
+                    found.unlink()
+            if found is None:
+                _fetch_file(folder, name, file, entry.mirrors, progress)
+
+
+def _is_right(path: Path, file: File) -> bool:
+    try:
+        return content_hash(path, file.n_bytes) == file.sha256
+    except ValueError:
+        return False
+
+
+def _fetch_file(folder: Path, name: str, file: File, mirrors: tuple[str, ...], progress: Progress | None) -> None:
+    attempts = []
+    for mirror in mirrors:
+        try:
+            with new_file(folder / f"{file.name}.gz") as temporary:
+                _receive(f"{mirror}{file.name}.gz", file, temporary, progress)
+                _assert_content(temporary, file)
+            return
+        except _Fault as fault:
+            attempts.append(Attempt(mirror, f"{file.name}.gz", str(fault)))
+    raise _failed(name, attempts)
+
+
+def _failed(name: str, attempts: list[Attempt]) -> LockstepError:
+    width = max(len(attempt.mirror) for attempt in attempts)
+    table = "".join(f"\n    {mirror:<{width}}  {file}  {outcome}" for mirror, file, outcome in attempts)
+    message = f"no mirror delivered {attempts[0].file}; tried:{table}"
+    return LockstepError("LS-302", message, where=name, hint=f"try again later, {_without_internet(name)}")
+
+
+# ------------------------------------------------------------------------------------------------------- one mirror
+
+
+def _receive(url: str, file: File, path: Path, progress: Progress | None) -> None:
+    """Write what a mirror sends to `path`."""
+    with writing(path), open(path, "wb") as out:
+        for chunk in _chunks(url, file, progress):
+            out.write(chunk)
+
+
+def _chunks(url: str, file: File, progress: Progress | None) -> Iterator[bytes]:
+    """What a mirror sends, as it comes; raises _Fault."""
+    from urllib.request import Request, urlopen  # kept out of start-up
+
+    request = Request(url, headers={"User-Agent": "lockstep"})  # noqa: S310  # the address comes from the table
+    limit = file.n_bytes + SLACK_BYTES
+    try:
+        with urlopen(request, timeout=ANSWER_SECONDS) as response:  # noqa: S310
+            announced = response.length or 0
+            if announced > limit:
+                raise _Fault(f"announces {announced:,} bytes; the file has at most {limit:,}")
+            n_received, pace = 0, _Pace()
+            while chunk := response.read1(_CHUNK):
+                n_received += len(chunk)
+                if n_received > limit:
+                    raise _Fault(f"sent more than {limit:,} bytes")
+                pace.check(n_received)
+                yield chunk
+                if progress:
+                    progress(f"{file.name}.gz", n_received, announced)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _Fault(_reason(error)) from None
+    if n_received < announced:
+        raise _Fault(f"sent {n_received:,} of {announced:,} bytes")
+
+
+class _Pace:
+    """Watches that bytes keep coming: one byte every nine seconds would satisfy a socket's timeout for ever."""
+
+    def __init__(self) -> None:
+        self.start = self.window_start = time.monotonic()
+        self.window_bytes = 0
+
+    def check(self, n_received: int) -> None:
+        """Raises _Fault where less than SLOW_BYTES came in SLOW_SECONDS, or all takes longer than FILE_SECONDS."""
+        now = time.monotonic()
+        if now - self.start > FILE_SECONDS:
+            raise _Fault(f"not complete after {FILE_SECONDS:.0f} seconds")
+        if now - self.window_start > SLOW_SECONDS:
+            if n_received - self.window_bytes < SLOW_BYTES:
+                raise _Fault(f"too slow: {n_received - self.window_bytes:,} bytes in {SLOW_SECONDS:g} seconds")
+            self.window_start, self.window_bytes = now, n_received
+
+
+def _reason(error: Exception) -> str:
+    code = getattr(error, "code", None)  # of urllib's HTTPError
+    if code is not None:
+        return f"HTTP {code} {getattr(error, 'reason', '')}".rstrip()
+    cause = getattr(error, "reason", error)  # of its URLError
+    if isinstance(cause, TimeoutError):
+        return f"no answer for {ANSWER_SECONDS:g} seconds"
+    return str(getattr(cause, "strerror", None) or cause or type(error).__name__)
+
+
+def _assert_content(path: Path, file: File) -> None:
+    with open(path, "rb") as stream:
+        start = stream.read(512)
+    if not start.startswith(b"\x1f\x8b"):
+        page = b"<html" in start.lower() or b"<!doctype" in start.lower()
+        raise _Fault("answered with a web page" if page else f"sent no gzip file: it begins with {start[:8]!r}")
+    try:
+        found = content_hash(path, file.n_bytes)
+    except ValueError as error:
+        raise _Fault(str(error)) from None
+    if found != file.sha256:
+        raise _Fault(f"sent other content: SHA-256 {found[:16]}…, expected {file.sha256[:16]}…")

@@ -1,0 +1,75 @@
+"""A dataset's files: whole or not there, one writer at a time, known by the hash of their content."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from lockstep import files
+from lockstep.spec import LockstepError
+
+HINT = "set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to"
+LOCK_SECONDS = 1800.0  # how long to wait for another process that downloads into the same folder
+
+
+def writing(path: Path) -> contextlib.AbstractContextManager[None]:
+    """`lockstep.files.writing` for a dataset's file."""
+    return files.writing(path, HINT)
+
+
+def new_file(path: Path) -> contextlib.AbstractContextManager[Path]:
+    """`lockstep.files.new_file` for a dataset's file."""
+    return files.new_file(path, HINT)
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Make the folder and hold its lock, and clear what was left half written; raises LS-501, LS-504."""
+    import filelock  # kept out of start-up
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except filelock.Timeout as error:
+            message = f"another process has held the lock for {LOCK_SECONDS:.0f} seconds"
+            hint = "wait for it to finish, or end it"
+            raise LockstepError("LS-504", message, where=str(folder), hint=hint) from error
+    try:
+        for leftover in folder.glob(".*.part"):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+def content_hash(path: Path, n_bytes: int) -> str:
+    """SHA-256 of a file's decompressed content, which should have `n_bytes`; raises ValueError with what is wrong.
+
+    At most one byte more than `n_bytes` is decompressed.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_gzip = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if is_gzip else file as stream:
+                digest, n_found = hashlib.sha256(), 0
+                while chunk := stream.read(min(2**20, n_bytes + 1 - n_found)):
+                    digest.update(chunk)
+                    n_found += len(chunk)
+    except EOFError:
+        raise ValueError("the gzip file is cut off") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"the gzip file is damaged: {error}") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror or error}") from None
+    if n_found != n_bytes:
+        found = f"more than {n_bytes:,}" if n_found > n_bytes else f"{n_found:,}"
+        raise ValueError(f"{found} bytes once decompressed, expected {n_bytes:,}")
+    return digest.hexdigest()

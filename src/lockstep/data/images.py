@@ -1,0 +1,358 @@
+"""Datasets as folders of pictures: one folder per class, `train/<class>/…` and `test/<class>/…` or just `<class>/…`.
+
+What is done to the pictures, all of it stated in the dataset's notes:
+
+- grey if every file is grey by its own header, else three channels; palettes become colours; EXIF rotation is ignored;
+- transparent parts are laid on black, the value that augmentation brings in at borders;
+- where sizes differ, all are resized to the most common one (Pillow's bilinear filter, which averages when it shrinks);
+- without `test/`, a fifth of each class is drawn for it; then each half is shuffled, since "the first 1,000 images"
+  would otherwise be one class. Both are functions of the sorted file names, so they are the same everywhere.
+
+More than 8 bits a channel, CMYK and animations are refused: any conversion would be a guess.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from lockstep.data.contents import MAX_CLASSES, Data, Facts, array_hash, times
+from lockstep.randomness import permutation
+from lockstep.spec import LockstepError, Problem
+
+if TYPE_CHECKING:  # Pillow is kept out of start-up
+    from PIL import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MODES = {"1": 1, "L": 1, "LA": 1, "P": 3, "PA": 3, "RGB": 3, "RGBA": 3}  # Pillow's mode → channels
+TEST_FRACTION = 0.2
+MAX_FILE_BYTES = 2**28
+MAX_BYTES = 4 * 2**30
+MAX_PROBLEMS = 20
+_SPLIT, _TRAIN_ORDER, _TEST_ORDER = 0, 1, 2  # positions in the stream "split"
+_T = TypeVar("_T")
+_CONVERT = "convert it to an 8-bit grey or RGB PNG, or remove it"
+
+
+@dataclasses.dataclass
+class _Listing:
+    """The files of a folder, in the dataset's order, each with its class's number."""
+
+    class_names: tuple[str, ...]
+    train: list[tuple[Path, int]]
+    test: list[tuple[Path, int]]
+    notes: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Picture:
+    """What a file's header says; `size` is (width, height), as Pillow has it."""
+
+    size: tuple[int, int]
+    channels: int
+    is_transparent: bool
+
+
+def read(folder: Path, fraction: float = TEST_FRACTION) -> Data:
+    """The dataset of a folder of pictures; `fraction` of each class is the test set where the folder does not say.
+
+    Raises LockstepError with up to 20 problems: LS-307 (the folder), LS-308 (a picture).
+    """
+    listing = _listed(folder, fraction)
+    try:
+        shape, notes = _common_shape(folder, listing)
+    except LockstepError:
+        collections.deque(_each(listing.train + listing.test, _inspect), maxlen=0)  # names what the headers hide, too
+        raise
+    train_images, test_images = _decoded(listing, shape)
+    arrays = {
+        "train_images": train_images,
+        "train_labels": np.array([label for _, label in listing.train], dtype=np.int64),
+        "test_images": test_images,
+        "test_labels": np.array([label for _, label in listing.test], dtype=np.int64),
+    }
+    return Data(
+        name=folder.name,
+        **arrays,
+        class_names=listing.class_names,
+        hashes={name: array_hash(array) for name, array in arrays.items()},
+        origin=str(folder),
+        notes=(*listing.notes, *notes),
+    )
+
+
+def facts(folder: Path, fraction: float = TEST_FRACTION) -> Facts:
+    """What the names and the headers of the pictures say; raises as `read`, except for damage behind a header."""
+    listing = _listed(folder, fraction)
+    shape, _ = _common_shape(folder, listing)
+    n_train, n_test = len(listing.train), len(listing.test)
+    return Facts(folder.name, shape, listing.class_names, n_train, n_test, f"found in {folder}")
+
+
+def is_image_folder(folder: Path) -> bool:
+    """Whether the folder has subfolders, which are the classes."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
+    except OSError:
+        return False
+
+
+# ------------------------------------------------------------------------------------------------- classes and files
+
+
+def _listed(folder: Path, fraction: float) -> _Listing:
+    ignored: list[str] = []
+    problems: list[Problem] = []
+    try:
+        top = {entry.name: entry for entry in _entries(folder, folder, ignored) if entry.is_dir()}
+        _assert_both_halves(folder, top)
+        if "train" in top and "test" in top:
+            listing = _split_as_given(folder, top, ignored, problems)
+        else:
+            listing = _split_by_fraction(folder, list(top.values()), fraction, ignored, problems)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        raise LockstepError("LS-307", message, where=str(error.filename or folder), hint="check permissions") from None
+    if len(problems) > 1 and not (listing.train or listing.test):
+        hint = f"make one subfolder per class with pictures in it; {', '.join(SUFFIXES)} are read"
+        raise LockstepError("LS-307", "there is no class with enough pictures in it", where=str(folder), hint=hint)
+    problems = [*_problems_of_classes(folder, listing.class_names), *problems]
+    if problems:
+        raise LockstepError.several(problems[:MAX_PROBLEMS])
+    if ignored:
+        more = f" and {len(ignored) - 3} more" if len(ignored) > 3 else ""
+        listing.notes.append(f"ignored: {', '.join(ignored[:3])}{more} (not pictures, or links out of the folder)")
+    listing.notes.append("the images are in a random order that is the same everywhere")
+    listing.train = _shuffled(listing.train, _TRAIN_ORDER)
+    listing.test = _shuffled(listing.test, _TEST_ORDER)
+    return listing
+
+
+def _assert_both_halves(folder: Path, top: dict[str, Path]) -> None:
+    for half, other in (("train", "test"), ("test", "train")):
+        if half in top and other not in top and is_image_folder(top[half]):
+            hint = f'add "{other}", or move the classes up so that Lockstep draws the test images'
+            message = f'there is a folder "{half}" but no "{other}"'
+            raise LockstepError("LS-307", message, where=str(folder), hint=hint)
+
+
+def _problems_of_classes(folder: Path, class_names: tuple[str, ...]) -> Iterator[Problem]:
+    if len(class_names) < 2:
+        found = f'one class, "{class_names[0]}"' if class_names else "no class"
+        yield Problem(
+            "LS-307", f"{found}: nothing to tell apart", str(folder), "make one subfolder per class, at least two"
+        )
+    elif len(class_names) > MAX_CLASSES:
+        yield Problem("LS-307", f"{len(class_names):,} classes", str(folder), f"at most {MAX_CLASSES:,} are read")
+
+
+def _split_as_given(folder: Path, top: dict[str, Path], ignored: list[str], problems: list[Problem]) -> _Listing:
+    halves = {
+        half: {entry.name: entry for entry in _entries(top[half], folder, ignored) if entry.is_dir()}
+        for half in ("train", "test")
+    }
+    class_names = tuple(sorted({*halves["train"], *halves["test"]}, key=_natural))
+    files: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
+    for label, name in enumerate(class_names):
+        for half, classes in halves.items():
+            found = _pictures(classes[name], folder, ignored) if name in classes else []
+            files[half] += [(path, label) for path in found]
+            if not found:
+                hint = "every class needs pictures in both train and test"
+                problems.append(Problem("LS-307", f'the class "{name}" has no picture in {half}', str(top[half]), hint))
+    ignored += [name for name in top if name not in halves]
+    return _Listing(class_names, files["train"], files["test"], ["train and test as in the folder"])
+
+
+def _split_by_fraction(
+    folder: Path, classes: list[Path], fraction: float, ignored: list[str], problems: list[Problem]
+) -> _Listing:
+    listing = _Listing(tuple(path.name for path in classes), [], [], [])
+    for label, path in enumerate(classes):
+        found = _pictures(path, folder, ignored)
+        if len(found) < 2:
+            n = "no picture" if not found else "one picture"
+            hint = f"each class needs at least two: one to train and one to test; {', '.join(SUFFIXES)} are read"
+            problems.append(Problem("LS-307", f'the class "{path.name}" has {n}', str(path), hint))
+            continue
+        n_test = min(max(round(len(found) * fraction), 1), len(found) - 1)
+        order = permutation(len(found), 0, "split", _SPLIT, label)
+        listing.test += [(found[index], label) for index in sorted(order[:n_test])]
+        listing.train += [(found[index], label) for index in sorted(order[n_test:])]
+    listing.notes.append(
+        f"the test images are {fraction:.0%} of each class, drawn by Lockstep's own generator with seed 0"
+    )
+    return listing
+
+
+def _entries(folder: Path, root: Path, ignored: list[str]) -> list[Path]:
+    """What lies in a folder, naturally sorted, without hidden entries and links that lead out of the root."""
+    inside = Path(os.path.realpath(root))
+    found = []
+    for name in sorted(os.listdir(folder), key=_natural):
+        path = folder / name
+        if name.startswith("."):
+            continue
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
+            ignored.append(name)
+        else:
+            found.append(path)
+    return found
+
+
+def _pictures(folder: Path, root: Path, ignored: list[str]) -> list[Path]:
+    """The pictures of one class; everything else is noted."""
+    found = []
+    for path in _entries(folder, root, ignored):
+        if path.name.lower().endswith(SUFFIXES) and os.path.isfile(path):
+            found.append(path)
+        else:
+            ignored.append(path.name)
+    return found
+
+
+def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Sorts "2" before "10"; the same on every system."""
+    words = re.split(r"([0-9]+)", unicodedata.normalize("NFC", name))
+    return [(int(word), "") if word.isascii() and word.isdigit() else (-1, word) for word in words], name
+
+
+def _shuffled(files: list[tuple[Path, int]], position: int) -> list[tuple[Path, int]]:
+    return [files[index] for index in permutation(len(files), 0, "split", position)]
+
+
+# ---------------------------------------------------------------------------------------------------------- pictures
+
+
+def _common_shape(folder: Path, listing: _Listing) -> tuple[tuple[int, int, int], list[str]]:
+    """(height, width, channels) of the dataset, and what has to be done to reach it."""
+    pictures = list(_each(listing.train + listing.test, _header))
+    sizes = collections.Counter(picture.size for picture in pictures)
+    width, height = max(sizes, key=lambda size: (sizes[size], -size[0] * size[1], size))
+    channels = max(picture.channels for picture in pictures)
+    shape = (height, width, channels)
+    if (total := len(pictures) * height * width * channels) > MAX_BYTES:
+        message = f"{len(pictures):,} pictures of {times(shape)} take {total:,} bytes; at most {MAX_BYTES:,} are read"
+        raise LockstepError("LS-307", message, where=str(folder), hint="make the pictures smaller")
+    notes = []
+    if len(sizes) > 1:
+        resized = len(pictures) - sizes[width, height]
+        notes.append(
+            f"{resized:,} of {len(pictures):,} images were resized to the most common size, {height}×{width} (height × "
+            "width), by Pillow's bilinear filter, which averages when it shrinks; proportions are not kept"
+        )
+    if n_transparent := sum(picture.is_transparent for picture in pictures):
+        notes.append(f"{n_transparent:,} images have transparent parts, which were laid on black")
+    return shape, notes
+
+
+def _each(files: list[tuple[Path, int]], function: Callable[[Path], _T]) -> Iterator[_T]:
+    """The function's value for every file; all unreadable ones, up to 20, are gathered in one error."""
+    problems: list[Problem] = []
+    for path, _ in files:
+        try:
+            value = function(path)
+        except LockstepError as error:
+            problems += error.problems
+            if len(problems) >= MAX_PROBLEMS:
+                break
+            continue
+        if not problems:
+            yield value
+    if problems:
+        raise LockstepError.several(sorted(problems, key=lambda problem: _natural(problem.where)))
+
+
+def _inspect(path: Path) -> None:
+    _header(path)
+    _pixels(path, (1, 1, 3))
+
+
+@contextlib.contextmanager
+def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Image.Image]:
+    """The picture, its header read; whatever is wrong with it, then or in the body, becomes LS-308."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(source, formats=FORMATS) as image:
+                yield image
+    except (LockstepError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = re.sub(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>| ?'[^']*'$", "", reason)[:200]
+        raise LockstepError("LS-308", f"cannot be read: {reason}", where=str(path), hint=_CONVERT) from None
+
+
+def _header(path: Path) -> _Picture:
+    with _opened(path, path) as image:
+        reason = _reason_to_refuse(image)
+        if reason:
+            raise LockstepError("LS-308", reason, where=str(path), hint=_CONVERT)
+        transparent = "A" in image.mode or "transparency" in image.info
+        return _Picture(image.size, MODES[image.mode], transparent)
+
+
+def _reason_to_refuse(image: Image.Image) -> str:
+    if image.mode not in MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
+        return f"{image.mode} with more than 8 bits or other colours than grey and RGB"
+    if (n := getattr(image, "n_frames", 1)) != 1:
+        return f"an animation or a stack of {n} pictures"
+    return ""
+
+
+def _decoded(listing: _Listing, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    n_train, n_test = len(listing.train), len(listing.test)
+    images = np.empty((n_train + n_test, *shape), dtype=np.uint8)
+    for index, pixels in enumerate(_each(listing.train + listing.test, lambda path: _pixels(path, shape))):
+        images[index] = pixels
+    return images[:n_train], images[n_train:]
+
+
+def _pixels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """One picture as uint8 (height, width, channels)."""
+    from PIL import Image
+
+    content = io.BytesIO(_bytes(path))
+    with _opened(path, content) as image:
+        image.verify()  # a PNG's checksums, which decoding does not look at
+    content.seek(0)
+    height, width, channels = shape
+    with _opened(path, content) as image:
+        picture: Image.Image = image
+        if "A" in image.mode or "transparency" in image.info:
+            coloured = image.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), coloured).convert("RGB")
+        picture = picture.convert("L" if channels == 1 else "RGB")
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(picture, dtype=np.uint8).reshape(shape)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        raise LockstepError("LS-308", message, where=str(path), hint="check its permissions") from None
+    if len(content) > MAX_FILE_BYTES:
+        message = f"it has more than {MAX_FILE_BYTES:,} bytes"
+        raise LockstepError("LS-308", message, where=str(path), hint=_CONVERT)
+    return content

@@ -1,0 +1,185 @@
+"""From what a user typed, a name or a path, to a dataset: `load`, or `describe` where its facts are enough."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from lockstep.data import digits, idx, images, imported, npz
+from lockstep.data.catalogue import DATASETS, unknown_name
+from lockstep.data.contents import ARRAYS, Data, Facts, array_hash
+from lockstep.data.download import Progress, fetch, missing
+from lockstep.data.files import content_hash
+from lockstep.data.places import available, cache, find
+from lockstep.data.places import imported as imported_files
+from lockstep.spec import LockstepError, Problem
+
+
+class Row(NamedTuple):
+    """One file (of an import: one array) compared with what it should be; `state`: "right", "wrong" or "missing"."""
+
+    file: str
+    state: str
+    expected: str
+    found: str
+
+
+class _Format(NamedTuple):
+    read: Callable[[Path], Data]
+    facts: Callable[[Path], Facts]
+
+
+def load(name_or_path: str, *, offline: bool = False, progress: Progress | None = None) -> Data:
+    """Read a dataset: a name of `available()`, a folder of IDX files or of pictures by class, or an .npz file.
+
+    A path contains a separator, starts with "." or ends with .npz. A missing dataset of the table is downloaded unless
+    `offline`; `progress(file, bytes so far, bytes in all)` is called meanwhile. Every known hash is compared.
+
+    Raises LockstepError: LS-209 (unknown name), LS-301 (not here), LS-302 (download failed), LS-303 (another content),
+    LS-304 … LS-309 (damaged or unsuitable), LS-503 (too large for the memory).
+    """
+    try:
+        if _is_path(name_or_path):
+            path = _path(name_or_path)
+            return _format(path).read(path)
+        if name_or_path in DATASETS:
+            return _load_known(name_or_path, offline, progress)
+        if name_or_path in (files := imported_files()):
+            return dataclasses.replace(npz.read(files[name_or_path]), name=name_or_path)
+    except MemoryError:
+        hint = "use fewer or smaller images, or a machine with more memory"
+        raise LockstepError("LS-503", "the dataset does not fit into memory", where=name_or_path, hint=hint) from None
+    raise unknown_name(name_or_path, list(available()))
+
+
+def describe(name_or_path: str) -> Facts:
+    """What is known of a dataset without decoding its images and without a download; raises as `load`.
+
+    The facts of a dataset of the table are known even where it is missing.
+    """
+    if _is_path(name_or_path):
+        path = _path(name_or_path)
+        return _format(path).facts(path)
+    if name_or_path in DATASETS:
+        entry = DATASETS[name_or_path]
+        state = _state(name_or_path)
+        return Facts(name_or_path, entry.image_shape, entry.class_names, entry.n_train, entry.n_test, state)
+    if name_or_path in (files := imported_files()):
+        path = files[name_or_path]
+        return dataclasses.replace(npz.facts(path), name=name_or_path, state=f"imported in {path.parent}")
+    raise unknown_name(name_or_path, list(available()))
+
+
+def import_folder(source: str | os.PathLike[str], name: str) -> Path:
+    """Read a dataset from any source that `load` takes and keep it under a name of your own; returns the new file.
+
+    Raises LockstepError: LS-310 (the name is taken or unusable), LS-501, LS-502 (cannot be stored), else as `load`.
+    """
+    given = os.fspath(source)
+    is_name = given in available()
+    return imported.store(lambda: load(given if is_name or _is_path(given) else os.path.join(".", given)), name)
+
+
+def verify(name: str) -> list[Row]:
+    """Compare every file of a dataset (every array of an imported one) with its hash; raises LS-209, and LS-306."""
+    if name in (files := imported_files()) and name not in DATASETS:
+        return _verify_import(files[name])
+    if name not in DATASETS:
+        raise unknown_name(name, list(available()))
+    folder, _ = find(name)
+    folder = folder or cache() / name
+    rows = []
+    for file in DATASETS[name].files:
+        path = idx.file_in(folder, file.name) if DATASETS[name].mirrors else digits.source()
+        if path is None:
+            rows.append(Row(str(folder / file.name), "missing", file.sha256, ""))
+            continue
+        try:
+            found = content_hash(path, file.n_bytes)
+        except ValueError as error:
+            found = str(error)
+        rows.append(Row(str(path), "right" if found == file.sha256 else "wrong", file.sha256, found))
+    return rows
+
+
+def _verify_import(path: Path) -> list[Row]:
+    expected = npz.stored_hashes(path)
+    arrays = npz.read_arrays(path)
+    rows = []
+    for name in ARRAYS:
+        found = array_hash(arrays[name])
+        state = "right" if expected.get(name) == found else "wrong"
+        rows.append(Row(f"{path}: {name}", state, expected.get(name, ""), found))
+    return rows
+
+
+def _is_path(text: str) -> bool:
+    return os.sep in text or "/" in text or text.startswith((".", "~")) or text.endswith(".npz")
+
+
+def _path(text: str) -> Path:
+    path = os.path.abspath(os.path.expanduser(text))
+    if not os.path.exists(path):
+        hint = f"check the path; a dataset's name, without any /, is one of {', '.join(available())}"
+        raise LockstepError("LS-301", "there is no such file or folder", where=path, hint=hint)
+    return Path(path)
+
+
+def _format(path: Path) -> _Format:
+    """How the thing at a path is read."""
+    if not os.path.isdir(path):
+        if path.suffix == ".npz":
+            return _Format(npz.read, npz.facts)
+        message = "this file is not a dataset"
+    elif idx.is_idx_folder(path):
+        return _Format(idx.read, idx.facts)
+    elif images.is_image_folder(path):
+        return _Format(images.read, images.facts)
+    else:
+        message = "there is neither an IDX file nor a subfolder of pictures in this folder"
+    hint = (
+        f"give a folder with {', '.join(idx.FILES.values())} (each may end in .gz), "
+        "a folder with one subfolder of pictures per class, or an .npz file"
+    )
+    raise LockstepError("LS-307", message, where=str(path), hint=hint)
+
+
+def _state(name: str) -> str:
+    if not DATASETS[name].mirrors:
+        return "embedded"
+    folder, _ = find(name)
+    if folder is None:
+        return "not on this machine"
+    return f"{'cached' if folder.parent == cache() else 'found'} in {folder}"
+
+
+def _load_known(name: str, offline: bool, progress: Progress | None) -> Data:
+    if not DATASETS[name].mirrors:
+        return digits.read(name, DATASETS[name])
+    folder, incomplete = find(name)
+    if folder is None and offline:
+        raise missing(name, incomplete)
+    return _read_known(name, folder or fetch(name, progress=progress))
+
+
+def _read_known(name: str, folder: Path) -> Data:
+    """The four files of a dataset of the table, each compared with its hash; all faults at once."""
+    arrays, hashes, problems = {}, {}, []
+    keys = {file_name: key for key, file_name in idx.FILES.items()}
+    for file in DATASETS[name].files:
+        path = idx.file_in(folder, file.name) or folder / file.name
+        hint = f"delete it and run `lockstep data fetch {name}`"
+        try:
+            arrays[keys[file.name]], hashes[file.name] = idx.read_hashed(path)
+        except LockstepError as error:
+            problems += [dataclasses.replace(problem, hint=hint) for problem in error.problems]
+            continue
+        if hashes[file.name] != file.sha256:
+            message = f"SHA-256 of the decompressed file should be {file.sha256}, but is {hashes[file.name]}"
+            problems.append(Problem("LS-303", message, str(path), hint))
+    if problems:
+        raise LockstepError.several(problems)
+    return idx.assemble(name, folder, arrays, hashes, DATASETS[name].class_names)

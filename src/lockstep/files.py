@@ -1,0 +1,44 @@
+"""Files that are whole or not there: written under a temporary name beside them, flushed to the disk, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lockstep.spec import LockstepError
+
+
+@contextlib.contextmanager
+def writing(path: Path, hint: str) -> Iterator[None]:
+    """Turn an OSError of the body, which writes `path`, into LockstepError: LS-502 for a full disk, else LS-501.
+
+    FileExistsError passes: it is an answer, not a fault. `hint` says where else the file could go.
+    """
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space and try again"
+            raise LockstepError("LS-502", "the disk is full", where=str(path), hint=hint) from error
+        reason = error.strerror or str(error)
+        raise LockstepError("LS-501", f"cannot write: {reason}", where=str(path), hint=hint) from error
+
+
+@contextlib.contextmanager
+def new_file(path: Path, hint: str) -> Iterator[Path]:
+    """A temporary path for the body to write; it becomes `path` if the body ends well and vanishes if not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with writing(path, hint):
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

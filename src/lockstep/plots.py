@@ -1,0 +1,323 @@
+"""Run records → matplotlib figures and SVG for a page. One function per plot; plain data in, no framework.
+
+Three constraints shape this file. Lockstep's lines lie on top of each other by design, so a backend is told apart by
+its colour and by markers that never hide each other. A figure stands in a page that may be light or dark, so everything
+that is not data is drawn in INK, which `svg` turns into `currentColor`. The same data must give the same bytes, so
+identifiers are salted and nothing is dated. pyplot, whose state is global, is never imported.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
+
+from lockstep.spec import Study
+
+KNOWN: tuple[str, ...] = Study.backends  # the default: every backend that Lockstep has
+
+INK = "#010203"  # stands for the page's text colour; no data is drawn in it
+
+# Okabe & Ito 2008: told apart with every kind of colour vision. The first four fall to the four backends.
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+YELLOW, GREY = "#f0e442", "#8a8a8a"
+_NAMED = {BLUE: "blue", VERMILLION: "vermillion", GREEN: "green"}  # a dark page may lighten these: --blue …
+LOOKS = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (SKY, "P"), (GREY, "X"))
+
+SPLITS: dict[str, tuple[str, Any]] = {
+    "train": ("training", (0, (4, 1.6))),
+    "validation": ("validation", (0, (1, 1.3))),
+    "test": ("test", "solid"),
+}
+CLOCKS = {"import": GREY, "build": GREEN, "compile": YELLOW, "train": SKY, "evaluate": ORANGE}
+MEASURES = {"loss": ("Loss", 1.0), "accuracy": ("Accuracy (%)", 100.0)}
+
+MAX_POINTS = 200  # per line: more cannot be seen, and a page has a size
+LARGEST = 1e100  # what a diverged network's loss may be drawn at; beyond it no axis can be computed
+MAX_CELL_TEXT = 16  # classes up to which each cell of a confusion matrix carries its count
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lockstep",
+    "text.parse_math": False,  # a class may be called "$"
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
+
+# ------------------------------------------------------------------------------------------------------------ looks
+
+
+def backend_order(backends: Iterable[str]) -> list[str]:
+    """Backends in the order of `Study`'s default, then the others by name."""
+    return sorted(set(backends), key=lambda name: (KNOWN.index(name) if name in KNOWN else len(KNOWN), name))
+
+
+def looks(backends: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Backend → (colour, marker): the same in every report for the backends that `Study` knows."""
+    others = [name for name in backend_order(backends) if name not in KNOWN]
+    return {name: LOOKS[place % len(LOOKS)] for place, name in enumerate([*KNOWN, *others])}
+
+
+def short(text: object, limit: int = 18) -> str:
+    """A label for a figure: one line, without control characters, at most `limit` characters."""
+    line = "".join(" " if unicodedata.category(sign).startswith(("C", "Z")) else sign for sign in str(text)).strip()
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _figure(width: float, height: float, left: float, bottom: float, right: float, top: float) -> tuple[Figure, Axes]:
+    """A figure with one axes; all sizes and margins in inches."""
+    figure = Figure(figsize=(width, height))
+    place = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+    return figure, figure.add_axes(place)
+
+
+def _grid(axes: Axes, axis: str) -> None:
+    axes.grid(axis=axis, color=INK, alpha=0.13, linewidth=0.6)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------------ plots
+
+History = Sequence[Mapping[str, Any]]  # one row per epoch, as `store.Record.history` gives it
+
+
+@rc_context(STYLE)
+def curves(histories: Mapping[str, Sequence[History]], measure: str) -> Figure:
+    """Loss or accuracy over epochs: backend → the histories of its runs (one per seed).
+
+    Several runs of a backend become their median with a band from the lowest to the highest. A value that is missing
+    (None, NaN) leaves a gap in its line.
+    """
+    label, scale = MEASURES[measure]
+    more = 0.2 * ((len(histories) - 1) // 4)  # further rows of names
+    figure, axes = _figure(4.9, 3.6 + more, left=0.62, bottom=0.96 + more, right=0.12, top=0.12)
+    style, drawn = looks(histories), []
+    for place, backend in enumerate(backend_order(histories)):
+        for split, (_, dashes) in SPLITS.items():
+            epochs, values = _table(histories[backend], f"{split}_{measure}")
+            if values.count():
+                _line(axes, epochs, values * scale, style[backend], dashes, place, len(histories))
+                drawn.append(split)
+    axes.set_xlabel("Epoch")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.margins(x=0.03)
+    _grid(axes, "y")
+    _fit_scale(axes, measure)
+    _legends(figure, style, backend_order(histories), [split for split in SPLITS if split in drawn])
+    return figure
+
+
+def _table(runs: Sequence[History], key: str) -> tuple[np.ndarray, np.ma.MaskedArray[Any, Any]]:
+    """Epochs (e,) and values (runs, e), masked where a run has none."""
+    found = [{row["epoch"]: row.get(key) for row in run} for run in runs]
+    epochs = sorted(set().union(*found))
+    stride = max(1, math.ceil(len(epochs) / MAX_POINTS))
+    epochs = [epoch for place, epoch in enumerate(epochs) if place % stride == 0 or place == len(epochs) - 1]
+    rows = [[math.nan if (value := run.get(epoch)) is None else value for epoch in epochs] for run in found]
+    values = np.array(rows, dtype=float).reshape(len(found), len(epochs))
+    return np.array(epochs), np.ma.masked_invalid(np.where(np.abs(values) > LARGEST, np.nan, values))
+
+
+def _line(axes: Axes, epochs: np.ndarray, values: Any, look: tuple[str, str], dashes: Any, place: int, of: int) -> None:
+    """One line. Where lines are equal the last one hides the others, but not their markers.
+
+    Markers are hollow and stand at other epochs for each backend, or, where epochs are few, one around the other.
+    """
+    colour, marker = look
+    step = 1 if len(epochs) < 2 * of else max(of, len(epochs) // 4)
+    size = 4.5 + 1.7 * (of - 1 - place) if step == 1 else 5.5
+    axes.plot(
+        epochs, np.ma.filled(np.ma.median(values, axis=0), np.nan), color=colour, linestyle=dashes, linewidth=1.2,
+        marker=marker, markersize=size, markerfacecolor="none", markeredgewidth=1.2,
+        markevery=(place * step // of if step > 1 else 0, step),
+    )  # fmt: skip
+    if len(values) > 1:
+        axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.14, linewidth=0)
+
+
+def _fit_scale(axes: Axes, measure: str) -> None:
+    """A logarithmic axis where losses span more than two orders of magnitude; room for a lone epoch."""
+    found = [line.get_ydata() for line in axes.lines]
+    values = np.ma.masked_invalid(np.ma.concatenate(found)).compressed() if found else np.array([])
+    if measure == "loss" and values.size and values.min() > 1 / LARGEST and values.max() > 100 * values.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    if all(len(line.get_xdata()) == 1 for line in axes.lines):  # type: ignore[arg-type]
+        axes.set_xlim(0.5, 1.5)
+
+
+def _legends(figure: Figure, style: Mapping[str, tuple[str, str]], backends: list[str], splits: list[str]) -> None:
+    """Backends on the first rows below the axes, splits on the last."""
+    names = [
+        Line2D([], [], color=style[name][0], marker=style[name][1], markerfacecolor="none", label=short(name))
+        for name in backends
+    ]
+    lines = [Line2D([], [], color=INK, linestyle=SPLITS[name][1], label=SPLITS[name][0]) for name in splits]
+    for handles, inches in ((names, 0.24), (lines, 0.0)):
+        figure.legend(
+            handles=handles, ncols=4, loc="lower center", bbox_to_anchor=(0.54, inches / figure.get_figheight()),
+            columnspacing=1.6, handlelength=2.6,
+        )  # fmt: skip
+
+
+@rc_context(STYLE)
+def confusion(counts: np.ndarray, class_names: Sequence[str], most_errors: int | None = None) -> Figure:
+    """Counts (classes, classes), rows: labels, columns: predictions.
+
+    Hits are tinted blue by their share of the row, errors vermillion by their count; `most_errors` is the count of the
+    strongest tint, so that several matrices can share one scale.
+    """
+    counts = np.asarray(counts)
+    n = len(counts)
+    names = [short(name, 12) for name in class_names]
+    longest = max(map(len, names), default=1)
+    margin = 0.42 + 0.062 * longest
+    side = 2.4
+    under = margin if longest > 2 else 0.5
+    figure, axes = _figure(side + margin + 0.08, side + under + 0.08, left=margin, bottom=under, right=0.08, top=0.08)
+    axes.imshow(_tints(counts, most_errors), interpolation="none", aspect="auto")
+    if n <= MAX_CELL_TEXT:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=7.2 if n <= 10 else 5.2)
+    ticks = range(n) if n <= 40 else range(0, n, math.ceil(n / 20))
+    size = 8 if n <= 20 else 5
+    axes.set_xticks(ticks, [names[i] for i in ticks], rotation=90 if longest > 2 else 0, fontsize=size)
+    axes.set_yticks(ticks, [names[i] for i in ticks], fontsize=size)
+    axes.tick_params(length=0)
+    axes.set_xlabel("Predicted")
+    axes.set_ylabel("True")
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_alpha(0.4)
+    return figure
+
+
+def _tints(counts: np.ndarray, most_errors: int | None) -> np.ndarray:
+    """Counts → RGBA (classes, classes, 4); transparent where nothing is, so that a dark page shines through."""
+    hits = np.eye(len(counts), dtype=bool)
+    errors = np.where(hits, 0, counts)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    tints = np.where(hits[..., None], to_rgba(BLUE), to_rgba(VERMILLION))
+    strongest = max(most_errors or 0, errors.max(initial=0), 1)
+    tints[..., 3] = np.where(hits, 0.32 * share, np.where(errors > 0, 0.1 + 0.6 * errors / strongest, 0))
+    return np.asarray(tints)
+
+
+@rc_context(STYLE)
+def clocks(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> Figure:
+    """One stacked bar per run: (label, clock → seconds); a clock without a value takes no room."""
+    labels = [short(label, 44) for label, _ in rows]
+    left = 0.2 + 0.068 * max(map(len, labels), default=1)
+    figure, axes = _figure(left + 4.6, 0.95 + 0.25 * len(rows), left=left, bottom=0.5, right=0.75, top=0.42)
+    places, start = np.arange(len(rows)), np.zeros(len(rows))
+    for clock, colour in CLOCKS.items():
+        seconds = np.array([values.get(clock) or 0.0 for _, values in rows])
+        axes.barh(places, seconds, left=start, height=0.66, color=colour, label=clock)
+        start = start + seconds
+    for place, total in zip(places, start, strict=True):
+        axes.annotate(f"{total:.3g} s", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(places, labels)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("Seconds")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    _grid(axes, "x")
+    figure.legend(loc="upper left", ncols=len(CLOCKS), handlelength=1.1, handleheight=1.0, columnspacing=1.3)
+    return figure
+
+
+@rc_context(STYLE)
+def class_balance(class_names: Sequence[str], counts: Sequence[int]) -> Figure:
+    """One bar per class with its number of training examples."""
+    names = [short(name) for name in class_names]
+    left = 0.25 + 0.07 * max(map(len, names), default=1)
+    figure, axes = _figure(left + 3.6, 0.12 + 0.21 * len(names), left=left, bottom=0.06, right=0.6, top=0.06)
+    places = np.arange(len(names))
+    axes.barh(places, counts, height=0.68, color=BLUE, alpha=0.75)
+    for place, count in zip(places, counts, strict=True):
+        axes.annotate(f"{count:,}", (count, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    return figure
+
+
+# -------------------------------------------------------------------------------------------------- into a page
+
+
+def svg(figure: Figure, label: str, prefix: str) -> str:
+    """A figure as an inline `<svg>` for a page: text stays text, INK is the page's colour, nothing is fetched.
+
+    `label` is what a screen reader says; `prefix` keeps identifiers apart from those of the page's other figures.
+    """
+    buffer = io.StringIO()
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts of its own
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    drawing = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", drawing, flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', drawing))
+    drawing = re.sub(r"<[^>]+>", lambda tag: _slim(tag[0], used, prefix), drawing)
+    drawing = re.sub(r"<defs>\s*</defs>|<g>\s*</g>", "", drawing)
+    drawing = re.sub(r">\s*\n\s*<", "><", drawing[drawing.index(">") + 1 :].strip())
+    width, height = figure.get_size_inches() * 72
+    said = html.escape(label, quote=True)
+    size = f'viewBox="0 0 {width:g} {height:g}" width="{width / 0.75:g}"'
+    return f'<svg class="plot" role="img" aria-label="{said}" {size}>{drawing}\n'
+
+
+def _slim(tag: str, used: set[str], prefix: str) -> str:
+    """One tag without what a page has no use for; text between tags is never touched."""
+    tag = re.sub(r' id="([^"]*)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", tag)
+    tag = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{prefix}-", tag.replace("xlink:href", "href"))
+    tag = re.sub(r'font-family: [^;"]*; ?| transform="rotate\(-?0 [^"]*"', "", tag)
+    tag = re.sub(r' (d|x|y|transform)="([^"]*)"', lambda found: f' {found[1]}="{_rounded(found[2])}"', tag)
+    tag = re.sub("|".join(_NAMED), lambda found: f"var(--{_NAMED[found[0]]}, {found[0]})", tag)
+    return tag.replace(INK, "currentColor")
+
+
+def _rounded(numbers: str) -> str:
+    numbers = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), numbers)
+    return " ".join(numbers.split())
+
+
+def png(image: np.ndarray) -> str:
+    """An image (height, width, channels: 1, 3 or 4) uint8 as a PNG data URI."""
+    pixels = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,295 @@
+"""One run folder → its facts, checked and typed; a part that is missing or unsound becomes a named gap.
+
+Run folders come from other machines and other versions, and runs die half-way. So every file is read by a model that
+says which keys the report relies on, and nothing behind this file asks again whether a number is a number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from lockstep.spec import LockstepError, dotted
+from lockstep.store import Record
+
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Sizes = tuple[Count, ...]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Status(_Part):
+    """status.json."""
+
+    status: str = "unknown"
+    code: str | None = None
+    reason: str | None = None
+
+
+class Threads(_Part):
+    """Threads asked for and obtained."""
+
+    asked: Count | None = None
+    obtained: Count | None = None
+
+
+class Dataset(_Part):
+    """The dataset's description in environment.json."""
+
+    name: str = ""
+    title: str = ""
+    origin: str = ""
+    hashes: dict[str, str] = {}
+    notes: tuple[str, ...] | str = ()
+    shape: Sizes = ()
+    class_names: tuple[str, ...] = ()
+    class_counts: Sizes = ()
+    n_train: Count | None = None
+    n_validation: Count | None = None
+    n_test: Count | None = None
+
+
+class Environment(_Part):
+    """environment.json."""
+
+    lockstep: str | None = None
+    python: str | None = None
+    platform: str | None = None
+    cpu: str | None = None
+    cores: Count | None = None
+    memory_bytes: Count | None = None
+    load: tuple[float, ...] | None = None
+    threads: Threads = Threads()
+    device: str | None = None
+    versions: dict[str, str] = {}
+    dataset: Dataset = Dataset()
+    git_revision: str | None = None
+
+
+class Layer(_Part):
+    """One row of metrics.json's network."""
+
+    name: str
+    output_shape: Sizes
+    parameters: Count
+    multiply_adds: Count
+    receptive_field: Sizes | None = None
+
+
+class Scores(_Part):
+    """Precision, recall and F1; `support` where they belong to one class."""
+
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    support: float | None = None
+
+
+class Test(_Part):
+    """What the predictions on the test set are worth."""
+
+    accuracy: float | None = None
+    loss: float | None = None
+    log_loss: float | None = None
+    per_class: tuple[Scores, ...] = ()
+    macro: Scores | None = None
+    weighted: Scores | None = None
+    confusion: tuple[Sizes, ...] = ()
+
+    @model_validator(mode="after")
+    def _square(self) -> Test:
+        if any(len(row) != len(self.confusion) for row in self.confusion):
+            raise ValueError("the confusion matrix is not square")
+        return self
+
+
+class Metrics(_Part):
+    """metrics.json."""
+
+    test: Test = Test()
+    parameters: Count | None = None
+    multiply_adds: Count | None = None
+    epochs: Count | None = None
+    best_epoch: Count | None = None
+    stopped_early: bool = False
+    network: tuple[Layer, ...] = ()
+
+
+class Timing(_Part):
+    """timing.json."""
+
+    seconds: dict[str, float | None] = {}
+    epochs: tuple[float, ...] = ()
+    peak_memory_bytes: Count | None = None
+
+
+class Epoch(_Part):
+    """One epoch row of events.jsonl."""
+
+    epoch: Count
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    learning_rate: float | None = None
+
+
+_HISTORY = TypeAdapter(tuple[Epoch, ...])
+_P = TypeVar("_P")
+
+
+@dataclasses.dataclass
+class Facts:
+    """What one run folder says. A part that cannot be read is None, and `gaps` says which file and why."""
+
+    record: Record
+    gaps: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def _read(self, file: str, read: Callable[[], _P]) -> _P | None:
+        try:
+            return read()
+        except LockstepError as error:
+            self.gaps[file] = error.problems[0].message.removeprefix("cannot be used: ")
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            self.gaps[file] = f"{dotted(first['loc'])}: {first['msg'].lower()}".removeprefix(": ")
+        return None
+
+    @cached_property
+    def status(self) -> Status:
+        """The status; "unknown" where status.json cannot be read."""
+        return self._read("status.json", lambda: Status.model_validate(self.record.status)) or Status()
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The resolved study of this run; empty where spec.toml cannot be read."""
+        found = self._read("spec.toml", lambda: self.record.spec) or {}
+        networks = found.get("networks")
+        if found and not (isinstance(networks, dict) and networks):
+            self.gaps["spec.toml"] = "networks: there is no table of networks"
+            return {}
+        return found
+
+    @cached_property
+    def spec_text(self) -> str:
+        """spec.toml as it stands."""
+        return (self.record.folder / "spec.toml").read_text(encoding="utf-8") if self.spec else ""
+
+    @cached_property
+    def environment(self) -> Environment | None:
+        """Machine, versions, dataset."""
+        return self._read("environment.json", lambda: Environment.model_validate(self.record.environment))
+
+    @cached_property
+    def metrics(self) -> Metrics | None:
+        """What the predictions are worth, and the network's table."""
+        return self._read("metrics.json", lambda: Metrics.model_validate(self.record.metrics))
+
+    @cached_property
+    def timing(self) -> Timing | None:
+        """Seconds per clock and epoch, peak memory."""
+        return self._read("timing.json", lambda: Timing.model_validate(self.record.timing))
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """One row per epoch."""
+        rows = self._read("events.jsonl", lambda: _HISTORY.validate_python(self.record.history)) or ()
+        return [row.model_dump() for row in rows]
+
+    @cached_property
+    def samples(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(images (n, height, width, channels) uint8, labels (n,)) of the first test images."""
+        return self._pair("samples", "images", lambda images: images.ndim == 4 and images.dtype == np.uint8)
+
+    def predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(logits (n, classes), labels (n,)) of the test set; not kept, for they are large."""
+        return self._pair("predictions", "logits", lambda logits: logits.ndim == 2 and logits.dtype.kind == "f")
+
+    def _pair(self, name: str, key: str, fits: Callable[[np.ndarray], bool]) -> tuple[np.ndarray, np.ndarray] | None:
+        arrays = self._read(f"{name}.npz", lambda: self.record.arrays(name))
+        if arrays is None:
+            return None
+        values, labels = arrays.get(key), arrays.get("labels")
+        if values is None or labels is None or not fits(values) or labels.shape != values.shape[:1] or not values.size:
+            self.gaps[f"{name}.npz"] = f"{key} and labels do not have the shapes that they should"
+            return None
+        return values, labels
+
+    # ------------------------------------------------------------------------------------------------- coordinates
+
+    @property
+    def folder(self) -> str:
+        """<study>/<run id>: how the report calls this run."""
+        return "/".join(self.record.folder.absolute().parts[-2:])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.status.status == "finished"
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+        return str(self.spec.get("name") or self.record.folder.absolute().parent.name)
+
+    @property
+    def network(self) -> str:
+        """The network's name."""
+        return str(next(iter(self.spec.get("networks", ["(unknown)"]))))
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self._first("backends", "(unknown)")
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name or path."""
+        return self._first("dataset", "(unknown)")
+
+    @property
+    def seed(self) -> str:
+        """The seed, as text."""
+        return self._first("seeds", "")
+
+    @property
+    def dtype(self) -> str:
+        """The dtype's name."""
+        return self._first("dtype", "")
+
+    def _first(self, key: str, otherwise: str) -> str:
+        value = self.spec.get(key, otherwise)
+        return str((value or [otherwise])[0] if isinstance(value, list) else value)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The dataset's class names; numbers where environment.json has none."""
+        names = self.environment.dataset.class_names if self.environment else ()
+        n = len(self.metrics.test.confusion) if self.metrics else 0
+        return [*names, *map(str, range(len(names), n))][: n or None]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Everything else that may vary within a study, by dotted key."""
+        found = _flat(self.spec.get("recipe") or {})
+        found |= {key.removeprefix("recipe."): value for key, value in _flat(self.spec.get("grid") or {}).items()}
+        found |= {key: str(self.spec[key]) for key in ("device", "train_size") if key in self.spec}
+        return found
+
+
+def _flat(table: Any, prefix: str = "") -> dict[str, str]:
+    """{"optimizer": {"kind": "sgd"}} → {"optimizer.kind": "sgd"}; a list of one is its value."""
+    if isinstance(table, Mapping):
+        rows = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in table.items())
+        return {key: value for row in rows for key, value in row.items()}
+    lone = isinstance(table, list) and len(table) == 1
+    return {prefix: str(table[0] if lone else table)}

@@ -1,0 +1,1052 @@
+"""What a network, a recipe and a study ARE: frozen, validated records, and the one error class.
+
+Everything here is plain data. A record says what is meant, never how a framework does it, so that four backends, the
+report and a reader on a machine without any framework share one meaning. TOML and Python are one-to-one: the table
+`{kind = "conv2d", filters = 20, kernel = 5}`, the short form `"conv2d 20 5"` and `Conv2D(20, 5)` are the same record.
+
+This is the lowest floor of the tree: it imports nothing else of Lockstep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, dataclass_transform
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+# ---------------------------------------------------------------------------------------------------------- errors
+
+# The first digit after LS- is the exit code: 2 usage or configuration, 3 data, 4 a backend, 5 resources.
+CODES = {
+    "LS-200": "the command line was not understood",
+    "LS-201": "the study file cannot be read",
+    "LS-202": "the study file is not valid TOML",
+    "LS-203": "unknown key",
+    "LS-204": "wrong type",
+    "LS-205": "value outside the allowed range",
+    "LS-206": "a layer does not fit its input",
+    "LS-207": "two parts of a study contradict each other",
+    "LS-208": "a required key is missing",
+    "LS-209": "unknown name",
+    "LS-301": "the dataset is not on this machine",
+    "LS-302": "the download failed",
+    "LS-303": "the data are not what they should be: the hash differs",
+    "LS-304": "broken IDX file",
+    "LS-305": "broken or oversized gzip file",
+    "LS-306": "broken or unsuitable npz file",
+    "LS-307": "unsuitable image folder",
+    "LS-308": "unreadable image",
+    "LS-309": "labels outside the classes",
+    "LS-310": "dataset name not usable",
+    "LS-401": "the framework is not installed",
+    "LS-402": "the worker process died",
+    "LS-403": "the worker process failed",
+    "LS-404": "the device is not there",
+    "LS-501": "a folder cannot be written",
+    "LS-502": "the disk is full",
+    "LS-503": "not enough memory",
+    "LS-504": "somebody else holds the lock",
+    "LS-505": "a run folder is damaged or incomplete",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: what was asked and found, where, and what to do about it."""
+
+    code: str
+    message: str
+    where: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f"\n    → {self.hint}" if self.hint else ""
+        return f"{self.code} {place}{self.message}{advice}"
+
+
+class LockstepError(Exception):
+    """The only exception that Lockstep raises on purpose; it holds every problem found, not only the first.
+
+    >>> raise LockstepError("LS-304", "it ends after 12 of 16 bytes", where="train-images.gz", hint="fetch it again")
+    """
+
+    def __init__(self, code: str, message: str, *, where: str = "", hint: str = "") -> None:
+        self.problems: tuple[Problem, ...] = (Problem(code, message, where, hint),)
+        super().__init__(str(self.problems[0]))
+
+    @classmethod
+    def several(cls, problems: Iterable[Problem]) -> LockstepError:
+        """Gather problems (at least one) in one error."""
+        problems = tuple(problems)
+        first = problems[0]
+        error = cls(first.code, first.message, where=first.where, hint=first.hint)
+        error.problems = problems
+        error.args = ("\n".join(str(problem) for problem in problems),)
+        return error
+
+    @property
+    def code(self) -> str:
+        """The stable code of the first problem."""
+        return self.problems[0].code
+
+    @property
+    def exit_code(self) -> int:
+        """The process's exit code: the first digit of the code's number."""
+        return int(self.code[3])
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence that proposes the nearest known word, or lists all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    if near:
+        return f'did you mean "{near[0]}"?'
+    return "known: " + ", ".join(sorted(known))
+
+
+# ------------------------------------------------------------------------------------------------- records and kinds
+
+_R = TypeVar("_R")
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+Shape = tuple[int, ...]
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record(cls: type[_R]) -> type[_R]:
+    """Make a class a frozen record whose constructor checks its values and raises `LockstepError`."""
+    made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
+    checked = made.__init__
+
+    @functools.wraps(checked)
+    def __init__(self: Any, *values: Any, **named: Any) -> None:
+        try:
+            checked(self, *values, **named)
+        except ValidationError as error:
+            raise LockstepError.several(problems_of(error, made)) from None
+
+    made.__init__ = __init__
+    return cast(type[_R], made)
+
+
+def changed(value: _R, **fields: Any) -> _R:
+    """The record with some fields replaced, checked like any other."""
+    return cast(_R, dataclasses.replace(cast(Any, value), **fields))
+
+
+def _kind(name: str) -> Any:
+    return dataclasses.field(default=name, kw_only=True, repr=False)
+
+
+def _pair(value: Any) -> Any:
+    """5 → (5, 5); [5, 3] → (5, 3): height, width."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_tuple(value: Any) -> Any:
+    """A lone value is a list of one; TOML's lists become tuples."""
+    if isinstance(value, str | int | float | dict):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+# Strict: TOML has types, so "5" is not 5 and true is not 1.
+Flag = Annotated[bool, Strict()]
+Text = Annotated[str, Strict()]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+Count = Annotated[Whole, Field(ge=1, le=1_000_000)]
+Pair = Annotated[tuple[Count, Count], BeforeValidator(_pair)]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+
+
+def parse_word(text: str) -> Any:
+    """One word of a short form or of `--set`: a TOML value where it is one, else the text itself.
+
+    >>> parse_word("0.1"), parse_word("[5, 3]"), parse_word("same")
+    (0.1, [5, 3], 'same')
+    """
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return document["value"] if document.keys() == {"value"} else text
+
+
+_WORD = re.compile(r"""(?:\[[^\]]*\]|'[^']*'|"[^"]*"|[^\s\['"])+|\S""")  # a list or a quoted text is one word
+
+
+def _expand(kinds: Mapping[str, type], value: Any) -> Any:
+    """The short form `"conv2d 20 [5, 3] padding=same"` as the table that it stands for."""
+    if not isinstance(value, str):
+        return value
+    kind, *words = _WORD.findall(value)[:32] or [""]
+    if kind not in kinds:
+        raise ValueError(f'unknown kind "{kind}"; {did_you_mean(kind, kinds)}')
+    fields = [field.name for field in dataclasses.fields(kinds[kind]) if not field.kw_only]
+    table: dict[str, Any] = {"kind": kind}
+    for position, word in enumerate(words):
+        name, equals, rest = word.partition("=")
+        if not equals and position >= len(fields):
+            raise ValueError(f'"{kind}" takes at most {len(fields)} values ({", ".join(fields)}), got {len(words)}')
+        key, text = (name, rest) if equals else (fields[position], word)
+        if key in table:
+            raise ValueError(f'"{key}" is given twice in "{value}"')
+        table[key] = parse_word(text)
+    return table
+
+
+KINDS: dict[str, type] = {}  # every kind of every family below, by its TOML name; filled by `_family`
+
+
+def _family(*records: type) -> tuple[dict[str, type], Any]:
+    """A table kind → record, and the type of a value that is one of them (table, short form or record)."""
+    kinds: dict[str, type] = {
+        str(next(field.default for field in dataclasses.fields(cls) if field.name == "kind")): cls for cls in records
+    }
+    KINDS.update(kinds)
+    union: Any = Union[tuple(records)]  # noqa: UP007  # built from a table, so it cannot be written with |
+    member = Annotated[union, Field(discriminator="kind"), BeforeValidator(functools.partial(_expand, kinds))]
+    return kinds, member
+
+
+# ------------------------------------------------------------------------------------------------- initial weights
+
+
+@record
+class HeNormal:
+    """Normal, std √(2/fan_in), not truncated (He et al. 2015, eq. 10)."""
+
+    kind: Literal["he_normal"] = _kind("he_normal")
+
+
+@record
+class HeUniform:
+    """Uniform in ±√(6/fan_in) (He et al. 2015)."""
+
+    kind: Literal["he_uniform"] = _kind("he_uniform")
+
+
+@record
+class GlorotNormal:
+    """Normal, std √(2/(fan_in+fan_out)), not truncated (Glorot & Bengio 2010)."""
+
+    kind: Literal["glorot_normal"] = _kind("glorot_normal")
+
+
+@record
+class GlorotUniform:
+    """Uniform in ±√(6/(fan_in+fan_out)) (Glorot & Bengio 2010, eq. 16)."""
+
+    kind: Literal["glorot_uniform"] = _kind("glorot_uniform")
+
+
+@record
+class LecunNormal:
+    """Normal, std √(1/fan_in), not truncated (LeCun et al. 1998)."""
+
+    kind: Literal["lecun_normal"] = _kind("lecun_normal")
+
+
+@record
+class LecunUniform:
+    """Uniform in ±√(3/fan_in) (LeCun et al. 1998)."""
+
+    kind: Literal["lecun_uniform"] = _kind("lecun_uniform")
+
+
+@record
+class Normal:
+    """Normal with mean 0 and the given standard deviation."""
+
+    std: Positive = 0.05
+    kind: Literal["normal"] = _kind("normal")
+
+
+@record
+class Uniform:
+    """Uniform in ±limit."""
+
+    limit: Positive = 0.05
+    kind: Literal["uniform"] = _kind("uniform")
+
+
+@record
+class TorchDefault:
+    """What PyTorch's Linear and Conv2d do: uniform in ±1/√fan_in, kernels and biases alike."""
+
+    kind: Literal["torch_default"] = _kind("torch_default")
+
+
+@record
+class Zeros:
+    """All zero: the default of biases."""
+
+    kind: Literal["zeros"] = _kind("zeros")
+
+
+INITIALIZERS, _InitializerKind = _family(
+    HeNormal, HeUniform, GlorotNormal, GlorotUniform, LecunNormal, LecunUniform, Normal, Uniform, TorchDefault, Zeros
+)
+if TYPE_CHECKING:
+    Initializer = Any  # a type checker cannot see into a table
+else:
+    Initializer = _InitializerKind
+
+
+# ----------------------------------------------------------------------------------------------------------- layers
+# A layer is one record here and one row in each backend's LAYERS. Shapes have no batch axis: (height, width, channels)
+# or (features,). `output_shape` raises ValueError with the reason where the input does not fit.
+
+
+def _windows(size: int, kernel: int, stride: int, padding: str) -> int:
+    """How many windows fit along one axis; `same` gives ⌈size/stride⌉."""
+    return -(-size // stride) if padding == "same" else (size - kernel) // stride + 1
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after an axis under `same`: the odd one goes after (right, bottom).
+
+    >>> same_padding(28, 5, 1), same_padding(28, 3, 2)
+    ((2, 2), (0, 1))
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _image_shape(shape: Shape) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise ValueError(f"it takes an image (height, width, channels), but gets {shape}, which is flat")
+    return shape[0], shape[1], shape[2]
+
+
+def _slide(shape: Shape, kernel: Shape, stride: Shape, padding: str) -> tuple[int, int, int]:
+    """The output's height and width and the input's channels for a window sliding over an image."""
+    height, width, channels = _image_shape(shape)
+    if padding == "valid" and (kernel[0] > height or kernel[1] > width):
+        raise ValueError(
+            f"its {kernel[0]}×{kernel[1]} window is larger than its input of {height}×{width}; "
+            "use a smaller one, padding same, or fewer poolings before it"
+        )
+    high, wide = (_windows(n, k, s, padding) for n, k, s in zip((height, width), kernel, stride, strict=True))
+    return high, wide, channels
+
+
+class _Layer:
+    """What every layer answers; a layer without parameters, windows or products keeps these answers."""
+
+    kind: str
+    has_state: ClassVar[bool] = False
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape that comes out for the shape that goes in."""
+        return shape
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        """The parameters, by name, in canonical layout."""
+        return {}
+
+    def multiply_adds(self, shape: Shape) -> int:
+        """Multiply-add pairs of one example's forward pass; only products with parameters are counted."""
+        return 0
+
+    def window(self) -> tuple[Shape, Shape] | None:
+        """(kernel, stride) of a layer that slides a window, for the receptive field."""
+        return None
+
+
+@record
+class Conv2D(_Layer):
+    """Cross-correlation of an image with a kernel (kernel height, kernel width, in, filters), plus a bias."""
+
+    filters: Count
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Literal["valid", "same"] = "valid"
+    bias: Flag = True
+    initializer: Initializer | None = None
+    bias_initializer: Initializer = Zeros()
+    kind: Literal["conv2d"] = _kind("conv2d")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        high, wide, _ = _slide(shape, self.kernel, self.stride, self.padding)
+        return high, wide, self.filters
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        kernel: dict[str, Shape] = {"kernel": (*self.kernel, shape[2], self.filters)}
+        return kernel | ({"bias": (self.filters,)} if self.bias else {})
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * math.prod(self.kernel) * shape[2]
+
+    def window(self) -> tuple[Shape, Shape]:
+        return self.kernel, self.stride
+
+
+@record
+class _Pool(_Layer):
+    size: Pair = (2, 2)
+    stride: Pair | None = None
+    padding: Literal["valid", "same"] = "valid"
+
+    @property
+    def strides(self) -> Shape:
+        """The stride as used: the window's size where none is given."""
+        return self.stride or self.size
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return _slide(shape, self.size, self.strides, self.padding)
+
+    def window(self) -> tuple[Shape, Shape]:
+        return self.size, self.strides
+
+
+@record
+class MaxPool2D(_Pool):
+    """The largest value of each window; the first one in row-major order gets the gradient."""
+
+    kind: Literal["max_pool2d"] = _kind("max_pool2d")
+
+
+@record
+class AvgPool2D(_Pool):
+    """The mean of each window; padding is not counted."""
+
+    kind: Literal["avg_pool2d"] = _kind("avg_pool2d")
+
+
+@record
+class GlobalAvgPool(_Layer):
+    """The mean of each channel over the whole image: (height, width, channels) → (channels,)."""
+
+    kind: Literal["global_avg_pool"] = _kind("global_avg_pool")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (_image_shape(shape)[2],)
+
+
+@record
+class Flatten(_Layer):
+    """(height, width, channels) → (height · width · channels,), in that order."""
+
+    kind: Literal["flatten"] = _kind("flatten")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (math.prod(shape),)
+
+
+@record
+class Dense(_Layer):
+    """x · kernel + bias, with a kernel (in, units)."""
+
+    units: Count
+    bias: Flag = True
+    initializer: Initializer | None = None
+    bias_initializer: Initializer = Zeros()
+    kind: Literal["dense"] = _kind("dense")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 1:
+            raise ValueError(f"it takes a flat vector, but gets an image of {shape}; put flatten before it")
+        return (self.units,)
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        kernel: dict[str, Shape] = {"kernel": (shape[0], self.units)}
+        return kernel | ({"bias": (self.units,)} if self.bias else {})
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return shape[0] * self.units
+
+
+@record
+class BatchNorm(_Layer):
+    """Normalise each channel by the batch (Ioffe & Szegedy 2015).
+
+    The batch's variance is biased in the forward pass and unbiased in the running average;
+    running = (1 − momentum) · running + momentum · batch.
+    """
+
+    momentum: Annotated[Number, Field(gt=0, le=1)] = 0.1
+    epsilon: Positive = 1e-5
+    kind: Literal["batch_norm"] = _kind("batch_norm")
+    has_state: ClassVar[bool] = True
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return {"scale": (shape[-1],), "shift": (shape[-1],)}
+
+
+@record
+class Dropout(_Layer):
+    """Set values to zero with probability `rate` in training; kept ones are divided by the keep probability."""
+
+    rate: Fraction = 0.5
+    kind: Literal["dropout"] = _kind("dropout")
+
+
+@record
+class ReLU(_Layer):
+    """max(x, 0); its slope at 0 is 0."""
+
+    kind: Literal["relu"] = _kind("relu")
+
+
+@record
+class LeakyReLU(_Layer):
+    """x where x > 0, slope · x elsewhere."""
+
+    slope: NonNegative = 0.01
+    kind: Literal["leaky_relu"] = _kind("leaky_relu")
+
+
+@record
+class ELU(_Layer):
+    """x where x > 0, alpha · (eˣ − 1) elsewhere (Clevert et al. 2016)."""
+
+    alpha: Positive = 1.0
+    kind: Literal["elu"] = _kind("elu")
+
+
+@record
+class Tanh(_Layer):
+    """The hyperbolic tangent."""
+
+    kind: Literal["tanh"] = _kind("tanh")
+
+
+@record
+class Sigmoid(_Layer):
+    """1 / (1 + e⁻ˣ)."""
+
+    kind: Literal["sigmoid"] = _kind("sigmoid")
+
+
+@record
+class Softplus(_Layer):
+    """log(1 + eˣ)."""
+
+    kind: Literal["softplus"] = _kind("softplus")
+
+
+@record
+class GELU(_Layer):
+    """x · Φ(x) with the exact normal distribution function (Hendrycks & Gimpel 2016)."""
+
+    kind: Literal["gelu"] = _kind("gelu")
+
+
+LAYERS, _LayerKind = _family(
+    Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool, Flatten, Dense, BatchNorm, Dropout,
+    ReLU, LeakyReLU, ELU, Tanh, Sigmoid, Softplus, GELU,
+)  # fmt: skip
+if TYPE_CHECKING:
+    Layer = Any  # a type checker cannot see into a table
+else:
+    Layer = _LayerKind
+
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "gelu")
+
+
+# ---------------------------------------------------------------------------------------------------------- network
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerFacts:
+    """One layer in its place: `name` is `"<index>_<kind>"`, shapes have no batch axis, fields are in pixels."""
+
+    name: str
+    layer: Any
+    input_shape: Shape
+    output_shape: Shape
+    parameter_shapes: dict[str, Shape]
+    multiply_adds: int
+    receptive_field: tuple[int, int] | None
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers this layer learns."""
+        return sum(math.prod(shape) for shape in self.parameter_shapes.values())
+
+
+def _as_network(value: Any) -> Any:
+    return {"layers": value} if isinstance(value, list | tuple) else value
+
+
+@record
+class Network:
+    """Layers in order, no numbers. `initializer` draws the kernels of layers that name none of their own."""
+
+    layers: Annotated[tuple[Layer, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    initializer: Initializer = HeNormal()
+
+    def facts(self, input_shape: Shape) -> list[LayerFacts]:
+        """Every layer in its place for images of `input_shape` (height, width, channels).
+
+        Raises LockstepError (LS-206) that names the layer, its input and why it does not fit.
+        """
+        rows: list[LayerFacts] = []
+        shape, field, jump = tuple(input_shape), (1, 1), (1, 1)
+        for index, layer in enumerate(self.layers):
+            name = f"{index}_{layer.kind}"
+            try:
+                output = layer.output_shape(shape)
+            except ValueError as reason:
+                message = f"layer {index} ({layer.kind}) does not fit: {reason}"
+                raise LockstepError("LS-206", message, where=f"layers[{index}]") from None
+            if window := layer.window():
+                kernel, stride = window
+                field = (field[0] + (kernel[0] - 1) * jump[0], field[1] + (kernel[1] - 1) * jump[1])
+                jump = (jump[0] * stride[0], jump[1] * stride[1])
+            elif len(output) == 1:
+                field = (input_shape[0], input_shape[1])
+            seen = (min(field[0], input_shape[0]), min(field[1], input_shape[1]))
+            parameters = layer.parameter_shapes(shape)
+            rows.append(LayerFacts(name, layer, shape, output, parameters, layer.multiply_adds(shape), seen))
+            shape = output
+        return rows
+
+    def summary(self, input_shape: Shape) -> dict[str, Any]:
+        """Parameters and multiply-adds of the whole, and layer by layer under "network", as JSON types."""
+        rows = self.facts(input_shape)
+        keys = ("name", "input_shape", "output_shape", "parameters", "multiply_adds", "receptive_field")
+        return {
+            "parameters": sum(row.parameters for row in rows),
+            "multiply_adds": sum(row.multiply_adds for row in rows),
+            "network": [{"kind": row.layer.kind, **{key: getattr(row, key) for key in keys}} for row in rows],
+        }
+
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """Canonical name `"<index>_<kind>/<parameter>"` → shape, in order."""
+        return {
+            f"{row.name}/{parameter}": shape
+            for row in self.facts(input_shape)
+            for parameter, shape in row.parameter_shapes.items()
+        }
+
+
+# ----------------------------------------------------------------------------------------------------------- recipe
+
+
+@record
+class SGD:
+    """w ← w − lr·g."""
+
+    learning_rate: Positive = 0.01
+    kind: Literal["sgd"] = _kind("sgd")
+
+
+@record
+class Momentum:
+    """b ← μ·b + g; w ← w − lr·b."""
+
+    learning_rate: Positive = 0.01
+    momentum: Annotated[Number, Field(gt=0, lt=1)] = 0.9
+    kind: Literal["momentum"] = _kind("momentum")
+
+
+@record
+class Nesterov:
+    """b ← μ·b + g; w ← w − lr·(g + μ·b)."""
+
+    learning_rate: Positive = 0.01
+    momentum: Annotated[Number, Field(gt=0, lt=1)] = 0.9
+    kind: Literal["nesterov"] = _kind("nesterov")
+
+
+@record
+class Adam:
+    """Kingma & Ba 2015, Algorithm 1: ε is added to √v̂ after bias correction."""
+
+    learning_rate: Positive = 1e-3
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+    kind: Literal["adam"] = _kind("adam")
+
+
+@record
+class AdamW:
+    """Adam after w ← w − lr·λ·w on the kernels (Loshchilov & Hutter 2019)."""
+
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 1e-2
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+    kind: Literal["adamw"] = _kind("adamw")
+
+
+@record
+class RMSprop:
+    """s ← ρ·s + (1−ρ)·g²; w ← w − lr·g/(√s + ε)."""
+
+    learning_rate: Positive = 1e-3
+    rho: Fraction = 0.9
+    epsilon: Positive = 1e-8
+    kind: Literal["rmsprop"] = _kind("rmsprop")
+
+
+OPTIMIZERS, _OptimizerKind = _family(SGD, Momentum, Nesterov, Adam, AdamW, RMSprop)
+if TYPE_CHECKING:
+    Optimizer = Any  # a type checker cannot see into a table
+else:
+    Optimizer = _OptimizerKind
+
+
+@record
+class Constant:
+    """The learning rate stays as it is."""
+
+    kind: Literal["constant"] = _kind("constant")
+
+    def factor(self, progress: float, epoch: int) -> float:
+        """What the learning rate is multiplied by; `progress` is the share of all steps taken, in [0, 1)."""
+        return 1.0
+
+
+@record
+class StepDecay:
+    """The learning rate is multiplied by `factor_per_drop` after every `every` epochs."""
+
+    every: Count = 10
+    factor_per_drop: Annotated[Number, Field(gt=0, le=1)] = 0.1
+    kind: Literal["step"] = _kind("step")
+
+    def factor(self, progress: float, epoch: int) -> float:
+        return self.factor_per_drop ** (epoch // self.every)
+
+
+@record
+class Cosine:
+    """From the learning rate down to `final` times it along half a cosine (Loshchilov & Hutter 2017, one cycle)."""
+
+    final: NonNegative = 0.0
+    kind: Literal["cosine"] = _kind("cosine")
+
+    def factor(self, progress: float, epoch: int) -> float:
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@record
+class OneCycle:
+    """Up from `start` times the learning rate during `warm_up` of the steps, then down to `final` times it.
+
+    Both ways along half a cosine (Smith & Topin 2019, as PyTorch's OneCycleLR anneals).
+    """
+
+    warm_up: Annotated[Number, Field(gt=0, lt=1)] = 0.3
+    start: NonNegative = 0.04
+    final: NonNegative = 4e-6
+    kind: Literal["one_cycle"] = _kind("one_cycle")
+
+    def factor(self, progress: float, epoch: int) -> float:
+        if progress < self.warm_up:
+            low, high, share = self.start, 1.0, progress / self.warm_up
+        else:
+            low, high, share = 1.0, self.final, (progress - self.warm_up) / (1 - self.warm_up)
+        return high + (low - high) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+SCHEDULES, _ScheduleKind = _family(Constant, StepDecay, Cosine, OneCycle)
+if TYPE_CHECKING:
+    Schedule = Any  # a type checker cannot see into a table
+else:
+    Schedule = _ScheduleKind
+
+
+@record
+class Augmentation:
+    """Random changes of each training image, drawn anew every epoch.
+
+    `shift`: up to so many whole pixels along each axis; `rotation`: up to so many degrees either way (bilinear);
+    `flip`: left and right swapped with probability one half. What comes in at a border is 0.
+    """
+
+    shift: Annotated[Whole, Field(ge=0, le=1000)] = 0
+    rotation: Annotated[Number, Field(ge=0, le=180)] = 0.0
+    flip: Flag = False
+
+    def __bool__(self) -> bool:
+        return bool(self.shift or self.rotation or self.flip)
+
+
+@record
+class EarlyStopping:
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs."""
+
+    monitor: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+    patience: Count = 5
+    min_delta: NonNegative = 0.0
+    restore_best: Flag = True
+
+
+LOSSES = ("cross_entropy", "mean_squared_error")
+
+
+@record
+class Recipe:
+    """How a network is trained.
+
+    `loss`: softmax cross-entropy from logits, or the squared difference of outputs and one-hot targets, averaged over
+    batch and classes. `l2` adds ½·λ·‖kernel‖² to what is minimised (not to the loss that is reported). `clip_norm`
+    scales all gradients together so that their global norm is at most this. `validation` is the share of the training
+    images held out. `scaling`: `unit` is pixel/255, `standard` also removes the training set's mean and standard
+    deviation per channel.
+    """
+
+    optimizer: Optimizer = Adam()
+    epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 10
+    batch_size: Count = 128
+    loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
+    schedule: Schedule = Constant()
+    label_smoothing: Fraction = 0.0
+    l2: NonNegative = 0.0
+    clip_norm: Positive | None = None
+    validation: Fraction = 0.0
+    early_stopping: EarlyStopping | None = None
+    augmentation: Augmentation = Augmentation()
+    scaling: Literal["unit", "standard"] = "unit"
+
+
+# ------------------------------------------------------------------------------------------------------ run and study
+
+DTYPES = ("float32", "float64")
+DEVICES = ("cpu", "cuda")
+_Name = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for position, value in enumerate(values):
+        if value in values[:position]:
+            raise ValueError(f"{value!r} is given twice")
+    return values
+
+
+def _flat_keys(value: Any) -> Any:
+    """[grid] `optimizer.learning_rate = [...]` means the dotted key, although TOML reads a table in a table."""
+    if not isinstance(value, dict):
+        return value
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        inner = _flat_keys(item) if isinstance(item, dict) and "kind" not in item else None
+        flat |= {key: item} if inner is None else {f"{key}.{name}": values for name, values in inner.items()}
+    return flat
+
+
+def _items(values: Any) -> Any:
+    return Annotated[tuple[values, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_once)]
+
+
+@record
+class Run:
+    """One network × recipe × dataset × backend × seed × dtype: a study with every choice made."""
+
+    study: str
+    network_name: str
+    network: Network
+    recipe: Recipe
+    dataset: str
+    backend: str
+    seed: int
+    dtype: str
+    device: str
+    train_size: int | None = None
+    grid: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+if TYPE_CHECKING:
+    _Names = tuple[str, ...]
+    _Seeds = tuple[int, ...]
+    _Dtypes = tuple[str, ...]
+    _Networks = Mapping[str, Network]
+    _Grid = Mapping[str, tuple[Any, ...]]
+else:
+    _Names = _items(Text)
+    _Seeds = _items(Annotated[Whole, Field(ge=0, lt=2**63)])
+    _Dtypes = _items(Literal[DTYPES])
+    _Networks = Annotated[
+        dict[_Name, Annotated[Network, BeforeValidator(_as_network)]], Field(min_length=1, max_length=1000)
+    ]
+    _Grid = Annotated[dict[str, _items(Any)], BeforeValidator(_flat_keys)]
+
+
+@record
+class Study:
+    """A question, asked as a grid of runs: networks × datasets × dtypes × grid × seeds × backends.
+
+    `grid` maps a key of the recipe, such as `"optimizer.learning_rate"`, to the values to try. `train_size` keeps only
+    the first so many training images. A lone value stands for a list of one.
+    """
+
+    networks: _Networks
+    dataset: _Names = ("digits",)
+    backends: _Names = ("numpy", "torch", "tensorflow", "jax")
+    seeds: _Seeds = (0,)
+    dtype: _Dtypes = ("float32",)
+    device: Literal["cpu", "cuda"] = "cpu"
+    recipe: Recipe = Recipe()
+    grid: _Grid = dataclasses.field(default_factory=dict)
+    train_size: Count | None = None
+    question: Text = ""
+    name: _Name = "study"
+
+    def runs(self) -> list[Run]:
+        """Every run of the grid; backends vary fastest, so that the same training stands side by side."""
+        recipes = [(chosen, _with(self.recipe, chosen)) for chosen in _combinations(self.grid)]
+        return [
+            Run(self.name, name, network, recipe, dataset, backend, seed, dtype, self.device, self.train_size, chosen)
+            for dataset in self.dataset
+            for name, network in self.networks.items()
+            for chosen, recipe in recipes
+            for dtype in self.dtype
+            for seed in self.seeds
+            for backend in self.backends
+        ]
+
+
+def _combinations(grid: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    if not grid:
+        yield {}
+        return
+    (key, values), *rest = grid.items()
+    for value in values:
+        for others in _combinations(dict(rest)):
+            yield {key: value, **others}
+
+
+def _with(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
+    """The recipe with some keys (dotted, relative to it) replaced; raises LockstepError like any recipe."""
+    if not chosen:
+        return recipe
+    table = to_table(recipe)
+    for key, value in sorted(chosen.items(), key=lambda item: item[0].count(".")):  # a part after its whole
+        set_key(table, key.removeprefix("recipe."), value)
+    try:
+        return TypeAdapter(Recipe).validate_python(table)
+    except ValidationError as error:
+        raise LockstepError.several(problems_of(error, Recipe, where="grid: recipe.")) from None
+
+
+def to_table(value: Any) -> Any:
+    """A record as TOML's own types, complete with defaults; keys without a value are left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = sorted((field.name for field in dataclasses.fields(value)), key=lambda name: name != "kind")
+        table = {name: to_table(getattr(value, name)) for name in names}
+        return {name: item for name, item in table.items() if item is not None}
+    if isinstance(value, Mapping):
+        return {key: to_table(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_table(item) for item in value]
+    return value
+
+
+def set_key(table: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key; a short form or a missing table on the way becomes a table.
+
+    Raises KeyError with the part of the key that leads through something that is not a table.
+    """
+    *path, last = key.split(".")
+    for depth, part in enumerate(path):
+        inner = table.get(part)
+        if isinstance(inner, str) and inner.split() and inner.split()[0] in KINDS:
+            inner = _expand(KINDS, inner)
+        elif inner is None:
+            inner = {}
+        if not isinstance(inner, dict):
+            raise KeyError(".".join(path[: depth + 1]))
+        table[part] = inner = dict(inner)
+        table = inner
+    table[last] = value
+
+
+# ------------------------------------------------------------------------------------- pydantic's errors in our words
+
+_FAMILY_TAGS = KINDS.keys()
+
+
+def _owner(location: tuple[Any, ...], root: type) -> type | None:
+    """The record that holds the last key of an error's location."""
+    owner: Any = root
+    for position, part in enumerate(location[:-1]):
+        if part in KINDS:
+            owner = KINDS[part]
+        elif part == "networks" and position == 0:
+            owner = None
+        elif location[0] == "networks" and position == 1:
+            owner = Network
+        elif isinstance(part, str):
+            owner = {"recipe": Recipe, "augmentation": Augmentation, "early_stopping": EarlyStopping}.get(part, owner)
+    return owner
+
+
+def dotted(location: Iterable[Any]) -> str:
+    """("networks", "cnn", "layers", 3, "kernel") → "networks.cnn.layers[3].kernel"."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _range(context: Mapping[str, Any]) -> str:
+    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    return " and ".join(f"{words[key]} {context[key]}" for key in words if key in context)
+
+
+_TYPE_WORDS = {
+    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text", "tuple_type": "a list", "dict_type": "a table", "dataclass_type": "a table",
+    "finite_number": "a finite number",
+}  # fmt: skip
+
+
+def problems_of(error: ValidationError, root: type, where: str = "") -> list[Problem]:
+    """Every error that pydantic found, as problems whose `where` is the dotted key behind the given prefix."""
+    return [_problem(dict(row), root, where) for row in error.errors(include_url=False)]
+
+
+def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
+    location, kind, context = row["loc"], row["type"], row.get("ctx", {})
+    if location and isinstance(location[0], int):  # given by position
+        location = (dataclasses.fields(root)[location[0]].name, *location[1:])
+    plain = [part for position, part in enumerate(location) if not (position and part in _FAMILY_TAGS)]
+    where, found = prefix + dotted(plain), repr(row.get("input"))
+    found = found if len(found) <= 60 else found[:57] + "…"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        owner = _owner(location, root)
+        known = [field.name for field in dataclasses.fields(owner)] if owner else []
+        return Problem("LS-203", f'unknown key "{plain[-1]}"', where, did_you_mean(str(plain[-1]), known))
+    if kind in ("missing", "missing_argument"):
+        return Problem("LS-208", f'"{plain[-1]}" is required', where, "add it")
+    if kind == "union_tag_not_found":
+        return Problem(
+            "LS-208", f'this table has no "kind": {found}', where, 'name it, for example {kind = "dense", units = 10}'
+        )
+    if kind == "union_tag_invalid":
+        kinds = [word.strip(" '") for word in context["expected_tags"].split(",")]
+        return Problem("LS-209", f'unknown kind "{context["tag"]}"', where, did_you_mean(context["tag"], kinds))
+    if kind == "literal_error":
+        return Problem("LS-205", f"{found} is not one of {context['expected']}", where, "choose one of these")
+    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        return Problem("LS-205", f"{found} is out of range: it must be {_range(context)}", where, "change the value")
+    if kind == "string_pattern_mismatch":
+        return Problem(
+            "LS-205", f"{found} is not a usable name", where, "letters, digits, dot, dash and underscore, at most 64"
+        )
+    if kind == "too_short":
+        return Problem("LS-205", "it is empty", where, "give at least one")
+    if kind == "value_error":
+        return Problem("LS-205", str(context["error"]), where, "")
+    if kind in _TYPE_WORDS:
+        return Problem("LS-204", f"{found} is not {_TYPE_WORDS[kind]}", where, f"give {_TYPE_WORDS[kind]}")
+    return Problem("LS-204", f"{found}: {row['msg'].lower()}", where, "")

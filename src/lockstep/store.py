@@ -1,0 +1,310 @@
+"""Run folders: the truth. Everything that is known of a run lies in its folder, in formats that outlive Lockstep.
+
+    runs/<study>/<run id>/
+        status.json        {"format": 1, "status": "running" | "finished" | "failed", "code", "reason", times}
+        spec.toml          the study of this one run, fully resolved: running it again reproduces the run
+        environment.json   versions, machine, threads, dataset (hashes, sizes, classes), git revision
+        events.jsonl       one JSON object a line, as they happened; the epochs among them are the history
+        steps.npz          loss, correct, examples: one number per update, in order
+        samples.npz        images, labels: the first test images, for people to look at
+        predictions.npz    logits, labels: of the whole test set, after training
+        metrics.json       what these predictions are worth, and the network's table
+        timing.json        seconds per clock, seconds per epoch, peak memory
+        checkpoint-<n>/    weights.safetensors, state.safetensors, manifest.json (SHA-256 of both; written last)
+        worker.log         the worker's stderr
+
+Every file is written under a temporary name in the same folder, flushed to the disk and renamed, so a reader sees the
+old file or the new one and never half of it. An existing run is never overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lockstep import files
+from lockstep.spec import LockstepError
+
+FORMAT = 1
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+HINT = "choose a folder that you may write to with --runs FOLDER"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it is either whole or not there; raises LockstepError (LS-501, LS-502)."""
+    with files.new_file(path, HINT) as temporary, files.writing(path, HINT):
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON (UTF-8, two spaces, keys in the order given); NaN and infinity become null."""
+    write_bytes(path, (json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def finite(value: Any) -> Any:
+    """The value with NumPy numbers as Python's and with None for every NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [finite(item) for item in value]
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def write_status(run: Path, status: str, code: str | None = None, reason: str | None = None) -> None:
+    """Say how a run stands: "running", "finished" or "failed", with the error's code and reason."""
+    path = run / "status.json"
+    begun = read_json(path)["started"] if path.exists() else now()
+    finished = None if status == "running" else now()
+    value = {"format": FORMAT, "status": status, "code": code, "reason": reason, "started": begun, "finished": finished}
+    write_json(path, value)
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays as a compressed npz without pickle."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def append_event(path: Path, event: Mapping[str, Any]) -> None:
+    """Add one line to events.jsonl; a line that a crash cut off is skipped by the reader."""
+    line = json.dumps(finite(event), ensure_ascii=False, allow_nan=False) + "\n"
+    with files.writing(path, HINT), open(path, "a", encoding="utf-8") as file:
+        file.write(line)
+
+
+def write_checkpoint(run: Path, epoch: int, weights: Mapping[str, Any], state: Mapping[str, Any]) -> Path:
+    """Write checkpoint-<epoch>; its manifest comes last and makes it count."""
+    from safetensors.numpy import save
+
+    folder = run / f"checkpoint-{epoch}"
+    make_folder(folder)
+    contents = {"weights.safetensors": save(_contiguous(weights)), "state.safetensors": save(_contiguous(state))}
+    manifest: dict[str, Any] = {"format": FORMAT, "epoch": epoch, "files": {}}
+    for name, content in contents.items():
+        write_bytes(folder / name, content)
+        manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+def _contiguous(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents; raises LockstepError (LS-501, LS-502)."""
+    with files.writing(path, HINT):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def claim(study_folder: Path, run_id: str) -> Path:
+    """Make a new run folder: `<run id>`, or `<run id>-2` … where earlier ones stand."""
+    make_folder(study_folder)
+    for attempt in range(1, 10_000):
+        folder = study_folder / (run_id if attempt == 1 else f"{run_id}-{attempt}")
+        with contextlib.suppress(FileExistsError), files.writing(folder, HINT):
+            folder.mkdir()
+            return folder
+    raise LockstepError("LS-501", "10,000 attempts of one run stand here", where=str(study_folder), hint="clean it up")
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises LockstepError (LS-505)."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "not a JSON object")
+    return value
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an npz, never pickle; raises LockstepError (LS-505)."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(path, error) from error
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(weights, state) of a checkpoint whose manifest fits; raises LockstepError (LS-505)."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    known = read_json(folder / "manifest.json").get("files", {})
+    arrays = []
+    for name in ("weights.safetensors", "state.safetensors"):
+        try:
+            content = (folder / name).read_bytes()
+            if hashlib.sha256(content).hexdigest() != known[name]["sha256"]:
+                raise _damaged(folder / name, "its SHA-256 is not the manifest's")
+            arrays.append(load(content))
+        except (OSError, KeyError, TypeError, SafetensorError) as error:
+            raise _damaged(folder / name, error) from error
+    return arrays[0], arrays[1]
+
+
+def _damaged(path: Path, why: object) -> LockstepError:
+    why = "it is missing" if isinstance(why, FileNotFoundError) else why
+    return LockstepError(
+        "LS-505", f"cannot be used: {why}", where=str(path), hint="run it again; this file stays as it is"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """The facts of one run, read from its folder when asked for; a missing part raises LockstepError (LS-505)."""
+
+    folder: Path
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        """status.json."""
+        return read_json(self.folder / "status.json")
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """spec.toml as plain tables: a study of one run."""
+        path = self.folder / "spec.toml"
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """environment.json."""
+        return read_json(self.folder / "environment.json")
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json."""
+        return read_json(self.folder / "metrics.json")
+
+    @cached_property
+    def timing(self) -> dict[str, Any]:
+        """timing.json."""
+        return read_json(self.folder / "timing.json")
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """One row per epoch, from events.jsonl."""
+        return [event for event in read_events(self.folder / "events.jsonl") if event.get("event") == "epoch"]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run came to its end."""
+        return bool(self.status.get("status") == "finished")
+
+    # One run's coordinates, as its spec has them.
+    @property
+    def network(self) -> str:
+        """The network's name in the study."""
+        return str(next(iter(self.spec["networks"])))
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return str(self.spec["backends"][0])
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return int(self.spec["seeds"][0])
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's name or path."""
+        return str(self.spec["dataset"][0])
+
+    @property
+    def dtype(self) -> str:
+        """The dtype's name."""
+        return str(self.spec["dtype"][0])
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of `<name>.npz`: steps, samples or predictions."""
+        return read_npz(self.folder / f"{name}.npz")
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The events of a run, without lines that a crash cut off."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise _damaged(path, error) from error
+    events = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                events.append(event)
+    return events
+
+
+def find_runs(paths: Iterable[Path]) -> list[Record]:
+    """Every run at or below the given folders, sorted by path; raises LockstepError (LS-505) where there is none."""
+    paths = list(paths)
+    found: set[Path] = set()
+    for path in paths:
+        found.update(
+            file.parent
+            for pattern in ("status.json", "*/status.json", "*/*/status.json")
+            for file in path.glob(pattern)
+        )
+    if not found:
+        where = ", ".join(map(str, paths))
+        raise LockstepError(
+            "LS-505", "no run folder here", where=where, hint="name a folder below runs/ that holds runs"
+        )
+    return [Record(folder) for folder in sorted(found, key=natural)]
+
+
+def natural(path: Path) -> list[Any]:
+    """A sort key by which run-2 comes before run-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+
+
+def newest_checkpoint(run: Path, warn: Callable[[str], None] = lambda message: None) -> Path | None:
+    """The last complete checkpoint; an incomplete one is skipped and reported, never deleted."""
+    for folder in sorted(run.glob("checkpoint-*"), key=natural, reverse=True):
+        try:
+            read_checkpoint(folder)
+            return folder
+        except LockstepError as error:
+            warn(str(error))
+    return None

@@ -1,0 +1,222 @@
+"""A study, done: what is checked before anything starts, then one worker process for each run.
+
+A run that fails is recorded as failed with its reason, and the others go on. A finished run of the same content,
+versions and device is not repeated, and no run folder is ever written over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lockstep import backends, data, store, timing
+from lockstep.spec import LockstepError, Problem, Run, Study, changed, did_you_mean
+from lockstep.studyfile import checked_names, read_study, resolved_toml
+
+Tell = Callable[[Run, dict[str, Any]], None]  # a run's progress: {"event": "start" | "phase" | "epoch" | "end" …}
+
+
+# -------------------------------------------------------------------------------------------- before anything starts
+
+
+def load_study(
+    path: Path, settings: Iterable[str] = (), chosen_backends: Sequence[str] = (), networks: Sequence[str] = ()
+) -> Study:
+    """The study of a file, with its names, shapes and combinations checked; every error at once.
+
+    `settings` are `key=value`; `chosen_backends` and `networks`, where given, replace or narrow those of the file.
+    """
+    study = read_study(path, settings)
+    if chosen_backends:
+        study = changed(study, backends=tuple(chosen_backends))
+    problems = []
+    for name in networks:
+        if name not in study.networks:
+            hint = did_you_mean(name, study.networks)
+            problems.append(Problem("LS-209", f'the study has no network "{name}"', "--network", hint))
+    if networks and not problems:
+        study = changed(study, networks={name: study.networks[name] for name in networks})
+    study = changed(study, dataset=tuple(map(_absolute, study.dataset)))
+    problems += checked_names(study, {"backends": backends.BACKENDS})
+    problems += [problem for name in study.dataset for problem in _problems_with_data(study, name)]
+    if problems:
+        raise LockstepError.several(problems)
+    study.runs()  # raises where the grid makes a recipe that cannot be
+    return study
+
+
+def _absolute(dataset: str) -> str:
+    """A dataset given by its path keeps its meaning when the run folder is read elsewhere."""
+    is_path = os.sep in dataset or dataset.startswith(".") or dataset.endswith(".npz")
+    return os.path.abspath(os.path.expanduser(dataset)) if is_path else dataset
+
+
+def _problems_with_data(study: Study, dataset: str) -> list[Problem]:
+    """What makes the study's networks and recipe impossible on this dataset."""
+    try:
+        facts = data.describe(dataset)
+    except LockstepError as error:
+        return list(error.problems)
+    problems = _problems_with_recipe(study, facts)
+    for name, network in study.networks.items():
+        try:
+            output = network.facts(facts.image_shape)[-1].output_shape
+        except LockstepError as error:
+            where = f"networks.{name}.{error.problems[0].where}"
+            hint = f"the images of {dataset} are {facts.image_shape}; see: lockstep show"
+            problems.append(Problem(error.code, error.problems[0].message, where, hint))
+            continue
+        if output != (facts.n_classes,):
+            message = f"the last layer puts out {output}, but {dataset} has {facts.n_classes} classes"
+            problems.append(Problem("LS-206", message, f"networks.{name}", f'end with "dense {facts.n_classes}"'))
+    return problems
+
+
+def _problems_with_recipe(study: Study, facts: data.Facts) -> list[Problem]:
+    recipe, problems = study.recipe, []
+    if recipe.early_stopping and not recipe.validation:
+        message = f"early stopping looks at {recipe.early_stopping.monitor}, but no images are held out"
+        problems.append(Problem("LS-207", message, "recipe.early_stopping", "set recipe.validation = 0.1"))
+    held_out = len(data.split(facts.n_train, recipe.validation, 0)[1])
+    n = min(study.train_size or facts.n_train, facts.n_train - held_out)
+    normalised = [
+        name for name, network in study.networks.items() if any(layer.kind == "batch_norm" for layer in network.layers)
+    ]
+    if normalised and n % recipe.batch_size == 1:
+        message = f"{n} training images in batches of {recipe.batch_size} leave one alone, which has no variance"
+        where = f"networks.{normalised[0]}: batch_norm"
+        problems.append(Problem("LS-207", message, where, f"set recipe.batch_size = {recipe.batch_size + 1}"))
+    return problems
+
+
+def fetch_data(study: Study, offline: bool, tell: Callable[[str], None]) -> None:
+    """Download what is not on this machine, once, before any worker needs it."""
+    for name in study.dataset:
+        if data.describe(name).state == "not on this machine":
+            tell(f"downloading {name}")
+            data.fetch(name, offline=offline)
+
+
+# ---------------------------------------------------------------------------------------------------------- the runs
+
+
+def run_study(
+    study: Study, runs_folder: Path, tell: Tell, threads: int | None = None, again: bool = False
+) -> list[store.Record]:
+    """Do every run of the study, one at a time; the records in the study's order, failed ones among them."""
+    threads = timing.checked_threads(threads)
+    folder = runs_folder / study.name
+    return [_do(run, study, folder, tell, threads, again) for run in study.runs()]
+
+
+def _do(run: Run, study: Study, folder: Path, tell: Tell, threads: int, again: bool) -> store.Record:
+    text = resolved_toml(one_run_study(study, run))
+    name = run_id(run, text)
+    if not again and (done := _finished(folder, name, run)):
+        tell(run, {"event": "end", "record": done, "reused": True})
+        return done
+    place = store.claim(folder, name)
+    store.write_status(place, "running")
+    store.write_bytes(place / "spec.toml", text.encode())
+    tell(run, {"event": "start", "folder": str(place)})
+    try:
+        if reason := backends.why_missing(run.backend):
+            hint = f"pip install 'lockstep-nn[{backends.BACKENDS[run.backend][3]}]'"
+            raise LockstepError("LS-401", reason, where=f"backend {run.backend}", hint=hint)
+        _work(run, place, tell, threads)
+    except LockstepError as error:
+        store.write_status(place, "failed", error.code, str(error))
+    record = store.Record(place)
+    tell(run, {"event": "end", "record": record, "reused": False})
+    return record
+
+
+def one_run_study(study: Study, run: Run) -> Study:
+    """The study that consists of this run alone: what spec.toml holds."""
+    return changed(
+        study, networks={run.network_name: run.network}, dataset=(run.dataset,), backends=(run.backend,),
+        seeds=(run.seed,), dtype=(run.dtype,), recipe=run.recipe, grid={},
+    )  # fmt: skip
+
+
+def run_id(run: Run, text: str) -> str:
+    """A name to read and a hash of everything that the run is."""
+    content = "\n".join(line for line in text.splitlines() if not line.startswith(("name = ", "question = ")))
+    dataset = re.sub(r"[^A-Za-z0-9]+", "-", Path(run.dataset).stem)[:24].strip("-")
+    parts = [run.network_name, dataset, run.backend, f"seed{run.seed}"] + [run.dtype] * (run.dtype != "float32")
+    return "-".join([*parts, hashlib.sha256(content.encode()).hexdigest()[:8]])
+
+
+def _finished(folder: Path, name: str, run: Run) -> store.Record | None:
+    """The newest finished run of this content with today's versions, if there is one."""
+    for place in sorted(folder.glob(f"{name}*"), key=store.natural, reverse=True):
+        record = store.Record(place)
+        with contextlib.suppress(LockstepError):
+            same = record.environment.get("versions") == backends.versions(run.backend)
+            if record.is_finished and same and record.environment.get("lockstep") == version("lockstep-nn"):
+                return record
+    return None
+
+
+def _work(run: Run, place: Path, tell: Tell, threads: int) -> None:
+    """One worker process from start to end; raises LockstepError (LS-402) where it died without a word."""
+    environment = {**os.environ, **timing.thread_environment(run.backend, threads), **QUIET}
+    command = [sys.executable, "-m", "lockstep.worker", str(place), str(threads)]
+    with timing.limited_to(threads), open(place / "worker.log", "wb") as log:
+        worker = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
+            encoding="utf-8", errors="replace",
+        )  # fmt: skip
+    try:
+        for line in worker.stdout or ():
+            with contextlib.suppress(ValueError):
+                tell(run, json.loads(line))
+        worker.wait()
+    except BaseException:
+        _stop(worker)
+        store.write_status(place, "failed", "LS-402", "interrupted")
+        raise
+    if store.read_json(place / "status.json")["status"] == "running":
+        raise _death(worker.returncode, place)
+
+
+# What a framework says about itself at start-up is no news, and nothing may go out to the network.
+QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "KERAS_BACKEND": "tensorflow",
+    "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", ""),
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def _stop(worker: subprocess.Popen[str]) -> None:
+    worker.terminate()
+    try:
+        worker.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def _death(code: int, place: Path) -> LockstepError:
+    """How a worker ended that could not say so itself."""
+    log = place / "worker.log"
+    last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-3:]
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            cause = f"it was ended by signal {signal.Signals(-code).name}"
+            if code == -signal.SIGKILL:
+                cause += " (as the system does when memory runs out)"
+            return LockstepError("LS-402", cause, where=str(place), hint=f"see {log}")
+    said = f"; it last said: {' | '.join(last)}" if last else ""
+    return LockstepError("LS-402", f"it ended with exit code {code}{said}", where=str(place), hint=f"see {log}")

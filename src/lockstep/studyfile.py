@@ -1,0 +1,256 @@
+"""A study's file: TOML text → `Study` with every error on its line, and back.
+
+tomllib says where a file is not TOML, but not on which line a wrong value stands; `lines_of` finds that again in a text
+that tomllib has accepted.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+
+from lockstep.spec import LockstepError, Problem, Study, did_you_mean, parse_word, problems_of, set_key, to_table
+
+LARGEST = 1_000_000  # bytes of a study file
+
+
+def read_study(path: Path, settings: Iterable[str] = ()) -> Study:
+    """The study in a TOML file, with `key=value` settings put over it.
+
+    Raises LockstepError with every error of the file at once (LS-201 … LS-209).
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise LockstepError(
+                "LS-201", f"larger than {LARGEST:,} bytes", where=str(path), hint="this is no study file"
+            )
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        hint = "save it as UTF-8"
+        raise LockstepError("LS-202", f"not UTF-8 at byte {error.start}", where=str(path), hint=hint) from error
+    except (OSError, ValueError) as error:
+        hint = "give the path of a study's TOML file, for example studies/demo.toml"
+        raise LockstepError("LS-201", f"cannot read: {_reason(error)}", where=str(path), hint=hint) from error
+    return parse_study(text, str(path), settings, name=path.stem)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: str = "study") -> Study:
+    """The study in a TOML text; `file` is what its errors call it, `name` its name where it gives none."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise LockstepError("LS-202", str(error), where=file, hint="see https://toml.io for the notation") from error
+    except RecursionError as error:
+        raise LockstepError("LS-202", "nested too deeply", where=file, hint="a study needs three levels") from error
+    document.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "study")
+    settings = list(settings)
+    problems = [problem for setting in settings for problem in _apply(document, setting)]
+    try:
+        study = TypeAdapter(Study).validate_python(document)
+    except (ValidationError, RecursionError) as error:
+        found = problems_of(error, Study) if isinstance(error, ValidationError) else []
+        problems += found or [Problem("LS-202", "nested too deeply", "", "a study needs three levels")]
+    if problems:
+        asked = {setting.partition("=")[0].strip() for setting in settings}
+        raise LockstepError.several(_placed(problem, text, file, asked) for problem in problems)
+    return study
+
+
+def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
+    """Put one `key=value` over the document; what is wrong with it, if anything."""
+    key, equals, value = setting.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        hint = "write --set recipe.epochs=3"
+        return [Problem("LS-200", f'"{setting}" is not key=value', "--set", hint)]
+    try:
+        set_key(document, key, parse_word(value.strip()))
+    except KeyError as error:
+        return [
+            Problem("LS-203", f'"{error.args[0]}" is not a table, so "{key}" does not exist', "--set", "set it whole")
+        ]
+    return []
+
+
+def _placed(problem: Problem, text: str, file: str, asked: set[str]) -> Problem:
+    """The problem with the file and the line of its key, or with --set where that brought it."""
+    key = problem.where
+    if key.startswith("--set"):
+        return problem
+    if any(key == setting or key.startswith((f"{setting}.", f"{setting}[")) for setting in asked):
+        where = f"--set {key}"
+    else:
+        line = _line(lines_of(text), key)
+        where = ": ".join(part for part in (f"{file}:{line}" if line else file, key) if part)
+    return Problem(problem.code, problem.message, where, problem.hint)
+
+
+def _line(lines: dict[str, int], key: str) -> int | None:
+    """The line of a key, or of the nearest part around it that the file has."""
+    while key:
+        if key in lines:
+            return lines[key]
+        key = key[: max(key.rfind("."), key.rfind("["), 0)]
+    return None
+
+
+def resolved_toml(study: Study) -> str:
+    """The study as TOML, with every default written out; reading it gives the same study again."""
+    table = to_table(study)
+    table = {key: table[key] for key in ("name", "question")} | table  # what a reader wants first
+    return tomli_w.dumps({key: value for key, value in table.items() if value not in ({}, "")})
+
+
+def checked_names(study: Study, known: dict[str, Iterable[str]]) -> list[Problem]:
+    """A problem for each backend, dataset … of the study that is not among the known ones."""
+    return [
+        Problem("LS-209", f'there is no {what} "{name}"', what, did_you_mean(name, names))
+        for what, names in known.items()
+        for name in getattr(study, what)
+        if name not in names
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- line numbers
+
+_TOKEN = re.compile(
+    r"""(?P<space>[ \t\r]+|\#[^\n]*)|(?P<newline>\n)
+    |(?P<text>\"{3}(?:\\.|[^\\])*?\"{3,5}|'{3}.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*')
+    |(?P<sign>[\[\]{},=.])|(?P<bare>[^\s\[\]{},=.#"']+)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def lines_of(text: str) -> dict[str, int]:
+    """Dotted key → line (from 1), for every key and array item of a text that is valid TOML.
+
+    >>> lines_of('a.b = [1, {c = 2}]')
+    {'a.b': 1, 'a.b[0]': 1, 'a.b[1]': 1, 'a.b[1].c': 1}
+    """
+    return _Lines(text).found
+
+
+class _Lines:
+    """One walk over the tokens of a valid document."""
+
+    def __init__(self, text: str) -> None:
+        self.found: dict[str, int] = {}
+        self.tables: dict[str, int] = {}  # array of tables → how many of it there were
+        self.tokens = list(self._tokens(text))
+        self.at = 0
+        self._document()
+
+    def _tokens(self, text: str) -> Iterator[tuple[str, str, int]]:
+        line = 1
+        for match in _TOKEN.finditer(text):
+            kind = str(match.lastgroup)
+            if kind != "space":
+                yield kind, match.group(), line
+            line += match.group().count("\n")
+
+    def _peek(self) -> str:
+        return self.tokens[self.at][1] if self.at < len(self.tokens) else ""
+
+    def _take(self) -> tuple[str, str, int]:
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def _skip_newlines(self) -> None:
+        while self._peek() == "\n":
+            self.at += 1
+
+    def _document(self) -> None:
+        prefix = ""
+        while self.at < len(self.tokens):
+            self._skip_newlines()
+            if not self._peek():
+                return
+            if self._peek() == "[":
+                prefix = self._header()
+            else:
+                self._pair(prefix)
+
+    def _header(self) -> str:
+        brackets = 0
+        while self._peek() == "[":
+            self.at, brackets = self.at + 1, brackets + 1
+        key, line = self._key("")
+        self.at += brackets
+        parts: list[str] = []
+        for part in key.split("."):
+            parts.append(part)
+            whole = ".".join(parts)
+            if whole in self.tables and whole != key:
+                parts[-1] += f"[{self.tables[whole]}]"
+        key = ".".join(parts)
+        if brackets == 2:
+            self.tables[key] = self.tables.get(key, -1) + 1
+            self.found.setdefault(key, line)
+            key += f"[{self.tables[key]}]"
+        self.found.setdefault(key, line)
+        return key
+
+    def _key(self, prefix: str) -> tuple[str, int]:
+        """A dotted key from here up to its sign, behind the prefix; each part of it is noted."""
+        line = self.tokens[self.at][2]
+        while True:
+            kind, word, _ = self._take()
+            word = word[1:-1] if kind == "text" else word
+            prefix = f"{prefix}.{word}" if prefix else word
+            if self._peek() != ".":
+                return prefix, line
+            self.found.setdefault(prefix, line)
+            self.at += 1
+
+    def _pair(self, prefix: str) -> None:
+        key, line = self._key(prefix)
+        self.found.setdefault(key, line)
+        self.at += 1  # the equals sign
+        self._value(key)
+
+    def _value(self, key: str) -> None:
+        sign = self._peek()
+        if sign == "[":
+            self._items(key)
+        elif sign == "{":
+            self._inline(key)
+        else:  # a number or a date may hold dots: everything up to the next sign is one value
+            while self.at < len(self.tokens) and (self._peek() == "." or self.tokens[self.at][0] in ("bare", "text")):
+                self.at += 1
+
+    def _items(self, key: str) -> None:
+        self.at += 1
+        index = 0
+        while True:
+            self._skip_newlines()
+            if self._peek() in ("]", ""):
+                self.at += 1
+                return
+            if self._peek() == ",":
+                self.at += 1
+                continue
+            item = f"{key}[{index}]"
+            self.found[item] = self.tokens[self.at][2]
+            self._value(item)
+            index += 1
+
+    def _inline(self, key: str) -> None:
+        self.at += 1
+        while self._peek() not in ("}", ""):
+            if self._peek() in (",", "\n"):
+                self.at += 1
+            else:
+                self._pair(key)
+        self.at += 1

@@ -1,0 +1,167 @@
+"""What a person sees in a terminal: progress while runs go on, tables and errors at their end."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lockstep.spec import LockstepError, Run
+from lockstep.store import Record
+
+
+class Watcher:
+    """Shows how runs go on: a bar on a terminal, a line per epoch elsewhere. Use as a context manager."""
+
+    def __init__(self, n_runs: int, console: Console) -> None:
+        """Prepare to show this many runs."""
+        self.console, self.n_runs, self.number = console, n_runs, 0
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
+            TimeElapsedColumn(), TextColumn("{task.fields[last]}"), console=console, transient=True,
+            disable=not console.is_terminal,
+        )  # fmt: skip
+        self.task: Any = None
+
+    def __enter__(self) -> Watcher:
+        """Start drawing."""
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave a clean terminal."""
+        self.progress.stop()
+
+    def tell(self, run: Run, event: dict[str, Any]) -> None:
+        """Take one event of a run (see `lockstep.study.Tell`)."""
+        {"start": self._start, "phase": self._phase, "epoch": self._epoch, "end": self._end}[event["event"]](run, event)
+
+    def _name(self, run: Run) -> str:
+        varied = "".join(f" {key.rpartition('.')[2]}={value}" for key, value in run.grid.items())
+        dtype = f" {run.dtype}" if run.dtype != "float32" else ""
+        place = f"[{self.number}/{self.n_runs}]"
+        return f"{place} {run.network_name} · {run.backend} · {run.dataset} · seed {run.seed}{dtype}{varied}"
+
+    def _start(self, run: Run, event: dict[str, Any]) -> None:
+        self.number += 1
+        self.task = self.progress.add_task(escape(self._name(run)), total=run.recipe.epochs, last="starting")
+        self._line(f"{self._name(run)}: starting")
+
+    def _phase(self, run: Run, event: dict[str, Any]) -> None:
+        self.progress.update(self.task, last=event["phase"])
+
+    def _epoch(self, run: Run, event: dict[str, Any]) -> None:
+        said = f"loss {_number(event['train_loss'], '.4f')}, test accuracy {_percent(event['test_accuracy'])}"
+        self.progress.update(self.task, completed=event["epoch"], last=said)
+        self._line(f"  epoch {event['epoch']}/{run.recipe.epochs}: {said}, {event['train_seconds']:.2f} s")
+
+    def _end(self, run: Run, event: dict[str, Any]) -> None:
+        if event["reused"]:
+            self.number += 1
+            self.console.print(f"{escape(self._name(run))}: finished before, taken as it is (--again repeats it)")
+            return
+        self.progress.remove_task(self.task)
+        record: Record = event["record"]
+        if not record.is_finished:
+            self.console.print(
+                f"[bold red]{escape(self._name(run))}: failed[/]\n  {escape(str(record.status['reason']))}"
+            )
+
+    def _line(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self.console.print(escape(text), soft_wrap=True)
+
+
+def _percent(value: Any) -> str:
+    return _number(value, ".2%").replace("%", " %")
+
+
+def _number(value: Any, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def summary(record: Record, reused: bool = False) -> dict[str, Any]:
+    """One run as `lockstep run --json` gives it; what the run did not reach is None."""
+    row: dict[str, Any] = {
+        "network": record.network, "backend": record.backend, "seed": record.seed, "dataset": record.dataset,
+        "dtype": record.dtype, "status": record.status["status"], "code": record.status.get("code"),
+        "reason": record.status.get("reason"), "parameters": None, "test_accuracy": None, "test_loss": None,
+        "epochs": None, "seconds": None, "seconds_per_epoch": None, "peak_memory_bytes": None,
+        "folder": str(record.folder), "reused": reused,
+    }  # fmt: skip
+    if record.is_finished:
+        test, timing = record.metrics["test"], record.timing
+        row |= {
+            "parameters": record.metrics["parameters"], "test_accuracy": test["accuracy"], "test_loss": test["loss"],
+            "epochs": record.metrics["epochs"], "seconds": timing["seconds"],
+            "seconds_per_epoch": statistics.median(timing["epochs"]), "peak_memory_bytes": timing["peak_memory_bytes"],
+        }  # fmt: skip
+    return row
+
+
+RESULT_COLUMNS = ("network", "backend", "test accuracy", "test loss", "s / epoch", "total s", "peak memory")
+
+
+def results_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The final table: network × backend. Columns that tell runs apart are added where they vary."""
+    varying = [key for key in ("dataset", "seed", "dtype") if len({row[key] for row in rows}) > 1]
+    table = Table(*(RESULT_COLUMNS[:2]), *varying)
+    for column in RESULT_COLUMNS[2:]:
+        table.add_column(column, justify="right")
+    for row in rows:
+        cells = [row["network"], row["backend"], *(str(row[key]) for key in varying)]
+        table.add_row(
+            *map(escape, cells), *(_result_cells(row) if row["status"] == "finished" else [f"[red]{row['status']}[/]"])
+        )
+    return table
+
+
+def _result_cells(row: dict[str, Any]) -> list[str]:
+    memory = row["peak_memory_bytes"]
+    return [
+        _percent(row["test_accuracy"]), _number(row["test_loss"], ".4f"), _number(row["seconds_per_epoch"], ".2f"),
+        _number(row["seconds"]["total"], ".1f"), "–" if memory is None else f"{memory / 1e6:,.0f} MB",
+    ]  # fmt: skip
+
+
+def network_table(name: str, dataset: str, rows: Iterable[dict[str, Any]]) -> Table:
+    """A network layer by layer, as `lockstep show` prints it."""
+    rows = list(rows)
+    table = Table(
+        "layer", "output", title=f"{escape(name)} on {escape(dataset)}", title_justify="left", show_footer=True
+    )
+    totals = (sum(row["parameters"] for row in rows), sum(row["multiply_adds"] for row in rows))
+    table.columns[0].footer = "total"
+    for column, footer in (
+        ("parameters", f"{totals[0]:,}"),
+        ("multiply-adds", f"{totals[1]:,}"),
+        ("receptive field", ""),
+    ):
+        table.add_column(column, justify="right", footer=footer)
+    for row in rows:
+        output = " × ".join(map(str, row["output_shape"]))
+        field = " × ".join(map(str, row["receptive_field"]))
+        table.add_row(row["name"], output, f"{row['parameters']:,}", f"{row['multiply_adds']:,}", field)
+    return table
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table of texts."""
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    return table
+
+
+def print_error(error: LockstepError, console: Console) -> None:
+    """Every problem, for the person who reads it."""
+    for problem in error.problems:
+        place = f" [bold]{escape(problem.where)}[/]" if problem.where else ""
+        console.print(f"[bold red]{problem.code}[/]{place}: {escape(problem.message)}", soft_wrap=True, highlight=False)
+        if problem.hint:
+            console.print(f"    → {escape(problem.hint)}", soft_wrap=True, highlight=False)

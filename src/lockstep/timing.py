@@ -1,0 +1,149 @@
+"""The stopwatch and the machine that it stands on: what a time must carry with it to mean anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lockstep.spec import LockstepError
+
+# Every library that computes reads one of these when it is imported, so they are set before a worker starts.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
+)  # fmt: skip
+
+
+class Clocks:
+    """Seconds by name; a name that is measured again adds up."""
+
+    def __init__(self) -> None:
+        """Start the clock of the whole."""
+        self.start = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add what the block takes to `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def total(self) -> float:
+        """Seconds since this was made."""
+        return time.perf_counter() - self.start
+
+
+def usable_cores() -> list[int]:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def thread_environment(backend: str, threads: int) -> dict[str, str]:
+    """The variables by which a worker's libraries get this many threads.
+
+    The NumPy backend has threads of its own, one per slice of a batch; its matrix products run in them, so each gets
+    one: two levels of threads on the same cores fight.
+    """
+    environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    if backend == "numpy":
+        environment["OPENBLAS_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = environment["OMP_NUM_THREADS"] = "1"
+    return environment
+
+
+@contextlib.contextmanager
+def limited_to(threads: int) -> Iterator[None]:
+    """Processes started inside may use this many processors only (where the system can say so)."""
+    cores = usable_cores()
+    if not hasattr(os, "sched_setaffinity") or threads >= len(cores):
+        yield
+        return
+    os.sched_setaffinity(0, cores[:threads])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def default_threads() -> int:
+    """Two for everybody, or one where there is only one."""
+    return min(2, len(usable_cores()))
+
+
+def checked_threads(threads: int | None) -> int:
+    """The number of threads to ask for; raises LockstepError (LS-205) for one that this machine does not have."""
+    if threads is None:
+        return default_threads()
+    if not 1 <= threads <= len(usable_cores()):
+        message = f"{threads} threads were asked for, this process may use {len(usable_cores())} processors"
+        raise LockstepError("LS-205", message, where="--threads", hint="ask for one of 1 to that many")
+    return threads
+
+
+def obtained_threads(asked: int) -> dict[str, Any]:
+    """What the libraries of this process really got: {"asked", "obtained", "pools"}."""
+    from threadpoolctl import threadpool_info
+
+    pools = [{key: pool.get(key) for key in ("user_api", "internal_api", "num_threads")} for pool in threadpool_info()]
+    return {"asked": asked, "obtained": min(asked, len(usable_cores())), "pools": pools}
+
+
+def machine() -> dict[str, Any]:
+    """The machine, as a record keeps it."""
+    return {
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": len(usable_cores()),
+        "memory_bytes": memory_bytes(),
+        "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int | None:
+    """The machine's memory, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory that this process has held at once.
+
+    Linux's VmHWM is of this program alone; getrusage also counts what the process was before it became this program.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    with contextlib.suppress(ImportError):
+        import resource
+
+        unit = 1 if platform.system() == "Darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return None
+
+
+def git_revision() -> str | None:
+    """The revision of the checkout that this code runs from, where it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603
+    return None

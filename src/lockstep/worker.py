@@ -1,0 +1,275 @@
+"""One run in a process of its own: `python -m lockstep.worker FOLDER THREADS`.
+
+The one training loop. It knows the contract and no framework; `backends.load` imports one, here and nowhere else. What
+the run is stands in the folder's spec.toml; what comes out goes into the folder; progress goes to the parent as one
+JSON object a line. The process ends when its parent does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lockstep import backends, data, metrics, randomness, store, timing
+from lockstep.backends.base import Plan, learning_rates
+from lockstep.spec import LockstepError, Recipe, Run, Shape
+from lockstep.studyfile import read_study
+from lockstep.weights import initial_weights
+
+Report = Callable[[dict[str, Any]], None]
+
+
+# --------------------------------------------------------------------------------------- what is decided before a run
+
+
+class Examples:
+    """A run's images and labels: training, validation and test, and what a pixel becomes."""
+
+    def __init__(self, loaded: data.Data, run: Run) -> None:
+        """Hold the validation images out, then keep the first `train_size` of the rest."""
+        kept, held_out = data.split(len(loaded.train_images), run.recipe.validation, run.seed)
+        if run.train_size:
+            kept = kept[: run.train_size]
+        whole = len(kept) == len(loaded.train_images)
+        self.data = loaded
+        self.train = (loaded.train_images, loaded.train_labels) if whole else _some(loaded, kept)
+        self.validation = _some(loaded, held_out)
+        self.test = (loaded.test_images, loaded.test_labels)
+        self.mean, self.scale = _scaling(self.train[0], run.recipe)
+
+    @property
+    def shape(self) -> Shape:
+        """(height, width, channels) of an image."""
+        return tuple(self.train[0].shape[1:])
+
+
+def _some(loaded: data.Data, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return loaded.train_images[indices], loaded.train_labels[indices]
+
+
+def _scaling(images: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, scale) of each channel: a pixel enters the network as (pixel − mean) · scale."""
+    channels = images.shape[3]
+    if recipe.scaling == "unit":
+        return np.zeros(channels), np.full(channels, 1 / 255)
+    levels = np.arange(256.0)
+    counts = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(channels)])
+    mean = counts @ levels / counts.sum(axis=1)
+    variance = (counts * (levels - mean[:, None]) ** 2).sum(axis=1) / counts.sum(axis=1)
+    return mean, 1 / np.sqrt(np.maximum(variance, 1.0))
+
+
+def make_plan(run: Run, examples: Examples, threads: int) -> Plan:
+    """Everything decided, for a backend to compute."""
+    steps = -(-len(examples.train[0]) // run.recipe.batch_size)
+    return Plan(
+        run.network, examples.shape, run.recipe, run.seed, examples.mean, examples.scale,
+        learning_rates(run.recipe, steps), run.dtype, run.device, threads,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------ the run
+
+
+def train(run: Run, folder: Path, threads: int, report: Report) -> None:
+    """Do the run and leave its facts in the folder."""
+    clocks = timing.Clocks()
+    with clocks.measure("import"):
+        backend = backends.load(run.backend)
+    with clocks.measure("load"):
+        examples = Examples(data.load(run.dataset, offline=True), run)
+    store.write_json(folder / "environment.json", environment(run, examples, threads))
+    store.write_npz(folder / "samples.npz", images=examples.test[0][:16], labels=examples.test[1][:16])
+    report({"event": "phase", "phase": "build"})
+    model = make_model(backend, run, examples, threads, clocks)
+    report({"event": "phase", "phase": "train"})
+    history, steps, best = train_epochs(model, run, examples, clocks, report)
+    with clocks.measure("evaluate"):
+        logits = model.predict(examples.test[0])
+    seconds, peak = {**clocks.seconds, "total": clocks.total()}, timing.peak_memory_bytes()
+    weights, state = model.weights(), model.state()
+    store.write_checkpoint(folder, len(history), weights, state)
+    store.write_npz(folder / "steps.npz", **steps)
+    store.write_npz(folder / "predictions.npz", logits=logits, labels=examples.test[1])
+    facts = {"epochs": len(history), "best_epoch": best, "stopped_early": len(history) < run.recipe.epochs}
+    quality = {"test": metrics.evaluate(logits, examples.test[1], run.recipe)}
+    store.write_json(folder / "metrics.json", {**quality, **facts, **run.network.summary(examples.shape)})
+    epochs = [row["train_seconds"] for row in history]
+    store.write_json(folder / "timing.json", {"seconds": seconds, "epochs": epochs, "peak_memory_bytes": peak})
+
+
+def make_model(backend: ModuleType, run: Run, examples: Examples, threads: int, clocks: timing.Clocks) -> Any:
+    """A model with the data placed and everything compiled, and nothing learned.
+
+    The warm-up takes a few full steps and the short last one on random labels, then puts the start back.
+    """
+    weights = initial_weights(run.network, examples.shape, run.seed, run.dtype)
+    images, labels = examples.train
+    with clocks.measure("build"):
+        model = backend.build(make_plan(run, examples, threads), weights)
+    state = model.state()
+    n, batch = len(images), run.recipe.batch_size
+    few = np.arange(min(n // batch, 2) * batch + n % batch)
+    random_labels = randomness.bits(n, run.seed, "warm_up") % np.uint64(examples.data.n_classes)
+    model.place(images, random_labels.astype(np.int64))
+    with clocks.measure("compile"):
+        model.train_epoch(few)
+        model.predict(examples.test[0][: 2 * len(few)])
+        model.wait()
+    model.restore(weights, state)
+    model.place(images, labels)
+    model.wait()
+    return model
+
+
+def train_epochs(
+    model: Any, run: Run, examples: Examples, clocks: timing.Clocks, report: Report
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]:
+    """Every epoch: (history, one number per step of everything, the best epoch where one was looked for)."""
+    recipe, (images, labels) = run.recipe, examples.train
+    n, batch = len(images), recipe.batch_size
+    sizes = np.minimum(batch, n - np.arange(0, n, batch))
+    history: list[dict[str, Any]] = []
+    results: list[np.ndarray] = []
+    stopping = Stopping(recipe, model)
+    for epoch in range(recipe.epochs):
+        if recipe.augmentation:
+            with clocks.measure("augment"):
+                model.place(data.augment(images, recipe.augmentation, run.seed, epoch), labels)
+                model.wait()
+        order = data.batch_order(n, run.seed, epoch)
+        start = time.perf_counter()
+        with clocks.measure("train"):
+            losses, correct = model.train_epoch(order)
+            model.wait()
+        train_seconds = time.perf_counter() - start
+        results.append(np.stack([losses, correct, sizes]))
+        with clocks.measure("evaluate"):
+            row = {
+                "event": "epoch", "epoch": epoch + 1,
+                "train_loss": float(losses @ sizes / n), "train_accuracy": float(correct.sum() / n),
+                **_evaluate(model, examples.validation, "validation", recipe),
+                **_evaluate(model, examples.test, "test", recipe),
+                "learning_rate": model.plan.learning_rate((epoch + 1) * len(sizes) - 1), "train_seconds": train_seconds,
+            }  # fmt: skip
+        history.append(row)
+        report(row)
+        if stopping.stops(epoch + 1, row):
+            break
+    stopping.restore()
+    steps = dict(zip(("loss", "correct", "examples"), np.concatenate(results, axis=1), strict=True))
+    return history, steps, stopping.best_epoch
+
+
+def _evaluate(model: Any, part: tuple[np.ndarray, np.ndarray], name: str, recipe: Recipe) -> dict[str, Any]:
+    images, labels = part
+    if not len(images):
+        return {f"{name}_loss": None, f"{name}_accuracy": None}
+    logits = model.predict(images)
+    return {
+        f"{name}_loss": metrics.mean_loss(logits, labels, recipe),
+        f"{name}_accuracy": metrics.accuracy(logits, labels),
+    }
+
+
+class Stopping:
+    """Early stopping: when to stop, and the best epoch's weights to go back to."""
+
+    def __init__(self, recipe: Recipe, model: Any) -> None:
+        """Look for nothing where the recipe asks for nothing."""
+        self.rule, self.model = recipe.early_stopping, model
+        self.best_epoch: int | None = None
+        self.best = -np.inf
+        self.kept: tuple[Any, Any] | None = None
+
+    def stops(self, epoch: int, row: dict[str, Any]) -> bool:
+        """Whether training ends after this epoch."""
+        if self.rule is None:
+            return False
+        value = row[self.rule.monitor] * (-1 if self.rule.monitor.endswith("loss") else 1)
+        if self.best_epoch is None or value > self.best + self.rule.min_delta:
+            self.best, self.best_epoch = value, epoch
+            self.kept = (self.model.weights(), self.model.state()) if self.rule.restore_best else None
+        return epoch - self.best_epoch >= self.rule.patience
+
+    def restore(self) -> None:
+        """Go back to the best epoch, where the recipe asks for it."""
+        if self.kept is not None:
+            self.model.restore(*self.kept)
+
+
+# ----------------------------------------------------------------------------------------------------- what is noted
+
+
+def environment(run: Run, examples: Examples, threads: int) -> dict[str, Any]:
+    """Everything around the run that its numbers depend on."""
+    loaded, classes = examples.data, examples.data.n_classes
+    return {
+        "lockstep": version("lockstep-nn"),
+        "git_revision": timing.git_revision(),
+        "python": platform.python_version(),
+        "versions": backends.versions(run.backend),
+        **timing.machine(),
+        "device": run.device,
+        "threads": timing.obtained_threads(threads),
+        "dataset": {
+            "name": loaded.name, "origin": loaded.origin, "hashes": dict(loaded.hashes), "notes": list(loaded.notes),
+            "shape": list(examples.shape), "class_names": list(loaded.class_names),
+            "class_counts": np.bincount(examples.train[1], minlength=classes),
+            "n_train": len(examples.train[0]), "n_validation": len(examples.validation[0]),
+            "n_test": len(examples.test[0]),
+        },
+    }  # fmt: skip
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """What status.json says of a run that came to this end."""
+    if isinstance(error, LockstepError):
+        return {"code": error.code, "reason": str(error)}
+    if isinstance(error, MemoryError):
+        return {"code": "LS-503", "reason": f"not enough memory: {error}"}
+    return {"code": "LS-403", "reason": f"{type(error).__name__}: {error}".strip()[:2000]}
+
+
+def main(folder: Path, threads: int) -> int:
+    """Do the run of this folder; its status says how it ended. Returns the exit code."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # whatever a framework prints goes to the log
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def report(event: dict[str, Any]) -> None:
+        store.append_event(folder / "events.jsonl", event)
+        channel.write(json.dumps(store.finite(event)) + "\n")
+
+    try:
+        (run,) = read_study(folder / "spec.toml").runs()
+        train(run, folder, threads, report)
+    except BaseException as error:
+        traceback.print_exc()
+        store.write_status(folder, "failed", **failure(error))
+        return 1
+    store.write_status(folder, "finished")
+    return 0
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of stdin: when it is gone, so is this process."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,165 @@
+"""What every backend must compute alike: a table of cases, and `python -m conformance BACKEND FOLDER` to do them.
+
+Each case is computed in float64 by its backend in a process of its own and compared with the NumPy backend by
+`test_conformance.py`. All sizes of a case differ and are coprime, so that no wrong transpose fits.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lockstep import backends, spec
+from lockstep.backends.base import Plan, learning_rates
+from lockstep.spec import Augmentation, Network, Recipe
+from lockstep.weights import initial_weights
+
+SHAPE, CLASSES, BATCH, N = (11, 13, 3), 5, 7, 23  # 23 images: three full batches of 7 and a short one of 2
+EPOCHS = 2
+HEAD = ["flatten", "dense 5"]
+
+
+@dataclass(frozen=True)
+class Case:
+    network: Network
+    recipe: Recipe
+    dtype: str = "float64"
+    scaling: tuple[float, float] = (0.0, 1 / 255)
+    shape: tuple[int, int, int] = SHAPE
+
+
+def net(*layers: str) -> Network:
+    return Network([*layers], initializer="glorot_uniform")
+
+
+# A bias right before a batch normalisation has gradient 0, of which every backend computes another rounding error; Adam
+# divides by its size. So no bias stands there under Adam, and the layers' cases are trained with momentum.
+EVERYTHING = net(
+    "conv2d 4 [3, 2] padding=same bias_initializer=torch_default", "leaky_relu", "batch_norm", "max_pool2d [2, 3]",
+    "dropout 0.3", "conv2d 6 [2, 3] bias=false", "elu", "avg_pool2d 2 1", "flatten", "dense 17 bias=false",
+    "batch_norm 0.2",
+    "tanh", "dropout 0.4", "dense 13 initializer=he_normal", "gelu", "dense 5",
+)  # fmt: skip
+
+# One row per thing: every layer with every option that changes what it computes …
+LAYER_CASES = {
+    "conv2d": net("conv2d 4 [3, 2]", *HEAD),
+    "conv2d_stride": net("conv2d 4 [3, 2] [2, 3]", *HEAD),
+    "conv2d_same": net("conv2d 4 [3, 2] padding=same", *HEAD),
+    "conv2d_same_stride": net("conv2d 4 [4, 3] [3, 2] padding=same", *HEAD),
+    "conv2d_pointwise": net("conv2d 4 1", *HEAD),
+    "conv2d_wide": net("conv2d 19 3", "conv2d 6 [2, 3] padding=same", *HEAD),
+    "conv2d_whole_image": net("conv2d 4 [11, 13]", *HEAD),
+    "conv2d_no_bias": net("conv2d 4 3 bias=false", *HEAD),
+    "max_pool2d": net("conv2d 4 1", "max_pool2d [2, 3]", *HEAD),
+    "max_pool2d_overlapping": net("conv2d 4 1", "max_pool2d 3 [1, 2]", *HEAD),
+    "max_pool2d_same": net("conv2d 4 1", "max_pool2d [3, 4] [2, 3] same", *HEAD),
+    "max_pool2d_gaps": net("conv2d 4 1", "max_pool2d 2 [3, 4]", *HEAD),
+    "avg_pool2d": net("conv2d 4 1", "avg_pool2d [2, 3]", *HEAD),
+    "avg_pool2d_overlapping": net("conv2d 4 1", "avg_pool2d 3 [1, 2]", *HEAD),
+    "avg_pool2d_same": net("conv2d 4 1", "avg_pool2d [3, 4] [2, 3] same", *HEAD),
+    "global_avg_pool": net("conv2d 4 3", "global_avg_pool", "dense 5"),
+    "flatten": net(*HEAD),
+    "flatten_twice": net("flatten", "flatten", "dense 5"),
+    "dense": net("flatten", "dense 17", "dense 5"),
+    "dense_no_bias": net("flatten", "dense 17 bias=false", "dense 5"),
+    "batch_norm": net("conv2d 4 3", "batch_norm", *HEAD),
+    "batch_norm_options": net("flatten", "dense 17", "batch_norm 0.3 0.01", "dense 5"),
+    "dropout": net("conv2d 4 3", "dropout 0.3", "flatten", "dense 17", "dropout", "dense 5"),
+    "relu": net("conv2d 4 3", "relu", "max_pool2d", *HEAD),
+    "leaky_relu": net("conv2d 4 3", "leaky_relu 0.2", *HEAD),
+    "elu": net("conv2d 4 3", "elu 1.3", *HEAD),
+    "tanh": net("conv2d 4 3", "tanh", *HEAD),
+    "sigmoid": net("conv2d 4 3", "sigmoid", *HEAD),
+    "softplus": net("conv2d 4 3", "softplus", *HEAD),
+    "gelu": net("conv2d 4 3", "gelu", *HEAD),
+    "everything": EVERYTHING,
+}
+# … every optimizer with every loss, on a small network with both kinds of parameters …
+SMALL = net("conv2d 4 [3, 2] [2, 3]", "tanh", "flatten", "dense 5")
+OPTIMIZER_OPTIONS = {"momentum": " 0.01 0.8", "nesterov": " 0.01 0.8", "adamw": " 0.001 0.3", "rmsprop": " 0.001 0.8"}
+RECIPE_CASES = {
+    f"{optimizer}_{loss}": Recipe(optimizer + OPTIMIZER_OPTIONS.get(optimizer, ""), EPOCHS, BATCH, loss)
+    for optimizer in spec.OPTIMIZERS
+    for loss in spec.LOSSES
+} | {
+    # … every schedule (under momentum, which shows a rate that comes a step late), and everything that changes a step.
+    **{f"schedule_{kind}": Recipe("momentum 0.05", EPOCHS, BATCH, schedule=kind) for kind in spec.SCHEDULES},
+    "schedule_step": Recipe("momentum 0.05", EPOCHS, BATCH, schedule="step 1 0.3"),
+    "label_smoothing": Recipe("sgd 0.1", EPOCHS, BATCH, label_smoothing=0.2),
+    "label_smoothing_mean_squared_error": Recipe("sgd 0.1", EPOCHS, BATCH, "mean_squared_error", label_smoothing=0.2),
+    "l2": Recipe("sgd 0.1", EPOCHS, BATCH, l2=0.3),
+    "clip_norm": Recipe("sgd 0.1", EPOCHS, BATCH, clip_norm=0.5),
+    "clip_norm_not_reached": Recipe("sgd 0.1", EPOCHS, BATCH, clip_norm=1e6),
+    "l2_and_clip_norm": Recipe("adam", EPOCHS, BATCH, l2=0.3, clip_norm=0.5),
+    "no_beta": Recipe("adam 0.001 0.0 0.0", EPOCHS, BATCH),
+}
+CASES = {
+    **{f"layer-{name}": Case(network, Recipe("momentum 0.05", EPOCHS, BATCH)) for name, network in LAYER_CASES.items()},
+    **{f"recipe-{name}": Case(SMALL, recipe) for name, recipe in RECIPE_CASES.items()},
+    "scaled": Case(SMALL, Recipe("sgd 0.1", EPOCHS, BATCH), scaling=(101.0, 1 / 73)),
+    "one_full_batch": Case(SMALL, Recipe("adam", EPOCHS, N)),
+    "larger_than_all": Case(SMALL, Recipe("adam", EPOCHS, N + 6)),
+    "float32": Case(EVERYTHING, Recipe("adam", EPOCHS, BATCH, l2=0.01, label_smoothing=0.1), "float32"),
+}
+assert not Augmentation()  # augmentation happens before a backend sees an image, so no case has any
+
+
+def images_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, *shape) uint8 and labels (N,): random, the same everywhere."""
+    generator = np.random.default_rng(3)
+    return generator.integers(0, 256, (N, *case.shape), dtype=np.uint8), generator.integers(0, CLASSES, N)
+
+
+def plan_of(case: Case, dtype: str = "", threads: int = 2) -> Plan:
+    mean, scale = (np.full(case.shape[2], value) for value in case.scaling)
+    rates = learning_rates(case.recipe, -(-N // case.recipe.batch_size))
+    return Plan(case.network, case.shape, case.recipe, 11, mean, scale, rates, dtype or case.dtype, "cpu", threads)
+
+
+def compute(backend: str, case: Case, dtype: str = "", threads: int = 2) -> dict[str, np.ndarray]:
+    """Every verb of the contract: "stage|name" → array."""
+    images, labels = images_of(case)
+    plan = plan_of(case, dtype, threads)
+    weights = initial_weights(case.network, case.shape, plan.seed, plan.dtype)
+    model = backends.load(backend).build(plan, weights)
+    found: dict[str, dict[str, np.ndarray]] = {}
+    model.place(images, labels)
+    found["start"] = model.weights() | model.state()
+    found["inference"] = model.activations(images[:BATCH], False)
+    found["training"] = model.activations(images[:BATCH], True)
+    loss, found["gradient"], found["sent back"] = model.gradients(images[:BATCH], labels[:BATCH])
+    found["loss"] = {"first batch": np.array(loss)}
+    found["untouched"] = model.weights() | model.state()
+    losses = []
+    for epoch in range(EPOCHS):
+        losses.append(model.train_epoch(np.random.default_rng(epoch).permutation(N)))
+        model.wait()
+        found[f"after epoch {epoch}"] = model.weights() | model.state()
+    found["steps"] = {"loss and correct": np.concatenate(losses, axis=1)}
+    found["predictions"] = {"logits": model.predict(images)}
+    kept = model.weights(), model.state()
+    found["one step"] = {"loss": np.array(model.step(images[:BATCH], labels[:BATCH])), **model.weights()}
+    model.restore(*kept)
+    found["restored"] = model.weights() | model.state()
+    found["one step again"] = {"loss": np.array(model.step(images[:BATCH], labels[:BATCH])), **model.weights()}
+    return {f"{stage}|{name}": value for stage, values in found.items() for name, value in values.items()}
+
+
+def main(backend: str, folder: Path) -> None:
+    errors = {}
+    for name, case in CASES.items():
+        try:
+            np.savez(folder / f"{name}.npz", allow_pickle=False, **compute(backend, case))
+        except Exception:
+            errors[name] = traceback.format_exc()
+    (folder / "errors.json").write_text(json.dumps(errors))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

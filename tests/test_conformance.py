@@ -1,0 +1,163 @@
+"""Every backend computes what the NumPy backend computes: every verb of the contract, every row of the tables.
+
+The reference is checked first, by central differences in `test_numpy_backend.py`. float64 leaves no room: all agree to
+about 1e-11 after eight steps. float32 is judged by float64: a backend may be off by a small multiple of what
+NumPy's own float32 is off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import conformance as table
+from lockstep import backends, spec
+
+OTHERS = [name for name in backends.BACKENDS if name != "numpy"]
+# Relative to the largest number of each array. Before the first update only rounding differs; after it a rounding
+# difference passes through the optimizer, where Adam divides by √v̂, which may be tiny.
+TOLERANCES = {"start": 0.0, "untouched": 0.0, "inference": 1e-13, "training": 1e-13, "loss": 1e-13, "gradient": 1e-11,
+              "sent back": 1e-11}  # fmt: skip
+AFTER_UPDATES = 1e-9
+FLOAT32_FACTOR = 16.0  # of NumPy-float32's own error: another order of summation, at most
+
+
+def assert_close(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+    """Names, shapes, dtypes, then values; the message names the worst."""
+    assert found.keys() == wanted.keys()
+    worst: list[str] = []
+    for name, value in wanted.items():
+        assert found[name].shape == value.shape, name
+        if name.partition("|")[0] != "steps":
+            assert found[name].dtype == value.dtype or name.endswith(("step", "loss", "first batch")), name
+        tolerance = TOLERANCES.get(name.partition("|")[0], AFTER_UPDATES)
+        size = np.abs(value).max(initial=0.0)
+        difference = np.abs(found[name].astype(float) - value).max(initial=0.0)
+        if not difference <= tolerance * max(size, 1e-3):
+            worst.append(f"{name}: off by {difference:.2e} of {size:.2e}, allowed {tolerance:g} of it")
+    assert not worst, "\n".join(worst)
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """case → what the NumPy backend computes in float64 on one thread."""
+    cache: dict[str, dict[str, np.ndarray]] = {}
+
+    def of(name: str, dtype: str = "") -> dict[str, np.ndarray]:
+        key = f"{name} {dtype}"
+        if key not in cache:
+            cache[key] = table.compute("numpy", table.CASES[name], dtype, threads=1)
+        return cache[key]
+
+    return of
+
+
+FLOAT64_CASES = [name for name, case in table.CASES.items() if case.dtype == "float64"]
+
+
+@pytest.mark.parametrize("case", FLOAT64_CASES)
+@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+def test_backend_computes_what_the_reference_computes(backend, case, conformance, reference):
+    found = conformance(backend)[case]
+    assert not isinstance(found, str), found
+    assert_close(found, reference(case))
+
+
+@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+def test_float32_is_as_near_to_float64_as_numpys_own_float32(backend, conformance, reference):
+    found, judge, own = conformance(backend)["float32"], reference("float32", "float64"), reference("float32")
+    assert not isinstance(found, str), found
+    assert found.keys() == judge.keys()
+    for name, value in judge.items():
+        assert found[name].dtype == own[name].dtype or name.endswith(("step", "loss", "first batch"))
+        scale = np.abs(value).max(initial=1e-3)
+        allowed = FLOAT32_FACTOR * max(np.abs(own[name] - value).max(initial=0.0), np.finfo(np.float32).eps * scale)
+        assert np.abs(found[name] - value).max(initial=0.0) <= allowed, name
+
+
+@pytest.mark.parametrize("case", table.CASES)
+@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+def test_restoring_goes_back_to_the_same_step(backend, case, conformance):
+    found = conformance(backend)[case]
+    assert not isinstance(found, str), found
+    after = {name.partition("|")[2]: value for name, value in found.items() if name.startswith("one step|")}
+    again = {name.partition("|")[2]: value for name, value in found.items() if name.startswith("one step again|")}
+    last = f"after epoch {table.EPOCHS - 1}|"
+    for name, value in found.items():
+        if name.startswith("restored|"):
+            np.testing.assert_array_equal(value, found[last + name.partition("|")[2]])
+    for name, value in after.items():
+        np.testing.assert_array_equal(value, again[name], err_msg=name)
+
+
+@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+def test_every_table_has_a_row_for_everything(backend, conformance):
+    conformance(backend)  # says whether the framework may be missing
+    source = (table.Path(backends.__file__).parent / f"{backend}.py").read_text(encoding="utf-8")
+    for kinds in (spec.LAYERS, spec.OPTIMIZERS, spec.LOSSES):
+        missing = [kind for kind in kinds if f'    "{kind}": ' not in source and f'"{kind}": ' not in source]
+        assert not missing, f"{backend} has no row for {missing}"
+
+
+def test_every_kind_of_the_spec_has_a_case():
+    layers = {layer.kind for case in table.CASES.values() for layer in case.network.layers}
+    assert layers == set(spec.LAYERS)
+    for attribute, kinds in (("optimizer", spec.OPTIMIZERS), ("schedule", spec.SCHEDULES)):
+        assert {getattr(case.recipe, attribute).kind for case in table.CASES.values()} == set(kinds)
+    assert {case.recipe.loss for case in table.CASES.values()} == set(spec.LOSSES)
+
+
+# ------------------------------------------------------------------------- twins: a planted fault is found, and where
+
+
+def plants():
+    """name → (case with the fault, the case as it should be, the first stage that must differ)."""
+    small, sgd = table.CASES["recipe-momentum_cross_entropy"], table.CASES["recipe-l2"]
+    batch_norm, leaky = table.CASES["layer-batch_norm"], table.CASES["layer-leaky_relu"]
+
+    def changed(case, recipe=None, network=None):
+        return dataclasses.replace(case, recipe=recipe or case.recipe, network=network or case.network)
+
+    return {
+        "momentum": (changed(small, table.Recipe("momentum 0.01 0.81", 2, 7)), small, "after epoch 0"),
+        "l2 without the half": (changed(sgd, table.Recipe("sgd 0.1", 2, 7, l2=0.6)), sgd, "gradient"),
+        "batch-norm epsilon": (
+            changed(batch_norm, network=table.net("conv2d 4 3", "batch_norm epsilon=1e-4", *table.HEAD)), batch_norm,
+            "inference",
+        ),
+        "batch-norm momentum": (
+            changed(batch_norm, network=table.net("conv2d 4 3", "batch_norm 0.11", *table.HEAD)), batch_norm,
+            "after epoch 0",
+        ),
+        "leaky slope": (
+            changed(leaky, network=table.net("conv2d 4 3", "leaky_relu 0.201", *table.HEAD)), leaky, "inference",
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("plant", plants())
+def test_a_planted_difference_is_found_at_its_stage(plant):
+    wrong, right, stage = plants()[plant]
+    found, wanted = (table.compute("numpy", case, threads=1) for case in (wrong, right))
+    with pytest.raises(AssertionError, match=f"^{stage}") as caught:
+        assert_close(found, wanted)
+    stages = list(dict.fromkeys(name.partition("|")[0] for name in wanted))
+    before = stages[: stages.index(stage)]
+    assert not any(line.startswith(f"{name}|") for name in before for line in str(caught.value).splitlines())
+
+
+def test_a_transposed_kernel_is_found():
+    found = table.compute("numpy", table.CASES["layer-dense"], threads=1)
+    wanted = dict(found)
+    wanted["start|1_dense/kernel"] = wanted["start|1_dense/kernel"].T
+    with pytest.raises(AssertionError, match="start"):
+        assert_close(found, wanted)
+
+
+def test_a_missing_parameter_is_found():
+    found = table.compute("numpy", table.CASES["layer-dense"], threads=1)
+    wanted = {name: value for name, value in found.items() if name != "start|1_dense/bias"}
+    with pytest.raises(AssertionError):
+        assert_close(found, wanted)

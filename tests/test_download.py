@@ -1,0 +1,344 @@
+"""Downloads, against mirrors on this machine that behave as badly as mirrors do."""
+
+import contextlib
+import dataclasses
+import errno
+import gzip
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import filelock
+import numpy as np
+import pytest
+
+from lockstep.data import DATASETS, Dataset, File, describe, download, fetch, files, idx, load, verify
+from lockstep.spec import LockstepError
+from test_idx import encode
+
+ARRAYS = {
+    "train_images": np.arange(3 * 5 * 7, dtype=np.uint8).reshape(3, 5, 7),
+    "train_labels": np.array([0, 1, 2], np.uint8),
+    "test_images": np.arange(2 * 5 * 7, dtype=np.uint8).reshape(2, 5, 7),
+    "test_labels": np.array([2, 0], np.uint8),
+}
+CONTENT = {idx.FILES[name]: encode(array) for name, array in ARRAYS.items()}
+GOOD = {f"{name}.gz": gzip.compress(content) for name, content in CONTENT.items()}
+FILES = tuple(File(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in CONTENT.items())
+TINY = Dataset("a tiny dataset", ("a", "b", "c"), (5, 7, 1), 3, 2, FILES, (), "CC0")
+DEAD = "http://127.0.0.1:9/"  # the discard port: nobody listens
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch, tmp_path):
+    """A machine without datasets, whose proxies are not asked for 127.0.0.1."""
+    monkeypatch.delenv("LOCKSTEP_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("lockstep.data.places.SYSTEM", tmp_path / "system")
+
+
+@contextlib.contextmanager
+def mirror(answers, log=None):
+    """A web server; `answers` maps a file's name to bytes (200), a status, or a function of the request handler."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # the library's name
+            if log is not None:
+                log.append(self.path)
+            answer = answers.get(self.path[1:], 404)
+            with contextlib.suppress(OSError):
+                if callable(answer):
+                    answer(self)
+                    return
+                self.send_response(answer if isinstance(answer, int) else 200)
+                body = b"" if isinstance(answer, int) else answer
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Enter the tiny dataset, with the mirrors given, in the table."""
+
+    def enter(*mirrors):
+        monkeypatch.setitem(DATASETS, "tiny", dataclasses.replace(TINY, mirrors=mirrors))
+
+    return enter
+
+
+def assert_fetched(folder):
+    np.testing.assert_array_equal(idx.read(folder).train_images[..., 0], ARRAYS["train_images"])
+    assert not list(folder.glob(".*.part"))
+
+
+def test_a_missing_dataset_is_downloaded_once(tiny, tmp_path):
+    log, calls = [], []
+    with mirror(GOOD, log) as good:
+        tiny(good)
+        assert describe("tiny").state == "not on this machine"
+        data = load("tiny", progress=lambda *call: calls.append(call))
+        load("tiny")
+        fetch("tiny")
+    assert data.class_names == ("a", "b", "c")
+    assert data.origin == str(tmp_path / "cache" / "lockstep" / "datasets" / "tiny")
+    assert log == [f"/{name}" for name in GOOD]
+    size = len(GOOD["train-images-idx3-ubyte.gz"])
+    assert calls[0] == ("train-images-idx3-ubyte.gz", size, size)
+    assert describe("tiny").state.startswith("cached in")
+    assert {row.state for row in verify("tiny")} == {"right"}
+    load("tiny", offline=True)
+
+
+def short(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(GOOD["train-images-idx3-ubyte.gz"][:50])
+
+
+def endless(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(1000):
+        handler.wfile.write(bytes(10_000))
+
+
+def huge(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(10**12))
+    handler.end_headers()
+
+
+def dripping(handler):
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(300):
+        handler.wfile.write(b"\x1f")
+        time.sleep(0.02)
+
+
+def silent(handler):
+    time.sleep(1.0)
+
+
+def nonsense(handler):
+    handler.wfile.write(b"SSH-2.0-OpenSSH\r\n\r\n")
+
+
+FAULTS = {
+    "not there": (404, "HTTP 404 Not Found"),
+    "overloaded": (503, "HTTP 503"),
+    "web page": (b"<!DOCTYPE html><html>Please log in</html>", "answered with a web page"),
+    "not gzip": (b"PK\x03\x04 something", "no gzip file"),
+    "empty": (b"", "no gzip file"),
+    "plain content": (CONTENT["train-images-idx3-ubyte"], "no gzip file"),
+    "other content": (gzip.compress(CONTENT["train-images-idx3-ubyte"][:-1] + b"x"), "sent other content: SHA-256"),
+    "too little": (gzip.compress(b"x"), "1 bytes once decompressed, expected 121"),
+    "gzip bomb": (gzip.compress(bytes(30_000_000)), "more than 121 bytes once decompressed"),
+    "cut off": (GOOD["train-images-idx3-ubyte.gz"][:-3], "the gzip file is cut off"),
+    "flipped byte": (GOOD["train-images-idx3-ubyte.gz"][:-6] + b"??????", "the gzip file is damaged"),
+    "short body": (short, "sent 50 of 1,000 bytes"),
+    "endless body": (endless, "sent more than"),
+    "huge body": (huge, "announces 1,000,000,000,000 bytes"),
+    "dripping": (dripping, "too slow"),
+    "silent": (silent, "no answer for 0.5 seconds"),
+    "no web server": (nonsense, "SSH-2.0"),
+}
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(download, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(download, "SLOW_SECONDS", 0.2)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_after_any_fault_the_next_mirror_is_tried(tiny, impatient, fault):
+    answer, _ = FAULTS[fault]
+    with mirror({**GOOD, "train-images-idx3-ubyte.gz": answer}) as bad, mirror(GOOD) as good:
+        tiny(bad, good)
+        assert_fetched(fetch("tiny"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_told_and_leaves_nothing_behind(tiny, impatient, tmp_path, fault):
+    answer, message = FAULTS[fault]
+    with mirror({**GOOD, "train-images-idx3-ubyte.gz": answer}) as bad:
+        tiny(bad)
+        with pytest.raises(LockstepError) as raised:
+            fetch("tiny")
+    assert raised.value.code == "LS-302"
+    assert message in str(raised.value)
+    assert not [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def test_where_every_mirror_fails_a_table_tells_what_was_tried(tiny):
+    with mirror({}) as empty:
+        tiny(DEAD, empty)
+        with pytest.raises(LockstepError) as raised:
+            load("tiny")
+    text = str(raised.value)
+    assert raised.value.code == "LS-302"
+    assert f"{DEAD} " in text
+    assert "refused" in text
+    assert f"{empty}  train-images-idx3-ubyte.gz  HTTP 404 Not Found" in text
+    assert "lockstep data import" in text
+    assert "LOCKSTEP_DATA" in text
+
+
+def test_offline_asks_nobody(tiny):
+    log = []
+    with mirror(GOOD, log) as good:
+        tiny(good)
+        for function in (load, fetch):
+            with pytest.raises(LockstepError, match="lockstep data fetch tiny") as raised:
+                function("tiny", offline=True)
+            assert raised.value.code == "LS-301"
+            assert "LOCKSTEP_DATA" in str(raised.value)
+            assert "lockstep data import" in str(raised.value)
+    assert not log
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-4], lambda content: b"", lambda content: b"plain" + content]
+)
+def test_a_damaged_file_in_the_cache_is_refused_by_load_and_replaced_by_fetch(tiny, damage):
+    log = []
+    with mirror(GOOD, log) as good:
+        tiny(good)
+        path = fetch("tiny") / "t10k-images-idx3-ubyte.gz"
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(LockstepError, match="lockstep data fetch tiny"):
+            load("tiny")
+        assert [row.state for row in verify("tiny")] == ["right", "right", "wrong", "right"]
+        log.clear()
+        assert_fetched(fetch("tiny"))
+    assert log == ["/t10k-images-idx3-ubyte.gz"]
+
+
+def test_what_a_killed_process_left_is_cleared(tiny):
+    with mirror(GOOD) as good:
+        tiny(good)
+        folder = download.cache() / "tiny"
+        folder.mkdir(parents=True)
+        (folder / ".train-images-idx3-ubyte.gz.1.part").write_bytes(b"half")
+        assert_fetched(fetch("tiny"))
+
+
+def test_a_dataset_kept_elsewhere_is_not_downloaded(tiny, tmp_path, monkeypatch):
+    tiny(DEAD)
+    folder = tmp_path / "mine" / "tiny"
+    folder.mkdir(parents=True)
+    for name, content in CONTENT.items():
+        (folder / name).write_bytes(content)
+    monkeypatch.setenv("LOCKSTEP_DATA", str(tmp_path / "mine"))
+    assert fetch("tiny") == folder
+    assert load("tiny").origin == str(folder)
+    assert describe("tiny").state == f"found in {folder}"
+
+
+def test_an_interrupted_download_leaves_nothing_behind(tiny, tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with mirror(GOOD) as good:
+        tiny(good)
+        with pytest.raises(KeyboardInterrupt):
+            fetch("tiny", progress=interrupt)
+    assert not list((tmp_path / "cache").rglob("*ubyte*"))
+
+
+PROCESS = """
+import dataclasses, sys
+sys.path.insert(0, sys.argv[2])
+from test_download import TINY
+from lockstep.data import DATASETS, load
+DATASETS["tiny"] = dataclasses.replace(TINY, mirrors=(sys.argv[1],))
+print(load("tiny").train_images.sum())
+"""
+
+
+def test_two_processes_at_once_make_one_valid_file():
+    log = []
+
+    def slowly(name):
+        def answer(handler):
+            time.sleep(0.1)
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(GOOD[name])
+
+        return answer
+
+    with mirror({name: slowly(name) for name in GOOD}, log) as slow:
+        command = [sys.executable, "-c", PROCESS, slow, os.path.dirname(__file__)]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        answers = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert [int(answer) for answer in answers] == [int(ARRAYS["train_images"].sum())] * 2
+    assert sorted(log) == sorted(f"/{name}" for name in GOOD)
+    assert_fetched(download.cache() / "tiny")
+
+
+def test_a_lock_that_is_never_released_is_reported(tiny, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
+    tiny(DEAD)
+    folder = download.cache() / "tiny"
+    folder.mkdir(parents=True)
+    with filelock.FileLock(folder / ".lock"), pytest.raises(LockstepError, match="LS-504"):
+        fetch("tiny")
+
+
+def test_a_folder_that_cannot_be_made_is_reported(tiny, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    tiny(DEAD)
+    with pytest.raises(LockstepError, match="LS-501"):
+        fetch("tiny")
+
+
+def test_a_full_disk_is_not_a_mirrors_fault(tiny, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with mirror(GOOD) as good:
+        tiny(good, good)
+        with pytest.raises(LockstepError, match="LS-502"):
+            fetch("tiny")
+
+
+def test_a_gzip_bomb_is_decompressed_one_byte_too_far_and_no_further(tmp_path, monkeypatch):
+    n_read = 0
+    read = gzip.GzipFile.read
+
+    def counted(stream, size=-1):
+        nonlocal n_read
+        content = read(stream, size)
+        n_read += len(content)
+        return content
+
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(3_000_000)))
+    monkeypatch.setattr(gzip.GzipFile, "read", counted)
+    with pytest.raises(ValueError, match="more than 100 bytes once decompressed"):
+        files.content_hash(tmp_path / "bomb.gz", 100)
+    assert n_read == 101
