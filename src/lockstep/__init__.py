@@ -21,9 +21,8 @@ _PUBLIC = {
         "TorchDefault", "Zeros",
         # optimizers and schedules
         "SGD", "Momentum", "Nesterov", "Adam", "AdamW", "RMSprop", "Constant", "StepDecay", "Cosine", "OneCycle",
-        # errors
-        "LockstepError", "Problem",
     ),
+    "lockstep.errors": ("LockstepError", "Problem"),
     "lockstep.studyfile": ("parse_study", "read_study", "resolved_toml"),
     "lockstep.study": ("load_study", "run_study"),
     "lockstep.store": ("Record", "find_runs"),

@@ -185,7 +185,7 @@ def data_verify(
 ) -> None:  # fmt: skip
     """Check the SHA-256 of every file of a dataset."""
     from lockstep import data, terminal
-    from lockstep.spec import LockstepError
+    from lockstep.errors import LockstepError
 
     here = [name for name in data.available() if data.describe(name).state != "not on this machine"]
     rows = [(name, *row) for name in names or here for row in data.verify(name)]
@@ -260,7 +260,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _explain(error: Exception, as_json: bool) -> int:
     """Say what went wrong; returns the exit code."""
-    from lockstep.spec import LockstepError
+    from lockstep.errors import LockstepError
 
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lockstep.spec import LockstepError
+from lockstep.errors import LockstepError
 
 
 @contextlib.contextmanager

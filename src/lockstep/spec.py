@@ -1,225 +1,40 @@
-"""What a network, a recipe and a study ARE: frozen, validated records, and the one error class.
+"""What a network, a recipe and a study ARE: frozen, validated records; shapes, parameters, multiply-adds.
 
 Everything here is plain data. A record says what is meant, never how a framework does it, so that four backends, the
 report and a reader on a machine without any framework share one meaning. TOML and Python are one-to-one: the table
 `{kind = "conv2d", filters = 20, kernel = 5}`, the short form `"conv2d 20 5"` and `Conv2D(20, 5)` are the same record.
-
-This is the lowest floor of the tree: it imports nothing else of Lockstep.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import functools
 import math
-import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, dataclass_transform
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
-# ---------------------------------------------------------------------------------------------------------- errors
+from lockstep.errors import LockstepError
+from lockstep.records import (
+    Count,
+    Flag,
+    Fraction,
+    NonNegative,
+    Number,
+    Pair,
+    Positive,
+    Text,
+    Whole,
+    as_tuple,
+    family,
+    kind,
+    problems_of,
+    record,
+    set_key,
+    to_table,
+)
 
-# The first digit after LS- is the exit code: 2 usage or configuration, 3 data, 4 a backend, 5 resources.
-CODES = {
-    "LS-200": "the command line was not understood",
-    "LS-201": "the study file cannot be read",
-    "LS-202": "the study file is not valid TOML",
-    "LS-203": "unknown key",
-    "LS-204": "wrong type",
-    "LS-205": "value outside the allowed range",
-    "LS-206": "a layer does not fit its input",
-    "LS-207": "two parts of a study contradict each other",
-    "LS-208": "a required key is missing",
-    "LS-209": "unknown name",
-    "LS-301": "the dataset is not on this machine",
-    "LS-302": "the download failed",
-    "LS-303": "the data are not what they should be: the hash differs",
-    "LS-304": "broken IDX file",
-    "LS-305": "broken or oversized gzip file",
-    "LS-306": "broken or unsuitable npz file",
-    "LS-307": "unsuitable image folder",
-    "LS-308": "unreadable image",
-    "LS-309": "labels outside the classes",
-    "LS-310": "dataset name not usable",
-    "LS-401": "the framework is not installed",
-    "LS-402": "the worker process died",
-    "LS-403": "the worker process failed",
-    "LS-404": "the device is not there",
-    "LS-501": "a folder cannot be written",
-    "LS-502": "the disk is full",
-    "LS-503": "not enough memory",
-    "LS-504": "somebody else holds the lock",
-    "LS-505": "a run folder is damaged or incomplete",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong: what was asked and found, where, and what to do about it."""
-
-    code: str
-    message: str
-    where: str = ""
-    hint: str = ""
-
-    def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
-        advice = f"\n    → {self.hint}" if self.hint else ""
-        return f"{self.code} {place}{self.message}{advice}"
-
-
-class LockstepError(Exception):
-    """The only exception that Lockstep raises on purpose; it holds every problem found, not only the first.
-
-    >>> raise LockstepError("LS-304", "it ends after 12 of 16 bytes", where="train-images.gz", hint="fetch it again")
-    """
-
-    def __init__(self, code: str, message: str, *, where: str = "", hint: str = "") -> None:
-        self.problems: tuple[Problem, ...] = (Problem(code, message, where, hint),)
-        super().__init__(str(self.problems[0]))
-
-    @classmethod
-    def several(cls, problems: Iterable[Problem]) -> LockstepError:
-        """Gather problems (at least one) in one error."""
-        problems = tuple(problems)
-        first = problems[0]
-        error = cls(first.code, first.message, where=first.where, hint=first.hint)
-        error.problems = problems
-        error.args = ("\n".join(str(problem) for problem in problems),)
-        return error
-
-    @property
-    def code(self) -> str:
-        """The stable code of the first problem."""
-        return self.problems[0].code
-
-    @property
-    def exit_code(self) -> int:
-        """The process's exit code: the first digit of the code's number."""
-        return int(self.code[3])
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence that proposes the nearest known word, or lists all of them."""
-    known = list(known)
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    if near:
-        return f'did you mean "{near[0]}"?'
-    return "known: " + ", ".join(sorted(known))
-
-
-# ------------------------------------------------------------------------------------------------- records and kinds
-
-_R = TypeVar("_R")
-_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 Shape = tuple[int, ...]
-
-
-@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
-def record(cls: type[_R]) -> type[_R]:
-    """Make a class a frozen record whose constructor checks its values and raises `LockstepError`."""
-    made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
-    checked = made.__init__
-
-    @functools.wraps(checked)
-    def __init__(self: Any, *values: Any, **named: Any) -> None:
-        try:
-            checked(self, *values, **named)
-        except ValidationError as error:
-            raise LockstepError.several(problems_of(error, made)) from None
-
-    made.__init__ = __init__
-    return cast(type[_R], made)
-
-
-def changed(value: _R, **fields: Any) -> _R:
-    """The record with some fields replaced, checked like any other."""
-    return cast(_R, dataclasses.replace(cast(Any, value), **fields))
-
-
-def _kind(name: str) -> Any:
-    return dataclasses.field(default=name, kw_only=True, repr=False)
-
-
-def _pair(value: Any) -> Any:
-    """5 → (5, 5); [5, 3] → (5, 3): height, width."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value, value)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _as_tuple(value: Any) -> Any:
-    """A lone value is a list of one; TOML's lists become tuples."""
-    if isinstance(value, str | int | float | dict):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
-
-
-# Strict: TOML has types, so "5" is not 5 and true is not 1.
-Flag = Annotated[bool, Strict()]
-Text = Annotated[str, Strict()]
-Whole = Annotated[int, Strict()]
-Number = Annotated[float, Strict()]
-Count = Annotated[Whole, Field(ge=1, le=1_000_000)]
-Pair = Annotated[tuple[Count, Count], BeforeValidator(_pair)]
-Positive = Annotated[Number, Field(gt=0)]
-NonNegative = Annotated[Number, Field(ge=0)]
-Fraction = Annotated[Number, Field(ge=0, lt=1)]
-
-
-def parse_word(text: str) -> Any:
-    """One word of a short form or of `--set`: a TOML value where it is one, else the text itself.
-
-    >>> parse_word("0.1"), parse_word("[5, 3]"), parse_word("same")
-    (0.1, [5, 3], 'same')
-    """
-    try:
-        document = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
-    return document["value"] if document.keys() == {"value"} else text
-
-
-_WORD = re.compile(r"""(?:\[[^\]]*\]|'[^']*'|"[^"]*"|[^\s\['"])+|\S""")  # a list or a quoted text is one word
-
-
-def _expand(kinds: Mapping[str, type], value: Any) -> Any:
-    """The short form `"conv2d 20 [5, 3] padding=same"` as the table that it stands for."""
-    if not isinstance(value, str):
-        return value
-    kind, *words = _WORD.findall(value)[:32] or [""]
-    if kind not in kinds:
-        raise ValueError(f'unknown kind "{kind}"; {did_you_mean(kind, kinds)}')
-    fields = [field.name for field in dataclasses.fields(kinds[kind]) if not field.kw_only]
-    table: dict[str, Any] = {"kind": kind}
-    for position, word in enumerate(words):
-        name, equals, rest = word.partition("=")
-        if not equals and position >= len(fields):
-            raise ValueError(f'"{kind}" takes at most {len(fields)} values ({", ".join(fields)}), got {len(words)}')
-        key, text = (name, rest) if equals else (fields[position], word)
-        if key in table:
-            raise ValueError(f'"{key}" is given twice in "{value}"')
-        table[key] = parse_word(text)
-    return table
-
-
-KINDS: dict[str, type] = {}  # every kind of every family below, by its TOML name; filled by `_family`
-
-
-def _family(*records: type) -> tuple[dict[str, type], Any]:
-    """A table kind → record, and the type of a value that is one of them (table, short form or record)."""
-    kinds: dict[str, type] = {
-        str(next(field.default for field in dataclasses.fields(cls) if field.name == "kind")): cls for cls in records
-    }
-    KINDS.update(kinds)
-    union: Any = Union[tuple(records)]  # noqa: UP007  # built from a table, so it cannot be written with |
-    member = Annotated[union, Field(discriminator="kind"), BeforeValidator(functools.partial(_expand, kinds))]
-    return kinds, member
-
 
 # ------------------------------------------------------------------------------------------------- initial weights
 
@@ -228,42 +43,42 @@ def _family(*records: type) -> tuple[dict[str, type], Any]:
 class HeNormal:
     """Normal, std √(2/fan_in), not truncated (He et al. 2015, eq. 10)."""
 
-    kind: Literal["he_normal"] = _kind("he_normal")
+    kind: Literal["he_normal"] = kind("he_normal")
 
 
 @record
 class HeUniform:
     """Uniform in ±√(6/fan_in) (He et al. 2015)."""
 
-    kind: Literal["he_uniform"] = _kind("he_uniform")
+    kind: Literal["he_uniform"] = kind("he_uniform")
 
 
 @record
 class GlorotNormal:
     """Normal, std √(2/(fan_in+fan_out)), not truncated (Glorot & Bengio 2010)."""
 
-    kind: Literal["glorot_normal"] = _kind("glorot_normal")
+    kind: Literal["glorot_normal"] = kind("glorot_normal")
 
 
 @record
 class GlorotUniform:
     """Uniform in ±√(6/(fan_in+fan_out)) (Glorot & Bengio 2010, eq. 16)."""
 
-    kind: Literal["glorot_uniform"] = _kind("glorot_uniform")
+    kind: Literal["glorot_uniform"] = kind("glorot_uniform")
 
 
 @record
 class LecunNormal:
     """Normal, std √(1/fan_in), not truncated (LeCun et al. 1998)."""
 
-    kind: Literal["lecun_normal"] = _kind("lecun_normal")
+    kind: Literal["lecun_normal"] = kind("lecun_normal")
 
 
 @record
 class LecunUniform:
     """Uniform in ±√(3/fan_in) (LeCun et al. 1998)."""
 
-    kind: Literal["lecun_uniform"] = _kind("lecun_uniform")
+    kind: Literal["lecun_uniform"] = kind("lecun_uniform")
 
 
 @record
@@ -271,7 +86,7 @@ class Normal:
     """Normal with mean 0 and the given standard deviation."""
 
     std: Positive = 0.05
-    kind: Literal["normal"] = _kind("normal")
+    kind: Literal["normal"] = kind("normal")
 
 
 @record
@@ -279,24 +94,24 @@ class Uniform:
     """Uniform in ±limit."""
 
     limit: Positive = 0.05
-    kind: Literal["uniform"] = _kind("uniform")
+    kind: Literal["uniform"] = kind("uniform")
 
 
 @record
 class TorchDefault:
     """What PyTorch's Linear and Conv2d do: uniform in ±1/√fan_in, kernels and biases alike."""
 
-    kind: Literal["torch_default"] = _kind("torch_default")
+    kind: Literal["torch_default"] = kind("torch_default")
 
 
 @record
 class Zeros:
     """All zero: the default of biases."""
 
-    kind: Literal["zeros"] = _kind("zeros")
+    kind: Literal["zeros"] = kind("zeros")
 
 
-INITIALIZERS, _InitializerKind = _family(
+INITIALIZERS, _InitializerKind = family(
     HeNormal, HeUniform, GlorotNormal, GlorotUniform, LecunNormal, LecunUniform, Normal, Uniform, TorchDefault, Zeros
 )
 if TYPE_CHECKING:
@@ -377,7 +192,7 @@ class Conv2D(_Layer):
     bias: Flag = True
     initializer: Initializer | None = None
     bias_initializer: Initializer = Zeros()
-    kind: Literal["conv2d"] = _kind("conv2d")
+    kind: Literal["conv2d"] = kind("conv2d")
 
     def output_shape(self, shape: Shape) -> Shape:
         high, wide, _ = _slide(shape, self.kernel, self.stride, self.padding)
@@ -416,21 +231,21 @@ class _Pool(_Layer):
 class MaxPool2D(_Pool):
     """The largest value of each window; the first one in row-major order gets the gradient."""
 
-    kind: Literal["max_pool2d"] = _kind("max_pool2d")
+    kind: Literal["max_pool2d"] = kind("max_pool2d")
 
 
 @record
 class AvgPool2D(_Pool):
     """The mean of each window; padding is not counted."""
 
-    kind: Literal["avg_pool2d"] = _kind("avg_pool2d")
+    kind: Literal["avg_pool2d"] = kind("avg_pool2d")
 
 
 @record
 class GlobalAvgPool(_Layer):
     """The mean of each channel over the whole image: (height, width, channels) → (channels,)."""
 
-    kind: Literal["global_avg_pool"] = _kind("global_avg_pool")
+    kind: Literal["global_avg_pool"] = kind("global_avg_pool")
 
     def output_shape(self, shape: Shape) -> Shape:
         return (_image_shape(shape)[2],)
@@ -440,7 +255,7 @@ class GlobalAvgPool(_Layer):
 class Flatten(_Layer):
     """(height, width, channels) → (height · width · channels,), in that order."""
 
-    kind: Literal["flatten"] = _kind("flatten")
+    kind: Literal["flatten"] = kind("flatten")
 
     def output_shape(self, shape: Shape) -> Shape:
         return (math.prod(shape),)
@@ -454,7 +269,7 @@ class Dense(_Layer):
     bias: Flag = True
     initializer: Initializer | None = None
     bias_initializer: Initializer = Zeros()
-    kind: Literal["dense"] = _kind("dense")
+    kind: Literal["dense"] = kind("dense")
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 1:
@@ -479,7 +294,7 @@ class BatchNorm(_Layer):
 
     momentum: Annotated[Number, Field(gt=0, le=1)] = 0.1
     epsilon: Positive = 1e-5
-    kind: Literal["batch_norm"] = _kind("batch_norm")
+    kind: Literal["batch_norm"] = kind("batch_norm")
     has_state: ClassVar[bool] = True
 
     def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
@@ -491,14 +306,14 @@ class Dropout(_Layer):
     """Set values to zero with probability `rate` in training; kept ones are divided by the keep probability."""
 
     rate: Fraction = 0.5
-    kind: Literal["dropout"] = _kind("dropout")
+    kind: Literal["dropout"] = kind("dropout")
 
 
 @record
 class ReLU(_Layer):
     """max(x, 0); its slope at 0 is 0."""
 
-    kind: Literal["relu"] = _kind("relu")
+    kind: Literal["relu"] = kind("relu")
 
 
 @record
@@ -506,7 +321,7 @@ class LeakyReLU(_Layer):
     """x where x > 0, slope · x elsewhere."""
 
     slope: NonNegative = 0.01
-    kind: Literal["leaky_relu"] = _kind("leaky_relu")
+    kind: Literal["leaky_relu"] = kind("leaky_relu")
 
 
 @record
@@ -514,38 +329,38 @@ class ELU(_Layer):
     """x where x > 0, alpha · (eˣ − 1) elsewhere (Clevert et al. 2016)."""
 
     alpha: Positive = 1.0
-    kind: Literal["elu"] = _kind("elu")
+    kind: Literal["elu"] = kind("elu")
 
 
 @record
 class Tanh(_Layer):
     """The hyperbolic tangent."""
 
-    kind: Literal["tanh"] = _kind("tanh")
+    kind: Literal["tanh"] = kind("tanh")
 
 
 @record
 class Sigmoid(_Layer):
     """1 / (1 + e⁻ˣ)."""
 
-    kind: Literal["sigmoid"] = _kind("sigmoid")
+    kind: Literal["sigmoid"] = kind("sigmoid")
 
 
 @record
 class Softplus(_Layer):
     """log(1 + eˣ)."""
 
-    kind: Literal["softplus"] = _kind("softplus")
+    kind: Literal["softplus"] = kind("softplus")
 
 
 @record
 class GELU(_Layer):
     """x · Φ(x) with the exact normal distribution function (Hendrycks & Gimpel 2016)."""
 
-    kind: Literal["gelu"] = _kind("gelu")
+    kind: Literal["gelu"] = kind("gelu")
 
 
-LAYERS, _LayerKind = _family(
+LAYERS, _LayerKind = family(
     Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool, Flatten, Dense, BatchNorm, Dropout,
     ReLU, LeakyReLU, ELU, Tanh, Sigmoid, Softplus, GELU,
 )  # fmt: skip
@@ -586,7 +401,7 @@ def _as_network(value: Any) -> Any:
 class Network:
     """Layers in order, no numbers. `initializer` draws the kernels of layers that name none of their own."""
 
-    layers: Annotated[tuple[Layer, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    layers: Annotated[tuple[Layer, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     initializer: Initializer = HeNormal()
 
     def facts(self, input_shape: Shape) -> list[LayerFacts]:
@@ -642,7 +457,7 @@ class SGD:
     """w ← w − lr·g."""
 
     learning_rate: Positive = 0.01
-    kind: Literal["sgd"] = _kind("sgd")
+    kind: Literal["sgd"] = kind("sgd")
 
 
 @record
@@ -651,7 +466,7 @@ class Momentum:
 
     learning_rate: Positive = 0.01
     momentum: Annotated[Number, Field(gt=0, lt=1)] = 0.9
-    kind: Literal["momentum"] = _kind("momentum")
+    kind: Literal["momentum"] = kind("momentum")
 
 
 @record
@@ -660,7 +475,7 @@ class Nesterov:
 
     learning_rate: Positive = 0.01
     momentum: Annotated[Number, Field(gt=0, lt=1)] = 0.9
-    kind: Literal["nesterov"] = _kind("nesterov")
+    kind: Literal["nesterov"] = kind("nesterov")
 
 
 @record
@@ -671,7 +486,7 @@ class Adam:
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     epsilon: Positive = 1e-8
-    kind: Literal["adam"] = _kind("adam")
+    kind: Literal["adam"] = kind("adam")
 
 
 @record
@@ -683,7 +498,7 @@ class AdamW:
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     epsilon: Positive = 1e-8
-    kind: Literal["adamw"] = _kind("adamw")
+    kind: Literal["adamw"] = kind("adamw")
 
 
 @record
@@ -693,10 +508,10 @@ class RMSprop:
     learning_rate: Positive = 1e-3
     rho: Fraction = 0.9
     epsilon: Positive = 1e-8
-    kind: Literal["rmsprop"] = _kind("rmsprop")
+    kind: Literal["rmsprop"] = kind("rmsprop")
 
 
-OPTIMIZERS, _OptimizerKind = _family(SGD, Momentum, Nesterov, Adam, AdamW, RMSprop)
+OPTIMIZERS, _OptimizerKind = family(SGD, Momentum, Nesterov, Adam, AdamW, RMSprop)
 if TYPE_CHECKING:
     Optimizer = Any  # a type checker cannot see into a table
 else:
@@ -707,7 +522,7 @@ else:
 class Constant:
     """The learning rate stays as it is."""
 
-    kind: Literal["constant"] = _kind("constant")
+    kind: Literal["constant"] = kind("constant")
 
     def factor(self, progress: float, epoch: int) -> float:
         """What the learning rate is multiplied by; `progress` is the share of all steps taken, in [0, 1)."""
@@ -720,7 +535,7 @@ class StepDecay:
 
     every: Count = 10
     factor_per_drop: Annotated[Number, Field(gt=0, le=1)] = 0.1
-    kind: Literal["step"] = _kind("step")
+    kind: Literal["step"] = kind("step")
 
     def factor(self, progress: float, epoch: int) -> float:
         return self.factor_per_drop ** (epoch // self.every)
@@ -731,7 +546,7 @@ class Cosine:
     """From the learning rate down to `final` times it along half a cosine (Loshchilov & Hutter 2017, one cycle)."""
 
     final: NonNegative = 0.0
-    kind: Literal["cosine"] = _kind("cosine")
+    kind: Literal["cosine"] = kind("cosine")
 
     def factor(self, progress: float, epoch: int) -> float:
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
@@ -747,7 +562,7 @@ class OneCycle:
     warm_up: Annotated[Number, Field(gt=0, lt=1)] = 0.3
     start: NonNegative = 0.04
     final: NonNegative = 4e-6
-    kind: Literal["one_cycle"] = _kind("one_cycle")
+    kind: Literal["one_cycle"] = kind("one_cycle")
 
     def factor(self, progress: float, epoch: int) -> float:
         if progress < self.warm_up:
@@ -757,7 +572,7 @@ class OneCycle:
         return high + (low - high) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-SCHEDULES, _ScheduleKind = _family(Constant, StepDecay, Cosine, OneCycle)
+SCHEDULES, _ScheduleKind = family(Constant, StepDecay, Cosine, OneCycle)
 if TYPE_CHECKING:
     Schedule = Any  # a type checker cannot see into a table
 else:
@@ -844,7 +659,7 @@ def _flat_keys(value: Any) -> Any:
 
 
 def _items(values: Any) -> Any:
-    return Annotated[tuple[values, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_once)]
+    return Annotated[tuple[values, ...], BeforeValidator(as_tuple), Field(min_length=1), AfterValidator(_once)]
 
 
 @record
@@ -935,118 +750,3 @@ def _with(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
         return TypeAdapter(Recipe).validate_python(table)
     except ValidationError as error:
         raise LockstepError.several(problems_of(error, Recipe, where="grid: recipe.")) from None
-
-
-def to_table(value: Any) -> Any:
-    """A record as TOML's own types, complete with defaults; keys without a value are left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = sorted((field.name for field in dataclasses.fields(value)), key=lambda name: name != "kind")
-        table = {name: to_table(getattr(value, name)) for name in names}
-        return {name: item for name, item in table.items() if item is not None}
-    if isinstance(value, Mapping):
-        return {key: to_table(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [to_table(item) for item in value]
-    return value
-
-
-def set_key(table: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key; a short form or a missing table on the way becomes a table.
-
-    Raises KeyError with the part of the key that leads through something that is not a table.
-    """
-    *path, last = key.split(".")
-    for depth, part in enumerate(path):
-        inner = table.get(part)
-        if isinstance(inner, str) and inner.split() and inner.split()[0] in KINDS:
-            inner = _expand(KINDS, inner)
-        elif inner is None:
-            inner = {}
-        if not isinstance(inner, dict):
-            raise KeyError(".".join(path[: depth + 1]))
-        table[part] = inner = dict(inner)
-        table = inner
-    table[last] = value
-
-
-# ------------------------------------------------------------------------------------- pydantic's errors in our words
-
-_FAMILY_TAGS = KINDS.keys()
-
-
-def _owner(location: tuple[Any, ...], root: type) -> type | None:
-    """The record that holds the last key of an error's location."""
-    owner: Any = root
-    for position, part in enumerate(location[:-1]):
-        if part in KINDS:
-            owner = KINDS[part]
-        elif part == "networks" and position == 0:
-            owner = None
-        elif location[0] == "networks" and position == 1:
-            owner = Network
-        elif isinstance(part, str):
-            owner = {"recipe": Recipe, "augmentation": Augmentation, "early_stopping": EarlyStopping}.get(part, owner)
-    return owner
-
-
-def dotted(location: Iterable[Any]) -> str:
-    """("networks", "cnn", "layers", 3, "kernel") → "networks.cnn.layers[3].kernel"."""
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def _range(context: Mapping[str, Any]) -> str:
-    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-    return " and ".join(f"{words[key]} {context[key]}" for key in words if key in context)
-
-
-_TYPE_WORDS = {
-    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a text", "tuple_type": "a list", "dict_type": "a table", "dataclass_type": "a table",
-    "finite_number": "a finite number",
-}  # fmt: skip
-
-
-def problems_of(error: ValidationError, root: type, where: str = "") -> list[Problem]:
-    """Every error that pydantic found, as problems whose `where` is the dotted key behind the given prefix."""
-    return [_problem(dict(row), root, where) for row in error.errors(include_url=False)]
-
-
-def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
-    location, kind, context = row["loc"], row["type"], row.get("ctx", {})
-    if location and isinstance(location[0], int):  # given by position
-        location = (dataclasses.fields(root)[location[0]].name, *location[1:])
-    plain = [part for position, part in enumerate(location) if not (position and part in _FAMILY_TAGS)]
-    where, found = prefix + dotted(plain), repr(row.get("input"))
-    found = found if len(found) <= 60 else found[:57] + "…"
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        owner = _owner(location, root)
-        known = [field.name for field in dataclasses.fields(owner)] if owner else []
-        return Problem("LS-203", f'unknown key "{plain[-1]}"', where, did_you_mean(str(plain[-1]), known))
-    if kind in ("missing", "missing_argument"):
-        return Problem("LS-208", f'"{plain[-1]}" is required', where, "add it")
-    if kind == "union_tag_not_found":
-        return Problem(
-            "LS-208", f'this table has no "kind": {found}', where, 'name it, for example {kind = "dense", units = 10}'
-        )
-    if kind == "union_tag_invalid":
-        kinds = [word.strip(" '") for word in context["expected_tags"].split(",")]
-        return Problem("LS-209", f'unknown kind "{context["tag"]}"', where, did_you_mean(context["tag"], kinds))
-    if kind == "literal_error":
-        return Problem("LS-205", f"{found} is not one of {context['expected']}", where, "choose one of these")
-    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        return Problem("LS-205", f"{found} is out of range: it must be {_range(context)}", where, "change the value")
-    if kind == "string_pattern_mismatch":
-        return Problem(
-            "LS-205", f"{found} is not a usable name", where, "letters, digits, dot, dash and underscore, at most 64"
-        )
-    if kind == "too_short":
-        return Problem("LS-205", "it is empty", where, "give at least one")
-    if kind == "value_error":
-        return Problem("LS-205", str(context["error"]), where, "")
-    if kind in _TYPE_WORDS:
-        return Problem("LS-204", f"{found} is not {_TYPE_WORDS[kind]}", where, f"give {_TYPE_WORDS[kind]}")
-    return Problem("LS-204", f"{found}: {row['msg'].lower()}", where, "")

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from lockstep import files
-from lockstep.spec import LockstepError
+from lockstep.errors import LockstepError
 
 FORMAT = 1
 

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from lockstep import backends, data, store, timing
-from lockstep.spec import LockstepError, Problem, Run, Study, changed, did_you_mean
+from lockstep.errors import LockstepError, Problem, did_you_mean
+from lockstep.records import changed
+from lockstep.spec import Run, Study
 from lockstep.studyfile import checked_names, read_study, resolved_toml
 
 Tell = Callable[[Run, dict[str, Any]], None]  # a run's progress: {"event": "start" | "phase" | "epoch" | "end" …}

@@ -15,7 +15,9 @@ from typing import Any
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from lockstep.spec import LockstepError, Problem, Study, did_you_mean, parse_word, problems_of, set_key, to_table
+from lockstep.errors import LockstepError, Problem, did_you_mean
+from lockstep.records import parse_word, problems_of, set_key, to_table
+from lockstep.spec import Study
 
 LARGEST = 1_000_000  # bytes of a study file
 

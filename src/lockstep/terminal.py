@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lockstep.spec import LockstepError, Run
+from lockstep.errors import LockstepError
+from lockstep.spec import Run
 from lockstep.store import Record
 
 

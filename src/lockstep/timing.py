@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lockstep.spec import LockstepError
+from lockstep.errors import LockstepError
 
 # Every library that computes reads one of these when it is imported, so they are set before a worker starts.
 THREAD_VARIABLES = (

@@ -24,7 +24,8 @@ import numpy as np
 
 from lockstep import backends, data, metrics, randomness, store, timing
 from lockstep.backends.base import Plan, learning_rates
-from lockstep.spec import LockstepError, Recipe, Run, Shape
+from lockstep.errors import LockstepError
+from lockstep.spec import Recipe, Run, Shape
 from lockstep.studyfile import read_study
 from lockstep.weights import initial_weights
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 from types import ModuleType
 
-from lockstep.spec import LockstepError, did_you_mean
+from lockstep.errors import LockstepError, did_you_mean
 
 # name → (title, the modules it needs, the distributions whose versions a record names, the extra that installs them)
 BACKENDS = {

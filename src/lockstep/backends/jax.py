@@ -18,7 +18,8 @@ import numpy as np
 import optax
 
 from lockstep.backends.base import PREDICT_BATCH, Arrays, Chunk, Plan, chunk_steps, chunks, pool_counts, window_padding
-from lockstep.spec import LayerFacts, LockstepError
+from lockstep.errors import LockstepError
+from lockstep.spec import LayerFacts
 
 # ----------------------------------------------------------------------------------------------------------- layers
 # (facts, input, parameters of all layers, Pass) → output. New running statistics are left in `Pass.updated`.

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from lockstep.backends.base import PREDICT_BATCH, Arrays, Chunk, Plan, chunks
-from lockstep.spec import LayerFacts, LockstepError
+from lockstep.errors import LockstepError
+from lockstep.spec import LayerFacts
 
 # ----------------------------------------------------------------------------------------------------------- layers
 

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lockstep.backends.base import PREDICT_BATCH, Arrays, Plan, batches, pool_counts, window_padding
-from lockstep.spec import LayerFacts, LockstepError
+from lockstep.errors import LockstepError
+from lockstep.spec import LayerFacts
 
 # ----------------------------------------------------------------------------------------------------------- layers
 # Inside, an image is (batch, channels, height, width) with channels-last strides.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from lockstep.spec import LockstepError, did_you_mean
+from lockstep.errors import LockstepError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from lockstep.spec import Problem
+from lockstep.errors import Problem
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 MAX_CHANNELS = 4

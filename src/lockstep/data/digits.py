@@ -21,8 +21,8 @@ import numpy as np
 
 from lockstep.data.catalogue import Dataset
 from lockstep.data.contents import Data
+from lockstep.errors import LockstepError
 from lockstep.randomness import permutation
-from lockstep.spec import LockstepError
 
 TEST_IMAGES_PER_CLASS = 36
 NOTES = (

@@ -18,7 +18,7 @@ from lockstep.data.digits import source
 from lockstep.data.files import content_hash, new_file, sole_writer, writing
 from lockstep.data.idx import file_in
 from lockstep.data.places import cache, checked_name, find, imported
-from lockstep.spec import LockstepError
+from lockstep.errors import LockstepError
 
 Progress = Callable[[str, int, int], None]  # file, bytes so far, bytes in all (0 where the mirror does not say)
 

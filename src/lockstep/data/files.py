@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lockstep import files
-from lockstep.spec import LockstepError
+from lockstep.errors import LockstepError
 
 HINT = "set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to"
 LOCK_SECONDS = 1800.0  # how long to wait for another process that downloads into the same folder

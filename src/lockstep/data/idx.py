@@ -21,7 +21,7 @@ from typing import IO
 import numpy as np
 
 from lockstep.data.contents import Data, Facts, image_shape, numbered_classes, problems_of_parts, times
-from lockstep.spec import LockstepError, Problem
+from lockstep.errors import LockstepError, Problem
 
 FILES = {  # the four files of a dataset in this format, by what they hold
     "train_images": "train-images-idx3-ubyte",

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from lockstep.data.contents import MAX_CLASSES, Data, Facts, array_hash, times
+from lockstep.errors import LockstepError, Problem
 from lockstep.randomness import permutation
-from lockstep.spec import LockstepError, Problem
 
 if TYPE_CHECKING:  # Pillow is kept out of start-up
     from PIL import Image

@@ -11,7 +11,7 @@ from lockstep.data.catalogue import DATASETS
 from lockstep.data.contents import Data
 from lockstep.data.files import new_file, sole_writer, writing
 from lockstep.data.places import imports
-from lockstep.spec import LockstepError
+from lockstep.errors import LockstepError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as every name in a study
 

@@ -15,7 +15,7 @@ from lockstep.data.download import Progress, fetch, missing
 from lockstep.data.files import content_hash
 from lockstep.data.places import available, cache, find
 from lockstep.data.places import imported as imported_files
-from lockstep.spec import LockstepError, Problem
+from lockstep.errors import LockstepError, Problem
 
 
 class Row(NamedTuple):

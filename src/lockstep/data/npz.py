@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash, image_shape, numbered_classes, problems_of_parts
-from lockstep.spec import LockstepError, Problem
+from lockstep.errors import LockstepError, Problem
 
 SPELLINGS = {  # the keys that an array may have
     "train_images": ("train_images", "x_train"),

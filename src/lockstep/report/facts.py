@@ -14,7 +14,8 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from lockstep.spec import LockstepError, dotted
+from lockstep.errors import LockstepError
+from lockstep.records import dotted
 from lockstep.store import Record
 
 Count = Annotated[int, Field(ge=0, le=10**15)]

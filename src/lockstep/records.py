@@ -1,0 +1,243 @@
+"""How a record works: checked fields, short forms, tables, and pydantic's errors in the words of a person.
+
+A record is a frozen dataclass whose constructor checks its values. Records that can stand in one place, such as all
+layers, are a family: each has a `kind`, which names it in TOML, and a short form, `"conv2d 20 5"` for `Conv2D(20, 5)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeVar, Union, cast, dataclass_transform, get_args
+
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from lockstep.errors import LockstepError, Problem, did_you_mean
+
+_R = TypeVar("_R")
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def record(cls: type[_R]) -> type[_R]:
+    """Make a class a frozen record whose constructor checks its values and raises `LockstepError`."""
+    made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
+    checked = made.__init__
+
+    @functools.wraps(checked)
+    def __init__(self: Any, *values: Any, **named: Any) -> None:
+        try:
+            checked(self, *values, **named)
+        except ValidationError as error:
+            raise LockstepError.several(problems_of(error, made)) from None
+
+    made.__init__ = __init__
+    return cast(type[_R], made)
+
+
+def changed(value: _R, **fields: Any) -> _R:
+    """The record with some fields replaced, checked like any other."""
+    return cast(_R, dataclasses.replace(cast(Any, value), **fields))
+
+
+def kind(name: str) -> Any:
+    """The field that names a record in its family; never given by position."""
+    return dataclasses.field(default=name, kw_only=True, repr=False)
+
+
+def pair(value: Any) -> Any:
+    """5 → (5, 5); [5, 3] → (5, 3): height, width."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def as_tuple(value: Any) -> Any:
+    """A lone value is a list of one; TOML's lists become tuples."""
+    if isinstance(value, str | int | float | dict):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+# Strict: TOML has types, so "5" is not 5 and true is not 1.
+Flag = Annotated[bool, Strict()]
+Text = Annotated[str, Strict()]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+Count = Annotated[Whole, Field(ge=1, le=1_000_000)]
+Pair = Annotated[tuple[Count, Count], BeforeValidator(pair)]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+
+
+def parse_word(text: str) -> Any:
+    """One word of a short form or of `--set`: a TOML value where it is one, else the text itself.
+
+    >>> parse_word("0.1"), parse_word("[5, 3]"), parse_word("same")
+    (0.1, [5, 3], 'same')
+    """
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return document["value"] if document.keys() == {"value"} else text
+
+
+_WORD = re.compile(r"""(?:\[[^\]]*\]|'[^']*'|"[^"]*"|[^\s\['"])+|\S""")  # a list or a quoted text is one word
+
+
+def _expand(kinds: Mapping[str, type], value: Any) -> Any:
+    """The short form `"conv2d 20 [5, 3] padding=same"` as the table that it stands for."""
+    if not isinstance(value, str):
+        return value
+    kind, *words = _WORD.findall(value)[:32] or [""]
+    if kind not in kinds:
+        raise ValueError(f'unknown kind "{kind}"; {did_you_mean(kind, kinds)}')
+    fields = [field.name for field in dataclasses.fields(kinds[kind]) if not field.kw_only]
+    table: dict[str, Any] = {"kind": kind}
+    for position, word in enumerate(words):
+        name, equals, rest = word.partition("=")
+        if not equals and position >= len(fields):
+            raise ValueError(f'"{kind}" takes at most {len(fields)} values ({", ".join(fields)}), got {len(words)}')
+        key, text = (name, rest) if equals else (fields[position], word)
+        if key in table:
+            raise ValueError(f'"{key}" is given twice in "{value}"')
+        table[key] = parse_word(text)
+    return table
+
+
+KINDS: dict[str, type] = {}  # every kind of every family below, by its TOML name; filled by `family`
+
+
+def family(*records: type) -> tuple[dict[str, type], Any]:
+    """A table kind → record, and the type of a value that is one of them (table, short form or record)."""
+    kinds: dict[str, type] = {
+        str(next(field.default for field in dataclasses.fields(cls) if field.name == "kind")): cls for cls in records
+    }
+    KINDS.update(kinds)
+    union: Any = Union[tuple(records)]  # noqa: UP007  # built from a table, so it cannot be written with |
+    member = Annotated[union, Field(discriminator="kind"), BeforeValidator(functools.partial(_expand, kinds))]
+    return kinds, member
+
+
+def to_table(value: Any) -> Any:
+    """A record as TOML's own types, complete with defaults; keys without a value are left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = sorted((field.name for field in dataclasses.fields(value)), key=lambda name: name != "kind")
+        table = {name: to_table(getattr(value, name)) for name in names}
+        return {name: item for name, item in table.items() if item is not None}
+    if isinstance(value, Mapping):
+        return {key: to_table(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_table(item) for item in value]
+    return value
+
+
+def set_key(table: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key; a short form or a missing table on the way becomes a table.
+
+    Raises KeyError with the part of the key that leads through something that is not a table.
+    """
+    *path, last = key.split(".")
+    for depth, part in enumerate(path):
+        inner = table.get(part)
+        if isinstance(inner, str) and inner.split() and inner.split()[0] in KINDS:
+            inner = _expand(KINDS, inner)
+        elif inner is None:
+            inner = {}
+        if not isinstance(inner, dict):
+            raise KeyError(".".join(path[: depth + 1]))
+        table[part] = inner = dict(inner)
+        table = inner
+    table[last] = value
+
+
+# ------------------------------------------------------------------------------------- pydantic's errors in our words
+
+
+def _owner(location: tuple[Any, ...], root: type) -> type:
+    """The record that holds the last key of an error's location."""
+    owner = root
+    for part in location[:-1]:
+        field = getattr(owner, "__pydantic_fields__", {}).get(part)
+        inner = _records_in(field.annotation) if field else []
+        if part in KINDS:
+            owner = KINDS[part]
+        elif len(inner) == 1:
+            owner = inner[0]
+    return owner
+
+
+def _records_in(annotation: Any) -> list[type]:
+    """The records that a field's type speaks of."""
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _records_in(argument)]
+
+
+def dotted(location: Iterable[Any]) -> str:
+    """("networks", "cnn", "layers", 3, "kernel") → "networks.cnn.layers[3].kernel"."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _range(context: Mapping[str, Any]) -> str:
+    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    return " and ".join(f"{words[key]} {context[key]}" for key in words if key in context)
+
+
+_TYPE_WORDS = {
+    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text", "tuple_type": "a list", "dict_type": "a table", "dataclass_type": "a table",
+    "finite_number": "a finite number",
+}  # fmt: skip
+
+
+def problems_of(error: ValidationError, root: type, where: str = "") -> list[Problem]:
+    """Every error that pydantic found, as problems whose `where` is the dotted key behind the given prefix."""
+    return [_problem(dict(row), root, where) for row in error.errors(include_url=False)]
+
+
+def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
+    location, kind, context = row["loc"], row["type"], row.get("ctx", {})
+    if location and isinstance(location[0], int):  # given by position
+        location = (dataclasses.fields(root)[location[0]].name, *location[1:])
+    plain = [part for position, part in enumerate(location) if not (position and part in KINDS)]
+    where, found = prefix + dotted(plain), repr(row.get("input"))
+    found = found if len(found) <= 60 else found[:57] + "…"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        owner = _owner(location, root)
+        known = [field.name for field in dataclasses.fields(cast(Any, owner))]
+        return Problem("LS-203", f'unknown key "{plain[-1]}"', where, did_you_mean(str(plain[-1]), known))
+    if kind in ("missing", "missing_argument"):
+        return Problem("LS-208", f'"{plain[-1]}" is required', where, "add it")
+    if kind == "union_tag_not_found":
+        return Problem(
+            "LS-208", f'this table has no "kind": {found}', where, 'name it, for example {kind = "dense", units = 10}'
+        )
+    if kind == "union_tag_invalid":
+        kinds = [word.strip(" '") for word in context["expected_tags"].split(",")]
+        return Problem("LS-209", f'unknown kind "{context["tag"]}"', where, did_you_mean(context["tag"], kinds))
+    if kind == "literal_error":
+        return Problem("LS-205", f"{found} is not one of {context['expected']}", where, "choose one of these")
+    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        return Problem("LS-205", f"{found} is out of range: it must be {_range(context)}", where, "change the value")
+    if kind == "string_pattern_mismatch":
+        return Problem(
+            "LS-205", f"{found} is not a usable name", where, "letters, digits, dot, dash and underscore, at most 64"
+        )
+    if kind == "too_short":
+        return Problem("LS-205", "it is empty", where, "give at least one")
+    if kind == "value_error":
+        return Problem("LS-205", str(context["error"]), where, "")
+    if kind in _TYPE_WORDS:
+        return Problem("LS-204", f"{found} is not {_TYPE_WORDS[kind]}", where, f"give {_TYPE_WORDS[kind]}")
+    return Problem("LS-204", f"{found}: {row['msg'].lower()}", where, "")
