@@ -28,7 +28,7 @@ from lockstep.data import (
     verify,
 )
 from lockstep.data import digits as digits_file
-from lockstep.spec import LockstepError
+from lockstep.errors import LockstepError
 from test_idx import write_folder
 
 LOCKSTEP_DATA = os.environ.get("LOCKSTEP_DATA")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from lockstep.data import DATASETS, Dataset, File, describe, download, fetch, files, idx, load, verify
-from lockstep.spec import LockstepError
+from lockstep.errors import LockstepError
 from test_idx import encode
 
 ARRAYS = {

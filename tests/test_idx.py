@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from lockstep.data import idx, read_idx
-from lockstep.spec import LockstepError
+from lockstep.errors import LockstepError
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SMALL = np.arange(3 * 5 * 7, dtype=np.uint8).reshape(3, 5, 7)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lockstep.data import describe, images, load
-from lockstep.spec import LockstepError
+from lockstep.errors import LockstepError
 
 
 def picture(path, value=100, size=(5, 7), mode="L", **options):

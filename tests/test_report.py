@@ -12,8 +12,9 @@ import pytest
 import tomli_w
 
 from lockstep import metrics, store
+from lockstep.records import to_table
 from lockstep.report import gather, numbers, write_report
-from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study, to_table
+from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
 
 NETWORKS = {
     "mlp": Network((Flatten(), Dense(31), ReLU(), Dense(7))),

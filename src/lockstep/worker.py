@@ -217,6 +217,7 @@ class Stopping:
 def environment(run: Run, examples: Examples, threads: int) -> dict[str, Any]:
     """Everything around the run that its numbers depend on."""
     loaded, classes = examples.data, examples.data.n_classes
+    known = data.DATASETS.get(loaded.name)
     return {
         "lockstep": version("lockstep-nn"),
         "git_revision": timing.git_revision(),
@@ -226,7 +227,8 @@ def environment(run: Run, examples: Examples, threads: int) -> dict[str, Any]:
         "device": run.device,
         "threads": timing.obtained_threads(threads),
         "dataset": {
-            "name": loaded.name, "origin": loaded.origin, "hashes": dict(loaded.hashes), "notes": list(loaded.notes),
+            "name": loaded.name, "title": known.title if known else loaded.name, "origin": loaded.origin,
+            "hashes": dict(loaded.hashes), "notes": list(loaded.notes),
             "shape": list(examples.shape), "class_names": list(loaded.class_names),
             "class_counts": np.bincount(examples.train[1], minlength=classes),
             "n_train": len(examples.train[0]), "n_validation": len(examples.validation[0]),

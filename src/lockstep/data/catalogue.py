@@ -53,7 +53,7 @@ _FASHION_FILES = (
 
 DATASETS: dict[str, Dataset] = {
     "digits": Dataset(
-        title="handwritten digits of scikit-learn (UCI, 1998), enlarged from 8×8",
+        title="scikit-learn digits, enlarged from 8×8",
         class_names=_DIGIT_NAMES,
         image_shape=(28, 28, 1),
         n_train=1437,
@@ -63,7 +63,7 @@ DATASETS: dict[str, Dataset] = {
         licence="CC BY 4.0 (E. Alpaydin, C. Kaynak)",
     ),
     "mnist": Dataset(
-        title="MNIST handwritten digits",
+        title="MNIST",
         class_names=_DIGIT_NAMES,
         image_shape=(28, 28, 1),
         n_train=60_000,
@@ -76,7 +76,7 @@ DATASETS: dict[str, Dataset] = {
         licence="CC BY-SA 3.0 (Y. LeCun, C. Cortes)",
     ),
     "fashion-mnist": Dataset(
-        title="Fashion-MNIST articles of clothing",
+        title="Fashion-MNIST",
         class_names=(
             "T-shirt/top",
             "Trouser",

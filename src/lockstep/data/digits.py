@@ -52,7 +52,7 @@ def read(name: str, entry: Dataset) -> Data:
         test_labels=labels[is_test],
         class_names=entry.class_names,
         hashes={file.name: found},
-        origin=str(path),
+        origin="scikit-learn, datasets/data/digits.csv.gz",
         notes=NOTES,
     )
 
