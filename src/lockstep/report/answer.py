@@ -125,7 +125,7 @@ def _reach(groups: Sequence[Group]) -> str:
     seeds = "One seed cannot tell" if fewest == 1 else f"{word(fewest).capitalize()} seeds can hardly tell"
     return (
         f"{seeds} whether a difference in accuracy comes from the backend or from chance, and equal accuracies do not "
-        "prove equal arithmetic: that is what “lockstep prove” is for."
+        "prove equal arithmetic."
     )
 
 

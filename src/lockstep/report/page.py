@@ -529,7 +529,7 @@ def _times(runs: Sequence[Facts]) -> dict[str, Any]:
     )
     text = (
         "Each run once, in its own process; the runs were not interleaved and not repeated: this is a record, not a "
-        "ranking. “lockstep bench” repeats and interleaves. Loading and augmenting data are not in these clocks. "
+        "ranking. Loading and augmenting data are not in these clocks. "
         "The numbers are in the table of results."
     )
     if len(timed) < len(runs):
