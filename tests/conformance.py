@@ -31,6 +31,7 @@ class Case:
     dtype: str = "float64"
     scaling: tuple[float, float] = (0.0, 1 / 255)
     shape: tuple[int, int, int] = SHAPE
+    black_and_white: bool = False  # so that windows hold equal values, and who gets the gradient matters
 
 
 def net(*layers: str) -> Network:
@@ -102,6 +103,10 @@ RECIPE_CASES = {
 CASES = {
     **{f"layer-{name}": Case(network, Recipe("momentum 0.05", EPOCHS, BATCH)) for name, network in LAYER_CASES.items()},
     **{f"recipe-{name}": Case(SMALL, recipe) for name, recipe in RECIPE_CASES.items()},
+    **{
+        f"ties-{name}": Case(LAYER_CASES[name], Recipe("momentum 0.05", EPOCHS, BATCH), black_and_white=True)
+        for name in ("max_pool2d", "max_pool2d_overlapping", "max_pool2d_same", "relu")
+    },
     "scaled": Case(SMALL, Recipe("sgd 0.1", EPOCHS, BATCH), scaling=(101.0, 1 / 73)),
     "one_full_batch": Case(SMALL, Recipe("adam", EPOCHS, N)),
     "larger_than_all": Case(SMALL, Recipe("adam", EPOCHS, N + 6)),
@@ -113,7 +118,9 @@ assert not Augmentation()  # augmentation happens before a backend sees an image
 def images_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, *shape) uint8 and labels (N,): random, the same everywhere."""
     generator = np.random.default_rng(3)
-    return generator.integers(0, 256, (N, *case.shape), dtype=np.uint8), generator.integers(0, CLASSES, N)
+    images = generator.integers(0, 256, (N, *case.shape), dtype=np.uint8)
+    images = (images > 127).astype(np.uint8) * 255 if case.black_and_white else images
+    return images, generator.integers(0, CLASSES, N)
 
 
 def plan_of(case: Case, dtype: str = "", threads: int = 2) -> Plan:

@@ -14,6 +14,7 @@ import pytest
 
 import conformance as table
 from lockstep import backends, spec
+from lockstep.backends import numpy as numpy_backend
 
 OTHERS = [name for name in backends.BACKENDS if name != "numpy"]
 # Relative to the largest number of each array. Before the first update only rounding differs; after it a rounding
@@ -161,3 +162,15 @@ def test_a_missing_parameter_is_found():
     wanted = {name: value for name, value in found.items() if name != "start|1_dense/bias"}
     with pytest.raises(AssertionError):
         assert_close(found, wanted)
+
+
+def test_giving_the_gradient_to_the_last_of_several_maxima_is_found(monkeypatch):
+    case = table.CASES["ties-max_pool2d"]
+    wanted = table.compute("numpy", case, threads=1)
+    places = numpy_backend._places
+    monkeypatch.setattr(
+        numpy_backend, "_places",
+        lambda row: reversed(list(places(row))) if row.layer.kind == "max_pool2d" else places(row),
+    )  # fmt: skip
+    with pytest.raises(AssertionError, match="^gradient"):
+        assert_close(table.compute("numpy", case, threads=1), wanted)

@@ -60,7 +60,8 @@ def run(
     error_console = _console(stderr=True)
     chosen = [name.strip() for name in backends.split(",") if name.strip()]
     loaded = studies.load_study(study, settings, chosen, network)
-    studies.fetch_data(loaded, offline, lambda text: error_console.print(text, markup=False))
+    with terminal.Download(error_console) as download:
+        studies.fetch_data(loaded, offline, download.tell)
     reused: dict[Path, bool] = {}
     with terminal.Watcher(len(loaded.runs()), error_console) as watcher:
 
@@ -174,9 +175,11 @@ def _facts(facts: Any) -> dict[str, Any]:
 @data_app.command("fetch")
 def data_fetch(name: DatasetName, offline: Offline = False) -> None:
     """Download a dataset to the user's cache, unless it is on this machine."""
-    from lockstep import data
+    from lockstep import data, terminal
 
-    typer.echo(f"{name}: {data.fetch(name, offline=offline)}")
+    with terminal.Download(_console(stderr=True)) as download:
+        folder = data.fetch(name, offline=offline, progress=download.tell)
+    typer.echo(f"{name}: {folder}")
 
 
 @data_app.command("verify")

@@ -23,7 +23,7 @@ from lockstep import backends, data, store, timing
 from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.records import changed
 from lockstep.spec import Run, Study
-from lockstep.studyfile import checked_names, read_study, resolved_toml
+from lockstep.studyfile import read_study, resolved_toml
 
 Tell = Callable[[Run, dict[str, Any]], None]  # a run's progress: {"event": "start" | "phase" | "epoch" | "end" …}
 
@@ -48,13 +48,26 @@ def load_study(
             problems.append(Problem("LS-209", f'the study has no network "{name}"', "--network", hint))
     if networks and not problems:
         study = changed(study, networks={name: study.networks[name] for name in networks})
+    return checked(study, problems)
+
+
+def checked(study: Study, problems: Sequence[Problem] = ()) -> Study:
+    """The study, known to be possible on its datasets; raises LockstepError with these problems and all it finds."""
     study = changed(study, dataset=tuple(map(_absolute, study.dataset)))
-    problems += checked_names(study, {"backends": backends.BACKENDS})
+    problems = [*problems, *_unknown_backends(study)]
     problems += [problem for name in study.dataset for problem in _problems_with_data(study, name)]
     if problems:
         raise LockstepError.several(problems)
     study.runs()  # raises where the grid makes a recipe that cannot be
     return study
+
+
+def _unknown_backends(study: Study) -> list[Problem]:
+    return [
+        Problem("LS-209", f'there is no backend "{name}"', "backends", did_you_mean(name, backends.BACKENDS))
+        for name in study.backends
+        if name not in backends.BACKENDS
+    ]
 
 
 def _absolute(dataset: str) -> str:
@@ -101,22 +114,33 @@ def _problems_with_recipe(study: Study, facts: data.Facts) -> list[Problem]:
     return problems
 
 
-def fetch_data(study: Study, offline: bool, tell: Callable[[str], None]) -> None:
-    """Download what is not on this machine, once, before any worker needs it."""
+def fetch_data(study: Study, offline: bool, tell: Callable[[str, int, int], None] = lambda *_: None) -> None:
+    """Download what is not on this machine, once, before any worker needs it.
+
+    `tell` hears (file, bytes so far, bytes in all or 0). Raises LockstepError (LS-301, LS-302).
+    """
     for name in study.dataset:
         if data.describe(name).state == "not on this machine":
-            tell(f"downloading {name}")
-            data.fetch(name, offline=offline)
+            data.fetch(name, offline=offline, progress=tell)
 
 
 # ---------------------------------------------------------------------------------------------------------- the runs
 
 
 def run_study(
-    study: Study, runs_folder: Path, tell: Tell, threads: int | None = None, again: bool = False
+    study: Study,
+    runs_folder: Path,
+    tell: Tell = lambda run, event: None,
+    threads: int | None = None,
+    again: bool = False,
 ) -> list[store.Record]:
-    """Do every run of the study, one at a time; the records in the study's order, failed ones among them."""
-    threads = timing.checked_threads(threads)
+    """Do every run of the study, one at a time; the records in the study's order, failed ones among them.
+
+    `tell` hears of the progress; `threads` is for every backend alike (default 2); `again` repeats finished runs.
+    Raises LockstepError for a study that cannot be and for a folder that cannot be written; a run that fails is a
+    record, not an exception.
+    """
+    study, threads = checked(study), timing.checked_threads(threads)
     folder = runs_folder / study.name
     return [_do(run, study, folder, tell, threads, again) for run in study.runs()]
 

@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from lockstep.errors import LockstepError, Problem, did_you_mean
+from lockstep.errors import LockstepError, Problem
 from lockstep.records import parse_word, problems_of, set_key, to_table
 from lockstep.spec import Study
 
@@ -113,16 +113,6 @@ def resolved_toml(study: Study) -> str:
     table = to_table(study)
     table = {key: table[key] for key in ("name", "question")} | table  # what a reader wants first
     return tomli_w.dumps({key: value for key, value in table.items() if value not in ({}, "")})
-
-
-def checked_names(study: Study, known: dict[str, Iterable[str]]) -> list[Problem]:
-    """A problem for each backend, dataset … of the study that is not among the known ones."""
-    return [
-        Problem("LS-209", f'there is no {what} "{name}"', what, did_you_mean(name, names))
-        for what, names in known.items()
-        for name in getattr(study, what)
-        if name not in names
-    ]
 
 
 # ------------------------------------------------------------------------------------------------------- line numbers

@@ -8,7 +8,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from lockstep.errors import LockstepError
@@ -76,6 +84,31 @@ class Watcher:
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
             self.console.print(escape(text), soft_wrap=True)
+
+
+class Download:
+    """A bar for what `lockstep.data.fetch` reports: (file, bytes so far, bytes in all or 0). A context manager."""
+
+    def __init__(self, console: Console) -> None:
+        """Draw on a terminal only."""
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Download:
+        """Start drawing."""
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave a clean terminal."""
+        self.progress.stop()
+
+    def tell(self, file: str, done: int, whole: int) -> None:
+        """Take one report."""
+        if file not in self.tasks:
+            self.tasks[file] = self.progress.add_task(escape(file), total=whole or None)
+        self.progress.update(self.tasks[file], completed=done)
 
 
 def _percent(value: Any) -> str:
