@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lockstep import backends, spec
-from lockstep.backends.base import Plan, learning_rates
+from lockstep.backends.base import Plan
 from lockstep.spec import Augmentation, Network, Recipe
 from lockstep.weights import initial_weights
 
@@ -31,7 +31,7 @@ class Case:
     dtype: str = "float64"
     scaling: tuple[float, float] = (0.0, 1 / 255)
     shape: tuple[int, int, int] = SHAPE
-    black_and_white: bool = False  # so that windows hold equal values, and who gets the gradient matters
+    levels: int = 256  # of grey; with two, windows hold equal values; with one, every image is black
 
 
 def net(*layers: str) -> Network:
@@ -104,8 +104,13 @@ CASES = {
     **{f"layer-{name}": Case(network, Recipe("momentum 0.05", EPOCHS, BATCH)) for name, network in LAYER_CASES.items()},
     **{f"recipe-{name}": Case(SMALL, recipe) for name, recipe in RECIPE_CASES.items()},
     **{
-        f"ties-{name}": Case(LAYER_CASES[name], Recipe("momentum 0.05", EPOCHS, BATCH), black_and_white=True)
+        f"ties-{name}": Case(LAYER_CASES[name], Recipe("momentum 0.05", EPOCHS, BATCH), levels=2)
         for name in ("max_pool2d", "max_pool2d_overlapping", "max_pool2d_same", "relu")
+    },
+    # Black images and zero biases put every activation exactly on its kink.
+    **{
+        f"black-{kind}": Case(LAYER_CASES[kind], Recipe("momentum 0.05", EPOCHS, BATCH), levels=1)
+        for kind in ("relu", "leaky_relu", "elu", "gelu", "max_pool2d")
     },
     "scaled": Case(SMALL, Recipe("sgd 0.1", EPOCHS, BATCH), scaling=(101.0, 1 / 73)),
     "one_full_batch": Case(SMALL, Recipe("adam", EPOCHS, N)),
@@ -119,14 +124,17 @@ def images_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, *shape) uint8 and labels (N,): random, the same everywhere."""
     generator = np.random.default_rng(3)
     images = generator.integers(0, 256, (N, *case.shape), dtype=np.uint8)
-    images = (images > 127).astype(np.uint8) * 255 if case.black_and_white else images
+    if case.levels == 2:
+        images = (images > 127).astype(np.uint8) * np.uint8(255)
+    elif case.levels == 1:
+        images = np.zeros_like(images)
     return images, generator.integers(0, CLASSES, N)
 
 
 def plan_of(case: Case, dtype: str = "", threads: int = 2) -> Plan:
     mean, scale = (np.full(case.shape[2], value) for value in case.scaling)
-    rates = learning_rates(case.recipe, -(-N // case.recipe.batch_size))
-    return Plan(case.network, case.shape, case.recipe, 11, mean, scale, rates, dtype or case.dtype, "cpu", threads)
+    steps = -(-N // case.recipe.batch_size)
+    return Plan(case.network, case.shape, case.recipe, 11, mean, scale, steps, dtype or case.dtype, "cpu", threads)
 
 
 def compute(backend: str, case: Case, dtype: str = "", threads: int = 2) -> dict[str, np.ndarray]:

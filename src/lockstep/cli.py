@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -62,16 +64,15 @@ def run(
     loaded = studies.load_study(study, settings, chosen, network)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
-    reused: dict[Path, bool] = {}
-    with terminal.Watcher(len(loaded.runs()), error_console) as watcher:
+    rows: list[dict[str, Any]] = []
+    with terminal.Watcher(len(loaded.runs()), error_console) as watcher, _saying_what_is_kept():
 
         def tell(run: Any, event: dict[str, Any]) -> None:
             if event["event"] == "end":
-                reused[event["record"].folder] = event["reused"]
+                rows.append(terminal.summary(event["record"], run.grid, event["reused"]))
             watcher.tell(run, event)
 
         records = studies.run_study(loaded, runs, tell, threads, again)
-    rows = [terminal.summary(record, reused[record.folder]) for record in records]
     report_path = write_report(records, runs / loaded.name / "report.html")
     if as_json:
         _print_json({"study": loaded.name, "runs": rows, "report": str(report_path)})
@@ -82,6 +83,15 @@ def run(
     if failed:
         typer.echo(f"{len(failed)} of {len(rows)} runs failed; the reasons stand above and in status.json", err=True)
         raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished runs are kept and will not be repeated", err=True)
+        raise
 
 
 @app.command()
@@ -156,20 +166,26 @@ def _versions(found: dict[str, str]) -> str:
 @data_app.command("list")
 def data_list(as_json: AsJson = False) -> None:
     """List every dataset and whether it is on this machine."""
-    from lockstep import data, terminal
-
-    facts = [data.describe(name) for name in data.available()]
-    if as_json:
-        return _print_json({"datasets": [_facts(row) for row in facts]})
-    rows = [(f.name, " × ".join(map(str, f.image_shape)), f.n_classes, f.n_train, f.n_test, f.state) for f in facts]
-    columns = ("dataset", "image", "classes", "training", "test", "state")
-    _console().print(terminal.plain_table("Datasets", columns, rows))
-
-
-def _facts(facts: Any) -> dict[str, Any]:
     import dataclasses
 
-    return dataclasses.asdict(facts) | {"n_classes": facts.n_classes}
+    from lockstep import data, terminal
+    from lockstep.errors import LockstepError
+
+    rows: list[tuple[object, ...]] = []
+    facts: list[dict[str, Any]] = []
+    for name in data.available():
+        try:
+            f = data.describe(name)
+        except LockstepError as error:  # one that is damaged must not hide the others
+            facts.append({"name": name, "state": str(error)})
+            rows.append((name, *["–"] * 4, error.problems[0].message))
+            continue
+        facts.append(dataclasses.asdict(f) | {"n_classes": f.n_classes})
+        rows.append((name, " × ".join(map(str, f.image_shape)), f.n_classes, f.n_train, f.n_test, f.state))
+    if as_json:
+        return _print_json({"datasets": facts})
+    columns = ("dataset", "image", "classes", "training", "test", "state")
+    _console().print(terminal.plain_table("Datasets", columns, rows))
 
 
 @data_app.command("fetch")
@@ -190,8 +206,16 @@ def data_verify(
     from lockstep import data, terminal
     from lockstep.errors import LockstepError
 
-    here = [name for name in data.available() if data.describe(name).state != "not on this machine"]
-    rows = [(name, *row) for name in names or here for row in data.verify(name)]
+    rows: list[tuple[str, ...]] = []
+    for name in names or data.available():
+        try:
+            rows += [(name, *row) for row in data.verify(name)]
+        except LockstepError as error:
+            if names:
+                raise
+            rows.append((name, error.problems[0].where, "wrong", "", error.problems[0].message))
+    if not names:  # what was never fetched is no fault
+        rows = [row for row in rows if row[2] != "missing"]
     _console().print(terminal.plain_table("Files", ("dataset", "file", "state", "expected", "found"), rows))
     wrong = [row for row in rows if row[2] != "right"]
     if wrong:
@@ -250,9 +274,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     debug = "--debug" in arguments or bool(os.environ.get("LOCKSTEP_DEBUG"))
     arguments = [word for word in arguments if word != "--debug"]
     try:
-        code = app(arguments, prog_name="lockstep", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="lockstep", standalone_mode=False)
+    except SystemExit as ended:
+        code = 0 if ended.code == 1 else ended.code  # 1 is typer's answer to a reader that closed the pipe
     except KeyboardInterrupt:
-        typer.echo("interrupted; finished runs are kept", err=True)
         code = 130
     except Exception as error:
         if debug:
@@ -265,9 +290,6 @@ def _explain(error: Exception, as_json: bool) -> int:
     """Say what went wrong; returns the exit code."""
     from lockstep.errors import LockstepError
 
-    if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     if isinstance(error, typer.Abort):
         return 130
     if hasattr(error, "format_message"):  # a usage error of click's, which newer versions of typer carry inside

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep import backends, data, timing
+from lockstep.errors import LockstepError
 
 
 def check(runs_folder: Path) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def _backend(name: str) -> dict[str, Any]:
 
 def _disk(folder: Path) -> dict[str, Any]:
     place = folder.absolute()
-    while not place.exists():
+    while not os.path.exists(place):
         place = place.parent
     writable = os.access(place, os.W_OK)
     return {
@@ -39,7 +40,10 @@ def _disk(folder: Path) -> dict[str, Any]:
 
 
 def _dataset(name: str) -> dict[str, Any]:
-    facts = data.describe(name)
+    try:
+        facts = data.describe(name)
+    except LockstepError as error:
+        return {"name": name, "state": str(error), "n_train": None, "n_test": None}
     return {"name": name, "state": facts.state, "n_train": facts.n_train, "n_test": facts.n_test}
 
 

@@ -15,12 +15,10 @@ from lockstep.errors import LockstepError
 def writing(path: Path, hint: str) -> Iterator[None]:
     """Turn an OSError of the body, which writes `path`, into LockstepError: LS-502 for a full disk, else LS-501.
 
-    FileExistsError passes: it is an answer, not a fault. `hint` says where else the file could go.
+    `hint` says where else the file could go.
     """
     try:
         yield
-    except FileExistsError:
-        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "free some space and try again"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -88,6 +89,7 @@ def parse_word(text: str) -> Any:
     return document["value"] if document.keys() == {"value"} else text
 
 
+LONGEST = 1000  # characters of a short form that are looked at
 _WORD = re.compile(r"""(?:\[[^\]]*\]|'[^']*'|"[^"]*"|[^\s\['"])+|\S""")  # a list or a quoted text is one word
 
 
@@ -95,7 +97,7 @@ def _expand(kinds: Mapping[str, type], value: Any) -> Any:
     """The short form `"conv2d 20 [5, 3] padding=same"` as the table that it stands for."""
     if not isinstance(value, str):
         return value
-    kind, *words = _WORD.findall(value)[:32] or [""]
+    kind, *words = [word.group() for word in itertools.islice(_WORD.finditer(value[:LONGEST]), 32)] or [""]
     if kind not in kinds:
         raise ValueError(f'unknown kind "{kind}"; {did_you_mean(kind, kinds)}')
     fields = [field.name for field in dataclasses.fields(kinds[kind]) if not field.kw_only]

@@ -369,8 +369,6 @@ if TYPE_CHECKING:
 else:
     Layer = _LayerKind
 
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "gelu")
-
 
 # ---------------------------------------------------------------------------------------------------------- network
 
@@ -606,6 +604,10 @@ class EarlyStopping:
 
 
 LOSSES = ("cross_entropy", "mean_squared_error")
+if TYPE_CHECKING:
+    _Loss = str
+else:
+    _Loss = Literal[LOSSES]
 
 
 @record
@@ -622,7 +624,7 @@ class Recipe:
     optimizer: Optimizer = Adam()
     epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 10
     batch_size: Count = 128
-    loss: Literal["cross_entropy", "mean_squared_error"] = "cross_entropy"
+    loss: _Loss = "cross_entropy"
     schedule: Schedule = Constant()
     label_smoothing: Fraction = 0.0
     l2: NonNegative = 0.0
@@ -636,14 +638,17 @@ class Recipe:
 # ------------------------------------------------------------------------------------------------------ run and study
 
 DTYPES = ("float32", "float64")
+MOST_COMBINATIONS = 10_000  # of a grid
 DEVICES = ("cpu", "cuda")
 _Name = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    for position, value in enumerate(values):
-        if value in values[:position]:
+    seen = set()
+    for value in values:
+        if repr(value) in seen:
             raise ValueError(f"{value!r} is given twice")
+        seen.add(repr(value))
     return values
 
 
@@ -683,12 +688,14 @@ if TYPE_CHECKING:
     _Names = tuple[str, ...]
     _Seeds = tuple[int, ...]
     _Dtypes = tuple[str, ...]
+    _Device = str
     _Networks = Mapping[str, Network]
     _Grid = Mapping[str, tuple[Any, ...]]
 else:
     _Names = _items(Text)
     _Seeds = _items(Annotated[Whole, Field(ge=0, lt=2**63)])
     _Dtypes = _items(Literal[DTYPES])
+    _Device = Literal[DEVICES]
     _Networks = Annotated[
         dict[_Name, Annotated[Network, BeforeValidator(_as_network)]], Field(min_length=1, max_length=1000)
     ]
@@ -708,16 +715,24 @@ class Study:
     backends: _Names = ("numpy", "torch", "tensorflow", "jax")
     seeds: _Seeds = (0,)
     dtype: _Dtypes = ("float32",)
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: _Device = "cpu"
     recipe: Recipe = Recipe()
     grid: _Grid = dataclasses.field(default_factory=dict)
     train_size: Count | None = None
     question: Text = ""
     name: _Name = "study"
 
+    def recipes(self) -> list[Recipe]:
+        """The recipe of every combination of the grid; raises LockstepError where one cannot be, or too many."""
+        n = math.prod(len(values) for values in self.grid.values())
+        if n > MOST_COMBINATIONS:
+            hint = "fewer values, or several studies"
+            raise LockstepError("LS-205", f"{n:,} recipes are more than {MOST_COMBINATIONS:,}", where="grid", hint=hint)
+        return [_with(self.recipe, chosen) for chosen in _combinations(self.grid)]
+
     def runs(self) -> list[Run]:
         """Every run of the grid; backends vary fastest, so that the same training stands side by side."""
-        recipes = [(chosen, _with(self.recipe, chosen)) for chosen in _combinations(self.grid)]
+        recipes = list(zip(_combinations(self.grid), self.recipes(), strict=True))
         return [
             Run(self.name, name, network, recipe, dataset, backend, seed, dtype, self.device, self.train_size, chosen)
             for dataset in self.dataset
@@ -739,14 +754,21 @@ def _combinations(grid: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any
             yield {key: value, **others}
 
 
+_RECIPE = TypeAdapter(Recipe)
+
+
 def _with(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
     """The recipe with some keys (dotted, relative to it) replaced; raises LockstepError like any recipe."""
     if not chosen:
         return recipe
     table = to_table(recipe)
     for key, value in sorted(chosen.items(), key=lambda item: item[0].count(".")):  # a part after its whole
-        set_key(table, key.removeprefix("recipe."), value)
+        try:
+            set_key(table, key.removeprefix("recipe."), value)
+        except KeyError as error:
+            message = f'"{error.args[0]}" is not a table, so this key does not exist'
+            raise LockstepError("LS-203", message, where=f"grid.{key}", hint="name a key of the recipe") from None
     try:
-        return TypeAdapter(Recipe).validate_python(table)
+        return _RECIPE.validate_python(table)
     except ValidationError as error:
-        raise LockstepError.several(problems_of(error, Recipe, where="grid: recipe.")) from None
+        raise LockstepError.several(problems_of(error, Recipe, where="grid.")) from None

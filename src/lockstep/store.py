@@ -26,8 +26,6 @@ import io
 import json
 import re
 import tomllib
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -131,7 +129,7 @@ def claim(study_folder: Path, run_id: str) -> Path:
     make_folder(study_folder)
     for attempt in range(1, 10_000):
         folder = study_folder / (run_id if attempt == 1 else f"{run_id}-{attempt}")
-        with contextlib.suppress(FileExistsError), files.writing(folder, HINT):
+        with files.writing(folder, HINT), contextlib.suppress(FileExistsError):
             folder.mkdir()
             return folder
     raise LockstepError("LS-501", "10,000 attempts of one run stand here", where=str(study_folder), hint="clean it up")
@@ -156,7 +154,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged files
         raise _damaged(path, error) from error
 
 
@@ -202,7 +202,7 @@ class Record:
         path = self.folder / "spec.toml"
         try:
             return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise _damaged(path, error) from error
 
     @cached_property
@@ -256,6 +256,11 @@ class Record:
         """The dtype's name."""
         return str(self.spec["dtype"][0])
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as plain tables."""
+        return dict(self.spec["recipe"])
+
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of `<name>.npz`: steps, samples or predictions."""
         return read_npz(self.folder / f"{name}.npz")
@@ -269,7 +274,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         raise _damaged(path, error) from error
     events = []
     for line in lines:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             event = json.loads(line)
             if isinstance(event, dict):
                 events.append(event)

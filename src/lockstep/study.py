@@ -1,7 +1,7 @@
 """A study, done: what is checked before anything starts, then one worker process for each run.
 
-A run that fails is recorded as failed with its reason, and the others go on. A finished run of the same content,
-versions and device is not repeated, and no run folder is ever written over.
+A run that fails is recorded as failed with its reason, and the others go on. A finished run of the same content is not
+repeated on the same data, versions, processor and threads, and no run folder is ever written over.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
 from lockstep import backends, data, store, timing
 from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.records import changed
-from lockstep.spec import Run, Study
-from lockstep.studyfile import read_study, resolved_toml
+from lockstep.spec import LayerFacts, Network, Recipe, Run, Study
+from lockstep.studyfile import placing, read_study, resolved_toml
 
 Tell = Callable[[Run, dict[str, Any]], None]  # a run's progress: {"event": "start" | "phase" | "epoch" | "end" …}
 
@@ -38,7 +39,14 @@ def load_study(
 
     `settings` are `key=value`; `chosen_backends` and `networks`, where given, replace or narrow those of the file.
     """
+    settings = list(settings)
     study = read_study(path, settings)
+    with placing(path, settings):
+        return checked(*_narrowed(study, chosen_backends, networks))
+
+
+def _narrowed(study: Study, chosen_backends: Sequence[str], networks: Sequence[str]) -> tuple[Study, list[Problem]]:
+    """The study with only these backends and networks, and a problem for each network that it does not have."""
     if chosen_backends:
         study = changed(study, backends=tuple(chosen_backends))
     problems = []
@@ -48,17 +56,17 @@ def load_study(
             problems.append(Problem("LS-209", f'the study has no network "{name}"', "--network", hint))
     if networks and not problems:
         study = changed(study, networks={name: study.networks[name] for name in networks})
-    return checked(study, problems)
+    return study, problems
 
 
 def checked(study: Study, problems: Sequence[Problem] = ()) -> Study:
     """The study, known to be possible on its datasets; raises LockstepError with these problems and all it finds."""
+    study.recipes()  # raises where the grid makes a recipe that cannot be
     study = changed(study, dataset=tuple(map(_absolute, study.dataset)))
     problems = [*problems, *_unknown_backends(study)]
     problems += [problem for name in study.dataset for problem in _problems_with_data(study, name)]
     if problems:
         raise LockstepError.several(problems)
-    study.runs()  # raises where the grid makes a recipe that cannot be
     return study
 
 
@@ -82,7 +90,9 @@ def _problems_with_data(study: Study, dataset: str) -> list[Problem]:
         facts = data.describe(dataset)
     except LockstepError as error:
         return list(error.problems)
-    problems = _problems_with_recipe(study, facts)
+    problems = list(
+        dict.fromkeys(problem for recipe in study.recipes() for problem in _problems_with_recipe(recipe, study, facts))
+    )
     for name, network in study.networks.items():
         try:
             output = network.facts(facts.image_shape)[-1].output_shape
@@ -94,24 +104,35 @@ def _problems_with_data(study: Study, dataset: str) -> list[Problem]:
         if output != (facts.n_classes,):
             message = f"the last layer puts out {output}, but {dataset} has {facts.n_classes} classes"
             problems.append(Problem("LS-206", message, f"networks.{name}", f'end with "dense {facts.n_classes}"'))
+        elif not network.parameter_shapes(facts.image_shape):
+            message = "it has no parameters, so there is nothing to train"
+            problems.append(Problem("LS-206", message, f"networks.{name}", f'end with "dense {facts.n_classes}"'))
     return problems
 
 
-def _problems_with_recipe(study: Study, facts: data.Facts) -> list[Problem]:
-    recipe, problems = study.recipe, []
+def _problems_with_recipe(recipe: Recipe, study: Study, facts: data.Facts) -> list[Problem]:
+    """What this recipe, the study's own or one of its grid's, asks for that cannot be."""
+    problems = []
     if recipe.early_stopping and not recipe.validation:
         message = f"early stopping looks at {recipe.early_stopping.monitor}, but no images are held out"
         problems.append(Problem("LS-207", message, "recipe.early_stopping", "set recipe.validation = 0.1"))
     held_out = len(data.split(facts.n_train, recipe.validation, 0)[1])
     n = min(study.train_size or facts.n_train, facts.n_train - held_out)
-    normalised = [
-        name for name, network in study.networks.items() if any(layer.kind == "batch_norm" for layer in network.layers)
-    ]
-    if normalised and n % recipe.batch_size == 1:
-        message = f"{n} training images in batches of {recipe.batch_size} leave one alone, which has no variance"
-        where = f"networks.{normalised[0]}: batch_norm"
-        problems.append(Problem("LS-207", message, where, f"set recipe.batch_size = {recipe.batch_size + 1}"))
+    if (n % recipe.batch_size or min(recipe.batch_size, n)) == 1:  # the last batch holds one image
+        for name, network in study.networks.items():
+            if any(row.layer.kind == "batch_norm" and len(row.input_shape) == 1 for row in _facts(network, facts)):
+                message = f"{n} training images in batches of {recipe.batch_size} leave one alone, with no variance"
+                where = f"networks.{name}"
+                hint = "choose another recipe.batch_size, or leave batch_norm out of the dense part"
+                problems.append(Problem("LS-207", message, where, hint))
     return problems
+
+
+def _facts(network: Network, facts: data.Facts) -> list[LayerFacts]:
+    """The network's layers in place, or none where they do not fit (which is a problem of its own)."""
+    with contextlib.suppress(LockstepError):
+        return network.facts(facts.image_shape)
+    return []
 
 
 def fetch_data(study: Study, offline: bool, tell: Callable[[str, int, int], None] = lambda *_: None) -> None:
@@ -148,7 +169,7 @@ def run_study(
 def _do(run: Run, study: Study, folder: Path, tell: Tell, threads: int, again: bool) -> store.Record:
     text = resolved_toml(one_run_study(study, run))
     name = run_id(run, text)
-    if not again and (done := _finished(folder, name, run)):
+    if not again and (done := _finished(folder, name, run, threads)):
         tell(run, {"event": "end", "record": done, "reused": True})
         return done
     place = store.claim(folder, name)
@@ -183,13 +204,19 @@ def run_id(run: Run, text: str) -> str:
     return "-".join([*parts, hashlib.sha256(content.encode()).hexdigest()[:8]])
 
 
-def _finished(folder: Path, name: str, run: Run) -> store.Record | None:
-    """The newest finished run of this content with today's versions, if there is one."""
+def _finished(folder: Path, name: str, run: Run, threads: int) -> store.Record | None:
+    """The newest run of this content that is whole and would come out the same today, if there is one."""
     for place in sorted(folder.glob(f"{name}*"), key=store.natural, reverse=True):
         record = store.Record(place)
-        with contextlib.suppress(LockstepError):
-            same = record.environment.get("versions") == backends.versions(run.backend)
-            if record.is_finished and same and record.environment.get("lockstep") == version("lockstep-nn"):
+        with contextlib.suppress(LockstepError, KeyError, TypeError, AttributeError):  # damaged: it is done anew
+            before = record.environment
+            if not record.is_finished or not record.metrics["test"] or not record.timing["seconds"]:
+                continue
+            now: dict[str, Any] = {"lockstep": version("lockstep-nn"), "versions": backends.versions(run.backend)}
+            now |= {"git_revision": timing.git_revision(), "cpu": timing.machine()["cpu"], "python": python_version()}
+            same_data = before["dataset"]["hashes"] == data.load(run.dataset, offline=True).hashes
+            same = all(before[key] == value for key, value in now.items()) and before["threads"]["asked"] == threads
+            if same and same_data:
                 return record
     return None
 
@@ -197,21 +224,27 @@ def _finished(folder: Path, name: str, run: Run) -> store.Record | None:
 def _work(run: Run, place: Path, tell: Tell, threads: int) -> None:
     """One worker process from start to end; raises LockstepError (LS-402) where it died without a word."""
     environment = {**os.environ, **timing.thread_environment(run.backend, threads), **QUIET}
-    command = [sys.executable, "-m", "lockstep.worker", str(place), str(threads)]
-    with timing.limited_to(threads), open(place / "worker.log", "wb") as log:
-        worker = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
-            encoding="utf-8", errors="replace",
-        )  # fmt: skip
+    command = [sys.executable, "-P", "-m", "lockstep.worker", str(place), str(threads)]
     try:
-        for line in worker.stdout or ():
-            with contextlib.suppress(ValueError):
-                tell(run, json.loads(line))
-        worker.wait()
-    except BaseException:
-        _stop(worker)
-        store.write_status(place, "failed", "LS-402", "interrupted")
-        raise
+        with timing.limited_to(threads), open(place / "worker.log", "wb") as log:
+            worker = subprocess.Popen(  # noqa: S603
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
+                encoding="utf-8", errors="replace",
+            )  # fmt: skip
+    except OSError as error:
+        hint = "free some memory or disk and run it again"
+        raise LockstepError("LS-503", f"no worker could be started: {error}", where=str(place), hint=hint) from error
+    with worker:
+        try:
+            for line in worker.stdout or ():
+                if event := _event(line):
+                    tell(run, event)
+            worker.wait()
+        except BaseException:
+            _stop(worker)
+            if store.read_json(place / "status.json")["status"] != "finished":
+                store.write_status(place, "failed", "LS-402", "interrupted")
+            raise
     if store.read_json(place / "status.json")["status"] == "running":
         raise _death(worker.returncode, place)
 
@@ -223,6 +256,14 @@ QUIET = {
     "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", ""),
     "PYTHONUNBUFFERED": "1",
 }
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """A line of the worker's as an event; what some library printed instead is none."""
+    with contextlib.suppress(ValueError):
+        event = json.loads(line)
+        return event if isinstance(event, dict) and "event" in event else None
+    return None
 
 
 def _stop(worker: subprocess.Popen[str]) -> None:

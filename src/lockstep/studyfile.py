@@ -6,9 +6,10 @@ that tomllib has accepted.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,18 @@ def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: s
         found = problems_of(error, Study) if isinstance(error, ValidationError) else []
         problems += found or [Problem("LS-202", "nested too deeply", "", "a study needs three levels")]
     if problems:
-        asked = {setting.partition("=")[0].strip() for setting in settings}
-        raise LockstepError.several(_placed(problem, text, file, asked) for problem in problems)
+        raise LockstepError.several(_placed(problems, text, file, settings))
     return study
+
+
+@contextlib.contextmanager
+def placing(path: Path, settings: Sequence[str]) -> Iterator[None]:
+    """Give the problems that the body raises about a study the file and line that their key stands on."""
+    try:
+        yield
+    except LockstepError as error:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        raise LockstepError.several(_placed(error.problems, text, str(path), settings)) from None
 
 
 def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
@@ -86,17 +96,19 @@ def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
     return []
 
 
-def _placed(problem: Problem, text: str, file: str, asked: set[str]) -> Problem:
-    """The problem with the file and the line of its key, or with --set where that brought it."""
-    key = problem.where
-    if key.startswith("--set"):
-        return problem
-    if any(key == setting or key.startswith((f"{setting}.", f"{setting}[")) for setting in asked):
-        where = f"--set {key}"
-    else:
-        line = _line(lines_of(text), key)
-        where = ": ".join(part for part in (f"{file}:{line}" if line else file, key) if part)
-    return Problem(problem.code, problem.message, where, problem.hint)
+def _placed(problems: Iterable[Problem], text: str, file: str, settings: Iterable[str]) -> Iterator[Problem]:
+    """The problems with the file and the line of their keys, or with --set where that brought them."""
+    asked, lines = {setting.partition("=")[0].strip() for setting in settings}, lines_of(text)
+    for problem in problems:
+        key = problem.where
+        if key.startswith("--"):
+            where = key
+        elif any(key == setting or key.startswith((f"{setting}.", f"{setting}[")) for setting in asked):
+            where = f"--set {key}"
+        else:
+            line = _line(lines, key)
+            where = ": ".join(part for part in (f"{file}:{line}" if line else file, key) if part)
+        yield Problem(problem.code, problem.message, where, problem.hint)
 
 
 def _line(lines: dict[str, int], key: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -119,11 +119,14 @@ def _number(value: Any, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def summary(record: Record, reused: bool = False) -> dict[str, Any]:
-    """One run as `lockstep run --json` gives it; what the run did not reach is None."""
+def summary(record: Record, grid: Mapping[str, Any], reused: bool = False) -> dict[str, Any]:
+    """One run as `lockstep run --json` gives it; what the run did not reach is None.
+
+    `grid`: the keys of the recipe that the study varies, with this run's values.
+    """
     row: dict[str, Any] = {
         "network": record.network, "backend": record.backend, "seed": record.seed, "dataset": record.dataset,
-        "dtype": record.dtype, "status": record.status["status"], "code": record.status.get("code"),
+        "dtype": record.dtype, "grid": dict(grid), "status": record.status["status"], "code": record.status.get("code"),
         "reason": record.status.get("reason"), "parameters": None, "test_accuracy": None, "test_loss": None,
         "epochs": None, "seconds": None, "seconds_per_epoch": None, "peak_memory_bytes": None,
         "folder": str(record.folder), "reused": reused,
@@ -144,11 +147,11 @@ RESULT_COLUMNS = ("network", "backend", "test accuracy", "test loss", "s / epoch
 def results_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The final table: network × backend. Columns that tell runs apart are added where they vary."""
     varying = [key for key in ("dataset", "seed", "dtype") if len({row[key] for row in rows}) > 1]
-    table = Table(*(RESULT_COLUMNS[:2]), *varying)
+    table = Table(*(RESULT_COLUMNS[:2]), *varying, *(key.rpartition(".")[2] for key in rows[0]["grid"]))
     for column in RESULT_COLUMNS[2:]:
         table.add_column(column, justify="right")
     for row in rows:
-        cells = [row["network"], row["backend"], *(str(row[key]) for key in varying)]
+        cells = [row["network"], row["backend"], *(str(row[key]) for key in varying), *map(str, row["grid"].values())]
         table.add_row(
             *map(escape, cells), *(_result_cells(row) if row["status"] == "finished" else [f"[red]{row['status']}[/]"])
         )

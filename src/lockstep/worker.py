@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from lockstep import backends, data, metrics, randomness, store, timing
-from lockstep.backends.base import Plan, learning_rates
+from lockstep.backends.base import Plan
 from lockstep.errors import LockstepError
 from lockstep.spec import Recipe, Run, Shape
 from lockstep.studyfile import read_study
@@ -77,7 +77,7 @@ def make_plan(run: Run, examples: Examples, threads: int) -> Plan:
     steps = -(-len(examples.train[0]) // run.recipe.batch_size)
     return Plan(
         run.network, examples.shape, run.recipe, run.seed, examples.mean, examples.scale,
-        learning_rates(run.recipe, steps), run.dtype, run.device, threads,
+        steps, run.dtype, run.device, threads,
     )  # fmt: skip
 
 
@@ -101,7 +101,8 @@ def train(run: Run, folder: Path, threads: int, report: Report) -> None:
         logits = model.predict(examples.test[0])
     seconds, peak = {**clocks.seconds, "total": clocks.total()}, timing.peak_memory_bytes()
     weights, state = model.weights(), model.state()
-    store.write_checkpoint(folder, len(history), weights, state)
+    epoch = best if best and run.recipe.early_stopping and run.recipe.early_stopping.restore_best else len(history)
+    store.write_checkpoint(folder, epoch, weights, state)
     store.write_npz(folder / "steps.npz", **steps)
     store.write_npz(folder / "predictions.npz", logits=logits, labels=examples.test[1])
     facts = {"epochs": len(history), "best_epoch": best, "stopped_early": len(history) < run.recipe.epochs}

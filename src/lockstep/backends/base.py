@@ -32,8 +32,8 @@ PREDICT_BATCH = 500  # images in one inference call: large enough to be fast, sm
 class Plan:
     """Everything that was decided before the backend starts.
 
-    `mean` and `scale` (channels,): a pixel enters the network as (pixel − mean) · scale. `learning_rates` (updates,)
-    float64: the rate of each update; the last one goes on for ever.
+    `mean` and `scale` (channels,): a pixel enters the network as (pixel − mean) · scale. `steps_per_epoch` counts
+    updates, the short last batch among them.
     """
 
     network: Network
@@ -42,7 +42,7 @@ class Plan:
     seed: int
     mean: np.ndarray
     scale: np.ndarray
-    learning_rates: np.ndarray
+    steps_per_epoch: int
     dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
@@ -89,8 +89,13 @@ class Plan:
         return masks
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of update number `step`, from 0."""
-        return float(self.learning_rates[min(step, len(self.learning_rates) - 1)])
+        """The learning rate of update number `step`, from 0; after the last epoch the last one goes on."""
+        total = self.recipe.epochs * self.steps_per_epoch
+        step = min(step, total - 1)
+        return float(
+            self.recipe.optimizer.learning_rate
+            * self.recipe.schedule.factor(step / total, step // self.steps_per_epoch)
+        )
 
     def initial_statistics(self) -> Arrays:
         """Running mean 0 and variance 1 for every batch normalisation."""
@@ -100,13 +105,6 @@ class Plan:
             if row.layer.has_state
             for what, value in (("mean", 0), ("variance", 1))
         }
-
-
-def learning_rates(recipe: Recipe, steps_per_epoch: int) -> np.ndarray:
-    """The learning rate of every update of a whole training (epochs · steps_per_epoch,), float64."""
-    total = recipe.epochs * steps_per_epoch
-    factors = [recipe.schedule.factor(step / total, step // steps_per_epoch) for step in range(total)]
-    return recipe.optimizer.learning_rate * np.array(factors)
 
 
 def batches(order: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +142,13 @@ def chunks(plan: Plan, order: np.ndarray, taken: int) -> Iterator[Chunk]:
             rates = np.array([plan.learning_rate(step) for step in steps])
             yield Chunk(indices, rates, np.arange(taken + 1, steps.stop + 1), stacked)
             taken = steps.stop
+
+
+def single_step(plan: Plan, n: int, taken: int) -> Chunk:
+    """The chunk of one step on `n` images, all of those that are placed."""
+    masks = {name: mask[None] for name, mask in plan.masks(taken, n).items()}
+    rates = np.array([plan.learning_rate(taken)])
+    return Chunk(np.arange(n, dtype=np.int32)[None], rates, np.array([taken + 1]), masks)
 
 
 def chunk_steps(plan: Plan, batch: int, steps: int) -> int:

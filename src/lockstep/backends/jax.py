@@ -17,7 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lockstep.backends.base import PREDICT_BATCH, Arrays, Chunk, Plan, chunk_steps, chunks, pool_counts, window_padding
+from lockstep.backends.base import (
+    PREDICT_BATCH,
+    Arrays,
+    Chunk,
+    Plan,
+    chunk_steps,
+    chunks,
+    pool_counts,
+    single_step,
+    window_padding,
+)
 from lockstep.errors import LockstepError
 from lockstep.spec import LayerFacts
 
@@ -110,7 +120,8 @@ LAYERS: dict[str, Callable[[LayerFacts, jax.Array, Any, Pass], jax.Array]] = {
     "batch_norm": batch_norm,
     "dropout": dropout,
     "relu": lambda row, x, w, on: jax.nn.relu(x),
-    "leaky_relu": lambda row, x, w, on: jax.nn.leaky_relu(x, row.layer.slope),
+    # JAX's own has slope 1 at exactly 0, which a black patch of an image reaches.
+    "leaky_relu": lambda row, x, w, on: jnp.where(x > 0, x, row.layer.slope * x),
     "elu": lambda row, x, w, on: jax.nn.elu(x, row.layer.alpha),
     "tanh": lambda row, x, w, on: jnp.tanh(x),
     "sigmoid": lambda row, x, w, on: jax.nn.sigmoid(x),
@@ -238,6 +249,7 @@ class Model:
     def __init__(self, plan: Plan, weights: Arrays) -> None:
         """Put the parameters on the device; nothing is compiled yet."""
         jax.config.update("jax_enable_x64", plan.dtype == "float64")  # else float64 silently becomes float32
+        jax.config.update("jax_default_matmul_precision", "highest")  # float32 means float32, on a GPU too
         self.plan, self.device, self.dtype = plan, _device(plan.device), jnp.dtype(plan.dtype)
         self.mean, self.scale = plan.mean.astype(plan.dtype), plan.scale.astype(plan.dtype)
         self.slots, make = OPTIMIZERS[plan.recipe.optimizer.kind]
@@ -277,10 +289,7 @@ class Model:
         """One update."""
         placed = getattr(self, "images", None), getattr(self, "labels", None)
         self.place(images, labels)
-        order = np.arange(len(images))[None].astype(np.int32)
-        rate = np.array([self.plan.learning_rate(self.taken)])
-        masks = {name: mask[None] for name, mask in self.plan.masks(self.taken, len(images)).items()}
-        losses = self._run(Chunk(order, rate, np.array([self.taken + 1]), masks))
+        losses = self._run(single_step(self.plan, len(images), self.taken))
         self.images, self.labels = placed
         return float(losses[0, 0])
 

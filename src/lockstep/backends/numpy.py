@@ -22,6 +22,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lockstep.backends.base import PREDICT_BATCH, Arrays, Plan, batches, pool_counts, window_padding
+from lockstep.errors import LockstepError
 from lockstep.spec import LayerFacts
 
 Backward = Callable[[np.ndarray, bool], np.ndarray | None]  # (dL/dy, is dL/dx wanted?) → dL/dx
@@ -655,4 +656,7 @@ def _flat(shapes: dict[str, tuple[int, ...]], dtype: np.dtype) -> tuple[np.ndarr
 
 def build(plan: Plan, weights: Arrays) -> Model:
     """A model ready to train from these weights."""
+    if plan.device != "cpu":
+        hint = 'use device = "cpu", or leave numpy out: --backends torch,tensorflow,jax'
+        raise LockstepError("LS-404", "NumPy computes on the CPU only", where="backend numpy", hint=hint)
     return Model(plan, weights)

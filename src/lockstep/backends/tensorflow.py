@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lockstep.backends.base import PREDICT_BATCH, Arrays, Chunk, Plan, chunks
+from lockstep.backends.base import PREDICT_BATCH, Arrays, Chunk, Plan, chunks, single_step
 from lockstep.errors import LockstepError
 from lockstep.spec import LayerFacts
 
@@ -178,6 +178,8 @@ class Model:
 
     def __init__(self, plan: Plan, weights: Arrays) -> None:
         """Make the layers, the slots and the functions; nothing is traced yet."""
+        keras.config.set_image_data_format("channels_last")  # a user's keras.json may say otherwise
+        tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 means float32, on a GPU too
         self.plan, self.device, self.dtype = plan, _device(plan.device), tf.as_dtype(plan.dtype)
         self.slot_names, self.optimizer = OPTIMIZERS[plan.recipe.optimizer.kind]
         self.loss = LOSSES[plan.recipe.loss]
@@ -217,16 +219,14 @@ class Model:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits in inference mode."""
         starts = range(0, len(images), PREDICT_BATCH)
-        return np.concatenate([self._infer(tf.constant(images[i : i + PREDICT_BATCH])).numpy() for i in starts])
+        with tf.device(self.device):
+            return np.concatenate([self._infer(tf.constant(images[i : i + PREDICT_BATCH])).numpy() for i in starts])
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """One update."""
         placed = getattr(self, "images", None), getattr(self, "labels", None)
         self.place(images, labels)
-        order = np.arange(len(images))[None].astype(np.int32)
-        rate = np.array([self.plan.learning_rate(self.taken)])
-        masks = {name: mask[None] for name, mask in self.plan.masks(self.taken, len(images)).items()}
-        losses = self._run(Chunk(order, rate, np.array([self.taken + 1]), masks))
+        losses = self._run(single_step(self.plan, len(images), self.taken))
         self.images, self.labels = placed
         return float(losses[0, 0])
 

@@ -181,6 +181,7 @@ class Model:
     def __init__(self, plan: Plan, weights: Arrays) -> None:
         """Make the modules and the optimizer."""
         torch.set_num_threads(plan.threads)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 means float32
         self.plan, self.device, self.dtype = plan, _device(plan.device), getattr(torch, plan.dtype)
         self.mean = self._tensor(plan.mean.astype(plan.dtype))
         self.scale = self._tensor(plan.scale.astype(plan.dtype))

@@ -93,7 +93,10 @@ DATASETS: dict[str, Dataset] = {
         n_train=60_000,
         n_test=10_000,
         files=_FASHION_FILES,
-        mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        mirrors=(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        ),
         licence="MIT (Zalando SE)",
     ),
 }

@@ -1,0 +1,208 @@
+"""Who imports whom: nobody imports a framework but its backend, nothing imports upwards, the command line starts light."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+import lockstep
+from conftest import need_backend
+from lockstep import backends
+
+SOURCES = Path(lockstep.__file__).parent
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}
+
+# From the bottom to the top: a module imports from the rows below its own only. A package stands in one row.
+FLOORS = (
+    {"errors"},
+    {"records", "files", "randomness", "timing"},
+    {"spec"},
+    {"studyfile", "metrics"},
+    {"weights", "data", "store", "backends"},
+    {"backends.base", "plots", "terminal", "doctor"},
+    {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax", "report"},
+    {"worker", "study"},
+    {"cli"},
+    {"__main__", ""},  # the package's face
+)
+
+
+def modules_after(code: str) -> set[str]:
+    """Every module that a fresh Python has imported after this code."""
+    code += "\nimport json, sys\nsys.stderr.write('\\n@' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.rpartition("@")[2]))
+
+
+def assert_none_of(unwanted: Iterable[str], code: str) -> None:
+    found = sorted(set(unwanted) & modules_after(code))
+    assert not found, f"{code!r} imports {found}"
+
+
+# ---------------------------------------------------------------------------------------------------- in a fresh Python
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import lockstep",
+        "import lockstep.cli",
+        "import lockstep.study",
+        "import lockstep.report",
+        "import lockstep.worker, lockstep.doctor, lockstep.terminal, lockstep.plots, lockstep.backends.base",
+        "import lockstep; [getattr(lockstep, name) for name in lockstep.__all__]",
+        "from lockstep import backends; [backends.why_missing(name) for name in backends.BACKENDS]",
+    ],
+)
+def test_no_framework_is_imported(code):
+    assert_none_of(FRAMEWORKS, code)
+
+
+def test_a_framework_that_is_imported_is_seen():
+    need_backend("torch")
+    with pytest.raises(AssertionError, match=r"imports \['torch'\]"):
+        assert_none_of(FRAMEWORKS, "import lockstep.backends.torch")
+
+
+LATE = {"numpy", "pydantic", "pydantic_core", "sklearn", "scipy", "matplotlib", "jinja2", "PIL", "safetensors"}
+HELP = "import sys; from lockstep.cli import main\ntry: main({})\nexcept SystemExit as end: assert not end.code"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["data", "--help"]], ids=" ".join)
+def test_help_imports_nothing_slow(arguments):
+    late = LATE if arguments[0] == "--help" else LATE - {"pydantic", "pydantic_core"}  # typer's own, for options
+    assert_none_of(late | {f"lockstep.{name}" for name in ("spec", "study", "store")}, HELP.format(arguments))
+
+
+def test_a_slow_import_before_help_is_seen():
+    with pytest.raises(AssertionError, match=r"imports \['numpy'\]"):
+        assert_none_of(LATE, f"import numpy; {HELP.format(['--help'])}")
+
+
+def test_every_public_name_is_there_and_no_other():
+    assert {getattr(lockstep, name).__name__ for name in lockstep.__all__} == set(lockstep.__all__)
+    assert len(set(lockstep.__all__)) == len(lockstep.__all__)
+    assert dir(lockstep) == sorted(lockstep.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'conv2d'"):
+        lockstep.conv2d  # noqa: B018
+    from lockstep import spec
+
+    for table in (spec.LAYERS, spec.OPTIMIZERS, spec.SCHEDULES, spec.INITIALIZERS):
+        for kind, record in table.items():
+            assert record.__name__ in lockstep.__all__, f"{kind} is not public"
+
+
+# ------------------------------------------------------------------------------------------------------- in the sources
+
+
+def imports_of(text: str, module: str = "") -> set[str]:
+    """Every module that a source imports anywhere: "lockstep.spec", "numpy" …; relative imports by their full name."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found.update(name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*module.split(".")[: -node.level], *([base] if base else [])])
+            inner = base == "lockstep" or base.startswith("lockstep.")
+            found.update(f"{base}.{name.name}" if inner else base for name in node.names)
+    return found
+
+
+def sources() -> dict[str, str]:
+    """Module name below lockstep ("" is the package itself) → its text."""
+    found = {}
+    for path in sorted(SOURCES.rglob("*.py")):
+        parts = path.relative_to(SOURCES).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text(encoding="utf-8")
+    return found
+
+
+def place_of(module: str) -> str:
+    """The name under which a module stands in FLOORS: its own, or its package's."""
+    known = set().union(*FLOORS)
+    while module not in known:
+        if not module:
+            break
+        module = module.rpartition(".")[0]
+    return module
+
+
+def floor_of(place: str) -> int:
+    return next(number for number, row in enumerate(FLOORS) if place in row)
+
+
+def rule_breaks(texts: dict[str, str]) -> list[str]:
+    """A sentence for each import that goes up, sideways, or brings a framework where it does not belong."""
+    found = []
+    for module, text in texts.items():
+        here = place_of(module)
+        if module and not here:
+            found.append(f"{module} stands on no floor: add it to FLOORS")
+            continue
+        for name in sorted(imports_of(text, f"lockstep.{module}")):
+            top = name.partition(".")[0]
+            if top in FRAMEWORKS and module not in owners_of(top):
+                found.append(f"{module} imports {name}")
+            if top != "lockstep":
+                continue
+            there = place_of(name.removeprefix("lockstep").removeprefix("."))
+            if there != here and floor_of(there) >= floor_of(here):
+                found.append(f"{module} imports {there or 'lockstep'}, which does not stand below it")
+    return found
+
+
+def owners_of(framework: str) -> set[str]:
+    """The one file that may import a framework, from the table of backends."""
+    return {f"backends.{name}" for name, row in backends.BACKENDS.items() if framework in (*row[1], *row[2], name)}
+
+
+def test_imports_go_downwards_and_a_framework_stands_in_one_file():
+    assert rule_breaks(sources()) == []
+
+
+def test_every_backend_is_a_file_that_imports_its_framework():
+    for name, (_, modules, _, _) in backends.BACKENDS.items():
+        found = {imported.partition(".")[0] for imported in imports_of(sources()[f"backends.{name}"])}
+        assert set(modules) - {"keras"} <= found, f"backends.{name} does not import {modules}"
+
+
+@pytest.mark.parametrize(
+    ("module", "planted", "message"),
+    [
+        ("spec", "from lockstep import files", "spec imports files"),
+        ("spec", "def late():\n    import lockstep.study", "spec imports study"),
+        ("spec", "import lockstep", "spec imports lockstep"),
+        ("store", "from lockstep.backends import load", "store imports backends,"),
+        ("backends.torch", "from lockstep.backends import numpy", "backends.torch imports backends.numpy"),
+        ("backends.jax", "from . import torch", "backends.jax imports backends.torch"),
+        ("backends.jax", "from .numpy import build", "backends.jax imports backends.numpy"),
+        ("report", "from lockstep.backends.numpy import Model", "report imports backends.numpy"),
+        ("report.page", "from lockstep import worker", "report.page imports worker"),
+        ("plots", "from lockstep.store import Record\nfrom lockstep import report", "plots imports report"),
+        ("worker", "from lockstep.cli import main", "worker imports cli"),
+        ("worker", "import torch", "worker imports torch"),
+        ("backends", "def load():\n    from tensorflow import keras", "backends imports tensorflow"),
+        ("backends.torch", "import jax.numpy as jnp", "backends.torch imports jax.numpy"),
+        ("data.npz", "import keras.datasets", "data.npz imports keras.datasets"),
+        ("proofs", "", "proofs stands on no floor"),
+    ],
+)
+def test_a_planted_import_is_found_and_named(module, planted, message):
+    found = rule_breaks({**sources(), module: planted})
+    assert found, f"{planted!r} in {module} is not seen"
+    assert all(sentence.startswith(message) for sentence in found), found
+
+
+def test_the_judge_imports_numpy_and_the_contract_only():
+    found = {name.partition(".")[0] for name in imports_of(sources()["backends.numpy"])}
+    outside = found - set(sys.stdlib_module_names) - {"lockstep"}
+    assert outside == {"numpy"}, outside

@@ -1,0 +1,121 @@
+"""On real MNIST, four frameworks take the same steps: the two networks of studies/lab-frameworks.toml, 100 steps of 128.
+
+The limits are the product's promise: step losses agree to 1e-9 relative in float64 and to 1e-4 in float32, and the test
+accuracies lie within 0.3 points of each other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import need_backend
+from lockstep import backends, load_study, run_study
+
+STUDY = Path(__file__).parents[1] / "studies" / "lab-frameworks.toml"
+SETTINGS = ["recipe.epochs=1", "train_size=12800"]
+LIMITS = {"float64": 1e-9, "float32": 1e-4}
+POINTS = 0.003
+NETWORKS = ("mlp", "cnn")
+
+
+def fail_unless_finished(records):
+    for record in records:
+        assert record.is_finished, f"{record.folder.name}: {record.status['reason']}"
+
+
+@pytest.fixture(scope="module")
+def runs(mnist, tmp_path_factory):
+    """(network, dtype, backend) → the record of its run; each network and dtype is run when first asked for."""
+    folder, found = tmp_path_factory.mktemp("same-steps"), {}
+
+    def of(network, dtype, backend):
+        need_backend(backend)
+        if (network, dtype, backend) not in found:
+            study = load_study(STUDY, [*SETTINGS, f"dtype={dtype}"], [backend], [network])
+            records = run_study(study, folder, lambda run, event: None)
+            fail_unless_finished(records)
+            (found[network, dtype, backend],) = records
+        return found[network, dtype, backend]
+
+    return of
+
+
+def assert_same_steps(found, wanted, limit):
+    """Every step's loss agrees with the judge's; the first that does not is named."""
+    assert found.arrays("steps").keys() == wanted.arrays("steps").keys()
+    steps, judged = found.arrays("steps"), wanted.arrays("steps")
+    np.testing.assert_array_equal(steps["examples"], judged["examples"], strict=True)
+    np.testing.assert_array_equal(steps["examples"], np.full(100, 128.0), strict=True)
+    assert steps["loss"].dtype == np.float64
+    off = np.abs(steps["loss"] - judged["loss"]) / np.abs(judged["loss"])
+    assert np.isfinite(off).all()
+    where = np.flatnonzero(off > limit)
+    assert not len(where), f"step {where[0]}: off by {off[where[0]]:.1e}, allowed {limit:.0e}; worst {off.max():.1e}"
+
+
+OTHERS = [name for name in backends.BACKENDS if name != "numpy"]
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("dtype", LIMITS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_first_hundred_losses_are_those_of_the_judge(network, dtype, backend, runs):
+    assert_same_steps(runs(network, dtype, backend), runs(network, dtype, "numpy"), LIMITS[dtype])
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_float32_takes_the_steps_of_float64_for_as_long_as_rounding_allows(network, runs):
+    """The same start, order and meaning: the first losses agree to float32's precision, and then drift."""
+    single, double = (runs(network, dtype, "numpy").arrays("steps")["loss"] for dtype in ("float32", "float64"))
+    np.testing.assert_allclose(single[:10], double[:10], rtol=1e-5)
+
+
+def assert_accuracies_close(records):
+    accuracies = {record.backend: record.metrics["test"]["accuracy"] for record in records}
+    spread = max(accuracies.values()) - min(accuracies.values())
+    assert spread <= POINTS, f"{spread * 100:.2f} points apart: {accuracies}"
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_test_accuracies_lie_within_three_tenths_of_a_point(network, runs):
+    records = [runs(network, "float32", backend) for backend in backends.BACKENDS]
+    assert_accuracies_close(records)
+    assert min(record.metrics["test"]["accuracy"] for record in records) > 0.88, "and they have learned"
+
+
+# ---------------------------------------------------------------------------------------------------------------- twin
+
+
+@pytest.fixture(scope="module")
+def planted(mnist, tmp_path_factory):
+    """The MLP in NumPy with one fault each: a learning rate wrong by 1 %, and another seed."""
+    folder = tmp_path_factory.mktemp("planted")
+
+    def of(dtype, setting):
+        study = load_study(STUDY, [*SETTINGS, f"dtype={dtype}", setting], ["numpy"], ["mlp"])
+        records = run_study(study, folder, lambda run, event: None)
+        fail_unless_finished(records)
+        return records[0]
+
+    return of
+
+
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_a_learning_rate_wrong_by_one_percent_is_found_at_the_second_step(dtype, runs, planted):
+    wrong = planted(dtype, "recipe.optimizer.learning_rate=0.00101")
+    with pytest.raises(AssertionError, match="^step 1: off by"):
+        assert_same_steps(wrong, runs("mlp", dtype, "numpy"), LIMITS[dtype])
+
+
+def test_another_start_is_found_at_the_first_step(runs, planted):
+    with pytest.raises(AssertionError, match="^step 0: off by"):
+        assert_same_steps(planted("float32", "seeds=1"), runs("mlp", "float32", "numpy"), LIMITS["float32"])
+
+
+def test_accuracies_too_far_apart_are_found(runs, planted):
+    slow = planted("float32", "recipe.optimizer.learning_rate=0.0003")
+    with pytest.raises(AssertionError, match="points apart"):
+        assert_accuracies_close([slow, runs("mlp", "float32", "numpy")])

@@ -1,0 +1,460 @@
+"""TOML and back: nothing is lost, nothing that can be typed gives another error, and every error knows its line."""
+
+from __future__ import annotations
+
+import re
+import time
+import tomllib
+
+import pytest
+import tomli_w
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lockstep import LockstepError, Study, parse_study, read_study, resolved_toml
+from lockstep.records import to_table
+from lockstep.studyfile import LARGEST, lines_of
+from test_spec import STUDIES
+
+QUICK = settings(max_examples=80, deadline=None)
+DEMO = """\
+# a comment
+question = "why?"   # another
+dataset = "digits"
+
+[recipe]
+optimizer = "adam 0.001"
+epochs = 3
+
+[recipe.augmentation]
+shift = 1
+
+[networks]
+mlp = ["flatten", "dense 32", "relu", "dense 10"]
+cnn = [
+    "conv2d 8 5",    # the first
+    "relu", "max_pool2d",
+    {kind = "flatten"},
+    {kind = "dense", units = 10},
+]
+
+[networks.table]
+initializer = "glorot_uniform"
+layers = ["flatten", "dense 10"]
+"""
+
+
+def refused(text, *settings, file="study.toml"):
+    with pytest.raises(LockstepError) as raised:
+        parse_study(text, file, settings)
+    return raised.value.problems
+
+
+def only_lockstep_errors(text, settings=()):
+    """Parse and make every run; each error must be one of ours, with a code."""
+    try:
+        study = parse_study(text, "study.toml", settings)
+        study.runs()
+    except LockstepError as error:
+        assert error.problems
+        assert all(re.fullmatch(r"LS-20\d", problem.code) and problem.message for problem in error.problems)
+        return None
+    return study
+
+
+# ---------------------------------------------------------------------------------------------------------- and back
+
+
+@QUICK
+@given(STUDIES)
+def test_a_resolved_study_is_read_as_the_same_study(study):
+    text = resolved_toml(study)
+    assert parse_study(text, name="another") == study
+    assert resolved_toml(parse_study(text)) == text
+
+
+def test_the_resolved_study_has_every_default_written_out():
+    table = tomllib.loads(resolved_toml(parse_study(DEMO)))
+    assert table["recipe"]["optimizer"] == {
+        "kind": "adam", "learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8,
+    }  # fmt: skip
+    assert table["networks"]["mlp"]["layers"][1] == {
+        "kind": "dense", "units": 32, "bias": True, "bias_initializer": {"kind": "zeros"},
+    }  # fmt: skip
+    assert table["networks"]["mlp"]["initializer"] == {"kind": "he_normal"}
+    assert table["backends"] == ["numpy", "torch", "tensorflow", "jax"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(STUDIES, st.sampled_from(["seeds", "name", "question"]))
+def test_a_change_is_seen_in_the_resolved_study(study, key):
+    other = {"seeds": (study.seeds[0] ^ 1,), "name": study.name[:20] + "x", "question": study.question + "?"}
+    table = to_table(study) | {key: other[key]}
+    assert parse_study(tomli_w.dumps(table)) != study
+
+
+def test_a_study_without_a_name_has_its_files(tmp_path):
+    path = tmp_path / "my lab: 2.toml"
+    path.write_text(DEMO)
+    assert read_study(path).name == "my-lab-2"
+    for text, name in (("", "study"), ("...", "study"), ("ü", "study"), ("-a-", "a"), ("x" * 99, "x" * 64)):
+        assert parse_study(DEMO, name=text).name == name
+    assert parse_study(f'name = "own"\n{DEMO}', name="other").name == "own"
+
+
+# ------------------------------------------------------------------------------------------------------------- --set
+
+
+@pytest.mark.parametrize(
+    ("setting", "find", "wanted"),
+    [
+        ("recipe.epochs=7", lambda s: s.recipe.epochs, 7),
+        (" recipe.epochs = 7 ", lambda s: s.recipe.epochs, 7),
+        ("dataset=fashion-mnist", lambda s: s.dataset, ("fashion-mnist",)),
+        ('dataset=["mnist", "digits"]', lambda s: s.dataset, ("mnist", "digits")),
+        ("dataset=/a=b/c d.npz", lambda s: s.dataset, ("/a=b/c d.npz",)),
+        ("recipe.optimizer.learning_rate=0.5", lambda s: s.recipe.optimizer.learning_rate, 0.5),
+        ("recipe.optimizer=sgd 0.5", lambda s: to_table(s.recipe.optimizer), {"kind": "sgd", "learning_rate": 0.5}),
+        ("recipe.early_stopping.patience=2", lambda s: s.recipe.early_stopping.patience, 2),
+        ("recipe.augmentation.flip=true", lambda s: (s.recipe.augmentation.flip, s.recipe.augmentation.shift), (True, 1)),
+        ("networks.mlp=['flatten', 'dense 10']", lambda s: len(s.networks["mlp"].layers), 2),
+        ("networks.table.initializer=zeros", lambda s: s.networks["table"].initializer.kind, "zeros"),
+        ("grid.optimizer.learning_rate=[0.1, 0.2]", lambda s: s.grid, {"optimizer.learning_rate": (0.1, 0.2)}),
+        ("seeds=3", lambda s: s.seeds, (3,)),
+        ("question=", lambda s: s.question, ""),
+    ],
+)
+def test_a_setting_goes_over_the_file(setting, find, wanted):
+    before, after = parse_study(DEMO), parse_study(DEMO, settings=[setting])
+    assert find(after) == wanted
+    assert setting == "question=" or before != after
+
+
+def test_the_last_of_two_settings_counts():
+    assert parse_study(DEMO, settings=["seeds=1", "seeds=2"]).seeds == (2,)
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "where", "words"),
+    [
+        ("recipe.epochs=x", "LS-204", "--set recipe.epochs", "'x' is not a whole number"),
+        ("recipe.epcohs=3", "LS-203", "--set recipe.epcohs", 'did you mean "epochs"?'),
+        ("recipe.optimizer.rate=3", "LS-203", "--set recipe.optimizer.rate", "learning_rate"),
+        ("recipe.epochs.x=3", "LS-203", "--set", '"recipe.epochs" is not a table'),
+        ("recipe", "LS-200", "--set", '"recipe" is not key=value'),
+        ("=3", "LS-200", "--set", "not key=value"),
+        ("recipe..epochs=3", "LS-200", "--set", "not key=value"),
+        ("recipe=3", "LS-204", "--set recipe", "3 is not a table"),
+        ("seeds=[1, -1]", "LS-205", "--set seeds[1]", "-1 is out of range"),
+        ("networks.new=['flat']", "LS-205", "--set networks.new.layers[0]", 'did you mean "flatten"?'),
+    ],
+)
+def test_a_wrong_setting_is_named(setting, code, where, words):
+    (problem,) = refused(DEMO, setting)
+    assert (problem.code, problem.where) == (code, where)
+    assert words in f"{problem.message} {problem.hint}"
+
+
+def test_wrong_settings_and_the_files_errors_come_together():
+    found = refused(DEMO.replace("epochs = 3", "epochs = -3"), "a=1", "b", "recipe.l2=-1.0")
+    assert {problem.where for problem in found} == {
+        "--set", "--set a", "--set recipe.l2", "study.toml:7: recipe.epochs",
+    }  # fmt: skip
+
+
+KEYS = st.sampled_from([
+    "recipe", "recipe.epochs", "recipe.optimizer", "recipe.optimizer.kind", "recipe.optimizer.learning_rate",
+    "networks", "networks.mlp", "networks.mlp.layers", "networks.mlp.layers.kind", "networks.x.layers", "grid",
+    "grid.epochs", "grid.optimizer", "dataset", "seeds", "backends", "dtype", "name", "question", "train_size",
+    "recipe.early_stopping", "recipe.early_stopping.patience", "recipe.schedule", "recipe.schedule.kind", "device",
+])  # fmt: skip
+VALUES = st.sampled_from([
+    "[]", "{}", "[[]]", "nan", "inf", "-1", "0", "1e400", "true", '"x"', "{a=1}", '[{kind="dense"}]', "[1,2]", "adam",
+    "adam 0.1", '"step every=3"', '{kind="adam"}', "{kind=[]}", '["dense 1",["a"]]', "dense [1", '[""]', "a=b", "''",
+    '["flatten","dense 10 initializer=[1]"]', "9223372036854775808", "2020-01-01", "10:00:00", "{kind=nan}", '["= ="]',
+    "[{}]", '{kind="dense", units={a=1}}', "[" * 5000, "{a=" * 5000, "\x00", "\n[recipe]",
+])  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.builds("{}={}".format, KEYS | st.text(max_size=12), VALUES | st.text(max_size=12)), max_size=3))
+def test_no_setting_leads_to_another_error(texts):
+    only_lockstep_errors(DEMO, texts)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(max_size=25), max_size=3))
+def test_no_text_as_a_setting_leads_to_another_error(texts):
+    only_lockstep_errors(DEMO, texts)
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="set_key expands a wrong short form outside the try of _apply")
+def test_a_setting_into_a_short_form_that_is_wrong_itself_is_refused():
+    refused(DEMO.replace("adam 0.001", "adam 1 2 3 4 5"), "recipe.optimizer.learning_rate=0.1")
+
+
+# ---------------------------------------------------------------------------------------------- whatever stands there
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text() | st.text(alphabet="[]{}=.,\"'\n#ab1 "))
+def test_no_text_leads_to_another_error(text):
+    only_lockstep_errors(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_no_damage_to_a_study_leads_to_another_error(data):
+    start = data.draw(st.integers(0, len(DEMO)))
+    end = data.draw(st.integers(start, min(start + 12, len(DEMO))))
+    only_lockstep_errors(DEMO[:start] + data.draw(st.text(max_size=6) | VALUES) + DEMO[end:])
+
+
+JSON = st.recursive(
+    st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=6) | st.dates() | st.times(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from([*Study.__dataclass_fields__, "x"]), JSON, max_size=4))
+def test_no_values_of_any_type_lead_to_another_error(table):
+    only_lockstep_errors(tomli_w.dumps(table))
+
+
+def test_the_check_for_other_errors_can_fail(monkeypatch):
+    monkeypatch.setattr("lockstep.studyfile.problems_of", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        only_lockstep_errors("a = 1")
+
+
+HOSTILE = {
+    "brackets": "a = " + "[" * 100_000,
+    "closed brackets": "a = " + "[" * 400 + "]" * 400,
+    "nested layers": "networks.a = " + "[" * 300 + "]" * 300,
+    "braces": "a = " + "{a = " * 20_000,
+    "a long key": "a" + ".a" * 900 + " = 1",
+    "a long word": "networks.a = ['conv2d " + "x" * 100_000 + "']",
+    "many words": "networks.a = ['conv2d " + "3 " * 50_000 + "']",
+    "quotes": "networks.a = [\"conv2d " + "'" * 50_000 + '"]',
+    "twice the same key": "seeds = 1\nseeds = 2",
+    "twice the same table": "[recipe]\n[recipe]",
+    "a date that is none": "question = 2020-13-45",
+    "no number": "train_size = nan",
+    "an endless number": "recipe.l2 = inf",
+    "more than 64 bits": "train_size = 99999999999999999999999999",
+    "a seed of a thousand digits": f"seeds = {'9' * 1000}",
+    "a fraction with an enormous exponent": "recipe.l2 = 1e999999999",
+    "a NUL": "a = '\0'",
+    "nothing": "",
+    "a comment": "# nothing",
+    "a thousand unknown keys in one table": "".join(f"k{i} = 1\n" for i in range(100)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_at_once(name):
+    start = time.perf_counter()
+    assert only_lockstep_errors(HOSTILE[name]) is None
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="tomllib's ValueError for more than 4300 digits passes")
+@pytest.mark.parametrize("number", ["1" * 4500, "0x" + "f" * 4500], ids=["decimal", "hexadecimal"])
+def test_a_number_of_thousands_of_digits_is_refused(number):
+    assert only_lockstep_errors(f"train_size = {number}") is None
+
+
+@pytest.mark.xfail(strict=True, raises=RecursionError, reason="repr of a value nested by dotted keys recurses")
+def test_a_table_with_a_name_of_two_thousand_parts_is_refused():
+    assert only_lockstep_errors(f"[a{'.a' * 2000}]\nb = 1") is None
+
+
+@pytest.mark.xfail(strict=True, reason="lines_of reads the whole file again for every problem")
+def test_many_errors_take_no_longer_than_a_few(monkeypatch):
+    read = []
+    monkeypatch.setattr("lockstep.studyfile.lines_of", lambda text: read.append(text) or {})
+    assert len(refused("".join(f"k{i} = 1\n" for i in range(50)))) == 51
+    assert len(read) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"question = '\xff\xfe'", "LS-202", "not UTF-8 at byte 12"),
+        ("question = 'a'".encode("utf-16"), "LS-202", "not UTF-8 at byte 0"),
+        (b"#" * (LARGEST + 1), "LS-201", "larger than 1,000,000 bytes"),
+        (b"a = ", "LS-202", "at end of document"),
+        (b"a = 1\nb = \n", "LS-202", "line 2"),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused_by_its_name(tmp_path, content, code, words):
+    path = tmp_path / "study.toml"
+    path.write_bytes(content)
+    with pytest.raises(LockstepError) as raised:
+        read_study(path)
+    (problem,) = raised.value.problems
+    assert problem.code == code
+    assert words in problem.message
+    assert problem.where.startswith(str(path))
+    assert problem.hint
+
+
+def test_a_file_that_is_not_there_or_no_file_is_refused(tmp_path):
+    for path in (tmp_path / "none.toml", tmp_path, tmp_path / "\0", tmp_path / ("x" * 5000), tmp_path / "a" / "b"):
+        with pytest.raises(LockstepError, match="cannot read") as raised:
+            read_study(path)
+        assert raised.value.code == "LS-201"
+
+
+def test_windows_line_ends_are_read():
+    text = DEMO.replace("\n", "\r\n")
+    assert parse_study(text) == parse_study(DEMO)
+    assert lines_of(text) == lines_of(DEMO)
+
+
+# ------------------------------------------------------------------------------------------------------------- lines
+
+
+OF_A_LIST = pytest.mark.xfail(
+    strict=True, reason="a network that is a list has no key `layers` in its file, so its own line is told"
+)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "where"),
+    [
+        ("epochs = 3", "epochs = 0", "study.toml:7: recipe.epochs"),
+        ("shift = 1", "shfit = 1", "study.toml:10: recipe.augmentation.shfit"),
+        ('"dense 32"', '"dense 0"', "study.toml:13: networks.mlp.layers[1].units"),
+        pytest.param('"conv2d 8 5"', '"conv2d 8"', "study.toml:15: networks.cnn.layers[0].kernel", marks=OF_A_LIST),
+        pytest.param('"max_pool2d"', '"maxpool2d"', "study.toml:16: networks.cnn.layers[2]", marks=OF_A_LIST),
+        pytest.param("units = 10}", "units = 1.5}", "study.toml:18: networks.cnn.layers[4].units", marks=OF_A_LIST),
+        ('"glorot_uniform"', '"glorot"', "study.toml:22: networks.table.initializer"),
+        ('dataset = "digits"', "dataset = 3", "study.toml:3: dataset[0]"),
+        ('"why?"', "1", "study.toml:2: question"),
+    ],
+)
+def test_an_error_stands_on_its_line(right, wrong, where):
+    assert DEMO.count(right) == 1
+    (problem,) = refused(DEMO.replace(right, wrong))
+    assert problem.where == where
+
+
+def test_a_missing_key_stands_with_the_table_that_lacks_it():
+    (problem,) = refused(DEMO.replace("layers = [", "# layers = ["))
+    assert (problem.code, problem.where) == ("LS-208", "study.toml:21: networks.table.layers")
+    (problem,) = refused('dataset = "digits"')
+    assert (problem.code, problem.where) == ("LS-208", "study.toml: networks")
+
+
+@pytest.mark.xfail(strict=True, reason="records._problem drops every part of a place that is also a kind")
+def test_an_error_in_a_network_that_is_called_like_a_layer_stands_on_its_line():
+    (problem,) = refused('[networks]\na = ["relu"]\n\ndense = [\n  "dense 0",\n]')
+    assert problem.where.startswith("study.toml:5: networks.dense")
+
+
+@OF_A_LIST
+def test_a_network_with_a_dot_in_its_name_is_found():
+    (problem,) = refused('[networks]\na = ["relu"]\n"lenet.v1" = [\n  "relu",\n  "dense 0",\n]')
+    assert problem.where.startswith("study.toml:5: networks.lenet.v1.")
+
+
+BARE = st.from_regex(r"[a-z][a-z0-9_-]{0,5}", fullmatch=True)
+SCALARS = st.one_of(
+    st.integers(-99, 99), st.booleans(), st.floats(allow_nan=False), st.dates(), st.datetimes(),
+    st.text(alphabet="ab.,=[]{}#'\"\\\n é", max_size=9),
+)  # fmt: skip
+
+
+@st.composite
+def documents(draw):
+    """(TOML text, dotted key → line): written line by line, so the lines are known without reading them again."""
+    lines: list[str] = []
+    where: dict[str, int] = {}
+
+    def blank():
+        lines.extend(draw(st.lists(st.sampled_from(["", "   ", "# a = 1", "\t# [x]", '# "']), max_size=2)))
+
+    def scalar():
+        value = draw(SCALARS)
+        return tomli_w.dumps({"v": value})[4:-1] if not isinstance(value, str) else draw(quoted(value))
+
+    def inline(key, line, depth):
+        """A value on one line."""
+        where[key] = line
+        shape = draw(st.sampled_from(["scalar", "scalar", "list", "table"])) if depth else "scalar"
+        if shape == "list":
+            n = draw(st.integers(0, 3))
+            return "[" + ", ".join(inline(f"{key}[{i}]", line, depth - 1) for i in range(n)) + "]"
+        if shape == "table":
+            names = draw(st.lists(BARE, unique=True, max_size=2))
+            return "{" + ", ".join(f"{name} = {inline(f'{key}.{name}', line, depth - 1)}" for name in names) + "}"
+        return scalar()
+
+    def pairs(prefix):
+        for name in draw(st.lists(BARE, unique=True, max_size=3)):
+            blank()
+            key = f"{prefix}{name}"
+            written = draw(st.sampled_from([name, f'"{name}"', f"'{name}'", f" {name}\t"]))
+            kind = draw(st.sampled_from(["inline", "inline", "tall", "multi"]))
+            where[key] = len(lines) + 1
+            if kind == "inline":
+                lines.append(f"{written} = {inline(key, len(lines) + 1, 2)}  # end")
+            elif kind == "multi":
+                lines.append(f'{written} = """')
+                lines.extend(["b = 2", "[c]", 'x "" y', '"""'])
+            else:
+                lines.append(f"{written} = [")
+                for index in range(draw(st.integers(0, 3))):
+                    blank()
+                    lines.append(f"  {inline(f'{key}[{index}]', len(lines) + 1, 1)},")
+                lines.append("]")
+
+    pairs("")
+    for number in range(draw(st.integers(0, 3))):
+        blank()
+        name = f"t{number}"
+        if draw(st.booleans()):
+            where[name] = len(lines) + 1
+            lines.append(f"[{name}]")
+            pairs(f"{name}.")
+        else:
+            for index in range(draw(st.integers(1, 2))):
+                where.setdefault(name, len(lines) + 1)
+                where[f"{name}[{index}]"] = len(lines) + 1
+                lines.append(f"[[ {name} ]]")
+                pairs(f"{name}[{index}].")
+    return "\n".join(lines) + draw(st.sampled_from(["", "\n"])), where
+
+
+@st.composite
+def quoted(draw, value):
+    """A text as TOML on one line."""
+    if "'" not in value and "\n" not in value and draw(st.booleans()):
+        return f"'{value}'"
+    return tomli_w.dumps({"v": value})[4:-1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(documents())
+def test_lines_are_found_where_they_were_written(written):
+    text, where = written
+    tomllib.loads(text)  # the document is valid
+    assert lines_of(text) == where
+
+
+def test_a_line_that_is_off_by_one_is_seen():
+    assert lines_of("\na = [\n 1,\n {b = 2}]") == {"a": 2, "a[0]": 3, "a[1]": 4, "a[1].b": 4}
+    assert lines_of("a = [\n 1,\n {b = 2}]") != {"a": 2, "a[0]": 3, "a[1]": 4, "a[1].b": 4}
+
+
+def test_every_key_of_the_demo_has_its_line():
+    found = lines_of(DEMO)
+    assert found["recipe.augmentation"] == 9
+    assert found["networks.cnn[0]"] == 15
+    assert max(found.values()) == 23

@@ -1,0 +1,203 @@
+"""The stopwatch adds up, threads are what was asked for, and the machine is described as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lockstep import LockstepError, timing
+
+# -------------------------------------------------------------------------------------------------------------- clocks
+
+
+class FakeTime:
+    """A clock that only moves when it is told to."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def pass_by(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return FakeTime(monkeypatch)
+
+
+def test_what_is_measured_again_adds_up(clock):
+    clocks = timing.Clocks()
+    for name, seconds in (("train", 2.0), ("evaluate", 0.5), ("train", 3.0)):
+        with clocks.measure(name):
+            clock.pass_by(seconds)
+        clock.pass_by(10.0)
+    assert clocks.seconds == {"train": 5.0, "evaluate": 0.5}
+    assert clocks.total() == 35.5
+
+
+def test_a_block_that_raises_is_measured_too(clock):
+    clocks = timing.Clocks()
+    with pytest.raises(ZeroDivisionError), clocks.measure("train"):
+        clock.pass_by(4.0)
+        raise ZeroDivisionError
+    assert clocks.seconds == {"train": 4.0}
+
+
+def test_real_seconds_are_seconds():
+    clocks = timing.Clocks()
+    with clocks.measure("sleep"):
+        time.sleep(0.05)
+    assert 0.05 <= clocks.seconds["sleep"] <= clocks.total() < 5
+
+
+# ------------------------------------------------------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("backend", ["torch", "tensorflow", "jax"])
+def test_every_framework_is_told_the_same_number_of_threads(backend, threads):
+    found = timing.thread_environment(backend, threads)
+    assert found == dict.fromkeys(timing.THREAD_VARIABLES, str(threads))
+
+
+def test_numpys_products_get_one_thread_each_because_the_backend_has_its_own():
+    found = timing.thread_environment("numpy", 2)
+    assert set(found) == set(timing.THREAD_VARIABLES)
+    assert {found[name] for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")} == {"1"}
+
+
+POOLS = """
+import json, os, numpy as np
+np.ones((50, 50)) @ np.ones((50, 50))
+from lockstep import timing
+print(json.dumps([timing.obtained_threads(int(os.environ["ASKED"])), timing.usable_cores()]))
+"""
+
+
+def seen_by_a_child(threads: int, **environment: str) -> list:
+    environment = {**os.environ, **timing.thread_environment("torch", threads), **environment, "ASKED": str(threads)}
+    done = subprocess.run(
+        [sys.executable, "-c", POOLS], capture_output=True, text=True, env=environment, timeout=60, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def assert_threads(asked: int, **environment: str) -> None:
+    obtained, cores = seen_by_a_child(asked, **environment)
+    assert obtained["asked"] == asked
+    assert obtained["obtained"] == min(asked, len(cores))
+    blas = [pool["num_threads"] for pool in obtained["pools"] if pool["user_api"] == "blas"]
+    assert blas, "NumPy's library was not seen"
+    assert blas == [asked] * len(blas), f"asked for {asked}, the pools have {blas}"
+
+
+def test_what_was_obtained_is_reported():
+    for threads in range(1, min(2, len(timing.usable_cores())) + 1):
+        assert_threads(threads)
+
+
+def test_a_thread_too_few_is_seen():
+    if len(timing.usable_cores()) < 2:
+        pytest.skip("this process may use one processor only")
+    with pytest.raises(AssertionError, match=r"asked for 2, the pools have \[1"):
+        assert_threads(2, OPENBLAS_NUM_THREADS="1")
+
+
+def test_a_process_started_inside_may_use_so_many_processors_and_afterwards_all_again():
+    before = timing.usable_cores()
+    for threads in range(1, len(before) + 1):
+        with timing.limited_to(threads):
+            assert timing.usable_cores() == before[:threads]
+            assert seen_by_a_child(1)[1] == before[:threads]
+        assert timing.usable_cores() == before
+
+
+def test_the_processors_come_back_after_an_error():
+    before = timing.usable_cores()
+    with pytest.raises(ZeroDivisionError), timing.limited_to(1):
+        raise ZeroDivisionError
+    assert timing.usable_cores() == before
+
+
+def test_more_threads_than_processors_change_nothing():
+    before = timing.usable_cores()
+    with timing.limited_to(len(before) + 5):
+        assert timing.usable_cores() == before
+
+
+def test_the_default_is_two_or_what_there_is(monkeypatch):
+    assert timing.checked_threads(None) == timing.default_threads() == min(2, len(timing.usable_cores()))
+    monkeypatch.setattr(timing, "usable_cores", lambda: list(range(16)))
+    assert timing.checked_threads(None) == 2
+    assert timing.checked_threads(16) == 16
+    monkeypatch.setattr(timing, "usable_cores", lambda: [3])
+    assert timing.checked_threads(None) == 1
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6])
+def test_a_number_of_threads_that_cannot_be_is_refused(threads):
+    with pytest.raises(LockstepError, match="processors") as raised:
+        timing.checked_threads(threads)
+    assert raised.value.code == "LS-205"
+    assert raised.value.problems[0].where == "--threads"
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+ALLOCATE = """
+from lockstep import timing
+before = timing.peak_memory_bytes()
+held = bytearray({n})
+held[::4096] = b"x" * len(held[::4096])
+del held
+print(timing.peak_memory_bytes() - before)
+"""
+
+
+def growth_after(n_bytes: int) -> int:
+    command = [sys.executable, "-c", ALLOCATE.format(n=n_bytes)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+
+
+def test_peak_memory_grows_by_what_was_held_and_does_not_shrink():
+    size = 80_000_000
+    assert size * 0.9 < growth_after(size) < size * 1.2
+    assert growth_after(4096) < size * 0.1
+
+
+def test_peak_memory_is_that_of_this_program_not_of_the_one_before_it():
+    """A large parent that forks and executes must not show in the child: VmHWM, not getrusage."""
+    held = bytearray(200_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    code = "from lockstep import timing; print(timing.peak_memory_bytes())"
+    found = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 1_000_000 < found < 150_000_000
+    assert timing.peak_memory_bytes() > len(held)
+
+
+# ------------------------------------------------------------------------------------------------------- the machine
+
+
+def test_the_machine_is_described():
+    found = timing.machine()
+    assert found["cores"] == len(os.sched_getaffinity(0))
+    assert found["memory_bytes"] > 100_000_000
+    assert len(found["load"]) == 3
+    assert found["cpu"]
+    assert "Linux" in found["platform"] or sys.platform != "linux"
+    json.dumps(found)
+
+
+def test_the_git_revision_is_the_checkouts_or_nothing(monkeypatch, tmp_path):
+    wanted = subprocess.run(
+        ["git", "-C", os.path.dirname(timing.__file__), "rev-parse", "HEAD"], capture_output=True, text=True
+    )
+    assert timing.git_revision() == (wanted.stdout.strip() or None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert timing.git_revision() is None
