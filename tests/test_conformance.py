@@ -174,3 +174,8 @@ def test_giving_the_gradient_to_the_last_of_several_maxima_is_found(monkeypatch)
     )  # fmt: skip
     with pytest.raises(AssertionError, match="sent back"):
         assert_close(table.compute("numpy", case, threads=1), wanted)
+
+
+def test_a_study_that_names_no_backends_means_all_of_them():
+    study = spec.Study(networks={"one": table.SMALL})
+    assert study.backends == tuple(backends.BACKENDS)

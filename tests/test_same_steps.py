@@ -1,7 +1,12 @@
 """On real MNIST, four frameworks take the same steps: the two networks of studies/lab-frameworks.toml, 100 steps of 128.
 
-The limits are the product's promise: step losses agree to 1e-9 relative in float64 and to 1e-4 in float32, and the test
-accuracies lie within 0.3 points of each other.
+In float64 all hundred losses agree to 1e-9 (1e-15 was measured), and the float32 accuracies lie within 0.3 points.
+
+In float32 only the first steps can be held to a number. One of the 53 million values that the CNN's hundred steps put
+through relu and max-pooling lies nearer to its kink than float32 rounds, the gradient takes the other branch in one
+backend, and from there the difference doubles every two or three steps. Seen on 2026-11-20: MLP, seed 0, torch against
+numpy, step 44, layer 5_dense, image 73, unit 21: −3.6e-7 in one and 2.0e-8 in the other; 1e-4 is passed at step 57. Of
+nine MLP runs it was the only one (the others stay below 6e-7); of the CNN's, all six pass 1e-4, between steps 10 and 59.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from lockstep import backends, load_study, run_study
 
 STUDY = Path(__file__).parents[1] / "studies" / "lab-frameworks.toml"
 SETTINGS = ["recipe.epochs=1", "train_size=12800"]
-LIMITS = {"float64": 1e-9, "float32": 1e-4}
+LIMITS = {"float64": (1e-9, 100), "float32": (1e-4, 8)}  # relative difference, and for how many steps it holds
 POINTS = 0.003
 NETWORKS = ("mlp", "cnn")
 
@@ -43,14 +48,14 @@ def runs(mnist, tmp_path_factory):
     return of
 
 
-def assert_same_steps(found, wanted, limit):
-    """Every step's loss agrees with the judge's; the first that does not is named."""
+def assert_same_steps(found, wanted, limit, n_steps):
+    """The loss of the first so many steps agrees with the judge's; the first that does not is named."""
     assert found.arrays("steps").keys() == wanted.arrays("steps").keys()
     steps, judged = found.arrays("steps"), wanted.arrays("steps")
     np.testing.assert_array_equal(steps["examples"], judged["examples"], strict=True)
     np.testing.assert_array_equal(steps["examples"], np.full(100, 128.0), strict=True)
     assert steps["loss"].dtype == np.float64
-    off = np.abs(steps["loss"] - judged["loss"]) / np.abs(judged["loss"])
+    off = (np.abs(steps["loss"] - judged["loss"]) / np.abs(judged["loss"]))[:n_steps]
     assert np.isfinite(off).all()
     where = np.flatnonzero(off > limit)
     assert not len(where), f"step {where[0]}: off by {off[where[0]]:.1e}, allowed {limit:.0e}; worst {off.max():.1e}"
@@ -62,15 +67,8 @@ OTHERS = [name for name in backends.BACKENDS if name != "numpy"]
 @pytest.mark.parametrize("backend", OTHERS)
 @pytest.mark.parametrize("dtype", LIMITS)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_first_hundred_losses_are_those_of_the_judge(network, dtype, backend, runs):
-    assert_same_steps(runs(network, dtype, backend), runs(network, dtype, "numpy"), LIMITS[dtype])
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_float32_takes_the_steps_of_float64_for_as_long_as_rounding_allows(network, runs):
-    """The same start, order and meaning: the first losses agree to float32's precision, and then drift."""
-    single, double = (runs(network, dtype, "numpy").arrays("steps")["loss"] for dtype in ("float32", "float64"))
-    np.testing.assert_allclose(single[:10], double[:10], rtol=1e-5)
+def test_the_losses_are_those_of_the_judge(network, dtype, backend, runs):
+    assert_same_steps(runs(network, dtype, backend), runs(network, dtype, "numpy"), *LIMITS[dtype])
 
 
 def assert_accuracies_close(records):
@@ -107,12 +105,12 @@ def planted(mnist, tmp_path_factory):
 def test_a_learning_rate_wrong_by_one_percent_is_found_at_the_second_step(dtype, runs, planted):
     wrong = planted(dtype, "recipe.optimizer.learning_rate=0.00101")
     with pytest.raises(AssertionError, match="^step 1: off by"):
-        assert_same_steps(wrong, runs("mlp", dtype, "numpy"), LIMITS[dtype])
+        assert_same_steps(wrong, runs("mlp", dtype, "numpy"), *LIMITS[dtype])
 
 
 def test_another_start_is_found_at_the_first_step(runs, planted):
     with pytest.raises(AssertionError, match="^step 0: off by"):
-        assert_same_steps(planted("float32", "seeds=1"), runs("mlp", "float32", "numpy"), LIMITS["float32"])
+        assert_same_steps(planted("float32", "seeds=1"), runs("mlp", "float32", "numpy"), *LIMITS["float32"])
 
 
 def test_accuracies_too_far_apart_are_found(runs, planted):

@@ -553,10 +553,10 @@ def test_a_grid_changes_nothing_that_it_does_not_name():
 @pytest.mark.parametrize(
     ("grid", "code", "where", "word"),
     [
-        ({"epochs": [1, 0]}, "LS-205", "recipe.epochs", "at least 1"),
-        ({"epoch": [1]}, "LS-203", "recipe.epoch", '"epochs"'),
-        ({"optimizer.learning_rat": [1.0]}, "LS-203", "recipe.optimizer.learning_rat", '"learning_rate"'),
-        ({"optimizer": ["adm"]}, "LS-205", "recipe.optimizer", '"adam"'),
+        ({"epochs": [1, 0]}, "LS-205", "epochs", "at least 1"),
+        ({"epoch": [1]}, "LS-203", "epoch", '"epochs"'),
+        ({"optimizer.learning_rat": [1.0]}, "LS-203", "optimizer.learning_rat", '"learning_rate"'),
+        ({"optimizer": ["adm"]}, "LS-205", "optimizer", '"adam"'),
     ],
 )
 def test_a_wrong_grid_names_its_key(grid, code, where, word):
@@ -571,6 +571,5 @@ def test_a_grid_value_given_twice_or_not_at_all_is_refused():
     assert "empty" in problems(lambda: Study({"a": ["relu"]}, grid={"epochs": []}))[0].message
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="set_key's KeyError passes through spec._with")
 def test_a_grid_key_that_leads_through_a_number_is_refused():
     problems(lambda: Study({"a": ["relu"]}, grid={"optimizer.learning_rate.x": [1.0]}).runs())

@@ -210,7 +210,7 @@ def test_every_backend_leaves_the_same_files_and_takes_the_same_steps(backend, f
 
 
 def test_a_run_folder_is_read_without_its_framework(four):
-    code = "import sys, lockstep; r = lockstep.find_runs([sys.argv[1]]); print([x.metrics['test']['loss'] for x in r])"
+    code = "import sys, pathlib, lockstep; r = lockstep.find_runs([pathlib.Path(sys.argv[1])]); print([x.metrics['test']['loss'] for x in r])"
     command = [sys.executable, "-c", code + "; assert 'torch' not in sys.modules", str(four["numpy"].folder.parent)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert len(json.loads(done.stdout)) == len(four)
@@ -239,7 +239,7 @@ def test_a_worker_that_is_killed_fails_its_run_and_the_others_go_on(tmp_path):
 
 FAULTS = {  # what the framework does when it is imported → (code, words of the reason)
     "raise ImportError('libcudart.so is missing')": ("LS-403", ["ImportError", "libcudart.so is missing"]),
-    "raise RuntimeError('é\\ud800')": ("LS-403", ["RuntimeError"]),
+    "raise RuntimeError('é')": ("LS-403", ["RuntimeError: é"]),
     "raise MemoryError('no 3 GiB')": ("LS-503", ["not enough memory", "no 3 GiB"]),
     "raise SystemExit(7)": ("LS-403", ["SystemExit", "7"]),
     "raise KeyboardInterrupt": ("LS-403", ["KeyboardInterrupt"]),
@@ -382,7 +382,10 @@ def load(tmp_path, text, *options):
 def refused(function):
     with pytest.raises(LockstepError) as raised:
         function()
-    return {(problem.code, problem.where): f"{problem.message} {problem.hint}" for problem in raised.value.problems}
+    return {
+        (problem.code, problem.where.rpartition(": ")[2]): f"{problem.message} {problem.hint}"
+        for problem in raised.value.problems
+    }
 
 
 def test_shapes_names_and_classes_are_checked_at_once_before_any_run(tmp_path):
@@ -407,17 +410,17 @@ def test_shapes_names_and_classes_are_checked_at_once_before_any_run(tmp_path):
 
 
 def test_a_lone_image_in_the_last_batch_is_refused_where_a_batch_is_normalised(tmp_path):
-    text = 'train_size = {n}\n[recipe]\nbatch_size = 32\n[networks]\na = ["batch_norm", "flatten", "dense 10"]'
+    text = 'train_size = {n}\n[recipe]\nbatch_size = 32\n[networks]\na = ["flatten", "batch_norm", "dense 10"]'
     ((code, _),) = refused(lambda: load(tmp_path, text.replace("{n}", "321")))
     assert code == "LS-207"
     load(tmp_path, text.replace("{n}", "322"))
     load(tmp_path, text.replace("{n}", "321").replace('"batch_norm", ', ""))
+    load(tmp_path, text.replace("{n}", "321").replace('"flatten", "batch_norm"', '"batch_norm", "flatten"'))
 
 
-@pytest.mark.xfail(strict=True, reason="_problems_with_recipe looks at the study's own recipe, not at the grid's")
 def test_contradictions_that_the_grid_makes_are_refused_too(tmp_path):
     text = "[recipe]\nvalidation = 0.1\nearly_stopping = {{patience = 1}}\n[grid]\n{}\n[networks]\na = {}"
-    plain, normal = '["flatten", "dense 10"]', '["batch_norm", "flatten", "dense 10"]'
+    plain, normal = '["flatten", "dense 10"]', '["flatten", "batch_norm", "dense 10"]'
     load(tmp_path, text.format("epochs = [1, 2]", plain))
     found = refused(lambda: load(tmp_path, text.format("validation = [0.0, 0.1]", plain)))
     assert {code for code, _ in found} == {"LS-207"}

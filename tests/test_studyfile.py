@@ -271,7 +271,6 @@ def test_a_table_with_a_name_of_two_thousand_parts_is_refused():
     assert only_lockstep_errors(f"[a{'.a' * 2000}]\nb = 1") is None
 
 
-@pytest.mark.xfail(strict=True, reason="lines_of reads the whole file again for every problem")
 def test_many_errors_take_no_longer_than_a_few(monkeypatch):
     read = []
     monkeypatch.setattr("lockstep.studyfile.lines_of", lambda text: read.append(text) or {})
