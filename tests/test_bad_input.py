@@ -140,7 +140,10 @@ def test_bad_input_is_one_clear_error(name, tmp_path):
         study(tmp_path, **change) if isinstance(change, dict) else study(tmp_path, "data.npz")
     if change == "mnist":
         (tmp_path / "s.toml").write_text(
-            (tmp_path / "s.toml").read_text().replace(str(tmp_path / "data.npz"), "mnist").replace("dense 2", "dense 10")
+            (tmp_path / "s.toml")
+            .read_text()
+            .replace(str(tmp_path / "data.npz"), "mnist")
+            .replace("dense 2", "dense 10")
         )
     (tmp_path / "deny").mkdir()
     deny(tmp_path / "deny", "jax")

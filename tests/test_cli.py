@@ -80,7 +80,12 @@ def test_json_is_one_document_with_the_documented_keys(done):
             "seconds", "peak_memory_bytes", "folder",
         } <= row.keys()  # fmt: skip
         assert {"import", "build", "compile", "train", "evaluate"} <= row["seconds"].keys()
-        assert (row["backend"], row["dataset"], row["dtype"], row["status"]) == ("numpy", "digits", "float32", "finished")
+        assert (row["backend"], row["dataset"], row["dtype"], row["status"]) == (
+            "numpy",
+            "digits",
+            "float32",
+            "finished",
+        )
         assert 0 < row["test_accuracy"] < 1
         assert (folder / row["folder"] / "metrics.json").is_file()
     assert document["runs"][0]["parameters"] == 7850
@@ -125,7 +130,7 @@ def test_a_reader_that_leaves_early_is_no_error(folder):
     assert done.stderr == ""
 
 
-# -------------------------------------------------------------------------------------------------------- help and usage
+# ------------------------------------------------------------------------------------------------------- help and usage
 
 
 @pytest.mark.parametrize(
@@ -250,12 +255,15 @@ def exit_code(arguments, capsys) -> int:
 
 WORDS = st.sampled_from(
     ["show", "doctor", "data", "list", "path", "verify", "report", "lab.toml", "--set", "--json", "--network", "--help",
-     "a=1", "recipe.epochs=0", "small", "--", "-", "", "--runs", "é", "--threads", "digits", "x" * 300, "--set=dataset=a"]
+     "a=1", "recipe.epochs=0", "small", "--", "-", "", "--runs", "é", "--threads", "digits", "x" * 300,
+     "--set=dataset=a"]
 )  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(WORDS | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8), max_size=5))
+@given(
+    st.lists(WORDS | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8), max_size=5)
+)
 def test_nothing_that_can_be_typed_leads_to_a_traceback(folder, monkeypatch, capsys, words):
     monkeypatch.chdir(folder)
     assert exit_code([word for word in words if word not in ("fetch", "import")], capsys) in (0, 2, 3, 4, 5)

@@ -85,9 +85,7 @@ def test_every_rule_has_a_plant():
     assert {rule.__name__ for rule in doctor.CLASHES} == set(CLASHES)
 
 
-@pytest.mark.parametrize(
-    ("plant", "words"), [(plant, words) for plants in CLASHES.values() for plant, words in plants]
-)
+@pytest.mark.parametrize(("plant", "words"), [(plant, words) for plants in CLASHES.values() for plant, words in plants])
 def test_a_planted_clash_is_told_and_no_other(plant, words, monkeypatch, tmp_path):
     assert doctor.check(tmp_path)["clashes"] == []
     plant(monkeypatch)

@@ -34,7 +34,10 @@ GOLDEN = {
     "batch order": (lambda seed: data.batch_order(60_000, seed, 0), "6171cba889d6972f"),
     "split": (lambda seed: np.concatenate(data.split(1437, 0.1, seed)), "0b59b71b5976ef59"),
     "dropout mask": (lambda seed: randomness.dropout_mask((7, 11, 13), 0.3, seed, 37, 2), "c7c336c3b1556e3e"),
-    "augmentation": (lambda seed: data.augment(RAMP, Augmentation(shift=2, rotation=10.0, flip=True), seed, 3), "0097d5212231949f"),
+    "augmentation": (
+        lambda seed: data.augment(RAMP, Augmentation(shift=2, rotation=10.0, flip=True), seed, 3),
+        "0097d5212231949f",
+    ),
 }
 
 

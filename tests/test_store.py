@@ -51,7 +51,9 @@ WRITERS = {
 
 @pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("step", ["os.fsync", "os.replace", "pathlib.Path.write_bytes"])
-@pytest.mark.parametrize(("number", "code"), [(errno.EIO, "LS-501"), (errno.EACCES, "LS-501"), (errno.ENOSPC, "LS-502")])
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.EIO, "LS-501"), (errno.EACCES, "LS-501"), (errno.ENOSPC, "LS-502")]
+)
 def test_a_fault_at_any_step_leaves_the_old_file_and_nothing_else(write, step, number, code, monkeypatch, tmp_path):
     path = tmp_path / "status.json"
     path.write_bytes(b"old")
@@ -277,7 +279,7 @@ def test_weights_that_fit_their_hash_but_are_no_weights_are_refused(tmp_path):
     refused(lambda: store.read_checkpoint(folder), "LS-505", "weights.safetensors")
 
 
-# ------------------------------------------------------------------------------------------------ claims, events, status
+# ----------------------------------------------------------------------------------------------- claims, events, status
 
 
 def test_a_claim_never_gives_the_same_folder_again(tmp_path):
@@ -285,7 +287,14 @@ def test_a_claim_never_gives_the_same_folder_again(tmp_path):
     assert [path.name for path in found] == ["run", "run-2", "run-3", "run-4"]
     (tmp_path / "study" / "run-5").write_bytes(b"a file")
     assert store.claim(tmp_path / "study", "run").name == "run-6"
-    assert [path.name for path in sorted((tmp_path / "study").iterdir())] == ["run", "run-2", "run-3", "run-4", "run-5", "run-6"]
+    assert [path.name for path in sorted((tmp_path / "study").iterdir())] == [
+        "run",
+        "run-2",
+        "run-3",
+        "run-4",
+        "run-5",
+        "run-6",
+    ]
 
 
 def test_claims_at_the_same_time_are_different(tmp_path):
@@ -358,7 +367,11 @@ def test_runs_are_found_at_three_depths_in_their_natural_order(tmp_path):
     names = [str(record.folder.relative_to(tmp_path)) for record in find_runs([tmp_path])]
     assert names == ["a/run", "a/run-2", "a/run-10", "b/run"]
     assert [record.folder.name for record in find_runs([tmp_path / "a"])] == ["run", "run-2", "run-10"]
-    assert [record.folder.name for record in find_runs([tmp_path / "a/run-2", tmp_path / "a"])] == ["run", "run-2", "run-10"]
+    assert [record.folder.name for record in find_runs([tmp_path / "a/run-2", tmp_path / "a"])] == [
+        "run",
+        "run-2",
+        "run-10",
+    ]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):

@@ -163,7 +163,13 @@ def test_a_finished_run_is_not_repeated_and_never_written_over(finished):
     root = record.folder.parents[1]
     before = {path: path.stat().st_mtime_ns for path in record.folder.rglob("*")}
     told = []
-    (same,) = do(study(question="The question and the name are not what a run is.", ), root, lambda _, e: told.append(e))
+    (same,) = do(
+        study(
+            question="The question and the name are not what a run is.",
+        ),
+        root,
+        lambda _, e: told.append(e),
+    )
     assert same.folder == record.folder
     assert [(event["event"], event["reused"]) for event in told] == [("end", True)]
     (again,) = do(study(), root, again=True)
@@ -210,8 +216,9 @@ def test_every_backend_leaves_the_same_files_and_takes_the_same_steps(backend, f
 
 
 def test_a_run_folder_is_read_without_its_framework(four):
-    code = "import sys, pathlib, lockstep; r = lockstep.find_runs([pathlib.Path(sys.argv[1])]); print([x.metrics['test']['loss'] for x in r])"
-    command = [sys.executable, "-c", code + "; assert 'torch' not in sys.modules", str(four["numpy"].folder.parent)]
+    code = "import pathlib, sys, lockstep; runs = lockstep.find_runs([pathlib.Path(sys.argv[1])])\n"
+    code += "print([run.metrics['test']['loss'] for run in runs]); assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, str(four["numpy"].folder.parent)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert len(json.loads(done.stdout)) == len(four)
 
@@ -339,7 +346,9 @@ def endless(tmp_path):
 
     def begun():
         assert parent.poll() is None, parent.communicate()
-        return next((path.parent for path in tmp_path.glob("runs/*/*/events.jsonl") if b"epoch" in path.read_bytes()), 0)
+        return next(
+            (path.parent for path in tmp_path.glob("runs/*/*/events.jsonl") if b"epoch" in path.read_bytes()), 0
+        )
 
     folder = wait_for(begun)
     number = wait_for(lambda: worker_of(folder.relative_to(tmp_path)))

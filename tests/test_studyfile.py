@@ -56,10 +56,12 @@ def only_lockstep_errors(text, settings=()):
         study = parse_study(text, "study.toml", settings)
         study.runs()
     except LockstepError as error:
-        assert error.problems
-        assert all(re.fullmatch(r"LS-20\d", problem.code) and problem.message for problem in error.problems)
-        return None
-    return study
+        problems = error.problems
+    else:
+        return study
+    assert problems
+    assert all(re.fullmatch(r"LS-20\d", problem.code) and problem.message for problem in problems)
+    return None
 
 
 # ---------------------------------------------------------------------------------------------------------- and back
@@ -116,7 +118,11 @@ def test_a_study_without_a_name_has_its_files(tmp_path):
         ("recipe.optimizer.learning_rate=0.5", lambda s: s.recipe.optimizer.learning_rate, 0.5),
         ("recipe.optimizer=sgd 0.5", lambda s: to_table(s.recipe.optimizer), {"kind": "sgd", "learning_rate": 0.5}),
         ("recipe.early_stopping.patience=2", lambda s: s.recipe.early_stopping.patience, 2),
-        ("recipe.augmentation.flip=true", lambda s: (s.recipe.augmentation.flip, s.recipe.augmentation.shift), (True, 1)),
+        (
+            "recipe.augmentation.flip=true",
+            lambda s: (s.recipe.augmentation.flip, s.recipe.augmentation.shift),
+            (True, 1),
+        ),
         ("networks.mlp=['flatten', 'dense 10']", lambda s: len(s.networks["mlp"].layers), 2),
         ("networks.table.initializer=zeros", lambda s: s.networks["table"].initializer.kind, "zeros"),
         ("grid.optimizer.learning_rate=[0.1, 0.2]", lambda s: s.grid, {"optimizer.learning_rate": (0.1, 0.2)}),
@@ -188,7 +194,9 @@ def test_no_text_as_a_setting_leads_to_another_error(texts):
     only_lockstep_errors(DEMO, texts)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="set_key expands a wrong short form outside the try of _apply")
+@pytest.mark.xfail(
+    strict=True, raises=ValueError, reason="set_key expands a wrong short form outside the try of _apply"
+)
 def test_a_setting_into_a_short_form_that_is_wrong_itself_is_refused():
     refused(DEMO.replace("adam 0.001", "adam 1 2 3 4 5"), "recipe.optimizer.learning_rate=0.1")
 
@@ -237,7 +245,7 @@ HOSTILE = {
     "a long key": "a" + ".a" * 900 + " = 1",
     "a long word": "networks.a = ['conv2d " + "x" * 100_000 + "']",
     "many words": "networks.a = ['conv2d " + "3 " * 50_000 + "']",
-    "quotes": "networks.a = [\"conv2d " + "'" * 50_000 + '"]',
+    "quotes": 'networks.a = ["conv2d ' + "'" * 50_000 + '"]',
     "twice the same key": "seeds = 1\nseeds = 2",
     "twice the same table": "[recipe]\n[recipe]",
     "a date that is none": "question = 2020-13-45",
