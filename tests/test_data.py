@@ -391,7 +391,7 @@ def test_idx_folders_and_names_can_be_imported(tmp_path, monkeypatch):
 
 def test_an_import_that_has_changed_is_refused(save):
     stored = import_folder(save(), "pets")
-    with np.load(stored) as archive:
+    with np.load(stored, allow_pickle=False) as archive:
         arrays = dict(archive)
     arrays["test_labels"][0] = 1
     np.savez(stored, **arrays)

@@ -114,7 +114,6 @@ def test_a_runs_folder_that_does_not_exist_yet_is_judged_by_the_one_above_it(tmp
     assert doctor.check(tmp_path / "file" / "runs")["machine"]["runs_folder"] == str(tmp_path / "file" / "runs")
 
 
-@pytest.mark.xfail(strict=True, reason="_disk takes a file above the folder for a place that can be written")
 def test_a_runs_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     assert doctor.check(tmp_path / "file" / "runs")["machine"]["runs_folder_is_writable"] is False

@@ -127,7 +127,6 @@ def test_accuracy_is_better_when_it_is_higher():
     assert stopped([0.1, 0.5, 0.4], rule, "validation_accuracy") == (3, 2, (2, 14))
 
 
-@pytest.mark.xfail(strict=True, reason="a first value that is NaN becomes the best, and nothing is above NaN")
 def test_a_first_epoch_that_is_no_number_is_not_the_best():
     assert stopped([math.nan, 2, 1], EarlyStopping(patience=5)) == (None, 3, (3, 21))
 

@@ -31,7 +31,7 @@ def _disk(folder: Path) -> dict[str, Any]:
     place = folder.absolute()
     while not os.path.exists(place):
         place = place.parent
-    writable = os.access(place, os.W_OK)
+    writable = os.path.isdir(place) and os.access(place, os.W_OK)
     return {
         "runs_folder": str(folder),
         "runs_folder_is_writable": writable,

@@ -11,8 +11,9 @@ from lockstep.spec import Recipe
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """log softmax over the last axis, in float64; logits (n, classes)."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+    with np.errstate(invalid="ignore"):  # a training that diverged ends in infinities: the answer is NaN
+        shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 def targets(labels: np.ndarray, classes: int, label_smoothing: float = 0.0) -> np.ndarray:

@@ -84,7 +84,7 @@ def parse_word(text: str) -> Any:
     """
     try:
         document = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # Python refuses whole numbers of more than 4,300 digits
         return text
     return document["value"] if document.keys() == {"value"} else text
 
@@ -113,6 +113,7 @@ def _expand(kinds: Mapping[str, type], value: Any) -> Any:
     return table
 
 
+FAMILY_FIELDS = ("initializer", "bias_initializer", "optimizer", "schedule")  # fields that hold one of a family
 KINDS: dict[str, type] = {}  # every kind of every family below, by its TOML name; filled by `family`
 
 
@@ -190,6 +191,21 @@ def dotted(location: Iterable[Any]) -> str:
     return text
 
 
+def _is_tag(location: tuple[Any, ...], position: int) -> bool:
+    """Whether a part of a location is pydantic's note of the kind that it took, and no key of the file."""
+    before = location[position - 1] if position else None
+    return location[position] in KINDS and (isinstance(before, int) or before in FAMILY_FIELDS)
+
+
+def _shown(value: Any) -> str:
+    """The value as a message can hold it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, tables thousands deep
+        return f"this {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
 def _range(context: Mapping[str, Any]) -> str:
     words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
     return " and ".join(f"{words[key]} {context[key]}" for key in words if key in context)
@@ -212,9 +228,8 @@ def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
     location, kind, context = row["loc"], row["type"], row.get("ctx", {})
     if location and isinstance(location[0], int):  # given by position
         location = (dataclasses.fields(root)[location[0]].name, *location[1:])
-    plain = [part for position, part in enumerate(location) if not (position and part in KINDS)]
-    where, found = prefix + dotted(plain), repr(row.get("input"))
-    found = found if len(found) <= 60 else found[:57] + "…"
+    plain = [part for position, part in enumerate(location) if not _is_tag(location, position)]
+    where, found = prefix + dotted(plain), _shown(row.get("input"))
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         owner = _owner(location, root)
         known = [field.name for field in dataclasses.fields(cast(Any, owner))]

@@ -768,6 +768,8 @@ def _with(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
         except KeyError as error:
             message = f'"{error.args[0]}" is not a table, so this key does not exist'
             raise LockstepError("LS-203", message, where=f"grid.{key}", hint="name a key of the recipe") from None
+        except ValueError as error:  # a short form on the way is wrong in itself
+            raise LockstepError("LS-205", str(error), where=f"grid.{key}") from None
     try:
         return _RECIPE.validate_python(table)
     except ValidationError as error:

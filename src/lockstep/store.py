@@ -53,7 +53,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON (UTF-8, two spaces, keys in the order given); NaN and infinity become null."""
-    write_bytes(path, (json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(
+        path, (json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="replace")
+    )
 
 
 def finite(value: Any) -> Any:
@@ -95,7 +97,7 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 def append_event(path: Path, event: Mapping[str, Any]) -> None:
     """Add one line to events.jsonl; a line that a crash cut off is skipped by the reader."""
     line = json.dumps(finite(event), ensure_ascii=False, allow_nan=False) + "\n"
-    with files.writing(path, HINT), open(path, "a", encoding="utf-8") as file:
+    with files.writing(path, HINT), open(path, "a", encoding="utf-8", errors="replace") as file:
         file.write(line)
 
 
@@ -115,7 +117,7 @@ def write_checkpoint(run: Path, epoch: int, weights: Mapping[str, Any], state: M
 
 
 def _contiguous(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    return {name: np.asarray(value, order="C") for name, value in arrays.items()}
 
 
 def make_folder(path: Path) -> None:
@@ -201,9 +203,13 @@ class Record:
         """spec.toml as plain tables: a study of one run."""
         path = self.folder / "spec.toml"
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
+            spec = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise _damaged(path, error) from error
+        for key in ("networks", "backends", "seeds", "dataset", "dtype", "recipe"):
+            if not spec.get(key) or not isinstance(spec[key], dict | list):
+                raise _damaged(path, f'"{key}" is missing')
+        return spec
 
     @cached_property
     def environment(self) -> dict[str, Any]:

@@ -55,6 +55,8 @@ def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: s
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise LockstepError("LS-202", str(error), where=file, hint="see https://toml.io for the notation") from error
+    except ValueError as error:  # Python refuses whole numbers of more than 4,300 digits
+        raise LockstepError("LS-202", str(error).partition(";")[0], where=file, hint="no key takes it") from error
     except RecursionError as error:
         raise LockstepError("LS-202", "nested too deeply", where=file, hint="a study needs three levels") from error
     document.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "study")
@@ -90,9 +92,10 @@ def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
     try:
         set_key(document, key, parse_word(value.strip()))
     except KeyError as error:
-        return [
-            Problem("LS-203", f'"{error.args[0]}" is not a table, so "{key}" does not exist', "--set", "set it whole")
-        ]
+        message = f'"{error.args[0]}" is not a table, so "{key}" does not exist'
+        return [Problem("LS-203", message, "--set", "set it whole")]
+    except ValueError as error:  # a short form on the way is wrong in itself
+        return [Problem("LS-205", str(error), "--set", "set it whole")]
     return []
 
 
@@ -114,8 +117,9 @@ def _placed(problems: Iterable[Problem], text: str, file: str, settings: Iterabl
 def _line(lines: dict[str, int], key: str) -> int | None:
     """The line of a key, or of the nearest part around it that the file has."""
     while key:
-        if key in lines:
-            return lines[key]
+        for name in (key, key.replace(".layers[", "[")):  # a network may be written as the list of its layers
+            if name in lines:
+                return lines[name]
         key = key[: max(key.rfind("."), key.rfind("["), 0)]
     return None
 

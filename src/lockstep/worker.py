@@ -201,6 +201,7 @@ class Stopping:
         if self.rule is None:
             return False
         value = row[self.rule.monitor] * (-1 if self.rule.monitor.endswith("loss") else 1)
+        value = -np.inf if np.isnan(value) else value
         if self.best_epoch is None or value > self.best + self.rule.min_delta:
             self.best, self.best_epoch = value, epoch
             self.kept = (self.model.weights(), self.model.state()) if self.rule.restore_best else None
