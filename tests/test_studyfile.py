@@ -413,7 +413,7 @@ def documents(draw):
     pairs("")
     for number in range(draw(st.integers(0, 3))):
         blank()
-        name = f"t{number}"
+        name = f"Table{number}"  # never one of BARE
         if draw(st.booleans()):
             where[name] = len(lines) + 1
             lines.append(f"[{name}]")
