@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -234,10 +235,10 @@ def test_the_doctor_speaks_both_ways(folder):
 
 def test_debug_shows_the_traceback_wherever_it_stands(folder):
     for arguments in (["--debug", "show", "none.toml"], ["show", "none.toml", "--debug"]):
-        finished = lockstep(*arguments, folder=folder, code=1)
+        finished = lockstep(*arguments, folder=folder, code=2)
         assert "Traceback" in finished.stderr
         assert "LS-201" in finished.stderr
-    assert "Traceback" in lockstep("show", "none.toml", "--debug", folder=folder, code=1, LOCKSTEP_DEBUG="1").stderr
+    assert "Traceback" in lockstep("show", "none.toml", "--debug", folder=folder, code=2, LOCKSTEP_DEBUG="1").stderr
 
 
 # ------------------------------------------------------------------------------- in this process: whatever is typed
@@ -269,6 +270,26 @@ def test_nothing_that_can_be_typed_leads_to_a_traceback(folder, monkeypatch, cap
     assert exit_code([word for word in words if word not in ("fetch", "import")], capsys) in (0, 2, 3, 4, 5)
 
 
+def test_the_version_is_told(folder):
+    assert lockstep("--version", folder=folder).stdout == f"lockstep {version('lockstep-nn')}\n"
+
+
+def test_a_partial_report_says_that_more_runs_lie_there(folder):
+    lockstep("run", "lab.toml", "--backends", "numpy", folder=folder)
+    part = lockstep("run", "lab.toml", "--backends", "numpy", "--network", "small", folder=folder).stdout
+    assert "all that lie there: lockstep report runs" in part
+    whole = lockstep("run", "lab.toml", "--backends", "numpy", "--runs", "elsewhere", folder=folder).stdout
+    assert "all that lie there" not in whole
+
+
+def test_standard_output_that_is_full_is_told_and_no_fault_of_ours(folder):
+    command = [sys.executable, "-m", "lockstep", "data", "list"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=folder, check=False)
+    assert done.returncode == 5, done.stderr
+    assert "LS-501 standard output" in done.stderr
+
+
 def test_a_fault_of_ours_is_told_as_ours_and_without_a_traceback(folder, monkeypatch, capsys):
     monkeypatch.setattr("lockstep.study.load_study", lambda *_, **__: 1 / 0)
     with pytest.raises(SystemExit) as ended:
@@ -277,8 +298,9 @@ def test_a_fault_of_ours_is_told_as_ours_and_without_a_traceback(folder, monkeyp
     out = capsys.readouterr()
     assert "our fault" in out.err
     assert "Traceback" not in out.err
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SystemExit):
         cli.main(["show", str(folder / "lab.toml"), "--debug"])
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,15 @@ def test_a_study_without_a_name_has_its_files(tmp_path):
     path = tmp_path / "my lab: 2.toml"
     path.write_text(DEMO)
     assert read_study(path).name == "my-lab-2"
-    for text, name in (("", "study"), ("...", "study"), ("ü", "study"), ("-a-", "a"), ("x" * 99, "x" * 64)):
+    for text, name in (
+        ("", "study"),
+        ("...", "study"),
+        ("ü", "u"),
+        ("Größe 1", "Grosse-1"),
+        ("试", "study"),
+        ("-a-", "a"),
+        ("x" * 99, "x" * 64),
+    ):
         assert parse_study(DEMO, name=text).name == name
     assert parse_study(f'name = "own"\n{DEMO}', name="other").name == "own"
 

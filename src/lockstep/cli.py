@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -31,7 +32,7 @@ Settings = Annotated[
     list[str],
     typer.Option("--set", help="Put a value over the file's: recipe.epochs=3 (again for more).", metavar="KEY=VALUE"),
 ]
-Backends = Annotated[str, typer.Option(help="Only these, with commas: torch,numpy.", metavar="NAMES")]
+Backends = Annotated[str | None, typer.Option(help="Only these, with commas: torch,numpy.", metavar="NAMES")]
 Networks = Annotated[list[str], typer.Option("--network", help="Only this network of the study (again for more).")]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="Where run folders go.", metavar="FOLDER")]
 Threads = Annotated[int | None, typer.Option(help="Threads for every backend (default: 2).")]
@@ -40,27 +41,40 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 DatasetName = Annotated[str, typer.Argument(help="A dataset's name; see: lockstep data list.", metavar="NAME")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"lockstep {version('lockstep-nn')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _everywhere(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (anywhere in a command).")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Options of every command; --debug is taken out by `main` before."""
 
 
 @app.command()
 def run(
-    study: StudyFile, settings: Settings = [], backends: Backends = "", network: Networks = [],  # noqa: B006
+    study: StudyFile, settings: Settings = [], backends: Backends = None, network: Networks = [],  # noqa: B006
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False,
     again: Annotated[bool, typer.Option("--again", help="Repeat finished runs too.")] = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Do every run of a study, then write its report."""
+    from lockstep import store, terminal
     from lockstep import study as studies
-    from lockstep import terminal
     from lockstep.report import write_report
 
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminated)
     error_console = _console(stderr=True)
-    chosen = [name.strip() for name in backends.split(",") if name.strip()]
+    chosen = [name.strip() for name in backends.split(",")] if backends is not None else []
     loaded = studies.load_study(study, settings, chosen, network)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
@@ -79,6 +93,8 @@ def run(
     else:
         _console().print(terminal.results_table(rows))
         typer.echo(f"report: {report_path}")
+        if len(store.find_runs([report_path.parent])) > len(records):
+            typer.echo(f"It shows these {len(records)} runs; all that lie there: lockstep report {report_path.parent}")
     failed = [row for row in rows if row["status"] != "finished"]
     if failed:
         typer.echo(f"{len(failed)} of {len(rows)} runs failed; the reasons stand above and in status.json", err=True)
@@ -89,7 +105,7 @@ def run(
 def _saying_what_is_kept() -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         typer.echo("interrupted; finished runs are kept and will not be repeated", err=True)
         raise
 
@@ -209,7 +225,7 @@ def data_verify(
     rows: list[tuple[str, ...]] = []
     for name in names or data.available():
         try:
-            rows += [(name, *row) for row in data.verify(name)]
+            rows += [(name, Path(row.file).name, *row[1:]) for row in data.verify(name)]
         except LockstepError as error:
             if names:
                 raise
@@ -281,7 +297,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = 130
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         code = _explain(error, "--json" in arguments)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -292,10 +308,18 @@ def _explain(error: Exception, as_json: bool) -> int:
 
     if isinstance(error, typer.Abort):
         return 130
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(str(error))
+        return 0
     if hasattr(error, "format_message"):  # a usage error of click's, which newer versions of typer carry inside
         error = LockstepError("LS-200", error.format_message(), hint="see: lockstep --help")
     if isinstance(error, MemoryError):
         error = LockstepError("LS-503", "not enough memory", hint="a smaller dataset, network or batch")
+    if isinstance(error, OSError):
+        message = error.strerror or str(error)
+        error = LockstepError(
+            "LS-501", message, where=str(error.filename or "standard output"), hint="make room for it"
+        )
     if isinstance(error, LockstepError):
         if as_json:
             _print_json({"errors": [vars(problem) for problem in error.problems]})

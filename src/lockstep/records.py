@@ -187,6 +187,8 @@ def dotted(location: Iterable[Any]) -> str:
     """("networks", "cnn", "layers", 3, "kernel") → "networks.cnn.layers[3].kernel"."""
     text = ""
     for part in location:
+        if part == "[key]":  # pydantic's note that the key itself is wrong
+            continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
 

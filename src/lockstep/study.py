@@ -210,7 +210,7 @@ def _finished(folder: Path, name: str, run: Run, threads: int) -> store.Record |
         record = store.Record(place)
         with contextlib.suppress(LockstepError, KeyError, TypeError, AttributeError):  # damaged: it is done anew
             before = record.environment
-            if not record.is_finished or not record.metrics["test"] or not record.timing["seconds"]:
+            if not record.is_finished or not record.spec or not record.metrics["test"] or not record.timing["seconds"]:
                 continue
             now: dict[str, Any] = {"lockstep": version("lockstep-nn"), "versions": backends.versions(run.backend)}
             now |= {"git_revision": timing.git_revision(), "cpu": timing.machine()["cpu"], "python": python_version()}

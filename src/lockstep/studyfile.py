@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: s
         raise LockstepError("LS-202", str(error).partition(";")[0], where=file, hint="no key takes it") from error
     except RecursionError as error:
         raise LockstepError("LS-202", "nested too deeply", where=file, hint="a study needs three levels") from error
-    document.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "study")
+    document.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", _ascii(name)).strip("-._")[:64] or "study")
     settings = list(settings)
     problems = [problem for setting in settings for problem in _apply(document, setting)]
     try:
@@ -80,6 +81,12 @@ def placing(path: Path, settings: Sequence[str]) -> Iterator[None]:
     except LockstepError as error:
         text = path.read_text(encoding="utf-8", errors="replace")
         raise LockstepError.several(_placed(error.problems, text, str(path), settings)) from None
+
+
+def _ascii(text: str) -> str:
+    """Letters without their accents: Übung → Ubung."""
+    text = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
+    return "".join(letter for letter in text if not unicodedata.combining(letter))
 
 
 def _apply(document: dict[str, Any], setting: str) -> list[Problem]:

@@ -65,7 +65,8 @@ class Watcher:
         self.progress.update(self.task, last=event["phase"])
 
     def _epoch(self, run: Run, event: dict[str, Any]) -> None:
-        said = f"loss {_number(event['train_loss'], '.4f')}, test accuracy {_percent(event['test_accuracy'])}"
+        loss = _number(event["train_loss"], ".4f") if event["train_loss"] is not None else "no longer a number"
+        said = f"loss {loss}, test accuracy {_percent(event['test_accuracy'])}"
         self.progress.update(self.task, completed=event["epoch"], last=said)
         self._line(f"  epoch {event['epoch']}/{run.recipe.epochs}: {said}, {event['train_seconds']:.2f} s")
 

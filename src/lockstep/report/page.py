@@ -597,7 +597,7 @@ def _reproduce(runs: Sequence[Facts]) -> dict[str, Any]:
     return {
         "network": run.network,
         "folder": run.folder,
-        "command": f"lockstep run {run.folder}/spec.toml --again",
+        "command": f"lockstep run {run.folder}/spec.toml --again --runs .",
         "spec": run.spec_text,
         "gap": run.gaps.get("spec.toml", ""),
         "revision": revision or "",
