@@ -250,6 +250,8 @@ def data_import(
     path = data.import_folder(folder, name)
     facts = data.describe(name)
     typer.echo(f"{name}: {facts.n_train} training and {facts.n_test} test images in {facts.n_classes} classes, {path}")
+    for note in data.load(name, offline=True).notes:  # what was resized, recoloured or split on the way
+        typer.echo(f"  {note}")
 
 
 @data_app.command("path")

@@ -53,7 +53,7 @@ _FASHION_FILES = (
 
 DATASETS: dict[str, Dataset] = {
     "digits": Dataset(
-        title="scikit-learn digits, enlarged from 8×8",
+        title="scikit-learn digits",
         class_names=_DIGIT_NAMES,
         image_shape=(28, 28, 1),
         n_train=1437,
