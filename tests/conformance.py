@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lockstep import backends, spec
-from lockstep.backends.base import Plan
+from lockstep.backends.base import Model, Plan
 from lockstep.spec import Augmentation, Network, Recipe
 from lockstep.weights import initial_weights
 
@@ -32,6 +32,7 @@ class Case:
     scaling: tuple[float, float] = (0.0, 1 / 255)
     shape: tuple[int, int, int] = SHAPE
     levels: int = 256  # of grey; with two, windows hold equal values; with one, every image is black
+    alone: bool = False  # whether each layer is also run by itself
 
 
 def net(*layers: str) -> Network:
@@ -87,7 +88,7 @@ OPTIMIZER_OPTIONS = {"momentum": " 0.01 0.8", "nesterov": " 0.01 0.8", "adamw": 
 RECIPE_CASES = {
     f"{optimizer}_{loss}": Recipe(optimizer + OPTIMIZER_OPTIONS.get(optimizer, ""), EPOCHS, BATCH, loss)
     for optimizer in spec.OPTIMIZERS
-    for loss in spec.LOSSES
+    for loss in ("cross_entropy", "mean_squared_error")
 } | {
     # … every schedule (under momentum, which shows a rate that comes a step late), and everything that changes a step.
     **{f"schedule_{kind}": Recipe("momentum 0.05", EPOCHS, BATCH, schedule=kind) for kind in spec.SCHEDULES},
@@ -100,6 +101,65 @@ RECIPE_CASES = {
     "l2_and_clip_norm": Recipe("adam", EPOCHS, BATCH, l2=0.3, clip_norm=0.5),
     "no_beta": Recipe("adam 0.001 0.0 0.0", EPOCHS, BATCH),
 }
+# … every option that gives the same words another meaning …
+MOMENTUM = Recipe("momentum 0.05", EPOCHS, BATCH)
+NORMAL = net("conv2d 4 3 bias=false", "batch_norm", "dropout 0.3", "flatten", "dense 17", "dropout", "dense 5")
+
+
+def recipe(optimizer: str = "momentum 0.05", *mistakes: str, **options: object) -> Recipe:
+    return Recipe(optimizer, EPOCHS, BATCH, mistakes=mistakes, **options)
+
+
+OPTION_CASES = {
+    "conv2d_same_lower": Case(net("conv2d 4 [4, 3] [3, 2] padding=same_lower", *HEAD), MOMENTUM, alone=True),
+    "max_pool2d_same_lower": Case(net("conv2d 4 1", "max_pool2d [3, 4] [2, 3] same_lower", *HEAD), MOMENTUM),
+    "avg_pool2d_same_lower": Case(net("conv2d 4 1", "avg_pool2d [3, 4] [2, 3] same_lower", *HEAD), MOMENTUM),
+    "avg_pool2d_count_padding": Case(
+        net("conv2d 4 1", "avg_pool2d [3, 4] [2, 3] same count_padding=true", *HEAD), MOMENTUM, alone=True
+    ),
+    "max_pool2d_shared": Case(net("conv2d 4 1", "relu", "max_pool2d [2, 3] ties=shared", *HEAD), MOMENTUM, levels=2),
+    "max_pool2d_shared_overlapping": Case(
+        net("conv2d 4 1", "max_pool2d [3, 4] [2, 3] same ties=shared", *HEAD), MOMENTUM, levels=2, alone=True
+    ),
+    "max_pool2d_shared_black": Case(net("conv2d 4 1", "max_pool2d ties=shared", *HEAD), MOMENTUM, levels=1),
+    "flatten_chw": Case(net("conv2d 4 3", "flatten chw", "dense 5"), MOMENTUM, alone=True),
+    "batch_norm_biased": Case(net("conv2d 4 3", "batch_norm running_variance=biased", *HEAD), MOMENTUM),
+    "gelu_tanh": Case(net("conv2d 4 3", "gelu tanh", *HEAD), MOMENTUM, alone=True),
+    "adam_hat": Case(SMALL, recipe("adam epsilon=0.001 epsilon_mode=hat")),
+    "adamw_hat": Case(SMALL, recipe("adamw 0.001 0.3 epsilon=0.001 epsilon_mode=hat")),
+    "rmsprop_inside": Case(SMALL, recipe("rmsprop 0.001 0.8 0.001 inside")),
+    "momentum_velocity": Case(SMALL, recipe("momentum 0.05 0.8 velocity", schedule="cosine")),
+    "nesterov_velocity": Case(SMALL, recipe("nesterov 0.05 0.8 velocity", schedule="cosine")),
+    "clipped": Case(SMALL, recipe(loss="cross_entropy_clipped", label_smoothing=0.1)),
+    "clipped_and_cut": Case(  # logits so far apart that probabilities are cut on both sides
+        net("conv2d 4 [3, 2] [2, 3]", "tanh", "flatten", "dense 5 initializer='normal 4.0'"),
+        recipe("sgd 0.01", loss="cross_entropy_clipped"),
+    ),
+    "softmax_twice": Case(SMALL, recipe(loss="cross_entropy_softmax_twice", label_smoothing=0.1)),
+    "sum": Case(SMALL, recipe("sgd 0.01", l2=0.3, loss_reduction="sum")),
+    "sum_mean_squared_error": Case(SMALL, recipe("sgd 0.01", loss="mean_squared_error", loss_reduction="sum")),
+    "clip_each": Case(SMALL, recipe("sgd 0.1", clip_norm=0.2, clip_scope="tensor")),
+    # … and every mistake.
+    "training_in_inference_mode": Case(NORMAL, recipe("momentum 0.05", "training_in_inference_mode"), alone=True),
+    "prediction_in_training_mode": Case(NORMAL, recipe("momentum 0.05", "prediction_in_training_mode")),
+    "targets_broadcast": Case(
+        SMALL, recipe("sgd 0.1", "targets_broadcast", loss="mean_squared_error", label_smoothing=0.1)
+    ),
+    "decay_on_all": Case(
+        net("conv2d 4 3 bias=false", "batch_norm", *HEAD), recipe("adamw 0.001 0.3", "decay_on_all", l2=0.1)
+    ),
+    "rate_late": Case(SMALL, recipe("momentum 0.05", "rate_late", schedule="cosine")),
+    "dropout_mistaken": Case(NORMAL, recipe("momentum 0.05", "dropout_not_scaled", "dropout_of_another_seed")),
+    "dropout_rate_kept": Case(NORMAL, recipe("momentum 0.05", "dropout_rate_kept")),
+}
+# Rounded factors: where a value lies between two of few bits, its last bit decides, so only layers alone are compared.
+ROUNDED = {
+    products: Case(
+        net("conv2d 4 [3, 2] padding=same", "tanh", "conv2d 6 3", "flatten", "dense 17", "dense 5"),
+        recipe(products=products), "float32", alone=True,
+    )
+    for products in ("tf32", "bfloat16")
+}  # fmt: skip
 CASES = {
     **{f"layer-{name}": Case(network, Recipe("momentum 0.05", EPOCHS, BATCH)) for name, network in LAYER_CASES.items()},
     **{f"recipe-{name}": Case(SMALL, recipe) for name, recipe in RECIPE_CASES.items()},
@@ -112,6 +172,8 @@ CASES = {
         f"black-{kind}": Case(LAYER_CASES[kind], Recipe("momentum 0.05", EPOCHS, BATCH), levels=1)
         for kind in ("relu", "leaky_relu", "elu", "gelu", "max_pool2d")
     },
+    **{f"option-{name}": case for name, case in OPTION_CASES.items()},
+    **{f"rounded-{name}": case for name, case in ROUNDED.items()},
     "scaled": Case(SMALL, Recipe("sgd 0.1", EPOCHS, BATCH), scaling=(101.0, 1 / 73)),
     "one_full_batch": Case(SMALL, Recipe("adam", EPOCHS, N)),
     "larger_than_all": Case(SMALL, Recipe("adam", EPOCHS, N + 6)),
@@ -150,6 +212,8 @@ def compute(backend: str, case: Case, dtype: str = "", threads: int = 2) -> dict
     found["training"] = model.activations(images[:BATCH], True)
     loss, found["gradient"], found["sent back"] = model.gradients(images[:BATCH], labels[:BATCH])
     found["loss"] = {"first batch": np.array(loss)}
+    if case.alone:
+        found["alone"] = alone(model)
     found["untouched"] = model.weights() | model.state()
     losses = []
     for epoch in range(EPOCHS):
@@ -164,6 +228,19 @@ def compute(backend: str, case: Case, dtype: str = "", threads: int = 2) -> dict
     found["restored"] = model.weights() | model.state()
     found["one step again"] = {"loss": np.array(model.step(images[:BATCH], labels[:BATCH])), **model.weights()}
     return {f"{stage}|{name}": value for stage, values in found.items() for name, value in values.items()}
+
+
+def alone(model: Model) -> dict[str, np.ndarray]:
+    """Every layer by itself, on a random input and a random gradient of its output."""
+    found, generator = {}, np.random.default_rng(5)
+    for row in model.plan.rows:
+        x, dy = (
+            generator.integers(-99, 99, (BATCH, *shape)).astype(model.plan.dtype) / 77
+            for shape in (row.input_shape, row.output_shape)
+        )
+        y, dx, gradients = model.layer(row.name, x, dy)
+        found |= {f"{row.name} y": y, f"{row.name} dx": dx, **{f"{name} gradient": g for name, g in gradients.items()}}
+    return found
 
 
 def main(backend: str, folder: Path) -> None:

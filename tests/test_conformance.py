@@ -20,7 +20,7 @@ OTHERS = [name for name in backends.BACKENDS if name != "numpy"]
 # Relative to the largest number of each array. Before the first update only rounding differs; after it a rounding
 # difference passes through the optimizer, where Adam divides by √v̂, which may be tiny.
 TOLERANCES = {"start": 0.0, "untouched": 0.0, "inference": 1e-13, "training": 1e-13, "loss": 1e-13, "gradient": 1e-11,
-              "sent back": 1e-11}  # fmt: skip
+              "sent back": 1e-11, "alone": 1e-11}  # fmt: skip
 AFTER_UPDATES = 1e-9
 FLOAT32_FACTOR = 16.0  # of NumPy-float32's own error: another order of summation, at most
 
@@ -55,6 +55,7 @@ def reference():
     return of
 
 
+ROUNDED_CASES = [name for name in table.CASES if name.startswith("rounded-")]
 FLOAT64_CASES = [name for name, case in table.CASES.items() if case.dtype == "float64"]
 
 
@@ -76,6 +77,32 @@ def test_float32_is_as_near_to_float64_as_numpys_own_float32(backend, conformanc
         scale = np.abs(value).max(initial=1e-3)
         allowed = FLOAT32_FACTOR * max(np.abs(own[name] - value).max(initial=0.0), np.finfo(np.float32).eps * scale)
         assert np.abs(found[name] - value).max(initial=0.0) <= allowed, name
+
+
+def assert_products_are_rounded_alike(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+    """Each layer alone, on the same numbers: rounded factors are off by 4e-3 (bfloat16) or 5e-4 (TF32) of full ones."""
+    for name, value in wanted.items():
+        if name.startswith("alone|"):
+            off = np.abs(found[name].astype(float) - value).max() / np.abs(value).max()
+            assert off <= 1e-5, f"{name}: off by {off:.1e}"
+
+
+@pytest.mark.parametrize("case", ROUNDED_CASES)
+@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+def test_products_round_their_factors_alike(backend, case, conformance, reference):
+    found = conformance(backend)[case]
+    assert not isinstance(found, str), found
+    assert_products_are_rounded_alike(found, reference(case))
+
+
+@pytest.mark.parametrize("case", ROUNDED_CASES)
+def test_products_that_are_not_rounded_are_found(case):
+    right = table.CASES[case]
+    full = dataclasses.replace(right, recipe=dataclasses.replace(right.recipe, products="full"))
+    with pytest.raises(AssertionError, match="off by"):
+        assert_products_are_rounded_alike(
+            table.compute("numpy", full, threads=1), table.compute("numpy", right, threads=1)
+        )
 
 
 @pytest.mark.parametrize("case", table.CASES)

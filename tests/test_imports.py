@@ -26,8 +26,12 @@ FLOORS = (
     {"studyfile", "metrics"},
     {"weights", "data", "store", "backends"},
     {"backends.base", "plots", "terminal", "doctor"},
-    {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax", "report"},
-    {"worker", "study"},
+    {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax", "report", "trace"},
+    {"worker", "study", "rounding"},
+    {"judge"},
+    {"causes"},
+    {"proof"},
+    {"comparison"},
     {"cli"},
     {"__main__", ""},  # the package's face
 )

@@ -21,12 +21,13 @@ TOLERANCE = 2e-7  # relative to the largest gradient
 
 
 def objective(model, images, labels):
-    """What training minimises: the mean loss plus ½·λ·‖kernel‖²."""
+    """What training minimises: the mean (or summed) loss plus ½·λ·‖w‖² over what is decayed."""
     recipe, rows = model.plan.recipe, model.plan.rows
     logits = model.activations(images, training=True)[rows[-1].name]
-    losses, _ = backend.LOSSES[recipe.loss](logits, model._targets(labels))
-    kernels = [value for name, value in model.parameters.items() if name.endswith("/kernel")]
-    return losses.mean() + 0.5 * recipe.l2 * sum(np.square(kernel).sum() for kernel in kernels)
+    losses, _ = model._loss(logits, model._targets(labels), model._observer(len(images), True))
+    decayed = [model.parameters[name] for name in model.plan.decayed]
+    loss = losses.mean() if recipe.loss_reduction == "mean" else losses.sum()
+    return loss + 0.5 * recipe.l2 * sum(np.square(value).sum() for value in decayed)
 
 
 def assert_gradients_are_slopes(case):
@@ -55,7 +56,10 @@ def assert_gradients_are_slopes(case):
 
 GRADIENT_CASES = [name for name in table.CASES if name.startswith("layer-")] + [
     "recipe-sgd_mean_squared_error", "recipe-label_smoothing", "recipe-label_smoothing_mean_squared_error", "recipe-l2",
-    "scaled",
+    "scaled", "option-conv2d_same_lower", "option-max_pool2d_same_lower", "option-avg_pool2d_same_lower",
+    "option-avg_pool2d_count_padding", "option-flatten_chw", "option-gelu_tanh", "option-clipped",
+    "option-clipped_and_cut", "option-softmax_twice", "option-sum", "option-sum_mean_squared_error",
+    "option-training_in_inference_mode", "option-targets_broadcast", "option-decay_on_all",
 ]  # fmt: skip
 
 
@@ -88,7 +92,7 @@ def test_what_a_layer_sends_back_matches_central_differences(kind):
     row = next(row for row in plan.rows if row.layer.kind == kind)
     generator = np.random.default_rng(1)
     x = generator.normal(size=(3, *row.input_shape))
-    on = model._observer(np.zeros((3, *case.shape), np.uint8), training=True)
+    on = model._observer(3, training=True)
     y, back = backend.LAYERS[kind](row, x, on)
     r = generator.normal(size=y.shape)
     dx = back(r.copy(), True)
@@ -110,6 +114,25 @@ def test_the_first_of_several_maxima_gets_the_gradient():
     assert dx[0, 0, 0, 0] == 1
     assert dx.sum() == y.size
     assert dx[0, 0, 1:3, 0].sum() == dx[0, 1, 0:3, 0].sum() == 0
+
+
+def test_shared_maxima_share_the_gradient():
+    (row,) = (r for r in table.plan_of(table.CASES["option-max_pool2d_shared_black"]).rows if r.name == "1_max_pool2d")
+    y, back = backend.LAYERS["max_pool2d"](row, np.ones((1, *row.input_shape)), None)
+    dx = back(np.ones_like(y), True)
+    assert (dx[0, :10, :12] == 0.25).all()
+    assert dx.sum() == y.size
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([7, 10]))
+def test_rounded_factors_are_the_nearest_of_so_few_bits(word, bits):
+    (x,) = np.array([word], np.uint32).view(np.float32)
+    if not np.isfinite(x) or abs(x) > 1e38:
+        return
+    (y,) = backend._rounded(np.array([x]), bits)
+    assert not int(np.array([y]).view(np.uint32)[0]) & ((1 << (23 - bits)) - 1)
+    spacing = 2.0 ** (max(np.frexp(float(x))[1], -125) - 1 - bits)
+    assert abs(float(y) - float(x)) <= spacing / 2
 
 
 @given(st.floats(-30, 30))

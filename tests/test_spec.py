@@ -43,12 +43,20 @@ PAIRS = st.tuples(COUNTS, COUNTS)
 # One row per field; a field without a row fails by name.
 FIELDS = {
     "std": POSITIVE, "limit": POSITIVE, "filters": COUNTS, "units": COUNTS, "kernel": PAIRS, "size": PAIRS,
-    "stride": PAIRS, "padding": st.sampled_from(["valid", "same"]), "bias": st.booleans(),
+    "stride": PAIRS, "padding": st.sampled_from(["valid", "same", "same_lower"]), "bias": st.booleans(),
     "momentum": BETWEEN, "epsilon": POSITIVE, "rate": BELOW_ONE, "slope": NOT_NEGATIVE, "alpha": POSITIVE,
     "learning_rate": POSITIVE, "beta1": BELOW_ONE, "beta2": BELOW_ONE, "weight_decay": NOT_NEGATIVE, "rho": BELOW_ONE,
     "every": COUNTS, "factor_per_drop": BETWEEN, "final": NOT_NEGATIVE, "warm_up": BETWEEN, "start": NOT_NEGATIVE,
+    "ties": st.sampled_from(["first", "shared"]), "count_padding": st.booleans(),
+    "order": st.sampled_from(["hwc", "chw"]),
+    "running_variance": st.sampled_from(["unbiased", "biased"]), "form": st.sampled_from(["buffer", "velocity"]),
+    "epsilon_mode": st.sampled_from(["outside", "hat"]),
     "initializer": st.deferred(lambda: INITIALIZERS), "bias_initializer": st.deferred(lambda: INITIALIZERS),
 }  # fmt: skip
+OWN_FIELDS = {  # the same name with other values
+    ("gelu", "form"): st.sampled_from(["exact", "tanh"]),
+    ("rmsprop", "epsilon_mode"): st.sampled_from(["outside", "inside"]),
+}
 
 
 def any_of(table):
@@ -61,7 +69,9 @@ def _any(cls):
     required = {
         name: FIELDS[name] for name in names if name in ("filters", "units") or (cls, name) == (Conv2D, "kernel")
     }
-    optional = {name: FIELDS[name] for name in names if name not in required}
+    kind = next(field.default for field in dataclasses.fields(cls) if field.name == "kind")
+    rows = {name: OWN_FIELDS[kind, name] if (kind, name) in OWN_FIELDS else FIELDS[name] for name in names}
+    optional = {name: row for name, row in rows.items() if name not in required}
     return st.fixed_dictionaries(required, optional=optional).map(lambda values: cls(**values))
 
 
@@ -73,6 +83,9 @@ RECIPES = st.builds(
     optimizer=any_of(spec.OPTIMIZERS), epochs=st.integers(1, 100_000), batch_size=COUNTS,
     loss=st.sampled_from(spec.LOSSES), schedule=any_of(spec.SCHEDULES), label_smoothing=BELOW_ONE, l2=NOT_NEGATIVE,
     clip_norm=st.none() | POSITIVE, validation=BELOW_ONE, scaling=st.sampled_from(["unit", "standard"]),
+    loss_reduction=st.sampled_from(["mean", "sum"]), clip_scope=st.sampled_from(["all", "tensor"]),
+    products=st.sampled_from(["full", "tf32", "bfloat16"]),
+    mistakes=st.lists(st.sampled_from(sorted(spec.MISTAKES)), max_size=3, unique=True).map(tuple),
     augmentation=st.builds(Augmentation, st.integers(0, 1000), st.floats(0, 180), st.booleans()),
     early_stopping=st.none() | st.builds(
         EarlyStopping, st.sampled_from(["validation_loss", "validation_accuracy"]), COUNTS, NOT_NEGATIVE, st.booleans()
@@ -427,7 +440,7 @@ WRONG = {
     "no filters": (lambda: Conv2D(0, 3), "LS-205", "filters", ["at least 1"]),
     "a kernel of three": (lambda: Conv2D(4, (3, 3, 3)), "LS-204", "kernel", ["(3, 3, 3)"]),
     "half a pixel": (lambda: Conv2D(4, 3, (1, 0.5)), "LS-204", "stride[1]", ["0.5", "whole number"]),
-    "another padding": (lambda: Conv2D(4, 3, padding="full"), "LS-205", "padding", ["'full'", "'valid' or 'same'"]),
+    "another padding": (lambda: Conv2D(4, 3, padding="full"), "LS-205", "padding", ["'full'", "'same_lower'"]),
     "another loss": (lambda: Recipe(loss="hinge"), "LS-205", "loss", ["'hinge'", "'cross_entropy'"]),
     "no layers": (lambda: Network([]), "LS-205", "layers", ["empty"]),
     "no networks": (lambda: Study({}), "LS-205", "networks", ["empty"]),

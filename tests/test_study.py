@@ -19,7 +19,7 @@ from lockstep import LockstepError, Recipe, Record, Study, backends, load_study,
 
 FILES = {
     "status.json", "spec.toml", "environment.json", "events.jsonl", "steps.npz", "samples.npz", "predictions.npz",
-    "metrics.json", "timing.json", "worker.log",
+    "metrics.json", "timing.json", "manifest.json", "worker.log",
 }  # fmt: skip
 MLP = {"mlp": ["flatten", "dense 17", "relu", "dense 10"]}
 QUICK = Recipe("adam 0.01", epochs=2, batch_size=64)

@@ -79,6 +79,7 @@ def test_the_resolved_study_has_every_default_written_out():
     table = tomllib.loads(resolved_toml(parse_study(DEMO)))
     assert table["recipe"]["optimizer"] == {
         "kind": "adam", "learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8,
+        "epsilon_mode": "outside",
     }  # fmt: skip
     assert table["networks"]["mlp"]["layers"][1] == {
         "kind": "dense", "units": 32, "bias": True, "bias_initializer": {"kind": "zeros"},

@@ -21,6 +21,7 @@ CODES = {
     "LS-207": "two parts of a study contradict each other",
     "LS-208": "a required key is missing",
     "LS-209": "unknown name",
+    "LS-210": "two runs that were not meant to be equal",
     "LS-301": "the dataset is not on this machine",
     "LS-302": "the download failed",
     "LS-303": "the data are not what they should be: the hash differs",

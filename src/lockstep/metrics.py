@@ -24,9 +24,14 @@ def targets(labels: np.ndarray, classes: int, label_smoothing: float = 0.0) -> n
 def mean_loss(logits: np.ndarray, labels: np.ndarray, recipe: Recipe) -> float:
     """The recipe's loss, the mean over all examples; without label smoothing, which belongs to training alone."""
     wanted = targets(labels, logits.shape[1])
-    if recipe.loss == "cross_entropy":
-        return float(-(wanted * log_softmax(logits)).sum(axis=1).mean())
-    return float(np.square(logits.astype(np.float64) - wanted).mean())
+    if recipe.loss == "mean_squared_error":
+        return float(np.square(logits.astype(np.float64) - wanted).mean())
+    logs = log_softmax(logits)
+    if recipe.loss == "cross_entropy_clipped":
+        logs = np.log(np.clip(np.exp(logs), 1e-7, 1 - 1e-7))
+    elif recipe.loss == "cross_entropy_softmax_twice":
+        logs = log_softmax(np.exp(logs))
+    return float(-(wanted * logs).sum(axis=1).mean())
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -54,7 +59,7 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, recipe: Recipe) -> dict[str
         for average in ("macro", "weighted")
     }
     log_loss = None
-    if recipe.loss == "cross_entropy" and np.isfinite(logits).all():
+    if recipe.loss != "mean_squared_error" and np.isfinite(logits).all():
         probabilities = np.exp(log_softmax(logits))
         log_loss = float(
             metrics.log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=classes)

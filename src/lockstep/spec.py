@@ -122,22 +122,26 @@ else:
 
 # ----------------------------------------------------------------------------------------------------------- layers
 # A layer is one record here and one row in each backend's LAYERS. Shapes have no batch axis: (height, width, channels)
-# or (features,). `output_shape` raises ValueError with the reason where the input does not fit.
+# or (features,). `output_shape` raises ValueError with the reason where the input does not fit. Where frameworks mean
+# different things by one layer, a field says which; its default is the canonical meaning.
+
+_Padding = Literal["valid", "same", "same_lower"]  # the last two as ONNX's SAME_UPPER and SAME_LOWER
 
 
 def _windows(size: int, kernel: int, stride: int, padding: str) -> int:
     """How many windows fit along one axis; `same` gives ⌈size/stride⌉."""
-    return -(-size // stride) if padding == "same" else (size - kernel) // stride + 1
+    return (size - kernel) // stride + 1 if padding == "valid" else -(-size // stride)
 
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis under `same`: the odd one goes after (right, bottom).
+def same_padding(size: int, kernel: int, stride: int, padding: str = "same") -> tuple[int, int]:
+    """Zeros before and after an axis: the odd one goes after (right, bottom), under `same_lower` before (left, top).
 
-    >>> same_padding(28, 5, 1), same_padding(28, 3, 2)
-    ((2, 2), (0, 1))
+    >>> same_padding(28, 5, 1), same_padding(28, 3, 2), same_padding(28, 3, 2, "same_lower")
+    ((2, 2), (0, 1), (1, 0))
     """
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+    less, more = total // 2, total - total // 2
+    return (more, less) if padding == "same_lower" else (less, more)
 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:
@@ -188,7 +192,7 @@ class Conv2D(_Layer):
     filters: Count
     kernel: Pair
     stride: Pair = (1, 1)
-    padding: Literal["valid", "same"] = "valid"
+    padding: _Padding = "valid"
     bias: Flag = True
     initializer: Initializer | None = None
     bias_initializer: Initializer = Zeros()
@@ -213,7 +217,7 @@ class Conv2D(_Layer):
 class _Pool(_Layer):
     size: Pair = (2, 2)
     stride: Pair | None = None
-    padding: Literal["valid", "same"] = "valid"
+    padding: _Padding = "valid"
 
     @property
     def strides(self) -> Shape:
@@ -229,15 +233,17 @@ class _Pool(_Layer):
 
 @record
 class MaxPool2D(_Pool):
-    """The largest value of each window; the first one in row-major order gets the gradient."""
+    """The largest value of each window; of several, the first in row-major order gets the gradient, or all `shared`."""
 
+    ties: Literal["first", "shared"] = "first"
     kind: Literal["max_pool2d"] = kind("max_pool2d")
 
 
 @record
 class AvgPool2D(_Pool):
-    """The mean of each window; padding is not counted."""
+    """The mean of each window; padding is not counted unless `count_padding`."""
 
+    count_padding: Flag = False
     kind: Literal["avg_pool2d"] = kind("avg_pool2d")
 
 
@@ -253,8 +259,9 @@ class GlobalAvgPool(_Layer):
 
 @record
 class Flatten(_Layer):
-    """(height, width, channels) → (height · width · channels,), in that order."""
+    """(height, width, channels) → (height · width · channels,), in that order; `chw` puts the channels first."""
 
+    order: Literal["hwc", "chw"] = "hwc"
     kind: Literal["flatten"] = kind("flatten")
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -288,12 +295,13 @@ class Dense(_Layer):
 class BatchNorm(_Layer):
     """Normalise each channel by the batch (Ioffe & Szegedy 2015).
 
-    The batch's variance is biased in the forward pass and unbiased in the running average;
-    running = (1 − momentum) · running + momentum · batch.
+    The batch's variance is biased in the forward pass and, unless `running_variance` says otherwise, unbiased in the
+    running average; running = (1 − momentum) · running + momentum · batch.
     """
 
     momentum: Annotated[Number, Field(gt=0, le=1)] = 0.1
     epsilon: Positive = 1e-5
+    running_variance: Literal["unbiased", "biased"] = "unbiased"
     kind: Literal["batch_norm"] = kind("batch_norm")
     has_state: ClassVar[bool] = True
 
@@ -355,8 +363,9 @@ class Softplus(_Layer):
 
 @record
 class GELU(_Layer):
-    """x · Φ(x) with the exact normal distribution function (Hendrycks & Gimpel 2016)."""
+    """x · Φ(x) with the normal distribution function, exact or by the tanh formula (Hendrycks & Gimpel 2016)."""
 
+    form: Literal["exact", "tanh"] = "exact"
     kind: Literal["gelu"] = kind("gelu")
 
 
@@ -458,12 +467,17 @@ class SGD:
     kind: Literal["sgd"] = kind("sgd")
 
 
+# `velocity` keeps v = −lr·b in place of b, as Keras does: v ← μ·v − lr·g; w ← w + v. They part when the rate changes.
+_Form = Literal["buffer", "velocity"]
+
+
 @record
 class Momentum:
     """b ← μ·b + g; w ← w − lr·b."""
 
     learning_rate: Positive = 0.01
     momentum: Annotated[Number, Field(gt=0, lt=1)] = 0.9
+    form: _Form = "buffer"
     kind: Literal["momentum"] = kind("momentum")
 
 
@@ -473,17 +487,22 @@ class Nesterov:
 
     learning_rate: Positive = 0.01
     momentum: Annotated[Number, Field(gt=0, lt=1)] = 0.9
+    form: _Form = "buffer"
     kind: Literal["nesterov"] = kind("nesterov")
 
 
 @record
 class Adam:
-    """Kingma & Ba 2015, Algorithm 1: ε is added to √v̂ after bias correction."""
+    """Kingma & Ba 2015, Algorithm 1: ε is added to √v̂ after bias correction.
+
+    `hat` is the form before their section 2.1: ε is added to √v before it, which is ε/√(1−β₂ᵗ) after it.
+    """
 
     learning_rate: Positive = 1e-3
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     epsilon: Positive = 1e-8
+    epsilon_mode: Literal["outside", "hat"] = "outside"
     kind: Literal["adam"] = kind("adam")
 
 
@@ -496,16 +515,18 @@ class AdamW:
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     epsilon: Positive = 1e-8
+    epsilon_mode: Literal["outside", "hat"] = "outside"
     kind: Literal["adamw"] = kind("adamw")
 
 
 @record
 class RMSprop:
-    """s ← ρ·s + (1−ρ)·g²; w ← w − lr·g/(√s + ε)."""
+    """s ← ρ·s + (1−ρ)·g²; w ← w − lr·g/(√s + ε), or g/√(s + ε) with ε `inside` the root."""
 
     learning_rate: Positive = 1e-3
     rho: Fraction = 0.9
     epsilon: Positive = 1e-8
+    epsilon_mode: Literal["outside", "inside"] = "outside"
     kind: Literal["rmsprop"] = kind("rmsprop")
 
 
@@ -603,11 +624,34 @@ class EarlyStopping:
     restore_best: Flag = True
 
 
-LOSSES = ("cross_entropy", "mean_squared_error")
+# The last two are what frameworks invite to. `cross_entropy_clipped` is −Σ t·log p with every probability p cut to
+# [1e-7, 1 − 1e-7] (no gradient beyond); `cross_entropy_softmax_twice` takes probabilities for logits.
+LOSSES = ("cross_entropy", "mean_squared_error", "cross_entropy_clipped", "cross_entropy_softmax_twice")
+
+# What a recipe can do wrong on purpose: to see what it costs, and to see that a proof finds it.
+MISTAKES = {
+    "scaling_missing": "pixels enter the network as 0 … 255",
+    "weights_of_another_seed": "the starting weights are those of seed + 1",
+    "kernels_transposed": "square dense kernels start transposed, those of convolutions with height and width swapped",
+    "order_not_shuffled": "the training images come in the order of the dataset, every epoch",
+    "last_batch_dropped": "a short last batch is left out",
+    "last_batch_unweighted": "the reported training loss is the mean of the batches' means",
+    "training_in_inference_mode": "while training, batch normalisation uses running statistics and dropout is off",
+    "prediction_in_training_mode": "while predicting, batch normalisation uses the batch and dropout is on",
+    "dropout_not_scaled": "kept values are not divided by the keep probability",
+    "dropout_rate_kept": "the dropout rate is taken as the share that is kept",
+    "dropout_of_another_seed": "the dropout masks are those of seed + 1",
+    "targets_broadcast": "the squared error compares every output with every target of its batch",
+    "decay_on_all": "L2 and weight decay act on every parameter, not on kernels alone",
+    "rate_late": "each update uses the learning rate of the one before it",
+    "computed_in_float32": "float64 was asked, float32 is computed",
+}
 if TYPE_CHECKING:
     _Loss = str
+    _Mistakes = tuple[str, ...]
 else:
     _Loss = Literal[LOSSES]
+    _Mistakes = Annotated[tuple[Literal[tuple(MISTAKES)], ...], BeforeValidator(as_tuple)]
 
 
 @record
@@ -619,6 +663,12 @@ class Recipe:
     scales all gradients together so that their global norm is at most this. `validation` is the share of the training
     images held out. `scaling`: `unit` is pixel/255, `standard` also removes the training set's mean and standard
     deviation per channel.
+
+    The rest are other meanings that frameworks and users give the same words. `loss_reduction`: what is minimised is
+    the mean over the batch, or the sum (reported losses are means all the same). `clip_scope`: `clip_norm` limits the
+    norm of all gradients together, or each `tensor`'s. `products`: dense and convolution layers round the factors of
+    every product, forward and backward, to the 10 or 7 fraction bits of TF32 or bfloat16; float32 only. `mistakes`:
+    see MISTAKES.
     """
 
     optimizer: Optimizer = Adam()
@@ -633,6 +683,10 @@ class Recipe:
     early_stopping: EarlyStopping | None = None
     augmentation: Augmentation = Augmentation()
     scaling: Literal["unit", "standard"] = "unit"
+    loss_reduction: Literal["mean", "sum"] = "mean"
+    clip_scope: Literal["all", "tensor"] = "all"
+    products: Literal["full", "tf32", "bfloat16"] = "full"
+    mistakes: _Mistakes = ()
 
 
 # ------------------------------------------------------------------------------------------------------ run and study

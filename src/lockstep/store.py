@@ -11,6 +11,7 @@
         metrics.json       what these predictions are worth, and the network's table
         timing.json        seconds per clock, seconds per epoch, peak memory
         checkpoint-<n>/    weights.safetensors, state.safetensors, manifest.json (SHA-256 of both; written last)
+        manifest.json      size and SHA-256 of all of the above but status and checkpoints; written last
         worker.log         the worker's stderr
 
 Every file is written under a temporary name in the same folder, flushed to the disk and renamed, so a reader sees the
@@ -38,6 +39,7 @@ from lockstep import files
 from lockstep.errors import LockstepError
 
 FORMAT = 1
+TRACES = "traces"  # the folder in a study's that holds what its proofs rest on; they are no runs
 
 # ------------------------------------------------------------------------------------------------------------ writing
 
@@ -145,9 +147,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if not isinstance(value, dict):
-        raise _damaged(path, "not a JSON object")
+        raise damaged(path, "not a JSON object")
     return value
 
 
@@ -159,7 +161,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except MemoryError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged files
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -173,18 +175,58 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.n
         try:
             content = (folder / name).read_bytes()
             if hashlib.sha256(content).hexdigest() != known[name]["sha256"]:
-                raise _damaged(folder / name, "its SHA-256 is not the manifest's")
+                raise damaged(folder / name, "its SHA-256 is not the manifest's")
             arrays.append(load(content))
         except (OSError, KeyError, TypeError, SafetensorError) as error:
-            raise _damaged(folder / name, error) from error
+            raise damaged(folder / name, error) from error
     return arrays[0], arrays[1]
 
 
-def _damaged(path: Path, why: object) -> LockstepError:
+def damaged(path: Path, why: object) -> LockstepError:
+    """The error (LS-505) for a file of a run folder that cannot be used."""
     why = "it is missing" if isinstance(why, FileNotFoundError) else why
     return LockstepError(
         "LS-505", f"cannot be used: {why}", where=str(path), hint="run it again; this file stays as it is"
     )
+
+
+HASHED = (
+    "spec.toml",
+    "environment.json",
+    "events.jsonl",
+    "steps.npz",
+    "predictions.npz",
+    "metrics.json",
+    "timing.json",
+)
+
+
+def write_manifest(run: Path) -> None:
+    """Write manifest.json: the size and SHA-256 of every file of a run that is done, so that a later edit shows."""
+    listed = {}
+    for path in (run / name for name in HASHED):
+        content = path.read_bytes()
+        listed[path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    write_json(run / "manifest.json", {"format": FORMAT, "files": listed})
+
+
+def check_manifest(run: Path) -> None:
+    """Raise LockstepError (LS-505) where a file of a finished run is not what manifest.json says."""
+    path = run / "manifest.json"
+    manifest = read_json(path)
+    if manifest.get("format") != FORMAT:
+        raise damaged(path, f"it has format {manifest.get('format')!r}, this version reads format {FORMAT}")
+    listed = manifest.get("files")
+    if not isinstance(listed, dict) or not listed:
+        raise damaged(path, '"files" is missing')
+    for name, known in listed.items():
+        file = run / Path(name).name
+        try:
+            found = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            raise damaged(file, error) from error
+        if not isinstance(known, dict) or found != known.get("sha256"):
+            raise damaged(file, "its SHA-256 is not the manifest's: it was changed after it was written")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,10 +247,10 @@ class Record:
         try:
             spec = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         for key in ("networks", "backends", "seeds", "dataset", "dtype", "recipe"):
             if not spec.get(key) or not isinstance(spec[key], dict | list):
-                raise _damaged(path, f'"{key}" is missing')
+                raise damaged(path, f'"{key}" is missing')
         return spec
 
     @cached_property
@@ -277,7 +319,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     events = []
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
@@ -296,6 +338,7 @@ def find_runs(paths: Iterable[Path]) -> list[Record]:
             file.parent
             for pattern in ("status.json", "*/status.json", "*/*/status.json")
             for file in path.glob(pattern)
+            if file.parent.parent.name != TRACES
         )
     if not found:
         where = ", ".join(map(str, paths))

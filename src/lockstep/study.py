@@ -116,6 +116,12 @@ def _problems_with_recipe(recipe: Recipe, study: Study, facts: data.Facts) -> li
     if recipe.early_stopping and not recipe.validation:
         message = f"early stopping looks at {recipe.early_stopping.monitor}, but no images are held out"
         problems.append(Problem("LS-207", message, "recipe.early_stopping", "set recipe.validation = 0.1"))
+    if recipe.products != "full" and "float64" in study.dtype:
+        message = f"products of {recipe.products} are sums of float32, but float64 is asked for"
+        problems.append(Problem("LS-207", message, "recipe.products", 'set dtype = "float32"'))
+    if "targets_broadcast" in recipe.mistakes and recipe.loss != "mean_squared_error":
+        message = f'the loss is {recipe.loss}, and only a squared error can make the mistake "targets_broadcast"'
+        problems.append(Problem("LS-207", message, "recipe.mistakes", 'set recipe.loss = "mean_squared_error"'))
     held_out = len(data.split(facts.n_train, recipe.validation, 0)[1])
     n = min(study.train_size or facts.n_train, facts.n_train - held_out)
     if (n % recipe.batch_size or min(recipe.batch_size, n)) == 1:  # the last batch holds one image
@@ -180,7 +186,7 @@ def _do(run: Run, study: Study, folder: Path, tell: Tell, threads: int, again: b
         if reason := backends.why_missing(run.backend):
             hint = f"pip install 'lockstep-nn[{backends.BACKENDS[run.backend][3]}]'"
             raise LockstepError("LS-401", reason, where=f"backend {run.backend}", hint=hint)
-        _work(run, place, tell, threads)
+        work(run, place, tell, threads)
     except LockstepError as error:
         store.write_status(place, "failed", error.code, str(error))
     record = store.Record(place)
@@ -221,10 +227,14 @@ def _finished(folder: Path, name: str, run: Run, threads: int) -> store.Record |
     return None
 
 
-def _work(run: Run, place: Path, tell: Tell, threads: int) -> None:
-    """One worker process from start to end; raises LockstepError (LS-402) where it died without a word."""
+def work(run: Run, place: Path, tell: Tell, threads: int, steps: int | None = None) -> None:
+    """One worker process from start to end; with `steps` it leaves a trace of so many instead of training.
+
+    Raises LockstepError (LS-402) where it died without a word.
+    """
     environment = {**os.environ, **timing.thread_environment(run.backend, threads), **QUIET}
     command = [sys.executable, "-P", "-m", "lockstep.worker", str(place), str(threads)]
+    command += [str(steps)] if steps is not None else []
     try:
         with timing.limited_to(threads), open(place / "worker.log", "wb") as log:
             worker = subprocess.Popen(  # noqa: S603

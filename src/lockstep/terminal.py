@@ -87,6 +87,109 @@ class Watcher:
             self.console.print(escape(text), soft_wrap=True)
 
 
+class ProofWatcher:
+    """Shows how a proof goes on: what each backend is doing, and its verdict. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        """Draw on a terminal only; elsewhere one line per backend."""
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("{task.fields[last]}"), console=console,
+            transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self.task: Any = None
+
+    def __enter__(self) -> ProofWatcher:
+        """Start drawing."""
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave a clean terminal."""
+        self.progress.stop()
+
+    def tell(self, run: Run, event: dict[str, Any]) -> None:
+        """Take one event of a proof (see `lockstep.proof.prove`)."""
+        name = f"{run.network_name} · {run.backend} · {run.dataset} · {run.dtype}"
+        if event["event"] == "start":
+            self.task = self.progress.add_task(escape(name), last="starting")
+        elif event["event"] == "phase":
+            self.progress.update(self.task, last=event["phase"])
+        elif event["event"] == "end":
+            if self.task is not None:
+                self.progress.remove_task(self.task)
+            self.task = None
+            reason = event["reason"]
+            why = f": {divergence(reason)}" if isinstance(reason, dict) else f": {reason}" if reason else ""
+            self.console.print(f"{escape(name)}  {verdict(event['verdict'])}{escape(why)}", soft_wrap=True)
+
+
+COLOURS = {
+    "IDENTICAL": "green",
+    "EQUAL": "green",
+    "INCONCLUSIVE": "yellow",
+    "DIVERGED": "bold red",
+    "ERROR": "bold red",
+}
+
+
+def verdict(word: str) -> str:
+    """A verdict in its colour."""
+    return f"[{COLOURS[word]}]{word}[/]"
+
+
+def divergence(row: Mapping[str, Any]) -> str:
+    """One divergence of a proof in a line."""
+    step = "" if row["step"] is None else f" at step {row['step']}"
+    if row["problem"]:
+        size = row["problem"]
+    elif row["tolerance"]:
+        size = f"off by {row['size']:.1e}, allowed {row['tolerance']:.1e}"
+    else:
+        size = f"off by {row['size']:.1e}, must be equal"
+    return f"{row['stage']}, {row['where']}{step}: {size}; cause: {', '.join(row['causes'])}"
+
+
+def print_proof(document: Mapping[str, Any], console: Console) -> None:
+    """A proof's verdicts, what they rest on, and what is wrong."""
+    table = Table("network", "dtype", "backend", "verdict", title="Proof", title_justify="left")
+    for column in ("worst, × allowed", "values", "layers", "updates"):
+        table.add_column(column, justify="right")
+    for network in document["networks"]:
+        for row in network["backends"]:
+            covered = row["coverage"]
+            worst = [stage["worst"]["times_tolerance"] for stage in row["stages"] if stage["worst"]]
+            table.add_row(
+                escape(network["network"]), network["dtype"], row["backend"], verdict(row["verdict"]),
+                f"{max(worst):.2g}" if worst else "–", f"{covered.get('values', 0):,}", str(covered.get("layers", "–")),
+                f"{covered.get('updates_judged', 0)} of {document['steps']}",
+            )  # fmt: skip
+    console.print(table)
+    for reason in document["coverage"].get("not_observed", []):
+        console.print(f"not observed: {escape(reason)}", soft_wrap=True)
+    seen: set[tuple[str, str]] = set()
+    for row in document["divergences"]:
+        cause = " or ".join(row["causes"])
+        if (row["backend"], cause) in seen:  # the same cause at another place
+            continue
+        seen.add((row["backend"], cause))
+        console.print(f"[bold]{escape(row['network'])} · {row['backend']}[/] {escape(divergence(row))}", soft_wrap=True)
+        for explained in row["explained"]:
+            console.print(f"    {explained['cause']}: {escape(explained['what'])}", soft_wrap=True, highlight=False)
+            console.print(f"    known from: {escape(explained['default_of'])}", soft_wrap=True, highlight=False)
+            console.print(f"    → {escape(explained['mend'])}", soft_wrap=True, highlight=False)
+        if row.get("bundle"):
+            console.print(f"    to reproduce it alone: {escape(row['bundle'])}", soft_wrap=True, highlight=False)
+    console.print(f"{verdict(document['verdict'])}: {escape(document['claim'])}", soft_wrap=True)
+
+
+def cost(row: Mapping[str, Any]) -> str:
+    """What a plant costs, in a line."""
+    accuracies = f"{_percent(row['accuracy'])} as it should be, {_percent(row['planted_accuracy'])} planted"
+    losses = f"{_number(row['loss'], '.4f')} and {_number(row['planted_loss'], '.4f')}"
+    return f"what it costs: {row['network']} · {row['backend']}: test accuracy {accuracies}; test loss {losses}"
+
+
 class Download:
     """A bar for what `lockstep.data.fetch` reports: (file, bytes so far, bytes in all or 0). A context manager."""
 

@@ -1,8 +1,8 @@
-"""One run in a process of its own: `python -m lockstep.worker FOLDER THREADS`.
+"""One run in a process of its own: `python -m lockstep.worker FOLDER THREADS [STEPS]`.
 
 The one training loop. It knows the contract and no framework; `backends.load` imports one, here and nowhere else. What
 the run is stands in the folder's spec.toml; what comes out goes into the folder; progress goes to the parent as one
-JSON object a line. The process ends when its parent does.
+JSON object a line. The process ends when its parent does. With STEPS it leaves a trace for a proof instead.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, data, metrics, randomness, store, timing
+from lockstep import backends, data, metrics, randomness, store, timing, trace
 from lockstep.backends.base import Plan
 from lockstep.errors import LockstepError
 from lockstep.spec import Recipe, Run, Shape
 from lockstep.studyfile import read_study
-from lockstep.weights import initial_weights
+from lockstep.weights import initial_weights, transposed
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -63,6 +63,8 @@ def _some(loaded: data.Data, indices: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _scaling(images: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """(mean, scale) of each channel: a pixel enters the network as (pixel − mean) · scale."""
     channels = images.shape[3]
+    if "scaling_missing" in recipe.mistakes:
+        return np.zeros(channels), np.ones(channels)
     if recipe.scaling == "unit":
         return np.zeros(channels), np.full(channels, 1 / 255)
     levels = np.arange(256.0)
@@ -74,11 +76,24 @@ def _scaling(images: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray
 
 def make_plan(run: Run, examples: Examples, threads: int) -> Plan:
     """Everything decided, for a backend to compute."""
-    steps = -(-len(examples.train[0]) // run.recipe.batch_size)
+    n, batch = len(examples.train[0]), run.recipe.batch_size
     return Plan(
         run.network, examples.shape, run.recipe, run.seed, examples.mean, examples.scale,
-        steps, run.dtype, run.device, threads,
+        -(-len(data.epoch_order(n, run.recipe, run.seed, 0)) // batch), computed_dtype(run), run.device, threads,
     )  # fmt: skip
+
+
+def computed_dtype(run: Run) -> str:
+    """The dtype that is computed in: the one asked for, unless the recipe makes a mistake of it."""
+    return "float32" if "computed_in_float32" in run.recipe.mistakes else run.dtype
+
+
+def start(run: Run, shape: Shape) -> dict[str, np.ndarray]:
+    """The run's starting weights for images of this shape, with its recipe's mistakes."""
+    mistakes = run.recipe.mistakes
+    seed = run.seed + ("weights_of_another_seed" in mistakes)
+    weights = initial_weights(run.network, shape, seed, computed_dtype(run))
+    return transposed(weights) if "kernels_transposed" in mistakes else weights
 
 
 # ------------------------------------------------------------------------------------------------------------ the run
@@ -110,6 +125,41 @@ def train(run: Run, folder: Path, threads: int, report: Report) -> None:
     store.write_json(folder / "metrics.json", {**quality, **facts, **run.network.summary(examples.shape)})
     epochs = [row["train_seconds"] for row in history]
     store.write_json(folder / "timing.json", {"seconds": seconds, "epochs": epochs, "peak_memory_bytes": peak})
+    store.write_manifest(folder)
+
+
+def watch(run: Run, folder: Path, threads: int, report: Report, steps: int) -> None:
+    """Take the run's first steps and leave a trace of them in the folder, instead of training to the end."""
+    backend = backends.load(run.backend)
+    examples = Examples(data.load(run.dataset, offline=True), run)
+    store.write_json(folder / "environment.json", environment(run, examples, threads))
+    take_steps(backend, run, examples, folder, threads, report, steps)
+
+
+def take_steps(
+    backend: ModuleType, run: Run, examples: Examples, folder: Path, threads: int, report: Report, steps: int
+) -> None:
+    """The trace of the run's first steps in one backend, on these images."""
+    plan = make_plan(run, examples, threads)
+    model = backend.build(plan, start(run, examples.shape))
+    writer = trace.Writer(folder, plan, steps)
+    writer.start(model)
+    images, labels = examples.train
+    epoch = 0
+    while writer.taken < steps:
+        report({"event": "phase", "phase": f"step {writer.taken + 1} of {steps}"})
+        pixels = data.augment(images, run.recipe.augmentation, run.seed, epoch) if run.recipe.augmentation else images
+        model.place(pixels, labels)
+        order = data.epoch_order(len(images), run.recipe, run.seed, epoch)
+        batches = [order[i : i + run.recipe.batch_size] for i in range(0, len(order), run.recipe.batch_size)]
+        results = [writer.step(model, pixels, labels, batch) for batch in batches[: steps - writer.taken]]
+        if len(results) == len(batches):
+            losses = np.concatenate(results, axis=1)[0]
+            sizes = np.array([len(batch) for batch in batches])
+            writer.reported.append(mean_of_steps(losses, sizes, run.recipe))
+        epoch += 1
+    writer.end(model, examples.test[0])
+    writer.finish(len(images))
 
 
 def make_model(backend: ModuleType, run: Run, examples: Examples, threads: int, clocks: timing.Clocks) -> Any:
@@ -117,7 +167,7 @@ def make_model(backend: ModuleType, run: Run, examples: Examples, threads: int, 
 
     The warm-up takes a few full steps and the short last one on random labels, then puts the start back.
     """
-    weights = initial_weights(run.network, examples.shape, run.seed, run.dtype)
+    weights = start(run, examples.shape)
     images, labels = examples.train
     with clocks.measure("build"):
         model = backend.build(make_plan(run, examples, threads), weights)
@@ -141,7 +191,7 @@ def train_epochs(
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]:
     """Every epoch: (history, one number per step of everything, the best epoch where one was looked for)."""
     recipe, (images, labels) = run.recipe, examples.train
-    n, batch = len(images), recipe.batch_size
+    batch, n = recipe.batch_size, len(data.epoch_order(len(images), recipe, run.seed, 0))
     sizes = np.minimum(batch, n - np.arange(0, n, batch))
     history: list[dict[str, Any]] = []
     results: list[np.ndarray] = []
@@ -151,7 +201,7 @@ def train_epochs(
             with clocks.measure("augment"):
                 model.place(data.augment(images, recipe.augmentation, run.seed, epoch), labels)
                 model.wait()
-        order = data.batch_order(n, run.seed, epoch)
+        order = data.epoch_order(len(images), recipe, run.seed, epoch)
         start = time.perf_counter()
         with clocks.measure("train"):
             losses, correct = model.train_epoch(order)
@@ -161,7 +211,7 @@ def train_epochs(
         with clocks.measure("evaluate"):
             row = {
                 "event": "epoch", "epoch": epoch + 1,
-                "train_loss": float(losses @ sizes / n), "train_accuracy": float(correct.sum() / n),
+                "train_loss": mean_of_steps(losses, sizes, recipe), "train_accuracy": float(correct.sum() / n),
                 **_evaluate(model, examples.validation, "validation", recipe),
                 **_evaluate(model, examples.test, "test", recipe),
                 "learning_rate": model.plan.learning_rate((epoch + 1) * len(sizes) - 1), "train_seconds": train_seconds,
@@ -173,6 +223,11 @@ def train_epochs(
     stopping.restore()
     steps = dict(zip(("loss", "correct", "examples"), np.concatenate(results, axis=1), strict=True))
     return history, steps, stopping.best_epoch
+
+
+def mean_of_steps(losses: np.ndarray, sizes: np.ndarray, recipe: Recipe) -> float:
+    """The training loss that is reported: the mean over examples of the steps' losses as they were taken."""
+    return float(losses.mean() if "last_batch_unweighted" in recipe.mistakes else losses @ sizes / sizes.sum())
 
 
 def _evaluate(model: Any, part: tuple[np.ndarray, np.ndarray], name: str, recipe: Recipe) -> dict[str, Any]:
@@ -248,8 +303,11 @@ def failure(error: BaseException) -> dict[str, Any]:
     return {"code": "LS-403", "reason": f"{type(error).__name__}: {error}".strip()[:2000]}
 
 
-def main(folder: Path, threads: int) -> int:
-    """Do the run of this folder; its status says how it ended. Returns the exit code."""
+def main(folder: Path, threads: int, steps: int | None = None) -> int:
+    """Do the run of this folder, or with `steps` leave a trace of so many; its status says how it ended.
+
+    Returns the exit code.
+    """
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a framework prints goes to the log
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -260,7 +318,10 @@ def main(folder: Path, threads: int) -> int:
 
     try:
         (run,) = read_study(folder / "spec.toml").runs()
-        train(run, folder, threads, report)
+        if steps is None:
+            train(run, folder, threads, report)
+        else:
+            watch(run, folder, threads, report, steps)
     except BaseException as error:
         traceback.print_exc()
         store.write_status(folder, "failed", **failure(error))
@@ -277,4 +338,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))

@@ -57,11 +57,12 @@ class Plan:
         """The same layers in the order in which they are trained.
 
         relu after max-pooling does a quarter of the work and gives the same values and gradients bit for bit: relu is
-        monotone, and where it would create ties (values ≤ 0) its gradient is 0 whoever gets it.
+        monotone, and where it would create ties (values ≤ 0) its gradient is 0 whoever gets it (alone, not shared).
         """
         rows = list(self.rows)
         for first, second in zip(range(len(rows)), range(1, len(rows)), strict=False):
-            if (rows[first].layer.kind, rows[second].layer.kind) == ("relu", "max_pool2d"):
+            kinds = (rows[first].layer.kind, rows[second].layer.kind)
+            if kinds == ("relu", "max_pool2d") and rows[second].layer.ties == "first":
                 rows[first], rows[second] = rows[second], rows[first]
         return rows
 
@@ -73,7 +74,10 @@ class Plan:
     @cached_property
     def decayed(self) -> frozenset[str]:
         """The parameters that L2 and AdamW's decay act on: the kernels."""
-        return frozenset(name for name in self.network.parameter_shapes(self.input_shape) if name.endswith("/kernel"))
+        names = self.network.parameter_shapes(self.input_shape)
+        if "decay_on_all" in self.recipe.mistakes:
+            return frozenset(names)
+        return frozenset(name for name in names if name.endswith("/kernel"))
 
     @cached_property
     def dropouts(self) -> list[tuple[int, LayerFacts]]:
@@ -82,20 +86,54 @@ class Plan:
 
     def masks(self, step: int, n: int) -> Arrays:
         """Layer name → what each value is multiplied by (n, …): 0, or 1/keep where it is kept, in the run's dtype."""
+        mistakes = self.recipe.mistakes
+        seed = self.seed + ("dropout_of_another_seed" in mistakes)
         masks = {}
         for index, row in self.dropouts:
-            kept = randomness.dropout_mask((n, *row.output_shape), row.layer.rate, self.seed, step, index)
-            masks[row.name] = kept.astype(self.dtype) * np.asarray(1 / (1 - row.layer.rate), self.dtype)
+            rate = 1 - row.layer.rate if "dropout_rate_kept" in mistakes else row.layer.rate
+            kept = randomness.dropout_mask((n, *row.output_shape), rate, seed, step, index)
+            factor = 1.0 if "dropout_not_scaled" in mistakes else 1 / (1 - rate)
+            masks[row.name] = kept.astype(self.dtype) * np.asarray(factor, self.dtype)
         return masks
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of update number `step`, from 0; after the last epoch the last one goes on."""
         total = self.recipe.epochs * self.steps_per_epoch
         step = min(step, total - 1)
+        if "rate_late" in self.recipe.mistakes:
+            step = max(step - 1, 0)
         return float(
             self.recipe.optimizer.learning_rate
             * self.recipe.schedule.factor(step / total, step // self.steps_per_epoch)
         )
+
+    def epsilon(self, step: int) -> float:
+        """The optimizer's ε at update number `step`, from 0, as it stands after bias correction; 0 without one."""
+        o = self.recipe.optimizer
+        if getattr(o, "epsilon_mode", "") == "hat":
+            return float(o.epsilon / math.sqrt(1 - o.beta2 ** (step + 1)))
+        return float(getattr(o, "epsilon", 0.0))
+
+    def buffer_factor(self, step: int) -> float:
+        """What the momentum buffer is multiplied by before update number `step`.
+
+        1, but where the velocity v = −lr·b is what stays as it is when the rate changes (to another one than 0, at
+        which no b could stand for v).
+        """
+        rate = self.learning_rate(step)
+        if getattr(self.recipe.optimizer, "form", "") != "velocity" or step == 0 or rate == 0:
+            return 1.0
+        return self.learning_rate(step - 1) / rate
+
+    @cached_property
+    def in_training(self) -> bool:
+        """Whether a training step uses the batch's statistics and dropout, as it should."""
+        return "training_in_inference_mode" not in self.recipe.mistakes
+
+    @cached_property
+    def in_prediction(self) -> bool:
+        """Whether a prediction uses the batch's statistics and dropout, as it should not."""
+        return "prediction_in_training_mode" in self.recipe.mistakes
 
     def initial_statistics(self) -> Arrays:
         """Running mean 0 and variance 1 for every batch normalisation."""
@@ -117,14 +155,27 @@ def batches(order: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]
 class Chunk:
     """Some consecutive steps of one epoch, for a backend that takes them all in one compiled call.
 
-    `indices` (steps, batch) int32; `rates` (steps,) float64; `numbers` (steps,) int64, how many updates there will have
-    been after each; `masks` layer name → (steps, batch, …).
+    `indices` (steps, batch) int32; `rates`, `epsilons` and `buffer_factors` (steps,) float64; `numbers` (steps,) int64,
+    how many updates there will have been after each; `masks` layer name → (steps, batch, …).
     """
 
     indices: np.ndarray
     rates: np.ndarray
+    epsilons: np.ndarray
+    buffer_factors: np.ndarray
     numbers: np.ndarray
     masks: Arrays
+
+
+def _chunk(plan: Plan, indices: np.ndarray, taken: int) -> Chunk:
+    """The chunk of these batches, (steps, batch), after so many updates."""
+    steps = range(taken, taken + len(indices))
+    masks = [plan.masks(step, indices.shape[1]) for step in steps]
+    rates, epsilons, factors = (
+        np.array([number(step) for step in steps]) for number in (plan.learning_rate, plan.epsilon, plan.buffer_factor)
+    )
+    stacked = {name: np.stack([mask[name] for mask in masks]) for name in masks[0]}
+    return Chunk(indices.astype(np.int32), rates, epsilons, factors, np.arange(taken + 1, steps.stop + 1), stacked)
 
 
 def chunks(plan: Plan, order: np.ndarray, taken: int) -> Iterator[Chunk]:
@@ -132,23 +183,16 @@ def chunks(plan: Plan, order: np.ndarray, taken: int) -> Iterator[Chunk]:
     for part in batches(order, plan.recipe.batch_size):
         if not len(part):
             continue
-        part = np.atleast_2d(part).astype(np.int32)
+        part = np.atleast_2d(part)
         size = chunk_steps(plan, part.shape[1], len(part))
         for start in range(0, len(part), size):
-            indices = part[start : start + size]
-            steps = range(taken, taken + len(indices))
-            masks = [plan.masks(step, indices.shape[1]) for step in steps]
-            stacked = {name: np.stack([mask[name] for mask in masks]) for name in masks[0]}
-            rates = np.array([plan.learning_rate(step) for step in steps])
-            yield Chunk(indices, rates, np.arange(taken + 1, steps.stop + 1), stacked)
-            taken = steps.stop
+            yield _chunk(plan, part[start : start + size], taken)
+            taken += len(part[start : start + size])
 
 
 def single_step(plan: Plan, n: int, taken: int) -> Chunk:
     """The chunk of one step on `n` images, all of those that are placed."""
-    masks = {name: mask[None] for name, mask in plan.masks(taken, n).items()}
-    rates = np.array([plan.learning_rate(taken)])
-    return Chunk(np.arange(n, dtype=np.int32)[None], rates, np.array([taken + 1]), masks)
+    return _chunk(plan, np.arange(n)[None], taken)
 
 
 def chunk_steps(plan: Plan, batch: int, steps: int) -> int:
@@ -162,13 +206,20 @@ def window_padding(row: LayerFacts) -> tuple[tuple[int, int], tuple[int, int]]:
     if row.layer.padding == "valid":
         return (0, 0), (0, 0)
     kernel, stride = row.layer.window()
-    high, wide = (same_padding(n, k, s) for n, k, s in zip(row.input_shape[:2], kernel, stride, strict=True))
+    high, wide = (
+        same_padding(n, k, s, row.layer.padding) for n, k, s in zip(row.input_shape[:2], kernel, stride, strict=True)
+    )
     return high, wide
 
 
 def pool_counts(row: LayerFacts) -> np.ndarray:
-    """How many real pixels each window of an average pooling holds: (output height, output width, 1) float64."""
+    """By what each window of an average pooling is divided: (output height, output width, 1) float64.
+
+    Its number of real pixels, or with `count_padding` its size.
+    """
     kernel, stride = row.layer.window()
+    if row.layer.count_padding:
+        return np.full((*row.output_shape[:2], 1), float(math.prod(kernel)))
     counts = []
     for size, k, s, (before, _), n in zip(
         row.input_shape[:2], kernel, stride, window_padding(row), row.output_shape[:2], strict=True
@@ -202,12 +253,19 @@ class Model(Protocol):
         """One update from this batch; returns its loss."""
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
-        """Layer name → its output, in the canonical layout and the order written; changes nothing."""
+        """ "input" → the pixels as they enter, then layer name → its output, in the canonical layout and the order
+        written; changes nothing. `training` is whether a training step or a prediction is looked at.
+        """
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays]:
         """(loss, parameter → gradient, layer name → gradient of its output), in training mode; changes nothing.
 
-        A parameter's gradient includes L2 and is before clipping.
+        A parameter's gradient includes L2 and is before clipping. The loss is the mean, whatever is minimised.
+        """
+
+    def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
+        """One layer alone, as a training step runs it: (y, dx, parameter → gradient) for its input and its output's
+        gradient, all in the canonical layout; changes nothing.
         """
 
     def weights(self) -> Arrays:

@@ -38,35 +38,37 @@ from lockstep.spec import LayerFacts
 class Pass:
     """What a forward pass knows beside parameters; made anew while each function is traced."""
 
-    def __init__(self, training: bool, statistics: Any, masks: Any) -> None:
+    def __init__(self, training: bool, statistics: Any, masks: Any, products: str) -> None:
         self.training, self.statistics, self.masks = training, statistics, masks
+        self.bits = FRACTION_BITS.get(products)
         self.updated = dict(statistics)
 
 
 def dense(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
     """x · kernel + bias."""
-    y = x @ w[f"{row.name}/kernel"]
+    y = _product(_factor(x, on) @ _factor(w[f"{row.name}/kernel"], on), on)
     return y + w[f"{row.name}/bias"] if row.layer.bias else y
 
 
 def conv2d(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
     """Every window as a column, then one matrix product: see the head of this file."""
-    kernel = w[f"{row.name}/kernel"]
+    kernel = _factor(w[f"{row.name}/kernel"], on)
     filters = kernel.reshape(-1, kernel.shape[-1])
-    y = filters.T @ _unfold(row, _padded(row, x, 0.0)).reshape(len(filters), -1)
+    y = _product(filters.T @ _unfold(row, _padded(row, _factor(x, on), 0.0)).reshape(len(filters), -1), on)
     if row.layer.bias:
         y = y + w[f"{row.name}/bias"][:, None]
     return _turn(y.reshape(-1, *row.output_shape[:2], len(x)))
 
 
 def max_pool2d(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
-    """The largest value of each window."""
-    return _turn(_first_max(_tiles(row, x, -jnp.inf)))
+    """The largest value of each window; JAX's own gradient is the `shared` one."""
+    tiles = _tiles(row, x, -jnp.inf)
+    return _turn(_first_max(tiles) if row.layer.ties == "first" else tiles.max((2, 4)))
 
 
 @jax.custom_vjp
 def _first_max(x: jax.Array) -> jax.Array:
-    """The maximum of each tile; the first of several equals gets the gradient, which JAX would share among them."""
+    """The maximum of each tile; the first of several equals gets the gradient."""
     return x.max((2, 4))
 
 
@@ -86,23 +88,30 @@ _first_max.defvjp(_first_max_forward, _first_max_backward)
 
 
 def avg_pool2d(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
-    """The mean of the real pixels of each window."""
+    """The mean of each window; `pool_counts` knows what that is at the borders."""
     return _turn(_tiles(row, x, 0.0).sum((2, 4)) / jnp.asarray(pool_counts(row), x.dtype))
 
 
 def batch_norm(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
-    """Biased variance in the forward pass, unbiased in the running one."""
+    """Biased variance in the forward pass; which one goes into the running one is the layer's choice."""
     axes = tuple(range(x.ndim - 1))
     mean, variance = on.statistics[f"{row.name}/running_mean"], on.statistics[f"{row.name}/running_variance"]
     if on.training:
         batch_mean, batch_variance = x.mean(axes), x.var(axes)
         n = x.size // x.shape[-1]
-        m = row.layer.momentum
+        m, factor = row.layer.momentum, n / max(n - 1, 1) if row.layer.running_variance == "unbiased" else 1.0
         on.updated[f"{row.name}/running_mean"] = mean + m * (batch_mean - mean)
-        on.updated[f"{row.name}/running_variance"] = variance + m * (batch_variance * (n / max(n - 1, 1)) - variance)
+        on.updated[f"{row.name}/running_variance"] = variance + m * (batch_variance * factor - variance)
         mean, variance = batch_mean, batch_variance
     inverse = w[f"{row.name}/scale"] / jnp.sqrt(variance + row.layer.epsilon)
     return (x - mean) * inverse + w[f"{row.name}/shift"]
+
+
+def flatten(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
+    """(batch, height · width · channels), or the channels first; what is flat already stays as it is."""
+    if row.layer.order == "chw" and x.ndim == 4:
+        x = x.transpose(0, 3, 1, 2)
+    return x.reshape(len(x), -1)
 
 
 def dropout(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
@@ -115,7 +124,7 @@ LAYERS: dict[str, Callable[[LayerFacts, jax.Array, Any, Pass], jax.Array]] = {
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row, x, w, on: x.mean(axis=(1, 2)),
-    "flatten": lambda row, x, w, on: x.reshape(len(x), -1),
+    "flatten": flatten,
     "dense": dense,
     "batch_norm": batch_norm,
     "dropout": dropout,
@@ -126,8 +135,41 @@ LAYERS: dict[str, Callable[[LayerFacts, jax.Array, Any, Pass], jax.Array]] = {
     "tanh": lambda row, x, w, on: jnp.tanh(x),
     "sigmoid": lambda row, x, w, on: jax.nn.sigmoid(x),
     "softplus": lambda row, x, w, on: jax.nn.softplus(x),
-    "gelu": lambda row, x, w, on: jax.nn.gelu(x, approximate=False),
+    "gelu": lambda row, x, w, on: jax.nn.gelu(x, approximate=row.layer.form == "tanh"),
 }
+
+# Explicit fraction bits of the factors of a product: y = R(x)·R(w), dx = R(dy)·R(w)ᵀ, dw = R(x)ᵀ·R(dy).
+FRACTION_BITS = {"tf32": 10, "bfloat16": 7}
+
+
+def _factor(x: jax.Array, on: Pass) -> jax.Array:
+    """R(x) with the gradient as it comes."""
+    return _rounded(x, on.bits, 23) if on.bits else x
+
+
+def _product(y: jax.Array, on: Pass) -> jax.Array:
+    """y as it comes with the gradient R(dy)."""
+    return _rounded(y, 23, on.bits) if on.bits else y
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _rounded(x: jax.Array, there: int, back: int) -> jax.Array:
+    """A float32 to the nearest, ties to even, with so many fraction bits on each way; XLA must keep this operation.
+
+    The derivative that JAX knows rounds the gradient as well. 23 bits are all that there are.
+    """
+    return jax.lax.reduce_precision(x, 8, there)
+
+
+def _rounded_forward(x: jax.Array, there: int, back: int) -> tuple[jax.Array, None]:
+    return jax.lax.reduce_precision(x, 8, there), None
+
+
+def _rounded_backward(there: int, back: int, _: None, dy: jax.Array) -> tuple[jax.Array]:
+    return (jax.lax.reduce_precision(dy, 8, back),)
+
+
+_rounded.defvjp(_rounded_forward, _rounded_backward)
 
 
 def _turn(x: jax.Array) -> jax.Array:
@@ -201,24 +243,57 @@ def mean_squared_error(z: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.square(z - targets).mean()
 
 
-LOSSES = {"cross_entropy": cross_entropy, "mean_squared_error": mean_squared_error}
+def cross_entropy_clipped(z: jax.Array, targets: jax.Array) -> jax.Array:
+    """Mean of −Σ t·log p with p in [1e-7, 1 − 1e-7]; no gradient where p is cut (JAX's clip halves it at the ends)."""
+    p, low, high = jax.nn.softmax(z), 1e-7, 1 - 1e-7
+    p = jnp.where(p < low, low, jnp.where(p > high, high, p))
+    return -(targets * jnp.log(p)).sum(axis=1).mean()
+
+
+def cross_entropy_softmax_twice(z: jax.Array, targets: jax.Array) -> jax.Array:
+    """Cross-entropy of probabilities that are taken for logits."""
+    return cross_entropy(jax.nn.softmax(z), targets)
+
+
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "mean_squared_error": mean_squared_error,
+    "cross_entropy_clipped": cross_entropy_clipped,
+    "cross_entropy_softmax_twice": cross_entropy_softmax_twice,
+}
+
+
+def targets_broadcast(z: jax.Array, targets: jax.Array) -> jax.Array:
+    """The mistake in a mean squared error: every output against every target of the batch."""
+    return jnp.square(z[:, None] - targets[None]).mean()
 
 
 # ------------------------------------------------------------------------------------------------------- optimizers
 
 
+def momentum(o: Any, nesterov: bool) -> optax.GradientTransformation:
+    """Optax's trace is the buffer b; for the `velocity` form it is rescaled when the learning rate changes."""
+    trace = optax.trace(o.momentum, nesterov=nesterov)
+
+    def update(gradients: Any, state: Any, w: Any, *, buffer_factor: Any, **_: Any) -> tuple[Any, Any]:
+        return trace.update(gradients, optax.TraceState(jax.tree.map(lambda b: b * buffer_factor, state.trace)), w)
+
+    return optax.GradientTransformationExtraArgs(trace.init, update) if o.form == "velocity" else trace
+
+
 def adam(o: Any) -> optax.GradientTransformation:
     """Optax's scale_by_adam works 1 − βᵗ out in float32, which is 1e-5 off at first; expm1 keeps all digits."""
 
-    def update(gradients: Any, state: Any, _: Any) -> tuple[Any, Any]:
+    def update(gradients: Any, state: Any, _: Any, *, epsilon: Any, **__: Any) -> tuple[Any, Any]:
+        epsilon = epsilon if o.epsilon_mode == "hat" else o.epsilon
         count = state.count + 1
         mu = jax.tree.map(lambda m, g: o.beta1 * m + (1 - o.beta1) * g, state.mu, gradients)
         nu = jax.tree.map(lambda v, g: o.beta2 * v + (1 - o.beta2) * g * g, state.nu, gradients)
         first, second = (_one_minus_power(beta, count, next(iter(mu.values())).dtype) for beta in (o.beta1, o.beta2))
-        direction = jax.tree.map(lambda m, v: m / first / (jnp.sqrt(v) / jnp.sqrt(second) + o.epsilon), mu, nu)
+        direction = jax.tree.map(lambda m, v: m / first / (jnp.sqrt(v) / jnp.sqrt(second) + epsilon), mu, nu)
         return direction, optax.ScaleByAdamState(count, mu, nu)
 
-    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+    return optax.GradientTransformationExtraArgs(optax.scale_by_adam().init, update)
 
 
 def _one_minus_power(beta: float, count: jax.Array, dtype: Any) -> jax.Array:
@@ -231,12 +306,14 @@ def _one_minus_power(beta: float, count: jax.Array, dtype: Any) -> jax.Array:
 ADAM = {"first_moment": "mu", "second_moment": "nu"}
 OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any], optax.GradientTransformation]]] = {
     "sgd": ({}, lambda o: optax.identity()),
-    "momentum": ({"momentum": "trace"}, lambda o: optax.trace(o.momentum)),
-    "nesterov": ({"momentum": "trace"}, lambda o: optax.trace(o.momentum, nesterov=True)),
+    "momentum": ({"momentum": "trace"}, lambda o: momentum(o, nesterov=False)),
+    "nesterov": ({"momentum": "trace"}, lambda o: momentum(o, nesterov=True)),
     "adam": (ADAM, adam),
     "adamw": (ADAM, adam),
-    # Optax's default puts epsilon inside the root.
-    "rmsprop": ({"mean_square": "nu"}, lambda o: optax.scale_by_rms(o.rho, o.epsilon, eps_in_sqrt=False)),
+    "rmsprop": (
+        {"mean_square": "nu"},
+        lambda o: optax.scale_by_rms(o.rho, o.epsilon, eps_in_sqrt=o.epsilon_mode == "inside"),
+    ),
 }
 
 
@@ -253,15 +330,17 @@ class Model:
         self.plan, self.device, self.dtype = plan, _device(plan.device), jnp.dtype(plan.dtype)
         self.mean, self.scale = plan.mean.astype(plan.dtype), plan.scale.astype(plan.dtype)
         self.slots, make = OPTIMIZERS[plan.recipe.optimizer.kind]
-        self.optimizer, self.loss = make(plan.recipe.optimizer), LOSSES[plan.recipe.loss]
+        self.optimizer = optax.with_extra_args_support(make(plan.recipe.optimizer))
+        self.loss = targets_broadcast if "targets_broadcast" in plan.recipe.mistakes else LOSSES[plan.recipe.loss]
         parameters = jax.device_put(weights, self.device)
         statistics = jax.device_put(plan.initial_statistics(), self.device)
         self.carry = (parameters, statistics, jax.device_put(self.optimizer.init(parameters), self.device))
         self.taken = 0
         self._epoch = jax.jit(self._steps, donate_argnums=0)
-        self._infer = jax.jit(lambda w, statistics, images: self._forward(w, statistics, images, {}, False)[0])
+        self._infer = jax.jit(self._logits)
         self._outputs = jax.jit(self._observe, static_argnums=4)
         self._gradients = jax.jit(self._differentiate)
+        self._layer = jax.jit(self._alone, static_argnums=0)
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Move the training data to the device."""
@@ -281,8 +360,10 @@ class Model:
         parts = []
         for start in range(0, len(images), PREDICT_BATCH):
             part = images[start : start + PREDICT_BATCH]
-            filled = np.concatenate([part, np.zeros((PREDICT_BATCH - len(part), *part.shape[1:]), np.uint8)])
-            parts.append(np.asarray(self._infer(*self.carry[:2], filled))[: len(part)])
+            room = 0 if self.plan.in_prediction else PREDICT_BATCH - len(part)  # statistics must not see the filling
+            filled = np.concatenate([part, np.zeros((room, *part.shape[1:]), np.uint8)])
+            masks = self._masks(len(part), self.plan.in_prediction)
+            parts.append(np.asarray(self._infer(*self.carry[:2], filled, masks))[: len(part)])
         return np.concatenate(parts)
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
@@ -294,20 +375,28 @@ class Model:
         return float(losses[0, 0])
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
-        """Every layer's output."""
-        masks = self.plan.masks(self.taken, len(images)) if training else {}
-        outputs = self._outputs(*self.carry[:2], images, masks, training)
-        return {row.name: np.asarray(y) for row, y in zip(self.plan.rows, outputs, strict=True)}
+        """The input and every layer's output."""
+        training = self.plan.in_training if training else self.plan.in_prediction
+        outputs = self._outputs(*self.carry[:2], images, self._masks(len(images), training), training)
+        names = ["input", *(row.name for row in self.plan.rows)]
+        return {name: np.asarray(y) for name, y in zip(names, outputs, strict=True)}
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays]:
         """Loss and every gradient."""
-        masks = self.plan.masks(self.taken, len(images))
+        masks = self._masks(len(images), self.plan.in_training)
         loss, parameters, outputs = self._gradients(*self.carry[:2], images, labels, masks)
         return (
             float(loss),
             {name: np.asarray(value) for name, value in parameters.items()},
             {row.name: np.asarray(dy) for row, dy in zip(self.plan.rows, outputs, strict=True)},
         )
+
+    def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
+        """One layer alone."""
+        masks = self._masks(len(x), self.plan.in_training)
+        x, dy = x.astype(self.dtype), dy.astype(self.dtype)
+        y, gradients, dx = self._layer(name, *self.carry[:2], x, dy, masks)
+        return np.asarray(y), np.asarray(dx), {name: np.asarray(value) for name, value in gradients.items()}
 
     def weights(self) -> Arrays:
         """Every parameter."""
@@ -340,37 +429,43 @@ class Model:
     def _run(self, chunk: Chunk) -> np.ndarray:
         """Fill the chunk up to the most steps a chunk can have, so that one program serves all of this batch size."""
         n, batch = chunk.indices.shape
+        numbers = (chunk.rates, chunk.epsilons, chunk.buffer_factors)
+        masks = chunk.masks if self.plan.in_training else {}
         most = max(len(self.labels) // batch, 1) if batch == self.plan.recipe.batch_size else 1
         room = max(chunk_steps(self.plan, batch, most), n) - n
-        indices, rates, masks = jax.tree.map(
+        steps = jax.tree.map(
             lambda value: np.pad(value, ((0, room), *[(0, 0)] * (value.ndim - 1))),
-            (chunk.indices, chunk.rates.astype(self.plan.dtype), chunk.masks),
+            (chunk.indices, *(number.astype(self.plan.dtype) for number in numbers), masks),
         )
-        self.carry, results = self._epoch(self.carry, self.images, self.labels, n, indices, rates, masks)
+        self.carry, results = self._epoch(self.carry, self.images, self.labels, n, steps)
         self.taken += n
         return results[:, :n]
 
-    def _steps(self, carry: Any, images: Any, labels: Any, n: Any, indices: Any, rates: Any, masks: Any) -> Any:
+    def _steps(self, carry: Any, images: Any, labels: Any, n: Any, steps: Any) -> Any:
         """The first `n` steps of a chunk inside one compiled loop."""
 
         def body(i: Any, state: Any) -> Any:
             carry, results = state
-            mask = {name: value[i] for name, value in masks.items()}
-            carry, result = self._train_step(carry, images[indices[i]], labels[indices[i]], rates[i], mask)
+            indices, *rest = jax.tree.map(lambda value: value[i], steps)
+            carry, result = self._train_step(carry, images[indices], labels[indices], *rest)
             return carry, results.at[:, i].set(result)
 
-        return jax.lax.fori_loop(0, n, body, (carry, jnp.zeros((2, len(indices)), self.dtype)))
+        return jax.lax.fori_loop(0, n, body, (carry, jnp.zeros((2, len(steps[0])), self.dtype)))
 
-    def _train_step(self, carry: Any, images: Any, labels: Any, rate: Any, masks: Any) -> Any:
+    def _train_step(
+        self, carry: Any, images: Any, labels: Any, rate: Any, epsilon: Any, buffer_factor: Any, masks: Any
+    ) -> Any:
         o, (w, statistics, slots) = self.plan.recipe.optimizer, carry
 
         def objective(w: Any) -> Any:
-            logits, updated = self._forward(w, statistics, images, masks, True)
-            return self.loss(logits, self._targets(labels)), (logits, updated)
+            logits, updated = self._forward(w, statistics, images, masks, self.plan.in_training)
+            loss = self.loss(logits, self._targets(labels))
+            return self._reduced(loss, len(images)), (loss, logits, updated)
 
-        (loss, (logits, statistics)), gradients = jax.value_and_grad(objective, has_aux=True)(w)
+        (_, (loss, logits, statistics)), gradients = jax.value_and_grad(objective, has_aux=True)(w)
         gradients = self._clip(self._add_l2(gradients, w))
-        direction, slots = self.optimizer.update(gradients, slots, w)
+        numbers = {"epsilon": epsilon, "buffer_factor": buffer_factor}
+        direction, slots = self.optimizer.update(gradients, slots, w, **numbers)
         if o.kind == "adamw":
             direction = {k: d + o.weight_decay * w[k] if k in self.plan.decayed else d for k, d in direction.items()}
         w = jax.tree.map(lambda value, d: value - rate * d, w, direction)
@@ -381,9 +476,14 @@ class Model:
         self, w: Any, statistics: Any, images: Any, masks: Any, training: bool, rows: list[LayerFacts] | None = None,
         shifts: Any = None, outputs: list[Any] | None = None,
     ) -> Any:  # fmt: skip
-        """(logits, new running statistics). `shifts` are added to the layers' outputs, which are left in `outputs`."""
-        on = Pass(training, statistics, masks)
+        """(logits, new running statistics). `shifts` are added to the layers' outputs.
+
+        The input and these outputs are left in `outputs`.
+        """
+        on = Pass(training, statistics, masks, self.plan.recipe.products)
         x = (images.astype(self.dtype) - self.mean) * self.scale
+        if outputs is not None:
+            outputs.append(x)
         for index, row in enumerate(rows or self.plan.fast_rows):
             x = LAYERS[row.layer.kind](row, x, w, on)
             if shifts is not None:
@@ -391,6 +491,9 @@ class Model:
             if outputs is not None:
                 outputs.append(x)
         return x, on.updated
+
+    def _logits(self, w: Any, statistics: Any, images: Any, masks: Any) -> Any:
+        return self._forward(w, statistics, images, masks, self.plan.in_prediction)[0]
 
     def _observe(self, w: Any, statistics: Any, images: Any, masks: Any, training: bool) -> Any:
         outputs: list[Any] = []
@@ -402,11 +505,27 @@ class Model:
         shifts = [jnp.zeros((len(images), *row.output_shape), self.dtype) for row in self.plan.rows]
 
         def objective(w: Any, shifts: Any) -> Any:
-            logits, _ = self._forward(w, statistics, images, masks, True, self.plan.rows, shifts)
-            return self.loss(logits, self._targets(labels))
+            logits, _ = self._forward(w, statistics, images, masks, self.plan.in_training, self.plan.rows, shifts)
+            loss = self.loss(logits, self._targets(labels))
+            return self._reduced(loss, len(images)), loss
 
-        loss, (gradients, outputs) = jax.value_and_grad(objective, (0, 1))(w, shifts)
+        (_, loss), (gradients, outputs) = jax.value_and_grad(objective, (0, 1), has_aux=True)(w, shifts)
         return loss, self._add_l2(gradients, w), outputs
+
+    def _alone(self, name: str, w: Any, statistics: Any, x: Any, dy: Any, masks: Any) -> Any:
+        """(y, parameter → gradient, dx) of one layer."""
+        row = next(row for row in self.plan.rows if row.name == name)
+        on = Pass(self.plan.in_training, statistics, masks, self.plan.recipe.products)
+        own = {f"{name}/{parameter}": w[f"{name}/{parameter}"] for parameter in row.parameter_shapes}
+        y, backward = jax.vjp(lambda w, x: LAYERS[row.layer.kind](row, x, w, on), own, x)
+        return y, *backward(dy)
+
+    def _masks(self, n: int, wanted: bool) -> Arrays:
+        return self.plan.masks(self.taken, n) if wanted else {}
+
+    def _reduced(self, loss: Any, n: int) -> Any:
+        """What is minimised: the mean over the batch, or the sum."""
+        return loss * n if self.plan.recipe.loss_reduction == "sum" else loss
 
     def _targets(self, labels: Any) -> Any:
         s = self.plan.recipe.label_smoothing
@@ -419,11 +538,17 @@ class Model:
         return {k: g + self.plan.recipe.l2 * w[k] if k in self.plan.decayed else g for k, g in gradients.items()}
 
     def _clip(self, gradients: Any) -> Any:
-        """g ← g·min(1, c/‖g‖) with the norm over all parameters together."""
-        if limit := self.plan.recipe.clip_norm:
-            factor = jnp.minimum(1.0, limit / optax.global_norm(gradients))
-            return jax.tree.map(lambda g: g * factor, gradients)
-        return gradients
+        """g ← g·min(1, c/‖g‖) with the norm over all parameters together, or each one's own."""
+
+        def clipped(part: Any) -> Any:
+            factor = jnp.minimum(1.0, self.plan.recipe.clip_norm / optax.global_norm(part))
+            return jax.tree.map(lambda g: g * factor, part)
+
+        if self.plan.recipe.clip_norm is None:
+            return gradients
+        if self.plan.recipe.clip_scope == "tensor":
+            return {name: clipped(g) for name, g in gradients.items()}
+        return clipped(gradients)
 
 
 def _device(name: str) -> Any:

@@ -41,6 +41,7 @@ class Pass:
     n: int  # examples in the whole batch
     total: Callable[[np.ndarray], np.ndarray]
     leads: bool  # the one slice that updates the running statistics
+    factor: Callable[[np.ndarray], np.ndarray] = lambda value: value  # what a factor of a product is rounded to
 
 
 # ----------------------------------------------------------------------------------------------------------- layers
@@ -48,15 +49,17 @@ class Pass:
 
 def dense(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
     """y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
-    w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
+    w, b = on.factor(on.parameters[f"{row.name}/kernel"]), on.parameters.get(f"{row.name}/bias")
+    x = on.factor(x)
     y = x @ w
     if b is not None:
         y += b
 
     def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
-        np.matmul(x.T, dy, out=on.gradients[f"{row.name}/kernel"])
         if b is not None:
             dy.sum(axis=0, out=on.gradients[f"{row.name}/bias"])
+        dy = on.factor(dy)
+        np.matmul(x.T, dy, out=on.gradients[f"{row.name}/kernel"])
         return dy @ w.T if wants_dx else None
 
     return y, backward
@@ -64,10 +67,10 @@ def dense(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
 
 def conv2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
     """A dense layer on every window: unfold the windows into rows, one matrix product, fold the gradient back."""
-    w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
+    w, b = on.factor(on.parameters[f"{row.name}/kernel"]), on.parameters.get(f"{row.name}/bias")
     flat = w.reshape(-1, row.layer.filters)
     padding = window_padding(row)
-    padded = _pad(x, padding, 0.0)
+    padded = _pad(on.factor(x), padding, 0.0)
     columns = _unfold(padded, row)
     y = columns @ flat
     if b is not None:
@@ -75,16 +78,17 @@ def conv2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
 
     def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
         dy = dy.reshape(-1, row.layer.filters)
-        np.matmul(columns.T, dy, out=on.gradients[f"{row.name}/kernel"].reshape(flat.shape))
         if b is not None:
             np.matmul(np.ones(len(dy), dy.dtype), dy, out=on.gradients[f"{row.name}/bias"])
+        dy = on.factor(dy)
+        np.matmul(columns.T, dy, out=on.gradients[f"{row.name}/kernel"].reshape(flat.shape))
         return _fold(dy @ flat.T, padded.shape, padding, row) if wants_dx else None
 
     return y.reshape(len(x), *row.output_shape), backward
 
 
 def max_pool2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
-    """y = the largest value of each window; the first one in row-major order gets dy."""
+    """y = the largest value of each window; the first one in row-major order gets dy, or all of them a share."""
     padding = window_padding(row)
     padded = _pad(x, padding, -np.inf)
     places = list(_places(row))
@@ -96,6 +100,11 @@ def max_pool2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
         if not wants_dx:
             return None
         dx = np.zeros_like(padded)
+        if row.layer.ties == "shared":
+            dy = dy / sum((padded[place] == y).astype(dy.dtype) for place in places)
+            for place in places:
+                dx[place] += dy * (padded[place] == y)
+            return _unpad(dx, padding)
         free = np.ones(y.shape, bool)
         for place in places:
             hit = padded[place] == y
@@ -139,18 +148,21 @@ def global_avg_pool(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
 
 
 def flatten(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
-    """(batch, height, width, channels) → (batch, height · width · channels)."""
+    """(batch, height, width, channels) → (batch, height · width · channels), or with the channels first."""
+    there, back = ((0, 3, 1, 2), (0, 2, 3, 1)) if row.layer.order == "chw" and x.ndim == 4 else (range(x.ndim),) * 2
+    turned = x.transpose(*there)
 
     def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
-        return dy.reshape(x.shape)
+        return dy.reshape(turned.shape).transpose(*back)
 
-    return x.reshape(len(x), -1), backward
+    return turned.reshape(len(x), -1), backward
 
 
 def batch_norm(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
     """y = scale·x̂ + shift with x̂ = (x − mean)/√(variance + ε) (Ioffe & Szegedy 2015; the backward pass is theirs).
 
-    Training uses the batch's mean and biased variance; the running variance takes the unbiased one, n/(n−1) of it.
+    Training uses the batch's mean and biased variance; the running variance takes the unbiased one, n/(n−1) of it,
+    unless told otherwise. With running statistics, mean and variance are constants: dx = scale·dy/√(variance + ε).
     """
     layer, shape = row.layer, x.shape
     scale, shift = on.parameters[f"{row.name}/scale"], on.parameters[f"{row.name}/shift"]
@@ -161,8 +173,8 @@ def batch_norm(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
         centred = x - mean
         variance = on.total(np.square(centred).sum(axis=0)) / n
         if on.leads:
-            unbiased = variance * (n / max(n - 1, 1))
-            for what, batch in (("mean", mean), ("variance", unbiased)):
+            seen = variance if layer.running_variance == "biased" else variance * (n / max(n - 1, 1))
+            for what, batch in (("mean", mean), ("variance", seen)):
                 running = on.statistics[f"{row.name}/running_{what}"]
                 running += layer.momentum * (batch - running)
     else:
@@ -176,6 +188,8 @@ def batch_norm(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
         dshift, dscale = dy.sum(axis=0), (dy * normal).sum(axis=0)
         on.gradients[f"{row.name}/shift"][...] = dshift
         on.gradients[f"{row.name}/scale"][...] = dscale
+        if not on.training:
+            return (scale * inverse * dy).reshape(shape)
         dshift, dscale = on.total(dshift), on.total(dscale)
         dx = scale * inverse * (dy - dshift / n - normal * (dscale / n))
         return dx.reshape(shape)
@@ -228,7 +242,16 @@ def softplus(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
 
 
 def gelu(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
-    """y = x·Φ(x);  dx = dy·(Φ(x) + x·φ(x)), with Φ and φ of the standard normal distribution."""
+    """y = x·Φ(x);  dx = dy·(Φ(x) + x·φ(x)), with Φ and φ of the standard normal distribution.
+
+    The tanh formula has Φ(x) ≈ ½·(1 + tanh u), u = √(2/π)·(x + 0.044715·x³), and its own slope in φ's place.
+    """
+    if row.layer.form == "tanh":
+        c = math.sqrt(2 / math.pi)
+        u = np.tanh(c * (x + 0.044715 * x * x * x))
+        half = 0.5 * (1 + u)
+        slope = 0.5 * (1 - u * u) * c * (1 + 3 * 0.044715 * x * x)
+        return x * half, lambda dy, wants_dx: dy * (half + x * slope)
     cumulative = 0.5 * (1 + erf(x / math.sqrt(2)))
     density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
     return x * cumulative, lambda dy, wants_dx: dy * (cumulative + x * density)
@@ -307,6 +330,23 @@ def _fold(columns: np.ndarray, shape: tuple[int, ...], padding: Any, row: LayerF
     return _unpad(x, padding)
 
 
+def _rounded(x: np.ndarray, bits: int) -> np.ndarray:
+    """float32 numbers with only so many fraction bits (of 23), to nearest, ties to even; in the dtype they came in."""
+    dropped = 23 - bits
+    words = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    odd = (words >> np.uint32(dropped)) & np.uint32(1)
+    words = (words + np.uint32((1 << (dropped - 1)) - 1) + odd) >> np.uint32(dropped) << np.uint32(dropped)
+    return words.view(np.float32).astype(x.dtype, copy=False)
+
+
+# What the factors of a product are rounded to: TF32 keeps 10 of float32's fraction bits, bfloat16 keeps 7.
+FACTORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "full": lambda value: value,
+    "tf32": lambda value: _rounded(value, 10),
+    "bfloat16": lambda value: _rounded(value, 7),
+}
+
+
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     small = np.exp(-np.abs(x))  # never overflows
     return np.where(x > 0, 1 / (1 + small), small / (1 + small))
@@ -340,7 +380,7 @@ def erf(x: np.ndarray) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------------- losses
-# (outputs (n, classes), targets (n, classes)) → (loss of each example, what the mean over the batch sends back · batch)
+# (outputs (n, classes), targets (n, classes)) → (loss of each example, its gradient by the outputs)
 
 
 def cross_entropy(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -357,38 +397,71 @@ def mean_squared_error(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.square(difference).mean(axis=1), difference * (2 / z.shape[1])
 
 
-LOSSES = {"cross_entropy": cross_entropy, "mean_squared_error": mean_squared_error}
+def cross_entropy_clipped(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """−Σ t·log clip(p), p = softmax(z);  dp = −t/p where p is not cut, dz = p·(dp − Σ p·dp)."""
+    p = _softmax(z)
+    cut = np.clip(p, z.dtype.type(1e-7), 1 - z.dtype.type(1e-7))
+    dp = np.where(cut == p, -t / cut, 0)
+    return -(t * np.log(cut)).sum(axis=1), p * (dp - (p * dp).sum(axis=1, keepdims=True))
+
+
+def cross_entropy_softmax_twice(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cross-entropy of p = softmax(z) taken for logits;  dz = p·(dp − Σ p·dp)."""
+    p = _softmax(z)
+    loss, dp = cross_entropy(p, t)
+    return loss, p * (dp - (p * dp).sum(axis=1, keepdims=True))
+
+
+def _softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "mean_squared_error": mean_squared_error,
+    "cross_entropy_clipped": cross_entropy_clipped,
+    "cross_entropy_softmax_twice": cross_entropy_softmax_twice,
+}
 
 
 # ------------------------------------------------------------------------------------------------------- optimizers
-# In place on flat buffers: (record, learning rate, number of updates so far including this one, w, g, scratch, *slots).
+# In place on flat buffers: (record, this update's `Numbers`, w, g, scratch, *slots).
 
 
-def sgd(o: Any, rate: float, t: int, w: np.ndarray, g: np.ndarray, s: np.ndarray) -> None:
+@dataclass(frozen=True)
+class Numbers:
+    """What is decided for one update: learning rate, ε, what momentum is multiplied by, updates including this one."""
+
+    rate: float
+    epsilon: float
+    buffer_factor: float
+    t: int
+
+
+def sgd(o: Any, now: Numbers, w: np.ndarray, g: np.ndarray, s: np.ndarray) -> None:
     """w ← w − lr·g."""
-    w -= np.multiply(g, rate, out=s)
+    w -= np.multiply(g, now.rate, out=s)
 
 
-def momentum(o: Any, rate: float, t: int, w: np.ndarray, g: np.ndarray, s: np.ndarray, b: np.ndarray) -> None:
+def momentum(o: Any, now: Numbers, w: np.ndarray, g: np.ndarray, s: np.ndarray, b: np.ndarray) -> None:
     """b ← μ·b + g; w ← w − lr·b."""
-    b *= o.momentum
+    b *= o.momentum * now.buffer_factor
     b += g
-    w -= np.multiply(b, rate, out=s)
+    w -= np.multiply(b, now.rate, out=s)
 
 
-def nesterov(o: Any, rate: float, t: int, w: np.ndarray, g: np.ndarray, s: np.ndarray, b: np.ndarray) -> None:
+def nesterov(o: Any, now: Numbers, w: np.ndarray, g: np.ndarray, s: np.ndarray, b: np.ndarray) -> None:
     """b ← μ·b + g; w ← w − lr·(g + μ·b)."""
-    b *= o.momentum
+    b *= o.momentum * now.buffer_factor
     b += g
     np.multiply(b, o.momentum, out=s)
     s += g
-    s *= rate
+    s *= now.rate
     w -= s
 
 
-def adam(
-    o: Any, rate: float, t: int, w: np.ndarray, g: np.ndarray, s: np.ndarray, m: np.ndarray, v: np.ndarray
-) -> None:
+def adam(o: Any, now: Numbers, w: np.ndarray, g: np.ndarray, s: np.ndarray, m: np.ndarray, v: np.ndarray) -> None:
     """m ← β₁·m + (1−β₁)·g; v ← β₂·v + (1−β₂)·g²; w ← w − lr·m̂/(√v̂ + ε), where x̂ₜ = x/(1−βᵗ)."""
     m *= o.beta1
     m += np.multiply(g, 1 - o.beta1, out=s)
@@ -397,23 +470,26 @@ def adam(
     s *= 1 - o.beta2
     v += s
     np.sqrt(v, out=s)
-    s *= 1 / math.sqrt(1 - o.beta2**t)
-    s += o.epsilon
+    s *= 1 / math.sqrt(1 - o.beta2**now.t)
+    s += now.epsilon
     np.divide(m, s, out=s)
-    s *= rate / (1 - o.beta1**t)
+    s *= now.rate / (1 - o.beta1**now.t)
     w -= s
 
 
-def rmsprop(o: Any, rate: float, t: int, w: np.ndarray, g: np.ndarray, s: np.ndarray, q: np.ndarray) -> None:
-    """q ← ρ·q + (1−ρ)·g²; w ← w − lr·g/(√q + ε)."""
+def rmsprop(o: Any, now: Numbers, w: np.ndarray, g: np.ndarray, s: np.ndarray, q: np.ndarray) -> None:
+    """q ← ρ·q + (1−ρ)·g²; w ← w − lr·g/(√q + ε), or g/√(q + ε)."""
     q *= o.rho
     np.multiply(g, g, out=s)
     s *= 1 - o.rho
     q += s
-    np.sqrt(q, out=s)
-    s += o.epsilon
+    if o.epsilon_mode == "inside":
+        np.sqrt(np.add(q, now.epsilon, out=s), out=s)
+    else:
+        np.sqrt(q, out=s)
+        s += now.epsilon
     np.divide(g, s, out=s)
-    s *= rate
+    s *= now.rate
     w -= s
 
 
@@ -460,7 +536,7 @@ class Model:
         self.dtype = np.dtype(plan.dtype)
         self.mean, self.scale = plan.mean.astype(self.dtype), plan.scale.astype(self.dtype)
         self.slot_names, self.optimizer = OPTIMIZERS[plan.recipe.optimizer.kind]
-        self.loss = LOSSES[plan.recipe.loss]
+        self.loss, self.factor = LOSSES[plan.recipe.loss], FACTORS[plan.recipe.products]
         shapes = {name: value.shape for name, value in weights.items()}
         self.flat, self.parameters = _flat(shapes, self.dtype)
         self.slices = [_flat(shapes, self.dtype) for _ in range(plan.threads)]
@@ -488,6 +564,10 @@ class Model:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits in inference mode."""
 
+        if self.plan.in_prediction:  # the batch's statistics belong to the whole of what is predicted at once
+            starts = range(0, len(images), PREDICT_BATCH)
+            return np.concatenate([self._infer(images[start : start + PREDICT_BATCH]) for start in starts])
+
         def infer(index: int, part: slice, sums: Slices) -> np.ndarray:
             starts = range(part.start, part.stop, PREDICT_BATCH)
             return np.concatenate(
@@ -502,8 +582,9 @@ class Model:
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
         """Every layer's output."""
-        on = self._observer(images, training)
-        outputs, x = {}, self._prepare(images)
+        on = self._observer(len(images), self.plan.in_training if training else self.plan.in_prediction)
+        x = self._prepare(images)
+        outputs = {"input": x}
         for row in self.plan.rows:
             x, _ = LAYERS[row.layer.kind](row, x, on)
             outputs[row.name] = x
@@ -511,11 +592,19 @@ class Model:
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays]:
         """Loss and every gradient."""
-        on = self._observer(images, training=True)
+        on = self._observer(len(images), self.plan.in_training)
         seen: Arrays = {}
         losses, _ = self._differentiate(self.plan.rows, images, labels, on, seen)
         self._add_l2(on.gradients)
         return float(losses) / len(images), on.gradients, seen
+
+    def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
+        """One layer alone."""
+        on = self._observer(len(x), self.plan.in_training)
+        (row,) = (row for row in self.plan.rows if row.name == name)
+        y, backward = LAYERS[row.layer.kind](row, x.astype(self.dtype), on)
+        dx = np.asarray(backward(dy.astype(self.dtype), True))
+        return y, dx, {key: value for key, value in on.gradients.items() if key.startswith(f"{name}/")}
 
     def weights(self) -> Arrays:
         """Every parameter."""
@@ -538,16 +627,25 @@ class Model:
             value[...] = state[name]
         self.taken = int(state["step"])
 
+    def update(self, gradients: Arrays) -> None:
+        """The optimizer's part of a step alone, from gradients as `gradients` gives them: clip, then update."""
+        flat, views = self.slices[0]
+        for name, value in gradients.items():
+            views[name][...] = value
+        self._clip(flat, views)
+        self._update(flat)
+
     # ---- one step
 
     def _step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-        n, masks = len(images), self.plan.masks(self.taken, len(images))
+        n, training = len(images), self.plan.in_training
+        masks = self.plan.masks(self.taken, n) if training else {}
 
         def differentiate(index: int, part: slice, sums: Slices) -> tuple[float, int]:
             on = Pass(
-                True, self.parameters, self.slices[index][1], self.statistics,
+                training, self.parameters, self.slices[index][1], self.statistics,
                 {name: mask[part] for name, mask in masks.items()}, n,
-                lambda value: sums.total(index, value), index == 0,
+                lambda value: sums.total(index, value), index == 0, self.factor,
             )  # fmt: skip
             return self._differentiate(self.plan.fast_rows, images[part], labels[part], on, None)
 
@@ -556,7 +654,7 @@ class Model:
         for other, _ in self.slices[1 : len(results)]:
             gradient += other
         self._add_l2(self.slices[0][1])
-        self._clip(gradient)
+        self._clip(gradient, self.slices[0][1])
         self._update(gradient)
         return sum(loss for loss, _ in results) / n, sum(correct for _, correct in results)
 
@@ -568,9 +666,10 @@ class Model:
         for row in rows:
             x, backward = LAYERS[row.layer.kind](row, x, on)
             backwards.append(backward)
-        losses, dx = self.loss(x, self._targets(labels))
+        losses, dx = self._loss(x, self._targets(labels), on)
         correct = int((x.argmax(axis=1) == labels).sum())
-        dx /= on.n
+        if self.plan.recipe.loss_reduction == "mean":
+            dx /= on.n
         first = 0 if seen is not None else next((i for i, row in enumerate(rows) if row.parameter_shapes), len(rows))
         for index in range(len(rows) - 1, first - 1, -1):
             if seen is not None:
@@ -578,9 +677,23 @@ class Model:
             dx = backwards[index](dx, index > first)  # type: ignore[assignment]  # None only where the loop ends
         return float(losses.sum()), correct
 
+    def _loss(self, x: np.ndarray, t: np.ndarray, on: Pass) -> tuple[np.ndarray, np.ndarray]:
+        """The loss of each example and its gradient by the outputs."""
+        if "targets_broadcast" not in self.plan.recipe.mistakes:
+            return self.loss(x, t)
+        # The mean over j of (z − tⱼ)² is (z − t̄)² + var t, and its slope that of (z − t̄)².
+        mean = on.total(t.sum(axis=0)) / on.n
+        variance = on.total(np.square(t - mean).sum(axis=0)) / on.n
+        losses, dx = self.loss(x, np.broadcast_to(mean, t.shape))
+        return losses + variance.mean(), dx
+
     def _infer(self, images: np.ndarray) -> np.ndarray:
         x = self._prepare(images)
-        on = Pass(False, self.parameters, {}, self.statistics, {}, len(images), lambda value: value, False)
+        training = self.plan.in_prediction
+        masks = self.plan.masks(self.taken, len(x)) if training else {}
+        on = Pass(
+            training, self.parameters, {}, self.statistics, masks, len(x), lambda value: value, False, self.factor
+        )
         for row in self.plan.fast_rows:
             x, _ = LAYERS[row.layer.kind](row, x, on)
         return x
@@ -602,12 +715,12 @@ class Model:
         others = [self.pool.submit(guarded, index) for index in range(1, n)]
         return [guarded(0), *(other.result() for other in others)]
 
-    def _observer(self, images: np.ndarray, training: bool) -> Pass:
-        """A pass over a whole batch that changes nothing."""
+    def _observer(self, n: int, training: bool) -> Pass:
+        """A pass over a whole batch of `n` that changes nothing."""
         gradients = _flat({name: value.shape for name, value in self.parameters.items()}, self.dtype)[1]
         statistics = {name: value.copy() for name, value in self.statistics.items()}
-        masks = self.plan.masks(self.taken, len(images)) if training else {}
-        return Pass(training, self.parameters, gradients, statistics, masks, len(images), lambda value: value, True)
+        masks = self.plan.masks(self.taken, n) if training else {}
+        return Pass(training, self.parameters, gradients, statistics, masks, n, lambda value: value, True, self.factor)
 
     def _prepare(self, images: np.ndarray) -> np.ndarray:
         return (images.astype(self.dtype) - self.mean) * self.scale
@@ -624,24 +737,28 @@ class Model:
             for name in self.plan.decayed:
                 gradients[name] += self.plan.recipe.l2 * self.parameters[name]
 
-    def _clip(self, gradient: np.ndarray) -> None:
-        """g ← g·min(1, c/‖g‖) with the norm over all parameters together."""
+    def _clip(self, gradient: np.ndarray, views: Arrays) -> None:
+        """g ← g·min(1, c/‖g‖) with the norm over all parameters together, or each by its own."""
         if limit := self.plan.recipe.clip_norm:
-            norm = math.sqrt(float(np.dot(gradient, gradient)))
-            if norm > limit:
-                gradient *= limit / norm
+            for part in [gradient] if self.plan.recipe.clip_scope == "all" else [v.reshape(-1) for v in views.values()]:
+                norm = math.sqrt(float(np.dot(part, part)))
+                if norm > limit:
+                    part *= limit / norm
 
     def _update(self, gradient: np.ndarray) -> None:
-        o, rate = self.plan.recipe.optimizer, self.plan.learning_rate(self.taken)
+        o, plan = self.plan.recipe.optimizer, self.plan
+        now = Numbers(
+            plan.learning_rate(self.taken), plan.epsilon(self.taken), plan.buffer_factor(self.taken), self.taken + 1
+        )
         self.taken += 1
         if o.kind == "adamw":
-            for name in self.plan.decayed:
-                self.parameters[name] *= 1 - rate * o.weight_decay
+            for name in plan.decayed:
+                self.parameters[name] *= 1 - now.rate * o.weight_decay
         for start in range(0, self.flat.size, CHUNK):
             chunk = slice(start, start + CHUNK)
             slots = [flat[chunk] for flat, _ in self.slots.values()]
             w = self.flat[chunk]
-            self.optimizer(o, rate, self.taken, w, gradient[chunk], self.scratch[: w.size], *slots)
+            self.optimizer(o, now, w, gradient[chunk], self.scratch[: w.size], *slots)
 
 
 def _flat(shapes: dict[str, tuple[int, ...]], dtype: np.dtype) -> tuple[np.ndarray, Arrays]:

@@ -7,13 +7,13 @@ another mask, epsilon-hat), so these three are written here in TensorFlow's own 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from lockstep.backends.base import PREDICT_BATCH, Arrays, Chunk, Plan, chunks, single_step
+from lockstep.backends.base import PREDICT_BATCH, Arrays, Chunk, Plan, chunks, pool_counts, single_step, window_padding
 from lockstep.errors import LockstepError
 from lockstep.spec import LayerFacts
 
@@ -23,8 +23,8 @@ from lockstep.spec import LayerFacts
 class BatchNorm(keras.layers.Layer):
     """The canonical batch normalisation: Keras's own averages the biased variance."""
 
-    def __init__(self, row: LayerFacts, dtype: str) -> None:
-        super().__init__(dtype=dtype)
+    def __init__(self, row: LayerFacts, plan: Plan) -> None:
+        super().__init__(dtype=plan.dtype)
         self.row = row
 
     def build(self, shape: Any) -> None:
@@ -35,17 +35,18 @@ class BatchNorm(keras.layers.Layer):
         self.running_mean = self.add_weight(shape=channels, initializer="zeros", trainable=False, name="mean")
         self.running_variance = self.add_weight(shape=channels, initializer="ones", trainable=False, name="variance")
 
-    def call(self, x: tf.Tensor, training: bool, observed: bool) -> tf.Tensor:
-        """Normalise; `observed` leaves the running statistics as they are."""
+    def call(self, x: tf.Tensor, training: bool, learning: bool) -> tf.Tensor:
+        """Normalise; only a step that is `learning` changes the running statistics."""
         mean, variance = self.running_mean.value, self.running_variance.value
         if training:
             axes = list(range(len(x.shape) - 1))
             batch_mean, batch_variance = tf.nn.moments(x, axes)
-            n = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
-            unbiased = batch_variance * (n / tf.maximum(n - 1, 1))
-            if not observed:
+            if learning:
+                n = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
+                biased = self.row.layer.running_variance == "biased"
+                seen = batch_variance if biased else batch_variance * (n / tf.maximum(n - 1, 1))
                 mean.assign_add(self.row.layer.momentum * (batch_mean - mean))
-                variance.assign_add(self.row.layer.momentum * (unbiased - variance))
+                variance.assign_add(self.row.layer.momentum * (seen - variance))
             mean, variance = batch_mean, batch_variance
         inverse = self.scale.value * tf.math.rsqrt(variance + self.row.layer.epsilon)
         return (x - mean) * inverse + self.shift.value
@@ -59,22 +60,116 @@ class Masked(keras.layers.Layer):
         return x if mask is None else x * mask
 
 
-def conv2d(row: LayerFacts, dtype: str) -> keras.layers.Layer:
+class RoundedDense(keras.layers.Dense):
+    """Keras's own, with the factors of its products rounded."""
+
+    def __init__(self, row: LayerFacts, plan: Plan) -> None:
+        super().__init__(row.layer.units, use_bias=row.layer.bias, dtype=plan.dtype)
+        self.product = PRODUCTS[plan.recipe.products]
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """R(x)·R(w) + b."""
+        y = self.product(tf.matmul)(x, tf.convert_to_tensor(self.kernel))
+        return y if self.bias is None else y + self.bias
+
+
+class OtherConv2D(keras.layers.Conv2D):
+    """Keras's own, with paddings that it has no word for and the factors of its products rounded where asked."""
+
+    def __init__(self, row: LayerFacts, plan: Plan) -> None:
+        layer = row.layer
+        padding = layer.padding.removesuffix("_lower")  # for the output's shape, which is the same
+        super().__init__(layer.filters, layer.kernel, layer.stride, padding, use_bias=layer.bias, dtype=plan.dtype)
+        self.product, self.row = PRODUCTS[plan.recipe.products], row
+
+    def convolution_op(self, x: tf.Tensor, kernel: Any) -> tf.Tensor:
+        """The place that Keras leaves for another convolution; it adds the bias."""
+
+        def convolve(x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+            return tf.nn.conv2d(x, w, self.row.layer.stride, paddings(self.row))
+
+        return self.product(convolve)(x, tf.convert_to_tensor(kernel))
+
+
+def dense(row: LayerFacts, plan: Plan) -> keras.layers.Layer:
+    """Keras's own."""
+    if plan.recipe.products != "full":
+        return RoundedDense(row, plan)
+    return keras.layers.Dense(row.layer.units, use_bias=row.layer.bias, dtype=plan.dtype)
+
+
+def conv2d(row: LayerFacts, plan: Plan) -> keras.layers.Layer:
     """Keras's own; `same` means what it means canonically."""
     layer = row.layer
+    if layer.padding == "same_lower" or plan.recipe.products != "full":
+        return OtherConv2D(row, plan)
     return keras.layers.Conv2D(
-        layer.filters, layer.kernel, layer.stride, layer.padding, use_bias=layer.bias, dtype=dtype
+        layer.filters, layer.kernel, layer.stride, layer.padding, use_bias=layer.bias, dtype=plan.dtype
     )
 
 
-def pool(made: type) -> Callable[[LayerFacts, str], keras.layers.Layer]:
-    """Keras's own pooling layer for a record."""
-    return lambda row, dtype: made(*row.layer.window(), padding=row.layer.padding, dtype=dtype)
+def max_pool2d(row: LayerFacts, plan: Plan) -> keras.layers.Layer:
+    """Keras's own, which sends the gradient to the first maximum."""
+    kernel, stride = row.layer.window()
+    if row.layer.ties == "shared":
+        return activation(shared_max, row=row)(row, plan)
+    if row.layer.padding == "same_lower":
+        return activation(tf.nn.max_pool2d, ksize=kernel, strides=stride, padding=paddings(row))(row, plan)
+    return keras.layers.MaxPooling2D(kernel, stride, padding=row.layer.padding, dtype=plan.dtype)
 
 
-def activation(function: Callable[..., tf.Tensor], **named: Any) -> Callable[[LayerFacts, str], keras.layers.Layer]:
+def avg_pool2d(row: LayerFacts, plan: Plan) -> keras.layers.Layer:
+    """Keras's own, which doesn't count padding."""
+    kernel, stride = row.layer.window()
+    if row.layer.padding == "same_lower" or (row.layer.padding == "same" and row.layer.count_padding):
+        return activation(padded_mean, row=row)(row, plan)
+    return keras.layers.AveragePooling2D(kernel, stride, padding=row.layer.padding, dtype=plan.dtype)
+
+
+def flatten(row: LayerFacts, plan: Plan) -> keras.layers.Layer:
+    """Keras's own; its `channels_first` is about what comes in."""
+    if row.layer.order == "chw" and len(row.input_shape) == 3:
+        return activation(channels_first)(row, plan)
+    return keras.layers.Flatten(dtype=plan.dtype)
+
+
+def gelu(row: LayerFacts, plan: Plan) -> keras.layers.Layer:
+    """The exact function or the tanh formula."""
+    return activation(tanh_gelu if row.layer.form == "tanh" else exact_gelu)(row, plan)
+
+
+def activation(function: Callable[..., tf.Tensor], **named: Any) -> Callable[[LayerFacts, Plan], keras.layers.Layer]:
     """A Keras layer around a function."""
-    return lambda row, dtype: keras.layers.Activation(lambda x: function(x, **named), dtype=dtype)
+    return lambda row, plan: keras.layers.Activation(lambda x: function(x, **named), dtype=plan.dtype)
+
+
+def paddings(row: LayerFacts) -> list[tuple[int, int]]:
+    """The padding of a layer that slides a window, for every axis."""
+    return [(0, 0), *window_padding(row), (0, 0)]
+
+
+def shared_max(x: tf.Tensor, row: LayerFacts) -> tf.Tensor:
+    """The maximum over the places of a window: `reduce_max` shares its gradient among equals, pooling does not."""
+    (high, wide), (down, across) = row.layer.window()
+    rows, columns, _ = row.output_shape
+    x = tf.pad(x, paddings(row), constant_values=-np.inf)
+    places = [
+        x[:, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * across + 1 : across]
+        for i, j in np.ndindex(high, wide)
+    ]
+    return tf.reduce_max(tf.stack(places), 0)
+
+
+def padded_mean(x: tf.Tensor, row: LayerFacts) -> tf.Tensor:
+    """Pool over the zeros too, then divide by what counts: TensorFlow's own has neither another padding nor count."""
+    kernel, stride = row.layer.window()
+    mean = tf.nn.avg_pool2d(tf.pad(x, paddings(row)), kernel, stride, "VALID")
+    return mean * tf.constant(np.prod(kernel) / pool_counts(row), x.dtype)
+
+
+def channels_first(x: tf.Tensor) -> tf.Tensor:
+    """(batch, height, width, channels) → (batch, channels · height · width)."""
+    return tf.reshape(tf.transpose(x, (0, 3, 1, 2)), (-1, np.prod(x.shape[1:])))
 
 
 def leaky_relu(x: tf.Tensor, slope: float) -> tf.Tensor:
@@ -82,27 +177,70 @@ def leaky_relu(x: tf.Tensor, slope: float) -> tf.Tensor:
     return tf.where(x > 0, x, slope * x)
 
 
-def gelu(x: tf.Tensor) -> tf.Tensor:
+def exact_gelu(x: tf.Tensor) -> tf.Tensor:
     """TensorFlow's own rounds √2 to float32 whatever the dtype."""
     return 0.5 * x * (1 + tf.math.erf(x / tf.constant(np.sqrt(2.0), x.dtype)))
 
 
-LAYERS: dict[str, Callable[[LayerFacts, str], keras.layers.Layer]] = {
+def tanh_gelu(x: tf.Tensor) -> tf.Tensor:
+    """½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))); TensorFlow's own rounds 0.044715 to float32 whatever the dtype."""
+    return 0.5 * x * (1 + tf.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x * x * x)))
+
+
+LAYERS: dict[str, Callable[[LayerFacts, Plan], keras.layers.Layer]] = {
     "conv2d": conv2d,
-    "max_pool2d": pool(keras.layers.MaxPooling2D),
-    "avg_pool2d": pool(keras.layers.AveragePooling2D),
-    "global_avg_pool": lambda row, dtype: keras.layers.GlobalAveragePooling2D(dtype=dtype),
-    "flatten": lambda row, dtype: keras.layers.Flatten(dtype=dtype),
-    "dense": lambda row, dtype: keras.layers.Dense(row.layer.units, use_bias=row.layer.bias, dtype=dtype),
-    "batch_norm": lambda row, dtype: BatchNorm(row, dtype),
-    "dropout": lambda row, dtype: Masked(dtype=dtype),
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "global_avg_pool": lambda row, plan: keras.layers.GlobalAveragePooling2D(dtype=plan.dtype),
+    "flatten": flatten,
+    "dense": dense,
+    "batch_norm": BatchNorm,
+    "dropout": lambda row, plan: Masked(dtype=plan.dtype),
     "relu": activation(keras.activations.relu),
-    "leaky_relu": lambda row, dtype: activation(leaky_relu, slope=row.layer.slope)(row, dtype),
-    "elu": lambda row, dtype: keras.layers.ELU(row.layer.alpha, dtype=dtype),
+    "leaky_relu": lambda row, plan: activation(leaky_relu, slope=row.layer.slope)(row, plan),
+    "elu": lambda row, plan: keras.layers.ELU(row.layer.alpha, dtype=plan.dtype),
     "tanh": activation(keras.activations.tanh),
     "sigmoid": activation(keras.activations.sigmoid),
     "softplus": activation(keras.activations.softplus),
-    "gelu": activation(gelu),
+    "gelu": gelu,
+}
+
+
+# --------------------------------------------------------------------------------------------------------- products
+
+
+def rounded(bits: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """float32 with only so many fraction bits (of 23), to nearest, ties to even.
+
+    On the bits themselves: there and back through another dtype is what a compiler may leave out.
+    """
+    dropped = 23 - bits
+
+    def function(x: tf.Tensor) -> tf.Tensor:
+        words = tf.bitcast(x, tf.uint32)
+        odd = tf.bitwise.bitwise_and(tf.bitwise.right_shift(words, np.uint32(dropped)), np.uint32(1))
+        words = words + np.uint32((1 << (dropped - 1)) - 1) + odd
+        return tf.bitcast(tf.bitwise.bitwise_and(words, np.uint32(2**32 - (1 << dropped))), tf.float32)
+
+    return function
+
+
+def rounded_product(bits: int) -> Callable[[Callable[..., tf.Tensor]], Callable[..., tf.Tensor]]:
+    """x, w ↦ R(x)·R(w), with R(dy) in the products of the way back."""
+    factor = tf.grad_pass_through(rounded(bits))
+
+    @tf.custom_gradient
+    def product(y: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        return tf.identity(y), rounded(bits)
+
+    return lambda multiply: lambda x, w: product(multiply(factor(x), factor(w)))
+
+
+# (the framework's product) → what takes its place. TF32 keeps 10 of float32's fraction bits, bfloat16 keeps 7.
+PRODUCTS: dict[str, Callable[[Callable[..., tf.Tensor]], Callable[..., tf.Tensor]]] = {
+    "full": lambda multiply: multiply,
+    "tf32": rounded_product(10),
+    "bfloat16": rounded_product(7),
 }
 
 
@@ -119,44 +257,74 @@ def mean_squared_error(z: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.square(z - targets))
 
 
-LOSSES = {"cross_entropy": cross_entropy, "mean_squared_error": mean_squared_error}
+def mean_squared_error_of_all_pairs(z: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """The mean over i, j and the classes of (zᵢ − tⱼ)², without all pairs: that of (z − t̄)² + var t."""
+    mean, variance = tf.nn.moments(targets, 0)
+    return tf.reduce_mean(tf.square(z - mean) + variance)
+
+
+def cross_entropy_clipped(z: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """−Σ t·log clip(p), p = softmax(z); where the clip cuts, no gradient passes."""
+    p = tf.clip_by_value(tf.nn.softmax(z), 1e-7, 1 - 1e-7)
+    return tf.reduce_mean(-tf.reduce_sum(targets * tf.math.log(p), 1))
+
+
+def cross_entropy_softmax_twice(z: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of softmax(z) taken for logits."""
+    return cross_entropy(tf.nn.softmax(z), targets)
+
+
+LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "mean_squared_error": mean_squared_error,
+    "cross_entropy_clipped": cross_entropy_clipped,
+    "cross_entropy_softmax_twice": cross_entropy_softmax_twice,
+}
 
 
 # ------------------------------------------------------------------------------------------------------- optimizers
-# (record, learning rate, 1/√(1−β₂ᵗ) and 1/(1−β₁ᵗ) of this update, w, g, *slots): assigns to variables in place. The
-# fused kernels of TensorFlow are epsilon-hat (Adam), have epsilon inside the root (RMSprop), or work out 1 − β in
-# float32, which is 1e-5 off for β₂ = .999.
+# (record, this update's `Numbers`, w, g, *slots): assigns to variables in place. The fused kernels of TensorFlow are
+# epsilon-hat (Adam), have epsilon inside the root (RMSprop), or work out 1 − β in float32, which is 1e-5 off for
+# β₂ = .999.
 
 
-def sgd(o: Any, rate: tf.Tensor, corrections: Any, w: tf.Variable, g: tf.Tensor) -> None:
+class Numbers(NamedTuple):
+    """What is decided for one update, or for a chunk of them: 1/(1−β₁ᵗ) and 1/√(1−β₂ᵗ), μ as the buffer is kept."""
+
+    rate: Any
+    first: Any
+    root_of_second: Any
+    epsilon: Any
+    momentum: Any
+
+
+def sgd(o: Any, now: Numbers, w: tf.Variable, g: tf.Tensor) -> None:
     """w ← w − lr·g."""
-    w.assign_sub(rate * g)
+    w.assign_sub(now.rate * g)
 
 
-def momentum(o: Any, rate: tf.Tensor, corrections: Any, w: tf.Variable, g: tf.Tensor, b: tf.Variable) -> None:
+def momentum(o: Any, now: Numbers, w: tf.Variable, g: tf.Tensor, b: tf.Variable) -> None:
     """b ← μ·b + g; w ← w − lr·b."""
-    w.assign_sub(rate * b.assign(o.momentum * b + g))
+    w.assign_sub(now.rate * b.assign(now.momentum * b + g))
 
 
-def nesterov(o: Any, rate: tf.Tensor, corrections: Any, w: tf.Variable, g: tf.Tensor, b: tf.Variable) -> None:
+def nesterov(o: Any, now: Numbers, w: tf.Variable, g: tf.Tensor, b: tf.Variable) -> None:
     """b ← μ·b + g; w ← w − lr·(g + μ·b)."""
-    w.assign_sub(rate * (g + o.momentum * b.assign(o.momentum * b + g)))
+    w.assign_sub(now.rate * (g + o.momentum * b.assign(now.momentum * b + g)))
 
 
-def adam(
-    o: Any, rate: tf.Tensor, corrections: Any, w: tf.Variable, g: tf.Tensor, m: tf.Variable, v: tf.Variable
-) -> None:
+def adam(o: Any, now: Numbers, w: tf.Variable, g: tf.Tensor, m: tf.Variable, v: tf.Variable) -> None:
     """m ← β₁·m + (1−β₁)·g; v ← β₂·v + (1−β₂)·g²; w ← w − lr·m̂/(√v̂ + ε)."""
-    first, root_of_second = corrections
     m.assign(o.beta1 * m + (1 - o.beta1) * g)
     v.assign(o.beta2 * v + (1 - o.beta2) * tf.square(g))
-    w.assign_sub((rate * first) * m / (tf.sqrt(v) * root_of_second + o.epsilon))
+    w.assign_sub((now.rate * now.first) * m / (tf.sqrt(v) * now.root_of_second + now.epsilon))
 
 
-def rmsprop(o: Any, rate: tf.Tensor, corrections: Any, w: tf.Variable, g: tf.Tensor, s: tf.Variable) -> None:
-    """s ← ρ·s + (1−ρ)·g²; w ← w − lr·g/(√s + ε)."""
+def rmsprop(o: Any, now: Numbers, w: tf.Variable, g: tf.Tensor, s: tf.Variable) -> None:
+    """s ← ρ·s + (1−ρ)·g²; w ← w − lr·g/(√s + ε), or g/√(s + ε)."""
     s.assign(o.rho * s + (1 - o.rho) * tf.square(g))
-    w.assign_sub(rate * g / (tf.sqrt(s) + o.epsilon))
+    root = tf.sqrt(s + now.epsilon) if o.epsilon_mode == "inside" else tf.sqrt(s) + now.epsilon
+    w.assign_sub(now.rate * g / root)
 
 
 # kind → (the slots' names, the update). AdamW is Adam after the decay, which `Model._update` applies to the kernels.
@@ -183,9 +351,11 @@ class Model:
         self.plan, self.device, self.dtype = plan, _device(plan.device), tf.as_dtype(plan.dtype)
         self.slot_names, self.optimizer = OPTIMIZERS[plan.recipe.optimizer.kind]
         self.loss = LOSSES[plan.recipe.loss]
+        if plan.recipe.loss == "mean_squared_error" and "targets_broadcast" in plan.recipe.mistakes:
+            self.loss = mean_squared_error_of_all_pairs
         with tf.device(self.device):
             self.mean, self.scale = tf.constant(plan.mean, self.dtype), tf.constant(plan.scale, self.dtype)
-            self.layers = {row.name: LAYERS[row.layer.kind](row, plan.dtype) for row in plan.rows}
+            self.layers = {row.name: LAYERS[row.layer.kind](row, plan) for row in plan.rows}
             for row in plan.rows:
                 self.layers[row.name].build((None, *row.input_shape))
             self.parameters = {name: self._variable(name) for name in weights}
@@ -200,7 +370,7 @@ class Model:
         self.taken = 0
         self._compiled: dict[int, Any] = {}
         self._infer = tf.function(
-            lambda images: self._forward(images, plan.fast_rows, training=False),
+            lambda images: self._forward(images, plan.fast_rows, training=False, masks={}),
             input_signature=(tf.TensorSpec((None, *plan.input_shape), tf.uint8),),
         )
 
@@ -218,9 +388,10 @@ class Model:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits in inference mode."""
-        starts = range(0, len(images), PREDICT_BATCH)
+        parts = [images[start : start + PREDICT_BATCH] for start in range(0, len(images), PREDICT_BATCH)]
+        infer = self._infer_by_mistake if self.plan.in_prediction else self._infer
         with tf.device(self.device):
-            return np.concatenate([self._infer(tf.constant(images[i : i + PREDICT_BATCH])).numpy() for i in starts])
+            return np.concatenate([infer(tf.constant(part)).numpy() for part in parts])
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """One update."""
@@ -232,21 +403,38 @@ class Model:
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
         """Every layer's output."""
-        return {name: y.numpy() for name, y in self._observe(images, training).items()}
+        on = self.plan.in_training if training else self.plan.in_prediction
+        with tf.device(self.device):
+            outputs = {"input": self._prepare(images)} | self._observe(images, on)
+        return {name: y.numpy() for name, y in outputs.items()}
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays]:
         """Loss and every gradient."""
         with tf.GradientTape() as tape:
-            seen = self._observe(images, training=True, watch=tape.watch)
+            seen = self._observe(images, self.plan.in_training, watch=tape.watch)
             *_, logits = seen.values()
             loss = self.loss(logits, self._targets(tf.constant(labels)))
-        parameters, outputs = tape.gradient(loss, (list(self.parameters.values()), list(seen.values())))
+            minimised = self._minimised(loss, len(labels))
+        parameters, outputs = tape.gradient(minimised, (list(self.parameters.values()), list(seen.values())))
         parameters = self._add_l2(dict(zip(self.parameters, parameters, strict=True)))
         return (
             float(loss),
             {name: value.numpy() for name, value in parameters.items()},
             {name: value.numpy() for name, value in zip(seen, outputs, strict=True)},
         )
+
+    def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
+        """One layer alone."""
+        (row,) = (row for row in self.plan.rows if row.name == name)
+        training = self.plan.in_training
+        parameters = {key: value for key, value in self.parameters.items() if key.startswith(f"{name}/")}
+        with tf.device(self.device), tf.GradientTape() as tape:
+            taken_in = tf.constant(x, self.dtype)
+            tape.watch(taken_in)
+            y = self._apply(row, taken_in, training, self._masks(len(x), training))
+            output_gradient = tf.constant(dy, self.dtype)
+        dx, found = tape.gradient(y, (taken_in, list(parameters.values())), output_gradient)
+        return y.numpy(), dx.numpy(), {key: value.numpy() for key, value in zip(parameters, found, strict=True)}
 
     def weights(self) -> Arrays:
         """Every parameter."""
@@ -268,11 +456,13 @@ class Model:
     # ---- one step
 
     def _run(self, chunk: Chunk) -> np.ndarray:
-        o, dtype = self.plan.recipe.optimizer, self.plan.dtype
-        corrections = np.ones((2, len(chunk.rates)))
+        o = self.plan.recipe.optimizer
+        first = root_of_second = np.ones(len(chunk.rates))
         if "first_moment" in self.slot_names:
-            corrections = np.stack([1 / (1 - o.beta1**chunk.numbers), 1 / np.sqrt(1 - o.beta2**chunk.numbers)])
-        table = np.concatenate([chunk.rates[None], corrections]).T.astype(dtype)
+            first, root_of_second = 1 / (1 - o.beta1**chunk.numbers), 1 / np.sqrt(1 - o.beta2**chunk.numbers)
+        kept = getattr(o, "momentum", 0.0) * chunk.buffer_factors
+        numbers = Numbers(chunk.rates, first, root_of_second, chunk.epsilons, kept)
+        table = np.stack(numbers, axis=1).astype(self.plan.dtype)
         with tf.device(self.device):
             masks = {name: tf.constant(mask) for name, mask in chunk.masks.items()}
             indices = tf.constant(chunk.indices)
@@ -291,7 +481,7 @@ class Model:
                     tf.TensorSpec((None, *self.plan.input_shape), tf.uint8),
                     tf.TensorSpec((None,), tf.int32),
                     tf.TensorSpec((None, batch), tf.int32),
-                    tf.TensorSpec((None, 3), self.dtype),
+                    tf.TensorSpec((None, len(Numbers._fields)), self.dtype),
                     free,
                 ),
             )
@@ -310,11 +500,12 @@ class Model:
 
     def _step(self, images: Any, labels: Any, numbers: Any, masks: dict[str, Any]) -> Any:
         with tf.GradientTape() as tape:
-            logits = self._forward(images, self.plan.fast_rows, True, masks)
+            logits = self._forward(images, self.plan.fast_rows, self.plan.in_training, masks, learning=True)
             loss = self.loss(logits, self._targets(labels))
-        found = tape.gradient(loss, list(self.parameters.values()))
+            minimised = self._minimised(loss, labels.shape[0])
+        found = tape.gradient(minimised, list(self.parameters.values()))
         gradients = self._clip(self._add_l2(dict(zip(self.parameters, found, strict=True))))
-        self._update(gradients, numbers[0], (numbers[1], numbers[2]))
+        self._update(gradients, Numbers(*tf.unstack(numbers)))
         right = tf.reduce_sum(tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.int32))
         return loss, right
 
@@ -323,22 +514,25 @@ class Model:
         images: Any,
         rows: list[LayerFacts],
         training: bool,
-        masks: dict[str, Any] | None = None,
-        observed: Callable[[str, Any], None] | None = None,
+        masks: dict[str, Any],
+        learning: bool = False,
+        observed: Callable[[str, Any], None] = lambda name, y: None,
     ) -> Any:
-        """Logits; `observed` is shown every layer's output, and then the running statistics stay as they are."""
-        x = (tf.cast(images, self.dtype) - self.mean) * self.scale
+        """Logits; `observed` is shown every layer's output."""
+        x = self._prepare(images)
         for row in rows:
-            layer = self.layers[row.name]
-            if row.layer.kind == "batch_norm":
-                x = layer.call(x, training, observed is not None)
-            elif row.layer.kind == "dropout":
-                x = layer.call(x, (masks or {}).get(row.name))
-            else:
-                x = layer(x)
-            if observed:
-                observed(row.name, x)
+            x = self._apply(row, x, training, masks, learning)
+            observed(row.name, x)
         return x
+
+    def _apply(self, row: LayerFacts, x: Any, training: bool, masks: dict[str, Any], learning: bool = False) -> Any:
+        """One layer's output; the running statistics stay as they are unless `learning`."""
+        layer = self.layers[row.name]
+        if row.layer.kind == "batch_norm":
+            return layer.call(x, training, learning)
+        if row.layer.kind == "dropout":
+            return layer.call(x, masks.get(row.name) if training else None)
+        return layer(x)
 
     def _observe(self, images: np.ndarray, training: bool, watch: Callable[[Any], None] = lambda y: None) -> Any:
         outputs: dict[str, Any] = {}
@@ -347,10 +541,25 @@ class Model:
             watch(y)
             outputs[name] = y
 
-        masks = {name: tf.constant(mask) for name, mask in self.plan.masks(self.taken, len(images)).items()}
         with tf.device(self.device):
-            self._forward(tf.constant(images), self.plan.rows, training, masks if training else None, keep)
+            masks = self._masks(len(images), training)
+            self._forward(tf.constant(images), self.plan.rows, training, masks, observed=keep)
         return outputs
+
+    def _infer_by_mistake(self, images: Any) -> Any:
+        """Logits as a training step computes them; not compiled, for the masks are no argument of `_infer`."""
+        return self._forward(images, self.plan.fast_rows, True, self._masks(len(images), True))
+
+    def _masks(self, n: int, training: bool) -> dict[str, Any]:
+        """The masks of the next update for `n` images, where any are used."""
+        return {name: tf.constant(mask) for name, mask in self.plan.masks(self.taken, n).items()} if training else {}
+
+    def _prepare(self, images: Any) -> Any:
+        return (tf.cast(images, self.dtype) - self.mean) * self.scale
+
+    def _minimised(self, loss: Any, n: int) -> Any:
+        """What the gradients are of: the mean over the batch, or the sum."""
+        return loss if self.plan.recipe.loss_reduction == "mean" else loss * n
 
     def _targets(self, labels: Any) -> Any:
         s = self.plan.recipe.label_smoothing
@@ -364,19 +573,22 @@ class Model:
         return gradients | decayed
 
     def _clip(self, gradients: dict[str, Any]) -> dict[str, Any]:
-        """g ← g·min(1, c/‖g‖) with the norm over all parameters together."""
-        if limit := self.plan.recipe.clip_norm:
-            clipped, _ = tf.clip_by_global_norm(list(gradients.values()), limit)
-            return dict(zip(gradients, clipped, strict=True))
-        return gradients
+        """g ← g·min(1, c/‖g‖) with the norm over all parameters together, or each by its own."""
+        limit = self.plan.recipe.clip_norm
+        if not limit:
+            return gradients
+        if self.plan.recipe.clip_scope == "tensor":
+            return {name: tf.clip_by_norm(value, limit) for name, value in gradients.items()}
+        clipped, _ = tf.clip_by_global_norm(list(gradients.values()), limit)
+        return dict(zip(gradients, clipped, strict=True))
 
-    def _update(self, gradients: dict[str, Any], rate: Any, corrections: Any) -> None:
+    def _update(self, gradients: dict[str, Any], now: Numbers) -> None:
         o = self.plan.recipe.optimizer
         for name, w in self.parameters.items():
             if o.kind == "adamw" and name in self.plan.decayed:
-                w.assign(w * (1 - rate * o.weight_decay))
+                w.assign(w * (1 - now.rate * o.weight_decay))
             slots = [self.slots[f"{name}/{slot}"] for slot in self.slot_names]
-            self.optimizer(o, rate, corrections, w, gradients[name], *slots)
+            self.optimizer(o, now, w, gradients[name], *slots)
 
     def _variable(self, name: str) -> tf.Variable:
         layer, parameter = name.split("/")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,20 @@ class Same(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Pad, then do what stands behind."""
         return self.then(F.pad(x, self.padding, value=self.value) if any(self.padding) else x)
+
+
+class SharedMaxPool(nn.Module):
+    """Max pooling whose gradient all maxima of a window share, as `amax` does: PyTorch's own gives it to the first."""
+
+    def __init__(self, row: LayerFacts) -> None:
+        super().__init__()
+        self.kernel, self.stride = row.layer.window()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Pool an input that is already padded with −∞."""
+        for axis, kernel, stride in zip((2, 3), self.kernel, self.stride, strict=True):
+            x = x.unfold(axis, kernel, stride)
+        return x.amax((4, 5))
 
 
 class MeanOfReal(nn.Module):
@@ -86,38 +101,135 @@ class GlobalAvgPool(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def batch_norm(row: LayerFacts, dtype: torch.dtype) -> nn.Module:
-    """PyTorch's own: its momentum, epsilon and unbiased running variance are the canonical ones."""
-    made = nn.BatchNorm2d if len(row.input_shape) == 3 else nn.BatchNorm1d
-    return made(row.input_shape[-1], eps=row.layer.epsilon, momentum=row.layer.momentum)
+class BatchNorm(nn.BatchNorm2d):
+    """PyTorch's own, whose momentum, epsilon and unbiased running variance are the canonical ones.
+
+    Its modules differ by shape and refuse one value per channel; none keeps the biased variance.
+    """
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
+    def __init__(self, row: LayerFacts) -> None:
+        super().__init__(row.input_shape[-1], eps=row.layer.epsilon, momentum=row.layer.momentum)
+        self.share, self.biased = float(row.layer.momentum), row.layer.running_variance == "biased"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, …) → the same shape."""
+        if self.training and x.numel() == x.shape[1]:  # twice the same has the same mean, variance and gradients
+            return self(x.expand(2, *x.shape[1:]))[:1]
+        if self.training and self.biased:
+            with torch.no_grad():
+                variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+                self.running_mean.lerp_(mean, self.share)
+                self.running_var.lerp_(variance, self.share)
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.share, self.eps
+        )
 
 
-def conv2d(row: LayerFacts, dtype: torch.dtype) -> nn.Module:
+DROPPED_BITS = {"tf32": 13, "bfloat16": 16}  # of float32's 23 bits of fraction
+
+
+def _rounded(x: torch.Tensor, dropped: int) -> torch.Tensor:
+    """To nearest, ties to even, without the last so many bits of float32, by arithmetic on the bits."""
+    bits = x.view(torch.int32)
+    odd = (bits >> dropped) & 1
+    return ((bits + odd + (2 ** (dropped - 1) - 1)) & -(2**dropped)).view(torch.float32)
+
+
+class RoundThere(torch.autograd.Function):
+    """y = R(x);  dx = dy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, dropped: int) -> torch.Tensor:
+        """Round a factor of a product."""
+        return _rounded(x, dropped)
+
+    @staticmethod
+    def backward(ctx: Any, *dy: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """The product's gradient is the factor's."""
+        return dy[0], None
+
+
+class RoundBack(torch.autograd.Function):
+    """y = x;  dx = R(dy)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, dropped: int) -> torch.Tensor:
+        """Leave a product as it is."""
+        ctx.dropped = dropped
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *dy: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Round what is a factor of both products on the way back."""
+        return _rounded(dy[0], ctx.dropped), None
+
+
+class Rounded(nn.Module):
+    """y = R(x)·R(w) + b;  dx = R(dy)·R(w)ᵀ, dw = R(x)ᵀ·R(dy), db = Σ dy, for a dense layer or a convolution."""
+
+    def __init__(self, then: nn.Linear | nn.Conv2d, product: Callable[..., torch.Tensor], dropped: int) -> None:
+        super().__init__()
+        self.then, self.product, self.dropped = then, product, dropped
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply rounded factors; the bias is added outside, where neither it nor its gradient is rounded."""
+        factors = (RoundThere.apply(factor, self.dropped) for factor in (x, self.then.weight))
+        y = RoundBack.apply(self.product(*factors), self.dropped)
+        return y if self.then.bias is None else y + self.then.bias.view(-1, *(1,) * (y.ndim - 2))
+
+
+def conv2d(row: LayerFacts, plan: Plan) -> nn.Module:
     """A plain convolution, padded by itself where both sides get the same."""
     layer, padding = row.layer, window_padding(row)
     lopsided = any(before != after for before, after in padding)
     inside = (0, 0) if lopsided else (padding[0][0], padding[1][0])
-    made = nn.Conv2d(row.input_shape[2], layer.filters, layer.kernel, layer.stride, inside, bias=layer.bias)
+    made: Any = nn.Conv2d(row.input_shape[2], layer.filters, layer.kernel, layer.stride, inside, bias=layer.bias)
+    if dropped := DROPPED_BITS.get(plan.recipe.products):
+        made = Rounded(made, partial(F.conv2d, stride=layer.stride, padding=inside), dropped)
     return Same(row, 0.0, made) if lopsided else made
 
 
-LAYERS: dict[str, Callable[[LayerFacts, torch.dtype], nn.Module]] = {
+def max_pool2d(row: LayerFacts, plan: Plan) -> nn.Module:
+    """PyTorch's own gives a window's gradient to its first maximum."""
+    made = SharedMaxPool(row) if row.layer.ties == "shared" else nn.MaxPool2d(*row.layer.window())
+    return Same(row, -torch.inf, made)
+
+
+def avg_pool2d(row: LayerFacts, plan: Plan) -> nn.Module:
+    """PyTorch's own where padding counts: it pools what is padded already."""
+    counts = row.layer.count_padding
+    made = nn.AvgPool2d(*row.layer.window()) if counts else MeanOfReal(row, getattr(torch, plan.dtype))
+    return Same(row, 0.0, made)
+
+
+def dense(row: LayerFacts, plan: Plan) -> nn.Module:
+    """PyTorch's own."""
+    made = nn.Linear(row.input_shape[0], row.layer.units, bias=row.layer.bias)
+    dropped = DROPPED_BITS.get(plan.recipe.products)
+    return Rounded(made, F.linear, dropped) if dropped else made
+
+
+LAYERS: dict[str, Callable[[LayerFacts, Plan], nn.Module]] = {
     "conv2d": conv2d,
-    "max_pool2d": lambda row, dtype: Same(row, -torch.inf, nn.MaxPool2d(*row.layer.window())),
-    "avg_pool2d": lambda row, dtype: Same(row, 0.0, MeanOfReal(row, dtype)),
-    "global_avg_pool": lambda row, dtype: GlobalAvgPool(),
-    "flatten": lambda row, dtype: Flatten(),
-    "dense": lambda row, dtype: nn.Linear(row.input_shape[0], row.layer.units, bias=row.layer.bias),
-    "batch_norm": batch_norm,
-    "dropout": lambda row, dtype: Masked(),
-    "relu": lambda row, dtype: nn.ReLU(),
-    "leaky_relu": lambda row, dtype: nn.LeakyReLU(row.layer.slope),
-    "elu": lambda row, dtype: nn.ELU(row.layer.alpha),
-    "tanh": lambda row, dtype: nn.Tanh(),
-    "sigmoid": lambda row, dtype: nn.Sigmoid(),
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "global_avg_pool": lambda row, plan: GlobalAvgPool(),
+    "flatten": lambda row, plan: nn.Flatten() if row.layer.order == "chw" else Flatten(),
+    "dense": dense,
+    "batch_norm": lambda row, plan: BatchNorm(row),
+    "dropout": lambda row, plan: Masked(),
+    "relu": lambda row, plan: nn.ReLU(),
+    "leaky_relu": lambda row, plan: nn.LeakyReLU(row.layer.slope),
+    "elu": lambda row, plan: nn.ELU(row.layer.alpha),
+    "tanh": lambda row, plan: nn.Tanh(),
+    "sigmoid": lambda row, plan: nn.Sigmoid(),
     # Above its threshold (20 by default) PyTorch returns x itself, 2e-9 off; at 40 that is below float64's rounding.
-    "softplus": lambda row, dtype: nn.Softplus(threshold=40),
-    "gelu": lambda row, dtype: nn.GELU(),
+    "softplus": lambda row, plan: nn.Softplus(threshold=40),
+    "gelu": lambda row, plan: nn.GELU(approximate="tanh" if row.layer.form == "tanh" else "none"),
 }
 PARAMETERS = {"kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias"}  # canonical name → PyTorch's
 
@@ -132,15 +244,65 @@ def cross_entropy(z: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Te
 
 def mean_squared_error(z: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
     """Mean over batch and classes."""
+    t = _targets(z, labels, plan)
+    if "targets_broadcast" not in plan.recipe.mistakes:
+        return F.mse_loss(z, t)
+    # Over all pairs, mean (zᵢ − tⱼ)² = mean (zᵢ − t̄)² + mean (tⱼ − t̄)², without a batch × batch array.
+    middle = t.mean(0).expand_as(t)
+    return F.mse_loss(z, middle) + F.mse_loss(t, middle)
+
+
+def cross_entropy_clipped(z: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """−Σ t·log p with p = softmax(z) cut to [1e-7, 1 − 1e-7]; `clamp` sends nothing back where it cuts."""
+    p = z.softmax(1).clamp(1e-7, 1 - 1e-7)
+    return -(_targets(z, labels, plan) * p.log()).sum(1).mean()
+
+
+def cross_entropy_softmax_twice(z: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """Probabilities taken for logits."""
+    return cross_entropy(z.softmax(1), labels, plan)
+
+
+def _targets(z: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """(batch, classes): 1 for the label and 0 elsewhere, smoothed."""
     s = plan.recipe.label_smoothing
-    return F.mse_loss(z, F.one_hot(labels, plan.classes).to(z.dtype) * (1 - s) + s / plan.classes)
+    return F.one_hot(labels, plan.classes).to(z.dtype) * (1 - s) + s / plan.classes
 
 
-LOSSES = {"cross_entropy": cross_entropy, "mean_squared_error": mean_squared_error}
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "mean_squared_error": mean_squared_error,
+    "cross_entropy_clipped": cross_entropy_clipped,
+    "cross_entropy_softmax_twice": cross_entropy_softmax_twice,
+}
 
 
 # ------------------------------------------------------------------------------------------------------- optimizers
 # kind → (canonical slot → PyTorch's, the optimizer for these parameter groups). PyTorch's own are the canonical ones.
+
+
+class InsideRMSprop(torch.optim.RMSprop):
+    """w ← w − lr·g/√(s + ε): PyTorch's own adds ε to the root."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # the loss is never computed again
+        """One update, with PyTorch's state and parameter groups."""
+        for group in self.param_groups:
+            weights = group["params"]
+            gradients = [value.grad for value in weights]
+            squares = [self.state[value]["square_avg"] for value in weights]
+            torch._foreach_mul_(squares, group["alpha"])
+            torch._foreach_addcmul_(squares, gradients, gradients, value=1 - group["alpha"])
+            roots = torch._foreach_add(squares, group["eps"])
+            torch._foreach_sqrt_(roots)
+            torch._foreach_addcdiv_(weights, gradients, roots, value=-group["lr"])
+
+
+def rmsprop(o: Any, groups: Any) -> torch.optim.Optimizer:
+    """PyTorch's own, or ε inside the root."""
+    made = InsideRMSprop if o.epsilon_mode == "inside" else torch.optim.RMSprop
+    return made(groups, alpha=o.rho, eps=o.epsilon, foreach=True)
+
 
 OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any, Any], torch.optim.Optimizer]]] = {
     "sgd": ({}, lambda o, groups: torch.optim.SGD(groups, fused=True)),
@@ -165,10 +327,7 @@ OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any, Any], torch.optim.Opt
             fused=True,
         ),
     ),
-    "rmsprop": (
-        {"mean_square": "square_avg"},
-        lambda o, groups: torch.optim.RMSprop(groups, alpha=o.rho, eps=o.epsilon, foreach=True),
-    ),
+    "rmsprop": ({"mean_square": "square_avg"}, rmsprop),
 }
 
 
@@ -185,7 +344,7 @@ class Model:
         self.plan, self.device, self.dtype = plan, _device(plan.device), getattr(torch, plan.dtype)
         self.mean = self._tensor(plan.mean.astype(plan.dtype))
         self.scale = self._tensor(plan.scale.astype(plan.dtype))
-        self.layers = {row.name: LAYERS[row.layer.kind](row, self.dtype) for row in plan.rows}
+        self.layers = {row.name: LAYERS[row.layer.kind](row, plan) for row in plan.rows}
         modules: Any = nn.ModuleList(self.layers.values())
         self.modules = modules.to(self.device, self.dtype, memory_format=torch.channels_last)
         self.loss = LOSSES[plan.recipe.loss]
@@ -215,10 +374,9 @@ class Model:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits in inference mode."""
-        self.modules.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), self._unchanged_statistics():
             parts = self._tensor(images).split(PREDICT_BATCH)
-            return np.concatenate([self._forward(part, self.plan.fast_rows).cpu().numpy() for part in parts])
+            return np.concatenate([self._forward(part, self.plan.in_prediction).cpu().numpy() for part in parts])
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """One update."""
@@ -226,20 +384,29 @@ class Model:
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
         """Every layer's output."""
+        training = self.plan.in_training if training else self.plan.in_prediction
         with torch.no_grad(), self._unchanged_statistics():
             return {name: _canonical(y) for name, y in self._observe(self._tensor(images), training).items()}
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays]:
         """Loss and every gradient."""
         with self._unchanged_statistics():
-            seen = self._observe(self._tensor(images), training=True)
-            *_, logits = seen.values()
-            loss = self.loss(logits, self._tensor(labels), self.plan)
-            self.optimizer.zero_grad()
-            loss.backward()
-        self._add_l2()
+            _, *seen = self._observe(self._tensor(images), self.plan.in_training).items()
+            loss = self._differentiate(seen[-1][1], self._tensor(labels))
         parameters = {name: from_torch(_numpy(value.grad)) for name, value in self.parameters.items()}
-        return float(loss.detach()), parameters, {name: _canonical(y.grad) for name, y in seen.items()}
+        return float(loss), parameters, {name: _canonical(y.grad) for name, y in seen}
+
+    def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
+        """One layer alone."""
+        enters, back = (_channels_first(self._tensor(value).to(self.dtype)) for value in (x, dy))
+        enters.requires_grad_()
+        parameters = {key: value for key, value in self.parameters.items() if key.startswith(f"{name}/")}
+        self._mode(self.plan.in_training, len(x))
+        with self._unchanged_statistics():
+            y = self.layers[name](enters)
+            dx, *gradients = torch.autograd.grad(y, [enters, *parameters.values()], back)
+        named = zip(parameters, gradients, strict=True)
+        return _canonical(y), _canonical(dx), {key: from_torch(_numpy(gradient)) for key, gradient in named}
 
     def weights(self) -> Arrays:
         """Every parameter."""
@@ -267,32 +434,30 @@ class Model:
     # ---- one step
 
     def _step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self._mask(len(images))
-        self.modules.train()
-        logits = self._forward(images, self.plan.fast_rows)
-        loss = self.loss(logits, labels, self.plan)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self._add_l2()
+        logits = self._forward(images, self.plan.in_training)
+        loss = self._differentiate(logits, labels)
         self._clip()
-        rate = self.plan.learning_rate(self.taken)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.taken += 1
-        return loss.detach(), (logits.argmax(1) == labels).sum()
+        self._update()
+        return loss, (logits.argmax(1) == labels).sum()
 
-    def _forward(self, images: torch.Tensor, rows: list[LayerFacts]) -> torch.Tensor:
+    def _mode(self, training: bool, n: int) -> None:
+        """Training mode with the masks of the next update for `n` images, or inference mode."""
+        self.modules.train(training)
+        for name, mask in self.plan.masks(self.taken, n).items() if training else ():
+            self.layers[name].mask = _channels_first(self._tensor(mask))
+
+    def _forward(self, images: torch.Tensor, training: bool) -> torch.Tensor:
+        self._mode(training, len(images))
         x = self._prepare(images)
-        for row in rows:
+        for row in self.plan.fast_rows:
             x = self.layers[row.name](x)
         return x
 
     def _observe(self, images: torch.Tensor, training: bool) -> dict[str, torch.Tensor]:
-        """Every layer's output in the order written."""
-        self._mask(len(images))
-        self.modules.train(training)
-        outputs, x = {}, self._prepare(images)
+        """What enters and every layer's output, in the order written."""
+        self._mode(training, len(images))
+        x = self._prepare(images)
+        outputs = {"input": x}
         for row in self.plan.rows:
             outputs[row.name] = x = self.layers[row.name](x)
             if not x.requires_grad and torch.is_grad_enabled():
@@ -301,22 +466,27 @@ class Model:
                 x.retain_grad()
         return outputs
 
+    def _differentiate(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The mean loss; every parameter's gradient of what is minimised goes into its `grad`."""
+        loss = self.loss(logits, labels, self.plan)
+        self.optimizer.zero_grad()
+        (loss * len(labels) if self.plan.recipe.loss_reduction == "sum" else loss).backward()
+        self._add_l2()
+        return loss.detach()
+
     @contextlib.contextmanager
     def _unchanged_statistics(self) -> Iterator[None]:
         """Put the running statistics back at the end: looking must not change them."""
         before = {name: value.clone() for name, value in self._statistics().items()}
-        yield
-        with torch.no_grad():
-            for name, value in self._statistics().items():
-                value.copy_(before[name])
-
-    def _mask(self, n: int) -> None:
-        for name, mask in self.plan.masks(self.taken, n).items():
-            tensor = self._tensor(mask)
-            self.layers[name].mask = tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in self._statistics().items():
+                    value.copy_(before[name])
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
-        return ((images.to(self.dtype) - self.mean) * self.scale).permute(0, 3, 1, 2)
+        return _channels_first((images.to(self.dtype) - self.mean) * self.scale)
 
     def _add_l2(self) -> None:
         """The gradient of ½·λ·‖kernel‖², before clipping: PyTorch's weight_decay would add it after."""
@@ -327,8 +497,27 @@ class Model:
         """g ← g·min(1, c/‖g‖); PyTorch's clip_grad_norm_ divides by ‖g‖ + 1e-6."""
         if limit := self.plan.recipe.clip_norm:
             gradients = [value.grad for value in self.parameters.values()]
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-            torch._foreach_mul_(gradients, torch.clamp(limit / norm, max=1.0))
+            norms = torch._foreach_norm(gradients)
+            if self.plan.recipe.clip_scope == "tensor":
+                torch._foreach_mul_(gradients, [torch.clamp(limit / norm, max=1.0) for norm in norms])
+            else:
+                norm = torch.linalg.vector_norm(torch.stack(norms))
+                torch._foreach_mul_(gradients, torch.clamp(limit / norm, max=1.0))
+
+    def _update(self) -> None:
+        """Let the optimizer take its step with this step's numbers."""
+        rate, epsilon, factor = (
+            number(self.taken) for number in (self.plan.learning_rate, self.plan.epsilon, self.plan.buffer_factor)
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+            if "eps" in group:
+                group["eps"] = epsilon
+        if factor != 1:
+            buffers = [self.optimizer.state[value]["momentum_buffer"] for value in self.parameters.values()]
+            torch._foreach_mul_(buffers, factor)
+        self.optimizer.step()
+        self.taken += 1
 
     # ---- between NumPy and PyTorch
 
@@ -337,8 +526,10 @@ class Model:
 
     def _parameter(self, name: str) -> nn.Parameter:
         layer, parameter = name.split("/")
-        module = self.layers[layer]
-        return getattr(module.then if isinstance(module, Same) else module, PARAMETERS[parameter])
+        module: Any = self.layers[layer]
+        while isinstance(module, Same | Rounded):
+            module = module.then
+        return getattr(module, PARAMETERS[parameter])
 
     def _statistics(self) -> dict[str, torch.Tensor]:
         return {
@@ -360,6 +551,10 @@ class Model:
 
 def _numpy(value: Any) -> np.ndarray:
     return value.detach().cpu().numpy().copy()
+
+
+def _channels_first(value: torch.Tensor) -> torch.Tensor:
+    return value.permute(0, 3, 1, 2) if value.ndim == 4 else value
 
 
 def _canonical(y: Any) -> np.ndarray:

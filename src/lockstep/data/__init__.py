@@ -4,7 +4,7 @@ Importing this package is cheap: Pillow, scikit-learn and everything for downloa
 """
 
 from lockstep.data.augmentation import augment
-from lockstep.data.batches import batch_order, split
+from lockstep.data.batches import batch_order, epoch_order, split
 from lockstep.data.catalogue import DATASETS, Dataset, File
 from lockstep.data.contents import Data, Facts
 from lockstep.data.download import fetch
@@ -24,6 +24,7 @@ __all__ = [
     "available",
     "batch_order",
     "describe",
+    "epoch_order",
     "fetch",
     "import_folder",
     "load",

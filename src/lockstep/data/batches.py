@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lockstep.randomness import permutation
+from lockstep.spec import Recipe
 
 
 def split(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -21,3 +22,10 @@ def split(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def batch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The order in which `n` training images come in one epoch: int64 (n,), cut into batches from the front."""
     return permutation(n, seed, "order", epoch)
+
+
+def epoch_order(n: int, recipe: Recipe, seed: int, epoch: int) -> np.ndarray:
+    """`batch_order` as the recipe takes it, with its mistakes."""
+    order = np.arange(n) if "order_not_shuffled" in recipe.mistakes else batch_order(n, seed, epoch)
+    full = n // recipe.batch_size * recipe.batch_size
+    return order[:full] if "last_batch_dropped" in recipe.mistakes and full else order

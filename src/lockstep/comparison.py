@@ -1,0 +1,280 @@
+"""Two run folders side by side: from two machines, two versions of a framework, two backends, or one edited by hand.
+
+Folders with traces are judged like any trace, and then compared bit by bit. Folders without hold the loss of every
+step, the last weights and the predictions: whether these are the same bits is told at once; where they are not, the
+judge trains the first steps itself, and the first step whose loss is further from it than rounding explains is the
+divergence. Its cause is looked for by training those steps again under every known difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lockstep import data, proof, rounding, store, worker
+from lockstep.causes import CAUSES, differing
+from lockstep.errors import LockstepError
+from lockstep.judge import Judge
+from lockstep.records import changed
+from lockstep.spec import Run
+from lockstep.studyfile import read_study
+from lockstep.trace import Trace
+
+FIRST_STEPS = 10  # that the judge trains itself
+
+
+def compare_runs(first: Path, second: Path) -> dict[str, Any]:
+    """Compare two run folders; the document has the keys of a proof's, with "first" and "second" beside them.
+
+    Raises LockstepError: LS-505 for a folder that is not a finished run or whose files are not what was written,
+    LS-210 for runs that should not be equal (another network, recipe, dataset, seed or dtype: all that differ are
+    named).
+    """
+    folders = (first, second)
+    runs = [_run(folder) for folder in folders]
+    are_traces = [
+        (folder / "manifest.json").exists() and "kept" in store.read_json(folder / "manifest.json")
+        for folder in folders
+    ]
+    if any(are_traces) and not all(are_traces):
+        raise LockstepError(
+            "LS-210", "one is a trace of a proof and the other a run", where=f"{first}, {second}",
+            hint="compare two runs, or two folders below traces/",
+        )  # fmt: skip
+    environments = [store.read_json(folder / "environment.json") for folder in folders]
+    _raise_where_not_alike(runs, environments, folders)
+    case = _case(runs[0], environments)
+    rows = [_judged(folder, run, case, all(are_traces)) for folder, run in zip(folders, runs, strict=True)]
+    identical, place = _bits(folders, all(are_traces))
+    verdict = "IDENTICAL" if identical else proof.worst_of(row["verdict"] for row in rows)
+    divergences = [item for row in rows for item in row["divergences"]] if not identical else []
+    return {
+        "format": proof.FORMAT, "study": runs[0].study, "verdict": verdict,
+        "first": str(first), "second": str(second),
+        "claim": _claim(verdict, place, all(are_traces)),
+        "steps": rows[0]["steps"], "planted": [], "first_different_bits": place,
+        "coverage": {
+            "networks": 1, "traces_asked": 2, "traces_judged": 2 * all(are_traces),
+            "values": sum(row["document"]["coverage"].get("values", 0) for row in rows),
+            "not_observed": sorted({row["reason"] for row in rows if row["reason"]}),
+        },
+        "networks": [
+            {
+                "network": runs[0].network_name, "dataset": runs[0].dataset, "dtype": runs[0].dtype,
+                "seed": runs[0].seed, "grid": {}, "verdict": verdict, "growth": None,
+                "n_train": environments[0].get("dataset", {}).get("n_train"), "batch_size": runs[0].recipe.batch_size,
+                "parameters": None,
+                "backends": [row["document"] for row in rows],
+            }
+        ],
+        "divergences": divergences, "proven": store.now(),
+    }  # fmt: skip
+
+
+def _claim(verdict: str, place: str | None, traces: bool) -> str:
+    if verdict == "IDENTICAL":
+        return "every array of the two is the same, bit for bit"
+    parted = f"; their first different bits: {place}" if place else ""
+    if verdict == "EQUAL":
+        what = "every part of both" if traces else f"the loss of the first {FIRST_STEPS} steps of both"
+        return f"{what} is the judge's within rounding{parted}"
+    if verdict == "INCONCLUSIVE":
+        return f"they are not the same bits, and nothing here says whether rounding explains it{parted}"
+    return f"at least one is not what its spec.toml says{parted}"
+
+
+# --------------------------------------------------------------------------------------------- may they be compared?
+
+
+def _run(folder: Path) -> Run:
+    """The run of a folder that is whole."""
+    record = store.Record(folder)
+    status = record.status.get("status")
+    if status != "finished":
+        hint = "only finished runs can be compared; run it again"
+        raise LockstepError("LS-505", f"this run is {status or 'of an unknown status'}", where=str(folder), hint=hint)
+    store.check_manifest(folder)
+    runs = read_study(folder / "spec.toml").runs()
+    if len(runs) != 1:
+        raise store.damaged(folder / "spec.toml", f"it holds {len(runs)} runs instead of one")
+    return runs[0]
+
+
+def _raise_where_not_alike(runs: list[Run], environments: list[dict[str, Any]], folders: tuple[Path, Path]) -> None:
+    """Raise LockstepError (LS-210) with everything in which the runs were meant to differ."""
+    first, second = runs
+    said = []
+    for name in ("network", "recipe", "seed", "dtype", "train_size"):
+        ours, theirs = getattr(first, name), getattr(second, name)
+        if ours != theirs:
+            said += [f"{name}: {_shortly(name, ours, theirs)}"]
+    hashes = [environment.get("dataset", {}).get("hashes") for environment in environments]
+    if hashes[0] != hashes[1]:
+        names = [environment.get("dataset", {}).get("name") for environment in environments]
+        said.append(f"data: {names[0]} and {names[1]} with other hashes")
+    if said:
+        hint = "compare two runs of one network, recipe, dataset, seed and dtype"
+        message = "these runs were not meant to be equal. " + "; ".join(said)
+        raise LockstepError("LS-210", message, where=f"{folders[0]}, {folders[1]}", hint=hint)
+
+
+def _shortly(name: str, ours: Any, theirs: Any) -> str:
+    """What differs between two records, field by field."""
+    if name == "network":
+        for index, (one, other) in enumerate(zip(ours.layers, theirs.layers, strict=False)):
+            if one != other:
+                return f"layer {index} is {one} and {other}"
+        if len(ours.layers) != len(theirs.layers):
+            return f"{len(ours.layers)} and {len(theirs.layers)} layers"
+    if hasattr(ours, "__dataclass_fields__"):
+        different = [key for key in ours.__dataclass_fields__ if getattr(ours, key) != getattr(theirs, key)]
+        return ", ".join(f"{key} is {getattr(ours, key)} and {getattr(theirs, key)}" for key in different)
+    return f"{ours} and {theirs}"
+
+
+# --------------------------------------------------------------------------------------------------- are they the same?
+
+
+def _bits(folders: tuple[Path, Path], traces: bool) -> tuple[bool, str | None]:
+    """(whether every array of both has the same bits, the first that has not)."""
+    contents = [_trace_arrays(folder) if traces else _run_arrays(folder) for folder in folders]
+    for (name, ours), (other, theirs) in zip(*contents, strict=False):
+        if name != other:
+            return False, f"{name} stands where the other has {other}"
+        if ours.shape != theirs.shape or ours.dtype != theirs.dtype or ours.tobytes() != theirs.tobytes():
+            if ours.shape != theirs.shape:
+                return False, f"{name}: shapes {ours.shape} and {theirs.shape}"
+            where = np.argwhere(np.asarray(ours != theirs))
+            return False, f"{name} at {where[0].tolist() if len(where) else 'its dtype'}"
+    return True, None
+
+
+def _trace_arrays(folder: Path) -> Iterable[tuple[str, np.ndarray]]:
+    trace = Trace(folder)
+    for name in ("start", *(f"step-{step}" for step in range(trace.steps)), "end"):
+        for key, value in sorted(trace.arrays(name).items()):
+            yield f"{name} {key}", value
+
+
+def _run_arrays(folder: Path) -> Iterable[tuple[str, np.ndarray]]:
+    record = store.Record(folder)
+    for name in ("steps", "predictions"):
+        for key, value in sorted(record.arrays(name).items()):
+            yield f"{name} {key}", value
+    checkpoint = store.newest_checkpoint(folder)
+    if checkpoint is None:
+        raise store.damaged(folder, "it has no checkpoint")
+    for arrays in store.read_checkpoint(checkpoint):
+        for key, value in sorted(arrays.items()):
+            yield f"{checkpoint.name} {key}", value
+
+
+# ------------------------------------------------------------------------------------------- is each what it should be?
+
+
+def _case(run: Run, environments: list[dict[str, Any]]) -> proof.Case | None:
+    """What should have been run, where the dataset is on this machine and is the same."""
+    try:
+        loaded = data.load(run.dataset, offline=True)
+    except LockstepError:
+        return None
+    if dict(loaded.hashes) != environments[0].get("dataset", {}).get("hashes"):
+        return None
+    return proof.Case(changed(run, backend="numpy"), worker.Examples(loaded, run), (run,))
+
+
+def _judged(folder: Path, run: Run, case: proof.Case | None, is_trace: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "run": run, "trace": None, "findings": [], "divergences": [], "reason": None, "verdict": "INCONCLUSIVE",
+        "steps": FIRST_STEPS,
+    }  # fmt: skip
+    if case is None:
+        row["reason"] = f"the dataset {run.dataset} of these runs is not on this machine"
+    elif is_trace:
+        row |= proof.judged(Trace(folder), case) | {"steps": Trace(folder).steps}
+    else:
+        row |= _losses_judged(folder, run, case)
+    for item in row["divergences"]:
+        item["folder"] = str(folder)
+    document = {
+        "backend": run.backend, "verdict": row["verdict"], "reason": row["reason"], "code": None,
+        "versions": store.read_json(folder / "environment.json").get("versions", {}), "folder": str(folder),
+        "stages": [], "coverage": {"steps": row["steps"], "values": row["steps"]}, "trace": None, "certificate": None,
+    }  # fmt: skip
+    if case and is_trace:
+        document |= proof.described(case, row)
+    return row | {"document": document}
+
+
+def losses_of(judge: Judge, case: proof.Case, steps: int, dtype: str) -> list[float]:
+    """The losses of the first steps of training by the judge's meaning, in a dtype."""
+    model = judge.exact if dtype == "float64" else judge.single
+    return [model.step(images, labels) for _, images, labels in proof.batches(case, judge, steps)]
+
+
+def _losses_judged(folder: Path, run: Run, case: proof.Case) -> dict[str, Any]:
+    """The first steps' losses of a run folder, against the judge's own training."""
+    losses = store.Record(folder).arrays("steps")["loss"]
+    steps = min(FIRST_STEPS, len(losses))
+    allowed = _allowed(case, steps)
+    wrong = _first_wrong(losses, case.judge, case, steps, allowed)
+    if wrong is None:
+        return {"verdict": "EQUAL", "steps": steps}
+    step, wanted = wrong
+    # Steps after the first wrong one follow from it, but a true cause reproduces them all.
+    named = []
+    for name in CAUSES:
+        other = differing(name, case.canonical, case.examples.shape)
+        if other is not None and _first_wrong(losses, case.judge_of(other), case, steps, allowed) is None:
+            named.append(name)
+    return {
+        "verdict": "DIVERGED",
+        "steps": steps,
+        "divergences": [
+            {
+                "network": run.network_name, "dataset": run.dataset, "dtype": run.dtype, "backend": run.backend,
+                "stage": "loss", "where": "training from the start", "step": step, "steps": [step],
+                "size": abs(float(losses[step]) - wanted), "tolerance": allowed[step],
+                "times_tolerance": abs(float(losses[step]) - wanted) / allowed[step], "index": [],
+                "found": float(losses[step]), "wanted": wanted, "problem": None,
+                "causes": named or ["unexplained"],
+                "explained": proof.explained(named),
+            }
+        ],
+    }  # fmt: skip
+
+
+def _allowed(case: proof.Case, steps: int) -> list[float]:
+    """How far rounding may move the loss of each step by then: what it does to NumPy in float32, several times over.
+
+    A difference grows from step to step, so no step is allowed less than the one before it.
+    """
+    exact = losses_of(case.judge, case, steps, "float64")
+    single = losses_of(case.judge, case, steps, "float32")
+    unit = rounding.eps(case.canonical.dtype) / rounding.eps("float32")
+    floor = [
+        float(rounding.tolerance(case.canonical.dtype, 1 + abs(loss), case.canonical.recipe.batch_size))
+        for loss in exact
+    ]
+    allowed = [
+        max(rounding.FACTOR * abs(one - other) * unit, least)
+        for one, other, least in zip(exact, single, floor, strict=True)
+    ]
+    for index, (before, _) in enumerate(pairwise(allowed)):
+        allowed[index + 1] = max(allowed[index + 1], 2 * before)  # doubling every step or two was measured
+    return allowed
+
+
+def _first_wrong(
+    losses: np.ndarray, judge: Judge, case: proof.Case, steps: int, allowed: list[float]
+) -> tuple[int, float] | None:
+    """(step, the judge's loss) of the first loss that is further off than is allowed."""
+    wanted = losses_of(judge, case, steps, "float64")
+    for step in range(steps):
+        if not abs(float(losses[step]) - wanted[step]) <= allowed[step]:
+            return step, wanted[step]
+    return None

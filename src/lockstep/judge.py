@@ -1,0 +1,529 @@
+"""The judge: NumPy in float64, which works every part of a trace out again and says how far off it is.
+
+Isolation: each part is fed what the backend itself fed it (its own input of that layer, its own gradient, its own
+weights before the step), so a part is guilty if and only if its inputs are given and its output is wrong, and no
+guilt is passed on. A chain of parts that are each right is a step that is right; a chain of such steps is training,
+whatever float32's rounding later makes of two trainings that started alike.
+
+The judge follows the canonical meaning, or any other that a `Run` describes: that is how a cause is tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lockstep import data, rounding, worker
+from lockstep.backends import numpy as reference
+from lockstep.backends.base import Arrays, Plan
+from lockstep.spec import Run
+from lockstep.trace import Trace, part
+
+# In the order in which data flow through a run: the first that differs is the divergence, the rest may follow from it.
+STAGES = {
+    "data": "the images, labels and order of each batch",
+    "starting weights": "the weights that training starts from",
+    "forward": "each layer's output for the input that it got",
+    "loss": "the loss of the logits, and what it sends back",
+    "backward": "what each layer sends back for what was sent to it",
+    "gradients": "each parameter's gradient, with L2",
+    "statistics": "running mean and variance after a step",
+    "optimizer slots": "the optimizer's memory after a step",
+    "updated weights": "the weights after a step",
+    "reported loss": "the training loss of an epoch as it is reported",
+    "predictions": "each layer's output and the logits in inference mode",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One array of a trace against the judge's.
+
+    `size` is the worst |difference| and `tolerance` what is allowed at that place (`index`); `units` is the worst ratio
+    of the two. `whole` marks a comparison through the whole network: it is no reason to suspect its own stage while
+    anything before it is off. `problem` says what makes a comparison impossible: a shape, a dtype, NaN.
+    """
+
+    stage: str
+    where: str
+    step: int | None
+    units: float = 0.0
+    size: float = 0.0
+    tolerance: float = 0.0
+    index: tuple[int, ...] = ()
+    found: float = 0.0
+    wanted: float = 0.0
+    n: int = 0
+    whole: bool = False
+    problem: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the array is what it should be, within rounding."""
+        return self.units <= 1.0 and not self.problem
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """(stage, where): what a cause must explain at every step."""
+        return self.stage, self.where
+
+
+def compare(
+    stage: str, where: str, step: int | None, found: Any, wanted: Any, allowed: Any = 0.0, dtype: str = "",
+    whole: bool = False,
+) -> Finding:  # fmt: skip
+    """Names are compared by the caller; here shapes, dtypes, then values, all of them."""
+    if found is None:
+        return Finding(stage, where, step, whole=whole, problem="it is missing")
+    found, wanted = np.asarray(found), np.asarray(wanted, np.float64)
+    if found.shape != wanted.shape:
+        return Finding(stage, where, step, whole=whole, problem=f"its shape is {found.shape} and not {wanted.shape}")
+    if dtype and found.dtype != dtype:
+        return Finding(stage, where, step, whole=whole, problem=f"its dtype is {found.dtype} and not {dtype}")
+    values = found.astype(np.float64)
+    strange = ~np.isfinite(values)
+    if strange.any():
+        index = tuple(map(int, np.argwhere(strange)[0])) if values.ndim else ()
+        also = ", and the judge's is not finite either: this recipe diverges by itself"
+        note = f"it holds {values[index]} at {list(index)}{also if not np.isfinite(wanted[index]) else ''}"
+        return Finding(stage, where, step, index=index, n=values.size, whole=whole, problem=note)
+    off = np.abs(values - wanted)
+    allowed = np.broadcast_to(allowed, off.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(off == 0, 0.0, off / allowed)
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)
+    index = tuple(map(int, np.unravel_index(int(ratio.argmax()), ratio.shape))) if ratio.size and ratio.ndim else ()
+    if not ratio.size:
+        return Finding(stage, where, step, whole=whole)
+    return Finding(
+        stage, where, step, float(ratio[index]), float(off[index]), float(allowed[index]), index,
+        float(values[index]), float(wanted[index]), values.size, whole,
+    )  # fmt: skip
+
+
+@dataclass
+class Passage:
+    """One pass of the reference over a batch in one dtype: what went into each layer, and the ways back."""
+
+    on: reference.Pass
+    inputs: list[np.ndarray] = field(default_factory=list)
+    outputs: list[np.ndarray] = field(default_factory=list)
+    backwards: list[reference.Backward] = field(default_factory=list)
+    sent: list[np.ndarray] = field(default_factory=list)  # the gradient of each layer's output
+
+
+class Judge:
+    """Judges traces by one meaning, that of `run`."""
+
+    def __init__(self, run: Run, plan: Plan, examples: worker.Examples | None) -> None:
+        """`plan` is the run's on its dataset; `examples` are None where the dataset is not on this machine."""
+        self.run, self.examples, self.dtype = run, examples, plan.dtype
+        self._room: Arrays = {}
+        self._augmented: tuple[int, np.ndarray] = -1, np.empty(0)
+        self.plan = dataclasses.replace(plan, dtype="float64", device="cpu", threads=1)
+        weights = worker.start(run, plan.input_shape)
+        self.start = weights
+        self.exact = reference.build(self.plan, {name: value.astype("float64") for name, value in weights.items()})
+        single = dataclasses.replace(self.plan, dtype="float32")
+        self.single = reference.build(single, {name: value.astype("float32") for name, value in weights.items()})
+
+    # ---- everything of a trace, in order
+
+    def findings(self, trace: Trace) -> Iterator[Finding]:
+        """Every comparison that this trace allows."""
+        yield from self.starting_weights(trace)
+        for step, arrays in trace.each_step():
+            yield from self.batch(trace, step, arrays)
+            yield from self.step(trace, step, arrays)
+        yield from self.reported_losses(trace)
+        yield from self.predictions(trace)
+
+    def again(self, trace: Trace, place: tuple[str, str], steps: Collection[int | None]) -> list[Finding]:
+        """The findings of one place at some steps alone: what a cause is tried on."""
+        stage, where = place
+        if stage == "starting weights":
+            found = self.starting_weights(trace)
+        elif stage == "reported loss":
+            found = self.reported_losses(trace)
+        elif stage == "predictions":
+            found = self.predictions(trace, where)
+        else:
+            found = (
+                finding
+                for step in sorted(step for step in steps if step is not None)
+                for finding in self._again(trace, place, step)
+            )
+        return [finding for finding in found if finding.place == place and finding.step in steps]
+
+    def _again(self, trace: Trace, place: tuple[str, str], step: int) -> Iterator[Finding]:
+        arrays = trace.arrays(f"step-{step}")
+        if place[0] == "data":
+            yield from self.batch(trace, step, arrays)
+        else:
+            yield from self.step(trace, step, arrays, place)
+
+    # ---- data and starting weights
+
+    def starting_weights(self, trace: Trace) -> Iterator[Finding]:
+        """Drawn once in NumPy, so they are equal bit for bit."""
+        found = part(trace.arrays("start"), "weights")
+        for name, value in self.start.items():
+            yield compare("starting weights", name, None, found.get(name), value, 0.0, self.dtype)
+
+    def batch(self, trace: Trace, step: int, arrays: Arrays) -> Iterator[Finding]:
+        """Which images came, and whether they are the dataset's."""
+        n, recipe = int(trace.manifest["n_train"]), self.run.recipe
+        epoch, within = divmod(step, self.plan.steps_per_epoch)
+        order = data.epoch_order(n, recipe, self.run.seed, epoch)
+        indices = order[within * recipe.batch_size : (within + 1) * recipe.batch_size]
+        yield compare("data", "order", step, arrays.get("indices"), indices)
+        if self.examples is None or "indices" not in arrays or len(arrays["indices"]) == 0:
+            return
+        images, labels = self._pixels(self.examples, epoch), self.examples.train[1]
+        taken = np.clip(arrays["indices"], 0, len(images) - 1)
+        yield compare("data", "images", step, arrays.get("images"), images[taken])
+        yield compare("data", "labels", step, arrays.get("labels"), labels[taken])
+
+    def _pixels(self, examples: worker.Examples, epoch: int) -> np.ndarray:
+        """The training images of one epoch, augmented; the last epoch's are kept."""
+        images = examples.train[0]
+        if not self.run.recipe.augmentation:
+            return images
+        if self._augmented[0] != epoch:
+            self._augmented = epoch, data.augment(images, self.run.recipe.augmentation, self.run.seed, epoch)
+        return self._augmented[1]
+
+    # ---- one step
+
+    def step(
+        self, trace: Trace, step: int, arrays: Arrays, only: tuple[str, str] | None = None
+    ) -> Iterator[Finding]:  # fmt: skip
+        """Every part of one step; with `only`, at least what that place needs."""
+        manifest = trace.manifest
+        before = trace.state(step)
+        if before is None or step not in manifest["kept"]:
+            return
+        weights, state = part(before, "weights"), part(before, "state")
+        if any(not np.isfinite(value).all() for value in (*weights.values(), *state.values())):
+            return  # what came out of the step before was named there
+        observed = step in manifest["observed"]
+        if observed:
+            self._stand(weights, state, step)
+            yield from self._layers(step, arrays, only)
+            yield from self._loss(step, arrays)
+        if only is None or not observed or only[0] in ("optimizer slots", "updated weights"):
+            self._stand(weights, state, step)
+            yield from self._whole(step, arrays, observed)
+            yield from self._update(step, arrays, weights, state)
+
+    def _stand(self, weights: Arrays, state: Arrays, step: int) -> None:
+        """Put both references where the backend stood before the step."""
+        for model, dtype in ((self.exact, "float64"), (self.single, "float32")):
+            here = {name: value.astype(dtype) for name, value in state.items() if name != "step"}
+            here = model.state() | here | {"step": np.array(step)}
+            model.restore({name: value.astype(dtype) for name, value in weights.items()}, here)
+
+    def _layers(self, step: int, arrays: Arrays, only: tuple[str, str] | None) -> Iterator[Finding]:
+        """Each layer by itself, forward and back, and the statistics that it leaves."""
+        outputs, sent, n = part(arrays, "activation"), part(arrays, "sent_back"), len(arrays["labels"])
+        after = part(arrays, "state")
+        exact, single = (model._observer(n, self.plan.in_training) for model in (self.exact, self.single))
+        yield self._input("forward", step, arrays, outputs)
+        x, slack = outputs.get("input"), rounding.tolerance(self.dtype, 0.0)
+        before = "input"
+        for row in self.plan.rows:
+            y, dy = outputs.get(row.name), sent.get(row.name)
+            concerned = only is None or only[1] in (row.name, before) or only[1].startswith(f"{row.name}/")
+            if x is None or y is None or dy is None or not all(np.isfinite(value).all() for value in (x, y, dy)):
+                yield compare("forward", row.name, step, y, np.zeros((n, *row.output_shape)), np.inf, self.dtype)
+                yield compare("backward", row.name, step, dy, np.zeros((n, *row.output_shape)), np.inf, self.dtype)
+                return
+            allowed: Any = rounding.tolerance(self.dtype, np.abs(y))
+            if concerned:
+                work = Isolated(self, row, x, dy, exact, single)
+                allowed = work.allowed
+                yield compare("forward", row.name, step, y, work.y, allowed, self.dtype)
+                if before in sent:
+                    extra = rounding.fragile(row, x.astype(np.float64), work.y, slack, dy)
+                    yield compare("backward", before, step, sent[before], work.dx, work.allowed_dx + extra, self.dtype)
+                for name, (gradient, room) in work.gradients.items():
+                    yield compare("gradients", name, step, arrays.get(f"gradient/{name}"), gradient, room, self.dtype)
+                for name, (value, room) in work.statistics.items():
+                    yield compare("statistics", name, step, after.get(name), value, room, self.dtype)
+            x, slack, before = y, allowed, row.name
+
+    def _input(self, stage: str, step: int | None, arrays: Arrays, outputs: Arrays) -> Finding:
+        """(pixel − mean) · scale."""
+        images = arrays["images"].astype(np.float64)
+        size = (images + np.abs(self.plan.mean)) * self.plan.scale
+        wanted = (images - self.plan.mean) * self.plan.scale
+        return compare(
+            stage, "input", step, outputs.get("input"), wanted, rounding.tolerance(self.dtype, size), self.dtype
+        )
+
+    def _loss(self, step: int, arrays: Arrays) -> Iterator[Finding]:
+        """The loss of the backend's own logits."""
+        last = self.plan.rows[-1].name
+        logits, sent = arrays.get(f"activation/{last}"), arrays.get(f"sent_back/{last}")
+        if logits is None or not np.isfinite(logits).all():
+            return
+        n, results = len(logits), []
+        for model, dtype in ((self.exact, "float64"), (self.single, "float32")):
+            on = model._observer(n, self.plan.in_training)
+            losses, dz = model._loss(logits.astype(dtype), model._targets(arrays["labels"]), on)
+            results.append((losses.mean(), dz / n if self.run.recipe.loss_reduction == "mean" else dz))
+        (loss, dz), (loss32, dz32) = results
+        targets = self.exact._targets(arrays["labels"])
+        size, each = rounding.loss_sizes(self.run.recipe, logits.astype(np.float64), targets)
+        each = each / n if self.run.recipe.loss_reduction == "mean" else each
+        room = rounding.tolerance(self.dtype, size, n, rounding.measured(loss32, loss, size))
+        room_dz = rounding.tolerance(self.dtype, each, logits.shape[1], rounding.measured(dz32, dz, each))
+        yield compare("loss", "loss", step, arrays.get("observed_loss"), loss, room)
+        # Training reports the loss of its own pass, whose logits differ in rounding.
+        yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, room + 2 * self._drift(logits))
+        yield compare("loss", "sent back", step, sent, dz, room_dz, self.dtype)
+
+    def _drift(self, logits: np.ndarray) -> float:
+        """How far the loss moves when another order of summation moves the logits."""
+        terms = max(rounding.terms(row, len(logits))[0] for row in self.plan.rows)
+        return float(rounding.tolerance(self.dtype, np.abs(logits).max() * len(self.plan.rows), terms))
+
+    # ---- through the whole network, where layers were not observed, and for what the update may be off
+
+    def _whole(self, step: int, arrays: Arrays, observed: bool) -> Iterator[Finding]:
+        """Loss, gradients and statistics of the whole network from the backend's own weights.
+
+        Leaves in `self._room` how far each parameter's gradient may be from what training itself computed, which
+        `_update` allows for.
+        """
+        images, labels = arrays["images"], arrays["labels"]
+        after = part(arrays, "state")
+        (exact, loss, gradients), (single, loss32, gradients32) = (
+            self._there_and_back(model, images, labels) for model in (self.exact, self.single)
+        )
+        unit = rounding.eps(self.dtype) / rounding.eps("float32")
+        spread = self._fragile(exact, single, unit)
+        self._room = {}
+        for name, gradient in gradients.items():
+            largest = float(np.abs(gradient).max(initial=0.0))
+            off = float(np.abs(gradients32[name] - gradient).max(initial=0.0)) * unit
+            (terms,) = (rounding.terms(row, len(labels))[2] for row in self.plan.rows if row.name == name.split("/")[0])
+            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, largest, terms) + spread.get(name, 0.0)
+            self._room[name] = np.asarray(room)
+            if not observed:
+                found = arrays.get(f"gradient/{name}")
+                yield compare("gradients", name, step, found, gradient, room, self.dtype, whole=True)
+        if observed:
+            return
+        size = float(np.abs(exact.outputs[-1]).max())
+        room = rounding.FACTOR * abs(loss32 - loss) * unit + rounding.tolerance(self.dtype, size, len(labels))
+        yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, room, whole=True)
+        for name, value in exact.on.statistics.items():
+            off = float(np.abs(single.on.statistics[name] - value).max()) * unit
+            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, np.abs(value).max(), len(labels))
+            yield compare("statistics", name, step, after.get(name), value, room, self.dtype, whole=True)
+
+    def _there_and_back(
+        self, model: reference.Model, images: np.ndarray, labels: np.ndarray
+    ) -> tuple[Passage, float, Arrays]:
+        """One pass of a reference over a batch: what it saw, the loss, each parameter's gradient with L2."""
+        passage = Passage(model._observer(len(labels), self.plan.in_training))
+        x = model._prepare(images)
+        for row in self.plan.rows:
+            passage.inputs.append(x)
+            x, backward = reference.LAYERS[row.layer.kind](row, x, passage.on)
+            passage.outputs.append(x)
+            passage.backwards.append(backward)
+        losses, dx = model._loss(x, model._targets(labels), passage.on)
+        if self.run.recipe.loss_reduction == "mean":
+            dx = dx / len(labels)
+        for backward in reversed(passage.backwards):
+            passage.sent.insert(0, dx)
+            dx = np.asarray(backward(dx, True))
+        model._add_l2(passage.on.gradients)
+        return passage, float(losses.mean()), dict(passage.on.gradients)
+
+    def _fragile(self, exact: Passage, single: Passage, unit: float) -> Arrays:
+        """parameter → by how much its gradient may differ because some values lie on a kink within rounding.
+
+        A branch taken the other way changes what is sent back there by up to all of it; from there down to the
+        parameters the change is followed through absolute values. Empty where nothing lies on a kink, as in float64.
+        """
+        rows, on, found = self.plan.rows, exact.on, {}
+        change: Any = None
+        for index in range(len(rows) - 1, -1, -1):
+            row, x, y = rows[index], exact.inputs[index], exact.outputs[index]
+            if change is not None:
+                change, sizes = self._followed(row, x, on, change, exact.backwards[index])
+                found.update(sizes)
+            off = np.abs(single.inputs[index] - x).max(initial=0.0) * unit
+            slack = rounding.FACTOR * off + rounding.tolerance(self.dtype, np.abs(x).max(initial=0.0))
+            here = rounding.fragile(row, x, y, slack, exact.sent[index])
+            if np.any(here):
+                change = here if change is None else change + here
+        return found
+
+    def _followed(
+        self, row: Any, x: np.ndarray, on: reference.Pass, change: np.ndarray, backward: reference.Backward
+    ) -> tuple[np.ndarray, Arrays]:
+        """A change of a layer's output's gradient as (that of its input's, those of its parameters'), in size."""
+        if row.layer.kind in rounding.LINEAR:
+            (_, back), sizes = rounding.absolute(row, x, on)
+            return np.asarray(back(change, True)), sizes
+        if row.layer.kind == "batch_norm":
+            _, back_sizes, _ = rounding.batch_norm_sizes(row, x, on)
+            return back_sizes(change)
+        kept = {name: value.copy() for name, value in on.gradients.items()}
+        followed = np.abs(np.asarray(backward(change, True)))
+        on.gradients.update(kept)
+        return followed, {}
+
+    # ---- the update
+
+    def _update(self, step: int, arrays: Arrays, weights: Arrays, state: Arrays) -> Iterator[Finding]:
+        """Clip and optimizer, from the backend's own gradients and slots."""
+        gradients = {name: value.astype(np.float64) for name, value in part(arrays, "gradient").items()}
+        if gradients.keys() != weights.keys() or not all(np.isfinite(value).all() for value in gradients.values()):
+            return
+        wanted = self._updated(weights, state, step, gradients)
+        sizes = self._updated(weights, {k: np.abs(v) for k, v in state.items()}, step, _absolute(gradients))
+        room = {}
+        for name, gradient in gradients.items():
+            memory = self._memory(name, state)
+            room[name] = self._room[name] + rounding.tolerance(self.dtype, np.abs(gradient) + memory)
+        shifts: list[Callable[[str, np.ndarray], np.ndarray]] = [
+            lambda name, g: g + room[name],
+            lambda name, g: g - room[name],
+            lambda name, g: np.where(np.abs(g) <= room[name], 0.0, g),
+        ]
+        spread = {name: np.zeros_like(value, dtype=np.float64) for name, value in wanted.items()}
+        for shift in shifts:
+            moved = self._updated(weights, state, step, {name: shift(name, g) for name, g in gradients.items()})
+            for name, value in moved.items():
+                np.maximum(spread[name], np.abs(value - wanted[name]), out=spread[name])
+        found = part(arrays, "state") | part(arrays, "weights")
+        for name, value in wanted.items():
+            if name == "step" or "running_" in name:
+                continue
+            is_slot = name not in weights
+            size = np.abs(sizes[name]) if is_slot else np.abs(weights[name]) + np.abs(value - weights[name])
+            allowed = 2 * spread[name] + rounding.tolerance(self.dtype, size)
+            stage = "optimizer slots" if is_slot else "updated weights"
+            yield compare(stage, name, step, found.get(name), value, allowed, self.dtype)
+
+    def _memory(self, name: str, state: Arrays) -> Any:
+        """What a rounding error of the first slot amounts to in the gradient."""
+        o = self.run.recipe.optimizer
+        for slot, share in (("momentum", 1.0), ("first_moment", 1 / (1 - getattr(o, "beta1", 0.0)))):
+            if f"{name}/{slot}" in state:
+                return np.abs(state[f"{name}/{slot}"].astype(np.float64)) * share
+        return 0.0
+
+    def _updated(self, weights: Arrays, state: Arrays, step: int, gradients: Arrays) -> Arrays:
+        self._stand(weights, state, step)
+        self.exact.update(gradients)
+        return self.exact.weights() | self.exact.state()
+
+    # ---- what is reported and predicted
+
+    def reported_losses(self, trace: Trace) -> Iterator[Finding]:
+        """The loss of each whole epoch, from the losses of its steps."""
+        losses, sizes = [], []
+        reported = trace.manifest["reported_losses"]
+        for step, arrays in trace.each_step():
+            losses.append(float(arrays["loss"][0]))
+            sizes.append(len(arrays["labels"]))
+            epoch, within = divmod(len(losses), trace.manifest["steps_per_epoch"])
+            if within == 0 and epoch <= len(reported):
+                start = -trace.manifest["steps_per_epoch"]
+                wanted = worker.mean_of_steps(np.array(losses[start:]), np.array(sizes[start:]), self.run.recipe)
+                found = reported[epoch - 1]
+                yield compare("reported loss", f"epoch {epoch}", step, np.nan if found is None else found, wanted,
+                              rounding.tolerance("float64", abs(wanted), len(losses)))  # fmt: skip
+
+    def predictions(self, trace: Trace, only: str = "") -> Iterator[Finding]:
+        """Each layer in inference mode, and the logits that are predicted."""
+        arrays, after = trace.arrays("end"), trace.state(trace.steps)
+        if after is None:
+            return
+        weights, state, images = part(after, "weights"), part(after, "state"), arrays["images"]
+        if not all(np.isfinite(value).all() for value in (*weights.values(), *state.values())):
+            return
+        self._stand(weights, state, trace.steps)
+        outputs = part(arrays, "inference")
+        exact, single = (model._observer(len(images), self.plan.in_prediction) for model in (self.exact, self.single))
+        yield self._input("predictions", None, arrays, outputs)
+        before = "input"
+        for row in self.plan.rows:
+            x, y = outputs.get(before), outputs.get(row.name)
+            if x is None or y is None or not np.isfinite(x).all():
+                yield compare("predictions", row.name, None, y, np.zeros((len(images), *row.output_shape)), np.inf)
+                return
+            if only in ("", row.name):
+                work = Isolated(self, row, x, np.zeros_like(y), exact, single)
+                yield compare("predictions", row.name, None, y, work.y, work.allowed, self.dtype)
+            before = row.name
+        if only not in ("", "logits"):
+            return
+        self._stand(weights, state, trace.steps)
+        wanted, singly = self.exact.predict(images), self.single.predict(images)
+        unit = rounding.eps(self.dtype) / rounding.eps("float32")
+        off = float(np.abs(singly - wanted).max()) * unit
+        terms = max(rounding.terms(row, 1)[0] for row in self.plan.rows)
+        room = rounding.FACTOR * off + rounding.tolerance(self.dtype, np.abs(wanted).max(), terms)
+        yield compare("predictions", "logits", None, arrays.get("logits"), wanted, room, self.dtype, whole=True)
+
+
+class Isolated:
+    """One layer on the backend's own input and gradient: the exact answers and what each may be off."""
+
+    def __init__(
+        self, judge: Judge, row: Any, x: np.ndarray, dy: np.ndarray, exact: reference.Pass, single: reference.Pass
+    ) -> None:
+        """Run the layer in float64 and float32, there and back, and measure it."""
+        dtype, kind, n = judge.dtype, row.layer.kind, len(x)
+        x64, dy64 = x.astype(np.float64), dy.astype(np.float64)
+        terms_y, terms_dx, terms_dw = rounding.terms(row, n)
+        old = {name: value.copy() for name, value in exact.statistics.items()}
+        self.y, back = reference.LAYERS[kind](row, x64, exact)
+        y32, back32 = reference.LAYERS[kind](row, x.astype(np.float32), single)
+        self.dx = np.asarray(back(dy64, True))
+        dx32 = np.asarray(back32(dy.astype(np.float32), True))
+        statistics: Arrays = {}
+        if kind in rounding.LINEAR:
+            (size, size_back), sizes = rounding.absolute(row, x64, exact)
+            size_dx = np.asarray(size_back(np.abs(dy64), True))
+        elif kind == "batch_norm":
+            kept, exact.statistics = exact.statistics, old
+            size, backward_sizes, statistics = rounding.batch_norm_sizes(row, x64, exact)
+            exact.statistics = kept
+            size_dx, sizes = backward_sizes(dy64)
+        else:
+            size, sizes = rounding.FORWARD[kind](x64, self.y, row.layer), {}
+            size_dx = np.abs(self.dx) + rounding.BACKWARD[kind](x64, dy64, row.layer)
+        self.allowed = rounding.tolerance(dtype, size, terms_y, rounding.measured(y32, self.y, size))
+        # What float32 makes of a kink is no measure of its rounding.
+        c = 1.0 if kind in rounding.JUMPS or kind == "max_pool2d" else rounding.measured(dx32, self.dx, size_dx)
+        self.allowed_dx = rounding.tolerance(dtype, size_dx, terms_dx, c)
+        for on, model in ((exact, judge.exact), (single, judge.single)):
+            decayed = [name for name in model.plan.decayed if name.startswith(f"{row.name}/")]
+            for name in decayed:
+                on.gradients[name] += model.plan.recipe.l2 * model.parameters[name]
+        self.gradients: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for name, size_dw in sizes.items():
+            size_dw = size_dw + judge.run.recipe.l2 * np.abs(exact.parameters[name])
+            c = rounding.measured(single.gradients[name], exact.gradients[name], size_dw)
+            room = rounding.tolerance(dtype, size_dw, terms_dw, c)
+            self.gradients[name] = exact.gradients[name].copy(), room
+        self.statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for name, size_s in statistics.items():
+            c = rounding.measured(single.statistics[name], exact.statistics[name], size_s)
+            self.statistics[name] = exact.statistics[name], rounding.tolerance(dtype, size_s, terms_y, c)
+
+
+def _absolute(arrays: Mapping[str, np.ndarray]) -> Arrays:
+    return {name: np.abs(value) for name, value in arrays.items()}

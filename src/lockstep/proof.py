@@ -1,0 +1,473 @@
+"""The proof: evidence that backends took the same steps, or the first place where one did not, and its cause.
+
+Each backend leaves a trace of its first steps (`trace`), the judge works every part of it out again (`judge`), and what
+is off by more than rounding (`rounding`) is explained by reproduction (`causes`). Verdicts:
+
+    IDENTICAL     bit for bit what the NumPy backend computed
+    EQUAL         within rounding of the judge, on everything that was observed
+    DIVERGED      not so: the first place, its size, its cause
+    INCONCLUSIVE  not observed: a framework that is not installed, a dataset that is not here
+    ERROR         the backend failed
+
+What is claimed is exactly this: the first steps are the same within rounding. Long float32 trainings part all the same
+(a relu's input that is −3e-8 in one and +2e-8 in another is enough); their ends are equal in distribution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lockstep import backends, data, rounding, store, study, timing, worker
+from lockstep.backends import numpy as reference
+from lockstep.causes import CAUSES, Finder, planted
+from lockstep.errors import LockstepError
+from lockstep.judge import STAGES, Finding, Judge
+from lockstep.records import changed, to_table
+from lockstep.spec import Recipe, Run, Study
+from lockstep.studyfile import resolved_toml
+from lockstep.trace import Trace, part
+
+FORMAT = 1
+STEPS = 10
+VERDICTS = ("IDENTICAL", "EQUAL", "INCONCLUSIVE", "DIVERGED", "ERROR")  # of several, the last of these
+Tell = Callable[[Run, dict[str, Any]], None]
+
+
+def worst_of(verdicts: Iterable[str]) -> str:
+    """The verdict of a whole: that of its worst part; INCONCLUSIVE where there is none."""
+    return max(verdicts, key=VERDICTS.index, default="INCONCLUSIVE")
+
+
+# ----------------------------------------------------------------------------------------------------- a study, proven
+
+
+def prove(
+    asked: Study, runs_folder: Path, steps: int = STEPS, plants: Sequence[str] = (), threads: int | None = None,
+    tell: Tell = lambda run, event: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Prove every network, recipe, dataset and dtype of a study, with its first seed, over its backends.
+
+    `steps` are taken on as many training images as make two epochs of them, the short last batch among them. `plants`
+    are `cause@backend`: differences switched on in one backend. `tell` hears of the progress. Returns the document that
+    `proof.json` in the study's folder holds; docs/proof.md describes it. Raises LockstepError for a study that cannot
+    be, an unknown plant and a folder that cannot be written.
+    """
+    asked, threads = study.checked(asked), timing.checked_threads(threads)
+    if not 2 <= steps <= 100_000:
+        raise LockstepError("LS-205", f"{steps} steps were asked for", where="--steps", hint="ask for 2 to 100,000")
+    check_plants(plants, asked)
+    networks, divergences = [], []
+    for case in cases(asked, steps, plants):
+        rows = [
+            _prove_one(case, run, asked, runs_folder / asked.name / store.TRACES, steps, threads, tell) for run in case.runs
+        ]
+        _compare_with_numpy(rows)
+        growth = _growth(case, [row["trace"] for row in rows if row["trace"]], steps)
+        networks.append(_network(case, rows, growth))
+        divergences += [item for row in rows for item in row["divergences"]]
+    found = {
+        "format": FORMAT,
+        "study": asked.name,
+        "verdict": worst_of(row["verdict"] for row in networks),
+        "claim": f"the first {steps} steps are the same within rounding, on what the coverage names",
+        "steps": steps,
+        "planted": list(plants),
+        "coverage": _coverage_of_all(networks),
+        "networks": networks,
+        "divergences": divergences,
+        "lockstep": version("lockstep-nn"),
+        "git_revision": timing.git_revision(),
+        "machine": timing.machine(),
+        "threads": threads,
+        "proven": store.now(),
+    }
+    store.make_folder(runs_folder / asked.name)
+    name = "proof-planted.json" if plants else "proof.json"  # a planted proof says nothing of the study's own runs
+    store.write_json(runs_folder / asked.name / name, found)
+    return found
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network, recipe, dataset and dtype: what should be run, and what each backend is given to run."""
+
+    canonical: Run  # of no backend in particular
+    examples: worker.Examples
+    runs: tuple[Run, ...]
+
+    @property
+    def judge(self) -> Judge:
+        """A judge of the canonical meaning."""
+        return self.judge_of(self.canonical)
+
+    def judge_of(self, run: Run) -> Judge:
+        """A judge of another meaning on the same dataset."""
+        examples = worker.Examples(self.examples.data, run)
+        return Judge(run, worker.make_plan(run, examples, 1), examples)
+
+
+def cases(asked: Study, steps: int, plants: Sequence[str] = ()) -> Iterator[Case]:
+    """Every case of a study, on the few images that the steps need."""
+    asked = changed(asked, seeds=asked.seeds[:1])
+    runs = asked.runs()
+    per_case = len(asked.backends)
+    for start in range(0, len(runs), per_case):
+        group = runs[start : start + per_case]
+        loaded = data.load(group[0].dataset, offline=True)
+        kept = len(data.split(len(loaded.train_images), group[0].recipe.validation, group[0].seed)[0])
+        size = proof_size(min(asked.train_size or kept, kept), group[0].recipe, steps)
+        group = [changed(run, train_size=size) for run in group]
+        examples = worker.Examples(loaded, group[0])
+        given = tuple(planted(plants, run, examples.shape) for run in group)
+        yield Case(changed(group[0], backend="numpy"), examples, given)
+
+
+def proof_size(n: int, recipe: Recipe, steps: int) -> int:
+    """How many training images a proof uses: two epochs of them are `steps` steps, each with a short last batch."""
+    batch = recipe.batch_size
+    short = batch // 3 + 1 if batch > 2 else 0
+    return min(n, max((steps + 1) // 2 - bool(short), 1) * batch + short)
+
+
+def check_plants(plants: Sequence[str], asked: Study) -> None:
+    """Raise LockstepError where a plant is not `cause@backend` with a backend of the study."""
+    for plant in plants:
+        name, at, backend = plant.partition("@")
+        if not at or backend not in asked.backends:
+            hint = "write it as cause@backend: adam_epsilon_hat@tensorflow"
+            message = f'"{backend}" is not a backend of this study' if at else f'"{plant}" names no backend'
+            raise LockstepError("LS-209", message, where="--plant", hint=hint)
+        if name not in CAUSES:
+            planted([plant], asked.runs()[0], ())  # says which name was meant
+
+
+def _prove_one(
+    case: Case, run: Run, asked: Study, folder: Path, steps: int, threads: int, tell: Tell
+) -> dict[str, Any]:
+    """One backend's trace, made and judged."""
+    row: dict[str, Any] = {"run": run, "trace": None, "findings": [], "divergences": [], "reason": None}
+    if reason := backends.why_missing(run.backend):
+        tell(run, {"event": "end", "verdict": "INCONCLUSIVE", "reason": reason})
+        return row | {"verdict": "INCONCLUSIVE", "reason": reason}
+    text = resolved_toml(changed(study.one_run_study(asked, run), train_size=run.train_size))
+    place = folder / study.run_id(run, text)
+    if (place / "spec.toml").exists():  # an older trace of the same steps
+        shutil.rmtree(place, ignore_errors=True)
+    store.make_folder(place)
+    store.write_status(place, "running")
+    store.write_bytes(place / "spec.toml", text.encode())
+    tell(run, {"event": "start", "folder": str(place)})
+    try:
+        study.work(run, place, tell, threads, steps)
+    except LockstepError as error:
+        store.write_status(place, "failed", error.code, str(error))
+    status = store.read_json(place / "status.json")
+    if status["status"] != "finished":
+        tell(run, {"event": "end", "verdict": "ERROR", "reason": status["reason"]})
+        return row | {"verdict": "ERROR", "reason": status["reason"], "code": status["code"]}
+    tell(run, {"event": "phase", "phase": "judging"})
+    row |= judged(Trace(place), case)
+    first = row["divergences"][0] if row["divergences"] else None
+    tell(run, {"event": "end", "verdict": row["verdict"], "reason": first})
+    return row
+
+
+def judged(trace: Trace, case: Case) -> dict[str, Any]:
+    """{"trace", "findings", "divergences", "verdict"} of one trace."""
+    findings = list(case.judge.findings(trace))
+    wrong = guilty(findings)
+    finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of)
+    divergences = [_divergence(trace, case, place, finder) for place in wrong]
+    return {
+        "trace": trace, "findings": findings, "divergences": divergences,
+        "verdict": "DIVERGED" if divergences else "EQUAL",
+    }  # fmt: skip
+
+
+# The stages that a comparison through the whole network passes through before it comes to its own.
+_THROUGH = ("forward", "loss", "backward", "gradients", "statistics")
+
+
+def guilty(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """The findings that are wrong, by place, in the order of time and of the data's flow.
+
+    A comparison through the whole network counts only where everything that was isolated is right.
+    """
+    wrong = [finding for finding in findings if not finding.agrees]
+    isolated = [finding for finding in wrong if not finding.whole]
+    if any(finding.stage in _THROUGH for finding in isolated):
+        wrong = [finding for finding in wrong if not finding.whole or finding.stage == "predictions"]
+    if any(finding.stage == "predictions" for finding in isolated):
+        wrong = [finding for finding in wrong if not (finding.whole and finding.stage == "predictions")]
+    places: dict[tuple[str, str], list[Finding]] = {}
+    for finding in wrong:
+        places.setdefault(finding.place, []).append(finding)
+    order = list(STAGES)
+
+    def when(rows: list[Finding]) -> tuple[int, int, int]:
+        first = rows[0]
+        step = first.step if first.step is not None else -1 if first.stage == "starting weights" else 10**9
+        digits = first.where.partition("_")[0]
+        layer = int(digits) if digits.isdigit() else -1
+        return step, order.index(first.stage), -layer if first.stage in ("backward", "gradients") else layer
+
+    return sorted(places.values(), key=when)
+
+
+def _divergence(trace: Trace, case: Case, rows: list[Finding], finder: Finder) -> dict[str, Any]:
+    """One guilty place, as the document has it."""
+    first = rows[0]
+    worst = max(rows, key=lambda finding: finding.units)
+    named = finder.causes(rows)
+    return {
+        "network": case.canonical.network_name, "dataset": case.canonical.dataset, "dtype": case.canonical.dtype,
+        "backend": trace.backend, "stage": first.stage, "where": first.where, "step": first.step,
+        "steps": [finding.step for finding in rows], "size": first.size, "tolerance": first.tolerance,
+        "times_tolerance": worst.units, "index": first.index, "found": first.found, "wanted": first.wanted,
+        "problem": first.problem or None,
+        "causes": [" + ".join(names) for names in named] or ["unexplained"],
+        "explained": explained(dict.fromkeys(name for names in named for name in names)),
+    }  # fmt: skip
+
+
+def explained(names: Iterable[str]) -> list[dict[str, str]]:
+    """What the catalogue says of these causes."""
+    return [
+        {"cause": name, "what": CAUSES[name].what, "default_of": CAUSES[name].defaults, "mend": CAUSES[name].mend}
+        for name in names
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- the whole of a case
+
+
+def _compare_with_numpy(rows: list[dict[str, Any]]) -> None:
+    """A backend whose every file has the NumPy backend's bytes is IDENTICAL."""
+    numpy_files = [row["trace"].manifest["files"] for row in rows if row["run"].backend == "numpy" and row["trace"]]
+    for row in rows:
+        is_other = row["run"].backend != "numpy" and row["verdict"] == "EQUAL"
+        if is_other and numpy_files and row["trace"].manifest["files"] == numpy_files[0]:
+            row["verdict"] = "IDENTICAL"
+
+
+def _network(case: Case, rows: list[dict[str, Any]], growth: dict[str, Any]) -> dict[str, Any]:
+    run = case.canonical
+    return {
+        "network": run.network_name, "dataset": run.dataset, "dtype": run.dtype, "seed": run.seed,
+        "grid": dict(run.grid), "n_train": len(case.examples.train[0]), "batch_size": run.recipe.batch_size,
+        "parameters": run.network.summary(case.examples.shape)["parameters"],
+        "verdict": worst_of(row["verdict"] for row in rows),
+        "backends": [_backend(case, row) for row in rows],
+        "growth": growth,
+    }  # fmt: skip
+
+
+def _backend(case: Case, row: dict[str, Any]) -> dict[str, Any]:
+    run = row["run"]
+    found = {
+        "backend": run.backend, "verdict": row["verdict"], "reason": row["reason"], "code": row.get("code"),
+        "versions": backends.versions(run.backend),
+    }  # fmt: skip
+    return found | described(case, row)
+
+
+def described(case: Case, row: dict[str, Any]) -> dict[str, Any]:
+    """What was seen of one backend: {"stages", "coverage", "trace", "certificate"}."""
+    trace, findings = row["trace"], row["findings"]
+    found = {
+        "stages": [_stage(name, [finding for finding in findings if finding.stage == name], row) for name in STAGES],
+        "coverage": coverage(case, trace, findings),
+        "trace": str(trace.folder) if trace else None,
+    }
+    return found | {"certificate": certificate(case, row, found) if findings else None}
+
+
+def _stage(name: str, findings: list[Finding], row: dict[str, Any]) -> dict[str, Any]:
+    """What was compared in one stage, and its worst number."""
+    if not findings:
+        return {"stage": name, "verdict": "INCONCLUSIVE", "comparisons": 0, "values": 0, "worst": None}
+    worst = max(findings, key=lambda finding: (bool(finding.problem), finding.units))
+    is_wrong = any(item["stage"] == name for item in row["divergences"])
+    return {
+        "stage": name, "verdict": "DIVERGED" if is_wrong else "EQUAL", "comparisons": len(findings),
+        "values": sum(finding.n for finding in findings),
+        "worst": {
+            "where": worst.where, "step": worst.step, "index": worst.index, "size": worst.size,
+            "tolerance": worst.tolerance, "times_tolerance": worst.units,
+        },
+    }  # fmt: skip
+
+
+def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> dict[str, Any]:
+    """What was observed of one backend, and what was not."""
+    names = set(case.canonical.network.parameter_shapes(case.examples.shape))
+    layers = [row.name for row in case.judge.plan.rows] if trace is None else []
+    if trace is None:
+        return {"steps": 0, "observed": [], "missing": [*STAGES], "layers": f"0 of {len(layers)}"}
+    manifest, seen = trace.manifest, {finding.stage for finding in findings}
+    rows = [row.name for row in case.judge.plan.rows]
+    forward = {finding.where for finding in findings if finding.stage == "forward"}
+    gradients = {finding.where for finding in findings if finding.stage == "gradients"}
+    missing = [stage for stage in STAGES if stage not in seen]
+    if not any(row.layer.has_state for row in case.judge.plan.rows):
+        missing = [stage for stage in missing if stage != "statistics"]  # there are none
+    if not case.judge.exact.slot_names:
+        missing = [stage for stage in missing if stage != "optimizer slots"]
+    return {
+        "steps": manifest["steps"],
+        "updates_judged": len(manifest["kept"]),
+        "steps_with_layers_judged": len(manifest["observed"]),
+        "epochs": manifest["steps"] / manifest["steps_per_epoch"],
+        "layers": f"{len(forward & set(rows))} of {len(rows)}",
+        "parameters": f"{len(gradients & names)} of {len(names)}",
+        "values": sum(finding.n for finding in findings),
+        "missing": missing,
+    }
+
+
+def _coverage_of_all(networks: list[dict[str, Any]]) -> dict[str, Any]:
+    backends_seen = [row for network in networks for row in network["backends"]]
+    return {
+        "networks": len(networks),
+        "traces_asked": len(backends_seen),
+        "traces_judged": sum(row["trace"] is not None for row in backends_seen),
+        "values": sum(row["coverage"].get("values", 0) for row in backends_seen),
+        "not_observed": sorted({f"{row['backend']}: {row['reason']}" for row in backends_seen if row["reason"]}),
+    }
+
+
+def certificate(case: Case, row: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
+    """What another number of the same backend, such as a time, may carry as its proof."""
+    run, trace = case.canonical, row["trace"]
+    stages = [stage for stage in described["stages"] if stage["worst"]]
+    worst = max(stages, key=lambda stage: stage["worst"]["times_tolerance"])
+    return {
+        "verdict": row["verdict"], "backend": trace.backend, "versions": trace.environment.get("versions", {}),
+        "dtype": run.dtype,
+        "network": _digest(to_table(run.network)), "recipe": _digest(to_table(run.recipe)), "seed": run.seed,
+        "dataset": {"name": case.examples.data.name, "hashes": dict(case.examples.data.hashes)},
+        "steps": described["coverage"]["steps"], "values": described["coverage"]["values"],
+        "worst": {"stage": worst["stage"], **worst["worst"]}, "missing": described["coverage"]["missing"],
+    }  # fmt: skip
+
+
+def _digest(table: Any) -> str:
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------- how a difference grows by itself
+
+
+def _growth(case: Case, traces: Sequence[Trace], steps: int) -> dict[str, Any]:
+    """How far each backend's training is from the judge's, step by step, when nobody puts them together again.
+
+    {"steps", "loss": {name: [relative difference …]}, "weights": {name: [largest relative difference, or null …]}}.
+    Beside the backends stand two measures of what rounding alone does: "NumPy in float32" and, in float64, "the judge,
+    started one rounding off".
+    """
+    judge = case.judge
+    measure = "NumPy in float32" if judge.dtype == "float32" else "the judge, started one rounding off"
+    names = [measure, *(trace.backend for trace in traces)]
+    losses: dict[str, list[float | None]] = {name: [] for name in names}
+    weights: dict[str, list[float | None]] = {name: [] for name in names}
+    twin = judge.single if judge.dtype == "float32" else reference.build(judge.plan, _nudged(judge.start))
+    for number, images, labels in batches(case, judge, steps):
+        wanted = judge.exact.step(images, labels)
+        found = {measure: twin.step(images, labels)}
+        states = {measure: twin.weights()}
+        for trace in traces:
+            found[trace.backend] = float(trace.arrays(f"step-{number}")["loss"][0])
+            if state := trace.state(number + 1):
+                states[trace.backend] = part(state, "weights")
+        exact = judge.exact.weights()
+        for name in names:
+            losses[name].append(abs(found[name] - wanted) / max(abs(wanted), 1e-300))
+            weights[name].append(relative(states[name], exact) if name in states else None)
+    return {"steps": steps, "loss": losses, "weights": weights}
+
+
+def _nudged(start: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The starting weights with every other number moved by one rounding of float64."""
+    found = {}
+    for name, value in start.items():
+        moved = value.astype(np.float64).copy()
+        moved.reshape(-1)[::2] *= 1 + 2 * rounding.eps("float64")
+        found[name] = moved
+    return found
+
+
+def batches(case: Case, judge: Judge, steps: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(step, images, labels) of the first steps of a run, as they should come."""
+    recipe, seed = judge.run.recipe, judge.run.seed
+    images, labels = case.examples.train
+    number = epoch = 0
+    while number < steps:
+        pixels = data.augment(images, recipe.augmentation, seed, epoch) if recipe.augmentation else images
+        order = data.epoch_order(len(images), recipe, seed, epoch)
+        for start in range(0, len(order), recipe.batch_size):
+            if number == steps:
+                return
+            indices = order[start : start + recipe.batch_size]
+            yield number, pixels[indices], labels[indices]
+            number += 1
+        epoch += 1
+
+
+def relative(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> float:
+    """The largest |difference| of any tensor, relative to that tensor's largest number; NaN counts as infinite."""
+    worst = 0.0
+    for name, value in wanted.items():
+        if name not in found or found[name].shape != value.shape:
+            return float("inf")
+        size = float(np.abs(value).max(initial=0.0))
+        off = float(np.abs(found[name].astype(np.float64) - value).max(initial=0.0))
+        worst = max(worst, off / size if size else off, key=lambda x: np.inf if np.isnan(x) else x)
+    return worst if np.isfinite(worst) else float("inf")
+
+
+# ---------------------------------------------------------------------------------------------- what a difference costs
+
+
+def cost(
+    asked: Study, plants: Sequence[str], runs_folder: Path, tell: study.Tell, threads: int | None = None
+) -> list[dict[str, Any]]:
+    """Train each planted backend to the end, as it should be and with its plants: what they cost.
+
+    [{"network", "backend", "plants", "accuracy", "planted_accuracy", "loss", "planted_loss"}], None for a run that
+    failed. The planted runs lie in a folder of their own beside the study's.
+    """
+    found = []
+    for backend in dict.fromkeys(plant.partition("@")[2] for plant in plants):
+        for name, network in asked.networks.items():
+            narrowed = changed(
+                asked, networks={name: network}, backends=(backend,), seeds=asked.seeds[:1], dtype=asked.dtype[:1],
+                dataset=asked.dataset[:1], grid={}, recipe=asked.recipes()[0],
+            )  # fmt: skip
+            run = narrowed.runs()[0]
+            other = planted(plants, run, data.describe(run.dataset).image_shape)
+            spoilt = changed(
+                narrowed, name=f"{asked.name[:56]}-planted", networks={name: other.network}, recipe=other.recipe
+            )
+            (right,), (wrong,) = (study.run_study(each, runs_folder, tell, threads) for each in (narrowed, spoilt))
+            row: dict[str, Any] = {"network": name, "backend": backend, "plants": list(plants)}
+            for prefix, record in (("", right), ("planted_", wrong)):
+                test = record.metrics["test"] if record.is_finished else {"accuracy": None, "loss": None}
+                row |= {f"{prefix}accuracy": test["accuracy"], f"{prefix}loss": test["loss"]}
+            found.append(row)
+    return found
+
+
+def exit_code(document: dict[str, Any]) -> int:
+    """0 where all is equal, 1 where something diverged, else 4: a backend failed or is missing."""
+    if document["verdict"] in ("IDENTICAL", "EQUAL"):
+        return 0
+    return 1 if document["divergences"] else 4

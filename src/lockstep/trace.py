@@ -1,0 +1,217 @@
+"""Traces: what one backend computed, step by step, kept so that it can be judged later and elsewhere.
+
+A trace is a run folder whose worker watched instead of training to the end. Steps are taken by `train_epoch`, the very
+call that training makes, one batch at a time; around some of them the worker looks at everything that can be seen.
+
+    status.json  spec.toml  environment.json  worker.log      as in every run folder
+    start.safetensors           "weights/<parameter>", "state/<name>" before the first step
+    step-<k>.safetensors        "images", "labels", "indices" of the batch; "loss", "correct" as training reported them;
+                                of a kept step also "gradient/<parameter>" and, after it, "weights/…" and "state/…";
+                                of an observed step also "activation/<layer>", "sent_back/<layer>" (the gradient of a
+                                layer's output) and "observed_loss", all in training mode
+    end.safetensors             "images" of some test images, "logits" that are predicted for them, "inference/<layer>"
+    manifest.json               format, sizes, which steps were kept and observed, SHA-256 of every file; written last
+
+Every array is in the canonical layout. The same run on the same machine writes the same bytes. A trace stays below
+about BUDGET: half of it is for observed steps (the first, the last, then in order), half for kept ones (the same);
+losses and batches are there for every step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lockstep import store
+from lockstep.backends.base import Arrays, Plan
+from lockstep.errors import LockstepError
+from lockstep.spec import Run
+from lockstep.studyfile import read_study
+
+FORMAT = 1
+BUDGET = 2**28  # bytes
+N_PREDICTED = 64  # test images
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def kept_and_observed(plan: Plan, steps: int) -> tuple[list[int], list[int]]:
+    """Which of the steps fit the budget, sorted: (those whose update is kept, those of them that are observed)."""
+    itemsize = np.dtype(plan.dtype).itemsize
+    learned = sum(row.parameters for row in plan.rows) * itemsize
+    outputs = sum(math.prod(row.output_shape) for row in plan.rows) * plan.recipe.batch_size * itemsize
+    order = list(dict.fromkeys([0, steps - 1, *range(steps)]))
+    kept = order[: max(BUDGET // 2 // (4 * learned or 1), 2)]  # weights, up to two slots, gradient
+    observed = order[: max(BUDGET // 2 // (2 * outputs or 1), 2)]  # outputs and their gradients
+    # After a step that is not kept nothing is known of the state, so a kept step needs the one before it.
+    before = {step - 1 for step in kept if step and step - 1 not in kept}
+    return sorted({*kept, *before}), sorted(set(observed) & set(kept))
+
+
+class Writer:
+    """Writes one trace; `finish` makes it count."""
+
+    def __init__(self, folder: Path, plan: Plan, steps: int) -> None:
+        """Decide what is looked at."""
+        self.folder, self.plan, self.steps = folder, plan, steps
+        self.kept, self.observed = kept_and_observed(plan, steps)
+        self.taken = 0
+        self.files: dict[str, dict[str, Any]] = {}
+        self.reported: list[float] = []
+
+    def start(self, model: Any) -> None:
+        """Keep what training starts from."""
+        self._write("start", _state(model))
+
+    def step(self, model: Any, images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Take one step of training on the placed `images` at `indices`, looking as closely as was decided."""
+        number, self.taken = self.taken, self.taken + 1
+        batch = {"images": images[indices], "labels": labels[indices]}
+        arrays: Arrays = {**batch, "indices": indices}
+        if number in self.kept:
+            loss, gradients, sent_back = model.gradients(**batch)
+            arrays |= _under("gradient", gradients)
+            if number in self.observed:
+                arrays |= _under("activation", model.activations(batch["images"], True))
+                arrays |= _under("sent_back", sent_back)
+                arrays["observed_loss"] = np.array(loss)
+        result = model.train_epoch(indices)
+        model.wait()
+        arrays |= {"loss": result[0], "correct": result[1]}
+        if number in self.kept:
+            arrays |= _state(model)
+        self._write(f"step-{number}", arrays)
+        return np.asarray(result)
+
+    def end(self, model: Any, images: np.ndarray) -> None:
+        """Keep some predictions."""
+        images = images[:N_PREDICTED]
+        inference = _under("inference", model.activations(images, False))
+        self._write("end", {"images": images, "logits": model.predict(images), **inference})
+
+    def finish(self, n_train: int) -> None:
+        """Write the manifest."""
+        plan = self.plan
+        store.write_json(
+            self.folder / "manifest.json",
+            {
+                "format": FORMAT, "steps": self.steps, "kept": self.kept, "observed": self.observed,
+                "dtype": plan.dtype, "input_shape": plan.input_shape, "mean": plan.mean, "scale": plan.scale,
+                "n_train": n_train, "steps_per_epoch": plan.steps_per_epoch, "reported_losses": self.reported,
+                "files": self.files,
+            },
+        )  # fmt: skip
+
+    def _write(self, name: str, arrays: Arrays) -> None:
+        from safetensors.numpy import save
+
+        content = save({key: np.asarray(value, order="C") for key, value in sorted(arrays.items())})
+        store.write_bytes(self.folder / f"{name}.safetensors", content)
+        self.files[f"{name}.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {f"{prefix}/{name}": np.asarray(value) for name, value in arrays.items()}
+
+
+def _state(model: Any) -> Arrays:
+    return _under("weights", model.weights()) | _under("state", model.state())
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A trace on disk. Every file is checked against the manifest before it is believed."""
+
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """manifest.json; raises LockstepError (LS-505) for one that is missing, damaged or of another format."""
+        manifest = store.read_json(self.folder / "manifest.json")
+        if manifest.get("format") != FORMAT:
+            message = f"this trace has format {manifest.get('format')!r}, this version reads format {FORMAT}"
+            raise LockstepError("LS-505", message, where=str(self.folder), hint="prove it again with this version")
+        wanted: dict[str, Callable[[Any], bool]] = {
+            "steps": lambda v: isinstance(v, int) and v > 0,
+            "kept": _is_steps, "observed": _is_steps, "input_shape": _is_steps,
+            "dtype": lambda v: v in ("float32", "float64"), "n_train": lambda v: isinstance(v, int) and v > 0,
+            "steps_per_epoch": lambda v: isinstance(v, int) and v > 0, "mean": _is_numbers, "scale": _is_numbers,
+            "reported_losses": lambda v: isinstance(v, list), "files": lambda v: isinstance(v, dict),
+        }  # fmt: skip
+        for key, is_right in wanted.items():
+            if not is_right(manifest.get(key)):
+                raise store.damaged(self.folder / "manifest.json", f'"{key}" is missing or wrong')
+        return manifest
+
+    @cached_property
+    def run(self) -> Run:
+        """What was run, from its spec.toml."""
+        runs = read_study(self.folder / "spec.toml").runs()
+        if len(runs) != 1:
+            raise store.damaged(self.folder / "spec.toml", f"it holds {len(runs)} runs instead of one")
+        return runs[0]
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """environment.json."""
+        return store.read_json(self.folder / "environment.json")
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return int(self.manifest["steps"])
+
+    @property
+    def backend(self) -> str:
+        """The backend that took them."""
+        return self.run.backend
+
+    def arrays(self, name: str) -> Arrays:
+        """The arrays of "start", "step-<k>" or "end", not cached: a step may be large."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        path = self.folder / f"{name}.safetensors"
+        known = self.manifest["files"].get(path.name)
+        try:
+            content = path.read_bytes()
+            if not known or hashlib.sha256(content).hexdigest() != known["sha256"]:
+                raise store.damaged(path, "its SHA-256 is not the manifest's: it was changed after it was written")
+            return dict(load(content))
+        except (OSError, KeyError, TypeError, SafetensorError) as error:
+            raise store.damaged(path, error) from error
+
+    def state(self, number: int) -> Arrays | None:
+        """Weights and state after so many updates, where they were kept."""
+        if number and number - 1 not in self.manifest["kept"]:
+            return None
+        return self.arrays(f"step-{number - 1}" if number else "start")
+
+    def each_step(self) -> Iterator[tuple[int, Arrays]]:
+        """Every step's number and arrays, in order."""
+        for number in range(self.steps):
+            yield number, self.arrays(f"step-{number}")
+
+
+def part(arrays: Arrays, prefix: str) -> Arrays:
+    """The arrays below a prefix, by their own names."""
+    return {name.removeprefix(f"{prefix}/"): value for name, value in arrays.items() if name.startswith(f"{prefix}/")}
+
+
+def _is_steps(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, int) and item >= 0 for item in value)
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, int | float) for item in value)
