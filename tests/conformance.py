@@ -210,7 +210,7 @@ def compute(backend: str, case: Case, dtype: str = "", threads: int = 2) -> dict
     found["start"] = model.weights() | model.state()
     found["inference"] = model.activations(images[:BATCH], False)
     found["training"] = model.activations(images[:BATCH], True)
-    loss, found["gradient"], found["sent back"] = model.gradients(images[:BATCH], labels[:BATCH])
+    loss, found["gradient"], found["sent back"], found["seen"] = model.gradients(images[:BATCH], labels[:BATCH])
     found["loss"] = {"first batch": np.array(loss)}
     if case.alone:
         found["alone"] = alone(model)

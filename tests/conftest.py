@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from lockstep import backends, timing
+from lockstep.trace import Trace
 
 TESTS = Path(__file__).parent
 IN_CI = os.environ.get("CI", "").lower() == "true"
@@ -44,21 +47,32 @@ def mnist() -> None:
 
 @pytest.fixture(scope="session")
 def conformance(tmp_path_factory):
-    """backend → case → what it computed, {"stage|name": array}, or its traceback.
+    """backend → case → what it computed, {"stage|name": array}, or its traceback."""
+    yield from _answers("conformance", tmp_path_factory, _read_arrays)
 
-    Each backend is one process; all are started at the first question, because compiling takes one core for minutes.
+
+@pytest.fixture(scope="session")
+def planted_traces(tmp_path_factory):
+    """backend → name → the trace that `planted` left, or its traceback."""
+    yield from _answers("planted", tmp_path_factory, _read_traces)
+
+
+def _answers(module: str, tmp_path_factory, read: Callable[[Path], dict[str, Any]]) -> Iterator[Callable[[str], Any]]:
+    """Ask every backend in a process of its own, `python -m <module> BACKEND FOLDER`, and give one's answer.
+
+    All are started at the first question, because compiling takes one core for minutes.
     """
-    folder = tmp_path_factory.mktemp("conformance")
+    folder = tmp_path_factory.mktemp(module)
     workers: dict[str, subprocess.Popen[bytes]] = {}
-    results: dict[str, dict[str, dict[str, np.ndarray] | str]] = {}
+    results: dict[str, dict[str, Any]] = {}
 
-    def of(backend: str) -> dict[str, dict[str, np.ndarray] | str]:
+    def of(backend: str) -> dict[str, Any]:
         need_backend(backend)
         if not workers:
-            workers.update({name: _start(name, folder / name) for name in backends.BACKENDS})
+            workers.update({name: _start(module, name, folder / name) for name in backends.BACKENDS})
         if backend not in results:
             assert workers[backend].wait(timeout=900) == 0, (folder / backend / "log").read_text()[-4000:]
-            results[backend] = _read(folder / backend)
+            results[backend] = read(folder / backend)
         return results[backend]
 
     yield of
@@ -67,17 +81,30 @@ def conformance(tmp_path_factory):
         worker.wait()
 
 
-def _start(backend: str, folder: Path) -> subprocess.Popen[bytes]:
+# Many of JAX's programs of one module are the same program: the second time it is read back instead of compiled.
+JAX_CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+
+
+def _start(module: str, backend: str, folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir()
     environment = {**os.environ, **timing.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment |= JAX_CACHE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     with open(folder / "log", "wb") as log:
-        command = [sys.executable, "-m", "conformance", backend, str(folder)]
+        command = [sys.executable, "-m", module, backend, str(folder)]
         return subprocess.Popen(command, cwd=TESTS, env=environment, stdout=log, stderr=log)
 
 
-def _read(folder: Path) -> dict[str, dict[str, np.ndarray] | str]:
-    found: dict[str, dict[str, np.ndarray] | str] = dict(json.loads((folder / "errors.json").read_text()))
+def _read_arrays(folder: Path) -> dict[str, Any]:
+    found = _errors(folder)
     for path in folder.glob("*.npz"):
         with np.load(path, allow_pickle=False) as arrays:
             found[path.stem] = {name: arrays[name] for name in arrays.files}
     return found
+
+
+def _read_traces(folder: Path) -> dict[str, Any]:
+    return {path.parent.name: Trace(path.parent) for path in folder.glob("*/manifest.json")} | _errors(folder)
+
+
+def _errors(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "errors.json").read_text()))

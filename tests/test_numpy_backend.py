@@ -24,7 +24,7 @@ def objective(model, images, labels):
     """What training minimises: the mean (or summed) loss plus ½·λ·‖w‖² over what is decayed."""
     recipe, rows = model.plan.recipe, model.plan.rows
     logits = model.activations(images, training=True)[rows[-1].name]
-    losses, _ = model._loss(logits, model._targets(labels), model._observer(len(images), True))
+    losses, _ = model.losses(logits, model.targets(labels), model.observer(len(images), True))
     decayed = [model.parameters[name] for name in model.plan.decayed]
     loss = losses.mean() if recipe.loss_reduction == "mean" else losses.sum()
     return loss + 0.5 * recipe.l2 * sum(np.square(value).sum() for value in decayed)
@@ -35,7 +35,7 @@ def assert_gradients_are_slopes(case):
     plan = table.plan_of(case, threads=1)
     model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     images, labels = (array[: table.BATCH] for array in table.images_of(case))
-    _, gradients, _ = model.gradients(images, labels)
+    _, gradients, _, _ = model.gradients(images, labels)
     generator = np.random.default_rng(0)
     for name, value in model.parameters.items():
         places = generator.choice(value.size, min(value.size, 40), replace=False)
@@ -92,7 +92,7 @@ def test_what_a_layer_sends_back_matches_central_differences(kind):
     row = next(row for row in plan.rows if row.layer.kind == kind)
     generator = np.random.default_rng(1)
     x = generator.normal(size=(3, *row.input_shape))
-    on = model._observer(3, training=True)
+    on = model.observer(3, training=True)
     y, back = backend.LAYERS[kind](row, x, on)
     r = generator.normal(size=y.shape)
     dx = back(r.copy(), True)

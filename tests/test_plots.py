@@ -97,6 +97,64 @@ def test_losses_over_many_magnitudes_get_a_logarithmic_axis():
     assert plots.curves({"numpy": [history()]}, "loss").axes[0].get_yscale() == "linear"
 
 
+GROWN = {"numpy": [0.0, 3e-8, 1e-7], "torch": [2e-8, None, 5e-8]}
+
+
+def drawn(figure):
+    """Colour → heights, of every line."""
+    return {to_hex(line.get_color()): list(line.get_ydata()) for line in figure.axes[0].lines}
+
+
+def test_growth_holds_the_differences_of_each_backend_and_of_rounding_alone():
+    figure = plots.growth(GROWN, ("NumPy in float32", [1e-8, 2e-8, 3e-8]), "loss")
+    lines = drawn(figure)
+    assert lines[plots.BLUE][1:] == [3e-8, 1e-7]
+    assert lines[plots.GREY] == [1e-8, 2e-8, 3e-8]
+    assert figure.axes[0].get_yscale() == "log"
+    assert "NumPy in float32" in plots.svg(figure, "growth", "p")
+
+
+def labels_by_place(figure):
+    axes = figure.axes[0]
+    return dict(zip(axes.get_yticks(), [label.get_text() for label in axes.get_yticklabels()], strict=True))
+
+
+def test_a_difference_of_zero_lies_on_the_floor_that_is_called_zero():
+    figure = plots.growth(GROWN, None, "loss")
+    floor = drawn(figure)[plots.BLUE][0]
+    assert labels_by_place(figure)[floor] == "0"
+    assert floor < 1e-8
+
+
+def test_without_a_zero_no_place_is_called_zero():
+    figure = plots.growth({"torch": [2e-8, 5e-8]}, None, "loss")
+    assert "0" not in labels_by_place(figure).values()
+    assert labels_by_place(figure)[1e-8] == "10⁻⁸"
+
+
+def test_a_step_that_was_not_observed_is_a_gap_and_lone_steps_are_marked():
+    (line,) = plots.growth({"torch": [2e-8, None, 5e-8, 6e-8]}, None, "weights").axes[0].lines
+    assert list(np.isnan(line.get_ydata())) == [False, True, False, False]
+    long = [1e-8] * 30 + [None, 7e-8, None]
+    (line,) = plots.growth({"torch": long}, None, "weights").axes[0].lines
+    assert 31 in line.get_markevery()
+    assert 7e-8 not in drawn(plots.growth({"torch": long[:30]}, None, "weights"))[plots.VERMILLION]
+
+
+@pytest.mark.parametrize(
+    "values", [[], [None], [0.0], [0.0] * 7, [1e-320, 1.0], [1e308, 1e-308], [3e-8], [1e-17, 1e99, None, 0.0]]
+)
+def test_any_growth_can_be_drawn(values):
+    for alone in (None, ("the judge, started one rounding off", values)):
+        assert "<svg" in plots.svg(plots.growth({"jax": values}, alone, "weights"), "growth", "p")
+
+
+def test_a_long_growth_is_thinned_and_keeps_its_end():
+    (line,) = plots.growth({"jax": [1e-8 * (n + 1) for n in range(3001)]}, None, "loss").axes[0].lines
+    assert len(line.get_xdata()) <= plots.MAX_POINTS + 1
+    assert line.get_xdata()[-1] == 3000
+
+
 def test_a_confusion_matrix_shows_its_counts_where_they_are():
     counts = np.array([[7, 2, 0], [0, 5, 3], [1, 0, 11]])
     axes = plots.confusion(counts, ["a", "b", "c"]).axes[0]

@@ -1,7 +1,10 @@
 """The report says what the run folders say, names what they lack, and asks nobody else."""
 
+import copy
 import doctest
+import hashlib
 import html.parser
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +16,8 @@ import tomli_w
 
 from lockstep import metrics, store
 from lockstep.records import to_table
-from lockstep.report import gather, numbers, write_report
+from lockstep.report import gather, numbers, verdicts, write_proof, write_report
+from lockstep.report import proven as proven_file
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
 
 NETWORKS = {
@@ -141,8 +145,8 @@ def test_times_are_never_called_a_ranking(four):
 def test_sections_stand_in_order(four):
     headings = re.findall(r"<h2>(.*?)</h2>", four[1])
     assert headings == [
-        "Results", "Data", "Networks", "Loss and accuracy over epochs", "Confusion and classification", "Times",
-        "How to reproduce",
+        "Results", "Proof", "Data", "Networks", "Loss and accuracy over epochs", "Confusion and classification",
+        "Times", "How to reproduce",
     ]  # fmt: skip
 
 
@@ -185,6 +189,346 @@ def test_different_machines_are_not_compared(tmp_path):
     assert "their times are not compared" in text
     assert "the runs report different CPUs, devices or thread counts" in text
     assert "One epoch" not in text
+
+
+# ------------------------------------------------------------------------------------------------------------ proof
+
+
+def digest(value) -> str:
+    return hashlib.sha256(json.dumps(to_table(value), sort_keys=True).encode()).hexdigest()
+
+
+def proven(backend="numpy", verdict="EQUAL", **certificate) -> dict:
+    """One backend of a proof, whose certificate fits `fake_run`."""
+    worst = {"where": "1_dense/kernel", "step": 3, "index": [5, 2], "size": 2e-9, "tolerance": 5e-9}
+    worst |= {"times_tolerance": 0.4 + 0.07 * BACKENDS.index(backend)}
+    stages = [
+        {"stage": "forward", "verdict": "EQUAL", "comparisons": 9, "values": 1001, "worst": worst},
+        {"stage": "statistics", "verdict": "INCONCLUSIVE", "comparisons": 0, "values": 0, "worst": None},
+        {"stage": "updated weights", "verdict": verdict, "comparisons": 6, "values": 503, "worst": worst},
+    ]
+    recipe = Recipe(optimizer=Adam(1e-3), epochs=EPOCHS, validation=0.1)
+    certificate = {
+        "verdict": verdict, "backend": backend, "versions": {backend: "2.4.1"}, "dtype": "float32",
+        "network": digest(NETWORKS["mlp"]), "recipe": digest(recipe), "seed": 0,
+        "dataset": {"name": "digits", "hashes": {"images.gz": "ab" * 32}}, "steps": 7, "values": 1504,
+        "worst": {"stage": "forward", **worst}, "missing": [], **certificate,
+    }  # fmt: skip
+    coverage = {
+        "steps": 7, "updates_judged": 7, "steps_with_layers_judged": 5, "epochs": 2.0, "layers": "4 of 4",
+        "parameters": "4 of 4", "values": 1504, "missing": [],
+    }  # fmt: skip
+    return {
+        "backend": backend, "verdict": verdict, "reason": None, "code": None, "versions": {backend: "2.4.1"},
+        "stages": stages, "coverage": coverage, "trace": "runs/demo/traces/x", "certificate": certificate,
+    }  # fmt: skip
+
+
+def proof_of(rows: list[dict], divergences=(), **keys) -> dict:
+    """A proof's document, as `lockstep prove` writes it, with numbers made up."""
+    lines = {
+        "NumPy in float32": [1e-8] * 7,
+        **{row["backend"]: [0.0, 2e-8, None, 3e-8, 4e-8, 5e-8, 6e-8] for row in rows},
+    }
+    verdict = next(
+        (word for word in ("ERROR", "DIVERGED", "INCONCLUSIVE") if word in {r["verdict"] for r in rows}), "EQUAL"
+    )
+    network = {
+        "network": "mlp", "dataset": "digits", "dtype": "float32", "seed": 0, "grid": {}, "n_train": 139,
+        "batch_size": 32, "parameters": 4347, "verdict": verdict, "backends": rows,
+        "growth": {"steps": 7, "loss": lines, "weights": lines},
+    }  # fmt: skip
+    return {
+        "format": 1, "study": "demo", "verdict": verdict, "claim": "the first 7 steps are the same within rounding",
+        "steps": 7, "planted": [], "networks": [network], "divergences": list(divergences),
+        "coverage": {
+            "networks": 1, "traces_asked": len(rows), "traces_judged": len(rows), "values": 1504 * len(rows),
+            "not_observed": [f"{row['backend']}: {row['reason']}" for row in rows if row["reason"]],
+        },
+        "lockstep": "0.1.0", "git_revision": None, "threads": 2, "proven": "2026-01-02T03:04:05Z",
+        "machine": {"platform": "Linux", "cpu": "AMD EPYC 9654", "cores": 2, "memory_bytes": 2**33, "load": [0.5]},
+    } | keys  # fmt: skip
+
+
+def divergence(**keys) -> dict:
+    explained = [{"cause": "adam_epsilon_hat", "what": "ε is added before the bias is corrected",
+                  "default_of": "Keras", "mend": "scale ε by √(1−β₂ᵗ)"}]  # fmt: skip
+    return {
+        "network": "mlp", "dataset": "digits", "dtype": "float32", "backend": "torch", "stage": "updated weights",
+        "where": "1_dense/kernel", "step": 0, "steps": [0, 1, 2, 3], "size": 3.3e-5, "tolerance": 1.7e-9,
+        "times_tolerance": 19411.7, "index": [5, 2], "found": 0.25, "wanted": 0.250033, "problem": None,
+        "causes": ["adam_epsilon_hat"], "explained": explained,
+    } | keys  # fmt: skip
+
+
+def proof_page(root: Path, document: object) -> str:
+    """What the report of two runs says under its heading Proof, with this proof.json beside them."""
+    for backend in ("numpy", "torch"):
+        fake_run(root, backend=backend)
+    if isinstance(document, bytes):
+        (root / "demo" / "proof.json").write_bytes(document)
+    elif document is not None:
+        store.write_json(root / "demo" / "proof.json", document)
+    return proof_section(page_of(root))
+
+
+def proof_section(page: str) -> str:
+    return words(page.split('<section id="proof">')[1].split("</section>")[0])
+
+
+BOTH = ("numpy", "torch")
+NO_FIT = "This proof does not fit the runs of this report"
+
+
+def test_without_a_proof_the_report_says_so_and_how_to_make_one(tmp_path):
+    said = proof_page(tmp_path, None)
+    assert said.startswith("Proof Nothing is proven yet")
+    assert "lockstep prove STUDY" in said
+    assert "EQUAL" not in said
+
+
+def test_a_report_with_a_proof_shows_its_verdict_claim_and_limits(tmp_path):
+    said = proof_page(tmp_path, proof_of([proven(name) for name in BOTH]))
+    assert "EQUAL : numpy and torch took the first seven steps alike within rounding. 3,008 numbers" in said
+    assert "reached 0.47 of what rounding allows (mlp on torch: forward, 1_dense/kernel, step 3)" in said
+    assert (
+        "Exactly this is claimed: the first 7 steps are the same within rounding. It says nothing of how long" in said
+    )
+    assert "It is a proof of the two finished runs here" in said
+    assert "mlp torch EQUAL 0.47 forward, 1_dense/kernel, step 3 4 of 4 4 of 4 7 of 7 5 of 7 1,504 nothing" in said
+    assert "updated weights EQUAL 0.4 EQUAL 0.47" in said
+    assert "statistics — —" in said
+    assert "NumPy in float32" in said
+    assert NO_FIT not in said
+    results = gather(store.find_runs([tmp_path]))["results"]
+    assert [row[[title for title, _ in results.columns].index("Proof")] for row in results.rows] == ["EQUAL", "EQUAL"]
+
+
+def test_the_figures_of_growth_have_their_numbers_beside_them(tmp_path):
+    said = proof_page(tmp_path, proof_of([proven(name) for name in BOTH]))
+    assert "torch 0 0 0 " in said  # step 0: no difference
+    assert "torch 2 — — " in said  # step 2 was not observed
+    assert "torch 6 6·10⁻⁸ 6·10⁻⁸" in said or "torch 6 6.0·10⁻⁸ 6.0·10⁻⁸" in said
+
+
+def test_a_diverged_proof_shows_place_size_and_cause(tmp_path):
+    said = proof_page(tmp_path, proof_of([proven(), proven("torch", "DIVERGED")], [divergence()]))
+    assert "DIVERGED : not every backend takes the same steps (numpy: EQUAL; torch: DIVERGED)." in said
+    assert "updated weights, 1_dense/kernel, step 0: off by 3.3·10⁻⁵ where rounding allows 1.7·10⁻⁹" in said
+    assert "Its number at [5, 2] is 0.25; the judge’s is 0.250033" in said
+    assert "Cause, which reproduces these numbers within rounding: adam_epsilon_hat" in said
+    assert "ε is added before the bias is corrected Default of Keras Mend scale ε by √(1−β₂ᵗ)" in said
+    assert "updated weights 1_dense/kernel 0 to 3 3.3·10⁻⁵ 1.7·10⁻⁹ 19,412" in said
+    assert "Exactly this is claimed" not in said
+    assert "So this is not claimed: the first 7 steps" in said
+
+
+def test_an_equal_proof_has_no_divergence_to_show(tmp_path):
+    said = proof_page(tmp_path, proof_of([proven(name) for name in BOTH]))
+    assert "Cause" not in said
+    assert "Where they part" not in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"causes": ["unexplained"], "explained": []}, "Cause unexplained: no known difference reproduces"),
+        ({"causes": ["a", "b + c"]}, "one of them is the cause: a or b + c."),
+        ({"tolerance": 1e-35, "times_tolerance": 4e35, "size": 4.0}, "off by 4 where it must be exact"),
+        ({"tolerance": 0.0, "times_tolerance": None, "size": 1.0}, "off by 1 where it must be exact"),
+        ({"problem": "its shape is (3,) and not (5,)"}, "step 0: its shape is (3,) and not (5,)."),
+        ({"step": None, "steps": [None], "size": None}, "1_dense/kernel: not a finite number"),
+        ({"found": 0.1, "wanted": 0.1 + 3e-17}, "is 0.10000000000000001; the judge’s is 0.10000000000000003"),
+        ({"bundle": "runs/demo/bundle"}, "To reproduce it alone: runs/demo/bundle"),
+    ],
+)
+def test_every_kind_of_divergence_is_told(tmp_path, keys, said):
+    document = proof_of([proven(), proven("torch", "DIVERGED")], [divergence(**keys)])
+    assert said in words(write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("recipe", "0" * 64, "another recipe"),
+        ("network", "0" * 64, "another network"),
+        ("dtype", "float64", "proven in float64, run in float32"),
+        ("dataset", {"name": "digits", "hashes": {"images.gz": "cd" * 32}}, "other data"),
+        ("versions", {"numpy": "2.4.0", "torch": "2.4.0"}, "proven with torch 2.4.0, run with"),
+    ],
+)
+def test_a_proof_of_something_else_does_not_speak_for_the_runs(tmp_path, key, value, said):
+    found = proof_page(tmp_path, proof_of([proven(name, **{key: value}) for name in BOTH]))
+    assert NO_FIT in found
+    assert said in found
+    assert "EQUAL, but not of these runs" in found
+    assert "It is a proof of" not in found
+    assert {row[-2] for row in gather(store.find_runs([tmp_path]))["results"].rows} == {"—"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"lockstep": "0.2.0"}, "proven by Lockstep 0.2.0, run by 0.1.0"),
+        ({"git_revision": "f" * 40}, "proven by Lockstep’s revision ffffffffff, run by (unknown)"),
+        ({"planted": ["adam_epsilon_hat@torch"]}, "differences were planted in it: mlp on numpy"),
+    ],
+)
+def test_a_proof_by_another_lockstep_or_of_planted_faults_does_not_speak_for_the_runs(tmp_path, keys, said):
+    found = proof_page(tmp_path, proof_of([proven(name) for name in BOTH], **keys))
+    assert NO_FIT in found
+    assert said in found
+
+
+def test_a_proof_of_some_runs_says_of_which(tmp_path):
+    fake_run(tmp_path, rate=0.5)
+    said = proof_page(tmp_path, proof_of([proven(name) for name in BOTH]))
+    assert "It is no proof of one run here another recipe: mlp on numpy, seed 0" in said
+    assert "It is a proof of 2 of the 3 finished runs here" in said
+
+
+def test_another_seed_is_proven_too(tmp_path):
+    fake_run(tmp_path, seed=5)
+    assert "It is a proof of the three finished runs here" in proof_page(tmp_path, proof_of([proven(n) for n in BOTH]))
+
+
+def test_a_missing_framework_is_not_observed_and_its_runs_are_not_proven(tmp_path):
+    absent = proven("torch", "INCONCLUSIVE") | {
+        "reason": "torch is not installed", "stages": [], "trace": None, "certificate": None,
+        "coverage": {"steps": 0, "observed": [], "missing": ["data", "forward"], "layers": "0 of 0"},
+    }  # fmt: skip
+    said = proof_page(tmp_path, proof_of([proven(), absent]))
+    assert "INCONCLUSIVE : nothing is off where something was seen, but not everything was observed" in said
+    assert "Not observed torch: torch is not installed" in said
+    assert "torch was not observed: mlp on torch, seed 0" in said
+    assert "updated weights EQUAL 0.4 not observed" in said
+
+
+DAMAGED = (
+    b"", b"\xff\xfe{", b"[]", b'{"format": 2}', b'{"format": 1, "verdict": "FINE"}', b'{"format": 1, "networks": 3}',
+    b"[" * 100_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_proof_is_no_crash_and_proves_nothing(tmp_path, content):
+    said = proof_page(tmp_path, content)
+    assert "demo: proof.json cannot be used, so nothing is proven here: " in said
+    assert "EQUAL" not in said
+
+
+@pytest.mark.parametrize("part", ["growth", "the rest"])
+@pytest.mark.parametrize("junk", [None, -1, "x", [], {}, [None], {"a": {}}, 1e308, float("nan")])
+def test_no_value_in_a_proof_is_a_crash(tmp_path, junk, part):
+    document = proof_of([proven(), proven("torch", "DIVERGED")], [divergence()])
+    if part == "growth":
+        document["networks"][0]["growth"]["loss"] = {"numpy": [1e-8, 0.0], "other": [2e-8]}
+        document["networks"][0]["growth"]["weights"] = {}
+        paths = [path for path in places(document) if "growth" in path]
+    else:
+        document["networks"][0]["growth"] = None
+        paths = [*places(document)]
+    for path in paths:
+        spoilt = copy.deepcopy(document)
+        inner = spoilt
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = junk
+        (tmp_path / "proof.json").write_text(json.dumps(spoilt))
+        reading = proven_file.read_proof(tmp_path)
+        assert bool(reading.gap) == (reading.proof is None)
+        verdicts.tell_proof(reading, "proof")
+
+
+def places(value, path=()):
+    """Every path to a value in a document."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+def test_a_proof_alone_is_a_page_that_asks_nobody_else(tmp_path):
+    document = proof_of([proven(name) for name in BACKENDS])
+    page = write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8")
+    assert Outside(page).found == []
+    assert "Proof of demo EQUAL : all four backends took the first seven steps alike" in words(page)
+    assert "here: network, recipe" not in page  # there are no runs beside it
+    assert f'"network": "{digest(NETWORKS["mlp"])}"' in words(page)  # the certificate
+
+
+def test_a_planted_proof_says_what_was_planted_and_what_it_costs(tmp_path):
+    cost = {"network": "mlp", "backend": "torch", "plants": ["rate_late@torch"], "accuracy": 0.91,
+            "planted_accuracy": 0.897, "loss": 0.3, "planted_loss": None}  # fmt: skip
+    document = proof_of(
+        [proven(), proven("torch", "DIVERGED")], [divergence()], planted=["rate_late@torch"], cost=[cost]
+    )
+    said = words(write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8"))
+    assert "Planted differences in demo Differences were planted on purpose" in said
+    assert "rate_late in torch" in said
+    assert "mlp torch rate_late@torch 91.00 89.70 0.3000 —" in said
+
+
+def test_two_run_folders_are_told_apart(tmp_path):
+    bare = {"stages": [], "certificate": None, "trace": None, "coverage": {"steps": 7, "values": 7}}
+    rows = [proven() | bare | {"folder": "runs/a"}, proven() | bare | {"folder": "runs/b"}]
+    document = proof_of(rows, first="runs/a", second="runs/b", first_different_bits="steps loss at [1]")
+    document["networks"][0] |= {"growth": None, "parameters": None}
+    for key in ("lockstep", "git_revision", "machine", "threads"):
+        del document[key]
+    page = write_proof(document, tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert "Two runs compared EQUAL : the first 7 steps are the same within rounding. first: runs/a" in words(page)
+    assert "mlp second: numpy EQUAL — — — — — — 7 all but losses" in words(page)
+    assert "<svg" not in page
+
+
+def test_text_from_a_proof_is_escaped(tmp_path):
+    evil = '<script>alert(1)</script>"><b onload=x>{{ 7*7 }}'
+    keys = ("network", "stage", "where", "problem", "bundle", "dataset", "folder")
+    explained = [dict.fromkeys(("cause", "what", "default_of", "mend"), evil)]
+    rows = [proven(), proven("torch", "DIVERGED") | {"backend": evil, "reason": evil}]
+    rows[1]["stages"][0] |= {"stage": evil}
+    rows[1]["coverage"] |= {"layers": evil, "missing": [evil]}
+    rows[1]["certificate"] |= {"backend": evil, "network": evil, "versions": {evil: evil}}
+    spoilt = divergence(**dict.fromkeys(keys, evil), causes=[evil], explained=explained)
+    document = proof_of(rows, [spoilt], claim=evil, planted=[f"{evil}@torch"], proven=evil, git_revision=evil)
+    document["networks"][0] |= {"network": evil, "grid": {evil: evil}}
+    document["networks"][0]["growth"]["loss"][evil] = [1e-8]
+    document["machine"]["cpu"] = evil
+    page = write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8")
+    proof_page(tmp_path, document)
+    for text in (page, page_of(tmp_path)):
+        assert Outside(text).found == []
+        assert "<b" not in re.sub(r"<body", "", text)
+        assert evil in words(text.replace("&lt;", "<").replace("&gt;", ">")) or "alert(1)" in text
+    assert "{{ 7*7 }}" in page
+
+
+def test_every_study_has_its_own_proof(tmp_path):
+    proof_page(tmp_path / "one", proof_of([proven(name) for name in BOTH]))
+    proof_page(tmp_path / "two", None)
+    proof_page(tmp_path / "three", proof_of([proven("numpy", recipe="0" * 64)]))
+    records = store.find_runs([tmp_path / name for name in ("one", "two", "three")])
+    page = write_report(records, tmp_path / "report.html").read_text(encoding="utf-8")
+    said = proof_section(page)
+    assert "It is a proof of the two finished runs here" in said
+    assert "Nothing is proven yet" in said
+    assert NO_FIT in said
+    identifiers = re.findall(r' id="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))
+    assert sorted(row[-2] for row in gather(records)["results"].rows) == ["EQUAL"] * 2 + ["—"] * 4
+
+
+def test_a_proof_fits_the_runs_of_its_study(tmp_path):
+    from lockstep import proof, study
+
+    network = Network((Flatten(), Dense(10)))
+    asked = Study({"plain": network}, "digits", "numpy", recipe=Recipe(epochs=1), train_size=67, name="true")
+    proof.prove(asked, tmp_path, steps=2)
+    study.run_study(asked, tmp_path)
+    said = proof_section(page_of(tmp_path))
+    assert "EQUAL : numpy took the first two steps alike within rounding" in said
+    assert "It is a proof of the one finished run here" in said
 
 
 # ------------------------------------------------------------------------------------------------------------- gaps

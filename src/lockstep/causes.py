@@ -257,7 +257,7 @@ CAUSES: dict[str, Cause] = {
     "avg_pool_counts_padding": Cause(
         "the zeros of the padding are counted in the average",
         "forward",
-        "PyTorch: AvgPool2d(count_include_pad=True); Keras does not count them",
+        "PyTorch: AvgPool2d(count_include_pad=True) and Flax; Keras does not count them",
         "count_include_pad=False, and divide by the real pixels under asymmetric padding",
         layers("avg_pool2d", lambda row: any(map(any, window_padding(row))), count_padding=True),
     ),
@@ -271,7 +271,7 @@ CAUSES: dict[str, Cause] = {
     "leaky_slope_tensorflow": Cause(
         "the slope of leaky relu is 0.2",
         "forward",
-        "TensorFlow: tf.nn.leaky_relu(alpha=0.2)",
+        "TensorFlow: tf.nn.leaky_relu(alpha=0.2); keras.activations.leaky_relu",
         "give the slope by name",
         layers("leaky_relu", slope=0.2),
     ),
@@ -357,14 +357,14 @@ CAUSES: dict[str, Cause] = {
     "loss_summed": Cause(
         "the loss is the sum over the batch",
         "loss",
-        'habit: reduction="sum", per-example losses added up',
+        'habit: reduction="sum"; Optax and tf.nn give one loss per example, to be added up or averaged',
         "divide by the batch, or the learning rate by it",
         recipe(loss_reduction="sum"),
     ),
     "targets_broadcast": Cause(
         "every output is compared with every target of the batch",
         "loss",
-        "PyTorch and JAX: (N, 1) − (N,) is (N, N), silently",
+        "JAX and tf: (N, 1) − (N,) is (N, N), silently; PyTorch's MSELoss warns; Optax refuses",
         "give outputs and targets one shape",
         mistake("targets_broadcast", lambda run: run.recipe.loss == "mean_squared_error"),
     ),
@@ -379,7 +379,7 @@ CAUSES: dict[str, Cause] = {
     "max_pool_ties_shared": Cause(
         "equal maxima of a window share the gradient",
         "backward",
-        "JAX: reshape and max; the others give it to one",
+        "max over a reshaped window in JAX, amax in PyTorch, reduce_max in TensorFlow; pooling layers give it to one",
         "use a pooling that gives it to the first, or keep equal values out of windows",
         layers("max_pool2d", ties="shared"),
     ),
@@ -408,7 +408,7 @@ CAUSES: dict[str, Cause] = {
     "decay_on_all": Cause(
         "biases and batch normalisation are decayed too",
         "gradients",
-        "PyTorch: weight_decay acts on every parameter; Keras's kernel_regularizer on kernels",
+        "AdamW in PyTorch, Keras and Optax decays every parameter; Keras's kernel_regularizer kernels alone",
         "make two parameter groups",
         mistake("decay_on_all", lambda run: run.recipe.l2 or getattr(run.recipe.optimizer, "weight_decay", 0)),
     ),
@@ -594,7 +594,6 @@ def planted(plants: Iterable[str], run: Run, shape: Shape) -> Run:
 
 # ---------------------------------------------------------------------------------------------------------- the finder
 
-MOST_STEPS = 3  # that a cause is tried on: the first, a middle and the last of those that were wrong
 MOST_TRIED_TOGETHER = 12
 
 
@@ -608,26 +607,37 @@ class Finder:
         self._named: list[tuple[str, ...]] = []
 
     def causes(self, wrong: list[Finding]) -> list[tuple[str, ...]]:
-        """The causes of one place's findings: every single one that fits; else pairs; else none.
+        """The causes of one place's findings, tried on the first, a middle and the last of them.
 
-        What was named before for an earlier place is tried first, so that one cause is not named by several words.
+        Every single one that fits; else what was named for an earlier place; else pairs; else none.
         """
-        steps = sorted({finding.step for finding in wrong}, key=lambda step: -1 if step is None else step)
-        steps = sorted({steps[0], steps[len(steps) // 2], steps[-1]}, key=lambda step: -1 if step is None else step)
-        before = [names for names in self._named if self._explains(names, wrong[0], steps)]
-        singles: list[tuple[str, ...]] = [(name,) for name in CAUSES if self._explains((name,), wrong[0], steps)]
+        at = sorted(wrong, key=lambda finding: -1 if finding.step is None else finding.step)
+        at = [at[index] for index in sorted({0, len(at) // 2, len(at) - 1})]
+        singles: list[tuple[str, ...]] = [(name,) for name in CAUSES if self._explains((name,), at)]
         found = (
-            singles or before or [names for names in self._pairs(wrong[0]) if self._explains(names, wrong[0], steps)]
+            singles
+            or [names for names in self._named if self._explains(names, at, is_named=True)]
+            or [names for names in self._pairs(at[0]) if self._explains(names, at)]
         )
         self._named += [names for names in found if names not in self._named]
         return found
 
-    def _explains(self, names: tuple[str, ...], finding: Finding, steps: list[int | None]) -> bool:
+    def _explains(self, names: tuple[str, ...], at: list[Finding], is_named: bool = False) -> bool:
+        """Whether these differences give the backend's numbers in every one of these findings.
+
+        And by another answer than before: one that gives the same and only allows more explains nothing (pixels of
+        0 … 255 make every gradient 255 times less certain). What was named for an earlier place may do that too:
+        rounded factors, once seen, do make gradients less certain.
+        """
         judge = self._judge(names)
         if judge is None:
             return False
-        again = judge.again(self.trace, finding.place, steps)
-        return bool(again) and len(again) >= len(steps) and all(other.agrees for other in again)
+        for finding in at:
+            again = judge.again(self.trace, finding.place, [finding.step])
+            moves = is_named or finding.problem or any(other.answer != finding.answer for other in again)
+            if not again or not moves or not all(other.agrees for other in again):
+                return False
+        return True
 
     def _pairs(self, finding: Finding) -> Iterator[tuple[str, ...]]:
         """Pairs of those causes that move the judge's answer at this place."""
@@ -635,7 +645,7 @@ class Finder:
         for name in CAUSES:
             if judge := self._judge((name,)):
                 again = judge.again(self.trace, finding.place, [finding.step])
-                if any((other.wanted, other.problem) != (finding.wanted, finding.problem) for other in again):
+                if any((other.answer, other.problem) != (finding.answer, finding.problem) for other in again):
                     moving.append(name)
         return iter(combinations(moving[:MOST_TRIED_TOGETHER], 2))
 

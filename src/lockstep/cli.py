@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "Train the same neural network in NumPy, PyTorch, TensorFlow and JAX, and compare what is left."
 EPILOG = (
-    "Exit codes: 0 fine · 2 usage or configuration · 3 data · 4 a backend is missing or failed · "
+    "Exit codes: 0 fine · 1 a proof diverged · 2 usage or configuration · 3 data · 4 a backend is missing or failed · "
     "5 resources · 130/143 interrupted."
 )
 PLAIN = {"add_completion": False, "no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
@@ -70,9 +70,7 @@ def run(
     from lockstep import study as studies
     from lockstep.report import write_report
 
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _terminated)
+    _end_on_signals()
     error_console = _console(stderr=True)
     chosen = [name.strip() for name in backends.split(",")] if backends is not None else []
     loaded = studies.load_study(study, settings, chosen, network)
@@ -108,6 +106,102 @@ def _saying_what_is_kept() -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         typer.echo("interrupted; finished runs are kept and will not be repeated", err=True)
         raise
+
+
+@app.command()
+def prove(
+    targets: Annotated[
+        list[Path], typer.Argument(help="A study's TOML file, or two run folders to compare.", metavar="STUDY|RUN RUN")
+    ],
+    settings: Settings = [], backends: Backends = None, network: Networks = [],  # noqa: B006
+    dtype: Annotated[str | None, typer.Option(help="float32 or float64, in place of the study's.")] = None,
+    steps: Annotated[int, typer.Option(help="How many steps are taken and judged.")] = 10,
+    plant: Annotated[
+        list[str],
+        typer.Option("--plant", help="Switch a known difference on: adam_epsilon_hat@torch.", metavar="CAUSE@BACKEND"),
+    ] = [],  # noqa: B006
+    cost: Annotated[bool, typer.Option(help="Train with and without a plant: what it costs.")] = True,
+    runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Prove that backends take the same steps, or name the first place that differs and its cause."""
+    from lockstep import comparison, proof, terminal
+    from lockstep import study as studies
+    from lockstep.errors import LockstepError
+    from lockstep.report import write_proof
+
+    _end_on_signals()
+    error_console = _console(stderr=True)
+    if len(targets) == 2 and not plant:
+        document = comparison.compare_runs(*targets)
+        page = targets[1].resolve().parent / "comparison.html"
+    elif len(targets) == 1:
+        words = settings + ([f"dtype={dtype}"] if dtype else [])
+        chosen = [name.strip() for name in backends.split(",")] if backends is not None else []
+        asked = studies.load_study(targets[0], words, chosen, network)
+        with terminal.Download(error_console) as download:
+            studies.fetch_data(asked, offline, download.tell)
+        with terminal.ProofWatcher(error_console) as watcher:
+            document = proof.prove(asked, runs, steps, plant, threads, watcher.tell)
+        page = runs / asked.name / ("proof-planted.html" if plant else "proof.html")
+        if plant and cost:
+            with terminal.Watcher(2 * len(plant), error_console) as training:
+                document["cost"] = proof.cost(asked, plant, runs, training.tell, threads)
+            proof.write(document, runs)
+    else:
+        hint = "lockstep prove STUDY.toml, or lockstep prove RUN_A RUN_B"
+        raise LockstepError("LS-200", "prove takes one study, or two run folders without --plant", hint=hint)
+    write_proof(document, page)
+    if as_json:
+        _print_json(document)
+    else:
+        terminal.print_proof(document, _console())
+        for row in document.get("cost", []):
+            typer.echo(terminal.cost(row))
+        typer.echo(f"page: {page}")
+    raise typer.Exit(proof.exit_code(document))
+
+
+@app.command()
+def explain(
+    topic: Annotated[str, typer.Argument(help="differences, causes, or the name of one cause.", metavar="TOPIC")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="differences as docs/differences.md.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what frameworks do by default, measured here and now, or what a divergence can come from."""
+    from lockstep import differences, proof
+    from lockstep.causes import CAUSES
+    from lockstep.errors import LockstepError, did_you_mean
+
+    if topic == "differences":
+        _end_on_signals()
+        typer.echo(f"running the defaults of {', '.join(differences.FRAMEWORKS)} …", err=True)
+        document = differences.table(differences.measure())
+        if markdown or as_json:
+            return typer.echo(differences.markdown(document), nl=False) if markdown else _print_json(document)
+        _print_lined("Differences", *differences.cells(document))
+        return typer.echo(f"Measured with {differences.measured_with(document)}.")
+    if topic != "causes" and topic not in CAUSES:
+        hint = did_you_mean(topic, ["differences", "causes", *CAUSES])
+        raise LockstepError("LS-209", f'there is nothing to explain by the name "{topic}"', where="TOPIC", hint=hint)
+    if markdown:
+        raise LockstepError("LS-200", "--markdown is for differences alone", hint="lockstep explain causes --json")
+    names = CAUSES if topic == "causes" else (topic,)
+    rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in proof.explained(names)]
+    if as_json:
+        return _print_json({"causes": rows})
+    if topic == "causes":
+        table = [(row["cause"], row["what"], row["stage"], row["default_of"], row["mend"]) for row in rows]
+        columns = ("cause", "what the other side does", "shows first in", "known from", "what to do")
+        return _print_lined("Causes", columns, table)
+    for row in rows:
+        typer.echo(f"{row['cause']}: {row['what']}\nshows first in: {row['stage']}")
+        typer.echo(f"known from: {row['default_of']}\nwhat to do: {row['mend']}")
+
+
+def _end_on_signals() -> None:
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminated)
 
 
 @app.command()
@@ -272,6 +366,17 @@ def _console(stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     # A table that is piped into a file keeps its columns: nothing to fit it into.
     return Console(stderr=stderr, width=None if stream.isatty() else 140)
+
+
+def _print_lined(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table whose cells have several lines."""
+    from lockstep import terminal
+
+    table = terminal.plain_table(title, columns, rows)
+    table.show_lines = True
+    for column in table.columns:
+        column.overflow = "fold"
+    _console().print(table)
 
 
 def _print_json(document: dict[str, Any]) -> None:

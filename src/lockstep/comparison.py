@@ -216,6 +216,7 @@ def losses_of(judge: Judge, case: proof.Case, steps: int, dtype: str) -> list[fl
     return [model.step(images, labels) for _, images, labels in proof.batches(case, judge, steps)]
 
 
+@np.errstate(all="ignore")  # what diverges is told as such
 def _losses_judged(folder: Path, run: Run, case: proof.Case) -> dict[str, Any]:
     """The first steps' losses of a run folder, against the judge's own training."""
     losses = store.Record(folder).arrays("steps")["loss"]
@@ -236,13 +237,14 @@ def _losses_judged(folder: Path, run: Run, case: proof.Case) -> dict[str, Any]:
         "steps": steps,
         "divergences": [
             {
-                "network": run.network_name, "dataset": run.dataset, "dtype": run.dtype, "backend": run.backend,
+                "network": run.network_name, "dataset": run.dataset, "dtype": run.dtype, "seed": run.seed,
+                "grid": dict(run.grid), "backend": run.backend,
                 "stage": "loss", "where": "training from the start", "step": step, "steps": [step],
                 "size": abs(float(losses[step]) - wanted), "tolerance": allowed[step],
                 "times_tolerance": abs(float(losses[step]) - wanted) / allowed[step], "index": [],
                 "found": float(losses[step]), "wanted": wanted, "problem": None,
                 "causes": named or ["unexplained"],
-                "explained": proof.explained(named),
+                "explained": proof.explained(named), "bundle": None,
             }
         ],
     }  # fmt: skip

@@ -11,8 +11,10 @@ The judge follows the canonical meaning, or any other that a `Run` describes: th
 from __future__ import annotations
 
 import dataclasses
+import math
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ import numpy as np
 from lockstep import data, rounding, worker
 from lockstep.backends import numpy as reference
 from lockstep.backends.base import Arrays, Plan
+from lockstep.passage import Whole
 from lockstep.spec import Run
 from lockstep.trace import Trace, part
 
@@ -34,6 +37,7 @@ STAGES = {
     "statistics": "running mean and variance after a step",
     "optimizer slots": "the optimizer's memory after a step",
     "updated weights": "the weights after a step",
+    "training": "the weights after each step from the start; float64 only",
     "reported loss": "the training loss of an epoch as it is reported",
     "predictions": "each layer's output and the logits in inference mode",
 }
@@ -45,7 +49,8 @@ class Finding:
 
     `size` is the worst |difference| and `tolerance` what is allowed at that place (`index`); `units` is the worst ratio
     of the two. `whole` marks a comparison through the whole network: it is no reason to suspect its own stage while
-    anything before it is off. `problem` says what makes a comparison impossible: a shape, a dtype, NaN.
+    anything before it is off. `problem` says what makes a comparison impossible: a shape, a dtype, NaN. `answer` is a
+    checksum of what the judge wanted: another meaning with the same one says nothing else here.
     """
 
     stage: str
@@ -60,6 +65,7 @@ class Finding:
     n: int = 0
     whole: bool = False
     problem: str = ""
+    answer: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -101,19 +107,8 @@ def compare(
         return Finding(stage, where, step, whole=whole)
     return Finding(
         stage, where, step, float(ratio[index]), float(off[index]), float(allowed[index]), index,
-        float(values[index]), float(wanted[index]), values.size, whole,
+        float(values[index]), float(wanted[index]), values.size, whole, answer=zlib.crc32(wanted.tobytes()),
     )  # fmt: skip
-
-
-@dataclass
-class Passage:
-    """One pass of the reference over a batch in one dtype: what went into each layer, and the ways back."""
-
-    on: reference.Pass
-    inputs: list[np.ndarray] = field(default_factory=list)
-    outputs: list[np.ndarray] = field(default_factory=list)
-    backwards: list[reference.Backward] = field(default_factory=list)
-    sent: list[np.ndarray] = field(default_factory=list)  # the gradient of each layer's output
 
 
 class Judge:
@@ -122,7 +117,6 @@ class Judge:
     def __init__(self, run: Run, plan: Plan, examples: worker.Examples | None) -> None:
         """`plan` is the run's on its dataset; `examples` are None where the dataset is not on this machine."""
         self.run, self.examples, self.dtype = run, examples, plan.dtype
-        self._room: Arrays = {}
         self._augmented: tuple[int, np.ndarray] = -1, np.empty(0)
         self.plan = dataclasses.replace(plan, dtype="float64", device="cpu", threads=1)
         weights = worker.start(run, plan.input_shape)
@@ -145,6 +139,8 @@ class Judge:
     def again(self, trace: Trace, place: tuple[str, str], steps: Collection[int | None]) -> list[Finding]:
         """The findings of one place at some steps alone: what a cause is tried on."""
         stage, where = place
+        if stage == "training":
+            return []
         if stage == "starting weights":
             found = self.starting_weights(trace)
         elif stage == "reported loss":
@@ -210,15 +206,18 @@ class Judge:
         weights, state = part(before, "weights"), part(before, "state")
         if any(not np.isfinite(value).all() for value in (*weights.values(), *state.values())):
             return  # what came out of the step before was named there
+        self._stand(weights, state, step)
         observed = step in manifest["observed"]
+        whole = None
+        if only is None or not observed or only[0] not in ("forward", "backward", "gradients"):
+            whole = Whole(self.exact, self.single, self.dtype, arrays["images"], arrays["labels"])
         if observed:
-            self._stand(weights, state, step)
-            yield from self._layers(step, arrays, only)
-            yield from self._loss(step, arrays)
-        if only is None or not observed or only[0] in ("optimizer slots", "updated weights"):
-            self._stand(weights, state, step)
-            yield from self._whole(step, arrays, observed)
-            yield from self._update(step, arrays, weights, state)
+            yield from self._layers(step, arrays, whole, only)
+            yield from self._loss(step, arrays, whole)
+        elif whole:
+            yield from self._whole(step, arrays, whole)
+        if whole and (only is None or only[0] in ("optimizer slots", "updated weights")):
+            yield from self._update(step, arrays, weights, state, whole)
 
     def _stand(self, weights: Arrays, state: Arrays, step: int) -> None:
         """Put both references where the backend stood before the step."""
@@ -227,33 +226,42 @@ class Judge:
             here = model.state() | here | {"step": np.array(step)}
             model.restore({name: value.astype(dtype) for name, value in weights.items()}, here)
 
-    def _layers(self, step: int, arrays: Arrays, only: tuple[str, str] | None) -> Iterator[Finding]:
+    def _layers(
+        self, step: int, arrays: Arrays, whole: Whole | None, only: tuple[str, str] | None
+    ) -> Iterator[Finding]:
         """Each layer by itself, forward and back, and the statistics that it leaves."""
         outputs, sent, n = part(arrays, "activation"), part(arrays, "sent_back"), len(arrays["labels"])
         after = part(arrays, "state")
-        exact, single = (model._observer(n, self.plan.in_training) for model in (self.exact, self.single))
+        exact, single = (model.observer(n, self.plan.in_training) for model in (self.exact, self.single))
         yield self._input("forward", step, arrays, outputs)
         x, slack = outputs.get("input"), rounding.tolerance(self.dtype, 0.0)
         before = "input"
-        for row in self.plan.rows:
+        for index, row in enumerate(self.plan.rows):
             y, dy = outputs.get(row.name), sent.get(row.name)
             concerned = only is None or only[1] in (row.name, before) or only[1].startswith(f"{row.name}/")
-            if x is None or y is None or dy is None or not all(np.isfinite(value).all() for value in (x, y, dy)):
+            if x is None or y is None or dy is None or not all(np.isfinite(value).all() for value in (x, y)):
                 yield compare("forward", row.name, step, y, np.zeros((n, *row.output_shape)), np.inf, self.dtype)
                 yield compare("backward", row.name, step, dy, np.zeros((n, *row.output_shape)), np.inf, self.dtype)
                 return
             allowed: Any = rounding.tolerance(self.dtype, np.abs(y))
             if concerned:
-                work = Isolated(self, row, x, dy, exact, single)
+                # What is not finite in what was sent back was named where it came from; the way there may be right.
+                is_sent = bool(np.isfinite(dy).all())
+                dy = dy if is_sent else np.zeros_like(dy)
+                work = Isolated(self, row, x, dy, exact, single, wants_dx=before in sent and is_sent)
                 allowed = work.allowed
                 yield compare("forward", row.name, step, y, work.y, allowed, self.dtype)
-                if before in sent:
+                # `Model.gradients` promises that x, y, dy and the gradients are of one pass: nothing has drifted.
+                if before in sent and is_sent:
                     extra = rounding.fragile(row, x.astype(np.float64), work.y, slack, dy)
                     yield compare("backward", before, step, sent[before], work.dx, work.allowed_dx + extra, self.dtype)
-                for name, (gradient, room) in work.gradients.items():
+                for name, (gradient, room) in work.gradients.items() if is_sent else ():
                     yield compare("gradients", name, step, arrays.get(f"gradient/{name}"), gradient, room, self.dtype)
-                for name, (value, room) in work.statistics.items():
-                    yield compare("statistics", name, step, after.get(name), value, room, self.dtype)
+                if whole and work.statistics:  # but training took these from a pass of its own
+                    drift = whole.drift(index - 1, x)
+                    for name, (value, room) in work.statistics.items():
+                        room = room + work.momentum * drift * work.slopes[name]
+                        yield compare("statistics", name, step, after.get(name), value, room, self.dtype)
             x, slack, before = y, allowed, row.name
 
     def _input(self, stage: str, step: int | None, arrays: Arrays, outputs: Arrays) -> Finding:
@@ -265,7 +273,7 @@ class Judge:
             stage, "input", step, outputs.get("input"), wanted, rounding.tolerance(self.dtype, size), self.dtype
         )
 
-    def _loss(self, step: int, arrays: Arrays) -> Iterator[Finding]:
+    def _loss(self, step: int, arrays: Arrays, whole: Whole | None) -> Iterator[Finding]:
         """The loss of the backend's own logits."""
         last = self.plan.rows[-1].name
         logits, sent = arrays.get(f"activation/{last}"), arrays.get(f"sent_back/{last}")
@@ -273,128 +281,72 @@ class Judge:
             return
         n, results = len(logits), []
         for model, dtype in ((self.exact, "float64"), (self.single, "float32")):
-            on = model._observer(n, self.plan.in_training)
-            losses, dz = model._loss(logits.astype(dtype), model._targets(arrays["labels"]), on)
+            on = model.observer(n, self.plan.in_training)
+            losses, dz = model.losses(logits.astype(dtype), model.targets(arrays["labels"]), on)
             results.append((losses.mean(), dz / n if self.run.recipe.loss_reduction == "mean" else dz))
         (loss, dz), (loss32, dz32) = results
-        targets = self.exact._targets(arrays["labels"])
+        targets = self.exact.targets(arrays["labels"])
         size, each = rounding.loss_sizes(self.run.recipe, logits.astype(np.float64), targets)
         each = each / n if self.run.recipe.loss_reduction == "mean" else each
         room = rounding.tolerance(self.dtype, size, n, rounding.measured(loss32, loss, size))
         room_dz = rounding.tolerance(self.dtype, each, logits.shape[1], rounding.measured(dz32, dz, each))
         yield compare("loss", "loss", step, arrays.get("observed_loss"), loss, room)
-        # Training reports the loss of its own pass, whose logits differ in rounding.
-        yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, room + 2 * self._drift(logits))
         yield compare("loss", "sent back", step, sent, dz, room_dz, self.dtype)
-
-    def _drift(self, logits: np.ndarray) -> float:
-        """How far the loss moves when another order of summation moves the logits."""
-        terms = max(rounding.terms(row, len(logits))[0] for row in self.plan.rows)
-        return float(rounding.tolerance(self.dtype, np.abs(logits).max() * len(self.plan.rows), terms))
+        if whole:  # training reports the loss of its own pass, whose logits differ in rounding
+            room = room + whole.loss_drift(logits, dz)
+            yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, room)
 
     # ---- through the whole network, where layers were not observed, and for what the update may be off
 
-    def _whole(self, step: int, arrays: Arrays, observed: bool) -> Iterator[Finding]:
-        """Loss, gradients and statistics of the whole network from the backend's own weights.
-
-        Leaves in `self._room` how far each parameter's gradient may be from what training itself computed, which
-        `_update` allows for.
-        """
-        images, labels = arrays["images"], arrays["labels"]
+    def _whole(self, step: int, arrays: Arrays, whole: Whole) -> Iterator[Finding]:
+        """Loss, gradients and statistics of the whole network from the backend's own weights."""
+        for name, room in whole.rooms(part(arrays, "gradient")).items():
+            found = arrays.get(f"gradient/{name}")
+            yield compare("gradients", name, step, found, whole.gradients[name], room, self.dtype, whole=True)
+        size = float(np.abs(whole.exact.outputs[-1]).max())
+        room = whole.loss_drift(None, None) + rounding.tolerance(self.dtype, size, whole.n)
+        yield compare("loss", "reported by the step", step, arrays["loss"][0], whole.exact.loss, room, whole=True)
         after = part(arrays, "state")
-        (exact, loss, gradients), (single, loss32, gradients32) = (
-            self._there_and_back(model, images, labels) for model in (self.exact, self.single)
-        )
-        unit = rounding.eps(self.dtype) / rounding.eps("float32")
-        spread = self._fragile(exact, single, unit)
-        self._room = {}
-        for name, gradient in gradients.items():
-            largest = float(np.abs(gradient).max(initial=0.0))
-            off = float(np.abs(gradients32[name] - gradient).max(initial=0.0)) * unit
-            (terms,) = (rounding.terms(row, len(labels))[2] for row in self.plan.rows if row.name == name.split("/")[0])
-            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, largest, terms) + spread.get(name, 0.0)
-            self._room[name] = np.asarray(room)
-            if not observed:
-                found = arrays.get(f"gradient/{name}")
-                yield compare("gradients", name, step, found, gradient, room, self.dtype, whole=True)
-        if observed:
-            return
-        size = float(np.abs(exact.outputs[-1]).max())
-        room = rounding.FACTOR * abs(loss32 - loss) * unit + rounding.tolerance(self.dtype, size, len(labels))
-        yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, room, whole=True)
-        for name, value in exact.on.statistics.items():
-            off = float(np.abs(single.on.statistics[name] - value).max()) * unit
-            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, np.abs(value).max(), len(labels))
+        for name, value in whole.exact.on.statistics.items():
+            off = float(np.abs(whole.single.on.statistics[name] - value).max()) * whole.unit
+            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, np.abs(value).max(), whole.n)
             yield compare("statistics", name, step, after.get(name), value, room, self.dtype, whole=True)
-
-    def _there_and_back(
-        self, model: reference.Model, images: np.ndarray, labels: np.ndarray
-    ) -> tuple[Passage, float, Arrays]:
-        """One pass of a reference over a batch: what it saw, the loss, each parameter's gradient with L2."""
-        passage = Passage(model._observer(len(labels), self.plan.in_training))
-        x = model._prepare(images)
-        for row in self.plan.rows:
-            passage.inputs.append(x)
-            x, backward = reference.LAYERS[row.layer.kind](row, x, passage.on)
-            passage.outputs.append(x)
-            passage.backwards.append(backward)
-        losses, dx = model._loss(x, model._targets(labels), passage.on)
-        if self.run.recipe.loss_reduction == "mean":
-            dx = dx / len(labels)
-        for backward in reversed(passage.backwards):
-            passage.sent.insert(0, dx)
-            dx = np.asarray(backward(dx, True))
-        model._add_l2(passage.on.gradients)
-        return passage, float(losses.mean()), dict(passage.on.gradients)
-
-    def _fragile(self, exact: Passage, single: Passage, unit: float) -> Arrays:
-        """parameter → by how much its gradient may differ because some values lie on a kink within rounding.
-
-        A branch taken the other way changes what is sent back there by up to all of it; from there down to the
-        parameters the change is followed through absolute values. Empty where nothing lies on a kink, as in float64.
-        """
-        rows, on, found = self.plan.rows, exact.on, {}
-        change: Any = None
-        for index in range(len(rows) - 1, -1, -1):
-            row, x, y = rows[index], exact.inputs[index], exact.outputs[index]
-            if change is not None:
-                change, sizes = self._followed(row, x, on, change, exact.backwards[index])
-                found.update(sizes)
-            off = np.abs(single.inputs[index] - x).max(initial=0.0) * unit
-            slack = rounding.FACTOR * off + rounding.tolerance(self.dtype, np.abs(x).max(initial=0.0))
-            here = rounding.fragile(row, x, y, slack, exact.sent[index])
-            if np.any(here):
-                change = here if change is None else change + here
-        return found
-
-    def _followed(
-        self, row: Any, x: np.ndarray, on: reference.Pass, change: np.ndarray, backward: reference.Backward
-    ) -> tuple[np.ndarray, Arrays]:
-        """A change of a layer's output's gradient as (that of its input's, those of its parameters'), in size."""
-        if row.layer.kind in rounding.LINEAR:
-            (_, back), sizes = rounding.absolute(row, x, on)
-            return np.asarray(back(change, True)), sizes
-        if row.layer.kind == "batch_norm":
-            _, back_sizes, _ = rounding.batch_norm_sizes(row, x, on)
-            return back_sizes(change)
-        kept = {name: value.copy() for name, value in on.gradients.items()}
-        followed = np.abs(np.asarray(backward(change, True)))
-        on.gradients.update(kept)
-        return followed, {}
 
     # ---- the update
 
-    def _update(self, step: int, arrays: Arrays, weights: Arrays, state: Arrays) -> Iterator[Finding]:
-        """Clip and optimizer, from the backend's own gradients and slots."""
+    def _update(self, step: int, arrays: Arrays, weights: Arrays, state: Arrays, whole: Whole) -> Iterator[Finding]:
+        """Clip and optimizer, from the backend's own gradients and slots.
+
+        What the gradients of training's own pass may be off is followed through the optimizer by working the update
+        out again at both ends, and at 0 where that lies between: there a division by √v̂ turns on its head.
+        """
         gradients = {name: value.astype(np.float64) for name, value in part(arrays, "gradient").items()}
         if gradients.keys() != weights.keys() or not all(np.isfinite(value).all() for value in gradients.values()):
             return
+        rooms = whole.rooms(gradients)
+        norms = {
+            name: (float(np.linalg.norm(g)), float(np.linalg.norm(rooms[name] + 0 * g)))
+            for name, g in gradients.items()
+        }
+        if self.run.recipe.clip_scope == "all":
+            together = (
+                math.hypot(*(norm for norm, _ in norms.values())),
+                math.hypot(*(room for _, room in norms.values())),
+            )
+            norms = dict.fromkeys(norms, together)
+        clipped = self.exact.clipped(gradients)
+        room = {}
+        for name, g in gradients.items():
+            scale = np.abs(clipped[name]).max(initial=0.0) / max(np.abs(g).max(initial=0.0), 1e-300)
+            # A clipped gradient also moves with the norm that it is divided by.
+            of_norm = (
+                np.abs(clipped[name]) * norms[name][1] / max(norms[name][0], 1e-300) if self.run.recipe.clip_norm else 0
+            )
+            own = rounding.tolerance(self.dtype, np.abs(clipped[name]) + self._memory(name, state))
+            room[name] = rooms[name] * scale + of_norm + own
+        gradients = clipped
         wanted = self._updated(weights, state, step, gradients)
         sizes = self._updated(weights, {k: np.abs(v) for k, v in state.items()}, step, _absolute(gradients))
-        room = {}
-        for name, gradient in gradients.items():
-            memory = self._memory(name, state)
-            room[name] = self._room[name] + rounding.tolerance(self.dtype, np.abs(gradient) + memory)
         shifts: list[Callable[[str, np.ndarray], np.ndarray]] = [
             lambda name, g: g + room[name],
             lambda name, g: g - room[name],
@@ -412,8 +364,16 @@ class Judge:
             is_slot = name not in weights
             size = np.abs(sizes[name]) if is_slot else np.abs(weights[name]) + np.abs(value - weights[name])
             allowed = 2 * spread[name] + rounding.tolerance(self.dtype, size)
+            if not is_slot:
+                allowed = allowed + np.abs(value - weights[name]) * self._correction(step)
             stage = "optimizer slots" if is_slot else "updated weights"
             yield compare(stage, name, step, found.get(name), value, allowed, self.dtype)
+
+    def _correction(self, step: int) -> float:
+        """How far Adam's bias correction may be off, relative: 1 − βᵗ is worked out in float64, from numbers near 1."""
+        o = self.run.recipe.optimizer
+        room = float(rounding.tolerance("float64", 1.0))
+        return room * sum(1 / (1 - beta ** (step + 1)) for beta in (getattr(o, "beta1", 0.0), getattr(o, "beta2", 0.0)))
 
     def _memory(self, name: str, state: Arrays) -> Any:
         """What a rounding error of the first slot amounts to in the gradient."""
@@ -425,7 +385,7 @@ class Judge:
 
     def _updated(self, weights: Arrays, state: Arrays, step: int, gradients: Arrays) -> Arrays:
         self._stand(weights, state, step)
-        self.exact.update(gradients)
+        self.exact.apply(gradients)
         return self.exact.weights() | self.exact.state()
 
     # ---- what is reported and predicted
@@ -455,7 +415,7 @@ class Judge:
             return
         self._stand(weights, state, trace.steps)
         outputs = part(arrays, "inference")
-        exact, single = (model._observer(len(images), self.plan.in_prediction) for model in (self.exact, self.single))
+        exact, single = (model.observer(len(images), self.plan.in_prediction) for model in (self.exact, self.single))
         yield self._input("predictions", None, arrays, outputs)
         before = "input"
         for row in self.plan.rows:
@@ -464,7 +424,7 @@ class Judge:
                 yield compare("predictions", row.name, None, y, np.zeros((len(images), *row.output_shape)), np.inf)
                 return
             if only in ("", row.name):
-                work = Isolated(self, row, x, np.zeros_like(y), exact, single)
+                work = Isolated(self, row, x, np.zeros_like(y), exact, single, wants_dx=False)
                 yield compare("predictions", row.name, None, y, work.y, work.allowed, self.dtype)
             before = row.name
         if only not in ("", "logits"):
@@ -479,11 +439,15 @@ class Judge:
 
 
 class Isolated:
-    """One layer on the backend's own input and gradient: the exact answers and what each may be off."""
+    """One layer on the backend's own input and gradient: the exact answers and what each may be off.
+
+    Where `wants_dx` is not, nothing is sent back: `dx` is empty.
+    """
 
     def __init__(
-        self, judge: Judge, row: Any, x: np.ndarray, dy: np.ndarray, exact: reference.Pass, single: reference.Pass
-    ) -> None:
+        self, judge: Judge, row: Any, x: np.ndarray, dy: np.ndarray, exact: reference.Pass, single: reference.Pass,
+        wants_dx: bool,
+    ) -> None:  # fmt: skip
         """Run the layer in float64 and float32, there and back, and measure it."""
         dtype, kind, n = judge.dtype, row.layer.kind, len(x)
         x64, dy64 = x.astype(np.float64), dy.astype(np.float64)
@@ -491,12 +455,16 @@ class Isolated:
         old = {name: value.copy() for name, value in exact.statistics.items()}
         self.y, back = reference.LAYERS[kind](row, x64, exact)
         y32, back32 = reference.LAYERS[kind](row, x.astype(np.float32), single)
-        self.dx = np.asarray(back(dy64, True))
-        dx32 = np.asarray(back32(dy.astype(np.float32), True))
+        nothing = np.zeros(0)
+        dx, dx32 = back(dy64, wants_dx), back32(dy.astype(np.float32), wants_dx)
+        self.dx = nothing if dx is None or not wants_dx else np.asarray(dx)
         statistics: Arrays = {}
         if kind in rounding.LINEAR:
             (size, size_back), sizes = rounding.absolute(row, x64, exact)
-            size_dx = np.asarray(size_back(np.abs(dy64), True))
+            size_dx = size_back(np.abs(dy64).astype(np.float32), wants_dx)
+        elif kind == "max_pool2d":  # where windows overlap, gradients of both signs are added up
+            size, sizes = np.abs(self.y), {}
+            size_dx = back(np.abs(dy64), True) if wants_dx else None
         elif kind == "batch_norm":
             kept, exact.statistics = exact.statistics, old
             size, backward_sizes, statistics = rounding.batch_norm_sizes(row, x64, exact)
@@ -504,11 +472,12 @@ class Isolated:
             size_dx, sizes = backward_sizes(dy64)
         else:
             size, sizes = rounding.FORWARD[kind](x64, self.y, row.layer), {}
-            size_dx = np.abs(self.dx) + rounding.BACKWARD[kind](x64, dy64, row.layer)
+            size_dx = np.abs(self.dx) + rounding.BACKWARD[kind](x64, dy64, row.layer) if wants_dx else None
         self.allowed = rounding.tolerance(dtype, size, terms_y, rounding.measured(y32, self.y, size))
-        # What float32 makes of a kink is no measure of its rounding.
-        c = 1.0 if kind in rounding.JUMPS or kind == "max_pool2d" else rounding.measured(dx32, self.dx, size_dx)
-        self.allowed_dx = rounding.tolerance(dtype, size_dx, terms_dx, c)
+        self.allowed_dx = nothing
+        if wants_dx:  # what float32 makes of a kink is no measure of its rounding
+            c = 1.0 if kind in rounding.JUMPS or kind == "max_pool2d" else rounding.measured(dx32, self.dx, size_dx)
+            self.allowed_dx = rounding.tolerance(dtype, size_dx, terms_dx, c)
         for on, model in ((exact, judge.exact), (single, judge.single)):
             decayed = [name for name in model.plan.decayed if name.startswith(f"{row.name}/")]
             for name in decayed:
@@ -520,6 +489,10 @@ class Isolated:
             room = rounding.tolerance(dtype, size_dw, terms_dw, c)
             self.gradients[name] = exact.gradients[name].copy(), room
         self.statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.momentum = getattr(row.layer, "momentum", 0.0)
+        # How far a running mean and variance move with x: by as much, and by twice its mean distance from the mean.
+        spread = 2 * np.abs(x64 - x64.mean(axis=tuple(range(x64.ndim - 1)))).mean(axis=tuple(range(x64.ndim - 1)))
+        self.slopes = {name: spread * n / max(n - 1, 1) if name.endswith("variance") else 1.0 for name in statistics}
         for name, size_s in statistics.items():
             c = rounding.measured(single.statistics[name], exact.statistics[name], size_s)
             self.statistics[name] = exact.statistics[name], rounding.tolerance(dtype, size_s, terms_y, c)

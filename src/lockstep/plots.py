@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from PIL import Image
 
 from lockstep.spec import Study
@@ -46,6 +46,7 @@ SPLITS: dict[str, tuple[str, Any]] = {
 }
 CLOCKS = {"import": GREY, "build": GREEN, "compile": YELLOW, "train": SKY, "evaluate": ORANGE}
 MEASURES = {"loss": ("Loss", 1.0), "accuracy": ("Accuracy (%)", 100.0)}
+DIFFERENCES = {"loss": "Loss, relative difference", "weights": "Weights, largest relative difference"}
 
 MAX_POINTS = 200  # per line: more cannot be seen, and a page has a size
 LARGEST = 1e100  # what a diverged network's loss may be drawn at; beyond it no axis can be computed
@@ -133,7 +134,8 @@ def curves(histories: Mapping[str, Sequence[History]], measure: str) -> Figure:
     axes.margins(x=0.03)
     _grid(axes, "y")
     _fit_scale(axes, measure)
-    _legends(figure, style, backend_order(histories), [split for split in SPLITS if split in drawn])
+    lines = [Line2D([], [], color=INK, linestyle=SPLITS[s][1], label=SPLITS[s][0]) for s in SPLITS if s in drawn]
+    _legends(figure, style, backend_order(histories), lines)
     return figure
 
 
@@ -154,15 +156,19 @@ def _line(axes: Axes, epochs: np.ndarray, values: Any, look: tuple[str, str], da
     Markers are hollow and stand at other epochs for each backend, or, where epochs are few, one around the other.
     """
     colour, marker = look
-    step = 1 if len(epochs) < 2 * of else max(of, len(epochs) // 4)
-    size = 4.5 + 1.7 * (of - 1 - place) if step == 1 else 5.5
+    start, step, size = _markers(len(epochs), place, of)
     axes.plot(
         epochs, np.ma.filled(np.ma.median(values, axis=0), np.nan), color=colour, linestyle=dashes, linewidth=1.2,
-        marker=marker, markersize=size, markerfacecolor="none", markeredgewidth=1.2,
-        markevery=(place * step // of if step > 1 else 0, step),
+        marker=marker, markersize=size, markerfacecolor="none", markeredgewidth=1.2, markevery=(start, step),
     )  # fmt: skip
     if len(values) > 1:
         axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.14, linewidth=0)
+
+
+def _markers(n: int, place: int, of: int) -> tuple[int, int, float]:
+    """(first, stride, size) of the markers on the line that is number `place` of so many, each with n points."""
+    step = 1 if n < 2 * of else max(of, n // 4)
+    return (0, 1, 4.5 + 1.7 * (of - 1 - place)) if step == 1 else (place * step // of, step, 5.5)
 
 
 def _fit_scale(axes: Axes, measure: str) -> None:
@@ -177,18 +183,84 @@ def _fit_scale(axes: Axes, measure: str) -> None:
         axes.set_xlim(0.5, 1.5)
 
 
-def _legends(figure: Figure, style: Mapping[str, tuple[str, str]], backends: list[str], splits: list[str]) -> None:
-    """Backends on the first rows below the axes, splits on the last."""
+def _legends(figure: Figure, style: Mapping[str, tuple[str, str]], backends: list[str], others: list[Line2D]) -> None:
+    """Backends on the first rows below the axes, everything else on the last."""
     names = [
         Line2D([], [], color=style[name][0], marker=style[name][1], markerfacecolor="none", label=short(name))
         for name in backends
     ]
-    lines = [Line2D([], [], color=INK, linestyle=SPLITS[name][1], label=SPLITS[name][0]) for name in splits]
-    for handles, inches in ((names, 0.24), (lines, 0.0)):
+    for handles, inches in ((names, 0.24), (others, 0.0)):
         figure.legend(
             handles=handles, ncols=4, loc="lower center", bbox_to_anchor=(0.54, inches / figure.get_figheight()),
             columnspacing=1.6, handlelength=2.6,
         )  # fmt: skip
+
+
+Differences = Sequence[float | None]  # one number per step, None where nothing was observed
+
+
+@rc_context(STYLE)
+def growth(lines: Mapping[str, Differences], alone: tuple[str, Differences] | None, measure: str) -> Figure:
+    """How far each backend is from the judge, step by step, on a logarithmic axis: backend → relative difference.
+
+    `alone` is the name and the line of what rounding alone does: grey, below the others. Zero, which no logarithm
+    reaches, lies on the axis' floor, whose label is 0. A step that was not observed leaves a gap.
+    """
+    more = 0.2 * ((len(lines) - 1) // 4)
+    figure, axes = _figure(4.9, 3.4 + more, left=0.62, bottom=0.96 + more, right=0.12, top=0.12)
+    style, names = looks(lines), backend_order(lines)
+    values = {name: np.array([math.nan if v is None else v for v in lines[name]], dtype=float) for name in names}
+    grey = np.array([math.nan if v is None else v for v in alone[1]], dtype=float) if alone else np.array([])
+    floor = _decades(axes, np.concatenate([grey, *values.values()]))
+    if alone:
+        axes.plot(*_raised(grey, floor), color=GREY, linewidth=3.2, alpha=0.55, solid_capstyle="round")
+    for place, name in enumerate(names):
+        steps, heights = _raised(values[name], floor)
+        colour, marker = style[name]
+        start, stride, size = _markers(len(steps), place, len(names))
+        axes.plot(
+            steps, heights, color=colour, linewidth=1.2, marker=marker, markersize=size, markerfacecolor="none",
+            markeredgewidth=1.2, markevery=sorted({*range(start, len(steps), stride), *_lone(heights)}),
+        )  # fmt: skip
+    axes.set_xlabel("Step")
+    axes.set_ylabel(DIFFERENCES[measure])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.margins(x=0.03)
+    _grid(axes, "y")
+    other = [Line2D([], [], color=GREY, linewidth=3.2, alpha=0.55, label=short(alone[0], 64))] if alone else []
+    _legends(figure, style, names, other)
+    return figure
+
+
+def _decades(axes: Axes, values: np.ndarray) -> float:
+    """A logarithmic y axis in whole decades around the values; the floor, at which zero lies."""
+    seen = values[(values > 1 / LARGEST) & (values <= LARGEST)]
+    low, high = (math.log10(seen.min()), math.log10(seen.max())) if seen.size else (-16.0, -16.0)
+    has_zero = bool((values <= 1 / LARGEST).any())
+    bottom, top = math.floor(low) - has_zero, max(math.ceil(high), math.floor(low) + 1)
+    powers = range(bottom, top + 1, math.ceil((top - bottom) / 8))
+    signs = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    labels = ["0" if has_zero and n == bottom else f"10{str(n).translate(signs)}" for n in powers]
+    axes.set_yscale("log")
+    axes.set_yticks([10.0**n for n in powers], labels)
+    axes.yaxis.set_minor_locator(NullLocator())
+    room = 10 ** (0.04 * (top - bottom))  # for markers
+    axes.set_ylim(10.0**bottom / room, 10.0**top * room)
+    return 10.0**bottom
+
+
+def _raised(values: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, heights) to be drawn: zeros at the floor, thinned where nobody could see all of them."""
+    stride = max(1, math.ceil(len(values) / MAX_POINTS))
+    steps = np.array([n for n in range(len(values)) if n % stride == 0 or n == len(values) - 1], dtype=int)
+    values = values[steps]
+    return steps, np.where(values > LARGEST, np.nan, np.maximum(values, floor))
+
+
+def _lone(heights: np.ndarray) -> list[int]:
+    """The points without a neighbour, which no line shows."""
+    seen = np.concatenate([[False], np.isfinite(heights), [False]])
+    return np.flatnonzero(seen[1:-1] & ~seen[:-2] & ~seen[2:]).tolist()
 
 
 @rc_context(STYLE)

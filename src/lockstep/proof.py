@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, data, rounding, store, study, timing, worker
+from lockstep import backends, bundle, data, rounding, store, study, timing, worker
 from lockstep.backends import numpy as reference
 from lockstep.causes import CAUSES, Finder, planted
 from lockstep.errors import LockstepError
@@ -45,6 +45,15 @@ Tell = Callable[[Run, dict[str, Any]], None]
 def worst_of(verdicts: Iterable[str]) -> str:
     """The verdict of a whole: that of its worst part; INCONCLUSIVE where there is none."""
     return max(verdicts, key=VERDICTS.index, default="INCONCLUSIVE")
+
+
+def claim(verdict: str, steps: int) -> str:
+    """What a verdict says, and no more."""
+    if verdict in ("IDENTICAL", "EQUAL"):
+        return f"the first {steps} steps are the same within rounding, on what the coverage names"
+    if verdict == "DIVERGED":
+        return "at least one backend does not do what the study says; the first places and their causes are named"
+    return "not everything that was asked was observed, so nothing is claimed of the whole"
 
 
 # ----------------------------------------------------------------------------------------------------- a study, proven
@@ -68,17 +77,22 @@ def prove(
     networks, divergences = [], []
     for case in cases(asked, steps, plants):
         rows = [
-            _prove_one(case, run, asked, runs_folder / asked.name / store.TRACES, steps, threads, tell) for run in case.runs
+            _prove_one(case, run, asked, runs_folder / asked.name / store.TRACES, steps, threads, tell)
+            for run in case.runs
         ]
         _compare_with_numpy(rows)
         growth = _growth(case, [row["trace"] for row in rows if row["trace"]], steps)
+        if case.judge.dtype == "float64":
+            _judge_training(case, rows, growth)
+        for row in rows:
+            _pack(case, row, runs_folder / asked.name / "unexplained")
         networks.append(_network(case, rows, growth))
         divergences += [item for row in rows for item in row["divergences"]]
     found = {
         "format": FORMAT,
         "study": asked.name,
         "verdict": worst_of(row["verdict"] for row in networks),
-        "claim": f"the first {steps} steps are the same within rounding, on what the coverage names",
+        "claim": claim(worst_of(row["verdict"] for row in networks), steps),
         "steps": steps,
         "planted": list(plants),
         "coverage": _coverage_of_all(networks),
@@ -90,10 +104,17 @@ def prove(
         "threads": threads,
         "proven": store.now(),
     }
-    store.make_folder(runs_folder / asked.name)
-    name = "proof-planted.json" if plants else "proof.json"  # a planted proof says nothing of the study's own runs
-    store.write_json(runs_folder / asked.name / name, found)
+    write(found, runs_folder)
     return found
+
+
+def write(document: dict[str, Any], runs_folder: Path) -> Path:
+    """Write a study's proof into its folder; a planted one, which says nothing of the study's own runs, beside it."""
+    folder = runs_folder / document["study"]
+    store.make_folder(folder)
+    path = folder / ("proof-planted.json" if document["planted"] else "proof.json")
+    store.write_json(path, document)
+    return path
 
 
 @dataclass(frozen=True)
@@ -181,6 +202,7 @@ def _prove_one(
     return row
 
 
+@np.errstate(all="ignore")  # a training that diverges ends in infinities, which are told as such
 def judged(trace: Trace, case: Case) -> dict[str, Any]:
     """{"trace", "findings", "divergences", "verdict"} of one trace."""
     findings = list(case.judge.findings(trace))
@@ -230,11 +252,13 @@ def _divergence(trace: Trace, case: Case, rows: list[Finding], finder: Finder) -
     named = finder.causes(rows)
     return {
         "network": case.canonical.network_name, "dataset": case.canonical.dataset, "dtype": case.canonical.dtype,
-        "backend": trace.backend, "stage": first.stage, "where": first.where, "step": first.step,
+        "seed": case.canonical.seed, "grid": dict(case.canonical.grid), "backend": trace.backend,
+        "stage": first.stage, "where": first.where, "step": first.step,
         "steps": [finding.step for finding in rows], "size": first.size, "tolerance": first.tolerance,
         "times_tolerance": worst.units, "index": first.index, "found": first.found, "wanted": first.wanted,
         "problem": first.problem or None,
         "causes": [" + ".join(names) for names in named] or ["unexplained"],
+        "bundle": None,
         "explained": explained(dict.fromkeys(name for names in named for name in names)),
     }  # fmt: skip
 
@@ -245,6 +269,45 @@ def explained(names: Iterable[str]) -> list[dict[str, str]]:
         {"cause": name, "what": CAUSES[name].what, "default_of": CAUSES[name].defaults, "mend": CAUSES[name].mend}
         for name in names
     ]
+
+
+def _judge_training(case: Case, rows: list[dict[str, Any]], growth: dict[str, Any]) -> None:
+    """In float64: the weights after every step, from the start.
+
+    A rounding of the start grows to D(k) in k steps, which was measured; every step adds another, so all of them
+    together may have grown to the sum of D(0) … D(k).
+    """
+    measured, *_ = growth["weights"].values()
+    allowed = rounding.FACTOR * np.cumsum([value or 0.0 for value in measured])
+    for row in rows:
+        sizes = growth["weights"].get(row["run"].backend) if row["trace"] else None
+        found = [
+            Finding(
+                "training",
+                "all weights",
+                step,
+                size / float(allowed[step]),
+                size,
+                float(allowed[step]),
+                n=1,
+                whole=True,
+            )
+            for step, size in enumerate(sizes or [])
+            if size is not None
+        ]
+        row["findings"] += found
+        wrong = [finding for finding in found if not finding.agrees]
+        if wrong and not row["divergences"]:
+            finder = Finder(row["trace"], case.canonical, case.examples.shape, case.judge_of)
+            row["divergences"] = [_divergence(row["trace"], case, wrong, finder)]
+            row["verdict"] = "DIVERGED"
+
+
+def _pack(case: Case, row: dict[str, Any], folder: Path) -> None:
+    """Bundle what nothing explains."""
+    for item in row["divergences"]:
+        if item["causes"] == ["unexplained"]:
+            item["bundle"] = str(bundle.write(folder, row["trace"], case.canonical, case.judge.plan, item))
 
 
 # ------------------------------------------------------------------------------------------------- the whole of a case
@@ -302,7 +365,7 @@ def _stage(name: str, findings: list[Finding], row: dict[str, Any]) -> dict[str,
         "values": sum(finding.n for finding in findings),
         "worst": {
             "where": worst.where, "step": worst.step, "index": worst.index, "size": worst.size,
-            "tolerance": worst.tolerance, "times_tolerance": worst.units,
+            "tolerance": worst.tolerance, "times_tolerance": worst.units, "problem": worst.problem or None,
         },
     }  # fmt: skip
 
@@ -322,10 +385,12 @@ def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> di
         missing = [stage for stage in missing if stage != "statistics"]  # there are none
     if not case.judge.exact.slot_names:
         missing = [stage for stage in missing if stage != "optimizer slots"]
+    if case.judge.dtype == "float32":
+        missing = [stage for stage in missing if stage != "training"]  # rounding alone parts two of them
     return {
         "steps": manifest["steps"],
-        "updates_judged": len(manifest["kept"]),
-        "steps_with_layers_judged": len(manifest["observed"]),
+        "updates_judged": len(judged_steps := [k for k in manifest["kept"] if k == 0 or k - 1 in manifest["kept"]]),
+        "steps_with_layers_judged": len(set(manifest["observed"]) & set(judged_steps)),
         "epochs": manifest["steps"] / manifest["steps_per_epoch"],
         "layers": f"{len(forward & set(rows))} of {len(rows)}",
         "parameters": f"{len(gradients & names)} of {len(names)}",
@@ -367,6 +432,7 @@ def _digest(table: Any) -> str:
 # ------------------------------------------------------------------------------------- how a difference grows by itself
 
 
+@np.errstate(all="ignore")
 def _growth(case: Case, traces: Sequence[Trace], steps: int) -> dict[str, Any]:
     """How far each backend's training is from the judge's, step by step, when nobody puts them together again.
 
@@ -438,8 +504,9 @@ def relative(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> flo
 
 
 def cost(
-    asked: Study, plants: Sequence[str], runs_folder: Path, tell: study.Tell, threads: int | None = None
-) -> list[dict[str, Any]]:
+    asked: Study, plants: Sequence[str], runs_folder: Path, tell: Tell = lambda run, event: None,
+    threads: int | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Train each planted backend to the end, as it should be and with its plants: what they cost.
 
     [{"network", "backend", "plants", "accuracy", "planted_accuracy", "loss", "planted_loss"}], None for a run that

@@ -77,10 +77,10 @@ class Writer:
         batch = {"images": images[indices], "labels": labels[indices]}
         arrays: Arrays = {**batch, "indices": indices}
         if number in self.kept:
-            loss, gradients, sent_back = model.gradients(**batch)
+            loss, gradients, sent_back, outputs = model.gradients(**batch)
             arrays |= _under("gradient", gradients)
             if number in self.observed:
-                arrays |= _under("activation", model.activations(batch["images"], True))
+                arrays |= _under("activation", outputs)
                 arrays |= _under("sent_back", sent_back)
                 arrays["observed_loss"] = np.array(loss)
         result = model.train_epoch(indices)

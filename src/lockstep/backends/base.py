@@ -257,8 +257,9 @@ class Model(Protocol):
         written; changes nothing. `training` is whether a training step or a prediction is looked at.
         """
 
-    def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays]:
-        """(loss, parameter → gradient, layer name → gradient of its output), in training mode; changes nothing.
+    def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays, Arrays]:
+        """(loss, parameter → gradient, layer name → gradient of its output, what `activations` gives in training mode);
+        changes nothing. All of it is of one pass, in which each layer was fed what is returned here of the one before.
 
         A parameter's gradient includes L2 and is before clipping. The loss is the mean, whatever is minimised.
         """

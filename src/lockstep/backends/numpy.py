@@ -70,7 +70,7 @@ def conv2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
     w, b = on.factor(on.parameters[f"{row.name}/kernel"]), on.parameters.get(f"{row.name}/bias")
     flat = w.reshape(-1, row.layer.filters)
     padding = window_padding(row)
-    padded = _pad(on.factor(x), padding, 0.0)
+    padded = pad(on.factor(x), padding, 0.0)
     columns = _unfold(padded, row)
     y = columns @ flat
     if b is not None:
@@ -90,10 +90,10 @@ def conv2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
 def max_pool2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
     """y = the largest value of each window; the first one in row-major order gets dy, or all of them a share."""
     padding = window_padding(row)
-    padded = _pad(x, padding, -np.inf)
-    places = list(_places(row))
-    y = padded[places[0]].copy()
-    for place in places[1:]:
+    padded = pad(x, padding, -np.inf)
+    spots = list(places(row))
+    y = padded[spots[0]].copy()
+    for place in spots[1:]:
         np.maximum(y, padded[place], out=y)
 
     def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
@@ -101,17 +101,17 @@ def max_pool2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
             return None
         dx = np.zeros_like(padded)
         if row.layer.ties == "shared":
-            dy = dy / sum((padded[place] == y).astype(dy.dtype) for place in places)
-            for place in places:
+            dy = dy / sum((padded[place] == y).astype(dy.dtype) for place in spots)
+            for place in spots:
                 dx[place] += dy * (padded[place] == y)
-            return _unpad(dx, padding)
+            return unpad(dx, padding)
         free = np.ones(y.shape, bool)
-        for place in places:
+        for place in spots:
             hit = padded[place] == y
             hit &= free
             free ^= hit
             dx[place] += dy * hit
-        return _unpad(dx, padding)
+        return unpad(dx, padding)
 
     return y, backward
 
@@ -119,10 +119,10 @@ def max_pool2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
 def avg_pool2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
     """y = the mean of the real pixels of each window; each of them gets dy / their number."""
     padding, counts = window_padding(row), pool_counts(row).astype(x.dtype)
-    padded = _pad(x, padding, 0.0)
-    places = list(_places(row))
-    y = padded[places[0]].copy()
-    for place in places[1:]:
+    padded = pad(x, padding, 0.0)
+    spots = list(places(row))
+    y = padded[spots[0]].copy()
+    for place in spots[1:]:
         y += padded[place]
     y /= counts
 
@@ -130,9 +130,9 @@ def avg_pool2d(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
         if not wants_dx:
             return None
         dx, share = np.zeros_like(padded), dy / counts
-        for place in places:
+        for place in spots:
             dx[place] += share
-        return _unpad(dx, padding)
+        return unpad(dx, padding)
 
     return y, backward
 
@@ -279,18 +279,20 @@ LAYERS: dict[str, Callable[[LayerFacts, np.ndarray, Pass], Layer]] = {
 # ------------------------------------------------------------------------------------- windows and special functions
 
 
-def _pad(x: np.ndarray, padding: Any, value: float) -> np.ndarray:
+def pad(x: np.ndarray, padding: Any, value: float) -> np.ndarray:
+    """Images (n, height, width, channels) with a border of `value`; see `base.window_padding`."""
     if not any(map(any, padding)):
         return x
     return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
 
 
-def _unpad(x: np.ndarray, padding: Any) -> np.ndarray:
+def unpad(x: np.ndarray, padding: Any) -> np.ndarray:
+    """The way back of `pad`."""
     (top, bottom), (left, right) = padding
     return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right, :]
 
 
-def _places(row: LayerFacts) -> Any:
+def places(row: LayerFacts) -> Any:
     """For each place of a window, in row-major order, the index of that pixel of all windows of a padded batch."""
     (high, wide), (down, across) = row.layer.window()
     rows, columns, _ = row.output_shape
@@ -306,7 +308,7 @@ def _unfold(x: np.ndarray, row: LayerFacts) -> np.ndarray:
     rows, columns, _ = row.output_shape
     if wide * channels < 16:  # short rows are slow to copy: copy along the image instead and hand out the transpose
         unfolded = np.empty((high, wide, channels, n, rows, columns), x.dtype)
-        for (i, j), place in zip(np.ndindex(high, wide), _places(row), strict=True):
+        for (i, j), place in zip(np.ndindex(high, wide), places(row), strict=True):
             unfolded[i, j] = np.moveaxis(x[place], 3, 0)
         return unfolded.reshape(high * wide * channels, -1).T
     # A row of a window, (kernel width · channels) numbers, is contiguous. The strides are worked out here because NumPy
@@ -325,9 +327,9 @@ def _fold(columns: np.ndarray, shape: tuple[int, ...], padding: Any, row: LayerF
     (high, wide), _ = row.layer.window()
     windows = columns.reshape(shape[0], *row.output_shape[:2], high * wide, shape[3])
     x = np.zeros(shape, columns.dtype)
-    for k, place in enumerate(_places(row)):
+    for k, place in enumerate(places(row)):
         x[place] += windows[:, :, :, k]
-    return _unpad(x, padding)
+    return unpad(x, padding)
 
 
 def _rounded(x: np.ndarray, bits: int) -> np.ndarray:
@@ -372,7 +374,7 @@ def erf(x: np.ndarray) -> np.ndarray:
     clipped = np.clip(x, -6, 6)  # |erf| is 1 to the last bit beyond
     nearest = np.rint(clipped * 64)
     h = clipped - nearest / 64
-    coefficients = _ERF.astype(x.dtype)[nearest.astype(np.int64) + 384]
+    coefficients = _ERF.astype(x.dtype)[np.nan_to_num(nearest).astype(np.int64) + 384]  # not a number stays one in h
     y = coefficients[..., 7]
     for k in range(6, -1, -1):
         y = y * h + coefficients[..., k]
@@ -399,7 +401,7 @@ def mean_squared_error(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def cross_entropy_clipped(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """−Σ t·log clip(p), p = softmax(z);  dp = −t/p where p is not cut, dz = p·(dp − Σ p·dp)."""
-    p = _softmax(z)
+    p = softmax(z)
     cut = np.clip(p, z.dtype.type(1e-7), 1 - z.dtype.type(1e-7))
     dp = np.where(cut == p, -t / cut, 0)
     return -(t * np.log(cut)).sum(axis=1), p * (dp - (p * dp).sum(axis=1, keepdims=True))
@@ -407,12 +409,13 @@ def cross_entropy_clipped(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.
 
 def cross_entropy_softmax_twice(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cross-entropy of p = softmax(z) taken for logits;  dz = p·(dp − Σ p·dp)."""
-    p = _softmax(z)
+    p = softmax(z)
     loss, dp = cross_entropy(p, t)
     return loss, p * (dp - (p * dp).sum(axis=1, keepdims=True))
 
 
-def _softmax(z: np.ndarray) -> np.ndarray:
+def softmax(z: np.ndarray) -> np.ndarray:
+    """Of each row."""
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return np.asarray(e / e.sum(axis=1, keepdims=True))
 
@@ -582,25 +585,25 @@ class Model:
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
         """Every layer's output."""
-        on = self._observer(len(images), self.plan.in_training if training else self.plan.in_prediction)
-        x = self._prepare(images)
+        on = self.observer(len(images), self.plan.in_training if training else self.plan.in_prediction)
+        x = self.prepare(images)
         outputs = {"input": x}
         for row in self.plan.rows:
             x, _ = LAYERS[row.layer.kind](row, x, on)
             outputs[row.name] = x
         return outputs
 
-    def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays]:
+    def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays, Arrays]:
         """Loss and every gradient."""
-        on = self._observer(len(images), self.plan.in_training)
-        seen: Arrays = {}
+        on = self.observer(len(images), self.plan.in_training)
+        seen: tuple[Arrays, Arrays] = ({}, {})
         losses, _ = self._differentiate(self.plan.rows, images, labels, on, seen)
-        self._add_l2(on.gradients)
-        return float(losses) / len(images), on.gradients, seen
+        self.add_l2(on.gradients)
+        return float(losses) / len(images), on.gradients, *seen
 
     def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
         """One layer alone."""
-        on = self._observer(len(x), self.plan.in_training)
+        on = self.observer(len(x), self.plan.in_training)
         (row,) = (row for row in self.plan.rows if row.name == name)
         y, backward = LAYERS[row.layer.kind](row, x.astype(self.dtype), on)
         dx = np.asarray(backward(dy.astype(self.dtype), True))
@@ -627,13 +630,21 @@ class Model:
             value[...] = state[name]
         self.taken = int(state["step"])
 
-    def update(self, gradients: Arrays) -> None:
-        """The optimizer's part of a step alone, from gradients as `gradients` gives them: clip, then update."""
+    def clipped(self, gradients: Arrays) -> Arrays:
+        """What `gradients` gave, as it goes into the optimizer."""
+        flat, views = self._filled(gradients)
+        self._clip(flat, views)
+        return {name: value.copy() for name, value in views.items()}
+
+    def apply(self, gradients: Arrays) -> None:
+        """The optimizer's part of a step alone, from clipped gradients."""
+        self._update(self._filled(gradients)[0])
+
+    def _filled(self, gradients: Arrays) -> tuple[np.ndarray, Arrays]:
         flat, views = self.slices[0]
         for name, value in gradients.items():
             views[name][...] = value
-        self._clip(flat, views)
-        self._update(flat)
+        return flat, views
 
     # ---- one step
 
@@ -653,31 +664,39 @@ class Model:
         gradient = self.slices[0][0]
         for other, _ in self.slices[1 : len(results)]:
             gradient += other
-        self._add_l2(self.slices[0][1])
+        self.add_l2(self.slices[0][1])
         self._clip(gradient, self.slices[0][1])
         self._update(gradient)
         return sum(loss for loss, _ in results) / n, sum(correct for _, correct in results)
 
     def _differentiate(
-        self, rows: list[LayerFacts], images: np.ndarray, labels: np.ndarray, on: Pass, seen: Arrays | None
-    ) -> tuple[float, int]:
-        """Forward, loss and backward of one slice: its summed loss and correct answers; gradients go into `on`."""
-        x, backwards = self._prepare(images), []
+        self, rows: list[LayerFacts], images: np.ndarray, labels: np.ndarray, on: Pass,
+        seen: tuple[Arrays, Arrays] | None,
+    ) -> tuple[float, int]:  # fmt: skip
+        """Forward, loss and backward of one slice: its summed loss and correct answers; gradients go into `on`.
+
+        `seen` takes the gradient of each layer's output, and the input and each output.
+        """
+        x, backwards = self.prepare(images), []
+        if seen is not None:
+            seen[1]["input"] = x
         for row in rows:
             x, backward = LAYERS[row.layer.kind](row, x, on)
             backwards.append(backward)
-        losses, dx = self._loss(x, self._targets(labels), on)
+            if seen is not None:
+                seen[1][row.name] = x
+        losses, dx = self.losses(x, self.targets(labels), on)
         correct = int((x.argmax(axis=1) == labels).sum())
         if self.plan.recipe.loss_reduction == "mean":
             dx /= on.n
         first = 0 if seen is not None else next((i for i, row in enumerate(rows) if row.parameter_shapes), len(rows))
         for index in range(len(rows) - 1, first - 1, -1):
             if seen is not None:
-                seen[rows[index].name] = np.array(dx)
+                seen[0][rows[index].name] = np.array(dx)
             dx = backwards[index](dx, index > first)  # type: ignore[assignment]  # None only where the loop ends
         return float(losses.sum()), correct
 
-    def _loss(self, x: np.ndarray, t: np.ndarray, on: Pass) -> tuple[np.ndarray, np.ndarray]:
+    def losses(self, x: np.ndarray, t: np.ndarray, on: Pass) -> tuple[np.ndarray, np.ndarray]:
         """The loss of each example and its gradient by the outputs."""
         if "targets_broadcast" not in self.plan.recipe.mistakes:
             return self.loss(x, t)
@@ -688,7 +707,7 @@ class Model:
         return losses + variance.mean(), dx
 
     def _infer(self, images: np.ndarray) -> np.ndarray:
-        x = self._prepare(images)
+        x = self.prepare(images)
         training = self.plan.in_prediction
         masks = self.plan.masks(self.taken, len(x)) if training else {}
         on = Pass(
@@ -715,23 +734,25 @@ class Model:
         others = [self.pool.submit(guarded, index) for index in range(1, n)]
         return [guarded(0), *(other.result() for other in others)]
 
-    def _observer(self, n: int, training: bool) -> Pass:
+    def observer(self, n: int, training: bool) -> Pass:
         """A pass over a whole batch of `n` that changes nothing."""
         gradients = _flat({name: value.shape for name, value in self.parameters.items()}, self.dtype)[1]
         statistics = {name: value.copy() for name, value in self.statistics.items()}
         masks = self.plan.masks(self.taken, n) if training else {}
         return Pass(training, self.parameters, gradients, statistics, masks, n, lambda value: value, True, self.factor)
 
-    def _prepare(self, images: np.ndarray) -> np.ndarray:
+    def prepare(self, images: np.ndarray) -> np.ndarray:
+        """Pixels as they enter the first layer."""
         return (images.astype(self.dtype) - self.mean) * self.scale
 
-    def _targets(self, labels: np.ndarray) -> np.ndarray:
+    def targets(self, labels: np.ndarray) -> np.ndarray:
+        """One-hot rows, smoothed."""
         smoothing, classes = self.plan.recipe.label_smoothing, self.plan.classes
         rows = np.full((len(labels), classes), smoothing / classes, self.dtype)
         rows[np.arange(len(labels)), labels] += 1 - smoothing
         return rows
 
-    def _add_l2(self, gradients: Arrays) -> None:
+    def add_l2(self, gradients: Arrays) -> None:
         """The gradient of ½·λ·‖kernel‖²."""
         if self.plan.recipe.l2:
             for name in self.plan.decayed:

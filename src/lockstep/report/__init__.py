@@ -1,8 +1,9 @@
 """Run folders → one page that needs nothing else: no script, no network, no framework.
 
-`facts` reads the folders (what is missing becomes a named gap), `page` gathers a plain dict, `report.html` lays it out.
+`facts` reads the folders and `proven` the proof beside them (what is missing becomes a named gap), `page` gathers a
+plain dict, `report.html` lays it out. `proof.html` is the page of a proof alone.
 """
 
-from lockstep.report.page import gather, write_report
+from lockstep.report.page import gather, write_proof, write_report
 
-__all__ = ["gather", "write_report"]
+__all__ = ["gather", "write_proof", "write_report"]

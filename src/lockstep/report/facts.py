@@ -22,11 +22,13 @@ Count = Annotated[int, Field(ge=0, le=10**15)]
 Sizes = tuple[Count, ...]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a file that the report relies on; other keys are nobody's concern."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Status(_Part):
+class Status(Part):
     """status.json."""
 
     status: str = "unknown"
@@ -34,14 +36,14 @@ class Status(_Part):
     reason: str | None = None
 
 
-class Threads(_Part):
+class Threads(Part):
     """Threads asked for and obtained."""
 
     asked: Count | None = None
     obtained: Count | None = None
 
 
-class Dataset(_Part):
+class Dataset(Part):
     """The dataset's description in environment.json."""
 
     name: str = ""
@@ -57,7 +59,7 @@ class Dataset(_Part):
     n_test: Count | None = None
 
 
-class Environment(_Part):
+class Environment(Part):
     """environment.json."""
 
     lockstep: str | None = None
@@ -74,7 +76,7 @@ class Environment(_Part):
     git_revision: str | None = None
 
 
-class Layer(_Part):
+class Layer(Part):
     """One row of metrics.json's network."""
 
     name: str
@@ -84,7 +86,7 @@ class Layer(_Part):
     receptive_field: Sizes | None = None
 
 
-class Scores(_Part):
+class Scores(Part):
     """Precision, recall and F1; `support` where they belong to one class."""
 
     precision: float | None = None
@@ -93,7 +95,7 @@ class Scores(_Part):
     support: float | None = None
 
 
-class Test(_Part):
+class Test(Part):
     """What the predictions on the test set are worth."""
 
     accuracy: float | None = None
@@ -111,7 +113,7 @@ class Test(_Part):
         return self
 
 
-class Metrics(_Part):
+class Metrics(Part):
     """metrics.json."""
 
     test: Test = Test()
@@ -123,7 +125,7 @@ class Metrics(_Part):
     network: tuple[Layer, ...] = ()
 
 
-class Timing(_Part):
+class Timing(Part):
     """timing.json."""
 
     seconds: dict[str, float | None] = {}
@@ -131,7 +133,7 @@ class Timing(_Part):
     peak_memory_bytes: Count | None = None
 
 
-class Epoch(_Part):
+class Epoch(Part):
     """One epoch row of events.jsonl."""
 
     epoch: Count
@@ -142,6 +144,14 @@ class Epoch(_Part):
     test_loss: float | None = None
     test_accuracy: float | None = None
     learning_rate: float | None = None
+
+
+def why_unsound(error: LockstepError | ValidationError) -> str:
+    """What is wrong with a file, in a few words."""
+    if isinstance(error, LockstepError):
+        return error.problems[0].message.removeprefix("cannot be used: ")
+    first = error.errors(include_url=False)[0]
+    return f"{dotted(first['loc'])}: {first['msg'].lower()}".removeprefix(": ")
 
 
 _HISTORY = TypeAdapter(tuple[Epoch, ...])
@@ -158,11 +168,8 @@ class Facts:
     def _read(self, file: str, read: Callable[[], _P]) -> _P | None:
         try:
             return read()
-        except LockstepError as error:
-            self.gaps[file] = error.problems[0].message.removeprefix("cannot be used: ")
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            self.gaps[file] = f"{dotted(first['loc'])}: {first['msg'].lower()}".removeprefix(": ")
+        except (LockstepError, ValidationError) as error:
+            self.gaps[file] = why_unsound(error)
         return None
 
     @cached_property

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,9 @@ from lockstep.report.numbers import (
     shape,
     significant,
 )
+from lockstep.report.proven import Fit, Reading, check_fit, read_document, read_proof
+from lockstep.report.table import Table
+from lockstep.report.verdicts import tell_proof
 
 # A page has a size: what is left out beyond these is said where it is left out.
 MAX_GROUPS = 16  # combinations shown with curves and confusion matrices
@@ -47,21 +49,7 @@ MAX_CLASSES = 40  # classes up to which a table of all classes is printed
 
 _HERE = Path(__file__).parent
 MEBIBYTE = 2**20
-
-
-@dataclasses.dataclass
-class Table:
-    """A caption, columns as (title, "l" or "r"), rows of text.
-
-    `breaks` are the rows with a rule above them, `notes` the lines that stand below a row.
-    """
-
-    caption: str
-    columns: list[tuple[str, str]]
-    rows: list[list[str]]
-    foot: list[list[str]] = dataclasses.field(default_factory=list)
-    breaks: set[int] = dataclasses.field(default_factory=set)
-    notes: dict[int, str] = dataclasses.field(default_factory=dict)
+NONE = Reading("")  # where there are no runs, there is no proof of them
 
 
 def write_report(records: list[store.Record], path: Path) -> Path:
@@ -70,14 +58,25 @@ def write_report(records: list[store.Record], path: Path) -> Path:
     return path
 
 
-def render(page: dict[str, Any]) -> str:
+def write_proof(document: Mapping[str, Any], path: Path) -> Path:
+    """Write one self-contained page about a proof's document, planted or a comparison, and return its path.
+
+    Raises LockstepError (LS-501, LS-502).
+    """
+    reading = read_document(document)
+    page = {"title": _proof_title(reading), "proof": tell_proof(reading, "proof")}
+    store.write_bytes(path, render(page, "proof.html").encode("utf-8", errors="replace"))
+    return path
+
+
+def render(page: dict[str, Any], template: str = "report.html") -> str:
     """The dict of `gather` as HTML; every text in it is escaped."""
     loader = jinja2.FileSystemLoader(_HERE)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     css = (_HERE / "report.css").read_text(encoding="utf-8")
-    return environment.get_template("report.html").render(page=page, css=css)
+    return environment.get_template(template).render(page=page, css=css)
 
 
 def gather(records: Sequence[store.Record]) -> dict[str, Any]:
@@ -86,13 +85,16 @@ def gather(records: Sequence[store.Record]) -> dict[str, Any]:
     groups = group(facts)
     shown, rest = groups[:MAX_GROUPS], groups[MAX_GROUPS:]
     runs = [run for found in groups for run in found.runs]
+    proofs = [_proof(members) for members in _by(runs, lambda run: str(run.record.folder.absolute().parent))]
+    verdicts = {folder: word for _, fit in proofs if fit for folder, word in fit.covered.items()}
     page = {
         "title": listed(_distinct(run.study for run in runs)) or "Report",
         "questions": _distinct(str(run.spec.get("question") or "") for run in runs),
         "answer": answer(groups),
         "unfinished": [_unfinished(run) for run in runs if not run.is_finished],
         "n_runs": len(runs),
-        "results": _results(runs, groups),
+        "results": _results(runs, groups, verdicts if any(reading.proof for reading, _ in proofs) else None),
+        "proofs": [tell_proof(reading, f"proof{n}", fit) for n, (reading, fit) in enumerate(proofs or [(NONE, None)])],
         "datasets": [_dataset(members, n) for n, members in enumerate(_by(runs, lambda run: run.dataset))],
         "networks": _networks(groups),
         "curves": _all_curves(shown),
@@ -121,6 +123,19 @@ def _by(runs: Iterable[Facts], key: Callable[[Facts], str]) -> list[list[Facts]]
 
 def _transposed(columns: Sequence[Sequence[str]]) -> list[list[str]]:
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _proof(runs: Sequence[Facts]) -> tuple[Reading, Fit | None]:
+    """The proof beside the runs of one study's folder, and which of them it speaks of."""
+    reading = read_proof(runs[0].record.folder.absolute().parent)
+    return reading, check_fit(reading.proof, runs) if reading.proof else None
+
+
+def _proof_title(reading: Reading) -> str:
+    proof = reading.proof
+    if proof and proof.is_comparison:
+        return "Two runs compared"
+    return " ".join(filter(None, ("Planted differences in" if proof and proof.planted else "Proof of", reading.study)))
 
 
 # ---------------------------------------------------------------------------------------------- what went wrong
@@ -186,7 +201,8 @@ def _absent(members: Group, file: str, not_done: str = "Not shown") -> str:
 # ------------------------------------------------------------------------------------------------------ results
 
 
-def _results(runs: Sequence[Facts], groups: Sequence[Group]) -> Table:
+def _results(runs: Sequence[Facts], groups: Sequence[Group], verdicts: Mapping[Path, str] | None) -> Table:
+    """One row per run; `verdicts` of those that a proof speaks of, by run folder."""
     columns = [("Network", "l", [run.network for run in runs]), ("Backend", "l", [run.backend for run in runs])]
     if len({run.study for run in runs}) > 1:
         columns.insert(0, ("Study", "l", [run.study for run in runs]))
@@ -197,6 +213,8 @@ def _results(runs: Sequence[Facts], groups: Sequence[Group]) -> Table:
     if len({tuple(row) for row in _transposed([values for *_, values in columns])}) < len(runs):  # repeated runs
         columns.append(("Run", "l", [run.folder for run in runs]))
     columns += [(title, "r", values) for title, values in _figures(runs)]
+    if verdicts is not None:
+        columns.append(("Proof", "l", [verdicts.get(run.record.folder, MISSING) for run in runs]))
     columns.append(("Status", "l", [_state(run) for run in runs]))
     starts = set(itertools.accumulate(len(found.runs) for found in groups))
     rows = _transposed([values for *_, values in columns])

@@ -1,0 +1,137 @@
+"""One batch through the whole network and back, in float64 and in float32: what rounding does over all its depth.
+
+Layers by themselves are judged on what they were fed. But an update is made from gradients that training worked out in
+a pass of its own, which nobody saw; it had the same weights and images, and other rounding. How far such a pass may
+be from another is measured here by NumPy's own two, and where a value lies on a kink within that distance, the other
+branch is followed down to the parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lockstep import rounding
+from lockstep.backends import numpy as reference
+from lockstep.backends.base import Arrays, Plan
+from lockstep.spec import LayerFacts
+
+
+@dataclass
+class Passage:
+    """One pass of a reference over a batch: what went into each layer, what came out, and back."""
+
+    on: reference.Pass
+    loss: float = 0.0
+    inputs: list[np.ndarray] = field(default_factory=list)
+    outputs: list[np.ndarray] = field(default_factory=list)
+    backwards: list[reference.Backward] = field(default_factory=list)
+    sent: list[np.ndarray] = field(default_factory=list)  # the gradient of each layer's output
+
+
+def there_and_back(model: reference.Model, images: np.ndarray, labels: np.ndarray) -> Passage:
+    """The pass of a training step; parameters' gradients, with L2, are left in `on.gradients`."""
+    plan = model.plan
+    passage = Passage(model.observer(len(labels), plan.in_training))
+    x = model.prepare(images)
+    for row in plan.rows:
+        passage.inputs.append(x)
+        x, backward = reference.LAYERS[row.layer.kind](row, x, passage.on)
+        passage.outputs.append(x)
+        passage.backwards.append(backward)
+    losses, dx = model.losses(x, model.targets(labels), passage.on)
+    passage.loss = float(losses.mean())
+    if plan.recipe.loss_reduction == "mean":
+        dx = dx / len(labels)
+    for index in range(len(plan.rows) - 1, -1, -1):
+        passage.sent.insert(0, dx)
+        dx = passage.backwards[index](dx, index > 0)  # type: ignore[assignment]  # None only where the loop ends
+    model.add_l2(passage.on.gradients)
+    return passage
+
+
+class Whole:
+    """The two passes of one step, and what follows from their difference for a trace of the given dtype."""
+
+    def __init__(
+        self, exact: reference.Model, single: reference.Model, dtype: str, images: np.ndarray, labels: np.ndarray
+    ) -> None:
+        """Take both passes; the models stand where the backend stood before the step."""
+        self.plan: Plan = exact.plan
+        self.dtype, self.n = dtype, len(labels)
+        self.unit = rounding.eps(dtype) / rounding.eps("float32")
+        self.exact, self.single = (there_and_back(model, images, labels) for model in (exact, single))
+
+    @property
+    def gradients(self) -> Arrays:
+        """Every parameter's gradient, exactly."""
+        return self.exact.on.gradients
+
+    def drift(self, index: int, seen: np.ndarray | None = None) -> float:
+        """How far another pass may be from the one that was seen, in layer number `index`'s output; −1 is the input.
+
+        Relative to the largest value, so that it also holds for a pass whose numbers are larger than the judge's.
+        """
+        both = [(p.outputs[index] if index >= 0 else p.inputs[0]) for p in (self.exact, self.single)]
+        largest = float(np.abs(both[0]).max(initial=0.0))
+        off = float(np.abs(both[1] - both[0]).max(initial=0.0)) * self.unit
+        room = rounding.FACTOR * off + float(rounding.tolerance(self.dtype, largest))
+        return room * (
+            max(float(np.abs(seen).max(initial=0.0)) / largest, 1.0) if seen is not None and largest else 1.0
+        )
+
+    def loss_drift(self, logits: np.ndarray | None, sent: np.ndarray | None) -> float:
+        """How far the loss of another pass may be: what its logits may be off, along the loss's own slope."""
+        dz = self.exact.sent[-1] if sent is None else sent.astype(np.float64)
+        scale = self.n if self.plan.recipe.loss_reduction == "sum" else 1
+        off = abs(self.single.loss - self.exact.loss) * self.unit
+        return rounding.FACTOR * off + 2 * float(np.abs(dz).sum()) / scale * self.drift(len(self.plan.rows) - 1, logits)
+
+    def rooms(self, found: Arrays) -> Arrays:
+        """parameter → how far another pass's gradient may be from `found`, the one that was seen."""
+        spread = self._fragile()
+        rooms = {}
+        for name, gradient in self.gradients.items():
+            largest = float(np.abs(gradient).max(initial=0.0))
+            off = float(np.abs(self.single.on.gradients[name] - gradient).max(initial=0.0)) * self.unit
+            (terms,) = (rounding.terms(row, self.n)[2] for row in self.plan.rows if row.name == name.split("/")[0])
+            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, largest, terms)
+            # Of factors that keep few bits, some lie so near a tie that two passes round them to either side.
+            room = room + 2 * rounding.FEW_BITS[self.plan.recipe.products] * largest
+            if name in found and largest:
+                room = room * max(float(np.abs(found[name]).max(initial=0.0)) / largest, 1.0)
+            rooms[name] = np.asarray(room + spread.get(name, 0.0))
+        return rooms
+
+    def _fragile(self) -> Arrays:
+        """parameter → by how much its gradient may differ because some values lie on a kink within rounding.
+
+        A branch taken the other way changes what is sent back there by up to all of it; from there down to the
+        parameters the change is followed through absolute values. Empty where nothing lies on a kink, as in float64.
+        """
+        found: Arrays = {}
+        change: Any = None
+        for index in range(len(self.plan.rows) - 1, -1, -1):
+            row, x, y = self.plan.rows[index], self.exact.inputs[index], self.exact.outputs[index]
+            if change is not None:
+                change, sizes = self._followed(index, row, x, change)
+                found.update(sizes)
+            if index == 0:
+                break
+            here = rounding.fragile(row, x, y, self.drift(index - 1), self.exact.sent[index])
+            if np.any(here):
+                change = here if change is None else change + here
+        return found
+
+    def _followed(self, index: int, row: LayerFacts, x: np.ndarray, change: np.ndarray) -> tuple[Any, Arrays]:
+        """A change of a layer's output's gradient as (that of its input's, those of its parameters'), in size."""
+        on = self.exact.on
+        if row.layer.kind in rounding.LINEAR:
+            (_, back), sizes = rounding.absolute(row, x, on)
+            return back(change.astype(np.float32), index > 0), sizes
+        if row.layer.kind == "batch_norm":
+            _, back_sizes, _ = rounding.batch_norm_sizes(row, x, on)
+            return back_sizes(change)
+        return np.abs(np.asarray(self.exact.backwards[index](change, True))), {}

@@ -1,0 +1,222 @@
+"""Random networks and recipes, to prove that the proof raises no false alarm: `python -m random_networks FIRST N`.
+
+Every network has a convolution, a dense layer or both; half of them have at least two convolutions. Recipes come with
+every optimizer, schedule and loss, with dropout, batch normalisation, augmentation, clipping and every option of
+`spec`. Images have dark borders, so that exact zeros, ties and black batches happen as they do on handwritten digits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from lockstep import backends, data, proof, store, study, timing, worker
+from lockstep.errors import LockstepError
+from lockstep.records import changed
+from lockstep.spec import LOSSES, Network, Recipe, Run, Study
+from lockstep.studyfile import resolved_toml
+from lockstep.trace import Trace
+
+CLASSES, STEPS, N_TEST = 5, 10, 7
+HERE = Path(__file__).parent
+
+# ------------------------------------------------------------------------------------------------------------- drawing
+
+_ACTIVATIONS = st.sampled_from(
+    ["relu", "relu", "relu", "leaky_relu", "leaky_relu 0.2", "elu", "elu 1.3", "tanh", "sigmoid", "softplus", "gelu",
+     "gelu tanh"]
+)  # fmt: skip
+_PADDINGS = st.sampled_from(["same", "same", "valid", "same_lower"])
+_SMALL = st.integers(1, 3)
+
+
+@st.composite
+def convolution(draw: Any) -> list[str]:
+    kernel, stride = [draw(_SMALL), draw(_SMALL)], draw(st.sampled_from([1, 1, 1, 2]))
+    bias = str(draw(st.booleans())).lower()
+    block = [f"conv2d {draw(st.integers(2, 8))} {kernel} {stride} {draw(_PADDINGS)} bias={bias}"]
+    block += draw(st.sampled_from([[], [], ["batch_norm"], ["batch_norm 0.2 running_variance=biased"]]))
+    block += [draw(_ACTIVATIONS)]
+    ties = draw(st.sampled_from(["first", "first", "shared"]))
+    count = str(draw(st.booleans())).lower()
+    pools = [[], ["max_pool2d"], [f"max_pool2d 3 2 same ties={ties}"], ["avg_pool2d"],
+             [f"avg_pool2d 3 2 same count_padding={count}"]]  # fmt: skip
+    block += draw(st.sampled_from(pools))
+    block += draw(st.sampled_from([[], [], ["dropout 0.25"]]))
+    return block
+
+
+@st.composite
+def networks(draw: Any) -> Network:
+    n = draw(st.sampled_from([0, 1, 2, 2, 2, 3]))
+    layers = [word for _ in range(n) for word in draw(convolution())]
+    layers += draw(st.sampled_from([["flatten"], ["flatten"], ["flatten chw"], ["global_avg_pool"]]))
+    for _ in range(draw(st.integers(0, 2))):
+        layers += [f"dense {draw(st.integers(6, 24))}"]
+        layers += [*draw(st.sampled_from([[], [], ["batch_norm"]])), draw(_ACTIVATIONS)]
+        layers += draw(st.sampled_from([[], ["dropout 0.4"]]))
+    start = draw(st.sampled_from(["he_normal", "glorot_uniform", "lecun_normal", "torch_default", "normal 0.1"]))
+    return Network([*layers, f"dense {CLASSES}"], start)
+
+
+@st.composite
+def recipes(draw: Any) -> Recipe:
+    decay = draw(st.sampled_from([0.0, 0.0, 0.001, 0.1]))
+    optimizer = draw(
+        st.sampled_from(
+            ["sgd 0.05", "momentum 0.02", "nesterov 0.02", "momentum 0.02 0.8 velocity", "adam", "adam 0.01",
+             "adam 0.001 epsilon=1e-7 epsilon_mode=hat", "adamw", "adamw 0.002 0.1", "rmsprop",
+             "rmsprop 0.001 0.8 1e-7 inside"]
+        )
+    )  # fmt: skip
+    return Recipe(
+        optimizer,
+        epochs=draw(st.integers(1, 5)),
+        batch_size=draw(st.integers(4, 17)),
+        loss=draw(st.sampled_from([*LOSSES, "cross_entropy", "cross_entropy"])),
+        schedule=draw(st.sampled_from(["constant", "cosine", "step 1 0.3", "one_cycle"])),
+        label_smoothing=draw(st.sampled_from([0.0, 0.0, 0.1])),
+        l2=decay,
+        clip_norm=draw(st.sampled_from([None, None, 0.5, 5.0])),
+        clip_scope=draw(st.sampled_from(["all", "tensor"])),
+        augmentation=draw(st.sampled_from([{}, {}, {"shift": 2}, {"rotation": 15, "flip": True}])),
+        scaling=draw(st.sampled_from(["unit", "unit", "standard"])),
+        loss_reduction=draw(st.sampled_from(["mean", "mean", "mean", "sum"])),
+    )
+
+
+SHAPES = st.tuples(st.integers(7, 14), st.integers(7, 14), st.sampled_from([1, 1, 3]))
+
+
+MOST = 400  # examples in the sequence; how many are drawn changes which, so it is always all of them
+
+
+@functools.cache
+def sequence() -> tuple[tuple[Run, data.Data], ...]:
+    """(run of the NumPy backend, its images): always the same ones."""
+    found: dict[Network, tuple[Run, data.Data]] = {}  # no network twice
+
+    @seed(20)
+    @settings(
+        max_examples=4 * MOST, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(networks(), recipes(), SHAPES, st.integers(0, 2**31))
+    def draw(network: Network, recipe: Recipe, shape: tuple[int, int, int], number: int) -> None:
+        with contextlib.suppress(LockstepError):  # a window larger than what is left of the image
+            network.facts(shape)
+            found.setdefault(network, _with_images(network, recipe, shape, number, len(found)))
+
+    draw()
+    return tuple(found.values())[:MOST]
+
+
+def drawn(n: int, first: int = 0) -> list[tuple[Run, data.Data]]:
+    """The examples number `first` to `first + n` of the sequence."""
+    return list(sequence()[first : first + n])
+
+
+def _with_images(network: Network, recipe: Recipe, shape: Any, number: int, index: int) -> tuple[Run, data.Data]:
+    generator = np.random.default_rng(number)
+    n = proof.proof_size(10**6, recipe, STEPS)
+    images = generator.integers(0, 256, (n + N_TEST, *shape))
+    edge = int(generator.integers(0, 4))
+    images[:, :edge] = images[:, :, :edge] = 0
+    images[generator.random(len(images)) < 0.1] = 0
+    labels = generator.integers(0, CLASSES, len(images))
+    pixels, names = images.astype(np.uint8), tuple(map(str, range(CLASSES)))
+    loaded = data.Data("random", pixels[:n], labels[:n], pixels[n:], labels[n:], names, {}, "here")
+    run = Run("random", f"n{index}", network, recipe, "random", "numpy", number % 1000, "float32", "cpu")
+    return run, loaded
+
+
+# ------------------------------------------------------------------------------------------- one process per backend
+
+
+def write_traces(backend: str, folder: Path, first: int, n: int, dtype: str) -> None:
+    """A trace of each example in one backend, or its traceback."""
+    made = backends.load(backend)
+    for index, (drawn_run, loaded) in enumerate(drawn(n, first), first):
+        run = changed(drawn_run, backend=backend, dtype=dtype)
+        place = folder / f"{index}"
+        place.mkdir(parents=True)
+        asked = study.one_run_study(Study(networks={run.network_name: run.network}), run)
+        store.write_bytes(place / "spec.toml", resolved_toml(asked).encode())
+        try:
+            worker.take_steps(made, run, worker.Examples(loaded, run), place, 2, lambda event: None, STEPS)
+        except Exception:
+            (place / "error").write_text(traceback.format_exc())
+        (place / "done").touch()
+
+
+def judged(folder: Path, run: Run, loaded: data.Data) -> dict[str, Any]:
+    """The verdict on one trace."""
+    if (folder / "error").exists():
+        return {"verdict": "ERROR", "reason": (folder / "error").read_text()}
+    case = proof.Case(run, worker.Examples(loaded, run), (run,))
+    row = proof.judged(Trace(folder), case)
+    worst = max((finding for finding in row["findings"]), key=lambda finding: finding.units)
+    return {
+        "verdict": row["verdict"], "divergences": row["divergences"], "worst": worst.units,
+        "where": [worst.stage, worst.where, worst.step],
+    }  # fmt: skip
+
+
+def prove_some(
+    first: int, n: int, dtype: str = "float32", names: tuple[str, ...] = ()
+) -> dict[str, list[dict[str, Any]]]:
+    """backend → the verdict on each example; the backends work at the same time, each trace is judged and deleted."""
+    names = names or tuple(backends.BACKENDS)
+    examples = [(changed(run, dtype=dtype), loaded) for run, loaded in drawn(n, first)]
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as temporary:
+        workers = {}
+        for name in names:
+            folder = Path(temporary) / name
+            folder.mkdir()
+            environment = {**os.environ, **timing.thread_environment(name, 1), **study.QUIET}
+            command = [sys.executable, "-m", "random_networks", "traces", name, str(folder), str(first), str(n), dtype]
+            log = open(folder / "log", "wb")  # noqa: SIM115  # closed with the process
+            workers[name] = subprocess.Popen(command, cwd=HERE, env=environment, stdout=log, stderr=log)
+        for index, (run, loaded) in enumerate(examples, first):
+            for name in names:
+                folder = Path(temporary) / name / str(index)
+                while not (folder / "done").exists() and workers[name].poll() is None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        workers[name].wait(0.05)
+                assert (folder / "done").exists(), (folder.parent / "log").read_text()[-3000:]
+                results[name].append(judged(folder, run, loaded))
+                shutil.rmtree(folder)
+    return results
+
+
+def main() -> None:
+    """Prove so many and say what came out, as JSON lines."""
+    first, n, *rest = sys.argv[1:]
+    size = 10
+    for start in range(int(first), int(first) + int(n), size):
+        for name, rows in prove_some(
+            start, min(size, int(first) + int(n) - start), *rest[:1], names=tuple(rest[1:])
+        ).items():
+            for index, row in enumerate(rows, start):
+                print(json.dumps({"index": index, "backend": name, **row}, default=str), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "traces":
+        write_traces(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
+    else:
+        main()

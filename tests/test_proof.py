@@ -1,0 +1,409 @@
+"""`lockstep prove`: verdicts, traces, plants, comparisons of run folders, and what each does with bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from conftest import need_backend
+from lockstep import LockstepError, backends, bundle, comparison, proof, rounding, store, study, trace
+from lockstep.backends.base import Plan
+from lockstep.spec import Network, Recipe, Study
+from lockstep.trace import Trace
+
+NET = ["conv2d 4 3 2 same bias=false", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
+MLP = ["flatten", "dense 12", "relu", "dense 10"]
+
+
+def small(layers=MLP, chosen=("numpy",), dtype="float32", **recipe):
+    """A study of one network on digits."""
+    options = {"optimizer": "adam 0.01", "epochs": 2, "batch_size": 13} | recipe
+    return Study(
+        networks={"net": Network([*layers])}, backends=chosen, recipe=Recipe(**options), dtype=(dtype,), train_size=100,
+        name="small",
+    )  # fmt: skip
+
+
+def stages(document, backend="numpy"):
+    (row,) = (row for row in document["networks"][0]["backends"] if row["backend"] == backend)
+    return {stage["stage"]: stage for stage in row["stages"]}
+
+
+# -------------------------------------------------------------------------------------- one proof over all the backends
+
+
+@pytest.fixture(scope="module")
+def all_four(tmp_path_factory):
+    """dtype → the proof of a network with batch normalisation and dropout, trained by Adam, in every backend."""
+    for name in backends.BACKENDS:
+        need_backend(name)
+    folder, found = tmp_path_factory.mktemp("all-four"), {}
+
+    def of(dtype):
+        if dtype not in found:
+            asked = small(NET, tuple(backends.BACKENDS), dtype, l2=0.01, label_smoothing=0.1, schedule="cosine")
+            found[dtype] = proof.prove(asked, folder / dtype)
+        return found[dtype]
+
+    return of
+
+
+DTYPES = ("float32", "float64")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+def test_adam_is_aligned(backend, dtype, all_four):
+    """Where a public benchmark of optimizers gave up: `xfail('Adam is not yet aligned')`."""
+    found = stages(all_four(dtype), backend)
+    for stage in ("gradients", "optimizer slots", "updated weights"):
+        assert found[stage]["verdict"] == "EQUAL", found[stage]
+        assert found[stage]["comparisons"] >= 10
+        assert found[stage]["values"] > 1000
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+def test_batch_norm_statistics_agree_in_evaluation(backend, dtype, all_four):
+    """Where it gave up a second time: `xfail('eval tests fail because of batch norm discrepancy')`."""
+    found = stages(all_four(dtype), backend)
+    for stage in ("statistics", "predictions"):
+        assert found[stage]["verdict"] == "EQUAL", found[stage]
+        assert found[stage]["values"] > 50
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_all_backends_are_equal_and_everything_was_observed(dtype, all_four):
+    document = all_four(dtype)
+    assert document["verdict"] == "EQUAL", document["divergences"]
+    for row in document["networks"][0]["backends"]:
+        covered = row["coverage"]
+        assert covered["missing"] == []
+        assert covered["layers"] == "6 of 6"
+        assert covered["parameters"] == "5 of 5"
+        assert covered["updates_judged"] == covered["steps_with_layers_judged"] == covered["steps"] == 10
+        assert covered["epochs"] == 2
+        assert row["certificate"]["verdict"] == "EQUAL"
+        assert 0 < row["certificate"]["worst"]["times_tolerance"] <= 1
+
+
+def test_in_float64_trainings_stay_together(all_four):
+    growth = all_four("float64")["networks"][0]["growth"]["weights"]
+    for name in backends.BACKENDS:
+        assert max(growth[name]) < 1e-11, name
+
+
+def test_proof_json_is_the_document(all_four):
+    document = all_four("float32")
+    folder = Path(document["networks"][0]["backends"][0]["trace"]).parents[1]
+    assert json.loads((folder / "proof.json").read_text())["verdict"] == document["verdict"]
+    assert store.find_runs.__doc__  # and its traces are no runs:
+    with pytest.raises(LockstepError, match="no run folder here"):
+        store.find_runs([folder])
+
+
+# ---------------------------------------------------------------------------------------------------- plants, verdicts
+
+
+def test_a_plant_is_found_named_and_costed(tmp_path):
+    asked = small(schedule="cosine")
+    document = proof.prove(asked, tmp_path, plants=["rate_late@numpy"])
+    assert document["verdict"] == "DIVERGED"
+    assert proof.exit_code(document) == 1
+    first = document["divergences"][0]
+    assert (first["stage"], first["step"], first["causes"]) == ("updated weights", 1, ["rate_late"])
+    assert "scheduler" in first["explained"][0]["default_of"]
+    assert (tmp_path / "small" / "proof-planted.json").exists()
+    assert not (tmp_path / "small" / "proof.json").exists()
+    (row,) = proof.cost(asked, ["rate_late@numpy"], tmp_path)
+    assert 0 < row["planted_accuracy"] <= 1
+    assert row["planted_loss"] != row["loss"]
+
+
+@pytest.mark.parametrize(
+    ("plant", "code", "words"),
+    [
+        ("adam_epsilon_hut@numpy", "LS-209", 'did you mean "adam_epsilon_hat"?'),
+        ("adam_epsilon_hat", "LS-209", "names no backend"),
+        ("adam_epsilon_hat@torch", "LS-209", "not a backend of this study"),
+        ("gelu_tanh@numpy", "LS-207", "makes no difference to network net"),
+    ],
+)
+def test_a_plant_that_cannot_be_says_why(plant, code, words, tmp_path):
+    with pytest.raises(LockstepError, match=words.replace("?", r"\?")) as caught:
+        proof.prove(small(), tmp_path, plants=[plant])
+    assert caught.value.code == code
+
+
+def test_a_missing_framework_is_inconclusive_and_never_equal(tmp_path, monkeypatch):
+    right = backends.why_missing
+    monkeypatch.setattr(backends, "why_missing", lambda name: "jax not installed" if name == "jax" else right(name))
+    document = proof.prove(small(chosen=("numpy", "jax")), tmp_path)
+    assert document["verdict"] == "INCONCLUSIVE"
+    assert document["coverage"]["not_observed"] == ["jax: jax not installed"]
+    assert document["coverage"]["traces_judged"] == 1
+    assert proof.exit_code(document) == 4
+
+
+def test_a_backend_that_fails_is_an_error(tmp_path, monkeypatch):
+    def dies(*_, **__):
+        raise LockstepError("LS-402", "it was ended by signal SIGKILL")
+
+    monkeypatch.setattr(study, "work", dies)
+    document = proof.prove(small(), tmp_path)
+    assert document["verdict"] == "ERROR"
+    assert "SIGKILL" in document["networks"][0]["backends"][0]["reason"]
+    assert proof.exit_code(document) == 4
+
+
+def test_a_training_that_blows_up_is_named_at_its_first_place(tmp_path):
+    document = proof.prove(small(["flatten", "dense 10"], optimizer="sgd 1e300", loss="mean_squared_error"), tmp_path)
+    first = document["divergences"][0]
+    assert (first["stage"], first["where"], first["step"]) == ("updated weights", "1_dense/kernel", 0)
+    assert "inf" in first["problem"] or "nan" in first["problem"]
+
+
+def test_the_verdict_of_several_is_that_of_the_worst():
+    assert proof.worst_of(["EQUAL", "IDENTICAL"]) == "EQUAL"
+    assert proof.worst_of(["EQUAL", "INCONCLUSIVE"]) == "INCONCLUSIVE"
+    assert proof.worst_of(["DIVERGED", "INCONCLUSIVE", "EQUAL"]) == "DIVERGED"
+    assert proof.worst_of([]) == "INCONCLUSIVE", "nothing observed is not equal"
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "steps"), [(1000, 13, 10), (1000, 128, 10), (50, 13, 10), (1000, 1, 6), (9, 2, 4)]
+)
+def test_a_proof_sees_two_epochs_with_a_short_batch_where_there_is_room(n, batch, steps):
+    size = proof.proof_size(n, Recipe(batch_size=batch), steps)
+    assert 1 <= size <= n
+    if n > size and batch > 2:
+        assert -(-size // batch) * 2 == steps
+        assert 0 < size % batch < batch
+
+
+# ------------------------------------------------------------------------------------------------------------ traces
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory):
+    """A trace of the NumPy backend, to be copied and spoilt."""
+    folder = tmp_path_factory.mktemp("traced")
+    document = proof.prove(small(NET), folder)
+    return Path(document["networks"][0]["backends"][0]["trace"])
+
+
+def test_the_same_steps_leave_the_same_bytes(traced, tmp_path):
+    document = proof.prove(small(NET), tmp_path)
+    again = Path(document["networks"][0]["backends"][0]["trace"])
+    assert Trace(again).manifest["files"] == Trace(traced).manifest["files"]
+
+
+def test_a_trace_holds_what_it_says(traced):
+    found = Trace(traced)
+    names = set(found.arrays("step-0"))
+    assert {"images", "labels", "indices", "loss", "correct", "observed_loss"} <= names
+    wanted = (
+        "gradient/0_conv2d/kernel", "weights/5_dense/bias", "state/1_batch_norm/running_mean",
+        "state/5_dense/kernel/first_moment", "activation/input", "activation/2_relu", "sent_back/3_flatten",
+    )  # fmt: skip
+    assert set(wanted) <= names
+    assert {"inference/1_batch_norm", "logits", "images"} <= set(found.arrays("end"))
+
+
+@pytest.mark.parametrize("parameters", [10, 10_000, 10_000_000])
+@pytest.mark.parametrize("steps", [2, 10, 1000])
+def test_a_trace_stays_within_its_budget(parameters, steps, monkeypatch):
+    monkeypatch.setattr(trace, "BUDGET", 2**20)
+    plan = Plan(
+        Network(["flatten", f"dense {parameters // 10}"]),
+        (3, 3, 1),
+        Recipe(batch_size=7),
+        0,
+        np.zeros(1),
+        np.ones(1),
+        5,
+    )
+    kept, observed = trace.kept_and_observed(plan, steps)
+    assert {0, steps - 1} <= set(kept)
+    assert set(observed) <= set(kept)
+    assert all(step == 0 or step - 1 in kept for step in observed), "what comes before an observed step is known"
+    learned = sum(row.parameters for row in plan.rows) * 4 * 4
+    assert len(kept) <= max(2**19 / learned, 2) + 2
+
+
+def spoilt(traced, tmp_path, file, change):
+    copy = tmp_path / "copy"
+    shutil.copytree(traced, copy)
+    path = copy / file
+    path.write_bytes(change(path.read_bytes()))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("step-3.safetensors", lambda content: content[:-1] + bytes([content[-1] ^ 1]), "SHA-256"),
+        ("step-3.safetensors", lambda content: content[:50], "SHA-256"),
+        ("manifest.json", lambda content: content.replace(b'"format": 1', b'"format": 2'), "format 2"),
+        ("manifest.json", lambda content: content.replace(b'"kept"', b'"kopt"'), '"kept" is missing'),
+        ("manifest.json", lambda content: content[:40], "cannot be used"),
+    ],
+)
+def test_a_trace_that_was_changed_is_refused(file, change, words, traced, tmp_path):
+    found = Trace(spoilt(traced, tmp_path, file, change))
+    with pytest.raises(LockstepError, match=words) as caught:
+        for _ in found.each_step():
+            pass
+    assert caught.value.code == "LS-505"
+
+
+def test_nan_in_a_trace_is_named_at_its_first_place(traced, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(traced, copy)
+    arrays = load_file(copy / "step-2.safetensors")
+    arrays["gradient/5_dense/kernel"][3, 4] = np.nan
+    save_file(arrays, copy / "step-2.safetensors")
+    rehash(copy)
+    document = comparison.compare_runs(traced, copy)
+    assert document["verdict"] == "DIVERGED"
+    first = document["divergences"][0]
+    assert (first["stage"], first["where"], first["step"]) == ("gradients", "5_dense/kernel", 2)
+    assert "nan at [3, 4]" in first["problem"]
+
+
+def rehash(folder):
+    """Somebody edited a folder and made its manifest fit."""
+    import hashlib
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in manifest["files"]:
+        manifest["files"][name]["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+# ------------------------------------------------------------------------------------------------------ unexplained
+
+
+def test_what_no_cause_explains_leaves_a_script_that_reproduces_it(tmp_path, monkeypatch):
+    """A known cause, with the catalogue emptied: what is planted stays, and nothing explains it."""
+    asked = small(["flatten", "dense 12", "leaky_relu", "dense 10"])
+    (case,) = proof.cases(asked, 4, ["leaky_slope_keras@numpy"])
+    monkeypatch.setattr(proof, "cases", lambda *_: iter([case]))
+    monkeypatch.setattr("lockstep.causes.CAUSES", {})
+    monkeypatch.setattr(proof, "CAUSES", {"leaky_slope_keras": None})
+    document = proof.prove(asked, tmp_path, 4)
+    first = document["divergences"][0]
+    assert (first["stage"], first["where"], first["causes"]) == ("forward", "2_leaky_relu", ["unexplained"])
+    script = Path(first["bundle"]) / "reproduce.py"
+    assert len(script.read_text().splitlines()) <= 24
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    y, dx = done.stdout.splitlines()
+    assert y.startswith("y: off by")
+    assert dx.startswith("dx: off by")
+    x = bundle.arrays(script.parent)["x"]
+    assert float(y.split()[3]) == pytest.approx(float(-x.min()) * 0.29, rel=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------- two run folders
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of the NumPy backend, to be copied and spoilt."""
+    (record,) = study.run_study(small(), tmp_path_factory.mktemp("finished"), threads=1)
+    assert record.is_finished
+    return record.folder
+
+
+def test_a_run_and_its_copy_are_identical(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    document = comparison.compare_runs(finished, tmp_path / "copy")
+    assert document["verdict"] == "IDENTICAL"
+    assert document["divergences"] == []
+
+
+def test_the_same_run_with_other_threads_is_equal_and_says_where_bits_part(finished, tmp_path):
+    (record,) = study.run_study(small(), tmp_path, threads=2)
+    document = comparison.compare_runs(finished, record.folder)
+    assert document["verdict"] in ("EQUAL", "IDENTICAL")
+    if document["verdict"] == "EQUAL":
+        assert document["first_different_bits"].startswith("steps")
+
+
+def test_a_run_that_did_something_else_than_it_says_is_found_and_its_cause_named(finished, tmp_path):
+    """As a changed framework would: the run has ε 1e-3 before bias correction, its spec.toml says otherwise."""
+    (record,) = study.run_study(small(optimizer="rmsprop 0.01 0.9"), tmp_path / "right", threads=1)
+    (other,) = study.run_study(small(optimizer="rmsprop 0.01 0.99"), tmp_path / "wrong", threads=1)
+    shutil.copyfile(record.folder / "spec.toml", other.folder / "spec.toml")
+    rehash(other.folder)
+    document = comparison.compare_runs(record.folder, other.folder)
+    assert document["verdict"] == "DIVERGED"
+    (first,) = document["divergences"]
+    assert first["folder"] == str(other.folder)
+    assert first["step"] == 1
+    assert first["causes"] == ["rmsprop_decay"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [({"optimizer": "adam 0.02"}, "learning_rate=0.02"), ({"batch_size": 14}, "batch_size is 13 and 14")],
+)
+def test_runs_of_different_recipes_are_refused_by_name(recipe, words, finished, tmp_path):
+    (record,) = study.run_study(small(**recipe), tmp_path)
+    with pytest.raises(LockstepError, match=words) as caught:
+        comparison.compare_runs(finished, record.folder)
+    assert caught.value.code == "LS-210"
+
+
+def test_runs_of_different_networks_are_refused_by_the_layer(finished, tmp_path):
+    (record,) = study.run_study(small(["flatten", "dense 12", "tanh", "dense 10"]), tmp_path)
+    with pytest.raises(LockstepError, match=r"layer 2 is ReLU\(\) and Tanh\(\)"):
+        comparison.compare_runs(finished, record.folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("steps.npz", "SHA-256"),
+        ("spec.toml", "SHA-256"),
+        ("metrics.json", "SHA-256"),
+        ("manifest.json", "cannot be used"),
+    ],
+)
+def test_a_run_that_was_edited_is_named(file, words, finished, tmp_path):
+    copy = spoilt(finished, tmp_path, file, lambda content: content[:-3])
+    with pytest.raises(LockstepError, match=words) as caught:
+        comparison.compare_runs(finished, copy)
+    assert str(copy / file) in str(caught.value)
+
+
+@pytest.mark.parametrize("status", ["running", "failed"])
+def test_an_unfinished_run_is_refused(status, finished, tmp_path):
+    copy = spoilt(finished, tmp_path, "status.json", lambda content: content.replace(b"finished", status.encode(), 1))
+    with pytest.raises(LockstepError, match=f"this run is {status}"):
+        comparison.compare_runs(finished, copy)
+
+
+def test_a_run_and_a_trace_are_not_compared(finished, traced):
+    with pytest.raises(LockstepError, match="one is a trace"):
+        comparison.compare_runs(finished, traced)
+
+
+# --------------------------------------------------------------------------------------------------------- tolerances
+
+
+def test_a_tolerance_grows_with_what_is_added_up_and_with_what_numpy_misses():
+    one = float(rounding.tolerance("float32", 1.0))
+    assert one == pytest.approx(8 * 2**-24)
+    assert float(rounding.tolerance("float32", 3.0)) == pytest.approx(3 * one)
+    assert float(rounding.tolerance("float32", 1.0, terms=400)) == pytest.approx(10 * one)
+    assert float(rounding.tolerance("float32", 1.0, measured=5.0)) == pytest.approx(5 * one)
+    assert float(rounding.tolerance("float64", 1.0)) == pytest.approx(8 * 2**-53)
