@@ -321,6 +321,9 @@ OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any], optax.GradientTransf
 # ------------------------------------------------------------------------------------------------------------ model
 
 
+UNFUSED = {"xla_disable_hlo_passes": "fusion"}
+
+
 class Model:
     """See `lockstep.backends.base.Model`. `carry` is (parameters, running statistics, Optax's state)."""
 
@@ -340,6 +343,10 @@ class Model:
         self._epoch = jax.jit(self._steps, donate_argnums=0)
         self._infer = jax.jit(self._logits)
         self._layer = jax.jit(self._alone, static_argnums=0)
+        # What is looked at is compiled without fusion: else XLA would work a layer's output out a second time, in other
+        # rounding, where the next layer takes it, and what is seen would not be what was used.
+        self._outputs = jax.jit(self._observe, static_argnums=4, compiler_options=UNFUSED)
+        self._gradients = jax.jit(self._differentiate, compiler_options=UNFUSED)
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Move the training data to the device."""
@@ -376,13 +383,13 @@ class Model:
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
         """The input and every layer's output."""
         training = self.plan.in_training if training else self.plan.in_prediction
-        outputs = self._observe(*self.carry[:2], images, self._masks(len(images), training), training)
+        outputs = self._outputs(*self.carry[:2], images, self._masks(len(images), training), training)
         return self._named(outputs)
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays, Arrays]:
         """Loss and every gradient."""
         masks = self._masks(len(images), self.plan.in_training)
-        loss, parameters, sent_back, outputs = self._differentiate(*self.carry[:2], images, labels, masks)
+        loss, parameters, sent_back, outputs = self._gradients(*self.carry[:2], images, labels, masks)
         return (
             float(loss),
             {name: np.asarray(value) for name, value in parameters.items()},
@@ -495,11 +502,6 @@ class Model:
         return self._forward(w, statistics, images, masks, self.plan.in_prediction)[0]
 
     def _observe(self, w: Any, statistics: Any, images: Any, masks: Any, training: bool) -> Any:
-        """What is looked at is not compiled as a whole, here and in `_differentiate`.
-
-        XLA would work a layer's output out a second time, in other rounding, where the next layer takes it, and what is
-        seen would not be what was used.
-        """
         outputs: list[Any] = []
         self._forward(w, statistics, images, masks, training, self.plan.rows, None, outputs)
         return outputs
