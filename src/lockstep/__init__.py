@@ -25,6 +25,8 @@ _PUBLIC = {
     "lockstep.errors": ("LockstepError", "Problem"),
     "lockstep.studyfile": ("parse_study", "read_study", "resolved_toml"),
     "lockstep.study": ("load_study", "run_study"),
+    "lockstep.proof": ("prove",),
+    "lockstep.comparison": ("compare_runs",),
     "lockstep.store": ("Record", "find_runs"),
     "lockstep.report": ("write_report",),
 }  # fmt: skip

@@ -124,10 +124,10 @@ def prove(
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Prove that backends take the same steps, or name the first place that differs and its cause."""
-    from lockstep import comparison, proof, terminal
+    from lockstep import comparison, proof, store, terminal
     from lockstep import study as studies
     from lockstep.errors import LockstepError
-    from lockstep.report import write_proof
+    from lockstep.report import write_proof, write_report
 
     _end_on_signals()
     error_console = _console(stderr=True)
@@ -151,6 +151,8 @@ def prove(
         hint = "lockstep prove STUDY.toml, or lockstep prove RUN_A RUN_B"
         raise LockstepError("LS-200", "prove takes one study, or two run folders without --plant", hint=hint)
     write_proof(document, page)
+    if len(targets) == 1 and not plant and (runs / document["study"] / "report.html").exists():
+        write_report(store.find_runs([runs / document["study"]]), runs / document["study"] / "report.html")
     if as_json:
         _print_json(document)
     else:
