@@ -125,6 +125,17 @@ def _label_smoothing(run: Run, shape: Shape) -> Run:
     return changed(run, recipe=changed(run.recipe, label_smoothing=smoothing)) if possible else run
 
 
+def _momentum_swapped(run: Run, shape: Shape) -> Run:
+    """1 − m for each batch normalisation's m."""
+    return _with_layers(
+        run,
+        (
+            changed(layer, momentum=1 - layer.momentum) if layer.kind == "batch_norm" and layer.momentum < 1 else layer
+            for layer in run.network.layers
+        ),
+    )
+
+
 def _coupled(r: Recipe) -> dict[str, Any]:
     o = r.optimizer
     adam = {
@@ -425,7 +436,7 @@ CAUSES: dict[str, Cause] = {
         "statistics",
         "PyTorch's momentum weighs the new value, that of Keras and Flax the old one",
         "use 1 − momentum",
-        layers("batch_norm", lambda row: row.layer.momentum < 1, momentum=0.9),
+        _momentum_swapped,
     ),
     "batch_norm_variance_biased": Cause(
         "the running variance averages the biased variance",
@@ -545,7 +556,7 @@ CAUSES: dict[str, Cause] = {
         "updated weights",
         "habit: scheduler.step() after the step that should have had it, schedules that count from 1",
         "print the rate of the first three updates on both sides",
-        mistake("rate_late"),
+        mistake("rate_late", lambda run: run.recipe.schedule.kind != "constant"),
     ),
     # afterwards
     "last_batch_unweighted": Cause(
@@ -571,12 +582,13 @@ def differing(name: str, run: Run, shape: Shape) -> Run | None:
     return None if other == run else other
 
 
-def planted(plants: Iterable[str], run: Run, shape: Shape) -> Run:
+def planted(plants: Iterable[str], run: Run, shape: Shape, strict: bool = True) -> Run:
     """The run with these differences, given as `cause@backend`, where they are for its backend.
 
-    Raises LockstepError (LS-209) for an unknown name, (LS-207) for a difference that changes nothing in this run.
+    Raises LockstepError (LS-209) for an unknown name, and where `strict` (LS-207) for a difference that changes nothing
+    in this run.
     """
-    for plant in plants:
+    for plant in dict.fromkeys(plants):
         name, _, backend = plant.partition("@")
         if name not in CAUSES:
             hint = f"{did_you_mean(name, CAUSES)}; all of them: lockstep explain causes"
@@ -584,6 +596,8 @@ def planted(plants: Iterable[str], run: Run, shape: Shape) -> Run:
         if backend != run.backend:
             continue
         other = differing(name, run, shape)
+        if other is None and not strict:
+            continue
         if other is None:
             message = f'"{name}" makes no difference to network {run.network_name}: {CAUSES[name].what}'
             hint = f"it shows in {CAUSES[name].stage}; choose a network and recipe that has what it speaks of"

@@ -131,7 +131,8 @@ def prove(
 
     _end_on_signals()
     error_console = _console(stderr=True)
-    if len(targets) == 2 and not plant:
+    chosen_anything = settings or network or backends is not None or dtype or steps != 10
+    if len(targets) == 2 and not plant and not chosen_anything:
         document = comparison.compare_runs(*targets)
         page = targets[1].resolve().parent / "comparison.html"
     elif len(targets) == 1:
@@ -149,7 +150,7 @@ def prove(
             proof.write(document, runs)
     else:
         hint = "lockstep prove STUDY.toml, or lockstep prove RUN_A RUN_B"
-        raise LockstepError("LS-200", "prove takes one study, or two run folders without --plant", hint=hint)
+        raise LockstepError("LS-200", "prove takes one study, or two run folders and no options of a study", hint=hint)
     write_proof(document, page)
     if len(targets) == 1 and not plant and (runs / document["study"] / "report.html").exists():
         write_report(store.find_runs([runs / document["study"]]), runs / document["study"] / "report.html")

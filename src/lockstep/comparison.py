@@ -9,7 +9,7 @@ divergence. Its cause is looked for by training those steps again under every kn
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
     named).
     """
     folders = (first, second)
+    if first.resolve() == second.resolve():
+        raise LockstepError("LS-210", "a run is compared with itself", where=str(first), hint="name two folders")
     runs = [_run(folder) for folder in folders]
     are_traces = [
         (folder / "manifest.json").exists() and "kept" in store.read_json(folder / "manifest.json")
@@ -50,8 +52,8 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
     case = _case(runs[0], environments)
     rows = [_judged(folder, run, case, all(are_traces)) for folder, run in zip(folders, runs, strict=True)]
     identical, place = _bits(folders, all(are_traces))
-    verdict = "IDENTICAL" if identical else proof.worst_of(row["verdict"] for row in rows)
-    divergences = [item for row in rows for item in row["divergences"]] if not identical else []
+    divergences = [item for row in rows for item in row["divergences"]]
+    verdict = "IDENTICAL" if identical and not divergences else proof.worst_of(row["verdict"] for row in rows)
     return {
         "format": proof.FORMAT, "study": runs[0].study, "verdict": verdict,
         "first": str(first), "second": str(second),
@@ -80,8 +82,12 @@ def _claim(verdict: str, place: str | None, traces: bool) -> str:
         return "every array of the two is the same, bit for bit"
     parted = f"; their first different bits: {place}" if place else ""
     if verdict == "EQUAL":
-        what = "every part of both" if traces else f"the loss of the first {FIRST_STEPS} steps of both"
-        return f"{what} is the judge's within rounding{parted}"
+        if traces:
+            return f"every part of both is the judge's within rounding{parted}"
+        return (
+            f"the loss of the first {FIRST_STEPS} steps of both is the judge's within rounding; later steps, final "
+            f"weights and predictions were not judged, and what is too small for a loss needs traces{parted}"
+        )
     if verdict == "INCONCLUSIVE":
         return f"they are not the same bits, and nothing here says whether rounding explains it{parted}"
     return f"at least one is not what its spec.toml says{parted}"
@@ -93,6 +99,10 @@ def _claim(verdict: str, place: str | None, traces: bool) -> str:
 def _run(folder: Path) -> Run:
     """The run of a folder that is whole."""
     record = store.Record(folder)
+    if not (folder / "status.json").is_file():
+        what = "is no run folder" if folder.exists() else "does not exist"
+        hint = "name two run folders, such as runs/<study>/<run>, or one study's TOML file"
+        raise LockstepError("LS-210", f"it {what}", where=str(folder), hint=hint)
     status = record.status.get("status")
     if status != "finished":
         hint = "only finished runs can be compared; run it again"
@@ -142,7 +152,7 @@ def _shortly(name: str, ours: Any, theirs: Any) -> str:
 def _bits(folders: tuple[Path, Path], traces: bool) -> tuple[bool, str | None]:
     """(whether every array of both has the same bits, the first that has not)."""
     contents = [_trace_arrays(folder) if traces else _run_arrays(folder) for folder in folders]
-    for (name, ours), (other, theirs) in zip(*contents, strict=False):
+    for (name, ours), (other, theirs) in zip_longest(*contents, fillvalue=("nothing", np.empty(0))):
         if name != other:
             return False, f"{name} stands where the other has {other}"
         if ours.shape != theirs.shape or ours.dtype != theirs.dtype or ours.tobytes() != theirs.tobytes():
@@ -219,7 +229,19 @@ def losses_of(judge: Judge, case: proof.Case, steps: int, dtype: str) -> list[fl
 @np.errstate(all="ignore")  # what diverges is told as such
 def _losses_judged(folder: Path, run: Run, case: proof.Case) -> dict[str, Any]:
     """The first steps' losses of a run folder, against the judge's own training."""
-    losses = store.Record(folder).arrays("steps")["loss"]
+    record = store.Record(folder)
+    losses, logits = record.arrays("steps")["loss"], record.arrays("predictions")["logits"]
+    epochs = int(record.metrics.get("epochs") or 0)
+    order = data.epoch_order(len(case.examples.train[0]), run.recipe, run.seed, 0)
+    expected = epochs * -(-len(order) // run.recipe.batch_size)
+    problem = f"{len(losses)} losses are kept, {expected} steps were taken" if len(losses) != expected else None
+    for name, values in (("steps.npz, loss", losses), ("predictions.npz, logits", logits)):
+        if not np.isfinite(values).all() and problem is None:
+            problem = (
+                f"{name} holds {values[~np.isfinite(values)][0]} at {np.argwhere(~np.isfinite(values))[0].tolist()}"
+            )
+    if problem:
+        return {"verdict": "DIVERGED", "steps": 0, "divergences": [_broken(run, problem)]}
     steps = min(FIRST_STEPS, len(losses))
     allowed = _allowed(case, steps)
     wrong = _first_wrong(losses, case.judge, case, steps, allowed)
@@ -247,6 +269,16 @@ def _losses_judged(folder: Path, run: Run, case: proof.Case) -> dict[str, Any]:
                 "explained": proof.explained(named), "bundle": None,
             }
         ],
+    }  # fmt: skip
+
+
+def _broken(run: Run, problem: str) -> dict[str, Any]:
+    """A divergence for arrays that no training of this recipe leaves."""
+    return {
+        "network": run.network_name, "dataset": run.dataset, "dtype": run.dtype, "seed": run.seed,
+        "grid": dict(run.grid), "backend": run.backend, "stage": "training", "where": "its arrays", "step": None,
+        "steps": [], "size": None, "tolerance": None, "times_tolerance": None, "index": [], "found": None,
+        "wanted": None, "problem": problem, "causes": ["unexplained"], "explained": [], "bundle": None,
     }  # fmt: skip
 
 

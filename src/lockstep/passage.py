@@ -91,19 +91,47 @@ class Whole:
 
     def rooms(self, found: Arrays) -> Arrays:
         """parameter → how far another pass's gradient may be from `found`, the one that was seen."""
-        spread = self._fragile()
+        spread, noise = self._fragile(), self._cancelled()
         rooms = {}
         for name, gradient in self.gradients.items():
             largest = float(np.abs(gradient).max(initial=0.0))
             off = float(np.abs(self.single.on.gradients[name] - gradient).max(initial=0.0)) * self.unit
             (terms,) = (rounding.terms(row, self.n)[2] for row in self.plan.rows if row.name == name.split("/")[0])
-            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, largest, terms)
+            is_sum = name.rpartition("/")[2] in rounding.PLAIN_SUMS
+            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, largest, terms, is_sum=is_sum)
             # Of factors that keep few bits, some lie so near a tie that two passes round them to either side.
             room = room + 2 * rounding.FEW_BITS[self.plan.recipe.products] * largest
             if name in found and largest:
                 room = room * max(float(np.abs(found[name]).max(initial=0.0)) / largest, 1.0)
-            rooms[name] = np.asarray(room + spread.get(name, 0.0))
+            rooms[name] = np.asarray(room + spread.get(name, 0.0) + noise.get(name, 0.0))
         return rooms
+
+    def _cancelled(self) -> Arrays:
+        """parameter → how far its gradient may be off because of what batch normalisation cancels on the way back.
+
+        What it sends back is a difference, for two examples of nearly all there is: then the gradients below it are
+        rounding alone, and NumPy's own two passes may by luck agree in them. The roundings are independent, so it is
+        their variance that is followed down.
+        """
+        on, found = self.exact.on, {}
+        variance: Any = None
+        for index in range(len(self.plan.rows) - 1, -1, -1):
+            row, x, dy = self.plan.rows[index], self.exact.inputs[index], self.exact.sent[index]
+            if variance is not None and row.layer.kind in rounding.LINEAR:
+                (_, back), sizes = rounding.absolute(row, x, on, power=2)
+                variance = back(variance.astype(np.float32), index > 0)
+                found.update({name: rounding.FACTOR * np.sqrt(size) for name, size in sizes.items()})
+            elif variance is not None and row.layer.kind != "batch_norm":
+                variance = np.abs(np.asarray(self.exact.backwards[index](variance, True)))
+            if row.layer.kind == "batch_norm" and index > 0:
+                _, backward, _ = rounding.batch_norm_sizes(row, x, on)
+                own = np.square(rounding.eps(self.dtype) * backward(dy)[0])
+                if variance is not None:
+                    off, sizes = backward(np.sqrt(variance))
+                    found.update({name: rounding.FACTOR * size for name, size in sizes.items()})
+                    own = own + np.square(off)
+                variance = own
+        return found
 
     def _fragile(self) -> Arrays:
         """parameter → by how much its gradient may differ because some values lie on a kink within rounding.

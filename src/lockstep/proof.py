@@ -28,7 +28,7 @@ import numpy as np
 
 from lockstep import backends, bundle, data, rounding, store, study, timing, worker
 from lockstep.backends import numpy as reference
-from lockstep.causes import CAUSES, Finder, planted
+from lockstep.causes import CAUSES, Finder, differing, planted
 from lockstep.errors import LockstepError
 from lockstep.judge import STAGES, Finding, Judge
 from lockstep.records import changed, to_table
@@ -45,6 +45,13 @@ Tell = Callable[[Run, dict[str, Any]], None]
 def worst_of(verdicts: Iterable[str]) -> str:
     """The verdict of a whole: that of its worst part; INCONCLUSIVE where there is none."""
     return max(verdicts, key=VERDICTS.index, default="INCONCLUSIVE")
+
+
+def _was_found(plant: str, divergences: list[dict[str, Any]]) -> bool:
+    name, _, backend = plant.partition("@")
+    return any(
+        row["backend"] == backend and any(name in cause.split(" + ") for cause in row["causes"]) for row in divergences
+    )
 
 
 def claim(verdict: str, steps: int) -> str:
@@ -95,6 +102,7 @@ def prove(
         "claim": claim(worst_of(row["verdict"] for row in networks), steps),
         "steps": steps,
         "planted": list(plants),
+        "not_found": [plant for plant in plants if not _was_found(plant, divergences)],
         "coverage": _coverage_of_all(networks),
         "networks": networks,
         "divergences": divergences,
@@ -148,7 +156,7 @@ def cases(asked: Study, steps: int, plants: Sequence[str] = ()) -> Iterator[Case
         size = proof_size(min(asked.train_size or kept, kept), group[0].recipe, steps)
         group = [changed(run, train_size=size) for run in group]
         examples = worker.Examples(loaded, group[0])
-        given = tuple(planted(plants, run, examples.shape) for run in group)
+        given = tuple(planted(plants, run, examples.shape, strict=False) for run in group)
         yield Case(changed(group[0], backend="numpy"), examples, given)
 
 
@@ -167,8 +175,10 @@ def check_plants(plants: Sequence[str], asked: Study) -> None:
             hint = "write it as cause@backend: adam_epsilon_hat@tensorflow"
             message = f'"{backend}" is not a backend of this study' if at else f'"{plant}" names no backend'
             raise LockstepError("LS-209", message, where="--plant", hint=hint)
-        if name not in CAUSES:
-            planted([plant], asked.runs()[0], ())  # says which name was meant
+        runs = [run for run in changed(asked, seeds=asked.seeds[:1]).runs() if run.backend == backend]
+        shapes = {run.dataset: data.describe(run.dataset).image_shape for run in runs}
+        if name not in CAUSES or not any(differing(name, run, shapes[run.dataset]) for run in runs):
+            planted([plant], runs[0], shapes[runs[0].dataset])  # raises, and says why
 
 
 def _prove_one(
@@ -209,10 +219,12 @@ def judged(trace: Trace, case: Case) -> dict[str, Any]:
     wrong = guilty(findings)
     finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of)
     divergences = [_divergence(trace, case, place, finder) for place in wrong]
-    return {
-        "trace": trace, "findings": findings, "divergences": divergences,
-        "verdict": "DIVERGED" if divergences else "EQUAL",
-    }  # fmt: skip
+    verdict = "DIVERGED" if divergences else "EQUAL"
+    reason = None
+    unseen = [stage for stage in coverage(case, trace, findings)["missing"] if stage != "training"]  # judged later
+    if unseen and not divergences:  # never equal on what was not observed
+        verdict, reason = "INCONCLUSIVE", f"not observed: {', '.join(unseen)}"
+    return {"trace": trace, "findings": findings, "divergences": divergences, "verdict": verdict, "reason": reason}
 
 
 # The stages that a comparison through the whole network passes through before it comes to its own.
@@ -278,7 +290,8 @@ def _judge_training(case: Case, rows: list[dict[str, Any]], growth: dict[str, An
     together may have grown to the sum of D(0) … D(k).
     """
     measured, *_ = growth["weights"].values()
-    allowed = rounding.FACTOR * np.cumsum([value or 0.0 for value in measured])
+    own = float(rounding.tolerance("float64", 1.0, len(case.examples.train[0])))  # what one step rounds by itself
+    allowed = rounding.FACTOR * np.cumsum([(value or 0.0) + own for value in measured])
     for row in rows:
         sizes = growth["weights"].get(row["run"].backend) if row["trace"] else None
         found = [
@@ -436,7 +449,9 @@ def _digest(table: Any) -> str:
 def _growth(case: Case, traces: Sequence[Trace], steps: int) -> dict[str, Any]:
     """How far each backend's training is from the judge's, step by step, when nobody puts them together again.
 
-    {"steps", "loss": {name: [relative difference …]}, "weights": {name: [largest relative difference, or null …]}}.
+    {"steps", "loss": {name: [relative difference …]}, "weights": {name: [largest relative difference, or null …]},
+    "undetermined": [parameters left out, because rounding alone moves them by more than DETERMINED: the bias before a
+    batch normalisation has gradient 0, of which Adam makes steps of full length]}.
     Beside the backends stand two measures of what rounding alone does: "NumPy in float32" and, in float64, "the judge,
     started one rounding off".
     """
@@ -445,6 +460,7 @@ def _growth(case: Case, traces: Sequence[Trace], steps: int) -> dict[str, Any]:
     names = [measure, *(trace.backend for trace in traces)]
     losses: dict[str, list[float | None]] = {name: [] for name in names}
     weights: dict[str, list[float | None]] = {name: [] for name in names}
+    undetermined: set[str] = set()
     twin = judge.single if judge.dtype == "float32" else reference.build(judge.plan, _nudged(judge.start))
     for number, images, labels in batches(case, judge, steps):
         wanted = judge.exact.step(images, labels)
@@ -455,10 +471,12 @@ def _growth(case: Case, traces: Sequence[Trace], steps: int) -> dict[str, Any]:
             if state := trace.state(number + 1):
                 states[trace.backend] = part(state, "weights")
         exact = judge.exact.weights()
+        undetermined |= {name for name in exact if relative({name: states[measure][name]}, exact, [name]) > DETERMINED}
+        compared = [name for name in exact if name not in undetermined]
         for name in names:
             losses[name].append(abs(found[name] - wanted) / max(abs(wanted), 1e-300))
-            weights[name].append(relative(states[name], exact) if name in states else None)
-    return {"steps": steps, "loss": losses, "weights": weights}
+            weights[name].append(relative(states[name], exact, compared) if name in states else None)
+    return {"steps": steps, "loss": losses, "weights": weights, "undetermined": sorted(undetermined)}
 
 
 def _nudged(start: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -488,13 +506,17 @@ def batches(case: Case, judge: Judge, steps: int) -> Iterator[tuple[int, np.ndar
         epoch += 1
 
 
-def relative(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> float:
-    """The largest |difference| of any tensor, relative to that tensor's largest number; NaN counts as infinite."""
+DETERMINED = 1e-3  # relative: beyond this, a parameter follows rounding and not the training
+
+
+def relative(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], names: Iterable[str]) -> float:
+    """The largest |difference| of these parameters, relative to the network's largest number; NaN is infinite."""
     worst = 0.0
-    for name, value in wanted.items():
+    size = max(float(np.abs(value).max(initial=0.0)) for value in wanted.values())
+    for name in names:
+        value = wanted[name]
         if name not in found or found[name].shape != value.shape:
             return float("inf")
-        size = float(np.abs(value).max(initial=0.0))
         off = float(np.abs(found[name].astype(np.float64) - value).max(initial=0.0))
         worst = max(worst, off / size if size else off, key=lambda x: np.inf if np.isnan(x) else x)
     return worst if np.isfinite(worst) else float("inf")
@@ -520,7 +542,9 @@ def cost(
                 dataset=asked.dataset[:1], grid={}, recipe=asked.recipes()[0],
             )  # fmt: skip
             run = narrowed.runs()[0]
-            other = planted(plants, run, data.describe(run.dataset).image_shape)
+            other = planted(plants, run, data.describe(run.dataset).image_shape, strict=False)
+            if other == run:
+                continue
             spoilt = changed(
                 narrowed, name=f"{asked.name[:56]}-planted", networks={name: other.network}, recipe=other.recipe
             )

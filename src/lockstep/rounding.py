@@ -14,6 +14,9 @@ it by. For each number of an array,
     FACTOR  8: a framework's exp or blocked product may be a few times less exact than NumPy's.
     eps     half the spacing of the dtype's numbers at 1: 2⁻²⁴ or 2⁻⁵³.
 
+A plain sum, such as a bias's gradient, may add up equal numbers (an average pool sends the same to every pixel); then
+all roundings point one way, and nothing less than n · eps · size holds (Higham 2002, eq. 4.4).
+
 A kink is no rounding error: where a relu's input is closer to 0 than its own tolerance, either slope is right, and the
 gradient may differ by all of it. Such places are marked fragile, and only those.
 """
@@ -40,9 +43,13 @@ def eps(dtype: str) -> float:
     return float(np.finfo(dtype).eps) / 2
 
 
-def tolerance(dtype: str, size: Any, terms: int = 1, measured: float = 1.0) -> np.ndarray:
-    """See the head of this file; `measured` is c."""
-    return np.asarray(FACTOR * eps(dtype) * size * max(1.0, measured, 0.5 * math.sqrt(terms)) + TINY[dtype])
+def tolerance(dtype: str, size: Any, terms: int = 1, measured: float = 1.0, is_sum: bool = False) -> np.ndarray:
+    """See the head of this file; `measured` is c, `is_sum` a plain sum."""
+    random = FACTOR * max(1.0, measured, 0.5 * math.sqrt(terms))
+    return np.asarray(eps(dtype) * size * (max(random, terms) if is_sum else random) + TINY[dtype])
+
+
+PLAIN_SUMS = ("bias", "shift")  # parameters whose gradient is the sum of what is sent back
 
 
 def measured(single: Any, exact: Any, size: Any) -> float:
@@ -86,19 +93,21 @@ JUMPS: dict[str, Callable[[Any], float]] = {
 }
 
 
-def absolute(row: LayerFacts, x: np.ndarray, on: reference.Pass) -> tuple[reference.Layer, Arrays]:
+def absolute(row: LayerFacts, x: np.ndarray, on: reference.Pass, power: int = 1) -> tuple[reference.Layer, Arrays]:
     """A linear layer run on absolute values, and where its parameters' sizes will stand after its backward pass.
 
-    In float32, which is exact enough for a size.
+    In float32, which is exact enough for a size. With `power` 2 it is run on squares: what goes through it then is the
+    variance of independent errors.
     """
-    parameters = {
-        name: np.abs(value).astype(np.float32)
-        for name, value in on.parameters.items()
-        if name.startswith(f"{row.name}/")
-    }
+
+    def size(value: np.ndarray) -> np.ndarray:
+        return (np.abs(value) ** power).astype(np.float32)
+
+    parameters = {name: size(value) for name, value in on.parameters.items() if name.startswith(f"{row.name}/")}
     sizes = {name: np.zeros_like(value) for name, value in parameters.items()}
-    twin = reference.Pass(on.training, parameters, sizes, {}, on.masks, on.n, on.total, False)
-    return reference.LAYERS[row.layer.kind](row, np.abs(x).astype(np.float32), twin), sizes
+    masks = {name: size(value) for name, value in on.masks.items() if name == row.name}
+    twin = reference.Pass(on.training, parameters, sizes, {}, masks, on.n, on.total, False)
+    return reference.LAYERS[row.layer.kind](row, size(x), twin), sizes
 
 
 def terms(row: LayerFacts, n: int) -> tuple[int, int, int]:

@@ -167,12 +167,12 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     for reason in document["coverage"].get("not_observed", []):
         console.print(f"not observed: {escape(reason)}", soft_wrap=True)
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     for row in document["divergences"]:
         cause = " or ".join(row["causes"])
-        if (row["backend"], cause) in seen:  # the same cause at another place
+        if (row["network"], row["backend"], cause) in seen and cause != "unexplained":  # at another place
             continue
-        seen.add((row["backend"], cause))
+        seen.add((row["network"], row["backend"], cause))
         console.print(f"[bold]{escape(row['network'])} · {row['backend']}[/] {escape(divergence(row))}", soft_wrap=True)
         for explained in row["explained"]:
             console.print(f"    {explained['cause']}: {escape(explained['what'])}", soft_wrap=True, highlight=False)
@@ -180,6 +180,10 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
             console.print(f"    → {escape(explained['mend'])}", soft_wrap=True, highlight=False)
         if row.get("bundle"):
             console.print(f"    to reproduce it alone: {escape(row['bundle'])}", soft_wrap=True, highlight=False)
+    for plant in document.get("not_found", []):
+        console.print(
+            f"[bold red]planted, but NOT found in these steps:[/] {escape(plant)} (it made no difference that shows)"
+        )
     console.print(f"{verdict(document['verdict'])}: {escape(document['claim'])}", soft_wrap=True)
 
 
