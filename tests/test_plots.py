@@ -145,7 +145,7 @@ def test_a_step_that_was_not_observed_is_a_gap_and_lone_steps_are_marked():
     "values", [[], [None], [0.0], [0.0] * 7, [1e-320, 1.0], [1e308, 1e-308], [3e-8], [1e-17, 1e99, None, 0.0]]
 )
 def test_any_growth_can_be_drawn(values):
-    for alone in (None, ("the judge, started one rounding off", values)):
+    for alone in (None, ("the judge in another order of summation", values)):
         assert "<svg" in plots.svg(plots.growth({"jax": values}, alone, "weights"), "growth", "p")
 
 

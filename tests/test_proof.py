@@ -134,6 +134,7 @@ def test_a_plant_is_found_named_and_costed(tmp_path):
         ("adam_epsilon_hat", "LS-209", "names no backend"),
         ("adam_epsilon_hat@torch", "LS-209", "not a backend of this study"),
         ("gelu_tanh@numpy", "LS-207", "makes no difference to network net"),
+        ("rate_late@numpy", "LS-207", "makes no difference to network net"),
     ],
 )
 def test_a_plant_that_cannot_be_says_why(plant, code, words, tmp_path):
@@ -278,6 +279,74 @@ def test_nan_in_a_trace_is_named_at_its_first_place(traced, tmp_path):
     assert "nan at [3, 4]" in first["problem"]
 
 
+def changed_arrays(folder, name, change):
+    """A copy's arrays, changed, with a manifest that fits."""
+    arrays = load_file(folder / f"{name}.safetensors")
+    change(arrays)
+    save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, folder / f"{name}.safetensors")
+    rehash(folder)
+
+
+SLOT = "5_dense/bias/second_moment"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "stage", "where"),
+    [
+        ("start", lambda a: a["state/5_dense/kernel/first_moment"].fill(0.1), "starting weights",
+         "5_dense/kernel/first_moment"),
+        ("start", lambda a: a["state/1_batch_norm/running_mean"].fill(0.1), "starting weights",
+         "1_batch_norm/running_mean"),
+        ("start", lambda a: a.pop("state/5_dense/bias/second_moment"), "starting weights", SLOT),
+        ("step-4", lambda a: a.update({"gradient/zz": np.zeros(3, np.float32)}), "data", "names"),
+        ("step-4", lambda a: a.pop("activation/2_relu"), "data", "names"),
+        ("step-4", lambda a: a["correct"].fill(-7), "loss", "correct answers"),
+        ("step-4", lambda a: a["indices"].sort(), "data", "order"),
+        ("end", lambda a: a["logits"].fill(0), "predictions", "logits"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_trace_is_found_at_its_place(name, change, stage, where, traced, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(traced, copy)
+    changed_arrays(copy, name, change)
+    document = comparison.compare_runs(traced, copy)
+    assert document["verdict"] == "DIVERGED"
+    assert (stage, where) in {(row["stage"], row["where"]) for row in document["divergences"]}
+
+
+def test_a_trace_in_which_nothing_was_kept_is_not_equal(traced, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(traced, copy)
+    manifest = json.loads((copy / "manifest.json").read_text()) | {"kept": [], "observed": []}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    changed_arrays(copy, "step-9", lambda arrays: arrays["weights/5_dense/kernel"].fill(9))
+    document = comparison.compare_runs(traced, copy)
+    assert document["verdict"] == "INCONCLUSIVE"
+    assert "optimizer slots" in document["networks"][0]["backends"][1]["reason"]
+
+
+def test_a_missing_array_is_not_identical(traced, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(traced, copy)
+    changed_arrays(copy, "end", lambda arrays: arrays.pop("logits"))
+    document = comparison.compare_runs(traced, copy)
+    assert document["verdict"] == "DIVERGED"
+    assert document["divergences"][0]["problem"] == "it is missing"
+
+
+@pytest.mark.parametrize("optimizer", ["sgd 0.1", "momentum 0.1", "adam", "rmsprop"])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        ["conv2d 4 3", "batch_norm", "relu", "flatten", "dense 10"],  # a bias whose gradient is 0 but for rounding
+        ["flatten", "dense 10 initializer=zeros"],
+    ],
+)
+def test_no_false_alarm_in_float64_where_gradients_cancel(layers, optimizer, tmp_path):
+    document = proof.prove(small(layers, dtype="float64", optimizer=optimizer, batch_size=4), tmp_path)
+    assert document["verdict"] == "EQUAL", document["divergences"][:2]
+
+
 def rehash(folder):
     """Somebody edited a folder and made its manifest fit."""
     import hashlib
@@ -390,6 +459,36 @@ def test_an_unfinished_run_is_refused(status, finished, tmp_path):
     copy = spoilt(finished, tmp_path, "status.json", lambda content: content.replace(b"finished", status.encode(), 1))
     with pytest.raises(LockstepError, match=f"this run is {status}"):
         comparison.compare_runs(finished, copy)
+
+
+@pytest.mark.parametrize(
+    ("array", "change", "words"),
+    [
+        ("steps", lambda a: {name: value[:5] for name, value in a.items()}, "5 losses are kept, 16 steps were taken"),
+        ("steps", lambda a: a | {"loss": np.full(16, np.nan)}, "loss holds nan at [0]"),
+        ("predictions", lambda a: a | {"logits": np.full_like(a["logits"], np.inf)}, "logits holds inf at [0, 0]"),
+    ],
+)
+def test_arrays_that_no_training_leaves_are_named(array, change, words, finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    store.write_npz(copy / f"{array}.npz", **change(store.read_npz(copy / f"{array}.npz")))
+    rehash(copy)
+    document = comparison.compare_runs(finished, copy)
+    assert document["verdict"] == "DIVERGED"
+    assert words in document["divergences"][0]["problem"]
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_what_is_no_run_folder_is_told_as_such(folder, finished, tmp_path):
+    with pytest.raises(LockstepError, match=r"does not exist|is no run folder") as caught:
+        comparison.compare_runs(finished, tmp_path / folder)
+    assert caught.value.exit_code == 2
+
+
+def test_a_run_is_not_compared_with_itself(finished):
+    with pytest.raises(LockstepError, match="compared with itself"):
+        comparison.compare_runs(finished, finished)
 
 
 def test_a_run_and_a_trace_are_not_compared(finished, traced):

@@ -97,8 +97,15 @@ class Whole:
             largest = float(np.abs(gradient).max(initial=0.0))
             off = float(np.abs(self.single.on.gradients[name] - gradient).max(initial=0.0)) * self.unit
             (terms,) = (rounding.terms(row, self.n)[2] for row in self.plan.rows if row.name == name.split("/")[0])
-            is_sum = name.rpartition("/")[2] in rounding.PLAIN_SUMS
-            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, largest, terms, is_sum=is_sum)
+            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, largest, terms)
+            if name.rpartition("/")[2] in rounding.PLAIN_SUMS:  # it may cancel: a bias before batch normalisation does
+                (dy,) = (
+                    dy
+                    for row, dy in zip(self.plan.rows, self.exact.sent, strict=True)
+                    if row.name == name.split("/")[0]
+                )
+                size = np.abs(dy).sum(axis=tuple(range(dy.ndim - 1)))
+                room = room + rounding.tolerance(self.dtype, size, terms, is_sum=True)
             # Of factors that keep few bits, some lie so near a tie that two passes round them to either side.
             room = room + 2 * rounding.FEW_BITS[self.plan.recipe.products] * largest
             if name in found and largest:
