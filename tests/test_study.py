@@ -342,7 +342,11 @@ def endless(tmp_path):
     """(the parent's process, the worker's number, the run folder) of a study that does not end by itself."""
     (tmp_path / "lab.toml").write_text(STUDY)
     command = [sys.executable, "-m", "lockstep", "run", "lab.toml", "--runs", "runs"]
-    parent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that starts the tests in the background has them ignore Ctrl-C, and a child inherits it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
     def begun():
         assert parent.poll() is None, parent.communicate()
