@@ -23,7 +23,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from lockstep import backends, data, proof, store, study, timing, worker
+from lockstep import backends, data, growth, proof, store, study, timing, worker
 from lockstep.errors import LockstepError
 from lockstep.records import changed
 from lockstep.spec import LOSSES, Network, Recipe, Run, Study
@@ -168,6 +168,7 @@ def judged(folder: Path, run: Run, loaded: data.Data) -> dict[str, Any]:
         return {"verdict": "ERROR", "reason": (folder / "error").read_text()}
     case = proof.Case(run, worker.Examples(loaded, run), (run,))
     row = proof.judged(Trace(folder), case)
+    proof.judge_growth(case, row, growth.measured(case, [row["trace"]], STEPS))
     worst = max((finding for finding in row["findings"]), key=lambda finding: finding.units)
     return {
         "verdict": row["verdict"], "divergences": row["divergences"], "worst": worst.units,

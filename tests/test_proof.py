@@ -232,11 +232,11 @@ def test_a_trace_stays_within_its_budget(parameters, steps, monkeypatch):
         5,
     )
     kept, observed = trace.kept_and_observed(plan, steps)
-    assert {0, steps - 1} <= set(kept)
+    assert {0, min(plan.steps_per_epoch, steps) - 1, steps - 1} <= set(kept)
     assert set(observed) <= set(kept)
     assert all(step == 0 or step - 1 in kept for step in observed), "what comes before an observed step is known"
     learned = sum(row.parameters for row in plan.rows) * 4 * 4
-    assert len(kept) <= max(2**19 / learned, 2) + 2
+    assert len(kept) <= max(2**19 / learned, 3) + 2
 
 
 def spoilt(traced, tmp_path, file, change):
@@ -283,7 +283,7 @@ def changed_arrays(folder, name, change):
     """A copy's arrays, changed, with a manifest that fits."""
     arrays = load_file(folder / f"{name}.safetensors")
     change(arrays)
-    save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, folder / f"{name}.safetensors")
+    save_file({key: np.asarray(value, order="C") for key, value in arrays.items()}, folder / f"{name}.safetensors")
     rehash(folder)
 
 
@@ -340,6 +340,7 @@ def test_a_missing_array_is_not_identical(traced, tmp_path):
     [
         ["conv2d 4 3", "batch_norm", "relu", "flatten", "dense 10"],  # a bias whose gradient is 0 but for rounding
         ["flatten", "dense 10 initializer=zeros"],
+        ["flatten", "dense 6", "batch_norm", "relu", "dense 10"],  # a batch of two: gradients of exactly 0
     ],
 )
 def test_no_false_alarm_in_float64_where_gradients_cancel(layers, optimizer, tmp_path):

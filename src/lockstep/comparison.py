@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import data, proof, rounding, store, worker
+from lockstep import data, growth, proof, rounding, store, worker
 from lockstep.causes import CAUSES, differing
 from lockstep.errors import LockstepError
 from lockstep.judge import Judge
@@ -206,6 +206,7 @@ def _judged(folder: Path, run: Run, case: proof.Case | None, is_trace: bool) -> 
         row["reason"] = f"the dataset {run.dataset} of these runs is not on this machine"
     elif is_trace:
         row |= proof.judged(Trace(folder), case) | {"steps": Trace(folder).steps}
+        proof.judge_growth(case, row, growth.measured(case, [row["trace"]], row["steps"]))
     else:
         row |= _losses_judged(folder, run, case)
     for item in row["divergences"]:
@@ -223,7 +224,7 @@ def _judged(folder: Path, run: Run, case: proof.Case | None, is_trace: bool) -> 
 def losses_of(judge: Judge, case: proof.Case, steps: int, dtype: str) -> list[float]:
     """The losses of the first steps of training by the judge's meaning, in a dtype."""
     model = judge.exact if dtype == "float64" else judge.single
-    return [model.step(images, labels) for _, images, labels in proof.batches(case, judge, steps)]
+    return [model.step(images, labels) for _, images, labels in growth.batches(case, judge, steps)]
 
 
 @np.errstate(all="ignore")  # what diverges is told as such

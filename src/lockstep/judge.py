@@ -24,7 +24,7 @@ from lockstep.backends import numpy as reference
 from lockstep.backends.base import Arrays, Plan
 from lockstep.passage import Whole
 from lockstep.spec import Run
-from lockstep.trace import Trace, part
+from lockstep.trace import N_PREDICTED, Trace, part, reported_loss, under
 
 # In the order in which data flow through a run: the first that differs is the divergence, the rest may follow from it.
 STAGES = {
@@ -38,6 +38,7 @@ STAGES = {
     "optimizer slots": "the optimizer's memory after a step",
     "updated weights": "the weights after a step",
     "training": "the weights after each step from the start; float64 only",
+    "whole epoch": "losses and weights of an epoch taken in one call, against its steps taken one by one",
     "reported loss": "the training loss of an epoch as it is reported",
     "predictions": "each layer's output and the logits in inference mode",
 }
@@ -99,6 +100,9 @@ def compare(
         return Finding(stage, where, step, index=index, n=values.size, whole=whole, problem=note)
     off = np.abs(values - wanted)
     allowed = np.broadcast_to(allowed, off.shape)
+    if not np.isfinite(allowed).all():
+        note = "what rounding may do to it is not finite: the numbers of this recipe leave the range of its dtype"
+        return Finding(stage, where, step, n=values.size, whole=whole, problem=note)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(off == 0, 0.0, off / allowed)
     ratio = np.where(np.isnan(ratio), np.inf, ratio)
@@ -109,6 +113,12 @@ def compare(
         stage, where, step, float(ratio[index]), float(off[index]), float(allowed[index]), index,
         float(values[index]), float(wanted[index]), values.size, whole, answer=zlib.crc32(wanted.tobytes()),
     )  # fmt: skip
+
+
+def present(stage: str, where: str, step: int | None, found: Any, shape: tuple[int, ...], dtype: str) -> Finding:
+    """Whether an array is there, of this shape and dtype and finite: for what cannot be judged further."""
+    is_whole = found is not None and found.shape == shape
+    return compare(stage, where, step, found, found if is_whole else np.zeros(shape), 0.0, dtype)
 
 
 class Judge:
@@ -130,6 +140,9 @@ class Judge:
 
     def findings(self, trace: Trace) -> Iterator[Finding]:
         """Every comparison that this trace allows."""
+        if wrong := self._contradictions(trace):
+            yield Finding("data", "manifest", None, problem=wrong)
+            return
         yield from self.starting_weights(trace)
         for step, arrays in trace.each_step():
             yield from self.batch(trace, step, arrays)
@@ -140,7 +153,7 @@ class Judge:
     def again(self, trace: Trace, place: tuple[str, str], steps: Collection[int | None]) -> list[Finding]:
         """The findings of one place at some steps alone: what a cause is tried on."""
         stage, where = place
-        if stage == "training":
+        if stage in ("training", "whole epoch"):  # of all of training: no part of it is at one step
             return []
         if stage == "starting weights":
             found = self.starting_weights(trace)
@@ -162,6 +175,19 @@ class Judge:
             yield from self.batch(trace, step, arrays)
         else:
             yield from self.step(trace, step, arrays, place)
+
+    def _contradictions(self, trace: Trace) -> str:
+        """What the trace says of itself that does not follow from its own run and data."""
+        if self.examples is None:
+            return ""
+        plan = worker.make_plan(trace.run, worker.Examples(self.examples.data, trace.run), 1)
+        wanted = {
+            "n_train": len(self.examples.train[0]), "steps_per_epoch": plan.steps_per_epoch, "dtype": plan.dtype,
+            "mean": plan.mean.tolist(), "scale": plan.scale.tolist(), "input_shape": list(plan.input_shape),
+        }  # fmt: skip
+        said = {name: trace.manifest[name] for name in wanted}
+        wrong = [name for name in wanted if said[name] != wanted[name]]
+        return "; ".join(f"{name} is {said[name]} and not {wanted[name]}" for name in wrong)
 
     # ---- data and starting weights
 
@@ -185,7 +211,8 @@ class Judge:
             return
         images, labels = self._pixels(self.examples, epoch), self.examples.train[1]
         taken = np.clip(arrays["indices"], 0, len(images) - 1)
-        yield compare("data", "images", step, arrays.get("images"), images[taken])
+        if step in trace.manifest["kept"]:
+            yield compare("data", "images", step, arrays.get("images"), images[taken])
         yield compare("data", "labels", step, arrays.get("labels"), labels[taken])
 
     def _pixels(self, examples: worker.Examples, epoch: int) -> np.ndarray:
@@ -204,17 +231,21 @@ class Judge:
     ) -> Iterator[Finding]:  # fmt: skip
         """Every part of one step; with `only`, at least what that place needs."""
         manifest = trace.manifest
-        before = trace.state(step)
-        if before is None or step not in manifest["kept"]:
-            return
-        weights, state = part(before, "weights"), part(before, "state")
-        if any(not np.isfinite(value).all() for value in (*weights.values(), *state.values())):
-            return  # what came out of the step before was named there
-        self._stand(weights, state, step)
-        observed = step in manifest["observed"]
-        if wrong := self._wrong_names(arrays, observed):
+        kept, observed = step in manifest["kept"], step in manifest["observed"]
+        shapes = self._shapes(len(arrays.get("labels", ())), kept, observed)
+        told = arrays if kept else {name: arrays[name] for name in shapes if name in arrays}
+        if wrong := self._wrong(told, shapes):
             yield Finding("data", "names", step, problem=wrong)
             return
+        before = trace.state(step)
+        if before is None or not kept:
+            return
+        weights, state = part(before, "weights"), part(before, "state")
+        if self._wrong(under("weights", weights) | under("state", state), self._state_shapes()):
+            return  # what came out of the step before was named there
+        if any(not np.isfinite(value).all() for value in (*weights.values(), *state.values())):
+            return  # and so was this
+        self._stand(weights, state, step)
         whole = None
         if only is None or not observed or only[0] not in ("forward", "backward", "gradients"):
             whole = Whole(self.exact, self.single, self.dtype, arrays["images"], arrays["labels"])
@@ -226,19 +257,35 @@ class Judge:
         if whole and (only is None or only[0] in ("optimizer slots", "updated weights")):
             yield from self._update(step, arrays, weights, state, whole)
 
-    def _wrong_names(self, arrays: Arrays, observed: bool) -> str:
-        """What a kept step lacks or has too much of, if anything."""
-        rows = [row.name for row in self.plan.rows]
-        wanted = {"images", "labels", "indices", "loss", "correct"}
-        wanted |= {f"{what}/{name}" for what in ("gradient", "weights") for name in self.start}
-        wanted |= {f"state/{name}" for name in self.start_state}
+    def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """ "weights/…" and "state/…" → shape."""
+        state = {f"state/{name}": value.shape for name, value in self.start_state.items()}
+        return {f"weights/{name}": value.shape for name, value in self.start.items()} | state
+
+    def _shapes(self, n: int, kept: bool, observed: bool) -> dict[str, tuple[int, ...]]:
+        """Every array of a step of `n` examples → its shape."""
+        shapes: dict[str, tuple[int, ...]] = {"labels": (n,), "indices": (n,), "loss": (1,), "correct": (1,)}
+        if kept:
+            shapes |= {"images": (n, *self.plan.input_shape)} | self._state_shapes()
+            shapes |= {f"gradient/{name}": value.shape for name, value in self.start.items()}
         if observed:
-            wanted |= {"observed_loss", "activation/input"}
-            wanted |= {f"{what}/{name}" for what in ("activation", "sent_back") for name in rows}
-        missing, more = sorted(wanted - arrays.keys()), sorted(arrays.keys() - wanted)
-        return "; ".join(
-            f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unexpected", more)) if names
-        )
+            shapes |= {"observed_loss": (), "activation/input": shapes["images"]}
+            for row in self.plan.rows:
+                shapes |= {f"{what}/{row.name}": (n, *row.output_shape) for what in ("activation", "sent_back")}
+        return shapes
+
+    def _wrong(self, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """What arrays lack, have too much of, or have of another shape, if anything."""
+        told = {
+            "missing": sorted(shapes.keys() - arrays.keys()),
+            "unexpected": sorted(arrays.keys() - shapes.keys()),
+            "of another shape": sorted(
+                f"{name} {value.shape}, not {shapes[name]}"
+                for name, value in arrays.items()
+                if name in shapes and value.shape != shapes[name]
+            ),
+        }
+        return "; ".join(f"{what}: {', '.join(names)}" for what, names in told.items() if names)
 
     def _stand(self, weights: Arrays, state: Arrays, step: int) -> None:
         """Put both references where the backend stood before the step."""
@@ -261,8 +308,8 @@ class Judge:
             y, dy = outputs.get(row.name), sent.get(row.name)
             concerned = only is None or only[1] in (row.name, before) or only[1].startswith(f"{row.name}/")
             if x is None or y is None or dy is None or not all(np.isfinite(value).all() for value in (x, y)):
-                yield compare("forward", row.name, step, y, np.zeros((n, *row.output_shape)), np.inf, self.dtype)
-                yield compare("backward", row.name, step, dy, np.zeros((n, *row.output_shape)), np.inf, self.dtype)
+                yield present("forward", row.name, step, y, (n, *row.output_shape), self.dtype)
+                yield present("backward", row.name, step, dy, (n, *row.output_shape), self.dtype)
                 return
             allowed: Any = rounding.tolerance(self.dtype, np.abs(y))
             if concerned:
@@ -364,7 +411,8 @@ class Judge:
         clipped = self.exact.clipped(gradients)
         room = {}
         for name, g in gradients.items():
-            scale = np.abs(clipped[name]).max(initial=0.0) / max(np.abs(g).max(initial=0.0), 1e-300)
+            largest = float(np.abs(g).max(initial=0.0))  # 0 says nothing of the scale: clipping takes nothing from it
+            scale = float(np.abs(clipped[name]).max(initial=0.0)) / largest if largest else 1.0
             # A clipped gradient also moves with the norm that it is divided by.
             of_norm = (
                 np.abs(clipped[name]) * norms[name][1] / max(norms[name][0], 1e-300) if self.run.recipe.clip_norm else 0
@@ -422,8 +470,8 @@ class Judge:
         losses, sizes = [], []
         reported = trace.manifest["reported_losses"]
         for step, arrays in trace.each_step():
-            losses.append(float(arrays["loss"][0]))
-            sizes.append(len(arrays["labels"]))
+            losses.append(reported_loss(arrays))
+            sizes.append(len(arrays.get("labels", ())))
             epoch, within = divmod(len(losses), trace.manifest["steps_per_epoch"])
             if within == 0 and epoch <= len(reported):
                 start = -trace.manifest["steps_per_epoch"]
@@ -437,18 +485,32 @@ class Judge:
         arrays, after = trace.arrays("end"), trace.state(trace.steps)
         if after is None:
             return
-        weights, state, images = part(after, "weights"), part(after, "state"), arrays["images"]
+        weights, state, images = part(after, "weights"), part(after, "state"), arrays.get("images")
+        if self._wrong(under("weights", weights) | under("state", state), self._state_shapes()):
+            return  # it was named at its step
+        shown = self.examples.test[0][:N_PREDICTED] if self.examples else images
+        same = compare("data", "test images", None, images, np.zeros(0) if shown is None else shown)
+        yield same
+        if images is None or not same.agrees:
+            return
         if not all(np.isfinite(value).all() for value in (*weights.values(), *state.values())):
             return
         self._stand(weights, state, trace.steps)
         outputs = part(arrays, "inference")
-        exact, single = (model.observer(len(images), self.plan.in_prediction) for model in (self.exact, self.single))
-        yield self._input("predictions", None, arrays, outputs)
+        few = {"images": images[: len(outputs.get("input", images))]}
+        exact, single = (
+            model.observer(len(few["images"]), self.plan.in_prediction) for model in (self.exact, self.single)
+        )
+        entered = self._input("predictions", None, few, outputs)
+        yield entered
+        if entered.problem:
+            return
         before = "input"
         for row in self.plan.rows:
             x, y = outputs.get(before), outputs.get(row.name)
-            if x is None or y is None or not np.isfinite(x).all():
-                yield compare("predictions", row.name, None, y, np.zeros((len(images), *row.output_shape)), np.inf)
+            shapes_fit = x is not None and y is not None and y.shape == (len(x), *row.output_shape)
+            if x is None or y is None or not shapes_fit or not np.isfinite(x).all():
+                yield present("predictions", row.name, None, y, (len(few["images"]), *row.output_shape), self.dtype)
                 return
             if only in ("", row.name):
                 work = Isolated(self, row, x, np.zeros_like(y), exact, single, wants_dx=False)

@@ -15,7 +15,6 @@ What is claimed is exactly this: the first steps are the same within rounding. L
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -27,15 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, bundle, data, rounding, store, study, timing, worker
-from lockstep.backends import numpy as reference
+from lockstep import backends, bundle, data, growth, store, study, timing, worker
 from lockstep.causes import CAUSES, Finder, differing, planted
 from lockstep.errors import LockstepError
 from lockstep.judge import STAGES, Finding, Judge
 from lockstep.records import changed, to_table
 from lockstep.spec import Recipe, Run, Study
 from lockstep.studyfile import resolved_toml
-from lockstep.trace import Trace, part
+from lockstep.trace import Trace
 
 FORMAT = 1
 STEPS = 10
@@ -89,12 +87,12 @@ def prove(
             for run in case.runs
         ]
         _compare_with_numpy(rows)
-        growth = _growth(case, [row["trace"] for row in rows if row["trace"]], steps)
-        if case.judge.dtype == "float64":
-            _judge_training(case, rows, growth)
+        parting = growth.measured(case, [row["trace"] for row in rows if row["trace"]], steps)
+        for row in rows:
+            judge_growth(case, row, parting)
         for row in rows:
             _pack(case, row, runs_folder / asked.name / "unexplained")
-        networks.append(_network(case, rows, growth))
+        networks.append(_network(case, rows, parting.document))
         divergences += [item for row in rows for item in row["divergences"]]
     found = {
         "format": FORMAT,
@@ -222,7 +220,8 @@ def judged(trace: Trace, case: Case) -> dict[str, Any]:
     divergences = [_divergence(trace, case, place, finder) for place in wrong]
     verdict = "DIVERGED" if divergences else "EQUAL"
     reason = None
-    unseen = [stage for stage in coverage(case, trace, findings)["missing"] if stage != "training"]  # judged later
+    later = ("training", "whole epoch")  # `judge_growth`
+    unseen = [stage for stage in coverage(case, trace, findings)["missing"] if stage not in later]
     if unseen and not divergences:  # never equal on what was not observed
         verdict, reason = "INCONCLUSIVE", f"not observed: {', '.join(unseen)}"
     return {"trace": trace, "findings": findings, "divergences": divergences, "verdict": verdict, "reason": reason}
@@ -284,37 +283,21 @@ def explained(names: Iterable[str]) -> list[dict[str, str]]:
     ]
 
 
-def _judge_training(case: Case, rows: list[dict[str, Any]], growth: dict[str, Any]) -> None:
-    """In float64: the weights after every step, from the start.
-
-    A rounding of the start grows to D(k) in k steps, which was measured; every step adds another, so all of them
-    together may have grown to the sum of D(0) … D(k).
-    """
-    measured, *_ = growth["weights"].values()
-    own = float(rounding.tolerance("float64", 1.0, len(case.examples.train[0])))  # what one step rounds by itself
-    allowed = rounding.FACTOR * np.cumsum([(value or 0.0) + own for value in measured])
-    for row in rows:
-        sizes = growth["weights"].get(row["run"].backend) if row["trace"] else None
-        found = [
-            Finding(
-                "training",
-                "all weights",
-                step,
-                size / float(allowed[step]),
-                size,
-                float(allowed[step]),
-                n=1,
-                whole=True,
-            )
-            for step, size in enumerate(sizes or [])
-            if size is not None
-        ]
-        row["findings"] += found
-        wrong = [finding for finding in found if not finding.agrees]
-        if wrong and not row["divergences"]:
-            finder = Finder(row["trace"], case.canonical, case.examples.shape, case.judge_of)
-            row["divergences"] = [_divergence(row["trace"], case, wrong, finder)]
-            row["verdict"] = "DIVERGED"
+def judge_growth(case: Case, row: dict[str, Any], parting: growth.Parting) -> None:
+    """What needs all of training from its start: the whole epoch and, in float64, the weights after every step."""
+    trace = row["trace"]
+    if trace is None:
+        return
+    found = [*growth.training(parting, trace), *growth.whole_epoch(parting, trace)]
+    row["findings"] += found
+    wrong = guilty(found)
+    if wrong and not row["divergences"]:
+        finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of)
+        row["divergences"] = [_divergence(trace, case, wrong[0], finder)]
+        row["verdict"] = "DIVERGED"
+    unseen = coverage(case, trace, row["findings"])["missing"]
+    if unseen and row["verdict"] in ("IDENTICAL", "EQUAL"):
+        row["verdict"], row["reason"] = "INCONCLUSIVE", f"not observed: {', '.join(unseen)}"
 
 
 def _pack(case: Case, row: dict[str, Any], folder: Path) -> None:
@@ -336,7 +319,7 @@ def _compare_with_numpy(rows: list[dict[str, Any]]) -> None:
             row["verdict"] = "IDENTICAL"
 
 
-def _network(case: Case, rows: list[dict[str, Any]], growth: dict[str, Any]) -> dict[str, Any]:
+def _network(case: Case, rows: list[dict[str, Any]], drawn: dict[str, Any]) -> dict[str, Any]:
     run = case.canonical
     return {
         "network": run.network_name, "dataset": run.dataset, "dtype": run.dtype, "seed": run.seed,
@@ -344,7 +327,7 @@ def _network(case: Case, rows: list[dict[str, Any]], growth: dict[str, Any]) -> 
         "parameters": run.network.summary(case.examples.shape)["parameters"],
         "verdict": worst_of(row["verdict"] for row in rows),
         "backends": [_backend(case, row) for row in rows],
-        "growth": growth,
+        "growth": drawn,
     }  # fmt: skip
 
 
@@ -401,6 +384,8 @@ def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> di
         missing = [stage for stage in missing if stage != "optimizer slots"]
     if case.judge.dtype == "float32":
         missing = [stage for stage in missing if stage != "training"]  # rounding alone parts two of them
+    if manifest["steps"] < manifest["steps_per_epoch"]:
+        missing = [stage for stage in missing if stage != "whole epoch"]  # there was none
     return {
         "steps": manifest["steps"],
         "updates_judged": len(judged_steps := [k for k in manifest["kept"] if k == 0 or k - 1 in manifest["kept"]]),
@@ -441,88 +426,6 @@ def certificate(case: Case, row: dict[str, Any], described: dict[str, Any]) -> d
 
 def _digest(table: Any) -> str:
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
-
-
-# ------------------------------------------------------------------------------------- how a difference grows by itself
-
-
-@np.errstate(all="ignore")
-def _growth(case: Case, traces: Sequence[Trace], steps: int) -> dict[str, Any]:
-    """How far each backend's training is from the judge's, step by step, when nobody puts them together again.
-
-    {"steps", "loss": {name: [relative difference …]}, "weights": {name: [largest relative difference, or null …]},
-    "undetermined": [parameters left out, because rounding alone moves them by more than DETERMINED: the bias before a
-    batch normalisation has gradient 0, of which Adam makes steps of full length]}.
-    Beside the backends stand two measures of what rounding alone does: "NumPy in float32" and, in float64, "the judge
-    in another order of summation".
-    """
-    judge = case.judge
-    measure = "NumPy in float32" if judge.dtype == "float32" else "the judge in another order of summation"
-    names = [measure, *(trace.backend for trace in traces)]
-    losses: dict[str, list[float | None]] = {name: [] for name in names}
-    weights: dict[str, list[float | None]] = {name: [] for name in names}
-    undetermined: set[str] = set()
-    # Three slices of each batch are added up in another order than one, so every step rounds otherwise.
-    other = dataclasses.replace(judge.plan, threads=3)
-    twin = judge.single if judge.dtype == "float32" else reference.build(other, _nudged(judge.start))
-    for number, images, labels in batches(case, judge, steps):
-        wanted = judge.exact.step(images, labels)
-        found = {measure: twin.step(images, labels)}
-        states = {measure: twin.weights()}
-        for trace in traces:
-            found[trace.backend] = float(trace.arrays(f"step-{number}")["loss"][0])
-            if state := trace.state(number + 1):
-                states[trace.backend] = part(state, "weights")
-        exact = judge.exact.weights()
-        undetermined |= {name for name in exact if relative({name: states[measure][name]}, exact, [name]) > DETERMINED}
-        compared = [name for name in exact if name not in undetermined]
-        for name in names:
-            losses[name].append(abs(found[name] - wanted) / max(abs(wanted), 1e-300))
-            weights[name].append(relative(states[name], exact, compared) if name in states else None)
-    return {"steps": steps, "loss": losses, "weights": weights, "undetermined": sorted(undetermined)}
-
-
-def _nudged(start: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The starting weights with every other number moved by one rounding of float64."""
-    found = {}
-    for name, value in start.items():
-        moved = value.astype(np.float64).copy()
-        moved.reshape(-1)[::2] *= 1 + 2 * rounding.eps("float64")
-        found[name] = moved
-    return found
-
-
-def batches(case: Case, judge: Judge, steps: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(step, images, labels) of the first steps of a run, as they should come."""
-    recipe, seed = judge.run.recipe, judge.run.seed
-    images, labels = case.examples.train
-    number = epoch = 0
-    while number < steps:
-        pixels = data.augment(images, recipe.augmentation, seed, epoch) if recipe.augmentation else images
-        order = data.epoch_order(len(images), recipe, seed, epoch)
-        for start in range(0, len(order), recipe.batch_size):
-            if number == steps:
-                return
-            indices = order[start : start + recipe.batch_size]
-            yield number, pixels[indices], labels[indices]
-            number += 1
-        epoch += 1
-
-
-DETERMINED = 1e-3  # relative: beyond this, a parameter follows rounding and not the training
-
-
-def relative(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], names: Iterable[str]) -> float:
-    """The largest |difference| of these parameters, relative to the network's largest number; NaN is infinite."""
-    worst = 0.0
-    size = max(float(np.abs(value).max(initial=0.0)) for value in wanted.values())
-    for name in names:
-        value = wanted[name]
-        if name not in found or found[name].shape != value.shape:
-            return float("inf")
-        off = float(np.abs(found[name].astype(np.float64) - value).max(initial=0.0))
-        worst = max(worst, off / size if size else off, key=lambda x: np.inf if np.isnan(x) else x)
-    return worst if np.isfinite(worst) else float("inf")
 
 
 # ---------------------------------------------------------------------------------------------- what a difference costs

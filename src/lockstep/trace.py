@@ -5,16 +5,22 @@ call that training makes, one batch at a time; around some of them the worker lo
 
     status.json  spec.toml  environment.json  worker.log      as in every run folder
     start.safetensors           "weights/<parameter>", "state/<name>" before the first step
-    step-<k>.safetensors        "images", "labels", "indices" of the batch; "loss", "correct" as training reported them;
-                                of a kept step also "gradient/<parameter>" and, after it, "weights/…" and "state/…";
-                                of an observed step also "activation/<layer>", "sent_back/<layer>" (the gradient of a
-                                layer's output) and "observed_loss", all in training mode
-    end.safetensors             "images" of some test images, "logits" that are predicted for them, "inference/<layer>"
-    manifest.json               format, sizes, which steps were kept and observed, SHA-256 of every file; written last
+    step-<k>.safetensors        "labels", "indices" of the batch; "loss", "correct" as training reported them; of a kept
+                                step also the batch's "images", "gradient/<parameter>" and, after the step,
+                                "weights/…" and "state/…"; of an observed step also "activation/<layer>",
+                                "sent_back/<layer>" (the gradient of a layer's output) and "observed_loss", all in
+                                training mode
+    end.safetensors             "images" of some test images, "logits" that are predicted for them, and of the first of
+                                them "inference/<layer>"
+    epoch.safetensors           the first epoch once more, from the start, in one call as training takes it: "loss" and
+                                "correct" of its steps and, after it, "weights/…" and "state/…"
+    manifest.json               format, sizes, which steps were kept and observed, SHA-256 of every file; written last,
+                                with those of spec.toml and environment.json under "described_by"
 
-Every array is in the canonical layout. The same run on the same machine writes the same bytes. A trace stays below
-about BUDGET: half of it is for observed steps (the first, the last, then in order), half for kept ones (the same);
-losses and batches are there for every step.
+Every array is in the canonical layout. A trace of fewer steps than an epoch has no epoch.safetensors. The same run on
+the same machine writes the same bytes. A trace stays below about BUDGET: half of it is for observed steps (the first,
+the last, the first epoch's last, then in order), half for kept ones (the same); losses and the order of the examples
+are there for every step.
 """
 
 from __future__ import annotations
@@ -30,14 +36,16 @@ from typing import Any
 import numpy as np
 
 from lockstep import store
-from lockstep.backends.base import Arrays, Plan
+from lockstep.backends.base import PREDICT_BATCH, Arrays, Plan
 from lockstep.errors import LockstepError
 from lockstep.spec import Run
 from lockstep.studyfile import read_study
 
 FORMAT = 1
 BUDGET = 2**28  # bytes
-N_PREDICTED = 64  # test images
+N_PREDICTED = PREDICT_BATCH + 64  # test images: a full call of inference and a part of one
+DESCRIPTIONS = ("spec.toml", "environment.json")
+N_LAYERS_PREDICTED = 64  # those of them whose every layer is kept
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
@@ -48,8 +56,9 @@ def kept_and_observed(plan: Plan, steps: int) -> tuple[list[int], list[int]]:
     itemsize = np.dtype(plan.dtype).itemsize
     learned = sum(row.parameters for row in plan.rows) * itemsize
     outputs = sum(math.prod(row.output_shape) for row in plan.rows) * plan.recipe.batch_size * itemsize
-    order = list(dict.fromkeys([0, steps - 1, *range(steps)]))
-    kept = order[: max(BUDGET // 2 // (4 * learned or 1), 2)]  # weights, up to two slots, gradient
+    pixels = math.prod(plan.input_shape) * plan.recipe.batch_size
+    order = list(dict.fromkeys([0, steps - 1, min(plan.steps_per_epoch, steps) - 1, *range(steps)]))
+    kept = order[: max(BUDGET // 2 // (4 * learned + pixels), 3)]  # weights, up to two slots, gradient
     observed = order[: max(BUDGET // 2 // (2 * outputs or 1), 2)]  # outputs and their gradients
     # After a step that is not kept nothing is known of the state, so a kept step needs the one before it.
     before = {step - 1 for step in kept if step and step - 1 not in kept}
@@ -75,13 +84,14 @@ class Writer:
         """Take one step of training on the placed `images` at `indices`, looking as closely as was decided."""
         number, self.taken = self.taken, self.taken + 1
         batch = {"images": images[indices], "labels": labels[indices]}
-        arrays: Arrays = {**batch, "indices": indices}
+        arrays: Arrays = {"labels": batch["labels"], "indices": indices}
         if number in self.kept:
+            arrays["images"] = batch["images"]
             loss, gradients, sent_back, outputs = model.gradients(**batch)
-            arrays |= _under("gradient", gradients)
+            arrays |= under("gradient", gradients)
             if number in self.observed:
-                arrays |= _under("activation", outputs)
-                arrays |= _under("sent_back", sent_back)
+                arrays |= under("activation", outputs)
+                arrays |= under("sent_back", sent_back)
                 arrays["observed_loss"] = np.array(loss)
         result = model.train_epoch(indices)
         model.wait()
@@ -94,19 +104,30 @@ class Writer:
     def end(self, model: Any, images: np.ndarray) -> None:
         """Keep some predictions."""
         images = images[:N_PREDICTED]
-        inference = _under("inference", model.activations(images, False))
+        inference = under("inference", model.activations(images[:N_LAYERS_PREDICTED], False))
         self._write("end", {"images": images, "logits": model.predict(images), **inference})
+
+    def epoch(self, model: Any, order: np.ndarray) -> None:
+        """Take the whole of the first epoch in one call; the model stands at the start, with its images placed."""
+        losses, correct = model.train_epoch(order)
+        model.wait()
+        self._write("epoch", {"loss": losses, "correct": correct, **_state(model)})
 
     def finish(self, n_train: int) -> None:
         """Write the manifest."""
         plan = self.plan
+        described_by = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (self.folder / name for name in DESCRIPTIONS)
+            if path.exists()
+        }
         store.write_json(
             self.folder / "manifest.json",
             {
                 "format": FORMAT, "steps": self.steps, "kept": self.kept, "observed": self.observed,
                 "dtype": plan.dtype, "input_shape": plan.input_shape, "mean": plan.mean, "scale": plan.scale,
                 "n_train": n_train, "steps_per_epoch": plan.steps_per_epoch, "reported_losses": self.reported,
-                "files": self.files,
+                "files": self.files, "described_by": described_by,
             },
         )  # fmt: skip
 
@@ -118,12 +139,13 @@ class Writer:
         self.files[f"{name}.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _under(prefix: str, arrays: Arrays) -> Arrays:
+def under(prefix: str, arrays: Arrays) -> Arrays:
+    """The arrays with a prefix before their names."""
     return {f"{prefix}/{name}": np.asarray(value) for name, value in arrays.items()}
 
 
 def _state(model: Any) -> Arrays:
-    return _under("weights", model.weights()) | _under("state", model.state())
+    return under("weights", model.weights()) | under("state", model.state())
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -148,15 +170,21 @@ class Trace:
             "dtype": lambda v: v in ("float32", "float64"), "n_train": lambda v: isinstance(v, int) and v > 0,
             "steps_per_epoch": lambda v: isinstance(v, int) and v > 0, "mean": _is_numbers, "scale": _is_numbers,
             "reported_losses": lambda v: isinstance(v, list), "files": lambda v: isinstance(v, dict),
+            "described_by": lambda v: isinstance(v, dict),
         }  # fmt: skip
         for key, is_right in wanted.items():
             if not is_right(manifest.get(key)):
                 raise store.damaged(self.folder / "manifest.json", f'"{key}" is missing or wrong')
+        kept, observed = set(manifest["kept"]), set(manifest["observed"])
+        if not observed <= kept <= set(range(manifest["steps"])):
+            message = '"kept" holds steps that were not taken, or "observed" some that were not kept'
+            raise store.damaged(self.folder / "manifest.json", message)
         return manifest
 
     @cached_property
     def run(self) -> Run:
         """What was run, from its spec.toml."""
+        self._check("spec.toml", self.manifest["described_by"].get("spec.toml"))
         runs = read_study(self.folder / "spec.toml").runs()
         if len(runs) != 1:
             raise store.damaged(self.folder / "spec.toml", f"it holds {len(runs)} runs instead of one")
@@ -165,6 +193,7 @@ class Trace:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """environment.json."""
+        self._check("environment.json", self.manifest["described_by"].get("environment.json"))
         return store.read_json(self.folder / "environment.json")
 
     @property
@@ -184,13 +213,27 @@ class Trace:
 
         path = self.folder / f"{name}.safetensors"
         known = self.manifest["files"].get(path.name)
+        content = self._check(path.name, known.get("sha256") if isinstance(known, dict) else None)
+        try:
+            return dict(load(content))
+        except (KeyError, TypeError, SafetensorError) as error:
+            raise store.damaged(path, error) from error
+
+    def _check(self, name: str, known: Any) -> bytes:
+        """A file's content, which must be what the manifest says."""
+        path = self.folder / name
         try:
             content = path.read_bytes()
-            if not known or hashlib.sha256(content).hexdigest() != known["sha256"]:
-                raise store.damaged(path, "its SHA-256 is not the manifest's: it was changed after it was written")
-            return dict(load(content))
-        except (OSError, KeyError, TypeError, SafetensorError) as error:
+        except OSError as error:
             raise store.damaged(path, error) from error
+        if hashlib.sha256(content).hexdigest() != known:
+            raise store.damaged(path, "its SHA-256 is not the manifest's: it was changed after it was written")
+        return content
+
+    @property
+    def has_epoch(self) -> bool:
+        """Whether the first epoch was also taken in one call."""
+        return "epoch.safetensors" in self.manifest["files"]
 
     def state(self, number: int) -> Arrays | None:
         """Weights and state after so many updates, where they were kept."""
@@ -207,6 +250,12 @@ class Trace:
 def part(arrays: Arrays, prefix: str) -> Arrays:
     """The arrays below a prefix, by their own names."""
     return {name.removeprefix(f"{prefix}/"): value for name, value in arrays.items() if name.startswith(f"{prefix}/")}
+
+
+def reported_loss(arrays: Arrays) -> float:
+    """The loss that training reported of a step; NaN where the trace lacks it."""
+    loss = arrays.get("loss", np.empty(0)).ravel()
+    return float(loss[0]) if loss.size else math.nan
 
 
 def _is_steps(value: Any) -> bool:

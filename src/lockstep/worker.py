@@ -144,6 +144,7 @@ def take_steps(
     model = backend.build(plan, start(run, examples.shape))
     writer = trace.Writer(folder, plan, steps)
     writer.start(model)
+    weights, state = model.weights(), model.state()
     images, labels = examples.train
     epoch = 0
     while writer.taken < steps:
@@ -159,6 +160,12 @@ def take_steps(
             writer.reported.append(mean_of_steps(losses, sizes, run.recipe))
         epoch += 1
     writer.end(model, examples.test[0])
+    if steps >= plan.steps_per_epoch:
+        report({"event": "phase", "phase": "a whole epoch"})
+        pixels = data.augment(images, run.recipe.augmentation, run.seed, 0) if run.recipe.augmentation else images
+        model.restore(weights, state)
+        model.place(pixels, labels)
+        writer.epoch(model, data.epoch_order(len(images), run.recipe, run.seed, 0))
     writer.finish(len(images))
 
 

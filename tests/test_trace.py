@@ -1,0 +1,276 @@
+"""A trace's own word on itself is checked, and so is the whole epoch that training takes in one call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import types
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from lockstep import LockstepError, growth, proof, store, study, trace, worker
+from lockstep.backends import numpy as reference
+from lockstep.records import changed
+from lockstep.spec import Network, Recipe, Study
+from lockstep.studyfile import resolved_toml
+from lockstep.trace import Trace
+
+LAYERS = ["conv2d 4 3 2 same", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
+STEPS = 8
+
+
+def asked(dtype="float32", **recipe):
+    options = {"optimizer": "adam 0.01", "batch_size": 13, "epochs": 2, "schedule": "cosine"} | recipe
+    return Study(
+        networks={"net": Network(LAYERS)}, dataset=("digits",), backends=("numpy",), recipe=Recipe(**options),
+        dtype=(dtype,), name="small",
+    )  # fmt: skip
+
+
+def the_case(dtype="float32", **recipe):
+    (case,) = proof.cases(asked(dtype, **recipe), STEPS)
+    return case
+
+
+def traced(case, folder, backend=reference):
+    """A trace of a case's run, made in this process."""
+    (run,) = case.runs
+    folder.mkdir()
+    text = resolved_toml(changed(study.one_run_study(asked(), run), train_size=run.train_size))
+    store.write_bytes(folder / "spec.toml", text.encode())
+    store.write_json(folder / "environment.json", {"versions": {}})
+    worker.take_steps(backend, run, case.examples, folder, 1, lambda event: None, STEPS)
+    return Trace(folder)
+
+
+def judged(case, found):
+    row = proof.judged(found, case)
+    proof.judge_growth(case, row, growth.measured(case, [found], STEPS))
+    return row
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    case = the_case()
+    return case, traced(case, tmp_path_factory.mktemp("trace") / "here").folder
+
+
+def edited(folder, tmp_path, name="manifest", change=lambda value: None):
+    """A copy in which one file was changed, and every hash made to fit."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    manifest = json.loads((copy / "manifest.json").read_text())
+    if name == "manifest":
+        change(manifest)
+    else:
+        arrays = load_file(copy / f"{name}.safetensors")
+        change(arrays)
+        arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
+        save_file(arrays, copy / f"{name}.safetensors")
+        manifest["files"][f"{name}.safetensors"]["sha256"] = hashlib.sha256(
+            (copy / f"{name}.safetensors").read_bytes()
+        ).hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return Trace(copy)
+
+
+# ------------------------------------------------------------------------------------------------------- a whole epoch
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", ["sgd 0.1", "adam 0.01"])
+def test_a_whole_epoch_is_its_steps(dtype, optimizer, tmp_path):
+    case = the_case(dtype, optimizer=optimizer, augmentation={"shift": 1})
+    row = judged(case, traced(case, tmp_path / "trace"))
+    assert row["verdict"] == "EQUAL", row["divergences"]
+    found = {finding.where for finding in row["findings"] if finding.stage == "whole epoch"}
+    assert found == {"losses", "updates taken", "all weights"}
+
+
+class RateOfTheFirstStep(reference.Model):
+    """A chunk that takes every step at the rate of its first one: right step by step, wrong by the epoch."""
+
+    def train_epoch(self, order):
+        plan, taken = self.plan, int(self.state()["step"])
+        first = types.SimpleNamespace(learning_rate=lambda step: plan.learning_rate(taken))
+        self.plan = _With(plan, first)
+        try:
+            return super().train_epoch(order)
+        finally:
+            self.plan = plan
+
+
+class MaskOfTheFirstStep(reference.Model):
+    """A chunk whose every step drops what its first one drops."""
+
+    def train_epoch(self, order):
+        plan, taken = self.plan, int(self.state()["step"])
+        self.plan = _With(plan, types.SimpleNamespace(masks=lambda step, n: plan.masks(taken, n)))
+        try:
+            return super().train_epoch(order)
+        finally:
+            self.plan = plan
+
+
+class LastBatchDropped(reference.Model):
+    """An epoch of more than one batch that leaves out the short one, and says that its loss was the first's."""
+
+    def train_epoch(self, order):
+        size = self.plan.recipe.batch_size
+        if len(order) <= size:
+            return super().train_epoch(order)
+        found = super().train_epoch(order[: len(order) // size * size])
+        return np.concatenate([found, found[:, :1]], axis=1)
+
+
+class _With:
+    """An object with some of its attributes replaced."""
+
+    def __init__(self, inner, other):
+        self.__dict__["inner"], self.__dict__["other"] = inner, other
+
+    def __getattr__(self, name):
+        return getattr(self.other if hasattr(self.other, name) else self.inner, name)
+
+
+@pytest.mark.parametrize("faulty", [RateOfTheFirstStep, MaskOfTheFirstStep, LastBatchDropped])
+def test_a_fault_that_shows_only_in_a_whole_epoch_is_found(faulty, tmp_path):
+    case = the_case()
+    backend = types.SimpleNamespace(build=lambda plan, weights: faulty(plan, weights))
+    row = judged(case, traced(case, tmp_path / "trace", backend))
+    assert row["verdict"] == "DIVERGED"
+    (first,) = row["divergences"]
+    assert (first["stage"], first["causes"]) == ("whole epoch", ["unexplained"])
+    assert {finding.stage for finding in row["findings"] if not finding.agrees} == {"whole epoch"}
+
+
+def test_without_its_whole_epoch_a_trace_is_not_equal(made, tmp_path):
+    case, folder = made
+    row = judged(case, edited(folder, tmp_path, change=lambda manifest: manifest["files"].pop("epoch.safetensors")))
+    assert row["verdict"] == "INCONCLUSIVE"
+    assert "whole epoch" in row["reason"]
+
+
+# ----------------------------------------------------------------------------------------------- the predictions' parts
+
+
+class WrongInTheSecondCall(reference.Model):
+    """Inference that is wrong from the second call's images on."""
+
+    def predict(self, images):
+        logits = super().predict(images)
+        logits[500:] *= 1.001
+        return logits
+
+
+def test_predictions_are_judged_beyond_one_call(tmp_path):
+    loaded = the_case().examples.data
+    many = np.concatenate([loaded.test_images] * 2), np.concatenate([loaded.test_labels] * 2)
+    assert len(many[0]) > trace.N_PREDICTED
+    loaded = changed(loaded, test_images=many[0], test_labels=many[1])
+    for model, verdict in ((reference.Model, "EQUAL"), (WrongInTheSecondCall, "DIVERGED")):
+        case = the_case()
+        case = changed(case, examples=worker.Examples(loaded, case.runs[0]))
+        backend = types.SimpleNamespace(build=lambda plan, weights, model=model: model(plan, weights))
+        row = judged(case, traced(case, tmp_path / verdict, backend))
+        assert row["verdict"] == verdict
+        if verdict == "DIVERGED":
+            assert row["divergences"][0]["stage"] == "predictions"
+            assert row["divergences"][0]["index"][0] >= 500
+
+
+# --------------------------------------------------------------------------------------- what a trace says of itself
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda manifest: manifest.update(n_train=99), "n_train is 99 and not"),
+        (lambda manifest: manifest.update(steps_per_epoch=2), "steps_per_epoch is 2 and not 4"),
+        (lambda manifest: manifest.update(mean=[0.5]), "mean is"),
+        (lambda manifest: manifest.update(scale=[0.5]), "scale is"),
+        (lambda manifest: manifest.update(dtype="float64"), "dtype is float64 and not float32"),
+    ],
+)
+def test_a_manifest_that_contradicts_its_own_run_is_found(change, words, made, tmp_path):
+    case, folder = made
+    row = proof.judged(edited(folder, tmp_path, change=change), case)
+    assert row["verdict"] == "DIVERGED"
+    assert row["divergences"][0]["where"] == "manifest"
+    assert words in row["divergences"][0]["problem"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["observed"].append(77),
+        lambda manifest: manifest["kept"].append(77),
+        lambda manifest: manifest["kept"].remove(3),
+        lambda manifest: manifest.pop("described_by"),
+    ],
+)
+def test_a_manifest_that_cannot_be_is_refused(change, made, tmp_path):
+    _, folder = made
+    with pytest.raises(LockstepError) as caught:
+        _ = edited(folder, tmp_path, change=change).manifest
+    assert caught.value.code == "LS-505"
+
+
+@pytest.mark.parametrize("file", ["spec.toml", "environment.json"])
+def test_what_describes_a_trace_cannot_be_edited(file, made, tmp_path):
+    _, folder = made
+    found = edited(folder, tmp_path)
+    assert found.run.backend == "numpy"
+    assert found.environment
+    (found.folder / file).write_text((found.folder / file).read_text() + " ")
+    again = Trace(found.folder)
+    with pytest.raises(LockstepError, match="SHA-256"):
+        _ = again.run if file == "spec.toml" else again.environment
+
+
+def shaped(name, shape):
+    return lambda arrays: arrays.update({name: np.zeros(shape, arrays[name].dtype)})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("start", shaped("weights/5_dense/kernel", (3, 3)), "shape"),
+        ("start", shaped("state/1_batch_norm/running_mean", (3,)), "shape"),
+        ("step-2", shaped("weights/5_dense/kernel", (3, 3)), "of another shape: weights/5_dense/kernel (3, 3), not"),
+        ("step-2", shaped("state/5_dense/bias/first_moment", ()), "of another shape"),
+        ("step-2", shaped("gradient/0_conv2d/kernel", (1,)), "of another shape"),
+        ("step-2", shaped("activation/2_relu", (13, 1)), "of another shape"),
+        ("step-2", shaped("sent_back/2_relu", (13, 1)), "of another shape"),
+        ("step-2", shaped("images", (2, 8, 8, 1)), "its shape is"),
+        ("step-2", shaped("labels", (3,)), "its shape is"),
+        ("step-2", shaped("correct", ()), "of another shape"),
+        ("step-2", lambda arrays: arrays.pop("loss"), "missing: loss"),
+        ("end", shaped("inference/1_batch_norm", (64, 5)), "shape"),
+        ("end", shaped("inference/input", (64, 5)), "shape"),
+        ("end", shaped("logits", (3, 10)), "shape"),
+        ("end", shaped("images", (3, 8, 8, 1)), "shape"),
+        ("end", lambda arrays: arrays.pop("images"), "missing"),
+        ("end", lambda arrays: arrays["images"].fill(7), ""),
+        ("epoch", shaped("loss", (2,)), "shape"),
+        ("epoch", lambda arrays: arrays.pop("loss"), "missing"),
+        ("epoch", shaped("weights/5_dense/kernel", (2,)), ""),
+        ("epoch", lambda arrays: arrays["state/step"].fill(1), ""),
+    ],
+)
+def test_arrays_of_another_shape_are_named_and_nothing_raises(name, change, words, made, tmp_path):
+    case, folder = made
+    row = judged(case, edited(folder, tmp_path, name, change))
+    assert row["verdict"] == "DIVERGED"
+    assert words in (row["divergences"][0]["problem"] or "")
+
+
+def test_a_tolerance_that_is_not_finite_is_no_agreement():
+    from lockstep.judge import compare
+
+    assert compare("loss", "loss", 0, 1.0, 1.0, 1e-9).agrees
+    assert not compare("loss", "loss", 0, 1.0, 2.0, np.inf).agrees
