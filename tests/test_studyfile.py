@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import tomllib
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from lockstep import LockstepError, Study, parse_study, read_study, resolved_toml
 from lockstep.records import to_table
+from lockstep.study import QUICK_EPOCHS, load_study
 from lockstep.studyfile import LARGEST, lines_of
 from test_spec import STUDIES
 
@@ -462,3 +464,74 @@ def test_every_key_of_the_demo_has_its_line():
     assert found["recipe.augmentation"] == 9
     assert found["networks.cnn[0]"] == 15
     assert max(found.values()) == 23
+
+
+# -------------------------------------------------------------------------------------- a recipe for one network alone
+
+REMEDIES = """
+recipe.epochs = 20
+[networks]
+plain = ["flatten", "dense 10"]
+weaker = "plain"
+early = "plain"
+[recipe_for]
+weaker = { l2 = 0.01, optimizer = "sgd 0.5" }
+early = { validation = 0.1, early_stopping = { patience = 3 }, optimizer.beta1 = 0.8 }
+"""
+
+
+def test_a_network_can_have_another_ones_layers_and_a_recipe_of_its_own():
+    study = parse_study(REMEDIES)
+    runs = {run.network_name: run for run in study.runs() if run.backend == "numpy"}
+    assert runs["plain"].network == runs["weaker"].network == runs["early"].network
+    assert (runs["plain"].recipe.l2, runs["weaker"].recipe.l2) == (0, 0.01)
+    assert runs["weaker"].recipe.optimizer.kind == "sgd"
+    assert runs["weaker"].recipe.epochs == 20
+    assert runs["early"].recipe.early_stopping.patience == 3
+    assert runs["early"].recipe.optimizer.beta1 == 0.8
+    assert runs["plain"].recipe.early_stopping is None
+    assert parse_study(resolved_toml(study)) == study
+
+
+def test_a_grid_goes_over_what_is_for_one_network():
+    runs = parse_study(REMEDIES + "[grid]\nl2 = [0.5, 0.6]\n").runs()
+    assert sorted({run.recipe.l2 for run in runs if run.network_name == "weaker"}) == [0.5, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("plain = { l3 = 0.1 }", "LS-203", "recipe_for.plain"),
+        ("plain = { l2 = -1 }", "LS-205", "recipe_for.plain.l2"),
+        ('plain = { optimizer = "adm" }', "LS-205", 'did you mean "adam"?'),
+        ("plane = { l2 = 0.1 }", "LS-209", 'did you mean "plain"?'),
+        ("plain = { early_stopping = { patience = 2 } }", "LS-207", "no images are held out"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_for_one_network_is_placed(line, code, words, tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(f'[networks]\nplain = ["flatten", "dense 10"]\n[recipe_for]\n{line}\n')
+    with pytest.raises(LockstepError) as caught:
+        load_study(path)
+    assert code in {problem.code for problem in caught.value.problems}
+    assert words in str(caught.value)
+
+
+def test_a_quick_look_is_on_digits_with_one_seed_and_few_epochs(tmp_path):
+    path = tmp_path / "long.toml"
+    path.write_text('dataset = "mnist"\nseeds = [3, 4]\n' + REMEDIES.replace("l2 = 0.01", "l2 = 0.01, epochs = 90"))
+    quick = load_study(path, quick=True)
+    assert (quick.dataset, quick.seeds, quick.name) == (("digits",), (3,), "long-quick")
+    assert {run.recipe.epochs for run in quick.runs()} == {QUICK_EPOCHS}
+    asked = load_study(path, ["seeds=[7, 8]", "recipe.epochs=7"], quick=True)
+    assert asked.seeds == (7, 8)
+    assert asked.runs()[0].recipe.epochs == 7
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "studies").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_every_study_that_comes_along_can_be(path):
+    study = load_study(path)
+    assert study.question.endswith("?")
+    assert load_study(path, quick=True).dataset == ("digits",)

@@ -36,6 +36,7 @@ Backends = Annotated[str | None, typer.Option(help="Only these, with commas: tor
 Networks = Annotated[list[str], typer.Option("--network", help="Only this network of the study (again for more).")]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="Where run folders go.", metavar="FOLDER")]
 Threads = Annotated[int | None, typer.Option(help="Threads for every backend (default: 2).")]
+Quick = Annotated[bool, typer.Option("--quick", help="A first look: digits, one seed, at most 5 epochs.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
 DatasetName = Annotated[str, typer.Argument(help="A dataset's name; see: lockstep data list.", metavar="NAME")]
@@ -64,6 +65,7 @@ def run(
     study: StudyFile, settings: Settings = [], backends: Backends = None, network: Networks = [],  # noqa: B006
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False,
     again: Annotated[bool, typer.Option("--again", help="Repeat finished runs too.")] = False, as_json: AsJson = False,
+    quick: Quick = False,
 ) -> None:  # fmt: skip
     """Do every run of a study, then write its report."""
     from lockstep import store, terminal
@@ -73,7 +75,7 @@ def run(
     _end_on_signals()
     error_console = _console(stderr=True)
     chosen = [name.strip() for name in backends.split(",")] if backends is not None else []
-    loaded = studies.load_study(study, settings, chosen, network)
+    loaded = studies.load_study(study, settings, chosen, network, quick)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
     rows: list[dict[str, Any]] = []

@@ -445,7 +445,8 @@ def cost(
         for name, network in asked.networks.items():
             narrowed = changed(
                 asked, networks={name: network}, backends=(backend,), seeds=asked.seeds[:1], dtype=asked.dtype[:1],
-                dataset=asked.dataset[:1], grid={}, recipe=asked.recipes()[0],
+                dataset=asked.dataset[:1], grid={}, recipe=asked.recipes(name)[0],
+                recipe_for={},
             )  # fmt: skip
             run = narrowed.runs()[0]
             other = planted(plants, run, data.describe(run.dataset).image_shape, strict=False)

@@ -404,6 +404,16 @@ def _as_network(value: Any) -> Any:
     return {"layers": value} if isinstance(value, list | tuple) else value
 
 
+def _same_layers(value: Any) -> Any:
+    """A network that is the name of another has that one's layers, to be trained by another recipe."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: value[other] if isinstance(other, str) and other != name and other in value else other
+        for name, other in value.items()
+    }
+
+
 @record
 class Network:
     """Layers in order, no numbers. `initializer` draws the kernels of layers that name none of their own."""
@@ -745,14 +755,18 @@ if TYPE_CHECKING:
     _Device = str
     _Networks = Mapping[str, Network]
     _Grid = Mapping[str, tuple[Any, ...]]
+    _RecipeFor = Mapping[str, Mapping[str, Any]]
 else:
     _Names = _items(Text)
     _Seeds = _items(Annotated[Whole, Field(ge=0, lt=2**63)])
     _Dtypes = _items(Literal[DTYPES])
     _Device = Literal[DEVICES]
     _Networks = Annotated[
-        dict[_Name, Annotated[Network, BeforeValidator(_as_network)]], Field(min_length=1, max_length=1000)
+        dict[_Name, Annotated[Network, BeforeValidator(_as_network)]],
+        BeforeValidator(_same_layers),
+        Field(min_length=1, max_length=1000),
     ]
+    _RecipeFor = dict[_Name, Annotated[dict[str, Any], BeforeValidator(_flat_keys)]]
     _Grid = Annotated[dict[str, _items(Any)], BeforeValidator(_flat_keys)]
 
 
@@ -760,8 +774,9 @@ else:
 class Study:
     """A question, asked as a grid of runs: networks × datasets × dtypes × grid × seeds × backends.
 
-    `grid` maps a key of the recipe, such as `"optimizer.learning_rate"`, to the values to try. `train_size` keeps only
-    the first so many training images. A lone value stands for a list of one.
+    `grid` maps a key of the recipe, such as `"optimizer.learning_rate"`, to the values to try. `recipe_for` maps a
+    network's name to keys of the recipe that are otherwise for this network alone. `train_size` keeps only the first so
+    many training images. A lone value stands for a list of one.
     """
 
     networks: _Networks
@@ -772,26 +787,31 @@ class Study:
     device: _Device = "cpu"
     recipe: Recipe = Recipe()
     grid: _Grid = dataclasses.field(default_factory=dict)
+    recipe_for: _RecipeFor = dataclasses.field(default_factory=dict)
     train_size: Count | None = None
     question: Text = ""
     name: _Name = "study"
 
-    def recipes(self) -> list[Recipe]:
-        """The recipe of every combination of the grid; raises LockstepError where one cannot be, or too many."""
+    def recipes(self, network: str = "") -> list[Recipe]:
+        """The recipe of every combination of the grid, for a network of this name or for any without its own.
+
+        Raises LockstepError where one cannot be, or too many.
+        """
         n = math.prod(len(values) for values in self.grid.values())
         if n > MOST_COMBINATIONS:
             hint = "fewer values, or several studies"
             raise LockstepError("LS-205", f"{n:,} recipes are more than {MOST_COMBINATIONS:,}", where="grid", hint=hint)
-        return [_with(self.recipe, chosen) for chosen in _combinations(self.grid)]
+        recipe = _with(self.recipe, self.recipe_for.get(network, {}), f"recipe_for.{network}")
+        return [_with(recipe, chosen, "grid") for chosen in _combinations(self.grid)]
 
     def runs(self) -> list[Run]:
         """Every run of the grid; backends vary fastest, so that the same training stands side by side."""
-        recipes = list(zip(_combinations(self.grid), self.recipes(), strict=True))
+        grid = list(_combinations(self.grid))
         return [
             Run(self.name, name, network, recipe, dataset, backend, seed, dtype, self.device, self.train_size, chosen)
             for dataset in self.dataset
             for name, network in self.networks.items()
-            for chosen, recipe in recipes
+            for chosen, recipe in zip(grid, self.recipes(name), strict=True)
             for dtype in self.dtype
             for seed in self.seeds
             for backend in self.backends
@@ -811,7 +831,7 @@ def _combinations(grid: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any
 _RECIPE = TypeAdapter(Recipe)
 
 
-def _with(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
+def _with(recipe: Recipe, chosen: Mapping[str, Any], where: str) -> Recipe:
     """The recipe with some keys (dotted, relative to it) replaced; raises LockstepError like any recipe."""
     if not chosen:
         return recipe
@@ -821,10 +841,10 @@ def _with(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
             set_key(table, key.removeprefix("recipe."), value)
         except KeyError as error:
             message = f'"{error.args[0]}" is not a table, so this key does not exist'
-            raise LockstepError("LS-203", message, where=f"grid.{key}", hint="name a key of the recipe") from None
+            raise LockstepError("LS-203", message, where=f"{where}.{key}", hint="name a key of the recipe") from None
         except ValueError as error:  # a short form on the way is wrong in itself
-            raise LockstepError("LS-205", str(error), where=f"grid.{key}") from None
+            raise LockstepError("LS-205", str(error), where=f"{where}.{key}") from None
     try:
         return _RECIPE.validate_python(table)
     except ValidationError as error:
-        raise LockstepError.several(problems_of(error, Recipe, where="grid.")) from None
+        raise LockstepError.several(problems_of(error, Recipe, where=f"{where}.")) from None

@@ -32,17 +32,40 @@ Tell = Callable[[Run, dict[str, Any]], None]  # a run's progress: {"event": "sta
 # -------------------------------------------------------------------------------------------- before anything starts
 
 
+QUICK_EPOCHS = 5
+
+
 def load_study(
-    path: Path, settings: Iterable[str] = (), chosen_backends: Sequence[str] = (), networks: Sequence[str] = ()
-) -> Study:
+    path: Path, settings: Iterable[str] = (), chosen_backends: Sequence[str] = (), networks: Sequence[str] = (),
+    quick: bool = False,
+) -> Study:  # fmt: skip
     """The study of a file, with its names, shapes and combinations checked; every error at once.
 
     `settings` are `key=value`; `chosen_backends` and `networks`, where given, replace or narrow those of the file.
+    `quick` makes a first look of it: scikit-learn's digits, one seed and few epochs, unless a setting says otherwise.
     """
     settings = list(settings)
     study = read_study(path, settings)
+    if quick:
+        study = _quick(study, {setting.partition("=")[0].strip() for setting in settings})
     with placing(path, settings):
         return checked(*_narrowed(study, chosen_backends, networks))
+
+
+def _quick(study: Study, asked: set[str]) -> Study:
+    """The study on digits with one seed and few epochs, under a name of its own; what was `asked` for stays."""
+    fields: dict[str, Any] = {"name": f"{study.name[:58]}-quick"}
+    if "dataset" not in asked:
+        fields["dataset"] = ("digits",)
+    if "seeds" not in asked:
+        fields["seeds"] = study.seeds[:1]
+    if "recipe.epochs" not in asked:
+        fields["recipe"] = changed(study.recipe, epochs=min(study.recipe.epochs, QUICK_EPOCHS))
+        fields["recipe_for"] = {
+            name: {key: min(value, QUICK_EPOCHS) if key == "epochs" else value for key, value in keys.items()}
+            for name, keys in study.recipe_for.items()
+        }
+    return changed(study, **fields)
 
 
 def _narrowed(study: Study, chosen_backends: Sequence[str], networks: Sequence[str]) -> tuple[Study, list[Problem]]:
@@ -55,15 +78,17 @@ def _narrowed(study: Study, chosen_backends: Sequence[str], networks: Sequence[s
             hint = did_you_mean(name, study.networks)
             problems.append(Problem("LS-209", f'the study has no network "{name}"', "--network", hint))
     if networks and not problems:
-        study = changed(study, networks={name: study.networks[name] for name in networks})
+        own = {name: keys for name, keys in study.recipe_for.items() if name in networks}
+        study = changed(study, networks={name: study.networks[name] for name in networks}, recipe_for=own)
     return study, problems
 
 
 def checked(study: Study, problems: Sequence[Problem] = ()) -> Study:
     """The study, known to be possible on its datasets; raises LockstepError with these problems and all it finds."""
-    study.recipes()  # raises where the grid makes a recipe that cannot be
+    for name in study.networks:
+        study.recipes(name)  # raises where the grid, or what is for this network, makes a recipe that cannot be
     study = changed(study, dataset=tuple(map(_absolute, study.dataset)))
-    problems = [*problems, *_unknown_backends(study)]
+    problems = [*problems, *_unknown_backends(study), *_recipes_for_nobody(study)]
     problems += [problem for name in study.dataset for problem in _problems_with_data(study, name)]
     if problems:
         raise LockstepError.several(problems)
@@ -76,6 +101,12 @@ def _unknown_backends(study: Study) -> list[Problem]:
         for name in study.backends
         if name not in backends.BACKENDS
     ]
+
+
+def _recipes_for_nobody(study: Study) -> list[Problem]:
+    unknown = [name for name in study.recipe_for if name not in study.networks]
+    message = "the study has no network of this name"
+    return [Problem("LS-209", message, f"recipe_for.{name}", did_you_mean(name, study.networks)) for name in unknown]
 
 
 def _absolute(dataset: str) -> str:
@@ -91,7 +122,12 @@ def _problems_with_data(study: Study, dataset: str) -> list[Problem]:
     except LockstepError as error:
         return list(error.problems)
     problems = list(
-        dict.fromkeys(problem for recipe in study.recipes() for problem in _problems_with_recipe(recipe, study, facts))
+        dict.fromkeys(
+            problem
+            for name in study.networks
+            for recipe in study.recipes(name)
+            for problem in _problems_with_recipe(recipe, name, study, facts)
+        )
     )
     for name, network in study.networks.items():
         try:
@@ -110,8 +146,8 @@ def _problems_with_data(study: Study, dataset: str) -> list[Problem]:
     return problems
 
 
-def _problems_with_recipe(recipe: Recipe, study: Study, facts: data.Facts) -> list[Problem]:
-    """What this recipe, the study's own or one of its grid's, asks for that cannot be."""
+def _problems_with_recipe(recipe: Recipe, name: str, study: Study, facts: data.Facts) -> list[Problem]:
+    """What this recipe of a network, one of those that grid and `recipe_for` make, asks for that cannot be."""
     problems = []
     if recipe.early_stopping and not recipe.validation:
         message = f"early stopping looks at {recipe.early_stopping.monitor}, but no images are held out"
@@ -125,12 +161,11 @@ def _problems_with_recipe(recipe: Recipe, study: Study, facts: data.Facts) -> li
     held_out = len(data.split(facts.n_train, recipe.validation, 0)[1])
     n = min(study.train_size or facts.n_train, facts.n_train - held_out)
     if (n % recipe.batch_size or min(recipe.batch_size, n)) == 1:  # the last batch holds one image
-        for name, network in study.networks.items():
-            if any(row.layer.kind == "batch_norm" and len(row.input_shape) == 1 for row in _facts(network, facts)):
-                message = f"{n} training images in batches of {recipe.batch_size} leave one alone, with no variance"
-                where = f"networks.{name}"
-                hint = "choose another recipe.batch_size, or leave batch_norm out of the dense part"
-                problems.append(Problem("LS-207", message, where, hint))
+        rows = _facts(study.networks[name], facts)
+        if any(row.layer.kind == "batch_norm" and len(row.input_shape) == 1 for row in rows):
+            message = f"{n} training images in batches of {recipe.batch_size} leave one alone, with no variance"
+            hint = "choose another recipe.batch_size, or leave batch_norm out of the dense part"
+            problems.append(Problem("LS-207", message, f"networks.{name}", hint))
     return problems
 
 
@@ -198,7 +233,7 @@ def one_run_study(study: Study, run: Run) -> Study:
     """The study that consists of this run alone: what spec.toml holds."""
     return changed(
         study, networks={run.network_name: run.network}, dataset=(run.dataset,), backends=(run.backend,),
-        seeds=(run.seed,), dtype=(run.dtype,), recipe=run.recipe, grid={},
+        seeds=(run.seed,), dtype=(run.dtype,), recipe=run.recipe, grid={}, recipe_for={},
     )  # fmt: skip
 
 
