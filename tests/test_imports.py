@@ -23,7 +23,7 @@ FLOORS = (
     {"errors"},
     {"records", "files", "randomness", "timing"},
     {"spec"},
-    {"studyfile", "metrics"},
+    {"studyfile", "metrics", "statistics"},
     {"weights", "data", "store", "backends", "meanings"},
     {"backends.base", "plots", "terminal", "doctor"},
     {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax", "report", "trace"},
