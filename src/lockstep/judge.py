@@ -381,9 +381,7 @@ class Judge:
         room = whole.loss_drift(None, None) + rounding.tolerance(self.dtype, size, whole.n)
         yield compare("loss", "reported by the step", step, arrays["loss"][0], whole.exact.loss, room, whole=True)
         after = part(arrays, "state")
-        for name, value in whole.exact.on.statistics.items():
-            off = float(np.abs(whole.single.on.statistics[name] - value).max()) * whole.unit
-            room = rounding.FACTOR * off + rounding.tolerance(self.dtype, np.abs(value).max(), whole.n)
+        for name, (value, room) in whole.statistics().items():
             yield compare("statistics", name, step, after.get(name), value, room, self.dtype, whole=True)
 
     # ---- the update
@@ -580,9 +578,7 @@ class Isolated:
             self.gradients[name] = exact.gradients[name].copy(), room
         self.statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.momentum = getattr(row.layer, "momentum", 0.0)
-        # How far a running mean and variance move with x: by as much, and by twice its mean distance from the mean.
-        spread = 2 * np.abs(x64 - x64.mean(axis=tuple(range(x64.ndim - 1)))).mean(axis=tuple(range(x64.ndim - 1)))
-        self.slopes = {name: spread * n / max(n - 1, 1) if name.endswith("variance") else 1.0 for name in statistics}
+        self.slopes = rounding.slopes(x64, statistics)
         for name, size_s in statistics.items():
             c = rounding.measured(single.statistics[name], exact.statistics[name], size_s)
             self.statistics[name] = exact.statistics[name], rounding.tolerance(dtype, size_s, terms_y, c)

@@ -89,6 +89,22 @@ class Whole:
         off = abs(self.single.loss - self.exact.loss) * self.unit
         return rounding.FACTOR * off + 2 * float(np.abs(dz).sum()) / scale * self.drift(len(self.plan.rows) - 1, logits)
 
+    def statistics(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Every running mean and variance after the step, and how far another pass's may be from it."""
+        found = {}
+        for index, row in enumerate(self.plan.rows):
+            if row.layer.kind != "batch_norm":
+                continue
+            x = self.exact.inputs[index]
+            _, _, sizes = rounding.batch_norm_sizes(row, x, self.exact.on)
+            moved, drift = rounding.slopes(x, sizes), self.drift(index - 1)
+            for name, size in sizes.items():
+                value = self.exact.on.statistics[name]
+                off = float(np.abs(self.single.on.statistics[name] - value).max(initial=0.0)) * self.unit
+                room = rounding.FACTOR * off + rounding.tolerance(self.dtype, size, rounding.terms(row, self.n)[0])
+                found[name] = value, room + row.layer.momentum * drift * moved[name]
+        return found
+
     def rooms(self, found: Arrays) -> Arrays:
         """parameter → how far another pass's gradient may be from `found`, the one that was seen."""
         spread, noise = self._fragile(), self._cancelled()

@@ -24,7 +24,7 @@ gradient may differ by all of it. Such places are marked fragile, and only those
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -160,6 +160,14 @@ def batch_norm_sizes(
     mean_size = np.abs(running[f"{row.name}/running_mean"]) + m * np.abs(x).mean(axes)
     variance_size = np.abs(running[f"{row.name}/running_variance"]) + m * 2 * (spread * np.abs(x - mean)).mean(axes)
     return y, backward, {f"{row.name}/running_mean": mean_size, f"{row.name}/running_variance": variance_size}
+
+
+def slopes(x: np.ndarray, names: Iterable[str]) -> Arrays:
+    """How far a batch's mean and variance move with x: by as much, and by twice its mean distance from the mean."""
+    axes = tuple(range(x.ndim - 1))
+    n = math.prod(x.shape[:-1])
+    spread = 2 * np.abs(x - x.mean(axis=axes)).mean(axis=axes) * n / max(n - 1, 1)
+    return {name: spread if name.endswith("variance") else np.ones_like(spread) for name in names}
 
 
 def fragile(row: LayerFacts, x: np.ndarray, y: np.ndarray, slack: Any, dy: np.ndarray) -> Any:
