@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, data, proof, store, study, worker
+from lockstep import backends, cases, data, store, study, worker
 from lockstep.causes import CAUSES, differing
 from lockstep.judge import STAGES
 from lockstep.spec import Network, Recipe, Run, Study
@@ -204,10 +204,10 @@ PAIRS = _pairs()
 FEW_PAIRS = PAIRS[7::20]  # these in every backend
 
 
-def proof_case(name: str, dtype: str = "") -> proof.Case:
+def proof_case(name: str, dtype: str = "") -> cases.Case:
     """What the judge knows of a case."""
     run = run_of(name, "numpy", dtype)
-    return proof.Case(run, worker.Examples(images_of(CASES[name]), run), (run,))
+    return cases.Case(run, worker.Examples(images_of(CASES[name]), run), (run,))
 
 
 def write_trace(folder: Path, name: str, backend: str, causes: tuple[str, ...] = (), dtype: str = "") -> Trace:

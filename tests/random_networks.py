@@ -23,7 +23,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from lockstep import backends, data, growth, proof, store, study, timing, worker
+from lockstep import backends, cases, data, growth, proof, store, study, timing, worker
 from lockstep.errors import LockstepError
 from lockstep.records import changed
 from lockstep.spec import LOSSES, Network, Recipe, Run, Study
@@ -131,7 +131,7 @@ def drawn(n: int, first: int = 0) -> list[tuple[Run, data.Data]]:
 
 def _with_images(network: Network, recipe: Recipe, shape: Any, number: int, index: int) -> tuple[Run, data.Data]:
     generator = np.random.default_rng(number)
-    n = proof.proof_size(10**6, recipe, STEPS)
+    n = cases.proof_size(10**6, recipe, STEPS)
     images = generator.integers(0, 256, (n + N_TEST, *shape))
     edge = int(generator.integers(0, 4))
     images[:, :edge] = images[:, :, :edge] = 0
@@ -166,7 +166,7 @@ def judged(folder: Path, run: Run, loaded: data.Data) -> dict[str, Any]:
     """The verdict on one trace."""
     if (folder / "error").exists():
         return {"verdict": "ERROR", "reason": (folder / "error").read_text()}
-    case = proof.Case(run, worker.Examples(loaded, run), (run,))
+    case = cases.Case(run, worker.Examples(loaded, run), (run,))
     row = proof.judged(Trace(folder), case)
     proof.judge_growth(case, row, growth.measured(case, [row["trace"]], STEPS))
     worst = max((finding for finding in row["findings"]), key=lambda finding: finding.units)

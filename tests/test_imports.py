@@ -32,6 +32,8 @@ FLOORS = (
     {"passage"},
     {"judge", "differences"},
     {"causes"},
+    {"cases"},
+    {"growth"},
     {"proof"},
     {"comparison"},
     {"cli"},

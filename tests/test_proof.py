@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from conftest import need_backend
-from lockstep import LockstepError, backends, bundle, comparison, proof, rounding, store, study, trace
+from lockstep import LockstepError, backends, bundle, cases, comparison, proof, rounding, store, study, trace
 from lockstep.backends.base import Plan
 from lockstep.spec import Network, Recipe, Study
 from lockstep.trace import Trace
@@ -182,7 +182,7 @@ def test_the_verdict_of_several_is_that_of_the_worst():
     ("n", "batch", "steps"), [(1000, 13, 10), (1000, 128, 10), (50, 13, 10), (1000, 1, 6), (9, 2, 4)]
 )
 def test_a_proof_sees_two_epochs_with_a_short_batch_where_there_is_room(n, batch, steps):
-    size = proof.proof_size(n, Recipe(batch_size=batch), steps)
+    size = cases.proof_size(n, Recipe(batch_size=batch), steps)
     assert 1 <= size <= n
     if n > size and batch > 2:
         assert -(-size // batch) * 2 == steps
@@ -364,7 +364,7 @@ def rehash(folder):
 def test_what_no_cause_explains_leaves_a_script_that_reproduces_it(tmp_path, monkeypatch):
     """A known cause, with the catalogue emptied: what is planted stays, and nothing explains it."""
     asked = small(["flatten", "dense 12", "leaky_relu", "dense 10"])
-    (case,) = proof.cases(asked, 4, ["leaky_slope_keras@numpy"])
+    (case,) = cases.cases(asked, 4, ["leaky_slope_keras@numpy"])
     monkeypatch.setattr(proof, "cases", lambda *_: iter([case]))
     monkeypatch.setattr("lockstep.causes.CAUSES", {})
     monkeypatch.setattr(proof, "CAUSES", {"leaky_slope_keras": None})

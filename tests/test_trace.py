@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lockstep import LockstepError, growth, proof, rounding, store, study, trace, worker
+from lockstep import LockstepError, cases, growth, proof, rounding, store, study, trace, worker
 from lockstep.backends import numpy as reference
 from lockstep.passage import Whole
 from lockstep.records import changed
@@ -31,7 +31,7 @@ def asked(dtype="float32", **recipe):
 
 
 def the_case(dtype="float32", **recipe):
-    (case,) = proof.cases(asked(dtype, **recipe), STEPS)
+    (case,) = cases.cases(asked(dtype, **recipe), STEPS)
     return case
 
 
@@ -281,7 +281,7 @@ def test_a_tolerance_that_is_not_finite_is_no_agreement():
 def test_statistics_are_allowed_what_another_pass_may_bring_to_them(dtype):
     """A batch's variance is small beside its mean here, and moves with every rounding of what comes in."""
     layers = ["flatten", "dense 20", "sigmoid", "dense 20", "softplus", "dense 20", "batch_norm", "gelu", "dense 10"]
-    (case,) = proof.cases(changed(asked(dtype), networks={"net": Network(layers)}), STEPS)
+    (case,) = cases.cases(changed(asked(dtype), networks={"net": Network(layers)}), STEPS)
     judge, (images, labels) = case.judge, case.examples.train
     for model in (judge.exact, judge.single):  # as after many steps: the first value, 1, is forgotten
         state = model.state()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import data, growth, proof, rounding, store, worker
+from lockstep import cases, data, growth, proof, rounding, store, worker
 from lockstep.causes import CAUSES, differing
 from lockstep.errors import LockstepError
 from lockstep.judge import Judge
@@ -186,7 +186,7 @@ def _run_arrays(folder: Path) -> Iterable[tuple[str, np.ndarray]]:
 # ------------------------------------------------------------------------------------------- is each what it should be?
 
 
-def _case(run: Run, environments: list[dict[str, Any]]) -> proof.Case | None:
+def _case(run: Run, environments: list[dict[str, Any]]) -> cases.Case | None:
     """What should have been run, where the dataset is on this machine and is the same."""
     try:
         loaded = data.load(run.dataset, offline=True)
@@ -194,10 +194,10 @@ def _case(run: Run, environments: list[dict[str, Any]]) -> proof.Case | None:
         return None
     if dict(loaded.hashes) != environments[0].get("dataset", {}).get("hashes"):
         return None
-    return proof.Case(changed(run, backend="numpy"), worker.Examples(loaded, run), (run,))
+    return cases.Case(changed(run, backend="numpy"), worker.Examples(loaded, run), (run,))
 
 
-def _judged(folder: Path, run: Run, case: proof.Case | None, is_trace: bool) -> dict[str, Any]:
+def _judged(folder: Path, run: Run, case: cases.Case | None, is_trace: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
         "run": run, "trace": None, "findings": [], "divergences": [], "reason": None, "verdict": "INCONCLUSIVE",
         "steps": FIRST_STEPS,
@@ -221,14 +221,14 @@ def _judged(folder: Path, run: Run, case: proof.Case | None, is_trace: bool) -> 
     return row | {"document": document}
 
 
-def losses_of(judge: Judge, case: proof.Case, steps: int, dtype: str) -> list[float]:
+def losses_of(judge: Judge, case: cases.Case, steps: int, dtype: str) -> list[float]:
     """The losses of the first steps of training by the judge's meaning, in a dtype."""
     model = judge.exact if dtype == "float64" else judge.single
     return [model.step(images, labels) for _, images, labels in growth.batches(case, judge, steps)]
 
 
 @np.errstate(all="ignore")  # what diverges is told as such
-def _losses_judged(folder: Path, run: Run, case: proof.Case) -> dict[str, Any]:
+def _losses_judged(folder: Path, run: Run, case: cases.Case) -> dict[str, Any]:
     """The first steps' losses of a run folder, against the judge's own training."""
     record = store.Record(folder)
     losses, logits = record.arrays("steps")["loss"], record.arrays("predictions")["logits"]
@@ -283,7 +283,7 @@ def _broken(run: Run, problem: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _allowed(case: proof.Case, steps: int) -> list[float]:
+def _allowed(case: cases.Case, steps: int) -> list[float]:
     """How far rounding may move the loss of each step by then: what it does to NumPy in float32, several times over.
 
     A difference grows from step to step, so no step is allowed less than the one before it.
@@ -305,7 +305,7 @@ def _allowed(case: proof.Case, steps: int) -> list[float]:
 
 
 def _first_wrong(
-    losses: np.ndarray, judge: Judge, case: proof.Case, steps: int, allowed: list[float]
+    losses: np.ndarray, judge: Judge, case: cases.Case, steps: int, allowed: list[float]
 ) -> tuple[int, float] | None:
     """(step, the judge's loss) of the first loss that is further off than is allowed."""
     wanted = losses_of(judge, case, steps, "float64")

@@ -10,18 +10,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lockstep import data, rounding
 from lockstep.backends import numpy as reference
 from lockstep.backends.base import Arrays
+from lockstep.cases import Case
 from lockstep.judge import Finding, Judge, compare
 from lockstep.trace import Trace, part, reported_loss
-
-if TYPE_CHECKING:
-    from lockstep.proof import Case
 
 DETERMINED = 1e-3  # relative: beyond this, a parameter follows rounding and not the training
 

@@ -18,20 +18,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lockstep import backends, bundle, data, growth, store, study, timing, worker
+from lockstep import backends, bundle, data, growth, store, study, timing
+from lockstep.cases import Case, cases
 from lockstep.causes import CAUSES, Finder, differing, planted
 from lockstep.errors import LockstepError
-from lockstep.judge import STAGES, Finding, Judge
+from lockstep.judge import STAGES, Finding
 from lockstep.records import changed, to_table
-from lockstep.spec import Recipe, Run, Study
+from lockstep.spec import Run, Study
 from lockstep.studyfile import resolved_toml
 from lockstep.trace import Trace
 
@@ -122,48 +122,6 @@ def write(document: dict[str, Any], runs_folder: Path) -> Path:
     path = folder / ("proof-planted.json" if document["planted"] else "proof.json")
     store.write_json(path, document)
     return path
-
-
-@dataclass(frozen=True)
-class Case:
-    """One network, recipe, dataset and dtype: what should be run, and what each backend is given to run."""
-
-    canonical: Run  # of no backend in particular
-    examples: worker.Examples
-    runs: tuple[Run, ...]
-
-    @property
-    def judge(self) -> Judge:
-        """A judge of the canonical meaning."""
-        return self.judge_of(self.canonical)
-
-    def judge_of(self, run: Run) -> Judge:
-        """A judge of another meaning on the same dataset."""
-        examples = worker.Examples(self.examples.data, run)
-        return Judge(run, worker.make_plan(run, examples, 1), examples)
-
-
-def cases(asked: Study, steps: int, plants: Sequence[str] = ()) -> Iterator[Case]:
-    """Every case of a study, on the few images that the steps need."""
-    asked = changed(asked, seeds=asked.seeds[:1])
-    runs = asked.runs()
-    per_case = len(asked.backends)
-    for start in range(0, len(runs), per_case):
-        group = runs[start : start + per_case]
-        loaded = data.load(group[0].dataset, offline=True)
-        kept = len(data.split(len(loaded.train_images), group[0].recipe.validation, group[0].seed)[0])
-        size = proof_size(min(asked.train_size or kept, kept), group[0].recipe, steps)
-        group = [changed(run, train_size=size) for run in group]
-        examples = worker.Examples(loaded, group[0])
-        given = tuple(planted(plants, run, examples.shape, strict=False) for run in group)
-        yield Case(changed(group[0], backend="numpy"), examples, given)
-
-
-def proof_size(n: int, recipe: Recipe, steps: int) -> int:
-    """How many training images a proof uses: two epochs of them are `steps` steps, each with a short last batch."""
-    batch = recipe.batch_size
-    short = batch // 3 + 1 if batch > 2 else 0
-    return min(n, max((steps + 1) // 2 - bool(short), 1) * batch + short)
 
 
 def check_plants(plants: Sequence[str], asked: Study) -> None:

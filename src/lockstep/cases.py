@@ -1,0 +1,54 @@
+"""What a proof looks at: one network, recipe, dataset and dtype at a time, on as few images as its steps need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lockstep import data, worker
+from lockstep.causes import planted
+from lockstep.judge import Judge
+from lockstep.records import changed
+from lockstep.spec import Recipe, Run, Study
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network, recipe, dataset and dtype: what should be run, and what each backend is given to run."""
+
+    canonical: Run  # of no backend in particular
+    examples: worker.Examples
+    runs: tuple[Run, ...]
+
+    @property
+    def judge(self) -> Judge:
+        """A judge of the canonical meaning."""
+        return self.judge_of(self.canonical)
+
+    def judge_of(self, run: Run) -> Judge:
+        """A judge of another meaning on the same dataset."""
+        examples = worker.Examples(self.examples.data, run)
+        return Judge(run, worker.make_plan(run, examples, 1), examples)
+
+
+def cases(asked: Study, steps: int, plants: Sequence[str] = ()) -> Iterator[Case]:
+    """Every case of a study, on the few images that the steps need."""
+    asked = changed(asked, seeds=asked.seeds[:1])
+    runs = asked.runs()
+    per_case = len(asked.backends)
+    for start in range(0, len(runs), per_case):
+        group = runs[start : start + per_case]
+        loaded = data.load(group[0].dataset, offline=True)
+        kept = len(data.split(len(loaded.train_images), group[0].recipe.validation, group[0].seed)[0])
+        size = proof_size(min(asked.train_size or kept, kept), group[0].recipe, steps)
+        group = [changed(run, train_size=size) for run in group]
+        examples = worker.Examples(loaded, group[0])
+        given = tuple(planted(plants, run, examples.shape, strict=False) for run in group)
+        yield Case(changed(group[0], backend="numpy"), examples, given)
+
+
+def proof_size(n: int, recipe: Recipe, steps: int) -> int:
+    """How many training images a proof uses: two epochs of them are `steps` steps, each with a short last batch."""
+    batch = recipe.batch_size
+    short = batch // 3 + 1 if batch > 2 else 0
+    return min(n, max((steps + 1) // 2 - bool(short), 1) * batch + short)
