@@ -145,8 +145,8 @@ def test_times_are_never_called_a_ranking(four):
 def test_sections_stand_in_order(four):
     headings = re.findall(r"<h2>(.*?)</h2>", four[1])
     assert headings == [
-        "Results", "Proof", "Data", "Networks", "Loss and accuracy over epochs", "Confusion and classification",
-        "Times", "How to reproduce",
+        "Results", "Comparisons", "Proof", "Data", "Networks", "Loss and accuracy over epochs",
+        "Confusion and classification", "Times", "How to reproduce",
     ]  # fmt: skip
 
 

@@ -34,6 +34,8 @@ class Status(Part):
     status: str = "unknown"
     code: str | None = None
     reason: str | None = None
+    started: str | None = None
+    finished: str | None = None
 
 
 class Threads(Part):

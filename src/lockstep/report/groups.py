@@ -121,3 +121,13 @@ def n_test(run: Facts) -> int | None:
     described = run.environment.dataset.n_test if run.environment else None
     counted = sum(map(sum, run.metrics.test.confusion)) if run.metrics else 0
     return counted or described
+
+
+def same_machine(runs: Sequence[Facts]) -> bool:
+    """Whether all runs report the same CPU, device and obtained threads."""
+    seen = {
+        (run.environment.cpu, run.environment.cores, run.environment.device, run.environment.threads.obtained)
+        for run in runs
+        if run.environment
+    }
+    return len(seen) <= 1

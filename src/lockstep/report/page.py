@@ -12,7 +12,8 @@ import jinja2
 import numpy as np
 
 from lockstep import plots, store
-from lockstep.report.answer import answer, same_machine
+from lockstep.report import compared
+from lockstep.report.answer import answer, conclusions
 from lockstep.report.facts import Environment, Facts, Layer, Scores
 from lockstep.report.groups import (
     Group,
@@ -21,6 +22,7 @@ from lockstep.report.groups import (
     epoch_seconds,
     group,
     n_test,
+    same_machine,
     title_of,
     varying_coordinates,
 )
@@ -87,13 +89,16 @@ def gather(records: Sequence[store.Record]) -> dict[str, Any]:
     runs = [run for found in groups for run in found.runs]
     proofs = [_proof(members) for members in _by(runs, lambda run: str(run.record.folder.absolute().parent))]
     verdicts = {folder: word for _, fit in proofs if fit for folder, word in fit.covered.items()}
+    comparison = compared.compare(groups)
     page = {
         "title": listed(_distinct(run.study for run in runs)) or "Report",
         "questions": _distinct(str(run.spec.get("question") or "") for run in runs),
-        "answer": answer(groups),
+        "answer": answer(groups, comparison),
         "unfinished": [_unfinished(run) for run in runs if not run.is_finished],
         "n_runs": len(runs),
         "results": _results(runs, groups, verdicts if any(reading.proof for reading, _ in proofs) else None),
+        "comparisons": compared.tell(comparison),
+        "conclusions": conclusions(comparison),
         "proofs": [tell_proof(reading, f"proof{n}", fit) for n, (reading, fit) in enumerate(proofs or [(NONE, None)])],
         "datasets": [_dataset(members, n) for n, members in enumerate(_by(runs, lambda run: run.dataset))],
         "networks": _networks(groups),
@@ -546,8 +551,8 @@ def _times(runs: Sequence[Facts]) -> dict[str, Any]:
         f"{label}: " + ", ".join(f"{c} {seconds(v)}" for c, v in clocks.items()) for label, clocks in rows[:8]
     )
     text = (
-        "Each run once, in its own process; the runs were not interleaved and not repeated: this is a record, not a "
-        "ranking. Loading and augmenting data are not in these clocks. "
+        "Each run once, in its own process: this is a record, not a ranking; what may be ranked stands under "
+        "Comparisons. Loading and augmenting data are not in these clocks. "
         "The numbers are in the table of results."
     )
     if len(timed) < len(runs):

@@ -1,0 +1,258 @@
+"""Which cells are compared with which, and what may be said of each pair: never more than the statistics allow.
+
+Which pairs are looked at is decided before any number is, or the p values would mean nothing: all of them where they
+are few, else each against one that the study itself marks out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lockstep import statistics
+from lockstep.report.cells import Answers, Cell
+from lockstep.report.numbers import count
+from lockstep.statistics import LEVEL, Difference, McNemar
+
+MAX_PAIRS = 40  # of one table; a page has a size and a reader has patience
+REMEDIES = ("dropout", "batch_norm")  # layers that are there against overfitting
+
+# Whole sentences, so that they can be translated. {higher} names a cell's network, backend or setting.
+HIGHER = "{higher} higher by {size}\u00a0±\u00a0{half} points, {seeds}"
+LOWER_GAP = "{higher} wider by {size}\u00a0±\u00a0{half} points, {seeds}"
+ALIKE = "equal with every seed ({seeds})"
+NO_SPREAD = "{higher} higher by {size} points with every seed ({seeds}): no spread from which chance could be judged"
+NOT_SHOWN = "no difference could be shown"
+NOT_AMONG = "no difference could be shown among {n} comparisons"
+EVEN = "no difference could be shown: the means are equal ({seeds})"
+PLAN = "{not_shown}; about {n} seeds would settle one of this size"
+NO_PLAN = "{not_shown}; more than {most:,} seeds would be needed for one of this size"
+ONE_SEED = "one seed: cannot be told"
+ONE_SEED_BUT = "one seed: cannot be told; of these two trained networks {higher} is right more often"
+OTHER_IMAGES = "not compared: tested on different images"
+NOTHING = "not compared: {name} has no finished run with a test accuracy"
+
+
+@dataclasses.dataclass
+class Pair:
+    """Two cells and what their runs say of the difference first − second. `what` names each side in a verdict."""
+
+    first: Cell
+    second: Cell
+    what: tuple[str, str]
+    problem: str = ""
+    seeds: tuple[str, ...] = ()
+    difference: Difference | None = None
+    seed: str = ""  # whose predictions were compared
+    mcnemar: McNemar | None = None
+    same: float | None = None  # share of equal answers
+    kappa: float | None = None
+    p: float | None = None  # adjusted for the table
+    mcnemar_p: float | None = None  # likewise
+    tests: int = 1  # how many p values the table holds
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the difference over seeds stands after the correction."""
+        return self.p is not None and self.p <= LEVEL and self.difference is not None and self.difference.sd > 0
+
+    @property
+    def higher(self) -> str:
+        """The side with the higher mean."""
+        return self.what[0] if self.difference is None or self.difference.value >= 0 else self.what[1]
+
+    def verdict(self, higher: str = HIGHER) -> str:
+        """What may be said, in words."""
+        found = self.difference
+        if self.problem or found is None:
+            return self.problem or ONE_SEED
+        if found.n == 1:
+            if self.mcnemar and self.mcnemar_p is not None and self.mcnemar_p <= LEVEL:
+                first = self.mcnemar.only_first > self.mcnemar.only_second
+                return ONE_SEED_BUT.format(higher=self.what[0 if first else 1])
+            return ONE_SEED
+        seeds = count(found.n, "seed") if found.is_paired else f"{found.n} or more unpaired runs each"
+        if self.is_shown:
+            said = {"size": f"{100 * abs(found.value):.2f}", "half": f"{100 * (found.half or 0):.2f}"}
+            return higher.format(higher=self.higher, seeds=seeds, **said)
+        if not found.sd:
+            if not found.value:
+                return ALIKE.format(seeds=seeds)
+            return NO_SPREAD.format(higher=self.higher, size=f"{100 * abs(found.value):.2f}", seeds=seeds)
+        if abs(found.value) < 1e-12:
+            return EVEN.format(seeds=seeds)
+        not_shown = NOT_AMONG.format(n=self.tests) if found.p is not None and found.p <= LEVEL else NOT_SHOWN
+        n = statistics.seeds_to_settle(found.value, found.sd, level=LEVEL / max(self.tests, 1))
+        if n is None:
+            return NO_PLAN.format(not_shown=not_shown, most=statistics.MOST_SEEDS)
+        return PLAN.format(not_shown=not_shown, n=max(n, found.n + 1))
+
+
+def compare(first: Cell, second: Cell, what: tuple[str, str], answers: Answers, read: str = "accuracies") -> Pair:
+    """The difference of one number of two cells, paired by seed where two seeds or more are shared, else Welch's.
+
+    For accuracies the predictions of the first shared seed are compared too.
+    """
+    pair = Pair(first, second, what)
+    missing = next((cell for cell in (first, second) if not cell.runs), None)
+    if missing:
+        pair.problem = NOTHING.format(name=missing.name)
+    elif first.test_set != second.test_set:
+        pair.problem = OTHER_IMAGES
+    if pair.problem:
+        return pair
+    pair.seeds = tuple(seed for seed in getattr(first, read) if seed in getattr(second, read))
+    pair.difference = difference(first, second, read)
+    if read == "accuracies":
+        _compare_answers(pair, answers)
+    return pair
+
+
+def difference(first: Cell, second: Cell, read: str = "accuracies") -> Difference | None:
+    """The difference first − second over seeds; None where one of them has no numbers."""
+    x, y = getattr(first, read), getattr(second, read)
+    seeds = [seed for seed in x if seed in y]
+    if len(seeds) >= 2 or (seeds and min(len(x), len(y)) < 2):
+        return statistics.paired_difference([x[seed] for seed in seeds], [y[seed] for seed in seeds])
+    return statistics.welch_difference(list(x.values()), list(y.values())) if x and y else None
+
+
+def _compare_answers(pair: Pair, answers: Answers) -> None:
+    """McNemar's test and the agreement of the first seed for which both have predictions of the same images."""
+    for seed in pair.seeds:
+        one, other = answers.of(pair.first.runs[seed]), answers.of(pair.second.runs[seed])
+        if one is None or other is None or len(one[1]) != len(other[1]) or (one[1] != other[1]).any():
+            continue
+        pair.seed = seed
+        pair.mcnemar = statistics.mcnemar(one[0] == one[1], other[0] == other[1])
+        pair.same, pair.kappa = statistics.agreement(one[0], other[0])
+        return
+
+
+def adjust(pairs: Sequence[Pair]) -> None:
+    """Correct the p values of one table for their number (Holm), those over seeds and McNemar's each by themselves."""
+    over_seeds = [pair.difference.p if pair.difference else None for pair in pairs]
+    tested = [pair.mcnemar.p if pair.mcnemar else None for pair in pairs]
+    n = sum(p is not None for p in over_seeds)
+    for pair, p, mcnemar_p in zip(pairs, statistics.holm(over_seeds), statistics.holm(tested), strict=True):
+        pair.p, pair.mcnemar_p, pair.tests = p, mcnemar_p, n
+
+
+# -------------------------------------------------------------------------------------------------- which with which
+
+
+@dataclasses.dataclass
+class Contest:
+    """Cells that differ in one kind of thing; `where` says what they share, `baseline` is what others are held to."""
+
+    where: str
+    cells: list[Cell]
+    baseline: Cell
+    name: Callable[[Cell], str]
+
+    def pairs(self, all_of_them: bool) -> list[tuple[Cell, Cell]]:
+        """All pairs, or each cell with the baseline."""
+        if all_of_them:
+            return list(itertools.combinations(self.cells, 2))
+        return [(cell, self.baseline) for cell in self.cells if cell is not self.baseline]
+
+
+def contests(cells: Sequence[Cell]) -> dict[str, list[Contest]]:
+    """ "networks", "settings" and "backends": who is held against whom. Datasets are never compared."""
+    runs = [cell for cell in cells if cell.runs]
+    grid = _grid_keys(runs)
+    found: dict[str, list[Contest]] = {"networks": [], "settings": [], "backends": []}
+    several = len({cell.group.dataset for cell in runs}) > 1
+    for members in _by(runs, lambda cell: (cell.group.dataset, cell.backend, _values(cell, grid))):
+        _add(found["networks"], members, _where(members[0], several, grid, members[0].backend), _network_of)
+    for members in _by(runs, lambda cell: (cell.group.dataset, cell.backend, _identity(cell))):
+        name = members[0].group.network
+        _add(found["settings"], members, _where(members[0], several, (), name, members[0].backend), _setting_of)
+    for members in _by(runs, lambda cell: id(cell.group)):
+        title = members[0].group.title if several else members[0].title
+        _add(found["backends"], members, title, lambda cell: cell.backend)
+    return found
+
+
+def _add(rows: list[Contest], cells: list[Cell], where: str, name: Callable[[Cell], str]) -> None:
+    if len(cells) > 1:
+        rows.append(Contest(where, cells, baseline_of(cells) or cells[0], name))
+
+
+def _by(cells: Sequence[Cell], key: Callable[[Cell], Any]) -> list[list[Cell]]:
+    found: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(key(cell), []).append(cell)
+    return list(found.values())
+
+
+def _identity(cell: Cell) -> str:
+    return f"{cell.group.network} {cell.layers}"
+
+
+def _grid_keys(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """The settings that vary within a network: those of a grid, and not what belongs to a network alone."""
+    found: dict[str, None] = {}
+    for members in _by(cells, lambda cell: (cell.group.dataset, _identity(cell))):
+        names = dict.fromkeys(name for cell in members for name in cell.settings)
+        found |= {name: None for name in names if len({cell.settings.get(name) for cell in members}) > 1}
+    return tuple(found)
+
+
+def _values(cell: Cell, names: Sequence[str]) -> tuple[str | None, ...]:
+    return tuple(cell.settings.get(name) for name in names)
+
+
+def _where(cell: Cell, with_dataset: bool, grid: Sequence[str], *more: str) -> str:
+    values = [f"{name} {cell.settings[name]}" for name in grid if name in cell.settings]
+    return " · ".join([*more, *values, *[cell.group.dataset] * with_dataset])
+
+
+def _network_of(cell: Cell) -> str:
+    return cell.group.network
+
+
+def _setting_of(cell: Cell) -> str:
+    """The label without the network's name in front."""
+    return cell.title.removeprefix(cell.group.network).removeprefix(" · ") or cell.title
+
+
+def remedies(cell: Cell) -> frozenset[str]:
+    """What this cell has against overfitting, by its layers and its recipe."""
+    found = {row["kind"] for row in cell.layers if row["kind"] in REMEDIES}
+    for name, value in cell.settings.items():
+        first = name.split(".")[0]
+        if first in ("l2", "label_smoothing", "augmentation", "early_stopping") and value not in ("0", "0.0", "False"):
+            found.add(first)
+    return frozenset(found)
+
+
+def baseline_of(cells: Sequence[Cell]) -> Cell | None:
+    """The one cell without any remedy against overfitting, where all others have one."""
+    plain = [cell for cell in cells if not remedies(cell)]
+    return plain[0] if len(plain) == 1 and len(cells) > 1 else None
+
+
+@dataclasses.dataclass
+class Held:
+    """The pairs of one table, adjusted together; `left_out` says how many of all were not looked at."""
+
+    kind: str
+    rows: list[tuple[Contest, Pair]]
+    left_out: int
+    is_all_pairs: bool
+
+
+def hold(kind: str, found: Sequence[Contest], answers: Answers) -> Held:
+    """Compare the cells of these contests, as far as one table goes, and adjust for the number of comparisons."""
+    every = sum(len(contest.pairs(True)) for contest in found)
+    is_all = every <= MAX_PAIRS
+    asked = [(contest, pair) for contest in found for pair in contest.pairs(is_all)]
+    rows = [
+        (contest, compare(first, second, (contest.name(first), contest.name(second)), answers))
+        for contest, (first, second) in asked[:MAX_PAIRS]
+    ]
+    adjust([pair for _, pair in rows])
+    return Held(kind, rows, every - len(rows), is_all)
