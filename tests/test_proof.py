@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from conftest import need_backend
-from lockstep import LockstepError, backends, bundle, cases, comparison, proof, rounding, store, study, trace
+from lockstep import LockstepError, backends, bundle, cases, comparison, proof, rounding, store, study, terminal, trace
 from lockstep.backends.base import Plan
+from lockstep.judge import Finding
 from lockstep.spec import Network, Recipe, Study
 from lockstep.trace import Trace
 
@@ -91,6 +94,9 @@ def test_all_backends_are_equal_and_everything_was_observed(dtype, all_four):
         assert covered["updates_judged"] == covered["steps_with_layers_judged"] == covered["steps"] == 10
         assert covered["epochs"] == 2
         assert row["certificate"]["verdict"] == "EQUAL"
+        assert row["certificate"]["device"] == "cpu"
+        assert row["certificate"]["threads"] >= 1
+        assert row["certificate"]["n_train"] == document["networks"][0]["n_train"] == 57
         assert 0 < row["certificate"]["worst"]["times_tolerance"] <= 1
 
 
@@ -133,6 +139,8 @@ def test_a_plant_is_found_named_and_costed(tmp_path):
         ("adam_epsilon_hut@numpy", "LS-209", 'did you mean "adam_epsilon_hat"?'),
         ("adam_epsilon_hat", "LS-209", "names no backend"),
         ("adam_epsilon_hat@torch", "LS-209", "not a backend of this study"),
+        ("adam_epsilon_hat@nunpy", "LS-209", 'did you mean "numpy"?'),
+        ("adam_epsilon_hut@nunpy", "LS-209", 'did you mean "numpy"?'),
         ("gelu_tanh@numpy", "LS-207", "makes no difference to network net"),
         ("rate_late@numpy", "LS-207", "makes no difference to network net"),
     ],
@@ -169,6 +177,122 @@ def test_a_training_that_blows_up_is_named_at_its_first_place(tmp_path):
     first = document["divergences"][0]
     assert (first["stage"], first["where"], first["step"]) == ("updated weights", "1_dense/kernel", 0)
     assert "inf" in first["problem"] or "nan" in first["problem"]
+
+
+WRONG = Finding("training", "all weights", 3, 9.0, 9e-9, 1e-9, n=1, whole=True)
+
+
+def told(asked, folder):
+    """The (backend, event, verdict) that a proof tells of, in order."""
+    heard = []
+    document = proof.prove(
+        asked, folder, tell=lambda run, event: heard.append((run.backend, event["event"], event.get("verdict")))
+    )
+    return document, [row for row in heard if row[1] in ("judged", "end")]
+
+
+def test_no_verdict_is_told_that_may_be_taken_back(tmp_path, monkeypatch):
+    """Training from the start is judged when every backend has been seen; here it is wrong, and nobody said EQUAL."""
+    asked = small(dtype="float64")
+    _, heard = told(asked, tmp_path)
+    assert heard == [("numpy", "judged", None), ("numpy", "end", "EQUAL")]
+    monkeypatch.setattr("lockstep.growth.training", lambda *_: iter([WRONG]))
+    document, heard = told(asked, tmp_path)
+    assert heard == [("numpy", "judged", None), ("numpy", "end", "DIVERGED")]
+    assert (document["divergences"][0]["stage"], document["divergences"][0]["step"]) == ("training", 3)
+
+
+def test_a_plant_that_is_given_twice_is_one(tmp_path):
+    document = proof.prove(small(), tmp_path, 4, ["adam_epsilon@numpy"] * 2)
+    assert document["planted"] == ["adam_epsilon@numpy"]
+    assert len(proof.costly(small(), ["adam_epsilon@numpy"] * 2)) == 1
+
+
+def test_a_proof_that_could_not_see_keeps_the_one_of_before(tmp_path, monkeypatch):
+    proof.prove(small(), tmp_path, 4)
+    good = (tmp_path / "small" / "proof.json").read_text()
+    (tmp_path / "small" / "proof.html").write_text("the page of before")
+    work, kept = study.work, tmp_path / "small" / "proof-previous.json"
+
+    def dies(*_, **__):
+        raise LockstepError("LS-402", "it was ended by signal SIGKILL")
+
+    monkeypatch.setattr(study, "work", dies)
+    for _ in range(2):  # the second one must not put the first one's failure in its place
+        document = proof.prove(small(), tmp_path, 4)
+        assert document["previous"] == {
+            "file": str(kept), "verdict": "EQUAL", "proven": json.loads(good)["proven"],
+        }  # fmt: skip
+        assert kept.read_text() == good
+        assert kept.with_suffix(".html").read_text() == "the page of before"
+        assert json.loads((tmp_path / "small" / "proof.json").read_text())["verdict"] == "ERROR"
+    monkeypatch.setattr(study, "work", work)
+    assert proof.prove(small(), tmp_path, 4)["previous"] is None
+    assert not kept.exists()
+
+
+def test_a_divergence_replaces_what_was_equal(tmp_path, monkeypatch):
+    """It was seen, so the proof of before is refuted and not kept."""
+    assert proof.prove(small(), tmp_path, 4)["verdict"] == "EQUAL"
+    monkeypatch.setattr("lockstep.growth.training", lambda *_: iter([WRONG]))
+    document = proof.prove(small(), tmp_path, 4)
+    assert (document["verdict"], document["previous"]) == ("DIVERGED", None)
+    assert not (tmp_path / "small" / "proof-previous.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"verdict": 3}'])
+def test_a_damaged_proof_of_before_is_replaced(content, tmp_path, monkeypatch):
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "proof.json").write_bytes(content)
+    monkeypatch.setattr(backends, "why_missing", lambda name: f"{name} is not here")
+    assert proof.prove(small(), tmp_path, 4)["previous"] is None
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit(143)])
+def test_an_interrupted_proof_leaves_the_one_of_before_as_it_is(interruption, tmp_path, monkeypatch):
+    proof.prove(small(), tmp_path, 4)
+    before = (tmp_path / "small" / "proof.json").read_bytes()
+
+    def interrupted(*_, **__):
+        raise interruption
+
+    monkeypatch.setattr(study, "work", interrupted)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        proof.prove(small(), tmp_path, 4)
+    assert (tmp_path / "small" / "proof.json").read_bytes() == before
+    assert not (tmp_path / "small" / "proof-previous.json").exists()
+
+
+def printed(document):
+    console = Console(width=140, file=io.StringIO())
+    terminal.print_proof(document, console)
+    return console.file.getvalue()
+
+
+def test_the_terminal_prints_what_was_not_observed(traced):
+    """A stage that the coverage misses is named; where nothing is missing, nothing is."""
+    document = json.loads((traced.parents[1] / "proof.json").read_text())
+    assert "not observed" not in printed(document)
+    document["networks"][0]["backends"][0]["coverage"]["missing"] = ["statistics", "predictions"]
+    assert "not observed of net · numpy: statistics, predictions" in printed(document)
+
+
+def test_the_terminal_has_columns_for_datasets_and_the_grid_only_where_they_vary(traced):
+    document = json.loads((traced.parents[1] / "proof.json").read_text())
+    document["networks"] *= 2
+    assert "dataset" not in printed(document)
+    first, second = document["networks"] = [
+        {**network, "grid": {"recipe.l2": value}} for network, value in zip(document["networks"], (0, 0.5), strict=True)
+    ]
+    said = printed(document)
+    assert "l2" in said
+    assert "0.5" in said
+    assert "dataset" not in said
+    document["networks"] = [first, {**second, "grid": {"recipe.l2": 0}, "dataset": "mnist"}]
+    said = printed(document)
+    assert "dataset" in said
+    assert "mnist" in said
+    assert "l2" not in said
 
 
 def test_the_verdict_of_several_is_that_of_the_worst():

@@ -295,7 +295,9 @@ def test_a_report_with_a_proof_shows_its_verdict_claim_and_limits(tmp_path):
         "Exactly this is claimed: the first 7 steps are the same within rounding. It says nothing of how long" in said
     )
     assert "It is a proof of the two finished runs here" in said
-    assert "mlp torch EQUAL 0.47 forward, 1_dense/kernel, step 3 4 of 4 4 of 4 7 of 7 5 of 7 1,504 nothing" in said
+    assert "mlp torch EQUAL 0.47 forward, 1_dense/kernel, step 3 5 of 7 1,504" in said
+    assert "Judged in every row: all layers, all parameters and all updates." in said
+    assert "in a full step every layer was. No stage was left out." in said
     assert "updated weights EQUAL 0.4 EQUAL 0.47" in said
     assert "statistics — —" in said
     assert "NumPy in float32" in said
@@ -317,10 +319,10 @@ def test_a_diverged_proof_shows_place_size_and_cause(tmp_path):
     assert "updated weights, 1_dense/kernel, step 0: off by 3.3·10⁻⁵ where rounding allows 1.7·10⁻⁹" in said
     assert "Its number at [5, 2] is 0.25; the judge’s is 0.250033" in said
     assert "Cause, which reproduces these numbers within rounding: adam_epsilon_hat" in said
-    assert "ε is added before the bias is corrected Default of Keras Mend scale ε by √(1−β₂ᵗ)" in said
+    assert "ε is added before the bias is corrected Known from Keras What to do scale ε by √(1−β₂ᵗ)" in said
     assert "updated weights 1_dense/kernel 0 to 3 3.3·10⁻⁵ 1.7·10⁻⁹ 19,412" in said
     assert "Exactly this is claimed" not in said
-    assert "So this is not claimed: the first 7 steps" in said
+    assert "Nothing is claimed of the whole. A row that is EQUAL is so for itself" in said
 
 
 def test_an_equal_proof_has_no_divergence_to_show(tmp_path):
@@ -457,6 +459,48 @@ def test_a_proof_alone_is_a_page_that_asks_nobody_else(tmp_path):
     assert f'"network": "{digest(NETWORKS["mlp"])}"' in words(page)  # the certificate
 
 
+def test_what_was_not_judged_has_a_column_and_what_was_is_said_once(tmp_path):
+    document = proof_of([proven(), proven("torch")])
+    coverage = document["networks"][0]["backends"][1]["coverage"]
+    coverage |= {"steps_with_layers_judged": 7, "layers": "3 of 4", "missing": ["statistics"]}
+    document["networks"][0]["backends"][0]["coverage"] |= {"steps_with_layers_judged": 7}
+    said = words(write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8"))
+    assert "Judged in every row: all parameters, all updates and every layer in each step." in said
+    assert "No stage was left out" not in said
+    assert "Where Layers Numbers Not observed mlp numpy EQUAL" in said
+    assert "3 of 4 1,504 statistics" in said
+
+
+def test_datasets_and_the_grid_have_columns_only_where_they_vary(tmp_path):
+    document = proof_of([proven(), proven("torch", "DIVERGED")], [divergence(grid={"recipe.l2": 0.0})])
+    other = copy.deepcopy(document["networks"][0]) | {"grid": {"recipe.l2": 0.5}}
+    document["networks"][0]["grid"] = {"recipe.l2": 0.0}
+    document["networks"].append(other)
+    document["divergences"].append(divergence(grid={"recipe.l2": 0.5}))
+    said = words(write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8"))
+    assert "Network l2 Backend Verdict" in said
+    assert "mlp 0.5 torch DIVERGED" in said
+    assert "mlp · l2 0.5 · torch First in" in said
+    assert said.count("Known from Keras") == 1, "a cause is explained once"
+    document["networks"][1] |= {"grid": {"recipe.l2": 0.0}, "dataset": "mnist"}
+    said = words(write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8"))
+    assert "Network Dataset Backend Verdict" in said
+
+
+def test_a_proof_that_saw_less_names_the_one_that_is_kept(tmp_path):
+    kept = {"file": "runs/demo/proof-previous.json", "verdict": "EQUAL", "proven": "2026-01-01T00:00:00Z"}
+    page = write_proof(proof_of([proven("numpy", "ERROR")], previous=kept), tmp_path / "proof.html")
+    assert "runs/demo/proof-previous.json: EQUAL, proven 2026-01-01" in words(page.read_text(encoding="utf-8"))
+
+
+def test_a_proof_on_another_device_is_no_proof(tmp_path):
+    said = proof_page(tmp_path / "cuda", proof_of([proven(name, device="cuda") for name in BOTH]))
+    assert "proven on cuda, run on cpu" in said
+    assert NO_FIT in said
+    said = proof_page(tmp_path / "cpu", proof_of([proven(name, device="cpu") for name in BOTH]))
+    assert "It is a proof of the two finished runs here" in said
+
+
 def test_a_planted_proof_says_what_was_planted_and_what_it_costs(tmp_path):
     cost = {"network": "mlp", "backend": "torch", "plants": ["rate_late@torch"], "accuracy": 0.91,
             "planted_accuracy": 0.897, "loss": 0.3, "planted_loss": None}  # fmt: skip
@@ -478,7 +522,7 @@ def test_two_run_folders_are_told_apart(tmp_path):
         del document[key]
     page = write_proof(document, tmp_path / "comparison.html").read_text(encoding="utf-8")
     assert "Two runs compared EQUAL : the first 7 steps are the same within rounding. first: runs/a" in words(page)
-    assert "mlp second: numpy EQUAL — — — — — — 7 all but losses" in words(page)
+    assert "mlp second: numpy EQUAL — — 7 all but losses" in words(page)
     assert "<svg" not in page
 
 

@@ -28,8 +28,8 @@ Change = Callable[[Run, Shape], Run]  # the same run where the difference makes 
 class Cause:
     """One known difference.
 
-    `what` the other side does, the `stage` that shows it first, `defaults` of frameworks (or "habit") that lead to it,
-    how to `mend` it, and how it changes a run.
+    `what` the other side does, the `stage` that shows it first, `defaults` of frameworks (or common practice) that lead
+    to it, how to `mend` it, and how it changes a run.
     """
 
     what: str
@@ -221,28 +221,28 @@ CAUSES: dict[str, Cause] = {
     "last_batch_dropped": Cause(
         "a short last batch is left out",
         "data",
-        "habit: drop_last=True, drop_remainder=True",
+        "common practice: drop_last=True, drop_remainder=True",
         "keep the short batch, or drop it everywhere",
         mistake("last_batch_dropped"),
     ),
     "augmentation_missing": Cause(
         "the images are not augmented",
         "data",
-        "habit: augmentation in the loader of one framework alone",
+        "common practice: augmentation in the loader of one framework alone",
         "augment once, outside, and give every framework the same images",
         where(lambda r: r.augmentation, lambda r: {"augmentation": {}}),
     ),
     "scaling_missing": Cause(
         "pixels enter as 0 … 255",
         "forward",
-        "habit: ToTensor divides by 255, a NumPy array does not",
+        "common practice: ToTensor divides by 255, a NumPy array does not",
         "divide by 255 in every framework",
         mistake("scaling_missing"),
     ),
     "scaling_other": Cause(
         "pixels are standardised where they should only be scaled, or the other way round",
         "forward",
-        "habit: Normalize((0.1307,), (0.3081,)) in PyTorch's examples, /255 alone in Keras's",
+        "common practice: Normalize((0.1307,), (0.3081,)) in PyTorch's examples, /255 alone in Keras's",
         "use one scaling, worked out once",
         where(lambda r: True, lambda r: {"scaling": "standard" if r.scaling == "unit" else "unit"}),
     ),
@@ -310,14 +310,14 @@ CAUSES: dict[str, Cause] = {
     "dropout_not_scaled": Cause(
         "kept values are not divided by the keep probability",
         "forward",
-        "habit: dropout as in Srivastava et al. 2014",
+        "common practice: dropout as in Srivastava et al. 2014",
         "use inverted dropout in every framework",
         mistake("dropout_not_scaled", _DROPS),
     ),
     "dropout_rate_kept": Cause(
         "the dropout rate is taken as the share that is kept",
         "forward",
-        "habit: keep_prob of TensorFlow 1",
+        "TensorFlow 1: keep_prob",
         "rate is what is dropped",
         mistake("dropout_rate_kept", _DROPS),
     ),
@@ -368,7 +368,7 @@ CAUSES: dict[str, Cause] = {
     "loss_summed": Cause(
         "the loss is the sum over the batch",
         "loss",
-        'habit: reduction="sum"; Optax and tf.nn give one loss per example, to be added up or averaged',
+        'common practice: reduction="sum"; Optax and tf.nn give one loss per example, to be added up or averaged',
         "divide by the batch, or the learning rate by it",
         recipe(loss_reduction="sum"),
     ),
@@ -382,7 +382,7 @@ CAUSES: dict[str, Cause] = {
     "label_smoothing_others": Cause(
         "label smoothing is shared among the K − 1 other classes",
         "loss",
-        "habit: Szegedy et al. 2016 spread it over all K, as PyTorch and Keras do",
+        "common practice: Szegedy et al. 2016 spread it over all K, as PyTorch and Keras do",
         "use s·(K − 1)/K where the other side means K",
         _label_smoothing,
     ),
@@ -540,7 +540,7 @@ CAUSES: dict[str, Cause] = {
     "momentum_is_nesterov": Cause(
         "momentum is Nesterov's",
         "updated weights",
-        "habit: nesterov=True",
+        "common practice: nesterov=True",
         "set nesterov alike",
         _swapped("momentum", "nesterov"),
     ),
@@ -554,7 +554,7 @@ CAUSES: dict[str, Cause] = {
     "rate_late": Cause(
         "each update uses the learning rate of the one before it",
         "updated weights",
-        "habit: scheduler.step() after the step that should have had it, schedules that count from 1",
+        "common practice: scheduler.step() after the step that should have had it, schedules that count from 1",
         "print the rate of the first three updates on both sides",
         mistake("rate_late", lambda run: run.recipe.schedule.kind != "constant"),
     ),
@@ -562,7 +562,7 @@ CAUSES: dict[str, Cause] = {
     "last_batch_unweighted": Cause(
         "the epoch's loss is the mean of the batches' means",
         "reported loss",
-        "habit: running_loss / len(loader) in PyTorch's examples; Keras weighs by examples",
+        "common practice: running_loss / len(loader) in PyTorch's examples; Keras weighs by examples",
         "weigh each batch by its examples",
         mistake("last_batch_unweighted"),
     ),

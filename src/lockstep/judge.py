@@ -359,7 +359,7 @@ class Judge:
         room = rounding.tolerance(self.dtype, size, n, rounding.measured(loss32, loss, size))
         room_dz = rounding.tolerance(self.dtype, each, logits.shape[1], rounding.measured(dz32, dz, each))
         yield compare("loss", "loss", step, arrays.get("observed_loss"), loss, room)
-        yield compare("loss", "sent back", step, sent, dz, room_dz, self.dtype)
+        yield compare("loss", "gradient of the logits", step, sent, dz, room_dz, self.dtype)
         if whole:  # training reports the loss of its own pass, whose logits differ in rounding
             room = room + whole.loss_drift(logits, dz)
             yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, room)

@@ -8,12 +8,13 @@ branch is followed down to the parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from lockstep import rounding
+from lockstep import randomness, rounding
 from lockstep.backends import numpy as reference
 from lockstep.backends.base import Arrays, Plan
 from lockstep.spec import LayerFacts
@@ -31,14 +32,21 @@ class Passage:
     sent: list[np.ndarray] = field(default_factory=list)  # the gradient of each layer's output
 
 
-def there_and_back(model: reference.Model, images: np.ndarray, labels: np.ndarray) -> Passage:
-    """The pass of a training step; parameters' gradients, with L2, are left in `on.gradients`."""
+def there_and_back(
+    model: reference.Model, images: np.ndarray, labels: np.ndarray, shaken: bool = False
+) -> Passage:  # fmt: skip
+    """The pass of a training step; parameters' gradients, with L2, are left in `on.gradients`.
+
+    A pass that is `shaken` adds to what each layer puts out and sends back a rounding of the size that `rounding`
+    allows it, up or down at random (stochastic arithmetic, Vignes 1993): a framework's own functions round so or so.
+    """
     plan = model.plan
     passage = Passage(model.observer(len(labels), plan.in_training))
     x = model.prepare(images)
-    for row in plan.rows:
+    for index, row in enumerate(plan.rows):
         passage.inputs.append(x)
-        x, backward = reference.LAYERS[row.layer.kind](row, x, passage.on)
+        y, backward = reference.LAYERS[row.layer.kind](row, x, passage.on)
+        x = _shaken(row, y, _forward_size(row, x, y, passage.on), index) if shaken else y
         passage.outputs.append(x)
         passage.backwards.append(backward)
     losses, dx = model.losses(x, model.targets(labels), passage.on)
@@ -47,36 +55,75 @@ def there_and_back(model: reference.Model, images: np.ndarray, labels: np.ndarra
         dx = dx / len(labels)
     for index in range(len(plan.rows) - 1, -1, -1):
         passage.sent.insert(0, dx)
-        dx = passage.backwards[index](dx, index > 0)  # type: ignore[assignment]  # None only where the loop ends
+        row, dy = plan.rows[index], dx
+        dx = passage.backwards[index](dy, index > 0)  # type: ignore[assignment]  # None only where the loop ends
+        if shaken and index:
+            size = _backward_size(row, passage.inputs[index], dy, dx, passage.on)
+            dx = _shaken(row, dx, size, len(plan.rows) + index)
     model.add_l2(passage.on.gradients)
     return passage
 
 
+def _forward_size(row: LayerFacts, x: np.ndarray, y: np.ndarray, on: reference.Pass) -> np.ndarray:
+    if row.layer.kind == "batch_norm":
+        return rounding.batch_norm_sizes(row, x, on)[0]
+    return rounding.FORWARD.get(row.layer.kind, lambda x, y, layer: np.abs(y))(x, y, row.layer)
+
+
+def _backward_size(row: LayerFacts, x: np.ndarray, dy: np.ndarray, dx: np.ndarray, on: reference.Pass) -> np.ndarray:
+    if row.layer.kind == "batch_norm":
+        return rounding.batch_norm_sizes(row, x, on)[1](dy)[0]
+    return np.asarray(np.abs(dx) + rounding.BACKWARD.get(row.layer.kind, lambda x, dy, layer: 0.0)(x, dy, row.layer))
+
+
+def _shaken(row: LayerFacts, value: np.ndarray, size: np.ndarray, place: int) -> np.ndarray:
+    """The value with a rounding of this size added or taken off.
+
+    The statistics of a batch are the same for all of its examples, and so is the rounding that they bring.
+    """
+    shape = value.shape[-1:] if row.layer.kind == "batch_norm" else value.shape
+    up = (randomness.bits(int(np.prod(shape)), place, "rounding") % np.uint64(2)).reshape(shape).astype(value.dtype)
+    return np.asarray(value + (2 * up - 1) * rounding.eps(str(value.dtype)) * size, value.dtype)
+
+
+def _output(passage: Passage, index: int) -> np.ndarray:
+    return passage.outputs[index] if index >= 0 else passage.inputs[0]
+
+
 class Whole:
-    """The two passes of one step, and what follows from their difference for a trace of the given dtype."""
+    """The passes of one step, and what follows from their difference for a trace of the given dtype.
+
+    In float32 there are two, one of them shaken: how far the step's own conditioning carries a rounding is measured by
+    both, for one alone may by luck come out right.
+    """
 
     def __init__(
         self, exact: reference.Model, single: reference.Model, dtype: str, images: np.ndarray, labels: np.ndarray
     ) -> None:
-        """Take both passes; the models stand where the backend stood before the step."""
+        """Take the passes; the models stand where the backend stood before the step."""
         self.plan: Plan = exact.plan
         self.dtype, self.n = dtype, len(labels)
         self.unit = rounding.eps(dtype) / rounding.eps("float32")
-        self.exact, self.single = (there_and_back(model, images, labels) for model in (exact, single))
+        self.exact = there_and_back(exact, images, labels)
+        self.singles = [there_and_back(single, images, labels, shaken) for shaken in (False, True)]
 
     @property
     def gradients(self) -> Arrays:
         """Every parameter's gradient, exactly."""
         return self.exact.on.gradients
 
+    def _off(self, of: Callable[[Passage, Any], np.ndarray], what: Any = None) -> float:
+        """How far float32 was off in something of a passage, as a rounding of the trace's dtype would be."""
+        exact = of(self.exact, what)
+        return max(float(np.abs(of(single, what) - exact).max(initial=0.0)) for single in self.singles) * self.unit
+
     def drift(self, index: int, seen: np.ndarray | None = None) -> float:
         """How far another pass may be from the one that was seen, in layer number `index`'s output; −1 is the input.
 
         Relative to the largest value, so that it also holds for a pass whose numbers are larger than the judge's.
         """
-        both = [(p.outputs[index] if index >= 0 else p.inputs[0]) for p in (self.exact, self.single)]
-        largest = float(np.abs(both[0]).max(initial=0.0))
-        off = float(np.abs(both[1] - both[0]).max(initial=0.0)) * self.unit
+        largest = float(np.abs(_output(self.exact, index)).max(initial=0.0))
+        off = self._off(_output, index)
         room = rounding.FACTOR * off + float(rounding.tolerance(self.dtype, largest))
         return room * (
             max(float(np.abs(seen).max(initial=0.0)) / largest, 1.0) if seen is not None and largest else 1.0
@@ -86,7 +133,7 @@ class Whole:
         """How far the loss of another pass may be: what its logits may be off, along the loss's own slope."""
         dz = self.exact.sent[-1] if sent is None else sent.astype(np.float64)
         scale = self.n if self.plan.recipe.loss_reduction == "sum" else 1
-        off = abs(self.single.loss - self.exact.loss) * self.unit
+        off = self._off(lambda passage, _: np.asarray(passage.loss))
         return rounding.FACTOR * off + 2 * float(np.abs(dz).sum()) / scale * self.drift(len(self.plan.rows) - 1, logits)
 
     def statistics(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -100,7 +147,7 @@ class Whole:
             moved, drift = rounding.slopes(x, sizes), self.drift(index - 1)
             for name, size in sizes.items():
                 value = self.exact.on.statistics[name]
-                off = float(np.abs(self.single.on.statistics[name] - value).max(initial=0.0)) * self.unit
+                off = self._off(lambda passage, name: passage.on.statistics[name], name)
                 room = rounding.FACTOR * off + rounding.tolerance(self.dtype, size, rounding.terms(row, self.n)[0])
                 found[name] = value, room + row.layer.momentum * drift * moved[name]
         return found
@@ -111,7 +158,7 @@ class Whole:
         rooms = {}
         for name, gradient in self.gradients.items():
             largest = float(np.abs(gradient).max(initial=0.0))
-            off = float(np.abs(self.single.on.gradients[name] - gradient).max(initial=0.0)) * self.unit
+            off = self._off(lambda passage, name: passage.on.gradients[name], name)
             (terms,) = (rounding.terms(row, self.n)[2] for row in self.plan.rows if row.name == name.split("/")[0])
             room = rounding.FACTOR * off + rounding.tolerance(self.dtype, largest, terms)
             if name.rpartition("/")[2] in rounding.PLAIN_SUMS:  # it may cancel: a bias before batch normalisation does

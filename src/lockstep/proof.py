@@ -15,22 +15,20 @@ What is claimed is exactly this: the first steps are the same within rounding. L
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lockstep import backends, bundle, data, growth, store, study, timing
+from lockstep import backends, bundle, data, files, growth, store, study, timing
 from lockstep.cases import Case, cases
 from lockstep.causes import CAUSES, Finder, differing, planted
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.judge import STAGES, Finding
-from lockstep.records import changed, to_table
+from lockstep.records import changed, digest
 from lockstep.spec import Run, Study
 from lockstep.studyfile import resolved_toml
 from lockstep.trace import Trace
@@ -56,7 +54,7 @@ def _was_found(plant: str, divergences: list[dict[str, Any]]) -> bool:
 def claim(verdict: str, steps: int) -> str:
     """What a verdict says, and no more."""
     if verdict in ("IDENTICAL", "EQUAL"):
-        return f"the first {steps} steps are the same within rounding, on what the coverage names"
+        return f"the first {steps} steps are the same within rounding, on everything that was observed"
     if verdict == "DIVERGED":
         return "at least one backend does not do what the study says; the first places and their causes are named"
     return "not everything that was asked was observed, so nothing is claimed of the whole"
@@ -72,13 +70,15 @@ def prove(
     """Prove every network, recipe, dataset and dtype of a study, with its first seed, over its backends.
 
     `steps` are taken on as many training images as make two epochs of them, the short last batch among them. `plants`
-    are `cause@backend`: differences switched on in one backend. `tell` hears of the progress. Returns the document that
-    `proof.json` in the study's folder holds; docs/proof.md describes it. Raises LockstepError for a study that cannot
-    be, an unknown plant and a folder that cannot be written.
+    are `cause@backend`: differences switched on in one backend; one given twice is one. `tell` hears of the progress.
+    Returns the document that `proof.json` in the study's folder holds; docs/proof.md describes it. Raises
+    LockstepError for a study that cannot be, an unknown plant and a folder that cannot be written.
     """
-    asked, threads = study.checked(asked), timing.checked_threads(threads)
+    asked, threads, plants = study.checked(asked), timing.checked_threads(threads), list(dict.fromkeys(plants))
     if not 2 <= steps <= 100_000:
-        raise LockstepError("LS-205", f"{steps} steps were asked for", where="--steps", hint="ask for 2 to 100,000")
+        hint = "ask for 2 to 100,000; what goes wrong from one step to the next shows in the second one"
+        message = f"{steps:,} {'step was' if steps == 1 else 'steps were'} asked for"
+        raise LockstepError("LS-205", message, where="--steps", hint=hint)
     check_plants(plants, asked)
     networks, divergences = [], []
     for case in cases(asked, steps, plants):
@@ -89,7 +89,10 @@ def prove(
         _compare_with_numpy(rows)
         parting = growth.measured(case, [row["trace"] for row in rows if row["trace"]], steps)
         for row in rows:
+            was_open = row["trace"] and not row["divergences"]
             judge_growth(case, row, parting)
+            if was_open:
+                tell(row["run"], _end(row))
         for row in rows:
             _pack(case, row, runs_folder / asked.name / "unexplained")
         networks.append(_network(case, rows, parting.document))
@@ -100,7 +103,7 @@ def prove(
         "verdict": worst_of(row["verdict"] for row in networks),
         "claim": claim(worst_of(row["verdict"] for row in networks), steps),
         "steps": steps,
-        "planted": list(plants),
+        "planted": plants,
         "not_found": [plant for plant in plants if not _was_found(plant, divergences)],
         "coverage": _coverage_of_all(networks),
         "networks": networks,
@@ -116,26 +119,74 @@ def prove(
 
 
 def write(document: dict[str, Any], runs_folder: Path) -> Path:
-    """Write a study's proof into its folder; a planted one, which says nothing of the study's own runs, beside it."""
+    """Write a study's proof into its folder; a planted one, which says nothing of the study's own runs, beside it.
+
+    A proof replaces the one before it, but what observed nothing new does not take away what was observed: where a
+    framework is missing or failed, the proof of before is kept as `proof-previous.json`, and the document names it.
+    """
     folder = runs_folder / document["study"]
     store.make_folder(folder)
     path = folder / ("proof-planted.json" if document["planted"] else "proof.json")
+    if not document["planted"]:
+        document["previous"] = _kept_aside(path, document["verdict"])
     store.write_json(path, document)
     return path
 
 
+UNSEEN = ("INCONCLUSIVE", "ERROR")  # verdicts on what was not seen
+
+
+def _kept_aside(path: Path, verdict: str) -> dict[str, Any] | None:
+    """Move the proof of before out of the way of one that could not see; {"file", "verdict", "proven"} of it."""
+    aside = path.with_name("proof-previous.json")
+    try:
+        before = store.read_json(path)
+        is_better = verdict in UNSEEN and before["verdict"] not in UNSEEN
+    except (LockstepError, KeyError, TypeError):
+        is_better = False  # there is none, or none that can be read
+    with files.writing(aside, store.HINT):
+        for suffix in (".json", ".html"):
+            if is_better and path.with_suffix(suffix).exists():
+                path.with_suffix(suffix).replace(aside.with_suffix(suffix))
+            elif verdict not in UNSEEN:  # it has been proven again
+                aside.with_suffix(suffix).unlink(missing_ok=True)
+    try:
+        kept = store.read_json(aside)
+        return {"file": str(aside), "verdict": kept["verdict"], "proven": kept["proven"]}
+    except (LockstepError, KeyError, TypeError):
+        return None
+
+
 def check_plants(plants: Sequence[str], asked: Study) -> None:
     """Raise LockstepError where a plant is not `cause@backend` with a backend of the study."""
+    problems = [problem for plant in plants for problem in _problems_of(plant, asked)]
+    if problems:
+        raise LockstepError.several(problems)
     for plant in plants:
-        name, at, backend = plant.partition("@")
-        if not at or backend not in asked.backends:
-            hint = "write it as cause@backend: adam_epsilon_hat@tensorflow"
-            message = f'"{backend}" is not a backend of this study' if at else f'"{plant}" names no backend'
-            raise LockstepError("LS-209", message, where="--plant", hint=hint)
+        name, _, backend = plant.partition("@")
         runs = [run for run in changed(asked, seeds=asked.seeds[:1]).runs() if run.backend == backend]
         shapes = {run.dataset: data.describe(run.dataset).image_shape for run in runs}
-        if name not in CAUSES or not any(differing(name, run, shapes[run.dataset]) for run in runs):
+        if not any(differing(name, run, shapes[run.dataset]) for run in runs):
             planted([plant], runs[0], shapes[runs[0].dataset])  # raises, and says why
+
+
+def _problems_of(plant: str, asked: Study) -> Iterator[Problem]:
+    """What is wrong with the words of a plant."""
+    name, at, backend = plant.partition("@")
+    if name not in CAUSES:
+        near = did_you_mean(name, CAUSES)
+        hint = (
+            f"{near} All of them: lockstep explain causes" if near.startswith("did") else "see: lockstep explain causes"
+        )
+        yield Problem("LS-209", f'no known difference is called "{name}"', "--plant", hint)
+    if not at:
+        example = f"{name if name in CAUSES else 'adam_epsilon_hat'}@{asked.backends[-1]}"
+        yield Problem("LS-209", f'"{plant}" names no backend', "--plant", f"write it as cause@backend: {example}")
+    elif backend not in asked.backends:
+        known = backend in backends.BACKENDS
+        hint = f"this study has {', '.join(asked.backends)}; --backends takes others"
+        hint = hint if known else did_you_mean(backend, asked.backends)
+        yield Problem("LS-209", f'"{backend}" is not a backend of this study', "--plant", hint)
 
 
 def _prove_one(
@@ -164,9 +215,15 @@ def _prove_one(
         return row | {"verdict": "ERROR", "reason": status["reason"], "code": status["code"]}
     tell(run, {"event": "phase", "phase": "judging"})
     row |= judged(Trace(place), case)
-    first = row["divergences"][0] if row["divergences"] else None
-    tell(run, {"event": "end", "verdict": row["verdict"], "reason": first})
+    # What is right step by step may still be wrong over all of them, which is judged when every backend has been seen.
+    tell(run, _end(row) if row["divergences"] else {"event": "judged"})
     return row
+
+
+def _end(row: dict[str, Any]) -> dict[str, Any]:
+    """The event of a verdict that stays."""
+    first = row["divergences"][0] if row["divergences"] else row["reason"]
+    return {"event": "end", "verdict": row["verdict"], "reason": first}
 
 
 @np.errstate(all="ignore")  # a training that diverges ends in infinities, which are told as such
@@ -374,16 +431,13 @@ def certificate(case: Case, row: dict[str, Any], described: dict[str, Any]) -> d
     worst = max(stages, key=lambda stage: stage["worst"]["times_tolerance"])
     return {
         "verdict": row["verdict"], "backend": trace.backend, "versions": trace.environment.get("versions", {}),
-        "dtype": run.dtype,
-        "network": _digest(to_table(run.network)), "recipe": _digest(to_table(run.recipe)), "seed": run.seed,
+        "dtype": run.dtype, "device": trace.environment.get("device"),
+        "threads": trace.environment.get("threads", {}).get("obtained"), "n_train": len(case.examples.train[0]),
+        "network": digest(run.network), "recipe": digest(run.recipe), "seed": run.seed,
         "dataset": {"name": case.examples.data.name, "hashes": dict(case.examples.data.hashes)},
         "steps": described["coverage"]["steps"], "values": described["coverage"]["values"],
         "worst": {"stage": worst["stage"], **worst["worst"]}, "missing": described["coverage"]["missing"],
     }  # fmt: skip
-
-
-def _digest(table: Any) -> str:
-    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------- what a difference costs
@@ -399,6 +453,20 @@ def cost(
     failed. The planted runs lie in a folder of their own beside the study's.
     """
     found = []
+    for right, spoilt in costly(asked, plants):
+        (run,) = right.runs()
+        records = [study.run_study(each, runs_folder, tell, threads)[0] for each in (right, spoilt)]
+        row: dict[str, Any] = {"network": run.network_name, "backend": run.backend, "plants": list(plants)}
+        for prefix, record in zip(("", "planted_"), records, strict=True):
+            test = record.metrics["test"] if record.is_finished else {"accuracy": None, "loss": None}
+            row |= {f"{prefix}accuracy": test["accuracy"], f"{prefix}loss": test["loss"]}
+        found.append(row)
+    return found
+
+
+def costly(asked: Study, plants: Sequence[str]) -> list[tuple[Study, Study]]:
+    """Studies of one run each, as it should be and with its plants, where these make a difference."""
+    found = []
     for backend in dict.fromkeys(plant.partition("@")[2] for plant in plants):
         for name, network in asked.networks.items():
             narrowed = changed(
@@ -413,12 +481,7 @@ def cost(
             spoilt = changed(
                 narrowed, name=f"{asked.name[:56]}-planted", networks={name: other.network}, recipe=other.recipe
             )
-            (right,), (wrong,) = (study.run_study(each, runs_folder, tell, threads) for each in (narrowed, spoilt))
-            row: dict[str, Any] = {"network": name, "backend": backend, "plants": list(plants)}
-            for prefix, record in (("", right), ("planted_", wrong)):
-                test = record.metrics["test"] if record.is_finished else {"accuracy": None, "loss": None}
-                row |= {f"{prefix}accuracy": test["accuracy"], f"{prefix}loss": test["loss"]}
-            found.append(row)
+            found.append((narrowed, spoilt))
     return found
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 # Purposes never share numbers. Append only: an index is part of every stream's key.
-PURPOSES = ("weights", "order", "split", "augmentation", "dropout", "warm_up", "bootstrap")
+PURPOSES = ("weights", "order", "split", "augmentation", "dropout", "warm_up", "bootstrap", "bench", "rounding")
 
 
 def bits(n: int, seed: int, purpose: str, *position: int) -> np.ndarray:

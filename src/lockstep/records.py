@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import itertools
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -139,6 +141,11 @@ def to_table(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [to_table(item) for item in value]
     return value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a record, or of its table: the same for the same content, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(to_table(value), sort_keys=True).encode()).hexdigest()
 
 
 def set_key(table: dict[str, Any], key: str, value: Any) -> None:

@@ -26,6 +26,7 @@ Verdict = Literal["IDENTICAL", "EQUAL", "INCONCLUSIVE", "DIVERGED", "ERROR"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # None, where it may be, stands for infinity or NaN
 Words = tuple[str, ...]
+Grid = dict[str, Annotated[str, BeforeValidator(str)]]
 
 
 class Worst(Part):
@@ -76,6 +77,9 @@ class Certificate(Part):
     backend: str
     versions: dict[str, str | None] = Field(default_factory=dict)
     dtype: str
+    device: str | None = None
+    threads: Count | None = None
+    n_train: Count | None = None
     network: str
     recipe: str
     seed: int | None = None
@@ -113,7 +117,7 @@ class Network(Part):
     dataset: str
     dtype: str
     seed: int | None = None
-    grid: dict[str, Annotated[str, BeforeValidator(str)]] = Field(default_factory=dict)
+    grid: Grid = Field(default_factory=dict)
     n_train: Count | None = None
     batch_size: Count | None = None
     verdict: Verdict
@@ -136,6 +140,7 @@ class Divergence(Part):
     network: str
     dataset: str = ""
     dtype: str = ""
+    grid: Grid = Field(default_factory=dict)
     backend: str
     stage: str
     where: str
@@ -173,6 +178,14 @@ class Observed(Part):
     not_observed: Words = ()
 
 
+class Previous(Part):
+    """The proof of before, which was kept because this one could not observe everything."""
+
+    file: str
+    verdict: Verdict
+    proven: str | None = None
+
+
 class Proof(Part):
     """proof.json, proof-planted.json, and the document of two run folders (`first` and `second`)."""
 
@@ -193,6 +206,7 @@ class Proof(Part):
     machine: Environment = Environment()
     threads: Count | None = None
     proven: str | None = None
+    previous: Previous | None = None
 
     @property
     def is_comparison(self) -> bool:
@@ -286,6 +300,8 @@ def _misfit(proof: Proof, certificate: Certificate, run: Facts, key: tuple[str, 
         why.append("another recipe")
     if run.dtype != certificate.dtype:
         why.append(f"proven in {certificate.dtype}, run in {run.dtype or 'an unknown dtype'}")
+    if certificate.device and environment.device != certificate.device:  # older certificates name none
+        why.append(f"proven on {certificate.device}, run on {environment.device or 'an unknown device'}")
     if not environment.dataset.hashes or environment.dataset.hashes != certificate.dataset.hashes:
         why.append("other data")
     for name in sorted({*certificate.versions, *environment.versions}):

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lockstep import plots
 from lockstep.report.numbers import MISSING, count, fixed, listed, percent, significant
-from lockstep.report.proven import Backend, Cause, Cost, Divergence, Fit, Growth, Network, Proof, Reading, Stage, Worst
+from lockstep.report.proven import (
+    Backend,
+    Cause,
+    Cost,
+    Coverage,
+    Divergence,
+    Fit,
+    Growth,
+    Network,
+    Previous,
+    Proof,
+    Reading,
+    Stage,
+    Worst,
+)
 from lockstep.report.table import Table
 
 # A page has a size: what is left out beyond these is said where it is left out.
@@ -59,7 +73,8 @@ def tell_proof(reading: Reading, prefix: str, fit: Fit | None = None) -> dict[st
         "not_observed": list(proof.coverage.not_observed),
         "fits": _fits(fit) if fit else {"text": "", "title": "", "kind": "", "lines": []},
         "folders": _folders(proof),
-        "summary": _summary(proof, titles),
+        "previous": _previous(proof.previous),
+        "summary": _summary(proof),
         "divergences": _divergences(proof),
         "networks": [_network(network, title, f"{prefix}-{n}") for n, (network, title) in enumerate(shown)],
         "left_out": _left_out(proof),
@@ -129,10 +144,11 @@ def _limits(proof: Proof) -> str:
     """What exactly is claimed, and what is not."""
     if proof.is_comparison:
         return LIMITS if proof.verdict == "EQUAL" else ""
-    claim = f"{proof.claim}. " if proof.claim else ""
     if proof.verdict in ("IDENTICAL", "EQUAL"):
-        return f"Exactly this is claimed: {claim}{LIMITS}"
-    return f"So this is not claimed: {claim}" if claim else ""
+        return f"Exactly this is claimed: {proof.claim}. {LIMITS}" if proof.claim else LIMITS
+    agree = any(row.verdict in ("IDENTICAL", "EQUAL") for network in proof.networks for row in network.backends)
+    rest = " A row that is EQUAL is so for itself: within rounding, on everything that was observed of it."
+    return f"Nothing is claimed of the whole.{rest if agree else ''}"
 
 
 def _made(proof: Proof) -> str:
@@ -159,6 +175,10 @@ def _made(proof: Proof) -> str:
 
 def _planted(proof: Proof) -> list[str]:
     return [" in ".join(filter(None, (plant.partition("@")[0], plant.partition("@")[2]))) for plant in proof.planted]
+
+
+def _previous(kept: Previous | None) -> list[str]:
+    return [f"{kept.file}: {kept.verdict}, proven {kept.proven or 'at an unknown time'}"] if kept else []
 
 
 def _folders(proof: Proof) -> list[str]:
@@ -210,14 +230,29 @@ def _left_out(proof: Proof) -> str:
 # --------------------------------------------------------------------------------------------------- verdicts, stages
 
 
+def _coordinates(rows: Sequence[Network | Divergence]) -> list[dict[str, str]]:
+    """What sets networks apart beside their name: "dataset", "dtype" and keys of the grid, where they vary."""
+    found = [{"dataset": row.dataset, "dtype": row.dtype, **row.grid} for row in rows]
+    varying = [
+        key for key in _distinct(key for row in found for key in row) if len({row.get(key) for row in found}) > 1
+    ]
+    return [{key: row.get(key, MISSING) for key in varying} for row in found]
+
+
+def _short(key: str) -> str:
+    """ "recipe.batch_size" → "batch_size"."""
+    return key.rpartition(".")[2]
+
+
+def _title(name: str, coordinate: dict[str, str]) -> str:
+    """ "mlp · float32 · batch_size 13": datasets and dtypes need no word before them."""
+    told = (value if key in ("dataset", "dtype") else f"{_short(key)} {value}" for key, value in coordinate.items())
+    return " · ".join([name, *told])
+
+
 def _titles(networks: Sequence[Network]) -> list[str]:
     """Each network with what sets it apart from the others."""
-    rows = [{"on": n.dataset, "in": n.dtype, **{key: str(value) for key, value in n.grid.items()}} for n in networks]
-    varying = [key for key in _distinct(key for row in rows for key in row) if len({row.get(key) for row in rows}) > 1]
-    return [
-        " · ".join([network.network, *(f"{key} {row.get(key, MISSING)}" for key in varying)])
-        for network, row in zip(networks, rows, strict=True)
-    ]
+    return [_title(row.network, found) for row, found in zip(networks, _coordinates(networks), strict=True)]
 
 
 def _labels(network: Network) -> list[str]:
@@ -227,42 +262,66 @@ def _labels(network: Network) -> list[str]:
     return [row.backend for row in network.backends]
 
 
-def _summary(proof: Proof, titles: Sequence[str]) -> Table:
-    """Network × backend: verdict, worst number, coverage."""
+# What of a backend was judged: title, what it is called where it is whole in every row, how many of how many.
+PARTS: tuple[tuple[str, str, Callable[[Coverage], str]], ...] = (
+    ("Layers", "all layers", lambda seen: seen.layers or MISSING),
+    ("Parameters", "all parameters", lambda seen: seen.parameters or MISSING),
+    ("Updates", "all updates", lambda seen: _of(seen.updates_judged, seen.steps)),
+    ("Full steps", "every layer in each step", lambda seen: _of(seen.steps_with_layers_judged, seen.steps)),
+)
+
+
+def _summary(proof: Proof) -> Table:
+    """Network × backend: verdict, worst number, coverage. What is whole in every row is said once, without a column."""
     rows: list[list[str]] = []
     marks, breaks, notes = {}, set(), {}
-    for network, title in zip(proof.networks, titles, strict=True):
+    coordinates = _coordinates(proof.networks)
+    seen = [row.coverage for network in proof.networks for row in network.backends]
+    whole = [part for part in PARTS if seen and all(_is_whole(part[2](one)) for one in seen)]
+    shown = [part for part in PARTS if part not in whole and any(part[2](one) != MISSING for one in seen)]
+    unseen = any(_unseen(row) != NOTHING for network in proof.networks for row in network.backends)
+    for network, coordinate in zip(proof.networks, coordinates, strict=True):
         breaks.add(len(rows))
         for label, row in zip(_labels(network), network.backends, strict=True):
             worst = _worst(row)
-            seen = row.coverage
             if row.reason:
                 notes[len(rows)] = row.reason
-            marks[len(rows), 2] = MARKS[row.verdict]
+            marks[len(rows), 2 + len(coordinate)] = MARKS[row.verdict]
             rows.append(
                 [
-                    title, label, row.verdict, _times(worst) if worst else MISSING, _spot(worst) if worst else MISSING,
-                    seen.layers or MISSING, seen.parameters or MISSING, _of(seen.updates_judged, seen.steps),
-                    _of(seen.steps_with_layers_judged, seen.steps), fixed(seen.values, 0),
-                    _unseen(row),
+                    network.network, *coordinate.values(), label, row.verdict, _times(worst) if worst else MISSING,
+                    _spot(worst) if worst else MISSING, *(part[2](row.coverage) for part in shown),
+                    fixed(row.coverage.values, 0), *([_unseen(row)] if unseen else []),
                 ]
             )  # fmt: skip
     if len(rows) > MAX_ROWS:
         notes[MAX_ROWS - 1] = f"Not shown, for the page’s size: {len(rows) - MAX_ROWS:,} further rows."
-    columns = [("Network", "l"), ("Backend", "l"), ("Verdict", "l"), ("Worst, × tolerance", "r"), ("Where", "l")]
-    columns += [(title, "r") for title in ("Layers", "Parameters", "Updates", "Full steps", "Numbers")]
-    caption = (
-        "What was found and what it rests on. Up to 1 × its tolerance a number is within rounding. Layers, parameters, "
-        "updates and steps are those that were judged, of all; in a full step every layer was."
-    )
-    return Table(caption, [*columns, ("Not observed", "l")], rows[:MAX_ROWS], breaks=breaks, notes=notes, marks=marks)
+    heads = {"dataset": "Dataset", "dtype": "Dtype"}  # keys of the grid stay as the study writes them
+    columns = [("Network", "l"), *((heads.get(key, _short(key)), "l") for key in (coordinates or [{}])[0])]
+    columns += [("Backend", "l"), ("Verdict", "l"), ("Worst, × tolerance", "r"), ("Where", "l wide")]
+    columns += [(title, "r") for title, *_ in shown] + [("Numbers", "r")]
+    columns += [("Not observed", "l wrap")] if unseen else []
+    caption = "What was found and what it rests on. Up to 1 × its tolerance a number is within rounding."
+    caption += f" Judged in every row: {listed([name for _, name, _ in whole])}." if whole else ""
+    caption += " “5 of 6” says how many were judged, of all; in a full step every layer was." if shown else ""
+    caption += "" if unseen or not rows else " No stage was left out."
+    return Table(caption, columns, rows[:MAX_ROWS], breaks=breaks, notes=notes, marks=marks)
+
+
+NOTHING = "nothing"
 
 
 def _unseen(row: Backend) -> str:
     """What was not observed; of two run folders without traces, nothing but the losses was."""
     if row.stages or row.coverage.missing:
-        return ", ".join(row.coverage.missing) or "nothing"
+        return ", ".join(row.coverage.missing) or NOTHING
     return "all but losses" if row.coverage.values else "all"
+
+
+def _is_whole(text: str) -> bool:
+    """Whether "6 of 6" is all."""
+    seen, of, whole = text.partition(" of ")
+    return bool(of) and seen == whole
 
 
 def _of(n: int | None, whole: int | None) -> str:
@@ -318,8 +377,9 @@ def _stages(network: Network, title: str, labels: Sequence[str]) -> Table:
             cells.append(text)
         rows.append([name, *cells])
     caption = (
-        f"{title}, in the order in which data flow. Each part was fed what the backend itself fed it, so no guilt is "
-        "passed on. The number is the worst one’s distance from the judge, in tolerances."
+        f"{title}: stages in the order in which data flow. Each part was fed what the backend itself fed it, so an "
+        "error is not passed on from one stage to the next. The number is the largest difference from the judge, in "
+        f"tolerances. {MISSING}: does not apply here."
     )
     return Table(caption, [("Stage", "l"), *((label, "r") for label in labels)], rows, marks=marks)
 
@@ -342,23 +402,27 @@ def _cell(stage: Stage | None, row: Backend) -> tuple[str, str]:
 def _divergences(proof: Proof) -> list[dict[str, Any]]:
     """Divergences, those of one backend and cause together, the first one first."""
     groups: dict[tuple[Any, ...], list[Divergence]] = {}
-    for found in proof.divergences:
-        key = (found.network, found.dataset, found.dtype, found.backend, found.folder, found.causes)
+    titles = []
+    for found, coordinate in zip(proof.divergences, _coordinates(proof.divergences), strict=True):
+        title = _title(found.network, {key: value for key, value in coordinate.items() if value})
+        key = (title, found.backend, found.folder, found.causes)
+        titles += [f"{title} · {found.backend}"] if key not in groups else []
         groups.setdefault(key, []).append(found)
-    several = {name: len({getattr(d, name) for d in proof.divergences}) > 1 for name in ("dataset", "dtype")}
-    told = []
-    for rows in list(groups.values())[:MAX_CAUSES]:
+    told: list[dict[str, Any]] = []
+    known: set[str] = set()
+    for title, rows in list(zip(titles, groups.values(), strict=True))[:MAX_CAUSES]:
         first = rows[0]
-        whose = [first.network, *(getattr(first, name) for name in several if several[name]), first.backend]
         bundles = _distinct(row.bundle for row in rows if row.bundle)
         told.append(
             {
-                "title": " · ".join(filter(None, whose)),
+                "title": title,
                 "folder": first.folder or "",
                 "first": f"{_spot(first)}: {_off(first)}.",
                 "numbers": _numbers(first),
                 "cause": _cause(first.causes),
-                "explained": [_explained(cause, len(first.explained) > 1) for cause in first.explained],
+                "explained": [
+                    _explained(cause, len(first.explained) > 1) for cause in first.explained if cause.cause not in known
+                ],
                 "places": _places(rows),
                 "n_places": len(rows),
                 "bundle": bundles[0] if bundles else "",
@@ -366,6 +430,7 @@ def _divergences(proof: Proof) -> list[dict[str, Any]]:
                 "more": "",
             }
         )
+        known |= {cause.cause for cause in first.explained}
     n = len(groups) - MAX_CAUSES
     if n > 0:
         told[-1]["more"] = f"Not shown, for the page’s size: {count(n, 'further divergence')}."
@@ -400,7 +465,7 @@ def _cause(causes: Sequence[str]) -> str:
 
 
 def _explained(cause: Cause, is_named: bool) -> list[tuple[str, str]]:
-    rows = [("What", cause.what), ("Default of", cause.default_of), ("Mend", cause.mend)]
+    rows = [("What", cause.what), ("Known from", cause.default_of), ("What to do", cause.mend)]
     return [("Cause", cause.cause)] * is_named + [(title, text) for title, text in rows if text]
 
 
@@ -450,10 +515,11 @@ def _growth(network: Network, title: str, prefix: str) -> dict[str, Any]:
         drawn.append(plots.svg(figure, _growth_said(title, measure, lines), f"{prefix}-{measure}"))
     grey = f" Grey is what rounding alone does: {alone}." if alone else ""
     caption = (
-        "How far each training is from the judge’s, step by step, from the same start and never put together again: "
-        "the loss of a step, and the weights after it (the largest difference of any tensor, relative to that tensor’s "
-        f"largest number).{grey} A line far above the grey one is a reason to look for another than rounding; the "
-        "verdict does not rest on it. 0 marks differences of zero; a step that was not observed leaves a gap."
+        "How far each training is from the judge’s, step by step, each left to itself from the same start: the loss of "
+        "a step, and the weights after it (the largest difference, relative to the network’s largest weight)."
+        f"{grey} A line far above the grey one is a reason to look for another cause than rounding"
+        f"{'; no verdict rests on it' if network.dtype == 'float32' else ''}. 0 marks differences of zero; a step that "
+        "was not observed leaves a gap."
     )
     return {"plots": drawn, "caption": caption, "twin": _growth_twin(found, title)}
 

@@ -1,0 +1,625 @@
+"""What the report says of differences: as much as the runs allow, and not more."""
+
+import itertools
+import json
+import math
+import re
+import tomllib
+
+import numpy as np
+import pytest
+import tomli_w
+
+import test_report
+from lockstep import plots, randomness, store
+from lockstep.report import compared, effects, fronts, gather, published
+from lockstep.report.answer import MAX_SENTENCES, conclusions
+from lockstep.report.cells import make_cells
+from lockstep.report.facts import Facts
+from lockstep.report.groups import group
+from lockstep.report.pairs import LEVEL, MAX_PAIRS, Pair, contests, remedies
+from lockstep.spec import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, Network, ReLU
+from test_report import Outside, fake_run, page_of, words
+
+N = test_report.N_TEST
+HEAD = (Flatten(), Dense(23), ReLU(), Dense(7))
+
+
+def conv(*filters, kernel=3, head=HEAD, norm=False):
+    block = lambda n: (Conv2D(n, kernel, padding="same"), *[BatchNorm()] * norm, ReLU(), MaxPool2D(2))  # noqa: E731
+    return Network((*itertools.chain.from_iterable(map(block, filters)), *head))
+
+
+MORE = {
+    "conv1": conv(5),
+    "conv2": conv(5, 11),
+    "conv2-k5": conv(5, 11, kernel=5),
+    "conv2-dense1": conv(5, 11, head=(Flatten(), Dense(7))),
+    "conv2-norm": conv(5, 11, norm=True),
+    "conv3-k5-norm": conv(5, 11, 13, kernel=5, norm=True),
+    "dropped": Network((Flatten(), Dense(31), ReLU(), Dropout(0.5), Dense(7))),
+}
+
+
+@pytest.fixture(autouse=True)
+def networks(monkeypatch):
+    for name, network in MORE.items():
+        monkeypatch.setitem(test_report.NETWORKS, name, network)
+
+
+def compare(root):
+    return compared.compare(group([Facts(record) for record in store.find_runs([root])]))
+
+
+def pairs_of(root, kind) -> list[Pair]:
+    return [pair for _, pair in compare(root).held[kind].rows]
+
+
+def seeds_of(root, backend, accuracies, seeds=range(99), **keys):
+    return [
+        fake_run(root, backend=backend, seed=seed, accuracy=value, **keys)
+        for seed, value in zip(seeds, accuracies, strict=False)
+    ]
+
+
+def amend(folder, file, change):
+    value = json.loads((folder / file).read_text(encoding="utf-8"))
+    change(value)
+    store.write_json(folder / file, value)
+
+
+def section(page) -> str:
+    return words(page.split('<section id="comparisons">')[1].split("</section>")[0])
+
+
+# --------------------------------------------------------------------------------------------------------- verdicts
+
+
+def test_a_difference_that_stands_is_told_with_its_size_interval_and_seeds(tmp_path):
+    seeds_of(tmp_path, "numpy", (0.95, 0.96, 0.95, 0.97, 0.96))
+    seeds_of(tmp_path, "torch", (0.90, 0.92, 0.90, 0.91, 0.91))
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert pair.is_shown
+    difference = pair.difference
+    assert re.fullmatch(r"numpy higher by 5\.\d\d\xa0±\xa00\.\d\d points, five seeds", pair.verdict())
+    assert difference.low < difference.value < difference.high
+    assert difference.value == pytest.approx(
+        np.mean([pair.first.accuracies[s] - pair.second.accuracies[s] for s in "01234"])
+    )
+    assert "numpy higher by" in section(page_of(tmp_path))
+
+
+def test_a_difference_within_chance_is_not_shown_and_says_how_many_seeds_would_settle_it(tmp_path):
+    """The twin: the same seeds, and differences that go both ways."""
+    seeds_of(tmp_path, "numpy", (0.95, 0.90, 0.95, 0.91, 0.96))
+    seeds_of(tmp_path, "torch", (0.90, 0.94, 0.93, 0.95, 0.91))
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert not pair.is_shown
+    assert re.fullmatch(r"no difference could be shown; about \d+ seeds would settle one of this size", pair.verdict())
+    assert "higher by" not in section(page_of(tmp_path))
+
+
+def test_one_seed_cannot_tell(tmp_path):
+    seeds_of(tmp_path, "numpy", (0.95,))
+    seeds_of(tmp_path, "torch", (0.94,))
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert pair.verdict() == "one seed: cannot be told"
+    assert (pair.difference.p, pair.mcnemar.only_first, pair.mcnemar.only_second) == (None, 2, 0)
+
+
+def test_one_seed_says_no_more_than_of_the_two_trained_networks(tmp_path):
+    seeds_of(tmp_path, "numpy", (0.99,))
+    seeds_of(tmp_path, "torch", (0.80,))
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert pair.mcnemar_p < 1e-6
+    assert pair.verdict() == "one seed: cannot be told; of these two trained networks numpy is right more often"
+    assert "one seed cannot tell whether they differ" in section(page_of(tmp_path))
+
+
+def test_equal_seeds_are_equal(tmp_path):
+    for backend in ("numpy", "torch"):
+        seeds_of(tmp_path, backend, (0.9, 0.93, 0.91))
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert pair.verdict() == "equal with every seed (three seeds)"
+    assert (pair.same, pair.kappa) == (1.0, 1.0)
+    assert "no difference in test accuracy between them could be shown" in section(page_of(tmp_path))
+
+
+def test_differences_without_spread_are_not_made_sure_of(tmp_path):
+    seeds_of(tmp_path, "numpy", (191 / N, 195 / N))
+    seeds_of(tmp_path, "torch", (190 / N, 194 / N))
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert not pair.is_shown
+    assert "no spread from which chance could be judged" in pair.verdict()
+
+
+def test_many_comparisons_need_more_than_one_does(tmp_path):
+    """A p of 0.03 stands alone, and falls among the pairs of four backends."""
+    first, second = (0.95, 0.96, 0.95, 0.97), (0.93, 0.95, 0.94, 0.93)
+    seeds_of(tmp_path / "two", "numpy", first)
+    seeds_of(tmp_path / "two", "torch", second)
+    (alone,) = pairs_of(tmp_path / "two", "backends")
+    assert alone.difference.p <= LEVEL
+    assert alone.is_shown
+    for backend, values in zip(test_report.BACKENDS, (first, second, first[::-1], second[::-1]), strict=True):
+        seeds_of(tmp_path / "four", backend, values)
+    among = next(p for p in pairs_of(tmp_path / "four", "backends") if p.what == ("numpy", "torch"))
+    assert among.difference == alone.difference
+    assert not among.is_shown
+    assert among.verdict().startswith("no difference could be shown among 6 comparisons; about ")
+
+
+def test_other_seeds_are_not_paired(tmp_path):
+    seeds_of(tmp_path, "numpy", (0.95, 0.96, 0.94), seeds=(0, 1, 2))
+    seeds_of(tmp_path, "torch", (0.90, 0.91, 0.89), seeds=(3, 4, 5))
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert (pair.difference.is_paired, pair.mcnemar, pair.seeds) == (False, None, ())
+    assert "3 or more unpaired runs each" in pair.verdict()
+    assert "3, unpaired" in section(page_of(tmp_path))
+
+
+def test_mcnemar_says_which_seed_it_is_of(tmp_path):
+    seeds_of(tmp_path, "numpy", (0.95, 0.96, 0.94), seeds=(7, 8, 9))
+    seeds_of(tmp_path, "torch", (0.90, 0.91, 0.89), seeds=(6, 8, 9))
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert (pair.seed, pair.difference.n) == ("8", 2)
+    assert "The columns behind are of seed 8" in section(page_of(tmp_path))
+
+
+# ------------------------------------------------------------------------------------------------------ who with whom
+
+
+def test_networks_settings_and_backends_are_compared_each_by_itself(tmp_path):
+    for name, rate, backend in itertools.product(("mlp", "cnn"), (1e-3, 1e-2), ("numpy", "jax")):
+        fake_run(tmp_path, name, backend, rate=rate)
+    held = compare(tmp_path).held
+    assert {kind: len(found.rows) for kind, found in held.items()} == {"networks": 4, "settings": 4, "backends": 4}
+    assert {pair.what for _, pair in held["networks"].rows} == {("cnn", "mlp")}
+    assert {pair.what for _, pair in held["settings"].rows} == {
+        ("optimizer.learning_rate 0.001", "optimizer.learning_rate 0.01")
+    }
+    where = sorted(contest.where for contest, _ in held["networks"].rows)
+    assert where[0] == "jax · optimizer.learning_rate 0.001"
+
+
+def test_datasets_are_never_compared(tmp_path):
+    fake_run(tmp_path, dataset="digits")
+    fake_run(tmp_path, dataset="mnist")
+    assert not any(found.rows for found in compare(tmp_path).held.values())
+    assert "there is nothing to compare" in section(page_of(tmp_path))
+
+
+def test_too_many_pairs_are_held_to_a_baseline_and_the_rest_is_counted(tmp_path):
+    for n in range(1, 13):
+        fake_run(tmp_path, rate=n * 1e-3)
+    held = compare(tmp_path).held["settings"]
+    assert (held.is_all_pairs, len(held.rows), held.left_out) == (False, 11, 66 - 11)
+    assert len({pair.second for _, pair in held.rows}) == 1
+    assert "Left out: 55 further pairs" in section(page_of(tmp_path))
+    assert MAX_PAIRS < 66
+
+
+def test_networks_with_recipes_of_their_own_are_compared(tmp_path):
+    fake_run(tmp_path, "mlp", rate=1e-3)
+    fake_run(tmp_path, "dropped", rate=1e-2)  # as recipe_for makes it: no setting varies within a network
+    (pair,) = pairs_of(tmp_path, "networks")
+    assert {pair.first.title, pair.second.title} == {"mlp", "dropped"}
+
+
+# ---------------------------------------------------------------------------------------------------------- overview
+
+
+def test_the_overview_has_intervals_over_seeds_and_over_images(tmp_path):
+    values = (0.90, 0.93, 0.91)
+    seeds_of(tmp_path, "numpy", values)
+    fake_run(tmp_path, backend="jax", accuracy=0.9)
+    table = gather(store.find_runs([tmp_path]))["comparisons"]["overview"]
+    rows = {row[1]: dict(zip([title for title, _ in table.columns], row, strict=True)) for row in table.rows}
+    right = np.array([round(value * N) / N for value in values])
+    half = 4.302652729911275 * right.std(ddof=1) / math.sqrt(3)
+    assert rows["numpy"]["Test accuracy (%), ± over seeds"] == f"{100 * right.mean():.1f}\u00a0±\u00a0{100 * half:.1f}"
+    assert rows["jax"]["Test accuracy (%), ± over seeds"] == "90.0"
+    assert rows["jax"]["95 % over test images"] == "85.2 to 93.4"  # Wilson's, of 190 of 211
+    low, high = map(float, rows["numpy"]["95 % over test images"].split(" to "))
+    assert low < 100 * right.mean() < high
+    assert rows["numpy"]["Gap at the end (points)"] == "2.0"  # as fake_run makes it, without spread
+    assert rows["numpy"]["Parameters"] == "4,347"
+    assert rows["jax"]["95 % or range"] == "n\u00a0=\u00a01"
+
+
+def test_repeated_runs_of_a_seed_count_once(tmp_path):
+    for _ in range(3):
+        fake_run(tmp_path)
+    (cell,) = make_cells(group([Facts(record) for record in store.find_runs([tmp_path])]))
+    assert (len(cell.runs), len(cell.seconds)) == (1, 3)
+    assert "two repeated runs of a seed counted for its times only" in section(page_of(tmp_path))
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_test_sets_of_different_length_are_not_compared(tmp_path, monkeypatch):
+    seeds_of(tmp_path, "numpy", (0.95, 0.96))
+    monkeypatch.setattr(test_report, "N_TEST", 190)
+    seeds_of(tmp_path, "torch", (0.90, 0.91))
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert pair.verdict() == "not compared: tested on different images"
+    assert "not compared: tested on different images" in section(page_of(tmp_path))
+
+
+def test_a_seed_on_another_test_set_is_left_out_by_name(tmp_path, monkeypatch):
+    seeds_of(tmp_path, "numpy", (0.95, 0.96))
+    monkeypatch.setattr(test_report, "N_TEST", 190)
+    seeds_of(tmp_path, "numpy", (0.5,), seeds=(7,))
+    assert "mlp (numpy): left out, tested on other images than the rest: seed 7." in section(page_of(tmp_path))
+    (cell,) = compare(tmp_path).cells
+    assert list(cell.accuracies) == ["0", "1"]
+
+
+def test_predictions_of_other_labels_are_not_compared(tmp_path):
+    seeds_of(tmp_path, "numpy", (0.95, 0.96))
+    for folder in seeds_of(tmp_path, "torch", (0.90, 0.91)):
+        arrays = store.read_npz(folder / "predictions.npz")
+        store.write_npz(folder / "predictions.npz", logits=arrays["logits"], labels=arrays["labels"][::-1])
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert (pair.mcnemar, pair.same, pair.difference.n) == (None, None, 2)
+
+
+def test_missing_predictions_leave_a_named_gap(tmp_path):
+    folders = seeds_of(tmp_path, "numpy", (0.95, 0.96, 0.97))
+    seeds_of(tmp_path, "torch", (0.90, 0.91, 0.92))
+    (folders[1] / "predictions.npz").unlink()
+    said = section(page_of(tmp_path))
+    assert f"demo/{folders[1].name}: answers not compared: predictions.npz: it is missing" in said
+    (pair,) = pairs_of(tmp_path, "backends")
+    assert (pair.difference.n, pair.seed) == (3, "0")
+
+
+def test_an_accuracy_that_is_no_number_leaves_its_seed_out_by_name(tmp_path):
+    folders = seeds_of(tmp_path, "numpy", (0.95, 0.96, 0.97))
+    amend(folders[2], "metrics.json", lambda value: value["test"].update(accuracy=None))
+    assert "mlp (numpy): left out, without a test accuracy: seed 2." in section(page_of(tmp_path))
+    (cell,) = compare(tmp_path).cells
+    assert cell.over_seeds.n == 2
+
+
+def test_runs_that_failed_have_no_part_in_comparisons(tmp_path):
+    seeds_of(tmp_path, "numpy", (0.95, 0.96))
+    fake_run(tmp_path, backend="torch", status="failed")
+    fake_run(tmp_path, backend="jax", status="running")
+    assert not any(found.rows for found in compare(tmp_path).held.values())
+    page_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"><img src=http://example.org/x>', "$x", "{{ 7*7 }}"])
+def test_names_of_networks_are_escaped(tmp_path, monkeypatch, name):
+    for place, (network, accuracies) in enumerate({name: (0.9, 0.91), f"{name} 2": (0.8, 0.82)}.items()):
+        monkeypatch.setitem(test_report.NETWORKS, network, test_report.NETWORKS[("mlp", "cnn")[place]])
+        for seed, accuracy in enumerate(accuracies):
+            root = tmp_path / "demo"
+            folder = fake_run(tmp_path, "mlp", seed=seed, accuracy=accuracy, rate=(place + 1) * 1e-3)
+            spec = tomllib.loads((folder / "spec.toml").read_text())
+            spec["networks"] = {network: spec["networks"]["mlp"]}
+            (folder / "spec.toml").write_text(tomli_w.dumps(spec))
+            assert root.exists()
+    page = page_of(tmp_path)
+    assert Outside(page).found == []
+    assert name in section(page)
+    assert "<script>" not in page
+
+
+# ---------------------------------------------------------------------------------------------------------- effects
+
+
+def structure_of(name):
+    from lockstep.records import to_table
+
+    return effects.structure(to_table(MORE[name])["layers"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "attribute"),
+    [
+        ("conv1", "conv2", "convolutions"),
+        ("conv2", "conv2-k5", "kernel"),
+        ("conv2", "conv2-dense1", "dense"),
+        ("conv2", "conv2", None),
+        ("conv2", "conv2-norm", None),  # batch normalisation is none of the three
+        ("conv1", "conv2-k5", None),  # depth and kernel
+        ("conv2-norm", "conv3-k5-norm", None),
+        ("conv1", "conv2-dense1", None),  # convolutions and dense layers
+    ],
+)
+def test_networks_are_paired_where_one_thing_differs(one, other, attribute):
+    assert effects.only_difference(structure_of(one), structure_of(other)) == attribute
+    assert effects.only_difference(structure_of(other), structure_of(one)) == attribute
+
+
+def test_another_width_is_no_matter_of_depth():
+    wider = effects.structure([{"kind": "flatten"}, {"kind": "dense", "units": 50}, {"kind": "dense", "units": 7}])
+    for units in ((40, 7), (40, 30, 7)):
+        other = effects.structure([{"kind": "flatten"}, *({"kind": "dense", "units": n} for n in units)])
+        assert effects.only_difference(wider, other) is None
+    assert effects.only_difference(wider, effects.structure([{"kind": "dense", "units": 7}])) == "dense"
+
+
+@pytest.mark.parametrize("layers", [[{"kind": "dense"}], [{"kind": "conv2d", "filters": 1, "kernel": "x"}], [{}], [3]])
+def test_layers_that_cannot_be_read_have_no_structure(layers):
+    assert effects.structure(layers) is None
+
+
+def test_depth_and_kernel_size_have_their_table(tmp_path):
+    for name, accuracy in (("conv1", 0.85), ("conv2", 0.93), ("conv2-k5", 0.95)):
+        for seed, value in enumerate((0.0, 0.006, -0.005)):
+            fake_run(tmp_path, name, seed=seed, accuracy=accuracy + value * (1 + 0.5 * ("2" in name)))
+    found = compare(tmp_path)
+    assert [(e.step.attribute, e.step.less.title, e.step.more.title) for e in found.effects] == [
+        ("convolutions", "conv1", "conv2"),
+        ("kernel", "conv2", "conv2-k5"),
+    ]
+    said = section(page_of(tmp_path))
+    assert "Convolution layers 1 → 2 conv1 → conv2 conv2 higher by" in said
+    assert "Kernel size 3 × 3 → 5 × 5 conv2 → conv2-k5" in said
+    less, more = (found.effects[0].step.less.parameters, found.effects[0].step.more.parameters)
+    assert f"× {more / less:.2f}" in said
+
+
+def test_networks_that_differ_in_more_say_that_nothing_can_be_told(tmp_path):
+    fake_run(tmp_path, "mlp")
+    fake_run(tmp_path, "conv2-norm")
+    assert "No two networks of one dataset, setting and backend differ in nothing but" in section(page_of(tmp_path))
+
+
+# ----------------------------------------------------------------------------------------------------------- fronts
+
+
+def test_the_front_is_what_no_other_point_beats():
+    numbers = randomness.uniform(400, 3, "bootstrap").reshape(200, 2).round(2)
+    points = [fronts.Point(f"n{i}", "numpy", float(cost) + 0.1, float(gain)) for i, (cost, gain) in enumerate(numbers)]
+
+    def is_beaten(point):
+        return any(
+            other.cost <= point.cost
+            and other.accuracy >= point.accuracy
+            and (other.cost, other.accuracy) != (point.cost, point.accuracy)
+            for other in points
+        )
+
+    assert set(fronts.front(points)) == {point for point in points if not is_beaten(point)}
+    assert 1 < len(fronts.front(points)) < len(points)
+
+
+def test_the_figure_of_a_front_shows_every_point_and_fills_the_front():
+    points = [
+        fronts.Point("small", "numpy", 10, 90, 1.0),
+        fronts.Point("large", "torch", 1000, 95, 0.5),
+        fronts.Point("worse", "torch", 2000, 91),
+    ]
+    (axes,) = fronts.pareto(points, "parameters").axes
+    markers = [line for line in axes.lines if line.get_marker() not in ("None", "") and len(line.get_xdata()) == 1]
+    drawn = {float(line.get_xdata()[0]): line.get_markerfacecolor() for line in markers}
+    assert {cost: face == "none" for cost, face in drawn.items()} == {10: False, 1000: False, 2000: True}
+    assert {text.get_text() for text in axes.texts} == {"small", "large", "worse"}
+    label = fronts.said(points, "parameters", "digits")
+    assert label == (
+        "digits: test accuracy over parameters, 3 points. On the front: small, numpy: 90.00 % at 10; "
+        "large, torch: 95.00 % at 1,000."
+    )
+    assert plots.svg(fronts.pareto(points, "parameters"), label, "p").startswith("<svg")
+
+
+def test_the_page_names_what_is_best_for_its_cost(tmp_path):
+    for seed, value in enumerate((0.0, 0.004, -0.004, 0.01)):
+        fake_run(tmp_path, "mlp", seed=seed, accuracy=0.95 + value)
+        fake_run(tmp_path, "conv1", seed=seed, accuracy=0.80 + value * 2)
+    said = section(page_of(tmp_path))
+    assert "mlp (numpy) has the highest mean accuracy" in said
+    assert "Accuracy against cost: Digits" in said
+    (front,) = gather(store.find_runs([tmp_path]))["comparisons"]["fronts"]
+    on = {row[0]: row[4] for row in front["twin"].rows}
+    assert on["mlp"] == "yes"
+
+
+# ------------------------------------------------------------------------------------------------------------ times
+
+
+def timed(root, backend, seconds, starts):
+    for seed, (value, start) in enumerate(zip(seconds, starts, strict=True)):
+        folder = fake_run(root, backend=backend, seed=seed)
+        amend(folder, "timing.json", lambda timing, value=value: timing.update(epochs=[value] * 3))
+        amend(folder, "status.json", lambda status, s=start: status.update(started=f"2026-01-02T03:{s:02}:00Z"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "starts", "reason"),
+    [
+        ((1.5, 1.6, 1.4, 1.5, 1.6), range(1, 11, 2), None),
+        ((1.5, 1.6, 1.4, 1.5, 1.6), range(10, 15), "not interleaved"),
+        ((1.0, 1.1, 0.9, 1.0, 1.1), range(1, 11, 2), "the intervals overlap"),
+        ((1.5, 1.6, 1.4), range(1, 7, 2), "three repetitions, not five"),
+    ],
+)
+def test_times_are_ranked_only_where_runs_took_turns_often_enough_and_lie_apart(tmp_path, seconds, starts, reason):
+    timed(tmp_path, "numpy", (1.0, 1.1, 0.9, 1.0, 1.1), range(0, 10, 2))
+    timed(tmp_path, "torch", seconds, starts)
+    (row,) = compare(tmp_path).rankings
+    assert row.reasons == ([reason] if reason else [])
+    said = section(page_of(tmp_path))
+    if reason:
+        assert f"cannot be ranked: {reason}" in said
+        assert "is faster" not in said
+    else:
+        assert "Time: numpy is faster than torch (mlp)." in said
+
+
+def test_times_of_different_machines_are_not_ranked(tmp_path):
+    timed(tmp_path, "numpy", (1.0,) * 5, range(0, 10, 2))
+    timed(tmp_path, "torch", (2.0,) * 5, range(1, 11, 2))
+    for folder in (tmp_path / "demo").glob("*torch*"):
+        amend(folder, "environment.json", lambda value: value.update(cpu="another"))
+    (row,) = compare(tmp_path).rankings
+    assert row.reasons == ["different machines, devices or threads"]
+
+
+def test_start_up_is_told_by_medians_of_backends(tmp_path):
+    for backend in ("numpy", "jax"):
+        fake_run(tmp_path, backend=backend)
+    said = section(page_of(tmp_path))
+    assert "numpy 1 0.500 0.020 0.800 1.320 —" in said
+    assert "Start-up: import, build and compile took together from 1.32 s (numpy) to 2.82 s (jax)" in said
+    assert "Threads obtained: 2. Each run in a process of its own." in said
+
+
+# ------------------------------------------------------------------------------------------------------------- gaps
+
+
+def with_gap(root, name, gaps):
+    for seed, gap in enumerate(gaps):
+        folder = fake_run(root, name, seed=seed)
+        rows = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+        for row in rows:
+            row["train_accuracy"] = row["test_accuracy"] + gap
+        (folder / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("gaps", "is_narrower"),
+    [((0.02, 0.021, 0.019), True), ((0.079, 0.082, 0.0812), False), ((0.03, 0.12, 0.05), False)],
+)
+def test_a_remedy_narrows_the_gap_where_that_is_shown(tmp_path, gaps, is_narrower):
+    with_gap(tmp_path, "mlp", (0.08, 0.081, 0.083))
+    with_gap(tmp_path, "dropped", gaps)
+    said = section(page_of(tmp_path))
+    assert ("dropped narrowed the gap between training and test accuracy" in said) == is_narrower
+    assert ("no variant could be shown to narrow the gap" in said) != is_narrower
+    if is_narrower:
+        assert "most, from 8.13 ± 0.38 to 2.00 ± 0.25 points (−6.13 ± " in said
+        assert "mlp wider by 6.13" in said
+
+
+def test_remedies_are_seen_in_layers_and_recipe(tmp_path):
+    fake_run(tmp_path, "mlp")
+    fake_run(tmp_path, "dropped")
+    cells = make_cells(group([Facts(record) for record in store.find_runs([tmp_path])]))
+    assert {cell.title: remedies(cell) for cell in cells} == {"mlp": frozenset(), "dropped": {"dropout"}}
+    (contest,) = contests(cells)["networks"]
+    assert contest.baseline.title == "mlp"
+
+
+# -------------------------------------------------------------------------------------------------------- published
+
+
+def on_mnist(root, accuracy, layers=(800,), dataset="mnist", n_train=60_000, n_test=10_000):
+    """A run of a fully connected network on 10,000 images of which only the number is told."""
+    folder = fake_run(root, "mlp", dataset=dataset)
+    spec = tomllib.loads((folder / "spec.toml").read_text())
+    dense = [{"kind": "dense", "units": units, "bias": True} for units in (*layers, 10)]
+    spec["networks"]["mlp"]["layers"] = [{"kind": "flatten"}, *dense]
+    (folder / "spec.toml").write_text(tomli_w.dumps(spec))
+    right = round(accuracy * n_test)
+    confusion = [[right, n_test - right], [0, 0]]
+    amend(
+        folder, "metrics.json", lambda value: value["test"].update(accuracy=accuracy, confusion=confusion, per_class=[])
+    )
+    sizes = {"n_train": n_train, "n_validation": 0, "n_test": n_test}
+    amend(folder, "environment.json", lambda value: value["dataset"].update(sizes))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "word"),
+    [
+        (0.984, published.EXPECTED),
+        (0.9735, published.EXPECTED),  # the interval reaches 97.5
+        (0.965, published.LOWER),
+        (0.995, published.TOO_GOOD),
+        (0.9938, published.EXPECTED),  # the interval begins at 99.2
+    ],
+)
+def test_a_result_is_held_to_its_published_band(tmp_path, accuracy, word):
+    on_mnist(tmp_path, accuracy)
+    (cell,) = compare(tmp_path).cells
+    assert published.judge(cell) == word
+    said = section(page_of(tmp_path))
+    assert "784-800-10, cross-entropy" in said
+    assert "Simard et al. 2003" in said
+    assert "97.5 to 99.3" in said
+    assert ("Beside published results: mlp (numpy) is" in said) == (word != published.EXPECTED)
+
+
+@pytest.mark.parametrize(
+    ("layers", "model"),
+    [((), "linear classifier"), ((300,), "784-300-10"), ((300, 100), "784-300-100-10"), ((100,), "784-100-10"),
+     ((512, 512), "MLP 512-512"), ((100, 300), None), ((100, 100, 100), None)],
+)  # fmt: skip
+def test_networks_are_matched_by_their_structure(tmp_path, layers, model):
+    on_mnist(tmp_path, 0.97, layers)
+    (cell,) = compare(tmp_path).cells
+    found = published.reference_for(cell)
+    assert found.model.startswith(model) if model else found is None
+
+
+def test_a_network_whose_reference_was_not_found_says_so_and_is_held_to_the_limit(tmp_path):
+    on_mnist(tmp_path, 0.98, (100, 100, 100))
+    said = section(page_of(tmp_path))
+    assert "A published figure of an MLP of 3 × 100 was searched for and not found." in said
+    assert "nothing to hold it to but the limit" in said
+    on_mnist(tmp_path / "leak", 0.9997, (100, 100, 100))
+    assert published.judge(compare(tmp_path / "leak").cells[0]) == published.TOO_GOOD
+
+
+def test_a_part_of_the_images_is_not_held_to_results_of_all(tmp_path):
+    on_mnist(tmp_path / "a", 0.95, n_train=5000)
+    assert published.judge(compare(tmp_path / "a").cells[0]) == "not comparable: trained on 5,000 images of 60,000"
+    on_mnist(tmp_path / "b", 0.95, n_test=500)
+    assert published.judge(compare(tmp_path / "b").cells[0]) == "not comparable: tested on 500 images of 10,000"
+
+
+def test_a_dataset_without_published_results_says_so(tmp_path):
+    fake_run(tmp_path)
+    assert "No published results are kept for Digits" in section(page_of(tmp_path))
+
+
+def test_every_reference_has_a_source_and_lies_in_its_own_band():
+    for row in published.REFERENCES:
+        value = float(re.split("[–±]", row.accuracy)[-1 if "–" in row.accuracy else 0])
+        assert row.low <= value <= row.high, row.model
+        assert row.source
+        assert row.high <= published.BEST[row.dataset][0]
+
+
+# ------------------------------------------------------------------------------------------------------- conclusions
+
+
+def test_conclusions_never_call_a_difference_higher_that_is_not_shown(tmp_path):
+    """Runs made of chance alone, many times: the word "higher than" may not come up in more than a few."""
+    told = 0
+    for trial in range(20):
+        drawn = 0.9 + 0.02 * randomness.normal(6, trial, "bootstrap")
+        root = tmp_path / str(trial)
+        for name, values in (("mlp", drawn[:3]), ("cnn", drawn[3:])):
+            for seed, value in enumerate(values):
+                fake_run(root, name, seed=seed, accuracy=float(min(value, 1)), epochs=1)
+        told += any("is shown to be higher" in line for line in conclusions(compare(root)))
+    assert told <= 4
+
+
+def test_conclusions_say_which_network_is_shown_to_be_higher(tmp_path):
+    """The twin: where there is a difference, it is told."""
+    for name, accuracy in (("mlp", 0.85), ("cnn", 0.95)):
+        for seed, value in enumerate((0.0, 0.01, -0.01, 0.005)):
+            fake_run(tmp_path, name, seed=seed, accuracy=accuracy + value * (1 + (name == "cnn")))
+    said = " ".join(conclusions(compare(tmp_path)))
+    assert "Networks, numpy: cnn has the highest mean test accuracy (95." in said
+    assert "it is shown to be higher than mlp" in said
+    assert "of one comparison, one shows the convolutional one higher, none shows it lower" in said
+
+
+@pytest.mark.parametrize(("networks", "backends", "seeds", "rates"), [
+    (("mlp",), ("numpy",), 1, 1), (("mlp", "cnn", "conv1"), ("numpy", "torch"), 3, 1), (("mlp", "cnn"), ("jax",), 2, 3),
+])  # fmt: skip
+def test_the_first_paragraph_stays_short(tmp_path, networks, backends, seeds, rates):
+    for name, backend, seed, rate in itertools.product(networks, backends, range(seeds), range(1, rates + 1)):
+        fake_run(tmp_path, name, backend, seed, rate=rate * 1e-3, accuracy=0.9 + 0.01 * seed)
+    text = gather(store.find_runs([tmp_path]))["answer"]
+    assert 1 <= len(re.findall(r"\.(?= [A-Z]|$)", text)) <= MAX_SENTENCES
