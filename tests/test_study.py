@@ -84,7 +84,7 @@ def test_a_run_leaves_every_file_of_the_documented_folder(finished):
     record, _ = finished
     assert {path.name for path in record.folder.iterdir()} == FILES | {"checkpoint-2"}
     assert {path.name for path in (record.folder / "checkpoint-2").iterdir()} == {
-        "weights.safetensors", "state.safetensors", "manifest.json",
+        "weights.safetensors", "state.safetensors", "steps.safetensors", "manifest.json",
     }  # fmt: skip
     assert not list(record.folder.parent.rglob("*.part"))
 

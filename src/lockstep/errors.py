@@ -41,6 +41,7 @@ CODES = {
     "LS-503": "not enough memory",
     "LS-504": "somebody else holds the lock",
     "LS-505": "a run folder is damaged or incomplete",
+    "LS-506": "a run cannot go on: its spec or its data have changed",
 }
 
 

@@ -28,8 +28,11 @@ def writing(path: Path, hint: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def new_file(path: Path, hint: str) -> Iterator[Path]:
-    """A temporary path for the body to write; it becomes `path` if the body ends well and vanishes if not."""
+def new_file(path: Path, hint: str, sync_name: bool = True) -> Iterator[Path]:
+    """A temporary path for the body to write; it becomes `path` if the body ends well and vanishes if not.
+
+    Without `sync_name` a later file of the same folder flushes this one's name too.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
@@ -37,6 +40,22 @@ def new_file(path: Path, hint: str) -> Iterator[Path]:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            if sync_name:
+                sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk: a rename that is not flushed can be undone by a power cut."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call
+        return
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(number)

@@ -10,12 +10,13 @@
         predictions.npz    logits, labels: of the whole test set, after training
         metrics.json       what these predictions are worth, and the network's table
         timing.json        seconds per clock, seconds per epoch, peak memory
-        checkpoint-<n>/    weights.safetensors, state.safetensors, manifest.json (SHA-256 of both; written last)
+        checkpoint-<n>/    weights, state, steps (safetensors) after epoch n, manifest.json (SHA-256s; written last)
         manifest.json      size and SHA-256 of all of the above but status and checkpoints; written last
         worker.log         the worker's stderr
+        lock               who works here now; gone when nobody does
 
-Every file is written under a temporary name in the same folder, flushed to the disk and renamed, so a reader sees the
-old file or the new one and never half of it. An existing run is never overwritten.
+Every file is written under a temporary name in the same folder, flushed to the disk, renamed and read back, so a reader
+sees the old file or the new one and never half of it. An existing run is never overwritten.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +41,7 @@ from lockstep import files
 from lockstep.errors import LockstepError
 
 FORMAT = 1
+SEALED = 2  # the format of a checkpoint's manifest that carries its own SHA-256; those of format 1 have none
 TRACES = "traces"  # the folder in a study's that holds what its proofs rest on; they are no runs
 
 # ------------------------------------------------------------------------------------------------------------ writing
@@ -47,17 +50,25 @@ TRACES = "traces"  # the folder in a study's that holds what its proofs rest on;
 HINT = "choose a folder that you may write to with --runs FOLDER"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is either whole or not there; raises LockstepError (LS-501, LS-502)."""
-    with files.new_file(path, HINT) as temporary, files.writing(path, HINT):
+def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:
+    """Write a file so that it is either whole or not there, and read it back; raises LockstepError (LS-501, LS-502).
+
+    Without `sync_name` a later file of the same folder flushes this one's name too.
+    """
+    with files.new_file(path, HINT, sync_name) as temporary, files.writing(path, HINT):
         temporary.write_bytes(content)
+    with files.writing(path, HINT):
+        if path.read_bytes() != content:
+            raise LockstepError("LS-501", "what was read back is not what was written", where=str(path), hint=HINT)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON (UTF-8, two spaces, keys in the order given); NaN and infinity become null."""
-    write_bytes(
-        path, (json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="replace")
-    )
+    write_bytes(path, _as_json(finite(value)))
+
+
+def _as_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="replace")
 
 
 def finite(value: Any) -> Any:
@@ -78,7 +89,9 @@ def finite(value: Any) -> Any:
 def write_status(run: Path, status: str, code: str | None = None, reason: str | None = None) -> None:
     """Say how a run stands: "running", "finished" or "failed", with the error's code and reason."""
     path = run / "status.json"
-    begun = read_json(path)["started"] if path.exists() else now()
+    begun = now()
+    with contextlib.suppress(LockstepError, KeyError):  # there is none yet, or it is damaged
+        begun = read_json(path)["started"]
     finished = None if status == "running" else now()
     value = {"format": FORMAT, "status": status, "code": code, "reason": reason, "started": begun, "finished": finished}
     write_json(path, value)
@@ -98,24 +111,49 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 
 def append_event(path: Path, event: Mapping[str, Any]) -> None:
     """Add one line to events.jsonl; a line that a crash cut off is skipped by the reader."""
-    line = json.dumps(finite(event), ensure_ascii=False, allow_nan=False) + "\n"
     with files.writing(path, HINT), open(path, "a", encoding="utf-8", errors="replace") as file:
-        file.write(line)
+        file.write(as_line(event))
 
 
-def write_checkpoint(run: Path, epoch: int, weights: Mapping[str, Any], state: Mapping[str, Any]) -> Path:
-    """Write checkpoint-<epoch>; its manifest comes last and makes it count."""
+def as_line(event: Mapping[str, Any]) -> str:
+    """An event as a line of events.jsonl."""
+    return json.dumps(finite(event), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_checkpoint(
+    run: Path,
+    epoch: int,
+    weights: Mapping[str, Any],
+    state: Mapping[str, Any],
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write checkpoint-<epoch>; its manifest comes last and makes it count. Raises LockstepError (LS-501, LS-502).
+
+    `more`: the name of a further file → its arrays. `facts` stand in the manifest, which carries its own SHA-256. What
+    stood there under this name is replaced.
+    """
     from safetensors.numpy import save
 
     folder = run / f"checkpoint-{epoch}"
     make_folder(folder)
-    contents = {"weights.safetensors": save(_contiguous(weights)), "state.safetensors": save(_contiguous(state))}
-    manifest: dict[str, Any] = {"format": FORMAT, "epoch": epoch, "files": {}}
-    for name, content in contents.items():
-        write_bytes(folder / name, content)
-        manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    write_json(folder / "manifest.json", manifest)
+    with files.writing(folder, HINT):
+        (folder / "manifest.json").unlink(missing_ok=True)
+    manifest: dict[str, Any] = {"format": SEALED, "epoch": epoch, **finite(facts or {}), "files": {}}
+    for name, arrays in {"weights": weights, "state": state, **(more or {})}.items():
+        content = save(_contiguous(arrays))
+        write_bytes(folder / f"{name}.safetensors", content, sync_name=False)
+        listed = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest["files"][f"{name}.safetensors"] = listed
+    write_bytes(folder / "manifest.json", _as_json({**manifest, "seal": seal(manifest)}))
+    with files.writing(folder, HINT):
+        files.sync_folder(run)
     return folder
+
+
+def seal(manifest: Mapping[str, Any]) -> str:
+    """The SHA-256 of a manifest without its seal."""
+    return hashlib.sha256(_as_json({key: value for key, value in manifest.items() if key != "seal"})).hexdigest()
 
 
 def _contiguous(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -166,20 +204,46 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """(weights, state) of a checkpoint whose manifest fits; raises LockstepError (LS-505)."""
+    manifest = read_checkpoint_manifest(folder)
+    return read_checkpoint_file(folder, "weights", manifest), read_checkpoint_file(folder, "state", manifest)
+
+
+def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
+    """A checkpoint's manifest.json, every bit of it as it was written; raises LockstepError (LS-505)."""
+    path = folder / "manifest.json"
+    manifest = read_json(path)
+    listed = manifest.get("files")
+    if not isinstance(listed, dict) or not listed:
+        raise damaged(path, '"files" is missing')
+    if manifest.get("format") == FORMAT and manifest.keys() == {"format", "epoch", "files"}:
+        return manifest
+    if manifest.get("format") != SEALED:
+        raise damaged(path, f"it has format {manifest.get('format')!r}, this version reads formats 1 and {SEALED}")
+    if manifest.get("seal") != seal(manifest) or path.read_bytes() != _as_json(manifest):
+        raise damaged(path, "it is not as it was written")
+    if folder.name != f"checkpoint-{manifest['epoch']}":
+        raise damaged(path, f"it is that of epoch {manifest['epoch']}")
+    return manifest
+
+
+def read_checkpoint_file(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of `<name>.safetensors`, whose SHA-256 is the manifest's; raises LockstepError (LS-505)."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    known = read_json(folder / "manifest.json").get("files", {})
-    arrays = []
-    for name in ("weights.safetensors", "state.safetensors"):
-        try:
-            content = (folder / name).read_bytes()
-            if hashlib.sha256(content).hexdigest() != known[name]["sha256"]:
-                raise damaged(folder / name, "its SHA-256 is not the manifest's")
-            arrays.append(load(content))
-        except (OSError, KeyError, TypeError, SafetensorError) as error:
-            raise damaged(folder / name, error) from error
-    return arrays[0], arrays[1]
+    path = folder / f"{name}.safetensors"
+    try:
+        content = path.read_bytes()
+        if not is_hash(manifest["files"][path.name]["sha256"], content):
+            raise damaged(path, "its SHA-256 is not the manifest's")
+        return load(content)
+    except (OSError, KeyError, TypeError, SafetensorError) as error:
+        raise damaged(path, error) from error
+
+
+def is_hash(known: str, content: bytes) -> bool:
+    """Whether this is the content's SHA-256."""
+    return hashlib.sha256(content).hexdigest() == known
 
 
 def damaged(path: Path, why: object) -> LockstepError:
@@ -205,6 +269,8 @@ def write_manifest(run: Path) -> None:
     """Write manifest.json: the size and SHA-256 of every file of a run that is done, so that a later edit shows."""
     listed = {}
     for path in (run / name for name in HASHED):
+        with files.writing(path, HINT), open(path, "rb+") as file:
+            os.fsync(file.fileno())  # events.jsonl grew line by line
         content = path.read_bytes()
         listed[path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     write_json(run / "manifest.json", {"format": FORMAT, "files": listed})
@@ -212,21 +278,35 @@ def write_manifest(run: Path) -> None:
 
 def check_manifest(run: Path) -> None:
     """Raise LockstepError (LS-505) where a file of a finished run is not what manifest.json says."""
+    for name, wrong in check_files(run).items():
+        if wrong is not None:
+            raise damaged(run / name, wrong)
+
+
+def check_files(run: Path) -> dict[str, str | None]:
+    """Every file of a finished run and what is wrong with it, None where nothing is; manifest.json is among them."""
     path = run / "manifest.json"
-    manifest = read_json(path)
-    if manifest.get("format") != FORMAT:
-        raise damaged(path, f"it has format {manifest.get('format')!r}, this version reads format {FORMAT}")
-    listed = manifest.get("files")
-    if not isinstance(listed, dict) or not listed:
-        raise damaged(path, '"files" is missing')
+    try:
+        manifest = read_json(path)
+        listed = manifest.get("files")
+        if manifest.get("format") != FORMAT:
+            raise damaged(path, f"it has format {manifest.get('format')!r}, this version reads format {FORMAT}")
+        if not isinstance(listed, dict) or not listed:
+            raise damaged(path, '"files" is missing')
+    except LockstepError as error:
+        return {path.name: error.problems[0].message.removeprefix("cannot be used: ")}
+    found: dict[str, str | None] = {path.name: None}
     for name, known in listed.items():
-        file = run / Path(name).name
+        name = Path(name).name  # never outside the folder
         try:
-            found = hashlib.sha256(file.read_bytes()).hexdigest()
+            content = (run / name).read_bytes()
+            is_same = isinstance(known, dict) and is_hash(str(known.get("sha256")), content)
+            is_same = is_same and known.get("bytes", len(content)) == len(content)
+            changed = "its SHA-256 is not the manifest's: it was changed after it was written"
+            found[name] = None if is_same else changed
         except OSError as error:
-            raise damaged(file, error) from error
-        if not isinstance(known, dict) or found != known.get("sha256"):
-            raise damaged(file, "its SHA-256 is not the manifest's: it was changed after it was written")
+            found[name] = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from lockstep import backends, data, store, timing
+from lockstep import backends, checkpoints, data, locks, store, timing
 from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.records import changed
 from lockstep.spec import LayerFacts, Network, Recipe, Run, Study
@@ -69,15 +69,19 @@ def _quick(study: Study, asked: set[str]) -> Study:
 
 
 def _narrowed(study: Study, chosen_backends: Sequence[str], networks: Sequence[str]) -> tuple[Study, list[Problem]]:
-    """The study with only these backends and networks, and a problem for each network that it does not have."""
-    if chosen_backends:
-        study = changed(study, backends=tuple(chosen_backends))
-    problems = []
+    """The study with only these backends and networks, and a problem for each that there is not."""
+    problems = [
+        Problem("LS-209", f'there is no backend "{name}"', "--backends", did_you_mean(name, backends.BACKENDS))
+        for name in chosen_backends
+        if name not in backends.BACKENDS
+    ]
+    if chosen_backends and not problems:
+        study = changed(study, backends=tuple(dict.fromkeys(chosen_backends)))
     for name in networks:
         if name not in study.networks:
             hint = did_you_mean(name, study.networks)
             problems.append(Problem("LS-209", f'the study has no network "{name}"', "--network", hint))
-    if networks and not problems:
+    if networks and all(name in study.networks for name in networks):
         own = {name: keys for name, keys in study.recipe_for.items() if name in networks}
         study = changed(study, networks={name: study.networks[name] for name in networks}, recipe_for=own)
     return study, problems
@@ -210,18 +214,29 @@ def run_study(
 def _do(run: Run, study: Study, folder: Path, tell: Tell, threads: int, again: bool) -> store.Record:
     text = resolved_toml(one_run_study(study, run))
     name = run_id(run, text)
-    if not again and (done := _finished(folder, name, run, threads)):
-        tell(run, {"event": "end", "record": done, "reused": True})
-        return done
-    place = store.claim(folder, name)
+    store.make_folder(folder)
+    with locks.briefly(folder):
+        if not again and (done := _finished(folder, name, run, threads)):
+            tell(run, {"event": "end", "record": done, "reused": True})
+            return done
+        place = None if again else _unfinished(folder, name, run, threads)
+        place = place or store.claim(folder, name)
+        lock = locks.take(place)
+    with lock:
+        if not (place / "spec.toml").exists():
+            store.write_bytes(place / "spec.toml", text.encode())
+        return work_on(run, place, tell, threads, lock)
+
+
+def work_on(run: Run, place: Path, tell: Tell, threads: int, lock: locks.Lock) -> store.Record:
+    """Do a run in its folder, whose lock is held, or go on with it where it was left; a failure is a record too."""
     store.write_status(place, "running")
-    store.write_bytes(place / "spec.toml", text.encode())
     tell(run, {"event": "start", "folder": str(place)})
     try:
         if reason := backends.why_missing(run.backend):
             hint = f"pip install 'lockstep-nn[{backends.BACKENDS[run.backend][3]}]'"
             raise LockstepError("LS-401", reason, where=f"backend {run.backend}", hint=hint)
-        work(run, place, tell, threads)
+        work(run, place, tell, threads, lock=lock)
     except LockstepError as error:
         store.write_status(place, "failed", error.code, str(error))
     record = store.Record(place)
@@ -250,31 +265,78 @@ def _finished(folder: Path, name: str, run: Run, threads: int) -> store.Record |
     for place in sorted(folder.glob(f"{name}*"), key=store.natural, reverse=True):
         record = store.Record(place)
         with contextlib.suppress(LockstepError, KeyError, TypeError, AttributeError):  # damaged: it is done anew
-            before = record.environment
             if not record.is_finished or not record.spec or not record.metrics["test"] or not record.timing["seconds"]:
                 continue
-            now: dict[str, Any] = {"lockstep": version("lockstep-nn"), "versions": backends.versions(run.backend)}
-            now |= {"git_revision": timing.git_revision(), "cpu": timing.machine()["cpu"], "python": python_version()}
-            same_data = before["dataset"]["hashes"] == data.load(run.dataset, offline=True).hashes
-            same = all(before[key] == value for key, value in now.items()) and before["threads"]["asked"] == threads
-            if same and same_data:
+            if not changes_since(record, run, threads):
                 return record
     return None
 
 
-def work(run: Run, place: Path, tell: Tell, threads: int, steps: int | None = None) -> None:
+def _unfinished(folder: Path, name: str, run: Run, threads: int) -> Path | None:
+    """The newest run of this content that was ended on its way and can go on as if nothing had happened.
+
+    One that failed by itself before its first epoch was saved is not: what it left tells why. Raises LockstepError
+    (LS-504) where another process works on such a run.
+    """
+    for place in sorted(folder.glob(f"{name}*"), key=store.natural, reverse=True):
+        if locks.is_held(place):
+            locks.take(place).__exit__()  # raises, or it was given back just now
+        with contextlib.suppress(LockstepError, OSError, KeyError, TypeError, AttributeError):
+            record = store.Record(place)
+            if run_id(run, (place / "spec.toml").read_text(encoding="utf-8")) != name or record.is_finished:
+                continue
+            has_begun = (place / "environment.json").exists()
+            if was_interrupted(record) and not (has_begun and changes_since(record, run, threads)):
+                return place
+    return None
+
+
+INTERRUPTED = "interrupted"
+
+
+def was_interrupted(record: store.Record) -> bool:
+    """Whether a run was ended from outside, or failed with some of it saved, and not finished."""
+    status = record.status.get("status")
+    outside = status == "running" or (status == "failed" and record.status.get("reason") == INTERRUPTED)
+    return outside or (status == "failed" and bool(checkpoints.find(record.folder)))
+
+
+def changes_since(record: store.Record, run: Run, threads: int) -> list[str]:
+    """What has changed since a run was begun, so that it might come out with other bits today: "python: 3.11 → 3.12".
+
+    Raises LockstepError (LS-3…, LS-505) and KeyError where the data or the record cannot be read.
+    """
+    before = record.environment
+    now: dict[str, Any] = {"lockstep": version("lockstep-nn"), "versions": backends.versions(run.backend)}
+    now |= {"git_revision": timing.git_revision(), "cpu": timing.machine()["cpu"], "python": python_version()}
+    found = [f"{key}: {before[key]} → {value}" for key, value in now.items() if before[key] != value]
+    if before["threads"]["asked"] != threads:
+        found.append(f"threads: {before['threads']['asked']} → {threads}")
+    if before["dataset"]["hashes"] != data.load(run.dataset, offline=True).hashes:
+        found.append(f"the data of {run.dataset}")
+    found += [f"went on with {change}" for part in before.get("resumed", ()) for change in part["changed"]]
+    return found
+
+
+def work(
+    run: Run, place: Path, tell: Tell, threads: int, steps: int | None = None, lock: locks.Lock | None = None
+) -> None:
     """One worker process from start to end; with `steps` it leaves a trace of so many instead of training.
 
-    Raises LockstepError (LS-402) where it died without a word.
+    The worker holds the lock too: it is free when both are gone. Raises LockstepError (LS-402) where it died without a
+    word.
     """
     environment = {**os.environ, **timing.thread_environment(run.backend, threads), **QUIET}
     command = [sys.executable, "-P", "-m", "lockstep.worker", str(place), str(threads)]
     command += [str(steps)] if steps is not None else []
     try:
-        with timing.limited_to(threads), open(place / "worker.log", "wb") as log:
+        with timing.limited_to(threads), open(place / "worker.log", "ab" if lock else "wb") as log:
+            if log.tell():
+                log.write(f"\n{GOES_ON} {store.now()}\n".encode())
+                log.flush()
             worker = subprocess.Popen(  # noqa: S603
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
-                encoding="utf-8", errors="replace",
+                encoding="utf-8", errors="replace", pass_fds=[lock.number] if lock else (),
             )  # fmt: skip
     except OSError as error:
         hint = "free some memory or disk and run it again"
@@ -288,11 +350,13 @@ def work(run: Run, place: Path, tell: Tell, threads: int, steps: int | None = No
         except BaseException:
             _stop(worker)
             if store.read_json(place / "status.json")["status"] != "finished":
-                store.write_status(place, "failed", "LS-402", "interrupted")
+                store.write_status(place, "failed", "LS-402", INTERRUPTED)
             raise
     if store.read_json(place / "status.json")["status"] == "running":
         raise _death(worker.returncode, place)
 
+
+GOES_ON = "---- another process goes on with this run:"
 
 # What a framework says about itself at start-up is no news, and nothing may go out to the network.
 QUIET = {
@@ -323,7 +387,9 @@ def _stop(worker: subprocess.Popen[str]) -> None:
 def _death(code: int, place: Path) -> LockstepError:
     """How a worker ended that could not say so itself."""
     log = place / "worker.log"
-    last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-3:]
+    text = log.read_text(encoding="utf-8", errors="replace")
+    text = text.rpartition(GOES_ON)[2].partition("\n")[2] if GOES_ON in text else text
+    last = [line for line in text.splitlines() if line.strip()][-3:]
     if code < 0:
         with contextlib.suppress(ValueError):
             cause = f"it was ended by signal {signal.Signals(-code).name}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, data, metrics, randomness, store, timing, trace
+from lockstep import backends, checkpoints, data, metrics, randomness, store, timing, trace
 from lockstep.backends.base import Plan
 from lockstep.errors import LockstepError
 from lockstep.spec import Recipe, Run, Shape
@@ -106,26 +107,32 @@ def train(run: Run, folder: Path, threads: int, report: Report) -> None:
         backend = backends.load(run.backend)
     with clocks.measure("load"):
         examples = Examples(data.load(run.dataset, offline=True), run)
-    store.write_json(folder / "environment.json", environment(run, examples, threads))
+    keeper = checkpoints.Keeper(folder, environment(run, examples, threads))
+    store.write_json(folder / "environment.json", keeper.described())
+    if resumed := keeper.announce():
+        report(resumed)
     store.write_npz(folder / "samples.npz", images=examples.test[0][:16], labels=examples.test[1][:16])
     report({"event": "phase", "phase": "build"})
     model = make_model(backend, run, examples, threads, clocks)
+    keeper.resume(model, clocks)
     report({"event": "phase", "phase": "train"})
-    history, steps, best = train_epochs(model, run, examples, clocks, report)
+    history, steps, best = train_epochs(model, run, examples, clocks, report, keeper)
     with clocks.measure("evaluate"):
         logits = model.predict(examples.test[0])
-    seconds, peak = {**clocks.seconds, "total": clocks.total()}, timing.peak_memory_bytes()
-    weights, state = model.weights(), model.state()
+    keeper.note_peak()
+    seconds = {**clocks.seconds, "total": clocks.total()}
     epoch = best if best and run.recipe.early_stopping and run.recipe.early_stopping.restore_best else len(history)
-    store.write_checkpoint(folder, epoch, weights, state)
+    final = keeper.finish(epoch, model)
     store.write_npz(folder / "steps.npz", **steps)
     store.write_npz(folder / "predictions.npz", logits=logits, labels=examples.test[1])
     facts = {"epochs": len(history), "best_epoch": best, "stopped_early": len(history) < run.recipe.epochs}
     quality = {"test": metrics.evaluate(logits, examples.test[1], run.recipe)}
     store.write_json(folder / "metrics.json", {**quality, **facts, **run.network.summary(examples.shape)})
     epochs = [row["train_seconds"] for row in history]
-    store.write_json(folder / "timing.json", {"seconds": seconds, "epochs": epochs, "peak_memory_bytes": peak})
+    times = {"seconds": seconds, "epochs": epochs, "peak_memory_bytes": keeper.peak or None}
+    store.write_json(folder / "timing.json", {**times, "parts": keeper.progress.parts})
     store.write_manifest(folder)
+    keeper.leave_only(final)
 
 
 def watch(run: Run, folder: Path, threads: int, report: Report, steps: int) -> None:
@@ -194,16 +201,22 @@ def make_model(backend: ModuleType, run: Run, examples: Examples, threads: int, 
 
 
 def train_epochs(
-    model: Any, run: Run, examples: Examples, clocks: timing.Clocks, report: Report
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]:
-    """Every epoch: (history, one number per step of everything, the best epoch where one was looked for)."""
+    model: Any, run: Run, examples: Examples, clocks: timing.Clocks, report: Report,
+    keeper: checkpoints.Keeper | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]:  # fmt: skip
+    """Every epoch: (history, one number per step of everything, the best epoch where one was looked for).
+
+    With a keeper the epochs that it has are not taken again, and an epoch that is reported is saved.
+    """
     recipe, (images, labels) = run.recipe, examples.train
     batch, n = recipe.batch_size, len(data.epoch_order(len(images), recipe, run.seed, 0))
     sizes = np.minimum(batch, n - np.arange(0, n, batch))
-    history: list[dict[str, Any]] = []
-    results: list[np.ndarray] = []
+    progress = keeper.progress if keeper else checkpoints.Progress()
     stopping = Stopping(recipe, model)
-    for epoch in range(recipe.epochs):
+    stopping.best_epoch, stopping.best, stopping.kept = progress.best_epoch, progress.best, progress.kept
+    for epoch in range(progress.epoch, recipe.epochs):
+        if stopping.is_over(epoch):
+            break
         if recipe.augmentation:
             with clocks.measure("augment"):
                 model.place(data.augment(images, recipe.augmentation, run.seed, epoch), labels)
@@ -214,7 +227,7 @@ def train_epochs(
             losses, correct = model.train_epoch(order)
             model.wait()
         train_seconds = time.perf_counter() - start
-        results.append(np.stack([losses, correct, sizes]))
+        progress.steps = np.concatenate([progress.steps, np.stack([losses, correct, sizes])], axis=1)
         with clocks.measure("evaluate"):
             row = {
                 "event": "epoch", "epoch": epoch + 1,
@@ -223,13 +236,14 @@ def train_epochs(
                 **_evaluate(model, examples.test, "test", recipe),
                 "learning_rate": model.plan.learning_rate((epoch + 1) * len(sizes) - 1), "train_seconds": train_seconds,
             }  # fmt: skip
-        history.append(row)
+        progress.history.append(row)
+        stopping.stops(epoch + 1, row)
+        progress.best_epoch, progress.best, progress.kept = stopping.best_epoch, stopping.best, stopping.kept
+        if keeper:
+            keeper.save(model, clocks)
         report(row)
-        if stopping.stops(epoch + 1, row):
-            break
     stopping.restore()
-    steps = dict(zip(("loss", "correct", "examples"), np.concatenate(results, axis=1), strict=True))
-    return history, steps, stopping.best_epoch
+    return progress.history, dict(zip(checkpoints.STEPS, progress.steps, strict=True)), stopping.best_epoch
 
 
 def mean_of_steps(losses: np.ndarray, sizes: np.ndarray, recipe: Recipe) -> float:
@@ -267,7 +281,11 @@ class Stopping:
         if self.best_epoch is None or value > self.best + self.rule.min_delta:
             self.best, self.best_epoch = value, epoch
             self.kept = (self.model.weights(), self.model.state()) if self.rule.restore_best else None
-        return epoch - self.best_epoch >= self.rule.patience
+        return self.is_over(epoch)
+
+    def is_over(self, epoch: int) -> bool:
+        """Whether training has ended, with so many epochs done."""
+        return self.rule is not None and self.best_epoch is not None and epoch - self.best_epoch >= self.rule.patience
 
     def restore(self) -> None:
         """Go back to the best epoch, where the recipe asks for it."""
@@ -318,6 +336,7 @@ def main(folder: Path, threads: int, steps: int | None = None) -> int:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a framework prints goes to the log
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches parent and worker alike: the parent decides
 
     def report(event: dict[str, Any]) -> None:
         store.append_event(folder / "events.jsonl", event)

@@ -1,0 +1,339 @@
+"""Where a run goes on after it was ended: what is saved after every epoch, and which of it can be used.
+
+Order, masks, augmentation and learning rates are functions of (seed, epoch, step), so there is no random stream whose
+place would have to be kept. A checkpoint holds everything else, early stopping's best weights among it: each is enough
+by itself, and what is wrong with one costs one epoch. A checkpoint is believed when its manifest carries its own hash,
+names this run and the hash of every file; else it is left as it is, said aloud, and the one before is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import shutil
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lockstep import store, timing
+from lockstep.errors import LockstepError
+
+Arrays = dict[str, np.ndarray]
+KEPT = 2  # the newest ones that stay; beside them the best one, where early stopping looks for one
+STEPS = ("loss", "correct", "examples")
+# What of environment.json decides whether the same steps give the same bits.
+DECIDES = ("lockstep", "git_revision", "python", "versions", "platform", "cpu", "device", "threads")
+
+
+@dataclasses.dataclass
+class Progress:
+    """A run after so many epochs, one a row of `history`.
+
+    `steps` (3, n) float64: loss, correct answers and examples of each update. `best` is the value of `best_epoch`, the
+    higher the better, and `kept` its weights and state, where early stopping goes back to them. `seconds` by clock and
+    `peak_memory_bytes` are those of all processes that had a part in it, `parts` how many these were.
+    """
+
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    steps: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((len(STEPS), 0)))
+    best_epoch: int | None = None
+    best: float = -math.inf
+    kept: tuple[Arrays, Arrays] | None = None
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    peak_memory_bytes: int | None = None
+    parts: int = 1
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are done."""
+        return len(self.history)
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A checkpoint that can be used: where the run was, with its weights and state."""
+
+    progress: Progress
+    weights: Arrays
+    state: Arrays
+    environment: dict[str, Any]
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def save(folder: Path, spec: str, environment: Mapping[str, Any], progress: Progress, weights: Any, state: Any) -> Path:
+    """Write the checkpoint of this epoch into a run's folder and read it back.
+
+    Raises LockstepError (LS-501, LS-502), also where what is read back is not what was written.
+    """
+    more = {"steps": dict(zip(STEPS, progress.steps, strict=True))}
+    if progress.kept is not None and progress.best_epoch != progress.epoch:
+        more |= {"best-weights": progress.kept[0], "best-state": progress.kept[1]}
+    facts = {
+        "spec": spec, "data": environment["dataset"]["hashes"],
+        "environment": {key: environment[key] for key in DECIDES},
+        "best_epoch": progress.best_epoch, "best": progress.best, "keeps_best": progress.kept is not None,
+        "seconds": progress.seconds, "peak_memory_bytes": progress.peak_memory_bytes, "parts": progress.parts,
+        "history": progress.history,
+    }  # fmt: skip
+    return store.write_checkpoint(folder, progress.epoch, weights, state, more, facts)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint; its manifest goes first, so that no half of it is ever taken for a whole one."""
+    with contextlib.suppress(OSError):  # what cannot be removed does no harm
+        (folder / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(folder)
+
+
+def remove_strays(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed while it wrote; for whoever holds the run's lock."""
+    for path in [*folder.glob(".*.part"), *folder.glob("checkpoint-*/.*.part")]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def find(folder: Path) -> list[Path]:
+    """Every checkpoint of a run, the newest first, whatever it is worth."""
+    return sorted(folder.glob("checkpoint-*"), key=store.natural, reverse=True)
+
+
+def read(folder: Path, spec: str) -> Point:
+    """A checkpoint of the run with this spec.toml.
+
+    Raises LockstepError: LS-505 for one that is damaged or cannot be gone on from, LS-506 for another run's.
+    """
+    manifest = store.read_checkpoint_manifest(folder)
+    if "history" not in manifest:
+        raise store.damaged(folder, "it holds weights alone, to read and not to go on from")
+    if manifest["spec"] != spec:
+        what = "; ".join(differences(manifest["spec"], spec)) or "its text"
+        hint = "put the file back as it was, or run the study anew with lockstep run"
+        message = f"it is of a run with another spec.toml: {what}"
+        raise LockstepError("LS-506", message, where=str(folder), hint=hint)
+    files = {name: store.read_checkpoint_file(folder, name, manifest) for name in ("weights", "state", "steps")}
+    kept = None
+    if manifest["keeps_best"]:
+        kept = (files["weights"], files["state"])
+        if manifest["best_epoch"] != manifest["epoch"]:
+            best = [store.read_checkpoint_file(folder, f"best-{name}", manifest) for name in ("weights", "state")]
+            kept = (best[0], best[1])
+    progress = Progress(
+        manifest["history"], np.stack([files["steps"][name] for name in STEPS]), manifest["best_epoch"],
+        -math.inf if manifest["best"] is None else manifest["best"], kept, manifest["seconds"],
+        manifest["peak_memory_bytes"], manifest["parts"],
+    )  # fmt: skip
+    about = {**manifest["environment"], "data": manifest["data"]}
+    return Point(progress, files["weights"], files["state"], about)
+
+
+def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message: None) -> Point | None:
+    """The newest checkpoint that can be used; None where there is none, and the run has to begin anew.
+
+    `warn` hears of each that is skipped. Raises LockstepError (LS-506) where all that is left is of another run.
+    """
+    of_others = None
+    for place in find(folder):
+        try:
+            return read(place, spec)
+        except LockstepError as error:
+            of_others = of_others or (error if error.code == "LS-506" else None)
+            problem = error.problems[0]
+            where = problem.where.removeprefix(f"{folder}/")
+            warn(f"{place.name} is not used: {where}: {problem.message.removeprefix('cannot be used: ')}")
+    if of_others is not None:
+        raise of_others
+    return None
+
+
+def differences(before: str, now: str) -> list[str]:
+    """What two spec.toml differ in, one sentence a key: "recipe.epochs: 3 → 5"; names and questions are no content.
+
+    >>> differences("recipe.epochs = 3", "recipe.epochs = 5")
+    ['recipe.epochs: 3 → 5']
+    """
+    try:
+        one, two = _flat(tomllib.loads(before)), _flat(tomllib.loads(now))
+    except (ValueError, RecursionError):
+        return []
+    keys = [key for key in {**one, **two} if key not in ("name", "question") and one.get(key) != two.get(key)]
+    return [f"{key}: {_short(one.get(key))} → {_short(two.get(key))}" for key in keys]
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, list) and len(value) > 1:
+            value = {f"[{place}]": item for place, item in enumerate(value)}
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return {key.replace(".[", "["): value for key, value in found.items()}
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else f"{value[0]}" if isinstance(value, list) and len(value) == 1 else f"{value}"
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the bits; of the threads how many there are, and not which libraries have been asked by now."""
+    threads = environment.get("threads") or {}
+    found = {key: environment.get(key) for key in DECIDES}
+    return found | {"threads": {key: threads.get(key) for key in ("asked", "obtained")}}
+
+
+# --------------------------------------------------------------------------------------------------------- in a worker
+
+
+class Keeper:
+    """Saves a run after every epoch, and finds where an earlier process left off."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, Any]) -> None:
+        """Find the newest checkpoint that can be used, and clear away what a killed process left half written.
+
+        Raises LockstepError (LS-506) where the spec or the data are no longer those that the run was begun with.
+        """
+        self.folder, self.environment = folder, dict(environment)
+        self.spec = (folder / "spec.toml").read_text(encoding="utf-8")
+        self.warnings: list[str] = []
+        remove_strays(folder)
+        self.was_begun = (folder / "events.jsonl").exists()
+        self.peak = 0
+        self.note_peak()
+        point = newest(folder, self.spec, self.warnings.append)
+        self.before = point.environment if point else None
+        self.progress = point.progress if point else Progress()
+        self.written: list[Path] = []
+        if self.before:
+            self._refuse_other_data(self.before["data"])
+            self.written = [folder / f"checkpoint-{self.progress.epoch}"]
+            self.peak = max(self.peak, self.progress.peak_memory_bytes or 0)
+            self.progress.parts += 1
+        self.earlier = dict(self.progress.seconds)
+        del point
+        timing.forget_peak_memory()
+
+    def _refuse_other_data(self, before: Mapping[str, str]) -> None:
+        now = self.environment["dataset"]["hashes"]
+        if before == now:
+            return
+        name = self.environment["dataset"]["name"]
+        what = ", ".join(sorted(key for key in {**before, **now} if before.get(key) != now.get(key)))
+        message = f"the dataset {name} is no longer what the run was begun with: {what}"
+        hint = "put the data back as they were, or run the study anew with lockstep run"
+        raise LockstepError("LS-506", message, where=str(self.folder), hint=hint)
+
+    def changes(self) -> list[str]:
+        """What is no longer as it was before, and may change the last bits: "threads.asked: 2 → 1"."""
+        if self.before is None:
+            return []
+        one, two = _flat(_deciding(self.before)), _flat(_deciding(self.environment))
+        return [
+            f"{key}: {_short(one.get(key))} → {_short(two.get(key))}"
+            for key in {**one, **two}
+            if one.get(key) != two.get(key)
+        ]
+
+    def announce(self) -> dict[str, Any] | None:
+        """The event that says where the run goes on and what is lost; None for one that begins.
+
+        The rows of history that are lost are taken out of events.jsonl: their epochs are taken again.
+        """
+        if not self.was_begun:
+            return None
+        path = self.folder / "events.jsonl"
+        events = store.read_events(path)
+        told = {event.get("epoch") for event in events if event.get("event") == "epoch"}
+        lost = sorted(epoch for epoch in told if isinstance(epoch, int) and epoch > self.progress.epoch)
+        kept = [event for event in events if event.get("event") != "epoch"]
+        lines = [store.as_line(event) for event in [*self.progress.history, *kept]]
+        store.write_bytes(path, "".join(lines).encode(errors="replace"))
+        return {
+            "event": "resumed", "epoch": self.progress.epoch, "part": self.progress.parts, "lost": lost,
+            "warnings": self.warnings, "changed": self.changes(),
+        }  # fmt: skip
+
+    def described(self) -> dict[str, Any]:
+        """environment.json: what the run was begun with, and with what each later part went on, under "resumed"."""
+        path = self.folder / "environment.json"
+        if self.before is None:
+            return self.environment
+        try:
+            begun = store.read_json(path)
+        except LockstepError as error:
+            self.warnings.append(f"environment.json is written anew: {error.problems[0].message}")
+            begun = {**self.environment, **{key: self.before[key] for key in DECIDES}}
+        row = {"after_epoch": self.progress.epoch, "at": store.now(), "changed": self.changes()}
+        row |= {key: self.environment[key] for key in (*DECIDES, "load")}
+        earlier = begun.get("resumed")
+        return {**begun, "resumed": [*(earlier if isinstance(earlier, list) else []), row]}
+
+    def resume(self, model: Any, clocks: timing.Clocks) -> None:
+        """Put the model and the clocks to where they stood; nothing for a run that begins."""
+        if self.before is None:
+            return
+        self.note_peak()
+        point = read(self.written[-1], self.spec)
+        model.restore(point.weights, point.state)
+        model.wait()
+        del point
+        timing.forget_peak_memory()
+        for name, seconds in self.earlier.items():
+            if name == "total":
+                clocks.start -= seconds
+            else:
+                clocks.seconds[name] = clocks.seconds.get(name, 0.0) + seconds
+
+    def save(self, model: Any, clocks: timing.Clocks) -> None:
+        """Save the run as it stands in `progress`, then let go of what is no longer needed.
+
+        What this takes is on a clock of its own, and the memory it takes is not counted as the framework's.
+        """
+        self.note_peak()
+        with clocks.measure("checkpoint"):
+            self.progress.seconds = {**clocks.seconds, "total": clocks.total()}
+            self.progress.peak_memory_bytes = self.peak or None
+            place = save(self.folder, self.spec, self.environment, self.progress, model.weights(), model.state())
+            self.written = [path for path in self.written if path != place] + [place]
+            self._remove_all_but([*self.written[-KEPT:], self._best()])
+        timing.forget_peak_memory()
+
+    def note_peak(self) -> None:
+        """Take note of the most memory held since the last checkpoint."""
+        self.peak = max(self.peak, timing.peak_memory_bytes() or 0)
+
+    def _best(self) -> Path:
+        return self.folder / f"checkpoint-{self.progress.best_epoch}"
+
+    def _remove_all_but(self, kept: list[Path]) -> None:
+        """Remove earlier checkpoints; a damaged one of a later epoch stays until that epoch is saved again."""
+        ours = store.natural(self.written[-1])
+        for place in find(self.folder):
+            if place not in kept and store.natural(place) < ours:
+                remove(place)
+        self.written = [place for place in self.written if place in kept]
+
+    def finish(self, epoch: int, model: Any) -> Path:
+        """The checkpoint of the epoch whose weights a run ends with, which the model has; whole, or written anew."""
+        place = self.folder / f"checkpoint-{epoch}"
+        with contextlib.suppress(LockstepError):
+            read(place, self.spec)
+            return place
+        n = self.progress.steps.shape[1] // max(self.progress.epoch, 1) * epoch
+        then = dataclasses.replace(
+            self.progress, history=self.progress.history[:epoch], steps=self.progress.steps[:, :n]
+        )
+        return save(self.folder, self.spec, self.environment, then, model.weights(), model.state())
+
+    def leave_only(self, place: Path) -> None:
+        """Remove every other checkpoint: a run that is done goes on from none."""
+        for other in find(self.folder):
+            if other != place:
+                remove(other)

@@ -1,0 +1,166 @@
+"""One process at a time: locks that die with their holder.
+
+The system's own lock (flock) lies on the file `lock` of a run folder. It is gone with the last process that holds it,
+however that one ended, so a lock file that is left behind after kill -9 or a power cut holds nobody up. What stands in
+the file is for people: who holds it. On a network file system flock is as good as its server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lockstep import files
+from lockstep.errors import LockstepError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock, and nothing that says otherwise
+    fcntl = None  # type: ignore[assignment]
+
+NAME = "lock"
+PATIENCE_SECONDS = 10.0  # how long a holder that was killed may take to be gone, its worker with it
+CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+HINT = "choose a folder that you may write to with --runs FOLDER"
+
+
+class Lock:
+    """A lock that is held; a context manager that gives it back.
+
+    `number` is the open file: a child that inherits it holds the lock too. `left_by` says who held it last and did not
+    give it back, if anybody.
+    """
+
+    def __init__(self, path: Path, number: int, left_by: dict[str, Any] | None) -> None:
+        self.path, self.number, self.left_by = path, number, left_by
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back. A child that still has it goes on holding what nobody can find any more."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        os.close(self.number)
+
+
+def take(folder: Path) -> Lock:
+    """Take the folder's lock; raises LockstepError (LS-504) with the holder's pid where somebody works there."""
+    path = folder / NAME
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        with files.writing(path, HINT):
+            number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            got = _locked(number)
+            found = holder(path)
+            if got and _is_still(path, number):
+                with files.writing(path, HINT):
+                    os.ftruncate(number, 0)
+                    os.pwrite(number, json.dumps(this_process()).encode(), 0)
+                return Lock(path, number, found)
+        except BaseException:
+            os.close(number)
+            raise
+        os.close(number)
+        if not got and (_is_alive(found) or time.monotonic() > until):
+            raise _held(folder, found)
+        time.sleep(0.02)
+
+
+def _locked(number: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in CANNOT_LOCK:
+            raise
+    return True
+
+
+def _is_still(path: Path, number: int) -> bool:
+    """Whether this open file is the one of that name: its last holder may have removed it in between."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(number))
+    except FileNotFoundError:
+        return False
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody works in this folder now; changes nothing."""
+    try:
+        number = os.open(folder / NAME, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _locked(number)
+    finally:
+        os.close(number)
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """What a lock file says of its holder, {"pid", "host", "boot", "since"}; None where it says nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) and isinstance(found.get("pid"), int) else None
+    return None
+
+
+def this_process() -> dict[str, Any]:
+    """What this process writes into a lock file."""
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"pid": os.getpid(), "host": platform.node(), "boot": _boot(), "since": since}
+
+
+def _boot() -> str | None:
+    """What tells one start of the machine from the next."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return None
+
+
+def _is_alive(found: dict[str, Any] | None) -> bool:
+    """Whether a holder may still be there; one of another machine may, for all that can be known here."""
+    if found is None or found.get("host") != platform.node():
+        return found is not None
+    if found.get("boot") != _boot():
+        return False
+    try:
+        os.kill(found["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _held(folder: Path, found: dict[str, Any] | None) -> LockstepError:
+    who = "another process"
+    if found is not None:
+        elsewhere = f" on {found.get('host')}" if found.get("host") != platform.node() else ""
+        who = f"process {found['pid']}{elsewhere} (since {found.get('since')})"
+    return LockstepError("LS-504", f"{who} works on this run", where=str(folder), hint="wait for it, or end it")
+
+
+@contextlib.contextmanager
+def briefly(folder: Path) -> Iterator[None]:
+    """Hold the folder itself for a moment, waiting for others who do; for what takes no time."""
+    with files.writing(folder, HINT):
+        number = os.open(folder, os.O_RDONLY)
+    try:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)

@@ -1,0 +1,149 @@
+"""Runs that did not come to their end: which there are, how they go on, and what has changed since earlier ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from lockstep import checkpoints, locks, store, study, timing
+from lockstep.errors import LockstepError, Problem
+from lockstep.spec import Run, Study
+from lockstep.studyfile import read_study, resolved_toml
+
+
+@dataclasses.dataclass(frozen=True)
+class Unfinished:
+    """A run that can go on, with the number of threads that it was begun with."""
+
+    record: store.Record
+    study: Study
+    run: Run
+    threads: int
+
+
+def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[Unfinished], list[str], list[Problem]]:
+    """Every run at or below the folders that is not finished and can go on.
+
+    Beside them a sentence for each that need not, and a problem (LS-505) for each that is too damaged to.
+    `threads`: how many to go on with; by default as many as before. Raises LockstepError: LS-505 where no run is,
+    LS-205 for threads that this machine does not have.
+    """
+    found: list[Unfinished] = []
+    left: list[str] = []
+    problems: list[Problem] = []
+    for record in store.find_runs(paths):
+        try:
+            if record.is_finished:
+                continue
+        except LockstepError as error:
+            problems += error.problems
+            continue
+        try:
+            asked = read_study(record.folder / "spec.toml")
+            (run,) = asked.runs()
+        except (LockstepError, ValueError) as error:
+            why = error.problems[0] if isinstance(error, LockstepError) else error
+            problems += store.damaged(record.folder / "spec.toml", str(why).partition("\n")[0]).problems
+            continue
+        if done := _finished_since(record, run):
+            left.append(f"{record.folder}: the same run was finished since, in {done.name}")
+            continue
+        found.append(Unfinished(record, asked, run, threads_for(record, threads)))
+    return found, left, problems
+
+
+def _finished_since(record: store.Record, run: Run) -> Path | None:
+    """A finished run of the same content beside this one."""
+    with contextlib.suppress(OSError):
+        name = study.run_id(run, (record.folder / "spec.toml").read_text(encoding="utf-8"))
+        for place in sorted(record.folder.parent.glob(f"{name}*"), key=store.natural):
+            with contextlib.suppress(LockstepError):
+                if store.Record(place).is_finished:
+                    return place
+    return None
+
+
+def threads_for(record: store.Record, asked: int | None = None) -> int:
+    """How many threads a run goes on with: those asked for, else as many as before, as far as they are here."""
+    if asked is not None:
+        return timing.checked_threads(asked)
+    with contextlib.suppress(LockstepError, KeyError, TypeError, ValueError):
+        before = int(record.environment["threads"]["asked"])
+        return max(min(before, len(timing.usable_cores())), 1)
+    return timing.default_threads()
+
+
+def resume(
+    waiting: Iterable[Unfinished], tell: study.Tell = lambda run, event: None
+) -> tuple[list[store.Record], list[Problem]]:
+    """Let runs go on, one at a time: their records, and what another process is at work on (LS-504).
+
+    A run that fails again is a record, not an exception.
+    """
+    records: list[store.Record] = []
+    problems: list[Problem] = []
+    for one in waiting:
+        place = one.record.folder
+        try:
+            lock = locks.take(place)
+        except LockstepError as error:
+            problems += error.problems
+            continue
+        with lock:
+            now = store.Record(place)
+            if now.is_finished:  # by another process, in between
+                records.append(now)
+                tell(one.run, {"event": "end", "record": now, "reused": True})
+                continue
+            records.append(study.work_on(one.run, place, tell, one.threads, lock))
+    return records, problems
+
+
+# -------------------------------------------------------------------------------------------------- what has changed
+
+
+def news(wanted: Study, runs_folder: Path, threads: int | None = None) -> list[str]:
+    """What is no longer as in the study's earlier runs, so that they are not taken for these: a sentence each.
+
+    A run of the same content is looked at for what its bits depend on (versions, threads, data); one of which there is
+    none is compared with the nearest earlier run that the study no longer asks for.
+    """
+    folder, threads = runs_folder / wanted.name, timing.checked_threads(threads)
+    there = {path.parent: path.read_text("utf-8", "replace") for path in sorted(folder.glob("*/spec.toml"))}
+    if not there:
+        return []
+    asked = {}
+    for run in wanted.runs():
+        text = resolved_toml(study.one_run_study(wanted, run))
+        asked[study.run_id(run, text)] = (run, text)
+    ids = {place: place.name if place.name in asked else place.name.rpartition("-")[0] for place in there}
+    earlier = {place: text for place, text in there.items() if ids[place] not in asked}
+    is_new = len(earlier) == len(there)
+    counts: Counter[str] = Counter()
+    for name, (run, text) in asked.items():
+        same = [place for place in there if ids[place] == name]
+        counts.update(_since(same, run, threads) if same else _nearest(text, run, earlier, is_new))
+    return [f"{sentence} ({n} run{'s' * (n > 1)})" for sentence, n in counts.items()]
+
+
+def _since(places: list[Path], run: Run, threads: int) -> list[str]:
+    """What has changed since the newest of these runs of the same content, unless one is still as it would be today."""
+    found: list[list[str]] = []
+    for place in places:
+        with contextlib.suppress(LockstepError, KeyError, TypeError, AttributeError):
+            found.append(study.changes_since(store.Record(place), run, threads))
+    return [] if not found or [] in found else found[-1]
+
+
+def _nearest(text: str, run: Run, earlier: dict[Path, str], is_new: bool) -> list[str]:
+    """What differs from the earlier run that is most like this one; with any other only where all are new."""
+    found = []
+    for place, before in earlier.items():
+        differing = checkpoints.differences(before, text)
+        alike = place.name.startswith(f"{run.network_name}-") and f"-{run.backend}-seed{run.seed}-" in place.name
+        if differing and (alike or is_new):
+            found.append((not alike, len(differing), differing))
+    return min(found)[2] if found else []
