@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from lockstep import cli
+from lockstep import cli, proof, terminal
+from lockstep.causes import CAUSES
 from lockstep.errors import CODES
 
 STUDY = """
@@ -159,6 +162,70 @@ WRONG_USAGE = {
     "an unknown command of data": (["data", "remove", "mnist"], "remove"),
     "a setting without a value": (["show", "lab.toml", "--set", "recipe.epochs"], "key=value"),
 }
+
+
+WRONG_PROOFS = {
+    "two studies": (["lab.toml", "other.toml"], "LS-200", "one study at a time"),
+    "a dtype that is none": (["lab.toml", "--dtype", "float16"], "LS-205", "--dtype: there is no dtype"),
+    "too few steps": (["lab.toml", "--steps", "1"], "LS-205", "--steps: 1 step was asked for"),
+    "a misspelt network": (["lab.toml", "--network", "smal"], "LS-209", 'did you mean "small"?'),
+    "a misspelt backend": (["lab.toml", "--backends", "nunpy"], "LS-209", '--backends: there is no backend "nunpy"'),
+    "a plant's misspelt backend": (["lab.toml", "--plant", "adam_epsilon@nunpy"], "LS-209", 'did you mean "numpy"?'),
+    "a plant's misspelt cause": (["lab.toml", "--plant", "adam_epsilom@numpy"], "LS-209", "adam_epsilon"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PROOFS)
+def test_a_proof_that_is_asked_for_wrongly_says_what_to_write(name, folder):
+    arguments, code, words = WRONG_PROOFS[name]
+    finished = lockstep("prove", *arguments, folder=folder, code=2)
+    assert finished.stdout == ""
+    assert finished.stderr.startswith(code)
+    assert words in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        ("causse", 'did you mean "causes"?'), ("adam_epsilon_hatt", 'did you mean "adam_epsilon_hat"?'),
+        ("ls-2100", 'did you mean "ls-210"?'), ("nonsense", "differences, causes, errors, one cause"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_topic_is_proposed_rightly(topic, words, folder):
+    finished = lockstep("explain", topic, folder=folder, code=2)
+    assert words in finished.stderr
+
+
+def test_an_error_can_be_explained(folder):
+    said = lockstep("explain", "ls-301", folder=folder).stdout
+    assert said == f"LS-301: {CODES['LS-301']} (exit code 3)\n"
+    document = json.loads(lockstep("explain", "errors", "--json", folder=folder).stdout)
+    assert [row["code"] for row in document["codes"]] == [*CODES]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_name_is_broken_however_narrow_the_terminal(width):
+    """Every word of every cause stands whole on one line."""
+    rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in proof.explained(CAUSES)]
+    console = Console(width=width, file=io.StringIO())
+    terminal.print_causes(rows, console)
+    lines = console.file.getvalue().splitlines()
+    words = {word for line in lines for word in line.split()}
+    for row in rows:
+        assert row["cause"] in lines
+        missing = set(f"{row['what']} {row['default_of']} {row['mend']}".split()) - words
+        assert not missing, missing
+    assert all(len(line) <= width for line in lines if all(len(word) <= width - 6 for word in line.split()))
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_a_table_that_is_too_narrow_becomes_rows(width):
+    console = Console(width=width, file=io.StringIO())
+    name = "tensorflow.data.Dataset.from_tensor_slices"
+    terminal.print_lined("T", ["subject", "PyTorch", "JAX"], [["a batch", f"{name}: kept", "kept\ntwice"]], console)
+    said = console.file.getvalue()
+    assert name in said
+    assert ("┃" in said) == (width == 200)
 
 
 @pytest.mark.parametrize("name", WRONG_USAGE)

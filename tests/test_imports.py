@@ -13,7 +13,7 @@ import pytest
 
 import lockstep
 from conftest import need_backend
-from lockstep import backends
+from lockstep import backends, shipped
 
 SOURCES = Path(lockstep.__file__).parent
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}
@@ -23,18 +23,20 @@ FLOORS = (
     {"errors"},
     {"records", "files", "randomness", "timing"},
     {"spec"},
-    {"studyfile", "metrics", "statistics"},
+    {"studyfile", "metrics", "statistics", "locks"},
     {"weights", "data", "store", "backends", "meanings"},
-    {"backends.base", "plots", "terminal", "doctor"},
-    {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax", "report", "trace"},
+    {"backends.base", "plots", "terminal", "checkpoints"},
+    {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax", "report", "trace", "doctor"},
     {"bundle"},
     {"worker", "study", "rounding"},
-    {"passage"},
+    {"passage", "resuming"},
     {"judge", "differences"},
     {"causes"},
     {"cases"},
     {"growth"},
-    {"proof"},
+    {"proof", "shipped"},
+    {"bench"},
+    {"faults", "timed"},
     {"comparison"},
     {"cli"},
     {"__main__", ""},  # the package's face
@@ -64,6 +66,7 @@ def assert_none_of(unwanted: Iterable[str], code: str) -> None:
         "import lockstep.cli",
         "import lockstep.study",
         "import lockstep.report",
+        "import lockstep.bench, lockstep.faults, lockstep.timed, lockstep.shipped.__main__",
         "import lockstep.worker, lockstep.doctor, lockstep.terminal, lockstep.plots, lockstep.backends.base",
         "import lockstep; [getattr(lockstep, name) for name in lockstep.__all__]",
         "from lockstep import backends; [backends.why_missing(name) for name in backends.BACKENDS]",
@@ -169,8 +172,10 @@ def rule_breaks(texts: dict[str, str]) -> list[str]:
 
 
 def owners_of(framework: str) -> set[str]:
-    """The one file that may import a framework, from the table of backends."""
-    return {f"backends.{name}" for name, row in backends.BACKENDS.items() if framework in (*row[1], *row[2], name)}
+    """The one backend that may import a framework, and its baseline, from their tables."""
+    rows = {f"backends.{name}": row for name, row in backends.BACKENDS.items()}
+    rows |= {f"shipped.{name}": row for name, row in shipped.SHIPPED.items()}
+    return {name for name, row in rows.items() if framework in (*row[1], *row[2])}
 
 
 def test_imports_go_downwards_and_a_framework_stands_in_one_file():
@@ -200,6 +205,9 @@ def test_every_backend_is_a_file_that_imports_its_framework():
         ("worker", "import torch", "worker imports torch"),
         ("backends", "def load():\n    from tensorflow import keras", "backends imports tensorflow"),
         ("backends.torch", "import jax.numpy as jnp", "backends.torch imports jax.numpy"),
+        ("shipped.torch", "import jax", "shipped.torch imports jax"),
+        ("shipped", "def load():\n    import keras", "shipped imports keras"),
+        ("bench", "import torch", "bench imports torch"),
         ("data.npz", "import keras.datasets", "data.npz imports keras.datasets"),
         ("proofs", "", "proofs stands on no floor"),
     ],

@@ -68,7 +68,7 @@ def run(
     quick: Quick = False,
 ) -> None:  # fmt: skip
     """Do every run of a study, then write its report."""
-    from lockstep import store, terminal
+    from lockstep import resuming, store, terminal
     from lockstep import study as studies
     from lockstep.report import write_report
 
@@ -78,8 +78,10 @@ def run(
     loaded = studies.load_study(study, settings, chosen, network, quick)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
+    for sentence in [] if again else resuming.news(loaded, runs, threads):
+        typer.echo(f"changed since it was run before: {sentence}", err=True)
     rows: list[dict[str, Any]] = []
-    with terminal.Watcher(len(loaded.runs()), error_console) as watcher, _saying_what_is_kept():
+    with terminal.Watcher(len(loaded.runs()), error_console) as watcher, _saying_what_is_kept(runs / loaded.name):
 
         def tell(run: Any, event: dict[str, Any]) -> None:
             if event["event"] == "end":
@@ -102,11 +104,73 @@ def run(
 
 
 @contextlib.contextmanager
-def _saying_what_is_kept() -> Iterator[None]:
+def _saying_what_is_kept(*folders: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         typer.echo("interrupted; finished runs are kept and will not be repeated", err=True)
+        typer.echo(f"what was begun goes on: lockstep resume {' '.join(map(str, folders))}", err=True)
+        raise
+
+
+@app.command()
+def resume(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold them.", metavar="RUNS…")],
+    threads: Annotated[int | None, typer.Option(help="Threads (default: as many as before).")] = None,
+    offline: Offline = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Finish every run that was interrupted, from the last epoch that was saved; then write the reports."""
+    from lockstep import resuming, store, terminal
+    from lockstep import study as studies
+    from lockstep.errors import LockstepError
+    from lockstep.report import write_report
+
+    _end_on_signals()
+    error_console = _console(stderr=True)
+    waiting, left, problems = resuming.unfinished(folders, threads)
+    for sentence in left:
+        typer.echo(f"left as it is: {sentence}", err=True)
+    with terminal.Download(error_console) as download:
+        for one in waiting:
+            studies.fetch_data(one.study, offline, download.tell)
+    rows: list[dict[str, Any]] = []
+    with terminal.Watcher(len(waiting), error_console) as watcher, _saying_what_is_kept(*folders):
+
+        def tell(run: Any, event: dict[str, Any]) -> None:
+            if event["event"] == "end":
+                rows.append(terminal.summary(event["record"], run.grid, event["reused"]))
+            watcher.tell(run, event)
+
+        records, held = resuming.resume(waiting, tell)
+    problems += held
+    places = sorted({record.folder.parent for record in records})
+    reports = [str(write_report(store.find_runs([place]), place / "report.html")) for place in places]
+    if as_json:
+        errors = {"errors": [vars(problem) for problem in problems]} if problems else {}
+        _print_json({"runs": rows, "left": left, "reports": reports, **errors})
+    elif rows:
+        _console().print(terminal.results_table(rows))
+    else:
+        typer.echo("no run is waiting" if not problems else "no run that is waiting is free")
+    for path in reports:
+        typer.echo(f"report: {path}", err=as_json)
+    if problems:
+        error = LockstepError.several(problems)
+        if not as_json:
+            raise error
+        terminal.print_error(error, error_console)
+        raise typer.Exit(error.exit_code)
+    if failed := [row for row in rows if row["status"] != "finished"]:
+        typer.echo(f"{len(failed)} of {len(rows)} runs failed; the reasons stand above and in status.json", err=True)
+        raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
+
+
+@contextlib.contextmanager
+def _saying_that_nothing_is_proven() -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        typer.echo("interrupted; no proof was written, and one of before stands", err=True)
         raise
 
 
@@ -130,9 +194,18 @@ def prove(
     from lockstep import study as studies
     from lockstep.errors import LockstepError
     from lockstep.report import write_proof, write_report
+    from lockstep.spec import DTYPES
 
     _end_on_signals()
     error_console = _console(stderr=True)
+    plant = list(dict.fromkeys(plant))
+    if dtype is not None and dtype not in DTYPES:
+        raise LockstepError(
+            "LS-205", f'there is no dtype "{dtype}"', where="--dtype", hint=f"one of {', '.join(DTYPES)}"
+        )
+    if len(targets) > 1 and all(target.suffix == ".toml" for target in targets):
+        hint = f"lockstep prove {targets[0]}, then lockstep prove {targets[1]}"
+        raise LockstepError("LS-200", f"prove takes one study at a time, not {len(targets)}", where="STUDY", hint=hint)
     chosen_anything = settings or network or backends is not None or dtype or steps != 10
     if len(targets) == 2 and not plant and not chosen_anything:
         document = comparison.compare_runs(*targets)
@@ -143,11 +216,13 @@ def prove(
         asked = studies.load_study(targets[0], words, chosen, network)
         with terminal.Download(error_console) as download:
             studies.fetch_data(asked, offline, download.tell)
-        with terminal.ProofWatcher(error_console) as watcher:
+        with terminal.ProofWatcher(error_console) as watcher, _saying_that_nothing_is_proven():
             document = proof.prove(asked, runs, steps, plant, threads, watcher.tell)
         page = runs / asked.name / ("proof-planted.html" if plant else "proof.html")
+        if plant and cost and not as_json:
+            typer.echo("training to the end, as it should be and as planted (--no-cost leaves this out)", err=True)
         if plant and cost:
-            with terminal.Watcher(2 * len(plant), error_console) as training:
+            with terminal.Watcher(2 * len(proof.costly(asked, plant)), error_console) as training:
                 document["cost"] = proof.cost(asked, plant, runs, training.tell, threads)
             proof.write(document, runs)
     else:
@@ -167,15 +242,50 @@ def prove(
 
 
 @app.command()
+def bench(
+    study: StudyFile, settings: Settings = [], backends: Backends = None, network: Networks = [],  # noqa: B006
+    against: Annotated[str, typer.Option(help="shipped: the frameworks' own tutorials beside ours.")] = "",
+    rounds: Annotated[int, typer.Option(help="How often each is timed, in a fresh process and another order.")] = 5,
+    epochs: Annotated[int, typer.Option(help="Epochs of each; the first warms up.")] = 3,
+    faults: Annotated[bool, typer.Option("--faults", help="What classic mistakes of comparisons cost here.")] = False,
+    runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Time a study's networks, interleaved in fresh processes, and rank what can be ranked."""
+    from lockstep import bench as benches
+    from lockstep import faults as mistakes
+    from lockstep import study as studies
+    from lockstep import terminal, timed
+
+    _end_on_signals()
+    error_console = _console(stderr=True)
+    chosen = [name.strip() for name in backends.split(",")] if backends is not None else []
+    loaded = studies.load_study(study, settings, chosen, network)
+    with terminal.Download(error_console) as download:
+        studies.fetch_data(loaded, offline, download.tell)
+    with timed.BenchWatcher(rounds, error_console) as watcher:
+        if faults:
+            document = mistakes.measure(loaded, runs, rounds, epochs, threads, watcher.tell)
+        else:
+            document = benches.bench(loaded, runs, rounds, epochs, against, threads, watcher.tell)
+    if as_json:
+        _print_json(document)
+    else:
+        (timed.print_faults if faults else timed.print_bench)(document, _console())
+        typer.echo(f"records: {runs / loaded.name / ('faults.json' if faults else 'bench.json')}")
+
+
+@app.command()
 def explain(
-    topic: Annotated[str, typer.Argument(help="differences, causes, or the name of one cause.", metavar="TOPIC")],
+    topic: Annotated[
+        str, typer.Argument(help="differences, causes, errors, or the name of one cause or error.", metavar="TOPIC")
+    ],
     markdown: Annotated[bool, typer.Option("--markdown", help="differences as docs/differences.md.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what frameworks do by default, measured here and now, or what a divergence can come from."""
-    from lockstep import differences, proof
+    """Say what frameworks do by default (measured here and now), what a divergence comes from, what an error means."""
+    from lockstep import differences, proof, terminal
     from lockstep.causes import CAUSES
-    from lockstep.errors import LockstepError, did_you_mean
+    from lockstep.errors import CODES, LockstepError, did_you_mean
 
     if topic == "differences":
         _end_on_signals()
@@ -185,22 +295,32 @@ def explain(
             return typer.echo(differences.markdown(document), nl=False) if markdown else _print_json(document)
         _print_lined("Differences", *differences.cells(document))
         return typer.echo(f"Measured with {differences.measured_with(document)}.")
-    if topic != "causes" and topic not in CAUSES:
-        hint = did_you_mean(topic, ["differences", "causes", *CAUSES])
+    code = topic.upper()
+    if topic not in ("causes", "errors", *CAUSES) and code not in CODES:
+        known = ["differences", "causes", "errors", *CAUSES, *map(str.lower, CODES)]
+        near = did_you_mean(topic, known)
+        hint = "differences, causes, errors, one cause (adam_epsilon_hat) or one error (LS-301) can be explained"
+        hint = near if near.startswith("did you mean") else hint
         raise LockstepError("LS-209", f'there is nothing to explain by the name "{topic}"', where="TOPIC", hint=hint)
     if markdown:
         raise LockstepError("LS-200", "--markdown is for differences alone", hint="lockstep explain causes --json")
+    if topic == "errors" or code in CODES:
+        errors = [
+            {"code": name, "what": CODES[name], "exit_code": int(name[3])}
+            for name in CODES
+            if topic == "errors" or name == code
+        ]
+        if as_json:
+            return _print_json({"codes": errors})
+        for error in errors:
+            typer.echo(f"{error['code']}: {error['what']} (exit code {error['exit_code']})")
+        return None
     names = CAUSES if topic == "causes" else (topic,)
     rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in proof.explained(names)]
     if as_json:
         return _print_json({"causes": rows})
-    if topic == "causes":
-        table = [(row["cause"], row["what"], row["stage"], row["default_of"], row["mend"]) for row in rows]
-        columns = ("cause", "what the other side does", "shows first in", "known from", "what to do")
-        return _print_lined("Causes", columns, table)
-    for row in rows:
-        typer.echo(f"{row['cause']}: {row['what']}\nshows first in: {row['stage']}")
-        typer.echo(f"known from: {row['default_of']}\nwhat to do: {row['mend']}")
+    terminal.print_causes(rows, _console())
+    return None
 
 
 def _end_on_signals() -> None:
@@ -246,11 +366,18 @@ def report(
 
 
 @app.command()
-def doctor(runs: RunsFolder = Path("runs"), as_json: AsJson = False) -> None:
-    """Say what this machine has and lacks: frameworks, threads, memory, disk, datasets, clashes."""
+def doctor(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Check every file of these runs instead of the machine.", metavar="[RUNS…]")
+    ] = [],  # noqa: B006
+    runs: RunsFolder = Path("runs"), as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Say what this machine has and lacks; with RUNS, which files of runs are damaged and what can still be used."""
     from lockstep import terminal
     from lockstep.doctor import check
 
+    if folders:
+        return _doctor_of_runs(folders, as_json)
     found = check(runs)
     if as_json:
         return _print_json(found)
@@ -269,6 +396,20 @@ def doctor(runs: RunsFolder = Path("runs"), as_json: AsJson = False) -> None:
     console.print(terminal.plain_table("Datasets", ("dataset", "state", "training", "test"), data_rows))
     for clash in found["clashes"] or ["none known"]:
         console.print(f"clash: {clash}" if found["clashes"] else "clashes: none known", markup=False, soft_wrap=True)
+
+
+def _doctor_of_runs(folders: list[Path], as_json: bool) -> None:
+    """Exit code 5 where anything is damaged."""
+    from lockstep import terminal
+    from lockstep.doctor import check_runs
+
+    found = check_runs(folders)
+    if as_json:
+        _print_json(found)
+    else:
+        terminal.print_checked(found, _console())
+    if any(row["state"] == "damaged" for row in found["runs"]):
+        raise typer.Exit(5)
 
 
 def _versions(found: dict[str, str]) -> str:
@@ -374,14 +515,9 @@ def _console(stderr: bool = False) -> Console:
 
 
 def _print_lined(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table whose cells have several lines."""
     from lockstep import terminal
 
-    table = terminal.plain_table(title, columns, rows)
-    table.show_lines = True
-    for column in table.columns:
-        column.overflow = "fold"
-    _console().print(table)
+    terminal.print_lined(title, columns, rows, _console())
 
 
 def _print_json(document: dict[str, Any]) -> None:

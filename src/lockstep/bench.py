@@ -1,0 +1,368 @@
+"""The bench: how long training takes, measured so that a ranking means something.
+
+    fresh process     each lap, so that nobody profits from another's warm caches, allocator or clock
+    interleaved       every entry once per round, in an order drawn anew for each round: drift hits all alike
+    the same          threads, affinity, dtype, images, batches, optimizer, number of epochs
+    medians           over rounds, with a bootstrap interval and n; a ratio is taken round by round, then its median
+    no ranking        of entries whose intervals overlap, nor of fewer than five rounds
+
+An entry is a backend of ours (a run as `lockstep run` does it, without its first epoch) or a baseline of `shipped`. A
+backend's row carries the certificate of the study's proof where that is of this network, recipe, dtype and version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics as plain
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lockstep import backends, randomness, shipped, statistics, store, study, timing
+from lockstep.errors import LockstepError
+from lockstep.records import changed, digest
+from lockstep.spec import Run, Study
+from lockstep.studyfile import resolved_toml
+
+FORMAT = 1
+ROUNDS = 5
+EPOCHS = 3
+MOST_ROUNDS = 1000
+CLOCKS = ("import", "build", "compile", "train", "evaluate", "total")
+BUSY = 0.5  # a load average above this, before anything starts, is somebody else's work
+UNSTEADY = 0.1  # and a fixed piece of work whose times spread by more than this says the same
+LONGEST = 3600  # seconds of one lap
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One way to train one network: a backend of ours or a baseline, with so many threads and maybe a fault."""
+
+    run: Run
+    name: str  # of the backend or of the baseline
+    is_shipped: bool = False
+    threads: int = 2
+    fault: str = ""
+    proof: dict[str, Any] | None = None  # what the study's proof says of it
+
+    @property
+    def title(self) -> str:
+        """How a table calls it."""
+        return shipped.SHIPPED[self.name][0] if self.is_shipped else backends.BACKENDS[self.name][0]
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others of its bench."""
+        parts = [self.run.network_name, self.run.dataset, self.run.dtype, "shipped" if self.is_shipped else "ours"]
+        return "/".join([*parts, self.name, *([self.fault] if self.fault else []), str(self.threads)])
+
+
+# ---------------------------------------------------------------------------------------------------------- the laps
+
+
+def lap(entry: Entry) -> dict[str, Any]:
+    """Train once in a fresh process: {"seconds", "epochs", "images", "accuracy", "peak_memory_bytes", "threads"}.
+
+    Raises LockstepError (LS-402, LS-403) where the process dies or fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as temporary:
+        folder = Path(temporary)
+        alone = study.one_run_study(Study(networks={entry.run.network_name: entry.run.network}), entry.run)
+        text = resolved_toml(changed(alone, train_size=entry.run.train_size, device=entry.run.device))
+        store.write_bytes(folder / "spec.toml", text.encode())
+        return _shipped(entry, folder) if entry.is_shipped else _ours(entry, folder)
+
+
+def _ours(entry: Entry, folder: Path) -> dict[str, Any]:
+    store.write_status(folder, "running")
+    study.work(entry.run, folder, lambda run, event: None, entry.threads)
+    status = store.read_json(folder / "status.json")
+    if status["status"] != "finished":
+        raise LockstepError(status["code"] or "LS-403", str(status["reason"]), where=f"backend {entry.name}")
+    record = store.Record(folder)
+    seconds, environment = dict(record.timing["seconds"]), record.environment
+    evaluations = len(record.timing["epochs"]) * (1 + bool(entry.run.recipe.validation)) + 1
+    return {
+        "seconds": {**seconds, "evaluate": seconds["evaluate"] / evaluations},  # once, as the baselines do it
+        "epochs": record.timing["epochs"], "images": environment["dataset"]["n_train"],
+        "accuracy": record.metrics["test"]["accuracy"], "peak_memory_bytes": record.timing["peak_memory_bytes"],
+        "threads": environment["threads"], "versions": environment["versions"],
+    }  # fmt: skip
+
+
+def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
+    backend = shipped.SHIPPED[entry.name][3]
+    # A tutorial knows nothing of our own threads: every library gets all that there are.
+    names = timing.thread_environment("torch" if backend == "numpy" else backend, entry.threads)
+    environment = {**os.environ, **names, **study.QUIET}
+    command = [sys.executable, "-P", "-m", "lockstep.shipped", entry.name, str(folder), str(entry.threads), entry.fault]
+    with timing.limited_to(entry.threads), open(folder / "log", "wb") as log:
+        try:
+            done = subprocess.run(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, timeout=LONGEST
+            )
+        except subprocess.TimeoutExpired:
+            message = f"it took longer than {LONGEST} s"
+            raise LockstepError("LS-402", message, where=f"baseline {entry.name}", hint="fewer --epochs") from None
+    if done.returncode:
+        last = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        message = f"it ended with exit code {done.returncode}: {' '.join(last)}"
+        raise LockstepError("LS-403", message, where=f"baseline {entry.name}")
+    return store.read_json(folder / "shipped.json")
+
+
+def steady(lap: Mapping[str, Any]) -> float:
+    """Seconds of one epoch after the first, in which caches fill and lazy things happen: their median."""
+    epochs = lap["epochs"]
+    return plain.median(epochs[1:] or epochs)
+
+
+def interleaved(entries: Sequence[Entry], rounds: int, tell: Tell) -> dict[str, list[dict[str, Any] | None]]:
+    """Entry key → its lap of each round, None where it failed; each round in an order of its own.
+
+    An entry that fails is not run again. `tell` hears {"event": "lap" | "failed", "entry", "round", …}.
+    """
+    laps: dict[str, list[dict[str, Any] | None]] = {entry.key: [] for entry in entries}
+    failed: set[str] = set()
+    for number in range(rounds):
+        for place in randomness.permutation(len(entries), 0, "bench", number):
+            entry = entries[place]
+            found = None
+            if entry.key not in failed:
+                tell({"event": "start", "entry": entry, "round": number})
+                try:
+                    found = lap(entry)
+                    tell({"event": "lap", "entry": entry, "round": number, "seconds": steady(found)})
+                except LockstepError as error:
+                    failed.add(entry.key)
+                    tell({"event": "failed", "entry": entry, "round": number, "reason": str(error)})
+            laps[entry.key].append(found)
+    return laps
+
+
+# ------------------------------------------------------------------------------------------------------------ a bench
+
+
+def bench(
+    asked: Study, runs_folder: Path, rounds: int = ROUNDS, epochs: int = EPOCHS, against: str = "",
+    threads: int | None = None, tell: Tell = lambda event: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Time every network of a study in every backend, and with `against="shipped"` the baselines beside them.
+
+    The first seed, dataset, dtype and combination of the grid are taken, for `epochs` epochs. Returns the document that
+    `bench.json` in the study's folder holds (docs/performance.md). Raises LockstepError for what cannot be.
+    """
+    asked, threads = study.checked(asked), timing.checked_threads(threads)
+    if not 1 <= rounds <= MOST_ROUNDS:
+        raise LockstepError(
+            "LS-205", f"{rounds} rounds were asked for", where="--rounds", hint="5 or more can be ranked"
+        )
+    if epochs < 2:
+        raise LockstepError("LS-205", "one epoch is all warm-up", where="--epochs", hint="ask for 2 or more")
+    if against not in ("", "shipped"):
+        raise LockstepError("LS-209", f'"{against}" is nothing to compare with', where="--against", hint="shipped")
+    entries, left_out = entries_of(asked, epochs, threads, against == "shipped", runs_folder / asked.name)
+    noise = noise_now()
+    tell({"event": "noise", **noise})
+    began = time.perf_counter()
+    laps = interleaved(entries, rounds, tell)
+    networks = [
+        _network(name, [entry for entry in entries if entry.run.network_name == name], laps) for name in asked.networks
+    ]
+    found = {
+        "format": FORMAT, "study": asked.name, "rounds": rounds, "epochs": epochs, "threads": threads,
+        "networks": networks, "left_out": left_out, "noise": noise, "machine": timing.machine(),
+        "seconds": time.perf_counter() - began, "lockstep": version("lockstep-nn"),
+        "git_revision": timing.git_revision(), "measured": store.now(),
+    }  # fmt: skip
+    store.make_folder(runs_folder / asked.name)
+    store.write_json(runs_folder / asked.name / "bench.json", found)
+    return found
+
+
+def entries_of(
+    asked: Study, epochs: int, threads: int, with_shipped: bool, folder: Path
+) -> tuple[list[Entry], list[dict[str, Any]]]:
+    """(what is timed, what is not and why); `folder` may hold the study's proof."""
+    entries, left_out = [], []
+    first = changed(asked, seeds=asked.seeds[:1], dtype=asked.dtype[:1], dataset=asked.dataset[:1])
+    for name in asked.networks:
+        runs = [run for run in first.runs() if run.network_name == name]
+        runs = [run for run in runs if run.recipe == runs[0].recipe]
+        found = [
+            (Entry(_short(run, epochs), run.backend, threads=threads, proof=certificate(folder, run)),
+             backends.why_missing(run.backend))
+            for run in runs
+        ]  # fmt: skip
+        for baseline in shipped.SHIPPED if with_shipped else ():
+            entry = Entry(_short(runs[0], epochs), baseline, True, threads)
+            found.append((entry, shipped.why_not(baseline, entry.run) or shipped.why_missing(baseline)))
+        entries += [entry for entry, reason in found if reason is None]
+        left_out += [
+            {"network": name, "entry": entry.title, "is_shipped": entry.is_shipped, "reason": reason}
+            for entry, reason in found
+            if reason
+        ]
+    if not entries:
+        raise LockstepError("LS-401", "nothing can be timed: no backend of this study is installed")
+    return entries, left_out
+
+
+def _short(run: Run, epochs: int) -> Run:
+    """The run with so many epochs, all of which are trained."""
+    recipe = changed(run.recipe, epochs=epochs, early_stopping=None, validation=0.0)
+    return changed(run, recipe=recipe)
+
+
+def _network(name: str, entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]]) -> dict[str, Any]:
+    """Rows, ranking and ratios of one network."""
+    rows = [row for entry in entries if (row := _row(entry, laps[entry.key]))]
+    failed = [entry.title for entry in entries if not any(laps[entry.key])]
+    run = entries[0].run if entries else None
+    return {
+        "network": name, "dataset": run.dataset if run else None, "dtype": run.dtype if run else None,
+        "batch_size": run.recipe.batch_size if run else None, "rows": rows, "failed": failed,
+        "ranking": ranking([row for row in rows if not row["is_shipped"]]),
+        "ratios": list(_ratios(entries, laps)),
+    }  # fmt: skip
+
+
+def _row(entry: Entry, laps: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    done = [lap for lap in laps if lap]
+    if not done:
+        return None
+    clocks = {
+        clock: [lap["seconds"][clock] for lap in done if lap["seconds"].get(clock) is not None] for clock in CLOCKS
+    }
+    if entry.is_shipped:  # a tutorial compiles inside its first epoch
+        clocks["compile"] = [max(lap["epochs"][0] - steady(lap), 0.0) for lap in done]
+        clocks["train"] = [sum(lap["epochs"]) for lap in done]
+    epochs = [steady(lap) for lap in done]
+    return {
+        "entry": entry.title, "name": entry.name, "is_shipped": entry.is_shipped, "n": len(done),
+        "epoch": interval(epochs), "images_per_second": interval([lap["images"] / steady(lap) for lap in done]),
+        "images": done[0]["images"],
+        "seconds": {clock: interval(values) for clock, values in clocks.items() if values},
+        "peak_memory_bytes": plain.median(lap["peak_memory_bytes"] or 0 for lap in done),
+        "accuracy": plain.median(lap["accuracy"] for lap in done),
+        "versions": done[0]["versions"], "threads": done[0]["threads"],
+        "proof": entry.proof, "laps": epochs,
+    }  # fmt: skip
+
+
+def interval(values: Sequence[float]) -> dict[str, Any]:
+    """{"median", "low", "high", "n"}; no interval below five values."""
+    found = statistics.bootstrap_median(values)
+    return {"median": found.value, "low": found.low, "high": found.high, "n": found.n}
+
+
+def ranking(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Entries from fastest to slowest; those that stand together cannot be ranked: their intervals overlap.
+
+    All of them stand together where there is no interval, below five rounds.
+    """
+    found: list[list[str]] = []
+    reach = -np.inf
+    for row in sorted(rows, key=lambda row: float(row["epoch"]["median"])):
+        low, high = row["epoch"]["low"], row["epoch"]["high"]
+        if found and (low is None or low <= reach):
+            found[-1].append(row["entry"])
+        else:
+            found.append([row["entry"]])
+        reach = max(reach, np.inf if high is None else high)
+    return found
+
+
+def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]]) -> Iterator[dict[str, Any]]:
+    """How many times as long one takes per image as another, from rounds in which both ran.
+
+    Of two of our backends the slower over the faster; a baseline over our own of its framework, and over NumPy.
+    """
+    ours = [entry for entry in entries if not entry.is_shipped]
+    for entry in entries:
+        for other in ours:
+            values = ratio(laps[entry.key], laps[other.key])
+            if entry.is_shipped:
+                wanted = other.name in (shipped.SHIPPED[entry.name][3], "numpy")
+            else:
+                wanted = entry != other and bool(values) and plain.median(values) >= 1
+            if values and wanted:
+                over = {"entry": entry.title, "is_shipped": entry.is_shipped, "over": other.title}
+                yield {**over, **interval(values)}
+
+
+def ratio(first: Sequence[dict[str, Any] | None], second: Sequence[dict[str, Any] | None]) -> list[float]:
+    """Seconds per image of the one over those of the other, round by round."""
+    return [
+        (steady(one) / one["images"]) / (steady(other) / other["images"])
+        for one, other in zip(first, second, strict=True)
+        if one and other
+    ]
+
+
+def certificate(folder: Path, run: Run) -> dict[str, Any] | None:
+    """What the study's proof says of this network and recipe in this backend and version, if anything."""
+    try:
+        document = store.read_json(folder / "proof.json")
+        for network in document["networks"]:
+            for row in network["backends"]:
+                one = row.get("certificate")
+                if one and row["backend"] == run.backend and _is_of(one, run):
+                    return {"verdict": row["verdict"], "steps": one["steps"], "values": one["values"]}
+    except (LockstepError, KeyError, TypeError):
+        return None  # no proof, or one that cannot be read: the row says "not proven"
+    return None
+
+
+def _is_of(one: dict[str, Any], run: Run) -> bool:
+    same = one["network"] == digest(run.network) and one["recipe"] == digest(run.recipe) and one["dtype"] == run.dtype
+    return bool(same and one["versions"] == backends.versions(run.backend))
+
+
+# -------------------------------------------------------------------------------------------------------------- noise
+
+
+def noise_now() -> dict[str, Any]:
+    """{"load", "spread", "warnings"}: how quiet the machine is before anything is timed.
+
+    `spread` is how far the times of one fixed piece of work (a matrix product on one thread, about 10 ms, 21 times) lie
+    apart: (90th percentile − median) / median.
+    """
+    matrix = np.random.default_rng(0).random((400, 400), np.float32)
+    times = []
+    for _ in range(22):
+        start = time.perf_counter()
+        for _ in range(6):
+            matrix @ matrix
+        times.append(time.perf_counter() - start)
+    times = times[1:]  # the first one wakes the threads
+    spread = float(np.quantile(times, 0.9) / np.median(times) - 1)
+    load = timing.machine()["load"]
+    warnings = []
+    if load and load[0] > BUSY:
+        warnings.append(f"the machine is busy: its load average is {load[0]:.1f} before anything starts")
+    if spread > UNSTEADY:
+        warnings.append(f"times are unsteady: a fixed piece of work takes up to {1 + spread:.2f} times its median")
+    if warnings:
+        warnings.append("intervals will be wide, and what others do falls on whoever is being timed")
+    return {"load": load[0] if load else None, "spread": spread, "warnings": warnings}
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """bench.json of a study's folder, where there is one that can be read."""
+    try:
+        found = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else None

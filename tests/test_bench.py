@@ -1,0 +1,240 @@
+"""Times that can be believed: who is timed, in which order, what is ranked, and what classic mistakes would cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from conftest import need_backend
+from lockstep import LockstepError, bench, faults, proof, shipped, store, timed
+from lockstep.cli import app
+from lockstep.records import changed
+from lockstep.spec import Network, Recipe, Study
+
+MLP = ["flatten", "dense 16", "relu", "dense 10"]
+CNN = ["conv2d 4 3", "relu", "max_pool2d 2", "flatten", "dense 10"]
+
+
+def asked(layers=MLP, chosen=("numpy",), **recipe):
+    options = {"batch_size": 32, "epochs": 2} | recipe
+    return Study(
+        networks={"net": Network([*layers])}, dataset=("digits",), backends=chosen, recipe=Recipe(**options),
+        train_size=300, name="small",
+    )  # fmt: skip
+
+
+def a_lap(epoch, images=100, **seconds):
+    clocks = {"import": 1.0, "build": 0.1, "compile": 0.5, "train": 2 * epoch, "evaluate": 0.2, "total": 5.0}
+    return {
+        "seconds": clocks | seconds,
+        "epochs": [3 * epoch, epoch, epoch], "images": images, "accuracy": 0.9, "peak_memory_bytes": 2**20,
+        "threads": {"asked": 2}, "versions": {},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def clockwork(monkeypatch):
+    """Laps that take no time: entry's name → seconds of an epoch; and the entries in the order in which they ran."""
+    ran, epochs = [], {"numpy": 1.0, "torch": 2.0, "tensorflow": 2.02, "jax": 4.0}
+
+    def lap(entry):
+        ran.append(entry)
+        if entry.name == "jax":
+            raise LockstepError("LS-402", "it died")
+        wobble = 1 + 0.02 * (len(ran) % 5 - 2) / 2
+        return a_lap(
+            epochs.get(entry.name, 9.0) * wobble / (2 if entry.threads == 1 else 1) * (1 + 2 * bool(entry.fault))
+        )
+
+    monkeypatch.setattr(bench, "lap", lap)
+    return types.SimpleNamespace(ran=ran, epochs=epochs)
+
+
+# -------------------------------------------------------------------------------------------------- rounds and ranking
+
+
+def test_every_entry_runs_once_per_round_in_an_order_of_its_own(clockwork, tmp_path):
+    document = bench.bench(asked(chosen=("numpy", "torch", "tensorflow")), tmp_path, rounds=6)
+    order = [entry.name for entry in clockwork.ran]
+    rounds = [tuple(order[i : i + 3]) for i in range(0, 18, 3)]
+    assert all(sorted(row) == ["numpy", "tensorflow", "torch"] for row in rounds)
+    assert len(set(rounds)) > 2, "the order is drawn anew for each round"
+    (network,) = document["networks"]
+    assert {row["n"] for row in network["rows"]} == {6}
+    ranking = [sorted(names) for names in network["ranking"]]
+    assert ranking == [["NumPy"], ["PyTorch", "TensorFlow"]], "1 % apart with 2 % of noise is no ranking"
+    assert json.loads((tmp_path / "small" / "bench.json").read_text())["rounds"] == 6
+
+
+def test_below_five_rounds_nothing_is_ranked(clockwork, tmp_path):
+    document = bench.bench(asked(chosen=("numpy", "torch")), tmp_path, rounds=4)
+    (network,) = document["networks"]
+    assert network["ranking"] == [["NumPy", "PyTorch"]]
+    assert "fewer than five rounds" in timed.ranked(network, 4)
+
+
+def a_row(name, median, low, high):
+    return {"entry": name, "epoch": {"median": median, "low": low, "high": high}}
+
+
+def test_a_chain_of_overlaps_stands_together_and_a_gap_parts():
+    rows = [a_row("a", 1, 0.9, 1.2), a_row("b", 1.3, 1.1, 1.5), a_row("c", 1.6, 1.45, 1.8), a_row("d", 3, 2.9, 3.1)]
+    assert bench.ranking(rows) == [["a", "b", "c"], ["d"]]
+    assert bench.ranking(rows[:1] + rows[2:]) == [["a"], ["c"], ["d"]]
+
+
+def test_a_wide_interval_holds_together_what_lies_inside_it():
+    rows = [a_row("wide", 1, 0.5, 9), a_row("b", 2, 1.9, 2.1), a_row("c", 4, 3.9, 4.1)]
+    assert bench.ranking(rows) == [["wide", "b", "c"]]
+
+
+def test_an_entry_that_fails_is_told_and_not_run_again(clockwork, tmp_path):
+    told = []
+    document = bench.bench(asked(chosen=("numpy", "jax")), tmp_path, rounds=5, tell=told.append)
+    assert sum(entry.name == "jax" for entry in clockwork.ran) == 1
+    assert document["networks"][0]["failed"] == ["JAX"]
+    assert any(event["event"] == "failed" and "it died" in event["reason"] for event in told)
+
+
+def test_a_ratio_is_taken_round_by_round_and_per_image():
+    first = [a_lap(2.0), None, a_lap(8.0, images=200)]
+    second = [a_lap(1.0), a_lap(1.0), a_lap(1.0)]
+    assert bench.ratio(first, second) == [2.0, 4.0]
+
+
+def test_the_first_epoch_is_warm_up():
+    assert bench.steady({"epochs": [9.0, 1.0, 3.0, 2.0]}) == 2.0
+    assert bench.steady({"epochs": [9.0]}) == 9.0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"rounds": 0}, "rounds"), ({"epochs": 1}, "warm-up"), ({"against": "tensorflw"}, "nothing to compare")],
+)
+def test_what_cannot_be_timed_is_refused(options, words, clockwork, tmp_path):
+    with pytest.raises(LockstepError, match=words):
+        bench.bench(asked(), tmp_path, **options)
+
+
+def test_a_busy_machine_is_told(monkeypatch):
+    quiet = bench.noise_now()
+    assert 0 <= quiet["spread"] < 100
+    monkeypatch.setattr(bench.timing, "machine", lambda: {"load": [3.2, 1, 1]})
+    assert "load average is 3.2" in bench.noise_now()["warnings"][0]
+    monkeypatch.setattr(bench.timing, "machine", lambda: {"load": [0.0, 0, 0]})
+    monkeypatch.setattr(bench, "UNSTEADY", 1e9)
+    assert bench.noise_now()["warnings"] == []
+
+
+# --------------------------------------------------------------------------------------------------------- the proof
+
+
+def test_a_row_carries_the_certificate_of_its_own_network_and_no_other(clockwork, tmp_path):
+    study = asked()
+    unproven = bench.bench(study, tmp_path, rounds=1)
+    assert unproven["networks"][0]["rows"][0]["proof"] is None
+    proof.prove(study, tmp_path, steps=4)
+    proven = bench.bench(study, tmp_path, rounds=1)
+    assert proven["networks"][0]["rows"][0]["proof"]["verdict"] == "EQUAL"
+    for other in (
+        changed(study, networks={"net": Network(CNN)}),
+        changed(study, recipe=changed(study.recipe, batch_size=31)),
+        changed(study, dtype=("float64",)),
+    ):
+        assert bench.bench(other, tmp_path, rounds=1)["networks"][0]["rows"][0]["proof"] is None
+    document = store.read_json(tmp_path / "small" / "proof.json")
+    document["networks"][0]["backends"][0]["certificate"]["versions"]["numpy"] = "1.0"
+    store.write_json(tmp_path / "small" / "proof.json", document)
+    assert bench.bench(study, tmp_path, rounds=1)["networks"][0]["rows"][0]["proof"] is None
+
+
+# ------------------------------------------------------------------------------------------------------ the baselines
+
+
+def test_what_a_baseline_is_not_written_for_is_left_out_and_told(clockwork, tmp_path):
+    document = bench.bench(asked(CNN, ("numpy",)), tmp_path, rounds=1, against="shipped")
+    reasons = {row["entry"]: row["reason"] for row in document["left_out"]}
+    assert "not written for conv2d" in reasons["scikit-learn, MLPClassifier"]
+    assert not {entry.name for entry in clockwork.ran} & {"sklearn"}
+    run = asked(MLP, optimizer="rmsprop").runs()[0]
+    assert "rmsprop" in shipped.why_not("torch", run)
+    assert "augmentation" in shipped.why_not("keras", asked(augmentation={"shift": 1}).runs()[0])
+
+
+@pytest.mark.parametrize("layers", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("name", list(shipped.SHIPPED))
+def test_a_baseline_trains_the_network_that_was_asked(name, layers):
+    if layers == CNN and name == "sklearn":
+        pytest.skip("it has no convolutions, which is told")
+    need_backend(shipped.SHIPPED[name][3])
+    run = bench._short(asked(layers, optimizer="adam 0.01").runs()[0], 6)
+    found = bench.lap(bench.Entry(changed(run, train_size=None), name, True, 2))
+    assert len(found["epochs"]) == 6
+    assert found["accuracy"] > 0.85, "it learns"
+    assert found["images"] >= 1000
+    assert all(value > 0 for value in found["epochs"])
+
+
+def test_a_baseline_that_fails_says_so(tmp_path):
+    run = bench._short(asked().runs()[0], 2)
+    with pytest.raises(LockstepError, match="exit code 1"):
+        bench.lap(bench.Entry(changed(run, dataset="/nowhere.npz"), "sklearn", True, 2))
+
+
+def test_our_own_laps_are_runs(tmp_path):
+    found = bench.lap(bench.Entry(bench._short(asked().runs()[0], 3), "numpy"))
+    assert len(found["epochs"]) == 3
+    assert found["images"] == 300
+    assert found["seconds"]["evaluate"] < found["seconds"]["total"]
+
+
+# --------------------------------------------------------------------------------------------------------- the faults
+
+
+def test_every_fault_is_sized(clockwork, tmp_path):
+    document = faults.measure(asked(chosen=("numpy", "torch")), tmp_path, rounds=5)
+    sizes = {(row["fault"], row["entry"]): row["median"] for row in document["faults"]}
+    assert {fault for fault, _ in sizes} == set(faults.FAULTS)
+    assert sizes["compile_inside", "NumPy"] == pytest.approx((3 + 0.5) / 3, rel=0.03)
+    assert sizes["start_inside", "NumPy"] == pytest.approx((3 + 1.6) / 3, rel=0.03)
+    assert sizes["evaluation_inside", "NumPy"] == pytest.approx((3 + 0.6) / 3, rel=0.03)
+    assert sizes["no_warm_up", "Keras, compile and fit"] == pytest.approx(3)
+    assert sizes["best_epoch", "NumPy"] == pytest.approx(1)
+    assert sizes["item_every_step", "PyTorch, DataLoader"] == pytest.approx(3, rel=0.05)
+    assert sizes["one_thread", "NumPy"] == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [(row.baseline, row.fault) for row in faults.FAULTS.values() if getattr(row, "fault", "")]
+)
+def test_a_committed_fault_still_trains_the_network(name, fault):
+    need_backend(shipped.SHIPPED[name][3])
+    run = bench._short(asked(optimizer="adam 0.01").runs()[0], 4)
+    entry = bench.Entry(changed(run, train_size=None), name, True, 2, fault)
+    assert bench.lap(entry)["accuracy"] > 0.8
+    assert entry.key != dataclasses.replace(entry, fault="").key
+
+
+# ---------------------------------------------------------------------------------------------------- what is printed
+
+
+def test_the_command_prints_times_ranking_and_what_was_left_out(clockwork, tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text('dataset = "digits"\nbackends = ["numpy", "torch"]\n[networks]\nnet = ["flatten", "dense 10"]\n')
+    done = CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path), "--against", "shipped"])
+    assert done.exit_code == 0, done.output
+    for words in ("fastest first: NumPy < PyTorch", "as shipped", "not proven", "n = 5 rounds", "bench.json"):
+        assert words in done.output
+    done = CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path), "--faults", "--json", "--rounds", "2"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["faults"]
+
+
+def test_seconds_have_three_digits():
+    assert [timed.seconds(x) for x in (0.01234, 1.2345, 123.45, None)] == ["0.012", "1.23", "123.5", "–"]
+    assert np.isfinite(bench.interval([1.0, 2.0, 3.0, 4.0, 5.0])["low"])
