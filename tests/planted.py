@@ -105,7 +105,7 @@ PLANTS = {
     "computed_in_float32": Plant("double", DENSE, None),
     "softmax_twice": Plant("flat", "loss"),
     "cross_entropy_clipped": Plant("wide", "loss"),
-    "loss_summed": Plant("flat", "sent back"),
+    "loss_summed": Plant("flat", "gradient of the logits"),
     "targets_broadcast": Plant("squared", "loss"),
     "label_smoothing_others": Plant("flat", "loss"),
     "max_pool_ties_shared": Plant("ties", "1_relu"),
