@@ -100,6 +100,7 @@ BY_THE_BOOK = {
     "normal": ("norm", lambda i, o: 0.05),
     "uniform": ("uniform", lambda i, o: 0.05),
     "torch_default": ("uniform", lambda i, o: 1 / math.sqrt(i)),
+    "flax_default": ("truncnorm", lambda i, o: math.sqrt(1 / i) / stats.truncnorm.std(-2, 2)),
 }
 
 
@@ -109,7 +110,7 @@ def test_every_initializer_has_a_distribution_and_a_test():
 
 def p_value(values: np.ndarray, family: str, spread: float) -> float:
     """How well values fit the distribution: Kolmogorov and Smirnov's test."""
-    place = (0, spread) if family == "norm" else (-spread, 2 * spread)
+    place = {"norm": (0, spread), "uniform": (-spread, 2 * spread), "truncnorm": (-2, 2, 0, spread)}[family]
     return float(stats.kstest(values.ravel(), family, args=place).pvalue)
 
 
@@ -133,8 +134,11 @@ def test_kernels_have_the_distribution_of_their_name(kind, layers, shape, fan_in
     if family == "uniform":
         assert np.abs(kernel).max() <= np.float32(size)
         assert np.abs(kernel).max() > 0.999 * size
-    else:
+    elif family == "norm":
         assert np.abs(kernel).max() > 3 * size, "not truncated"
+    else:
+        assert np.abs(kernel).max() <= np.float32(2 * size)
+        assert kernel.std() == pytest.approx(math.sqrt(1 / fan_in), rel=0.02)
 
 
 def test_a_bias_is_drawn_with_the_fans_of_its_kernel():

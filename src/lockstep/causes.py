@@ -190,11 +190,11 @@ CAUSES: dict[str, Cause] = {
         initializers("glorot_uniform", "zeros"),
     ),
     "init_flax": Cause(
-        "kernels are drawn LeCun normal, biases are zero",
+        "kernels are drawn LeCun normal, cut at two standard deviations, biases are zero",
         "starting weights",
-        "Flax: Dense and Conv (truncated)",
-        'draw the weights once and load them everywhere, or set initializer = "lecun_normal"',
-        initializers("lecun_normal", "zeros"),
+        "Flax: Dense and Conv",
+        'draw the weights once and load them everywhere, or set initializer = "flax_default"',
+        initializers("flax_default", "zeros"),
     ),
     "weights_of_another_seed": Cause(
         "the starting weights come from another seed",

@@ -32,6 +32,22 @@ def normal(n: int, seed: int, purpose: str, *position: int) -> np.ndarray:
     return np.sqrt(-2.0 * np.log1p(-u)) * np.cos(2.0 * np.pi * v)
 
 
+TRUNCATED_STD = 0.8796256610342398  # √(1 − 4φ(2)/(2Φ(2) − 1)), of the standard normal cut at ±2
+
+
+def truncated_normal(n: int, seed: int, purpose: str, *position: int) -> np.ndarray:
+    """`n` float64 numbers of the standard normal distribution within ±2: what lies outside is drawn again.
+
+    `position` has at most two numbers; the third counts the draws.
+    """
+    values, draw = normal(n, seed, purpose, *position), 0
+    while (outside := np.abs(values) > 2).any():
+        draw += 1
+        position = (*position[:2], *(0,) * (2 - len(position)))
+        values[outside] = normal(n, seed, purpose, *position, draw)[outside]
+    return values
+
+
 def permutation(n: int, seed: int, purpose: str, *position: int) -> np.ndarray:
     """The numbers 0 … n−1 (int64) in random order."""
     return np.argsort(bits(n, seed, purpose, *position), kind="stable")

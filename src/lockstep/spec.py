@@ -105,6 +105,16 @@ class TorchDefault:
 
 
 @record
+class FlaxDefault:
+    """What Flax's Dense and Conv do with kernels: LeCun normal, cut at two standard deviations of the uncut one.
+
+    The uncut one is wider by 1/0.8796, so that the std of what is left is √(1/fan_in).
+    """
+
+    kind: Literal["flax_default"] = kind("flax_default")
+
+
+@record
 class Zeros:
     """All zero: the default of biases."""
 
@@ -112,7 +122,17 @@ class Zeros:
 
 
 INITIALIZERS, _InitializerKind = family(
-    HeNormal, HeUniform, GlorotNormal, GlorotUniform, LecunNormal, LecunUniform, Normal, Uniform, TorchDefault, Zeros
+    HeNormal,
+    HeUniform,
+    GlorotNormal,
+    GlorotUniform,
+    LecunNormal,
+    LecunUniform,
+    Normal,
+    Uniform,
+    TorchDefault,
+    FlaxDefault,
+    Zeros,
 )
 if TYPE_CHECKING:
     Initializer = Any  # a type checker cannot see into a table

@@ -28,6 +28,10 @@ DISTRIBUTIONS = {
     "normal": (randomness.normal, lambda given, fan_in, fan_out: given.std),
     "uniform": (randomness.uniform, lambda given, fan_in, fan_out: given.limit),
     "torch_default": (randomness.uniform, lambda given, fan_in, fan_out: 1 / math.sqrt(fan_in)),
+    "flax_default": (
+        randomness.truncated_normal,
+        lambda given, fan_in, fan_out: math.sqrt(1 / fan_in) / randomness.TRUNCATED_STD,
+    ),
     "zeros": (randomness.uniform, lambda given, fan_in, fan_out: 0.0),
 }
 
