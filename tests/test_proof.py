@@ -478,7 +478,8 @@ def rehash(folder):
 
     manifest = json.loads((folder / "manifest.json").read_text())
     for name in manifest["files"]:
-        manifest["files"][name]["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        content = (folder / name).read_bytes()
+        manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -544,6 +545,43 @@ def test_a_run_that_did_something_else_than_it_says_is_found_and_its_cause_named
     assert first["folder"] == str(other.folder)
     assert first["step"] == 1
     assert first["causes"] == ["rmsprop_decay"]
+
+
+def test_predictions_that_do_not_follow_from_the_weights_are_found_and_their_cause_named(tmp_path):
+    """A forgotten eval(): the losses are all right, and so are the weights."""
+    layers = ["flatten", "dense 6", "batch_norm", "relu", "dense 10"]
+    (record,) = study.run_study(small(layers), tmp_path / "right", threads=1)
+    wrong = small(layers, mistakes=("prediction_in_training_mode",))
+    (other,) = study.run_study(wrong, tmp_path / "wrong", threads=1)
+    shutil.copyfile(record.folder / "spec.toml", other.folder / "spec.toml")
+    rehash(other.folder)
+    document = comparison.compare_runs(record.folder, other.folder)
+    assert [item["folder"] for item in document["divergences"]] == [str(other.folder)]
+    (first,) = document["divergences"]
+    assert (first["stage"], first["where"]) == ("predictions", "logits")
+    assert "prediction_in_training_mode" in first["causes"]
+
+
+def test_a_prediction_that_was_changed_is_found_at_its_place(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    predictions = store.read_npz(copy / "predictions.npz")
+    predictions["logits"][5, 3] += 0.01
+    store.write_npz(copy / "predictions.npz", **predictions)
+    rehash(copy)
+    (first,) = comparison.compare_runs(finished, copy)["divergences"]
+    assert (first["stage"], first["index"], first["causes"]) == ("predictions", [5, 3], ["unexplained"])
+
+
+def test_a_checkpoint_of_another_network_is_named(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (checkpoint,) = copy.glob("checkpoint-*")
+    weights, state = store.read_checkpoint(checkpoint)
+    del weights["1_dense/bias"]
+    store.write_checkpoint(copy, int(checkpoint.name.partition("-")[2]), weights, state)
+    (first,) = comparison.compare_runs(finished, copy)["divergences"]
+    assert first["problem"] == "the checkpoint: missing: weights/1_dense/bias"
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,15 @@
 """Two run folders side by side: from two machines, two versions of a framework, two backends, or one edited by hand.
 
 Folders with traces are judged like any trace, and then compared bit by bit. Folders without hold the loss of every
-step, the last weights and the predictions: whether these are the same bits is told at once; where they are not, the
-judge trains the first steps itself, and the first step whose loss is further from it than rounding explains is the
-divergence. Its cause is looked for by training those steps again under every known difference.
+step, the last weights and the predictions: whether these are the same bits is told at once. Then the judge trains the
+first steps itself, and the first step whose loss is further from it than rounding explains is a divergence; and it
+predicts with the last weights, from which the predictions may be no further. Causes are looked for by doing the same
+again under every known difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from lockstep import cases, data, growth, proof, rounding, store, worker
+from lockstep.backends.base import Arrays
 from lockstep.causes import CAUSES, differing
 from lockstep.errors import LockstepError
-from lockstep.judge import Judge
+from lockstep.judge import Finding, Judge
 from lockstep.records import changed
 from lockstep.spec import Run
 from lockstep.studyfile import read_study
@@ -85,8 +87,9 @@ def _claim(verdict: str, place: str | None, traces: bool) -> str:
         if traces:
             return f"every part of both is the judge's within rounding{parted}"
         return (
-            f"the loss of the first {FIRST_STEPS} steps of both is the judge's within rounding; later steps, final "
-            f"weights and predictions were not judged, and what is too small for a loss needs traces{parted}"
+            f"the losses of the first {FIRST_STEPS} steps of both, and the predictions that follow from their last "
+            f"weights, are the judge's within rounding; how later steps led to these weights was not judged, and what "
+            f"is too small for a loss needs traces{parted}"
         )
     if verdict == "INCONCLUSIVE":
         return f"they are not the same bits, and nothing here says whether rounding explains it{parted}"
@@ -175,12 +178,17 @@ def _run_arrays(folder: Path) -> Iterable[tuple[str, np.ndarray]]:
     for name in ("steps", "predictions"):
         for key, value in sorted(record.arrays(name).items()):
             yield f"{name} {key}", value
-    checkpoint = store.newest_checkpoint(folder)
-    if checkpoint is None:
-        raise store.damaged(folder, "it has no checkpoint")
+    checkpoint = _checkpoint(folder)
     for arrays in store.read_checkpoint(checkpoint):
         for key, value in sorted(arrays.items()):
             yield f"{checkpoint.name} {key}", value
+
+
+def _checkpoint(folder: Path) -> Path:
+    checkpoint = store.newest_checkpoint(folder)
+    if checkpoint is None:
+        raise store.damaged(folder, "it has no checkpoint")
+    return checkpoint
 
 
 # ------------------------------------------------------------------------------------------- is each what it should be?
@@ -200,7 +208,7 @@ def _case(run: Run, environments: list[dict[str, Any]]) -> cases.Case | None:
 def _judged(folder: Path, run: Run, case: cases.Case | None, is_trace: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
         "run": run, "trace": None, "findings": [], "divergences": [], "reason": None, "verdict": "INCONCLUSIVE",
-        "steps": FIRST_STEPS,
+        "steps": FIRST_STEPS, "values": 0,
     }  # fmt: skip
     if case is None:
         row["reason"] = f"the dataset {run.dataset} of these runs is not on this machine"
@@ -208,13 +216,13 @@ def _judged(folder: Path, run: Run, case: cases.Case | None, is_trace: bool) -> 
         row |= proof.judged(Trace(folder), case) | {"steps": Trace(folder).steps}
         proof.judge_growth(case, row, growth.measured(case, [row["trace"]], row["steps"]))
     else:
-        row |= _losses_judged(folder, run, case)
+        row |= _run_judged(folder, run, case)
     for item in row["divergences"]:
         item["folder"] = str(folder)
     document = {
         "backend": run.backend, "verdict": row["verdict"], "reason": row["reason"], "code": None,
         "versions": store.read_json(folder / "environment.json").get("versions", {}), "folder": str(folder),
-        "stages": [], "coverage": {"steps": row["steps"], "values": row["steps"]}, "trace": None, "certificate": None,
+        "stages": [], "coverage": {"steps": row["steps"], "values": row["values"]}, "trace": None, "certificate": None,
     }  # fmt: skip
     if case and is_trace:
         document |= proof.described(case, row)
@@ -228,10 +236,11 @@ def losses_of(judge: Judge, case: cases.Case, steps: int, dtype: str) -> list[fl
 
 
 @np.errstate(all="ignore")  # what diverges is told as such
-def _losses_judged(folder: Path, run: Run, case: cases.Case) -> dict[str, Any]:
-    """The first steps' losses of a run folder, against the judge's own training."""
+def _run_judged(folder: Path, run: Run, case: cases.Case) -> dict[str, Any]:
+    """The first steps' losses and the predictions of a run folder, against the judge's own."""
     record = store.Record(folder)
     losses, logits = record.arrays("steps")["loss"], record.arrays("predictions")["logits"]
+    weights, state = store.read_checkpoint(_checkpoint(folder))
     epochs = int(record.metrics.get("epochs") or 0)
     order = data.epoch_order(len(case.examples.train[0]), run.recipe, run.seed, 0)
     expected = epochs * -(-len(order) // run.recipe.batch_size)
@@ -241,45 +250,57 @@ def _losses_judged(folder: Path, run: Run, case: cases.Case) -> dict[str, Any]:
             problem = (
                 f"{name} holds {values[~np.isfinite(values)][0]} at {np.argwhere(~np.isfinite(values))[0].tolist()}"
             )
+    if unfit := case.judge.unfit(weights, state):
+        problem = problem or f"the checkpoint: {unfit}"
     if problem:
-        return {"verdict": "DIVERGED", "steps": 0, "divergences": [_broken(run, problem)]}
+        broken = Finding("training", "its arrays", None, problem=problem)
+        return {"verdict": "DIVERGED", "steps": 0, "divergences": [_divergence(run, broken, [])]}
     steps = min(FIRST_STEPS, len(losses))
-    allowed = _allowed(case, steps)
-    wrong = _first_wrong(losses, case.judge, case, steps, allowed)
+    divergences = [*_losses_judged(losses[:steps], run, case), *_predictions_judged(logits, weights, state, run, case)]
+    verdict = "DIVERGED" if divergences else "EQUAL"
+    return {"verdict": verdict, "steps": steps, "divergences": divergences, "values": steps + logits.size}
+
+
+def _losses_judged(losses: np.ndarray, run: Run, case: cases.Case) -> Iterator[dict[str, Any]]:
+    """The first loss that no rounding explains, if any."""
+    allowed = _allowed(case, len(losses))
+    wrong = _first_wrong(losses, case.judge, case, allowed)
     if wrong is None:
-        return {"verdict": "EQUAL", "steps": steps}
+        return
     step, wanted = wrong
+    off, room = abs(float(losses[step]) - wanted), allowed[step]
+    found = Finding("loss", "training from the start", step, off / room, off, room, (), float(losses[step]), wanted)
     # Steps after the first wrong one follow from it, but a true cause reproduces them all.
-    named = []
-    for name in CAUSES:
-        other = differing(name, case.canonical, case.examples.shape)
-        if other is not None and _first_wrong(losses, case.judge_of(other), case, steps, allowed) is None:
-            named.append(name)
-    return {
-        "verdict": "DIVERGED",
-        "steps": steps,
-        "divergences": [
-            {
-                "network": run.network_name, "dataset": run.dataset, "dtype": run.dtype, "seed": run.seed,
-                "grid": dict(run.grid), "backend": run.backend,
-                "stage": "loss", "where": "training from the start", "step": step, "steps": [step],
-                "size": abs(float(losses[step]) - wanted), "tolerance": allowed[step],
-                "times_tolerance": abs(float(losses[step]) - wanted) / allowed[step], "index": [],
-                "found": float(losses[step]), "wanted": wanted, "problem": None,
-                "causes": named or ["unexplained"],
-                "explained": proof.explained(named), "bundle": None,
-            }
-        ],
-    }  # fmt: skip
+    yield _divergence(run, found, _reproducing(case, lambda judge: _first_wrong(losses, judge, case, allowed) is None))
 
 
-def _broken(run: Run, problem: str) -> dict[str, Any]:
-    """A divergence for arrays that no training of this recipe leaves."""
+def _predictions_judged(
+    logits: np.ndarray, weights: Arrays, state: Arrays, run: Run, case: cases.Case
+) -> Iterator[dict[str, Any]]:
+    """Predictions that do not follow from the last weights, if so."""
+    images, steps = case.examples.test[0], int(state.get("step", 0))
+    found = case.judge.logits(logits, images, weights, state, steps)
+    if not found.agrees:
+        causes = _reproducing(case, lambda judge: judge.logits(logits, images, weights, state, steps).agrees)
+        yield _divergence(run, found, causes)
+
+
+def _reproducing(case: cases.Case, fits: Callable[[Judge], bool]) -> list[str]:
+    """The known differences under which the judge gives what was found."""
+    others = {name: differing(name, case.canonical, case.examples.shape) for name in CAUSES}
+    return [name for name, other in others.items() if other is not None and fits(case.judge_of(other))]
+
+
+def _divergence(run: Run, found: Finding, causes: list[str]) -> dict[str, Any]:
+    """One place that is wrong, as the document has it; what has a problem has no numbers."""
+    numbers = ("size", "tolerance", "found", "wanted")
     return {
         "network": run.network_name, "dataset": run.dataset, "dtype": run.dtype, "seed": run.seed,
-        "grid": dict(run.grid), "backend": run.backend, "stage": "training", "where": "its arrays", "step": None,
-        "steps": [], "size": None, "tolerance": None, "times_tolerance": None, "index": [], "found": None,
-        "wanted": None, "problem": problem, "causes": ["unexplained"], "explained": [], "bundle": None,
+        "grid": dict(run.grid), "backend": run.backend, "stage": found.stage, "where": found.where, "step": found.step,
+        "steps": [] if found.step is None else [found.step], "index": list(found.index),
+        **{name: None if found.problem else getattr(found, name) for name in numbers},
+        "times_tolerance": None if found.problem else found.units, "problem": found.problem or None,
+        "causes": causes or ["unexplained"], "explained": proof.explained(causes), "bundle": None,
     }  # fmt: skip
 
 
@@ -304,12 +325,10 @@ def _allowed(case: cases.Case, steps: int) -> list[float]:
     return allowed
 
 
-def _first_wrong(
-    losses: np.ndarray, judge: Judge, case: cases.Case, steps: int, allowed: list[float]
-) -> tuple[int, float] | None:
+def _first_wrong(losses: np.ndarray, judge: Judge, case: cases.Case, allowed: list[float]) -> tuple[int, float] | None:
     """(step, the judge's loss) of the first loss that is further off than is allowed."""
-    wanted = losses_of(judge, case, steps, "float64")
-    for step in range(steps):
+    wanted = losses_of(judge, case, len(losses), "float64")
+    for step in range(len(losses)):
         if not abs(float(losses[step]) - wanted[step]) <= allowed[step]:
             return step, wanted[step]
     return None

@@ -514,15 +514,27 @@ class Judge:
                 work = Isolated(self, row, x, np.zeros_like(y), exact, single, wants_dx=False)
                 yield compare("predictions", row.name, None, y, work.y, work.allowed, self.dtype)
             before = row.name
-        if only not in ("", "logits"):
-            return
-        self._stand(weights, state, trace.steps)
+        if only in ("", "logits"):
+            yield self.logits(arrays.get("logits"), images, weights, state, trace.steps)
+
+    def logits(self, found: Any, images: np.ndarray, weights: Arrays, state: Arrays, steps: int) -> Finding:
+        """What is predicted of images (n, height, width, channels) with these weights, `steps` updates from the start.
+
+        The names and shapes of weights and state are those of this network.
+        """
+        self._stand(weights, state, steps)
         wanted, singly = self.exact.predict(images), self.single.predict(images)
         unit = rounding.eps(self.dtype) / rounding.eps("float32")
         off = float(np.abs(singly - wanted).max()) * unit
         terms = max(rounding.terms(row, 1)[0] for row in self.plan.rows)
         room = rounding.FACTOR * off + rounding.tolerance(self.dtype, np.abs(wanted).max(), terms)
-        yield compare("predictions", "logits", None, arrays.get("logits"), wanted, room, self.dtype, whole=True)
+        return compare("predictions", "logits", None, found, wanted, room, self.dtype, whole=True)
+
+    def unfit(self, weights: Arrays, state: Arrays) -> str:
+        """What weights and state lack, have too much of, or have wrongly for a model of this network, if anything."""
+        both = under("weights", weights) | under("state", state)
+        strange = sorted(name for name, value in both.items() if not np.isfinite(value).all())
+        return self._wrong(both, self._state_shapes()) or ", ".join(f"not finite: {name}" for name in strange[:1])
 
 
 class Isolated:

@@ -10,6 +10,7 @@ products run single-threaded then (the worker sets this), because two levels of 
 
 from __future__ import annotations
 
+import contextvars
 import math
 import threading
 from collections.abc import Callable
@@ -731,7 +732,8 @@ class Model:
                 sums.barrier.abort()  # the other slices must not wait for this one
                 raise
 
-        others = [self.pool.submit(guarded, index) for index in range(1, n)]
+        # np.errstate is of a context, and a thread of a pool begins with another one.
+        others = [self.pool.submit(contextvars.copy_context().run, guarded, index) for index in range(1, n)]
         return [guarded(0), *(other.result() for other in others)]
 
     def observer(self, n: int, training: bool) -> Pass:
