@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -505,6 +506,40 @@ def test_what_no_cause_explains_leaves_a_script_that_reproduces_it(tmp_path, mon
     assert dx.startswith("dx: off by")
     x = bundle.arrays(script.parent)["x"]
     assert float(y.split()[3]) == pytest.approx(float(-x.min()) * 0.29, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("layers", "options", "cause", "stage", "printed"),
+    [
+        (["flatten", "dense 10"], {"l2": 0.1}, "l2_without_half", "gradients", "1_dense/kernel: off by"),
+        (["flatten", "dense 6", "batch_norm", "dense 10"], {}, "batch_norm_variance_biased", "statistics",
+         "2_batch_norm/running_variance: off by"),
+    ],
+)  # fmt: skip
+def test_decay_and_running_statistics_are_reproduced_too(layers, options, cause, stage, printed, tmp_path, monkeypatch):
+    asked = small(layers, **options)
+    (case,) = cases.cases(asked, 4, [f"{cause}@numpy"])
+    monkeypatch.setattr(proof, "cases", lambda *_: iter([case]))
+    monkeypatch.setattr("lockstep.causes.CAUSES", {})
+    monkeypatch.setattr(proof, "CAUSES", {cause: None})
+    first = proof.prove(asked, tmp_path, 4)["divergences"][0]
+    assert first["stage"] == stage
+    done = subprocess.run(
+        [sys.executable, f"{first['bundle']}/reproduce.py"], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith(printed))
+    assert float(line.split()[3]) > 10 * first["tolerance"]
+
+
+def test_bundles_of_other_datasets_and_settings_have_other_names(traced):
+    made, (case,) = Trace(traced), cases.cases(small(NET), 4)
+    place = {"stage": "forward", "where": "2_relu"}
+    names = {
+        bundle._name(made, dataclasses.replace(case.canonical, **fields), place)
+        for fields in ({}, {"dataset": "mnist"}, {"grid": {"recipe.l2": 0.1}}, {"grid": {"recipe.l2": 0.2}})
+    }
+    assert len(names) == 4
 
 
 # ------------------------------------------------------------------------------------------------- two run folders

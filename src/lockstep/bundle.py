@@ -46,6 +46,10 @@ for name, value in wanted.items():
 '''
 LAYER = """found = bundle.layer(theirs, "{layer}", arrays["x"], arrays["dy"])
 wanted = bundle.layer(judge, "{layer}", arrays["x"], arrays["dy"])"""
+GRADIENTS = """found, wanted = (model.gradients(arrays["images"], arrays["labels"])[1] for model in (theirs, judge))"""
+STATISTICS = """for model in (theirs, judge):
+    model.step(arrays["images"], arrays["labels"])
+found, wanted = (bundle.statistics(model) for model in (theirs, judge))"""
 STEP = """for model in (theirs, judge):
     print("loss:", model.step(arrays["images"], arrays["labels"]))
 found, wanted = theirs.weights(), judge.weights()"""
@@ -54,8 +58,7 @@ PREDICT = """found, wanted = (model.activations(arrays["images"], False) for mod
 
 def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: dict[str, Any]) -> Path:
     """Pack one divergence of a trace; returns the folder. An older bundle of the same place is replaced."""
-    place = re.sub(r"[^A-Za-z0-9]+", "-", f"{divergence['stage']}-{divergence['where']}").strip("-")
-    folder = folder / f"{canonical.network_name}-{trace.backend}-{canonical.dtype}-{place}"
+    folder = folder / _name(trace, canonical, divergence)
     shutil.rmtree(folder, ignore_errors=True)
     store.make_folder(folder)
     step = divergence["step"]
@@ -65,7 +68,7 @@ def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: di
     else:
         before = trace.state(step or 0) or trace.arrays("start")
         batch = trace.arrays(f"step-{step or 0}")
-        work = LAYER.format(layer=layer) if layer and f"activation/{layer}" in batch else STEP
+        work = _work(divergence["stage"], layer if f"activation/{layer}" in batch else "", canonical.recipe.l2)
     kept: Arrays = {name: batch[name] for name in ("images", "labels", "indices") if name in batch}
     if work.startswith("found = bundle.layer"):
         kept |= {
@@ -95,6 +98,23 @@ def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: di
     )
     store.write_bytes(folder / "reproduce.py", script.encode())
     return folder
+
+
+def _name(trace: Trace, canonical: Run, divergence: dict[str, Any]) -> str:
+    """What tells the bundles of a study apart."""
+    settings = [f"{key.rpartition('.')[2]}={value}" for key, value in canonical.grid.items()]
+    words = [canonical.network_name, canonical.dataset, trace.backend, canonical.dtype, *settings]
+    words += [divergence["stage"], str(divergence["where"])]
+    return "-".join(re.sub(r"[^A-Za-z0-9.=]+", "-", word).strip("-.") for word in words)[:200]
+
+
+def _work(stage: str, layer: str, l2: float) -> str:
+    """The lines that run the guilty part alone: a layer, where all of the part is in it."""
+    if stage == "statistics":
+        return STATISTICS
+    if stage == "gradients" and l2:  # a layer knows nothing of the decay
+        return GRADIENTS
+    return LAYER.format(layer=layer) if layer else STEP
 
 
 def _layer(divergence: dict[str, Any], plan: Plan) -> str:
@@ -161,3 +181,8 @@ def layer(model: Any, name: str, x: np.ndarray, dy: np.ndarray) -> Arrays:
     """One layer alone: {"y", "dx", parameter → gradient}."""
     y, dx, gradients = model.layer(name, x, dy)
     return {"y": y, "dx": dx, **gradients}
+
+
+def statistics(model: Any) -> Arrays:
+    """Running statistics alone."""
+    return {name: value for name, value in model.state().items() if "running_" in name}
