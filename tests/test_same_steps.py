@@ -1,6 +1,7 @@
 """On real MNIST four frameworks take the same steps: the networks of studies/lab-frameworks.toml, 100 steps of 128.
 
-In float64 all hundred losses agree to 1e-9 (1e-15 was measured), and the float32 accuracies lie within 0.3 points.
+In float64 all hundred losses agree to 1e-9 (1e-15 was measured) and the weights after them to 1e-11; the float32
+accuracies lie within 0.3 points.
 
 In float32 only the first steps can be held to a number. Where a value lies nearer to the kink of a relu than float32
 rounds, the gradient takes the other branch in one backend, and from there the difference doubles every two or three
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agreement import LIMITS as AGREEMENT
+from agreement import weights_apart
 from conftest import need_backend
 from lockstep import backends, load_study, run_study
 
@@ -72,6 +75,17 @@ def test_the_losses_are_those_of_the_judge(network, dtype, backend, runs):
     assert_same_steps(runs(network, dtype, backend), runs(network, dtype, "numpy"), *LIMITS[dtype])
 
 
+def assert_same_weights(found, wanted, network):
+    apart = weights_apart(found, wanted, load_study(STUDY).networks[network])
+    assert apart <= AGREEMENT["steps"], f"the weights are {apart:.1e} apart"
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_after_a_hundred_float64_steps_the_weights_are_those_of_the_judge(network, backend, runs):
+    assert_same_weights(runs(network, "float64", backend), runs(network, "float64", "numpy"), network)
+
+
 def assert_accuracies_close(records):
     accuracies = {record.folder.name: record.metrics["test"]["accuracy"] for record in records}
     spread = max(accuracies.values()) - min(accuracies.values())
@@ -107,6 +121,12 @@ def test_a_learning_rate_wrong_by_one_percent_is_found_at_the_second_step(dtype,
     wrong = planted(dtype, "recipe.optimizer.learning_rate=0.00101")
     with pytest.raises(AssertionError, match=r"^step 1: off by"):
         assert_same_steps(wrong, runs("mlp", dtype, "numpy"), *LIMITS[dtype])
+
+
+def test_weights_of_a_rate_that_is_off_in_the_eighth_digit_are_found(runs, planted):
+    wrong = planted("float64", "recipe.optimizer.learning_rate=0.00100000001")
+    with pytest.raises(AssertionError, match=r"the weights are .*e-.* apart"):
+        assert_same_weights(wrong, runs("mlp", "float64", "numpy"), "mlp")
 
 
 def test_another_start_is_found_at_the_first_step(runs, planted):

@@ -1,0 +1,105 @@
+"""How far trainings in float64 part from NumPy's: `python -m agreement steps | epoch [NETWORK …]`, one JSON line each.
+
+`steps`: every network of `studies/` by its own recipe, and one network with every kind of layer by every optimizer, a
+hundred steps each. `epoch`: a whole epoch of the study's dataset for the networks that are named, or for all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lockstep import backends, data, growth, load_study, run_study, spec, store
+from lockstep.records import changed
+from lockstep.spec import Network, Study
+
+STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
+STEPS = 100
+LIMITS = {"steps": 1e-11, "epoch": 1e-8}
+EVERY_LAYER = Network(
+    ["conv2d 6 3 padding=same", "leaky_relu", "max_pool2d", "conv2d 8 [3, 2] bias=false", "batch_norm", "elu",
+     "avg_pool2d 2 1", "conv2d 10 3 2", "gelu", "dropout 0.1", "flatten", "dense 40", "softplus", "dense 30", "tanh",
+     "dense 20", "sigmoid", "dense 20", "relu", "dense 10"],
+    "glorot_uniform",
+)  # fmt: skip
+EVERY_IMAGE = changed(
+    EVERY_LAYER, layers=(*EVERY_LAYER.layers[:10], *Network(["global_avg_pool", "dense 10"]).layers)
+)  # what takes the place of flatten
+
+
+def undetermined(network: Network) -> set[str]:
+    """Biases right before a batch normalisation, which takes them out again: rounding alone moves them."""
+    rows = network.facts((28, 28, 1))
+    return {f"{row.name}/bias" for row, after in itertools.pairwise(rows) if after.layer.kind == "batch_norm"}
+
+
+def weights_of(record: store.Record) -> dict[str, Any]:
+    """The weights that a run ended with."""
+    checkpoint = store.newest_checkpoint(record.folder)
+    assert checkpoint is not None, record.folder
+    return store.read_checkpoint(checkpoint)[0]
+
+
+def weights_apart(record: store.Record, judge: store.Record, network: Network) -> float:
+    """How far the last weights of two runs are from each other, relative to the network's largest."""
+    found, wanted = weights_of(record), weights_of(judge)
+    assert found.keys() == wanted.keys()
+    return growth.relative(found, wanted, sorted(wanted.keys() - undetermined(network)))
+
+
+def studies(kind: str, names: list[str]) -> Iterator[Study]:
+    """A study of one network and recipe each, in float64, over every backend."""
+    seen: dict[tuple[Network, Any], str] = {}
+    for path in STUDIES:
+        asked = load_study(path, ["dtype=float64", "seeds=0", "grid={}"], list(backends.BACKENDS))
+        for name, network in asked.networks.items():
+            recipe = asked.recipes(name)[0]
+            if (names and name not in names) or (network, recipe) in seen:
+                continue
+            seen[network, recipe] = name
+            yield short(
+                changed(asked, networks={name: network}, recipe=recipe, recipe_for={}, dataset=asked.dataset[:1]), kind
+            )
+    if kind == "steps" and not names:
+        mnist = load_study(STUDIES[0], ["dtype=float64", "seeds=0", "dataset=mnist"], list(backends.BACKENDS))
+        for name, network in (("every-layer", EVERY_LAYER), ("every-image-layer", EVERY_IMAGE)):
+            for optimizer in spec.OPTIMIZERS:
+                recipe = spec.Recipe(f"{optimizer} 0.01" if optimizer != "rmsprop" else "rmsprop 0.001", batch_size=64)
+                yield short(changed(mnist, name=f"{name}-{optimizer}", networks={name: network}, recipe=recipe), kind)
+
+
+def short(asked: Study, kind: str) -> Study:
+    """Without early stopping or validation: so many steps, in as many epochs as they need, or one whole epoch."""
+    recipe, n = asked.recipe, data.describe(asked.dataset[0]).n_train
+    size = min(STEPS * recipe.batch_size, n) if kind == "steps" else n
+    epochs = math.ceil(STEPS * recipe.batch_size / size) if kind == "steps" else 1
+    return changed(asked, recipe=changed(recipe, epochs=epochs, early_stopping=None, validation=0.0), train_size=size)
+
+
+def main(kind: str, names: list[str]) -> None:
+    """Train, compare and print; the exit code tells whether all stay within the limit."""
+    worst = 0.0
+    for asked in studies(kind, names):
+        with tempfile.TemporaryDirectory() as folder:
+            records = run_study(asked, Path(folder))
+            ((name, network),) = asked.networks.items()
+            row: dict[str, Any] = {"network": name, "optimizer": asked.recipe.optimizer.kind}
+            for record in records:
+                if not record.is_finished:
+                    sys.exit(f"{record.folder.name}: {record.status['reason']}")
+                row["steps"] = len(record.arrays("steps")["loss"])
+                row[record.backend] = weights_apart(record, records[0], network)
+                worst = max(worst, row[record.backend])
+            print(json.dumps(row), flush=True)
+    print(f"worst: {worst:.1e}, limit: {LIMITS[kind]:.0e}", flush=True)
+    sys.exit(worst > LIMITS[kind])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
