@@ -46,10 +46,10 @@ def reference():
     """case → what the NumPy backend computes in float64 on one thread."""
     cache: dict[str, dict[str, np.ndarray]] = {}
 
-    def of(name: str, dtype: str = "") -> dict[str, np.ndarray]:
-        key = f"{name} {dtype}"
+    def of(name: str, dtype: str = "", threads: int = 1) -> dict[str, np.ndarray]:
+        key = f"{name} {dtype} {threads}"
         if key not in cache:
-            cache[key] = table.compute("numpy", table.CASES[name], dtype, threads=1)
+            cache[key] = table.compute("numpy", table.CASES[name], dtype, threads)
         return cache[key]
 
     return of
@@ -69,13 +69,16 @@ def test_backend_computes_what_the_reference_computes(backend, case, conformance
 
 @pytest.mark.parametrize("backend", list(backends.BACKENDS))
 def test_float32_is_as_near_to_float64_as_numpys_own_float32(backend, conformance, reference):
-    found, judge, own = conformance(backend)["float32"], reference("float32", "float64"), reference("float32")
+    found, judge = conformance(backend)["float32"], reference("float32", "float64")
+    # One order of summation may by luck come out right, so NumPy's own error is the largest of several.
+    owns = [reference("float32", threads=slices) for slices in (1, 3, 5)]
     assert not isinstance(found, str), found
     assert found.keys() == judge.keys()
     for name, value in judge.items():
-        assert found[name].dtype == own[name].dtype or name.endswith(("step", "loss", "first batch"))
+        assert found[name].dtype == owns[0][name].dtype or name.endswith(("step", "loss", "first batch"))
+        off = max(np.abs(own[name] - value).max(initial=0.0) for own in owns)
         scale = np.abs(value).max(initial=1e-3)
-        allowed = FLOAT32_FACTOR * max(np.abs(own[name] - value).max(initial=0.0), np.finfo(np.float32).eps * scale)
+        allowed = FLOAT32_FACTOR * max(off, np.finfo(np.float32).eps * scale)
         assert np.abs(found[name] - value).max(initial=0.0) <= allowed, name
 
 
