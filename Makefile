@@ -1,14 +1,18 @@
-# make demo: four frameworks on scikit-learn's digits. make test: lint, types and all tests. Both make .venv first.
+# make demo: four frameworks on scikit-learn's digits. make test: lint, types and all tests. make torture: hours of faults.
+# Each makes .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types install clean
+.PHONY: demo test torture lint types install clean
 
 demo: .venv/installed
 	$(BIN)/lockstep run studies/demo.toml
 
 test: lint types
 	$(BIN)/python -m pytest
+
+torture: .venv/installed
+	$(BIN)/python -m pytest --torture tests/test_torture_*.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

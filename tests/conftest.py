@@ -25,6 +25,16 @@ if IN_CI:
     settings.load_profile("ci")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--torture", action="store_true", help="run the batteries at full length, not a small sample")
+
+
+@pytest.fixture(scope="session")
+def torture(request: pytest.FixtureRequest) -> bool:
+    """Whether the batteries of `tests/test_torture_*.py` run at full length (make torture), or as a small sample."""
+    return bool(request.config.getoption("--torture"))
+
+
 def need(present: bool, what: str) -> None:
     """Skip where something is missing; in CI that is a failure."""
     if not present:
