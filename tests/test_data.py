@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import lockstep.data
+from lockstep import reading
 from lockstep.data import (
     DATASETS,
     available,
@@ -22,7 +23,6 @@ from lockstep.data import (
     fetch,
     import_folder,
     load,
-    npz,
     path,
     read_idx,
     verify,
@@ -358,7 +358,7 @@ def test_a_second_member_of_nearly_the_same_name_is_not_read(save):
 
 def test_an_archive_beyond_the_limit_is_refused_before_it_is_read(save, monkeypatch):
     name = save(True, x_train=np.zeros((300, 5, 7), np.uint8))
-    monkeypatch.setattr(npz, "MAX_BYTES", 5000)
+    monkeypatch.setattr(reading, "LARGEST_ARRAYS", 5000)
     refused(lambda: load(name), "at most 5,000 are read", code="LS-306")
 
 

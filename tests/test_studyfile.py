@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep import LockstepError, Study, parse_study, read_study, resolved_toml
+from lockstep.reading import LARGEST_SPEC
 from lockstep.records import to_table
 from lockstep.study import QUICK_EPOCHS, load_study
-from lockstep.studyfile import LARGEST, lines_of
+from lockstep.studyfile import lines_of
 from test_spec import STUDIES
 
 QUICK = settings(max_examples=80, deadline=None)
@@ -300,7 +301,7 @@ def test_many_errors_take_no_longer_than_a_few(monkeypatch):
     [
         (b"question = '\xff\xfe'", "LS-202", "not UTF-8 at byte 12"),
         ("question = 'a'".encode("utf-16"), "LS-202", "not UTF-8 at byte 0"),
-        (b"#" * (LARGEST + 1), "LS-201", "larger than 1,000,000 bytes"),
+        (b"#" * (LARGEST_SPEC + 1), "LS-201", "larger than 1,000,000 bytes"),
         (b"a = ", "LS-202", "at end of document"),
         (b"a = 1\nb = \n", "LS-202", "line 2"),
     ],

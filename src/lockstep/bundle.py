@@ -13,7 +13,6 @@ It is what to send to a framework's maintainers, or to us.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shutil
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, store
+from lockstep import backends, reading, store
 from lockstep.backends.base import Arrays, Plan
 from lockstep.spec import Run, Study
 from lockstep.studyfile import read_study, resolved_toml
@@ -143,17 +142,20 @@ def _write_arrays(path: Path, arrays: Arrays) -> None:
 
 def arrays(folder: Path) -> Arrays:
     """arrays.safetensors."""
-    from safetensors.numpy import load_file
+    return _read_arrays(folder / "arrays.safetensors")
 
-    return dict(load_file(folder / "arrays.safetensors"))
+
+def _read_arrays(path: Path) -> Arrays:
+    try:
+        return reading.tensors(reading.content(path, reading.LARGEST_ARRAYS))
+    except (OSError, ValueError) as error:
+        raise store.damaged(path, error) from error
 
 
 def models(folder: Path) -> tuple[Any, Any]:
     """(the backend's model, NumPy's in float64), both as they stood before the step."""
-    from safetensors.numpy import load_file
-
-    facts = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    before = dict(load_file(folder / "before.safetensors"))
+    facts = store.read_json(folder / "plan.json")
+    before = _read_arrays(folder / "before.safetensors")
     weights, state = part(before, "weights"), part(before, "state")
     found = []
     for file, mean, scale in (("spec.toml", "mean_of_trace", "scale_of_trace"), ("canonical.toml", "mean", "scale")):

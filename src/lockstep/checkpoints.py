@@ -12,14 +12,13 @@ import contextlib
 import dataclasses
 import math
 import shutil
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lockstep import store, timing
+from lockstep import reading, store, timing
 from lockstep.errors import LockstepError
 
 Arrays = dict[str, np.ndarray]
@@ -161,7 +160,7 @@ def differences(before: str, now: str) -> list[str]:
     ['recipe.epochs: 3 → 5']
     """
     try:
-        one, two = _flat(tomllib.loads(before)), _flat(tomllib.loads(now))
+        one, two = _flat(reading.toml(before)), _flat(reading.toml(now))
     except (ValueError, RecursionError):
         return []
     keys = [key for key in {**one, **two} if key not in ("name", "question") and one.get(key) != two.get(key)]
@@ -201,7 +200,7 @@ class Keeper:
         Raises LockstepError (LS-506) where the spec or the data are no longer those that the run was begun with.
         """
         self.folder, self.environment = folder, dict(environment)
-        self.spec = (folder / "spec.toml").read_text(encoding="utf-8")
+        self.spec = store.read_spec(folder)
         self.warnings: list[str] = []
         remove_strays(folder)
         self.was_begun = (folder / "events.jsonl").exists()

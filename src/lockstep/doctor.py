@@ -88,7 +88,7 @@ def _run(record: store.Record) -> dict[str, Any]:
                 store.read_checkpoint_file(place, Path(name).stem, manifest)
             n_files += len(manifest["files"]) + 1
             if status != "finished":
-                point = checkpoints.read(place, (folder / "spec.toml").read_text(encoding="utf-8"))
+                point = checkpoints.read(place, store.read_spec(folder))
                 usable.append(f"{place.name}: it can go on after epoch {point.progress.epoch}")
             else:
                 usable.append(place.name)

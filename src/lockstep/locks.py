@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lockstep import files
+from lockstep import files, reading
 from lockstep.errors import LockstepError
 
 try:
@@ -99,7 +99,7 @@ def _is_still(path: Path, number: int) -> bool:
 def is_held(folder: Path) -> bool:
     """Whether somebody works in this folder now; changes nothing."""
     try:
-        number = os.open(folder / NAME, os.O_RDONLY)
+        number = os.open(folder / NAME, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would hold us up
     except OSError:
         return False
     try:
@@ -110,8 +110,8 @@ def is_held(folder: Path) -> bool:
 
 def holder(path: Path) -> dict[str, Any] | None:
     """What a lock file says of its holder, {"pid", "host", "boot", "since"}; None where it says nothing."""
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = json.loads(reading.text(path))
         return found if isinstance(found, dict) and isinstance(found.get("pid"), int) else None
     return None
 

@@ -57,8 +57,8 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
 
 def _finished_since(record: store.Record, run: Run) -> Path | None:
     """A finished run of the same content beside this one."""
-    with contextlib.suppress(OSError):
-        name = study.run_id(run, (record.folder / "spec.toml").read_text(encoding="utf-8"))
+    with contextlib.suppress(LockstepError):
+        name = study.run_id(run, store.read_spec(record.folder))
         for place in sorted(record.folder.parent.glob(f"{name}*"), key=store.natural):
             with contextlib.suppress(LockstepError):
                 if store.Record(place).is_finished:
@@ -112,7 +112,10 @@ def news(wanted: Study, runs_folder: Path, threads: int | None = None) -> list[s
     none is compared with the nearest earlier run that the study no longer asks for.
     """
     folder, threads = runs_folder / wanted.name, timing.checked_threads(threads)
-    there = {path.parent: path.read_text("utf-8", "replace") for path in sorted(folder.glob("*/spec.toml"))}
+    there: dict[Path, str] = {}
+    for path in sorted(folder.glob("*/spec.toml")):
+        with contextlib.suppress(LockstepError):  # what cannot be read is compared with nothing
+            there[path.parent] = store.read_spec(path.parent)
     if not there:
         return []
     asked = {}

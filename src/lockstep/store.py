@@ -28,7 +28,6 @@ import io
 import json
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -37,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import files
+from lockstep import files, reading
 from lockstep.errors import LockstepError
 
 FORMAT = 1
@@ -183,19 +182,23 @@ def claim(study_folder: Path, run_id: str) -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises LockstepError (LS-505)."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return reading.json_object(path)
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
-    if not isinstance(value, dict):
-        raise damaged(path, "not a JSON object")
-    return value
+
+
+def read_spec(run: Path) -> str:
+    """The text of a run's spec.toml; raises LockstepError (LS-505)."""
+    try:
+        return reading.text(run / "spec.toml")
+    except (OSError, ValueError) as error:
+        raise damaged(run / "spec.toml", error) from error
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Read all arrays of an npz, never pickle; raises LockstepError (LS-505)."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        return reading.npz(path)
     except MemoryError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged files
@@ -219,31 +222,28 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
         return manifest
     if manifest.get("format") != SEALED:
         raise damaged(path, f"it has format {manifest.get('format')!r}, this version reads formats 1 and {SEALED}")
-    if manifest.get("seal") != seal(manifest) or path.read_bytes() != _as_json(manifest):
+    try:
+        as_written = manifest.get("seal") == seal(manifest) and path.read_bytes() == _as_json(manifest)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+    if not as_written:
         raise damaged(path, "it is not as it was written")
-    if folder.name != f"checkpoint-{manifest['epoch']}":
-        raise damaged(path, f"it is that of epoch {manifest['epoch']}")
+    if folder.name != f"checkpoint-{manifest.get('epoch')}":
+        raise damaged(path, f"it is that of epoch {manifest.get('epoch')}")
     return manifest
 
 
 def read_checkpoint_file(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The arrays of `<name>.safetensors`, whose SHA-256 is the manifest's; raises LockstepError (LS-505)."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    return read_tensors(folder / f"{name}.safetensors", manifest["files"].get(f"{name}.safetensors"))
 
-    path = folder / f"{name}.safetensors"
+
+def read_tensors(path: Path, known: Any) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file that a manifest lists as `known`; raises LockstepError (LS-505)."""
     try:
-        content = path.read_bytes()
-        if not is_hash(manifest["files"][path.name]["sha256"], content):
-            raise damaged(path, "its SHA-256 is not the manifest's")
-        return load(content)
-    except (OSError, KeyError, TypeError, SafetensorError) as error:
+        return reading.tensors(reading.checked(path, known))
+    except (OSError, ValueError) as error:
         raise damaged(path, error) from error
-
-
-def is_hash(known: str, content: bytes) -> bool:
-    """Whether this is the content's SHA-256."""
-    return hashlib.sha256(content).hexdigest() == known
 
 
 def damaged(path: Path, why: object) -> LockstepError:
@@ -299,12 +299,9 @@ def check_files(run: Path) -> dict[str, str | None]:
     for name, known in listed.items():
         name = Path(name).name  # never outside the folder
         try:
-            content = (run / name).read_bytes()
-            is_same = isinstance(known, dict) and is_hash(str(known.get("sha256")), content)
-            is_same = is_same and known.get("bytes", len(content)) == len(content)
-            changed = "its SHA-256 is not the manifest's: it was changed after it was written"
-            found[name] = None if is_same else changed
-        except OSError as error:
+            reading.compare(run / name, known)
+            found[name] = None
+        except (OSError, ValueError) as error:
             found[name] = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
     return found
 
@@ -325,8 +322,8 @@ class Record:
         """spec.toml as plain tables: a study of one run."""
         path = self.folder / "spec.toml"
         try:
-            spec = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            spec = reading.toml(read_spec(self.folder))
+        except (ValueError, RecursionError) as error:
             raise damaged(path, error) from error
         for key in ("networks", "backends", "seeds", "dataset", "dtype", "recipe"):
             if not spec.get(key) or not isinstance(spec[key], dict | list):
@@ -397,8 +394,8 @@ class Record:
 def read_events(path: Path) -> list[dict[str, Any]]:
     """The events of a run, without lines that a crash cut off."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
+        lines = reading.json_text(path, errors="replace").splitlines()
+    except (OSError, ValueError) as error:
         raise damaged(path, error) from error
     events = []
     for line in lines:

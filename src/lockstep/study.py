@@ -283,7 +283,7 @@ def _unfinished(folder: Path, name: str, run: Run, threads: int) -> Path | None:
             locks.take(place).__exit__()  # raises, or it was given back just now
         with contextlib.suppress(LockstepError, OSError, KeyError, TypeError, AttributeError):
             record = store.Record(place)
-            if run_id(run, (place / "spec.toml").read_text(encoding="utf-8")) != name or record.is_finished:
+            if run_id(run, store.read_spec(place)) != name or record.is_finished:
                 continue
             has_begun = (place / "environment.json").exists()
             if was_interrupted(record) and not (has_begun and changes_since(record, run, threads)):

@@ -17,11 +17,10 @@ from typing import Any
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
+from lockstep import reading
 from lockstep.errors import LockstepError, Problem
 from lockstep.records import parse_word, problems_of, set_key, to_table
 from lockstep.spec import Study
-
-LARGEST = 1_000_000  # bytes of a study file
 
 
 def read_study(path: Path, settings: Iterable[str] = ()) -> Study:
@@ -31,10 +30,10 @@ def read_study(path: Path, settings: Iterable[str] = ()) -> Study:
     """
     try:
         with open(path, "rb") as file:
-            content = file.read(LARGEST + 1)
-        if len(content) > LARGEST:
+            content = file.read(reading.LARGEST_SPEC + 1)
+        if len(content) > reading.LARGEST_SPEC:
             raise LockstepError(
-                "LS-201", f"larger than {LARGEST:,} bytes", where=str(path), hint="this is no study file"
+                "LS-201", f"larger than {reading.LARGEST_SPEC:,} bytes", where=str(path), hint="this is no study file"
             )
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -53,7 +52,7 @@ def _reason(error: Exception) -> str:
 def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: str = "study") -> Study:
     """The study in a TOML text; `file` is what its errors call it, `name` its name where it gives none."""
     try:
-        document = tomllib.loads(text)
+        document = reading.toml(text)
     except tomllib.TOMLDecodeError as error:
         raise LockstepError("LS-202", str(error), where=file, hint="see https://toml.io for the notation") from error
     except ValueError as error:  # Python refuses whole numbers of more than 4,300 digits

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import store
+from lockstep import reading, store
 from lockstep.backends.base import PREDICT_BATCH, Arrays, Plan
 from lockstep.errors import LockstepError
 from lockstep.spec import Run
@@ -176,7 +176,7 @@ class Trace:
             if not is_right(manifest.get(key)):
                 raise store.damaged(self.folder / "manifest.json", f'"{key}" is missing or wrong')
         kept, observed = set(manifest["kept"]), set(manifest["observed"])
-        if not observed <= kept <= set(range(manifest["steps"])):
+        if not (observed <= kept and max(kept, default=-1) < manifest["steps"]):
             message = '"kept" holds steps that were not taken, or "observed" some that were not kept'
             raise store.damaged(self.folder / "manifest.json", message)
         return manifest
@@ -208,27 +208,15 @@ class Trace:
 
     def arrays(self, name: str) -> Arrays:
         """The arrays of "start", "step-<k>" or "end", not cached: a step may be large."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
+        file = f"{name}.safetensors"
+        return store.read_tensors(self.folder / file, self.manifest["files"].get(file))
 
-        path = self.folder / f"{name}.safetensors"
-        known = self.manifest["files"].get(path.name)
-        content = self._check(path.name, known.get("sha256") if isinstance(known, dict) else None)
+    def _check(self, name: str, known: Any) -> None:
+        """Compare a description with the manifest."""
         try:
-            return dict(load(content))
-        except (KeyError, TypeError, SafetensorError) as error:
-            raise store.damaged(path, error) from error
-
-    def _check(self, name: str, known: Any) -> bytes:
-        """A file's content, which must be what the manifest says."""
-        path = self.folder / name
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise store.damaged(path, error) from error
-        if hashlib.sha256(content).hexdigest() != known:
-            raise store.damaged(path, "its SHA-256 is not the manifest's: it was changed after it was written")
-        return content
+            reading.compare(self.folder / name, {"sha256": known}, reading.LARGEST_JSON)
+        except (OSError, ValueError) as error:
+            raise store.damaged(self.folder / name, error) from error
 
     @property
     def has_epoch(self) -> bool:

@@ -20,6 +20,7 @@ from typing import IO
 
 import numpy as np
 
+from lockstep import reading
 from lockstep.data.contents import Data, Facts, image_shape, numbered_classes, problems_of_parts, times
 from lockstep.errors import LockstepError, Problem
 
@@ -58,6 +59,8 @@ def read_hashed(path: str | os.PathLike[str]) -> tuple[np.ndarray, str]:
     """`read_idx` and the SHA-256 of the decompressed file."""
     with _opened(path) as (stream, is_gzip):
         header, shape = _header(stream, path)
+        if is_gzip:
+            _refuse_bomb(len(header) + math.prod(shape), path)
         content = _exactly(stream, math.prod(shape), is_gzip, path)
     digest = hashlib.sha256(header)
     digest.update(content)
@@ -76,7 +79,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], bool]]:
     if not os.path.isfile(path):  # a pipe would never end
         raise LockstepError("LS-301", "there is no such file", where=str(path), hint="check the path")
     try:
-        with open(path, "rb") as file:
+        with reading.opened(path) as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if not is_gzip:
@@ -141,6 +144,13 @@ def _exactly(stream: IO[bytes], n: int, is_gzip: bool, path: str | os.PathLike[s
             raise LockstepError("LS-305", message, where=str(path), hint=_AGAIN)
         raise _wrong_length(f"more than {n:,}", n, path)
     return content
+
+
+def _refuse_bomb(n: int, path: str | os.PathLike[str]) -> None:
+    try:
+        reading.refuse_bomb(n, os.path.getsize(path))
+    except ValueError as error:
+        raise LockstepError("LS-305", str(error), where=str(path), hint=_AGAIN) from None
 
 
 def _wrong_length(found: str, n: int, path: str | os.PathLike[str]) -> LockstepError:

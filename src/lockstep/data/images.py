@@ -17,6 +17,7 @@ import collections
 import contextlib
 import dataclasses
 import io
+import math
 import os
 import re
 import unicodedata
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from lockstep import reading
 from lockstep.data.contents import MAX_CLASSES, Data, Facts, array_hash, times
 from lockstep.errors import LockstepError, Problem
 from lockstep.randomness import permutation
@@ -38,7 +40,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MODES = {"1": 1, "L": 1, "LA": 1, "P": 3, "PA": 3, "RGB": 3, "RGBA": 3}  # Pillow's mode → channels
 TEST_FRACTION = 0.2
-MAX_FILE_BYTES = 2**28
+MAX_FILE_BYTES = 2**26
+MAX_PIXELS = 2**24  # of one picture: 4096×4096; decoding takes up to sixteen bytes for each
+MAX_SCANS = 64  # of one JPEG: a progressive one has about ten, and each costs a pass over all its pixels
 MAX_BYTES = 4 * 2**30
 MAX_PROBLEMS = 20
 _SPLIT, _TRAIN_ORDER, _TEST_ORDER = 0, 1, 2  # positions in the stream "split"
@@ -301,6 +305,7 @@ def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Image.Image]:
 
 
 def _header(path: Path) -> _Picture:
+    _assert_size(path)
     with _opened(path, path) as image:
         reason = _reason_to_refuse(image)
         if reason:
@@ -312,9 +317,13 @@ def _header(path: Path) -> _Picture:
 def _reason_to_refuse(image: Image.Image) -> str:
     if image.mode not in MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
         return f"{image.mode} with more than 8 bits or other colours than grey and RGB"
-    if (n := getattr(image, "n_frames", 1)) != 1:
-        return f"an animation or a stack of {n} pictures"
-    return ""
+    if math.prod(image.size) > MAX_PIXELS:
+        return f"{times(image.size)} pixels; at most {MAX_PIXELS:,} are read"
+    try:
+        image.seek(1)  # the number of all frames would take a walk through the file
+    except EOFError:
+        return ""
+    return "an animation or a stack of pictures"
 
 
 def _decoded(listing: _Listing, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -347,12 +356,19 @@ def _pixels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
 
 def _bytes(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content = reading.content(path, MAX_FILE_BYTES)
+    except ValueError as error:
+        raise LockstepError("LS-308", str(error), where=str(path), hint=_CONVERT) from None
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"
         raise LockstepError("LS-308", message, where=str(path), hint="check its permissions") from None
-    if len(content) > MAX_FILE_BYTES:
-        message = f"it has more than {MAX_FILE_BYTES:,} bytes"
-        raise LockstepError("LS-308", message, where=str(path), hint=_CONVERT)
+    if content.startswith(b"\xff\xd8") and (n := content.count(b"\xff\xda")) > MAX_SCANS:
+        raise LockstepError("LS-308", f"a JPEG of {n:,} scans", where=str(path), hint=_CONVERT)
     return content
+
+
+def _assert_size(path: Path) -> None:
+    """Pillow reads some formats whole before it tells anything of them."""
+    if (n := os.stat(path).st_size) > MAX_FILE_BYTES:
+        message = f"it has {n:,} bytes; at most {MAX_FILE_BYTES:,} are read"
+        raise LockstepError("LS-308", message, where=str(path), hint=_CONVERT)

@@ -6,15 +6,14 @@ header declare is checked before any memory is taken.
 
 from __future__ import annotations
 
-import math
 import os
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from lockstep import reading
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash, image_shape, numbered_classes, problems_of_parts
 from lockstep.errors import LockstepError, Problem
 
@@ -25,7 +24,6 @@ SPELLINGS = {  # the keys that an array may have
     "test_labels": ("test_labels", "y_test"),
 }
 TEXTS = ("class_names", "notes", "origin", "hashes")  # what an imported dataset also holds; all optional
-MAX_BYTES = 4 * 2**30
 MAX_TEXT_BYTES = 2**24
 _SAVE_AGAIN = "save it again with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…), arrays of whole numbers"
 
@@ -142,15 +140,10 @@ def _headers(path: Path) -> dict[str, _Header]:
 def _parsed(path: Path) -> dict[str, _Header]:
     headers, key = {}, ""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading.opened(path) as file, reading.open_npz(file) as archive:
             members = {name[:-4]: info for info in archive.infolist() if (name := info.filename).endswith(".npy")}
             for name, key in _keys(members):
-                with archive.open(members[key]) as stream:
-                    shape, dtype = _npy_header(stream)
-                    size = stream.tell() + math.prod(shape) * dtype.itemsize
-                if not dtype.hasobject and size != members[key].file_size:
-                    raise ValueError(f"its header declares {size:,} bytes, the archive {members[key].file_size:,}")
-                headers[name] = _Header(key, shape, dtype, size)
+                headers[name] = _Header(key, *reading.member(archive, members[key]))
     except MemoryError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy's header parser each raise a dozen kinds on hostile bytes
@@ -172,24 +165,10 @@ def _keys(members: Iterable[str]) -> Iterator[tuple[str, str]]:
                 break
 
 
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"version {version} of the .npy format is not read")
-    shape, _, dtype = readers[version](stream)
-    if any(length < 0 for length in shape):
-        raise ValueError(f"the shape {shape} is impossible")
-    return shape, dtype
-
-
 def _problems_of_headers(path: Path, headers: dict[str, _Header]) -> Iterator[Problem]:
     for name, spellings in SPELLINGS.items():
         if name not in headers:
             yield Problem("LS-306", f"there is no array {' or '.join(spellings)}", str(path), _SAVE_AGAIN)
-    if (total := sum(header.n_bytes for header in headers.values())) > MAX_BYTES:
-        message = f"the arrays take {total:,} bytes; at most {MAX_BYTES:,} are read"
-        yield Problem("LS-306", message, str(path), "store images as uint8, or fewer of them")
     for name, header in headers.items():
         yield from _problems_of_header(path, name, header)
 

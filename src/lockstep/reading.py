@@ -1,0 +1,277 @@
+"""Files that anyone may have written: nothing that stands in them is believed before it is held against the file.
+
+Only regular files are opened, since a pipe or a device never ends. No more is read than a limit, and what a header
+declares must be there, and be no wonder of compression, before memory is taken for it. Whatever is wrong is a
+ValueError with a short reason, or the system's OSError; who asked gives it a code, a place and a remedy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import stat
+import struct
+import tomllib
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # NumPy is kept out of start-up
+    import numpy as np
+
+LARGEST_SPEC = 1_000_000  # bytes of a study's TOML
+LARGEST_JSON = 2**26
+MOST_JSON_VALUES = 2**22  # each takes up to a hundred bytes of memory
+LARGEST_ARRAYS = 4 * 2**30  # all arrays of one file together
+MOST_STEPS_INTO_TABLES = 10**7  # about a second
+LARGEST_HEADER = 2**22  # of a safetensors file: some 30,000 arrays
+LARGEST_DIRECTORY = 2**20  # of an npz: some 10,000 arrays
+FREE_BYTES = 2**26  # so much may come out of any compressed file
+RATIO = 100  # beyond it at most so many times the file: images shrink 5-fold, seldom 30-fold; a bomb 1,000-fold
+CHANGED = "its SHA-256 is not the manifest's: it was changed after it was written"
+_CHUNK = 2**20
+
+
+def opened(path: str | os.PathLike[str]) -> IO[bytes]:
+    """The file, open for reading and known to be a regular one; raises OSError, ValueError."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(number).st_mode
+        if not stat.S_ISREG(mode):
+            raise ValueError("it is a folder" if stat.S_ISDIR(mode) else "it is no regular file")
+        return open(number, "rb")  # the caller closes it
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def size_of(file: IO[bytes]) -> int:
+    """How many bytes an open file has."""
+    return os.fstat(file.fileno()).st_size
+
+
+def content(path: Path, limit: int) -> bytes:
+    """All bytes of a file of at most `limit`; raises OSError, ValueError."""
+    with opened(path) as file:
+        if size_of(file) > limit:
+            raise ValueError(f"it has {size_of(file):,} bytes; at most {limit:,} are read")
+        found = file.read(limit + 1)
+    if len(found) > limit:  # it grows, or does not tell its size
+        raise ValueError(f"it has more than {limit:,} bytes")
+    return found
+
+
+def text(path: Path, limit: int = LARGEST_SPEC) -> str:
+    """A text in UTF-8; raises OSError, ValueError."""
+    return content(path, limit).decode("utf-8")
+
+
+def checked(path: Path, known: Any, limit: int = LARGEST_ARRAYS) -> bytes:
+    """The bytes of a file that a manifest lists as `known`, {"bytes", "sha256"}; raises OSError, ValueError."""
+    _compare_size(path, known, limit)
+    found = content(path, limit)
+    if hashlib.sha256(found).hexdigest() != known.get("sha256"):
+        raise ValueError(CHANGED)
+    return found
+
+
+def compare(path: Path, known: Any, limit: int = LARGEST_ARRAYS) -> None:
+    """Raise ValueError or OSError where a file is not what a manifest lists as `known`; it is read piece by piece."""
+    _compare_size(path, known, limit)
+    digest = hashlib.sha256()
+    with opened(path) as file:
+        for chunk in iter(lambda: file.read(_CHUNK), b""):
+            digest.update(chunk)
+    if digest.hexdigest() != known.get("sha256"):
+        raise ValueError(CHANGED)
+
+
+def _compare_size(path: Path, known: Any, limit: int) -> None:
+    if not isinstance(known, dict):
+        raise ValueError("the manifest does not list it")
+    with opened(path) as file:
+        found = size_of(file)
+    if known.get("bytes", found) != found:
+        raise ValueError(f"it has {found:,} bytes, the manifest says {_shown(known['bytes'])}")
+    if found > limit:
+        raise ValueError(f"it has {found:,} bytes; at most {limit:,} are read")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and abs(value) < 10**18 else "something else"
+
+
+def refuse_bomb(n_bytes: int, packed_bytes: int) -> None:
+    """Raise ValueError where so many bytes out of so few are no data but a trap."""
+    if n_bytes > max(FREE_BYTES, RATIO * packed_bytes):
+        message = f"{n_bytes:,} bytes are to come out of {packed_bytes:,}"
+        raise ValueError(f"{message}; at most {RATIO} times as many are unpacked")
+
+
+# --------------------------------------------------------------------------------------------------------------- JSON
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises OSError, ValueError, RecursionError."""
+    value = json.loads(json_text(path))
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def json_text(path: Path, errors: str = "strict") -> str:
+    """The text of a file of JSON that is not too large to be parsed; raises OSError, ValueError."""
+    found = content(path, LARGEST_JSON)
+    if sum(map(found.count, (b",", b"{", b"["))) > MOST_JSON_VALUES:
+        raise ValueError(f"it holds more than {MOST_JSON_VALUES:,} values")
+    return found.decode("utf-8", errors)
+
+
+# --------------------------------------------------------------------------------------------------------------- TOML
+
+
+def toml(text: str) -> dict[str, Any]:
+    """The table in a TOML text; raises ValueError (tomllib's where it is no TOML) and RecursionError."""
+    if len(text) > LARGEST_SPEC:
+        raise ValueError(f"it has more than {LARGEST_SPEC:,} characters")
+    lines = text.splitlines()
+    # tomllib walks the whole dotted key of a table again for every key below it.
+    if max((line.count(".") for line in lines), default=0) * len(lines) > MOST_STEPS_INTO_TABLES:
+        raise RecursionError
+    return tomllib.loads(text)
+
+
+# ---------------------------------------------------------------------------------------------------------------- npz
+
+
+class Member(NamedTuple):
+    """An array of an npz, as its header declares it: nothing of it is in memory yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    n_bytes: int
+
+
+def open_npz(file: IO[bytes]) -> zipfile.ZipFile:
+    """The archive, with what its directory declares checked; raises ValueError, zipfile's errors, OSError.
+
+    It must be one that NumPy writes: every array once, stored or deflated, and not larger than what is there can hold.
+    """
+    if (n_bytes := _directory_bytes(file)) > LARGEST_DIRECTORY:
+        raise ValueError(f"its directory takes {n_bytes:,} bytes; at most {LARGEST_DIRECTORY:,} are read")
+    archive = zipfile.ZipFile(file)
+    infos = archive.infolist()
+    names = [info.filename for info in infos]
+    if twice := sorted({name for name in names if names.count(name) > 1} if len(names) < 1000 else _twice(names)):
+        raise ValueError(f'it holds "{twice[0][:60]}" twice')
+    for info in infos:
+        _check_member(info)
+    packed, whole = sum(info.compress_size for info in infos), size_of(file)
+    if packed > whole:
+        raise ValueError(f"its directory declares {packed:,} bytes of content, but the file has {whole:,}")
+    n_bytes = sum(info.file_size for info in infos)
+    if n_bytes > LARGEST_ARRAYS:
+        raise ValueError(f"the arrays take {n_bytes:,} bytes; at most {LARGEST_ARRAYS:,} are read")
+    refuse_bomb(n_bytes, whole)
+    return archive
+
+
+def _twice(names: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
+
+
+def _directory_bytes(file: IO[bytes]) -> int:
+    """How long the archive's directory is by its end record, the larger where there is one for 64 bits too."""
+    file.seek(-min(size_of(file), 2**16 + 98), os.SEEK_END)
+    tail = file.read()
+    file.seek(0)
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) < end + 22:
+        raise ValueError("it is no npz file: the end of a zip archive is missing")
+    found = struct.unpack_from("<I", tail, end + 12)[0]
+    if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07" and tail[end - 76 : end - 72] == b"PK\x06\x06":
+        found = max(found, struct.unpack_from("<Q", tail, end - 36)[0]) if found != 2**32 - 1 else found
+    return int(found)
+
+
+def _check_member(info: zipfile.ZipInfo) -> None:
+    name = info.filename
+    if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name[:3]:
+        raise ValueError(f'it holds "{name[:60]}", a path that leads out of it')
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f'"{name[:60]}" is packed as NumPy packs nothing')
+    if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+        raise ValueError(f'"{name[:60]}" has two lengths, {info.compress_size:,} and {info.file_size:,} bytes')
+
+
+def member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+    """What the header of an array declares, which the archive must confirm; raises ValueError, zipfile's errors."""
+    import numpy as np
+
+    with archive.open(info) as stream:
+        version = np.lib.format.read_magic(stream)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"version {version} of the .npy format is not read")
+        shape, _, dtype = readers[version](stream)
+        if any(length < 0 for length in shape):
+            raise ValueError(f"the shape {shape} is impossible")
+        n_bytes = stream.tell() + math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and n_bytes != info.file_size:
+        raise ValueError(f"its header declares {n_bytes:,} bytes, the archive {info.file_size:,}")
+    return Member(shape, dtype, n_bytes)
+
+
+def npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an npz, without pickle; raises OSError, ValueError and whatever zipfile, zlib and NumPy raise."""
+    import numpy as np
+
+    with opened(path) as file, open_npz(file) as archive:
+        for info in archive.infolist():
+            member(archive, info)
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+
+# -------------------------------------------------------------------------------------------------------- safetensors
+
+
+def tensors(packed: bytes) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file's bytes; raises ValueError.
+
+    The library checks offsets and shapes; before it is asked, a header is refused that is long or names an array twice.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    if len(packed) < 8:
+        raise ValueError(f"it has {len(packed)} bytes, too few for a safetensors file")
+    (n_header,) = struct.unpack_from("<Q", packed)
+    if n_header > len(packed) - 8:
+        raise ValueError(f"it declares a header of {n_header:,} bytes, but {len(packed) - 8:,} follow")
+    if n_header > LARGEST_HEADER:
+        raise ValueError(f"its header takes {n_header:,} bytes; at most {LARGEST_HEADER:,} are read")
+    try:
+        header = json.loads(packed[8 : 8 + n_header].decode("utf-8"), object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("its header is nested too deeply") from None
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    try:
+        return dict(load(packed))
+    except KeyError as error:
+        raise ValueError(f"it holds numbers of type {error.args[0]}, which NumPy does not have") from error
+    except (SafetensorError, TypeError, OverflowError) as error:
+        raise ValueError(f"it is no safetensors file: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f'its header names "{next(iter(_twice(name for name, _ in pairs)))[:60]}" twice')
+    return found
