@@ -18,7 +18,7 @@ _PUBLIC = {
         "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus", "GELU",
         # starting weights
         "HeNormal", "HeUniform", "GlorotNormal", "GlorotUniform", "LecunNormal", "LecunUniform", "Normal", "Uniform",
-        "TorchDefault", "Zeros",
+        "TorchDefault", "FlaxDefault", "Zeros",
         # optimizers and schedules
         "SGD", "Momentum", "Nesterov", "Adam", "AdamW", "RMSprop", "Constant", "StepDecay", "Cosine", "OneCycle",
     ),
