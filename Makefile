@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/lockstep run studies/demo.toml
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 torture: .venv/installed
 	$(BIN)/python -m pytest --torture tests/test_torture_*.py
