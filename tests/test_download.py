@@ -16,6 +16,7 @@ import filelock
 import numpy as np
 import pytest
 
+from lockstep import reading
 from lockstep.data import DATASETS, Dataset, File, describe, download, fetch, files, idx, load, verify
 from lockstep.errors import LockstepError
 from test_idx import encode
@@ -169,6 +170,7 @@ FAULTS = {
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(download, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(download, "HEAD_SECONDS", 1.0)
     monkeypatch.setattr(download, "SLOW_SECONDS", 0.2)
 
 
@@ -329,7 +331,7 @@ def test_a_full_disk_is_not_a_mirrors_fault(tiny, monkeypatch):
 
 def test_a_gzip_bomb_is_decompressed_one_byte_too_far_and_no_further(tmp_path, monkeypatch):
     n_read = 0
-    read = gzip.GzipFile.read
+    read = reading.Unpacked.read
 
     def counted(stream, size=-1):
         nonlocal n_read
@@ -338,7 +340,7 @@ def test_a_gzip_bomb_is_decompressed_one_byte_too_far_and_no_further(tmp_path, m
         return content
 
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(3_000_000)))
-    monkeypatch.setattr(gzip.GzipFile, "read", counted)
+    monkeypatch.setattr(reading.Unpacked, "read", counted)
     with pytest.raises(ValueError, match="more than 100 bytes once decompressed"):
         files.content_hash(tmp_path / "bomb.gz", 100)
     assert n_read == 101

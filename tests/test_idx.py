@@ -1,6 +1,7 @@
 """The IDX reader: what it reads, and that nothing damaged or hostile passes."""
 
 import gzip
+import itertools
 import struct
 import tracemalloc
 
@@ -95,7 +96,7 @@ def test_trailing_bytes_are_refused(tmp_path):
 
 def test_a_checksum_that_does_not_fit_is_refused(tmp_path):
     content = gzip.compress(encode(SMALL))
-    refused(tmp_path / "a", content[:-8] + bytes(4) + content[-4:], "LS-305", "CRC")
+    refused(tmp_path / "a", content[:-8] + bytes(4) + content[-4:], "LS-305", "incorrect data check")
 
 
 @pytest.mark.parametrize("shape", [(60_000, 28, 28), (2**32 - 1,) * 4], ids=["large", "beyond all limits"])
@@ -118,6 +119,15 @@ def test_a_gzip_bomb_is_read_no_further_than_declared(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 4e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_several_members_of_a_gzip_file_are_one_content(tmp_path, n):
+    content = encode(SMALL)
+    cuts = [len(content) * i // n for i in range(n + 1)]
+    members = [gzip.compress(content[start:end]) for start, end in itertools.pairwise(cuts)]
+    (tmp_path / "a").write_bytes(b"".join(members) + bytes(700))
+    np.testing.assert_array_equal(read_idx(tmp_path / "a"), SMALL)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):

@@ -28,6 +28,26 @@ STEPS = ("loss", "correct", "examples")
 DECIDES = ("lockstep", "git_revision", "python", "versions", "platform", "cpu", "device", "threads")
 
 
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds) and isinstance(value, bool) == (bool in kinds)
+
+
+_NUMBER, _TABLE = _is(int, float), _is(dict)
+SOUND: dict[str, Callable[[Any], bool]] = {  # what a manifest must say to be gone on from
+    "epoch": lambda value: _is(int)(value) and 0 < value < 10**6,
+    "history": lambda value: isinstance(value, list) and all(map(_TABLE, value)),
+    "spec": _is(str),
+    "data": _TABLE,
+    "environment": lambda value: _TABLE(value) and set(DECIDES) <= value.keys(),
+    "best_epoch": lambda value: value is None or (_is(int)(value) and value > 0),
+    "best": lambda value: value is None or _NUMBER(value),
+    "keeps_best": _is(bool),
+    "seconds": lambda value: _TABLE(value) and all(map(_NUMBER, value.values())),
+    "peak_memory_bytes": lambda value: value is None or _is(int)(value),
+    "parts": lambda value: _is(int)(value) and value > 0,
+}
+
+
 @dataclasses.dataclass
 class Progress:
     """A run after so many epochs, one a row of `history`.
@@ -113,12 +133,21 @@ def read(folder: Path, spec: str) -> Point:
     manifest = store.read_checkpoint_manifest(folder)
     if "history" not in manifest:
         raise store.damaged(folder, "it holds weights alone, to read and not to go on from")
+    for key, is_right in SOUND.items():
+        if not is_right(manifest.get(key)):
+            raise store.damaged(folder / "manifest.json", f'"{key}" is missing or wrong')
     if manifest["spec"] != spec:
         what = "; ".join(differences(manifest["spec"], spec)) or "its text"
         hint = "put the file back as it was, or run the study anew with lockstep run"
         message = f"it is of a run with another spec.toml: {what}"
         raise LockstepError("LS-506", message, where=str(folder), hint=hint)
+    if [row.get("epoch") for row in manifest["history"]] != list(range(1, manifest["epoch"] + 1)):
+        raise store.damaged(folder / "manifest.json", "its history is not that of its epochs")
     files = {name: store.read_checkpoint_file(folder, name, manifest) for name in ("weights", "state", "steps")}
+    if {(name, files["steps"][name].ndim) for name in files["steps"]} != {(name, 1) for name in STEPS} or (
+        len({len(values) for values in files["steps"].values()}) != 1
+    ):
+        raise store.damaged(folder / "steps.safetensors", f"it does not hold {', '.join(STEPS)} of the same steps")
     kept = None
     if manifest["keeps_best"]:
         kept = (files["weights"], files["state"])

@@ -283,7 +283,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Say what frameworks do by default (measured here and now), what a divergence comes from, what an error means."""
-    from lockstep import differences, proof, terminal
+    from lockstep import differences, proof, remedies, terminal
     from lockstep.causes import CAUSES
     from lockstep.errors import CODES, LockstepError, did_you_mean
 
@@ -305,16 +305,14 @@ def explain(
     if markdown:
         raise LockstepError("LS-200", "--markdown is for differences alone", hint="lockstep explain causes --json")
     if topic == "errors" or code in CODES:
-        errors = [
-            {"code": name, "what": CODES[name], "exit_code": int(name[3])}
-            for name in CODES
-            if topic == "errors" or name == code
-        ]
+        errors = [remedies.explain(name) for name in CODES if topic == "errors" or name == code]
         if as_json:
             return _print_json({"codes": errors})
+        if topic != "errors":
+            return terminal.print_remedy(errors[0], _console())
         for error in errors:
             typer.echo(f"{error['code']}: {error['what']} (exit code {error['exit_code']})")
-        return None
+        return typer.echo("One of them with its cause, an example and the remedy: lockstep explain LS-301")
     names = CAUSES if topic == "causes" else (topic,)
     rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in proof.explained(names)]
     if as_json:
@@ -546,11 +544,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        code = _explain(error, "--json" in arguments)
+        code = _explain(error, arguments)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _explain(error: Exception, as_json: bool) -> int:
+def _explain(error: Exception, arguments: list[str]) -> int:
     """Say what went wrong; returns the exit code."""
     from lockstep.errors import LockstepError
 
@@ -569,14 +567,17 @@ def _explain(error: Exception, as_json: bool) -> int:
             "LS-501", message, where=str(error.filename or "standard output"), hint="make room for it"
         )
     if isinstance(error, LockstepError):
-        if as_json:
+        if "--json" in arguments:
             _print_json({"errors": [vars(problem) for problem in error.problems]})
         from lockstep.terminal import print_error
 
         print_error(error, _console(stderr=True))
         return error.exit_code
-    typer.echo(
-        f"This is our fault: {type(error).__name__}: {error}\nRun it again with --debug and send us what it prints.",
-        err=True,
-    )
-    return 70
+    from lockstep import crash
+
+    told = crash.told(error, crash.write_log(error, arguments))
+    if "--json" in arguments:
+        _print_json({"errors": [{"code": None, "message": told[0], "where": told[1], "hint": told[2]}]})
+    rule = "─" * min(max(map(len, told)), 100)
+    typer.echo("\n".join((rule, *told, rule)), err=True)
+    return crash.EXIT_CODE

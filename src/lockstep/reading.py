@@ -15,6 +15,7 @@ import stat
 import struct
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -30,9 +31,11 @@ MOST_STEPS_INTO_TABLES = 10**7  # about a second
 LARGEST_HEADER = 2**22  # of a safetensors file: some 30,000 arrays
 LARGEST_DIRECTORY = 2**20  # of an npz: some 10,000 arrays
 FREE_BYTES = 2**26  # so much may come out of any compressed file
+MOST_MEMBERS = 1000  # of a gzip file
 RATIO = 100  # beyond it at most so many times the file: images shrink 5-fold, seldom 30-fold; a bomb 1,000-fold
 CHANGED = "its SHA-256 is not the manifest's: it was changed after it was written"
 _CHUNK = 2**20
+_GZIP = 16 + zlib.MAX_WBITS
 
 
 def opened(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -56,11 +59,12 @@ def size_of(file: IO[bytes]) -> int:
 def content(path: Path, limit: int) -> bytes:
     """All bytes of a file of at most `limit`; raises OSError, ValueError."""
     with opened(path) as file:
-        if size_of(file) > limit:
-            raise ValueError(f"it has {size_of(file):,} bytes; at most {limit:,} are read")
-        found = file.read(limit + 1)
-    if len(found) > limit:  # it grows, or does not tell its size
-        raise ValueError(f"it has more than {limit:,} bytes")
+        n_bytes = size_of(file)
+        if n_bytes > limit:
+            raise ValueError(f"it has {n_bytes:,} bytes; at most {limit:,} are read")
+        found = file.read(n_bytes + 1)  # to ask for the limit would take that much memory at once
+    if len(found) > n_bytes:
+        raise ValueError("it grows while it is read")
     return found
 
 
@@ -104,6 +108,46 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and abs(value) < 10**18 else "something else"
 
 
+class Unpacked:
+    """The content of a gzip file, piece by piece.
+
+    Python's own reader takes the name in a header byte by byte, in Python, and as many members as there are: a name of
+    a gigabyte, or a million members of nothing, would hold it up for minutes.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.inflate, self.pending = file, zlib.decompressobj(_GZIP), b""
+        self.n_members = 1
+
+    def read(self, n_bytes: int) -> bytes:
+        """At least one byte and at most so many, none at the end; raises EOFError where it is cut off, zlib.error."""
+        while n_bytes > 0:  # to zlib zero means "without limit"
+            if self.inflate.eof and not self._next_member():
+                return b""
+            found = self.inflate.decompress(self.pending, n_bytes)
+            self.pending = self.inflate.unconsumed_tail
+            if found:
+                return found
+            if not self.inflate.eof and not self.pending:
+                self.pending = self.file.read(_CHUNK)
+                if not self.pending:
+                    raise EOFError
+        return b""
+
+    def _next_member(self) -> bool:
+        """Go on with what follows a member's end; zeros there are padding."""
+        rest = self.inflate.unused_data.lstrip(b"\0")
+        while not rest:
+            if not (chunk := self.file.read(_CHUNK)):
+                return False
+            rest = chunk.lstrip(b"\0")
+        self.n_members += 1
+        if self.n_members > MOST_MEMBERS:
+            raise zlib.error(f"it has more than {MOST_MEMBERS:,} members")
+        self.inflate, self.pending = zlib.decompressobj(_GZIP), rest
+        return True
+
+
 def refuse_bomb(n_bytes: int, packed_bytes: int) -> None:
     """Raise ValueError where so many bytes out of so few are no data but a trap."""
     if n_bytes > max(FREE_BYTES, RATIO * packed_bytes):
@@ -140,7 +184,7 @@ def toml(text: str) -> dict[str, Any]:
     lines = text.splitlines()
     # tomllib walks the whole dotted key of a table again for every key below it.
     if max((line.count(".") for line in lines), default=0) * len(lines) > MOST_STEPS_INTO_TABLES:
-        raise RecursionError
+        raise RecursionError("nested too deeply")
     return tomllib.loads(text)
 
 

@@ -432,6 +432,15 @@ def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     return table
 
 
+def print_remedy(row: Mapping[str, Any], console: Console) -> None:
+    """An error's code explained, as `remedies.explain` gives it."""
+    console.print(f"[bold]{row['code']}[/]: {escape(row['what'])} (exit code {row['exit_code']})", highlight=False)
+    for key in ("cause", "example", "remedy"):
+        lines = textwrap.wrap(row[key], max(console.width - 12, 40), break_long_words=False, break_on_hyphens=False)
+        for number, line in enumerate(lines):
+            console.print(f"  {'' if number else key:<8} {escape(line)}", soft_wrap=True, highlight=False)
+
+
 def print_error(error: LockstepError, console: Console) -> None:
     """Every problem, for the person who reads it."""
     for problem in error.problems:

@@ -25,7 +25,7 @@ import numpy as np
 
 from lockstep import backends, checkpoints, data, metrics, randomness, store, timing, trace
 from lockstep.backends.base import Plan
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, Problem
 from lockstep.spec import Recipe, Run, Shape
 from lockstep.studyfile import read_study
 from lockstep.weights import initial_weights, transposed
@@ -319,13 +319,18 @@ def environment(run: Run, examples: Examples, threads: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def failure(error: BaseException) -> dict[str, Any]:
-    """What status.json says of a run that came to this end."""
+def failure(error: BaseException, log: Path | None = None) -> dict[str, Any]:
+    """What status.json says of a run that came to this end; `log` is where its traceback stands."""
     if isinstance(error, LockstepError):
         return {"code": error.code, "reason": str(error)}
     if isinstance(error, MemoryError):
-        return {"code": "LS-503", "reason": f"not enough memory: {error}"}
-    return {"code": "LS-403", "reason": f"{type(error).__name__}: {error}".strip()[:2000]}
+        hint = "a smaller network or recipe.batch_size takes less"
+        return {"code": "LS-503", "reason": str(Problem("LS-503", f"not enough memory: {error}"[:1000], "", hint))}
+    message = f"{type(error).__name__}: {error}".strip()[:1500]
+    return {
+        "code": "LS-403",
+        "reason": str(Problem("LS-403", message, "", f"the traceback is in {log}" if log else "")),
+    }
 
 
 def main(folder: Path, threads: int, steps: int | None = None) -> int:
@@ -350,7 +355,7 @@ def main(folder: Path, threads: int, steps: int | None = None) -> int:
             watch(run, folder, threads, report, steps)
     except BaseException as error:
         traceback.print_exc()
-        store.write_status(folder, "failed", **failure(error))
+        store.write_status(folder, "failed", **failure(error, folder / "worker.log"))
         return 1
     store.write_status(folder, "finished")
     return 0

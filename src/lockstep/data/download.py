@@ -8,10 +8,12 @@ content has the hash of the table, under a lock, so that two processes make one 
 from __future__ import annotations
 
 import http.client
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lockstep.data.catalogue import DATASETS, Dataset, File
 from lockstep.data.digits import source
@@ -22,8 +24,10 @@ from lockstep.errors import LockstepError
 
 Progress = Callable[[str, int, int], None]  # file, bytes so far, bytes in all (0 where the mirror does not say)
 
-ANSWER_SECONDS = 10.0  # for the connection, and for each wait for more bytes
-SLOW_SECONDS, SLOW_BYTES = 15.0, 15 * 1024  # fewer bytes than this in that time: as good as dead
+# Two mirrors that are as bad as can be are given up within 45 seconds.
+ANSWER_SECONDS = 8.0  # for the connection, and for each wait for more bytes
+HEAD_SECONDS = 12.0  # for all that comes before the content: the name's address, redirections, the header
+SLOW_SECONDS, SLOW_BYTES = 12.0, 12 * 1024  # fewer bytes than this in that time: as good as dead
 FILE_SECONDS = 1800.0
 SLACK_BYTES = 65536  # a gzip file is at most its content and a little larger
 _CHUNK = 2**16
@@ -137,16 +141,13 @@ def _receive(url: str, file: File, path: Path, progress: Progress | None) -> Non
 
 def _chunks(url: str, file: File, progress: Progress | None) -> Iterator[bytes]:
     """What a mirror sends, as it comes; raises _Fault."""
-    from urllib.request import Request, urlopen  # kept out of start-up
-
-    request = Request(url, headers={"User-Agent": "lockstep"})  # noqa: S310  # the address comes from the table
     limit = file.n_bytes + SLACK_BYTES
+    n_received, pace = 0, _Pace()
     try:
-        with urlopen(request, timeout=ANSWER_SECONDS) as response:  # noqa: S310
+        with _answer(url) as response:
             announced = response.length or 0
             if announced > limit:
                 raise _Fault(f"announces {announced:,} bytes; the file has at most {limit:,}")
-            n_received, pace = 0, _Pace()
             while chunk := response.read1(_CHUNK):
                 n_received += len(chunk)
                 if n_received > limit:
@@ -159,6 +160,33 @@ def _chunks(url: str, file: File, progress: Progress | None) -> Iterator[bytes]:
         raise _Fault(_reason(error)) from None
     if n_received < announced:
         raise _Fault(f"sent {n_received:,} of {announced:,} bytes")
+
+
+def _answer(url: str) -> http.client.HTTPResponse:
+    """What a mirror answers, its header read; raises _Fault, OSError, HTTPException, ValueError.
+
+    It is asked in a thread that can be left alone: the search for a name's address cannot be interrupted, and a header
+    that comes letter by letter satisfies every timeout of a socket.
+    """
+    from urllib.request import Request, urlopen  # kept out of start-up
+
+    request = Request(url, headers={"User-Agent": "lockstep"})  # noqa: S310  # the address comes from the table
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(urlopen(request, timeout=ANSWER_SECONDS))  # noqa: S310
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=HEAD_SECONDS)
+    except queue.Empty:
+        raise _Fault(f"no answer for {HEAD_SECONDS:g} seconds") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 class _Pace:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from lockstep import files
+from lockstep import files, reading
 from lockstep.errors import LockstepError
 
 HINT = "set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to"
@@ -55,17 +54,17 @@ def content_hash(path: Path, n_bytes: int) -> str:
     At most one byte more than `n_bytes` is decompressed.
     """
     try:
-        with open(path, "rb") as file:
+        with reading.opened(path) as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            with gzip.GzipFile(fileobj=file) if is_gzip else file as stream:
-                digest, n_found = hashlib.sha256(), 0
-                while chunk := stream.read(min(2**20, n_bytes + 1 - n_found)):
-                    digest.update(chunk)
-                    n_found += len(chunk)
+            stream = reading.Unpacked(file) if is_gzip else file
+            digest, n_found = hashlib.sha256(), 0
+            while n_found <= n_bytes and (chunk := stream.read(min(2**20, n_bytes + 1 - n_found))):
+                digest.update(chunk)
+                n_found += len(chunk)
     except EOFError:
         raise ValueError("the gzip file is cut off") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
+    except zlib.error as error:
         raise ValueError(f"the gzip file is damaged: {error}") from None
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from None

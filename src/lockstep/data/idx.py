@@ -8,7 +8,6 @@ header claims. Plain and gzipped files are told apart by their first bytes, what
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import math
 import os
@@ -16,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 import numpy as np
 
@@ -35,6 +34,11 @@ MAX_BYTES = 2 * 2**30
 MAX_DIMENSIONS = 4
 _CHUNK = 2**20
 _AGAIN = "get the file again; `lockstep data verify` names the damaged ones"
+
+
+class _Stream(Protocol):
+    def read(self, n_bytes: int, /) -> bytes:
+        """At most so many bytes, none at the end."""
 
 
 def file_in(folder: Path, name: str) -> Path | None:
@@ -61,7 +65,7 @@ def read_hashed(path: str | os.PathLike[str]) -> tuple[np.ndarray, str]:
         header, shape = _header(stream, path)
         if is_gzip:
             _refuse_bomb(len(header) + math.prod(shape), path)
-        content = _exactly(stream, math.prod(shape), is_gzip, path)
+        content = _exactly(stream, len(header), math.prod(shape), is_gzip, path)
     digest = hashlib.sha256(header)
     digest.update(content)
     return np.frombuffer(content, dtype=np.uint8).reshape(shape), digest.hexdigest()
@@ -74,7 +78,7 @@ def read_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], bool]]:
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[_Stream, bool]]:
     """The decompressed stream, and whether it was gzipped; errors of reading in our words."""
     if not os.path.isfile(path):  # a pipe would never end
         raise LockstepError("LS-301", "there is no such file", where=str(path), hint="check the path")
@@ -85,19 +89,18 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], bool]]:
             if not is_gzip:
                 yield file, False
                 return
-            with gzip.GzipFile(fileobj=file) as stream:
-                yield stream, True  # type: ignore[misc]  # GzipFile is an IO[bytes] in all but name
+            yield reading.Unpacked(file), True
     except EOFError:
         message = "the gzip file is cut off: it ends before its own end mark"
         raise LockstepError("LS-305", message, where=str(path), hint=_AGAIN) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
+    except zlib.error as error:
         raise LockstepError("LS-305", f"the gzip file is damaged: {error}", where=str(path), hint=_AGAIN) from None
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"
         raise LockstepError("LS-301", message, where=str(path), hint="check the path and its permissions") from None
 
 
-def _header(stream: IO[bytes], path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, ...]]:
+def _header(stream: _Stream, path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, ...]]:
     magic = _header_bytes(stream, 4, 0, path)
     zeros, kind, n_dimensions = struct.unpack(">HBB", magic)
     if zeros or kind not in TYPES:
@@ -111,24 +114,26 @@ def _header(stream: IO[bytes], path: str | os.PathLike[str]) -> tuple[bytes, tup
         raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
     dimensions = _header_bytes(stream, 4 * n_dimensions, 4, path)
     shape = struct.unpack(f">{n_dimensions}I", dimensions)
-    if math.prod(shape) > MAX_BYTES:
+    if math.prod(max(length, 1) for length in shape) > MAX_BYTES:  # NumPy multiplies that way, too
         message = f"{times(shape)} values are declared; at most {MAX_BYTES:,} bytes are read"
         raise LockstepError("LS-304", message, where=str(path), hint="split the dataset into smaller ones")
     return magic + dimensions, shape
 
 
-def _header_bytes(stream: IO[bytes], n: int, before: int, path: str | os.PathLike[str]) -> bytes:
-    content = stream.read(n)
+def _header_bytes(stream: _Stream, n: int, before: int, path: str | os.PathLike[str]) -> bytes:
+    content = b""
+    while len(content) < n and (chunk := stream.read(n - len(content))):
+        content += chunk
     if len(content) < n:
         message = f"the file ends after {before + len(content)} bytes, inside its header of at least {before + n}"
         raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
     return content
 
 
-def _exactly(stream: IO[bytes], n: int, is_gzip: bool, path: str | os.PathLike[str]) -> bytearray:
+def _exactly(stream: _Stream, n_header: int, n: int, is_gzip: bool, path: str | os.PathLike[str]) -> bytearray:
     """The n bytes behind the header, and not one more; the next read lets gzip compare its checksum."""
     if not is_gzip:
-        found = os.fstat(stream.fileno()).st_size - stream.tell()
+        found = os.path.getsize(path) - n_header
         if found != n:
             raise _wrong_length(f"{found:,}", n, path)
     content = bytearray()
