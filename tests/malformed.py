@@ -490,7 +490,7 @@ def run_folders(folder: Path) -> Target:
         resuming.news(wanted, folder)
         study._finished(place.parent, place.name, wanted.runs()[0], 2)
         study._unfinished(place.parent, place.name, wanted.runs()[0], 2)
-        if number % 10 == 0:
+        if number % 25 == 0:
             write_report(records, folder / "report.html")
         store.check_manifest(place)
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import struct
+import types
 import warnings
 import zipfile
 import zlib
@@ -17,9 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save
 
 import malformed
-from lockstep import checkpoints, data, doctor, resuming, store, study
+from lockstep import checkpoints, data, doctor, resuming, store, study, timing
+from lockstep.errors import LockstepError
 from lockstep.trace import Trace
 from test_bad_input import idx, idx_folder
 from test_bad_input import images as pictures
@@ -172,10 +175,10 @@ def _relabelled(content: bytes, name: str, packed: int, whole: int, method: int,
     return bytes(data)
 
 
-def a_million_names() -> bytes:
-    """A directory of 46 bytes and a name for each of 300,000 members that are all the same one."""
+def a_hundred_thousand_names() -> bytes:
+    """A directory of 46 bytes and a name for each of 100,000 members that are all the same one."""
     row = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", 20, 20, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0)
-    rows = b"".join(row + f"{n:07}".encode() for n in range(300_000))
+    rows = b"".join(row + f"{n:07}".encode() for n in range(100_000))
     return rows + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65535, 65535, len(rows), 0, 0)
 
 
@@ -213,7 +216,7 @@ NPZ_BOMBS = {
     "npz: a path for Windows": (npz_of(lambda: archive(("..\\x.npy", b"x"))), "a path that leads out of it"),
     "npz: a name twice": (npz_of(lambda: archive(("x_train.npy", npy((1,), b"x")))), '"x_train.npy" twice'),
     "npz in npz": (npz_of(lambda: archive(x_train=archive())), 'array "x_train"'),
-    "npz: 300,000 names": (npz_of(a_million_names), "its directory takes 15,900,000 bytes"),
+    "npz: 100,000 names": (npz_of(a_hundred_thousand_names), "its directory takes 5,300,000 bytes"),
     "npz: names that share their content": (npz_of(overlapping), "bytes of content, but the file has"),
     "npz: encrypted": (
         npz_of(lambda: _relabelled(archive(), "x_train.npy", 506, 506, 0, flags=1)), "packed as NumPy packs nothing"),
@@ -289,8 +292,8 @@ PICTURE_BOMBS = {
     "PNG: cut off": (picture("x.png", lambda: saved("PNG", "L")[:-20]), "cannot be read"),
     "PNG: 16 bits": (picture("x.png", lambda: saved("PNG", "I;16")), "more than 8 bits"),
     "PNG: animated": (picture("x.png", lambda: saved("PNG", "L", **FRAMES)), "an animation or a stack of pictures"),
-    "PNG: a text of 1 GB": (
-        picture("x.png", lambda: png_of(9, 7, more=chunk(b"zTXt", b"a\0\0" + zeros(2**30)))), "too large"),
+    "PNG: a text of 64 MB": (
+        picture("x.png", lambda: png_of(9, 7, more=chunk(b"zTXt", b"a\0\0" + zeros(2**26)))), "too large"),
     "PNG: a text of 60 MB in 100 pieces": (
         picture("x.png", lambda: png_of(9, 7, more=chunk(b"zTXt", b"a\0\0" + zeros(2**20 - 9)) * 100)), "memory"),
     "PNG: a chunk of 2 GB": (
@@ -577,6 +580,26 @@ def test_a_run_folder_that_means_harm_is_refused_in_its_words(name, place):
     refused(make, read, place, "LS-505", words)
 
 
+def test_a_checkpoint_of_another_network_is_not_put_into_the_model(place):
+    """Every hash fits and the spec is this run's; the arrays are not."""
+    environment = store.read_json(place / "environment.json")
+    weights, state = store.read_checkpoint(place / "checkpoint-1")
+    for path in (place / "checkpoint-2").iterdir():
+        path.unlink()
+    restored: list[object] = []
+    model = types.SimpleNamespace(
+        weights=lambda: weights, state=lambda: state, wait=lambda: None, restore=lambda *arrays: restored.append(arrays)
+    )
+    checkpoints.Keeper(place, environment).resume(model, timing.Clocks())
+    assert len(restored) == 1
+    first = next(iter(weights))
+    sealed_as(lambda: save({**weights, first: np.zeros((3, 5), np.float32)}))(place)
+    with pytest.raises(LockstepError, match=rf"{first} is \(3, 5\), the network's \(784, 10\)") as raised:
+        checkpoints.Keeper(place, environment).resume(model, timing.Clocks())
+    assert raised.value.code == "LS-505"
+    assert len(restored) == 1
+
+
 def test_a_pipe_in_place_of_the_lock_holds_nobody_up(place):
     os.mkfifo(place / "lock")
     doctor.check_runs([place])
@@ -603,17 +626,14 @@ def test_a_link_out_of_a_folder_of_pictures_is_not_followed(tmp_path):
     [
         ("gzip: a header that declares a gibibyte in 40 bytes", "lockstep.reading.refuse_bomb", lambda *_: None),
         ("npz: a path that leads out", "lockstep.reading._check_member", lambda *_: None),
-        ("npz: 300,000 names", "lockstep.reading.LARGEST_DIRECTORY", 2**40),
+        ("npz: 100,000 names", "lockstep.reading.LARGEST_DIRECTORY", 2**40),
         ("PNG: 4097×4096", "lockstep.data.images.MAX_PIXELS", 2**40),
-        ("JPEG: five thousand scans", "lockstep.data.images.MAX_SCANS", 200),
         ("TOML: 100 MB", "lockstep.reading.LARGEST_SPEC", 2**40),
     ],
 )
 def test_without_its_check_a_bomb_is_not_refused_in_its_words(name, check, instead, tmp_path, monkeypatch):
     make, read, code, words = BOMBS[name]
     monkeypatch.setattr(check, instead)
-    if name.startswith("JPEG"):  # the whole of it would take minutes
-        make = picture("x.jpg", lambda: many_scans().replace(b"\xff\xda", b"\xff\xdb", 4900))
     with pytest.raises(AssertionError):
         refused(make, read, tmp_path, code, words)
 

@@ -147,6 +147,7 @@ def another_spec(folder, monkeypatch):
     return ["resume", "runs"]
 
 
+TEST_LABELS = np.arange(4, dtype=np.uint8) % 2
 SITUATIONS = {
     "LS-200": (typed("run"), ["Missing argument", "lockstep --help"]),
     "LS-201": (typed("show", "none.toml"), ["none.toml", "No such file", "studies/demo.toml"]),
@@ -166,11 +167,11 @@ SITUATIONS = {
     "LS-302": (dead_mirrors, ["tried:", "http://127.0.0.1:9/other/", "refused", "lockstep data import FOLDER NAME"]),
     "LS-303": (a_changed_import, ["1 of 4 files", "fetch it again"]),
     "LS-304": (
-        with_study(prepare=lambda folder: idx_folder(folder, test_labels=idx(np.arange(4, dtype=np.uint8) % 2)[:-1])),
+        with_study(prepare=lambda folder: idx_folder(folder, test_labels=idx(TEST_LABELS)[:-1])),
         ["t10k-labels-idx1-ubyte", "declares 4 bytes", "3 follow", "get the file again"],
     ),
     "LS-305": (
-        with_study(prepare=lambda folder: idx_folder(folder, test_labels=gzip.compress(idx(np.arange(4) % 2))[:-9])),
+        with_study(prepare=lambda folder: idx_folder(folder, test_labels=gzip.compress(idx(TEST_LABELS))[:-9])),
         ["t10k-labels-idx1-ubyte.gz", "cut off", "get the file again"],
     ),
     "LS-306": (

@@ -182,6 +182,15 @@ def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message
     return None
 
 
+def _assert_fit(place: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], all_of_them: bool) -> None:
+    """Raise LockstepError (LS-505) where arrays have other names or shapes than the model's."""
+    shapes = [{name: np.shape(value) for name, value in arrays.items()} for arrays in (found, wanted)]
+    names = shapes[0].keys() | shapes[1].keys() if all_of_them else shapes[0].keys() & shapes[1].keys()
+    if wrong := sorted(name for name in names if shapes[0].get(name) != shapes[1].get(name)):
+        message = f"{wrong[0]} is {shapes[0].get(wrong[0])}, the network's {shapes[1].get(wrong[0])}"
+        raise store.damaged(place, message)
+
+
 def differences(before: str, now: str) -> list[str]:
     """What two spec.toml differ in, one sentence a key: "recipe.epochs: 3 → 5"; names and questions are no content.
 
@@ -309,6 +318,8 @@ class Keeper:
             return
         self.note_peak()
         point = read(self.written[-1], self.spec)
+        _assert_fit(self.written[-1], point.weights, model.weights(), all_of_them=True)
+        _assert_fit(self.written[-1], point.state, model.state(), all_of_them=False)
         model.restore(point.weights, point.state)
         model.wait()
         del point

@@ -75,7 +75,7 @@ REMEDIES: dict[str, Remedy] = {
     "LS-210": Remedy(
         "Two run folders were to be compared that were never meant to be equal: another network, recipe, seed, dtype "
         "or dataset, or the same folder twice.",
-        "LS-210 runs/a, runs/b: these runs were not meant to be equal. recipe: epochs is 3 and 5",
+        "LS-210 runs/demo/a: a run is compared with itself → name two folders",
         "Compare two runs of one network, recipe, dataset, seed and dtype.",
     ),
     "LS-301": Remedy(
@@ -93,7 +93,7 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "LS-303": Remedy(
         "The content of a dataset's file is not what its SHA-256 says: it was damaged, changed or replaced.",
-        "LS-303 …/t10k-labels-idx1-ubyte.gz: SHA-256 of the decompressed file should be ff7b…, but is 03ac…",
+        "LS-303: 1 of 4 files are not what they should be → delete the file and fetch it again",
         "Delete the file and fetch or import it again; lockstep data verify checks all of them.",
     ),
     "LS-304": Remedy(
@@ -110,7 +110,7 @@ REMEDIES: dict[str, Remedy] = {
     "LS-306": Remedy(
         "An npz file is damaged, lacks an array, holds arrays that are no images or labels, holds Python objects, or "
         "is packed as no honest one is (a name twice, a path that leads out, far more content than file).",
-        "LS-306 own.npz: there is no array test_labels or y_test",
+        "LS-306 own.npz: x_train is float64, not whole numbers → use (255 * x).round().astype('uint8')",
         "Save it again: np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…) with arrays of whole numbers.",
     ),
     "LS-307": Remedy(
@@ -147,12 +147,12 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "LS-403": Remedy(
         "The framework, or Lockstep, raised an error in the middle of a run that it has no better words for.",
-        "LS-403: RuntimeError: …",
+        "LS-403 RuntimeError: … → the traceback is in runs/demo/…/worker.log",
         "Read worker.log in the run's folder: the traceback is there. If it is Lockstep's, send it to us.",
     ),
     "LS-404": Remedy(
         'The study asks for a device that the framework does not find: device = "cuda" without a usable GPU.',
-        "LS-404 backend torch: PyTorch finds no CUDA device",
+        'LS-404 backend numpy: NumPy computes on the CPU only → use device = "cpu"',
         'Set device = "cpu", or install a build of the framework with CUDA and a driver that fits.',
     ),
     "LS-501": Remedy(
@@ -177,12 +177,12 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "LS-505": Remedy(
         "A file of a run folder is missing, damaged or was edited, so it is not used; or there is no run in a folder.",
-        "LS-505 runs/demo/…/metrics.json: cannot be used: its SHA-256 is not the manifest's",
+        "LS-505 runs: no run folder here → name a folder below runs/ that holds runs",
         "lockstep doctor RUNS says what is damaged and what can still be used; lockstep run does it again, beside it.",
     ),
     "LS-506": Remedy(
         "A run that was interrupted cannot go on: its spec.toml or its dataset is no longer what it was begun with.",
-        "LS-506 runs/demo/…: the dataset own is no longer what the run was begun with: train_images",
+        "LS-506 runs/demo/…/checkpoint-3: it is of a run with another spec.toml: recipe.epochs: 1 → 4",
         "Put spec.toml or the data back as they were, or run the study anew with lockstep run.",
     ),
 }
