@@ -3,12 +3,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test torture lint types install clean
+# The browser test needs one. As root on Debian it is installed where it is missing; elsewhere this says what to install.
+HAS_BROWSER := test -x "$${CHROMIUM:-$$(command -v chromium)}" && command -v chromedriver >/dev/null
+
+.PHONY: demo test torture lint types install browser clean
 
 demo: .venv/installed
 	$(BIN)/lockstep run studies/demo.toml
 
-test: lint types
+test: lint types browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 torture: .venv/installed
@@ -22,6 +25,13 @@ types: .venv/installed
 	$(BIN)/mypy
 
 install: .venv/installed
+
+browser:
+	@if $(HAS_BROWSER); then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium chromium-driver >/dev/null \
+	    || echo "chromium could not be installed: the browser test will say so"; \
+	else echo "no chromium and chromedriver here: the browser test is skipped (Debian: apt-get install chromium chromium-driver)"; fi
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

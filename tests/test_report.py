@@ -146,7 +146,7 @@ def test_sections_stand_in_order(four):
     headings = re.findall(r"<h2>(.*?)</h2>", four[1])
     assert headings == [
         "Results", "Comparisons", "Proof", "Data", "Networks", "Loss and accuracy over epochs",
-        "Confusion and classification", "Times", "How to reproduce",
+        "Confusion and classification", "Images that are hard", "Kernels and feature maps", "Times", "How to reproduce",
     ]  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from conftest import need_backend
 from lockstep import LockstepError, Recipe, Record, Study, backends, load_study, parse_study, read_study, run_study
 
 FILES = {
-    "status.json", "spec.toml", "environment.json", "events.jsonl", "steps.npz", "samples.npz", "predictions.npz",
-    "metrics.json", "timing.json", "manifest.json", "worker.log",
+    "status.json", "spec.toml", "environment.json", "events.jsonl", "steps.npz", "samples.npz", "hardest.npz",
+    "predictions.npz", "metrics.json", "timing.json", "manifest.json", "worker.log",
 }  # fmt: skip
 MLP = {"mlp": ["flatten", "dense 17", "relu", "dense 10"]}
 QUICK = Recipe("adam 0.01", epochs=2, batch_size=64)

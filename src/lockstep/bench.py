@@ -13,7 +13,6 @@ backend's row carries the certificate of the study's proof where that is of this
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import statistics as plain
 import subprocess
@@ -357,12 +356,3 @@ def noise_now() -> dict[str, Any]:
     if warnings:
         warnings.append("intervals will be wide, and what others do falls on whoever is being timed")
     return {"load": load[0] if load else None, "spread": spread, "warnings": warnings}
-
-
-def read(folder: Path) -> dict[str, Any] | None:
-    """bench.json of a study's folder, where there is one that can be read."""
-    try:
-        found = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 HELP = "Train the same neural network in NumPy, PyTorch, TensorFlow and JAX, and compare what is left."
 EPILOG = (
-    "Exit codes: 0 fine · 1 a proof diverged · 2 usage or configuration · 3 data · 4 a backend is missing or failed · "
-    "5 resources · 130/143 interrupted."
+    "Exit codes: 0 fine · 1 a proof diverged, a submission does not fit · 2 usage or configuration · 3 data · "
+    "4 a backend is missing or failed · 5 resources · 130/143 interrupted."
 )
 PLAIN = {"add_completion": False, "no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 
@@ -89,7 +89,7 @@ def run(
             watcher.tell(run, event)
 
         records = studies.run_study(loaded, runs, tell, threads, again)
-    report_path = write_report(records, runs / loaded.name / "report.html")
+    report_path = write_report(records, runs / loaded.name / "report.html", with_figures=True)
     if as_json:
         _print_json({"study": loaded.name, "runs": rows, "report": str(report_path)})
     else:
@@ -355,12 +355,45 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="The page to write (default: report.html in the first folder).")
     ] = None,
+    image: Annotated[
+        int, typer.Option(min=1, max=16, help="The test image, from 1, whose feature maps are drawn.")
+    ] = 1,
+    figures: Annotated[bool, typer.Option(help="Write every figure as SVG and PNG beside the page too.")] = True,
 ) -> None:
     """Write the report of run folders again; needs no framework."""
     from lockstep import store
     from lockstep.report import write_report
 
-    typer.echo(f"report: {write_report(store.find_runs(folders), out or folders[0] / 'report.html')}")
+    path = out or folders[0] / "report.html"
+    typer.echo(f"report: {write_report(store.find_runs(folders), path, image=image, with_figures=figures)}")
+
+
+@app.command()
+def verify(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Submissions: folders that hold runs and their report.", metavar="FOLDER…")
+    ],
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Test images that go through each network again (default: all).")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One CSV table on stdout.")] = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Compute what was handed in again: metrics, predictions from the weights, the report; a line per submission."""
+    from lockstep import verify as checks
+    from lockstep.errors import LockstepError
+
+    if as_csv and as_json:
+        raise LockstepError("LS-200", "--csv and --json are two answers", hint="ask for one of them")
+    rows = []
+    for folder in folders:
+        rows.append(checks.verify(folder, images))
+        if not (as_csv or as_json):
+            typer.echo(checks.as_line(rows[-1]))
+    if as_json:
+        _print_json({"submissions": rows})
+    elif as_csv:
+        typer.echo(checks.as_csv(rows), nl=False)
+    raise typer.Exit(checks.exit_code(rows))
 
 
 @app.command()

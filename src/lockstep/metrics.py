@@ -23,15 +23,29 @@ def targets(labels: np.ndarray, classes: int, label_smoothing: float = 0.0) -> n
 
 def mean_loss(logits: np.ndarray, labels: np.ndarray, recipe: Recipe) -> float:
     """The recipe's loss, the mean over all examples; without label smoothing, which belongs to training alone."""
+    if recipe.loss == "mean_squared_error":
+        return float(np.square(logits.astype(np.float64) - targets(labels, logits.shape[1])).mean())
+    return float(losses(logits, labels, recipe).mean())
+
+
+def losses(logits: np.ndarray, labels: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """The recipe's loss of each example, (n,) float64; without label smoothing."""
     wanted = targets(labels, logits.shape[1])
     if recipe.loss == "mean_squared_error":
-        return float(np.square(logits.astype(np.float64) - wanted).mean())
+        return np.asarray(np.square(logits.astype(np.float64) - wanted).mean(axis=1))
     logs = log_softmax(logits)
     if recipe.loss == "cross_entropy_clipped":
         logs = np.log(np.clip(np.exp(logs), 1e-7, 1 - 1e-7))
     elif recipe.loss == "cross_entropy_softmax_twice":
         logs = log_softmax(np.exp(logs))
-    return float(-(wanted * logs).sum(axis=1).mean())
+    return np.asarray(-(wanted * logs).sum(axis=1))
+
+
+def hardest(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, n: int) -> np.ndarray:
+    """Indices of the n examples with the largest loss, the hardest first; an answer that is no number comes before."""
+    with np.errstate(invalid="ignore"):
+        found = losses(logits, labels, recipe)
+    return np.argsort(-np.nan_to_num(found, nan=np.inf), kind="stable")[:n]
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -31,6 +31,15 @@ from lockstep.spec import Study
 
 KNOWN: tuple[str, ...] = Study.backends  # the default: every backend that Lockstep has
 
+
+class Drawing(str):
+    """A figure as an inline `<svg>`; it knows the figure that it was drawn from, for a file beside the page."""
+
+    figure: Figure
+    name: str
+    label: str
+
+
 INK = "#010203"  # stands for the page's text colour; no data is drawn in it
 
 # Okabe & Ito 2008: told apart with every kind of colour vision. The first four fall to the four backends.
@@ -44,10 +53,13 @@ SPLITS: dict[str, tuple[str, Any]] = {
     "validation": ("validation", (0, (1, 1.3))),
     "test": ("test", "solid"),
 }
+BEST = "v"  # the marker of a best epoch
 CLOCKS = {"import": GREY, "build": GREEN, "compile": YELLOW, "train": SKY, "evaluate": ORANGE}
 MEASURES = {"loss": ("Loss", 1.0), "accuracy": ("Accuracy (%)", 100.0)}
 DIFFERENCES = {"loss": "Loss, relative difference", "weights": "Weights, largest relative difference"}
 
+ON_PAPER = "#1b1d20"  # what INK becomes in a file of its own
+DOTS = 180  # per inch of a PNG
 MAX_POINTS = 200  # per line: more cannot be seen, and a page has a size
 LARGEST = 1e100  # what a diverged network's loss may be drawn at; beyond it no axis can be computed
 MAX_CELL_TEXT = 16  # classes up to which each cell of a confusion matrix carries its count
@@ -89,6 +101,12 @@ def looks(backends: Iterable[str]) -> dict[str, tuple[str, str]]:
     return {name: LOOKS[place % len(LOOKS)] for place, name in enumerate([*KNOWN, *others])}
 
 
+def many_looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Name → (colour, marker) for more names than there are colours: each round of colours has other markers."""
+    n = len(LOOKS)
+    return {name: (LOOKS[i % n][0], LOOKS[(i + i // n) % n][1]) for i, name in enumerate(names)}
+
+
 def short(text: object, limit: int = 18) -> str:
     """A label for a figure: one line, without control characters, at most `limit` characters."""
     line = "".join(" " if unicodedata.category(sign).startswith(("C", "Z")) else sign for sign in str(text)).strip()
@@ -112,31 +130,97 @@ History = Sequence[Mapping[str, Any]]  # one row per epoch, as `store.Record.his
 
 
 @rc_context(STYLE)
-def curves(histories: Mapping[str, Sequence[History]], measure: str) -> Figure:
+def curves(
+    histories: Mapping[str, Sequence[History]], measure: str, best: Mapping[str, Iterable[int]] | None = None
+) -> Figure:
     """Loss or accuracy over epochs: backend → the histories of its runs (one per seed).
 
     Several runs of a backend become their median with a band from the lowest to the highest. A value that is missing
-    (None, NaN) leaves a gap in its line.
+    (None, NaN) leaves a gap in its line. `best` holds the best epochs of each backend's runs, marked at the top. What
+    lies between the first backend's training and test line at the end is marked at the right.
     """
     label, scale = MEASURES[measure]
-    more = 0.2 * ((len(histories) - 1) // 4)  # further rows of names
-    figure, axes = _figure(4.9, 3.6 + more, left=0.62, bottom=0.96 + more, right=0.12, top=0.12)
+    names, more = backend_order(histories), 0.2 * ((len(histories) - 1) // 4)  # further rows of names
+    figure, axes = _figure(4.9, 3.6 + more, left=0.62, bottom=0.96 + more, right=0.5, top=0.24)
     style, drawn = looks(histories), []
-    for place, backend in enumerate(backend_order(histories)):
+    for place, backend in enumerate(names):
         for split, (_, dashes) in SPLITS.items():
             epochs, values = _table(histories[backend], f"{split}_{measure}")
             if values.count():
                 _line(axes, epochs, values * scale, style[backend], dashes, place, len(histories))
                 drawn.append(split)
+    _finish(axes, label, measure)
+    lines = [Line2D([], [], color=INK, linestyle=SPLITS[s][1], label=SPLITS[s][0]) for s in SPLITS if s in drawn]
+    if _mark_best(axes, {name: sorted(set((best or {}).get(name, ()))) for name in names}, style):
+        lines.append(Line2D([], [], color=INK, marker=BEST, markersize=4, linestyle="none", label="best epoch"))
+    if names:
+        _mark_gap(axes, *(_table(histories[names[0]], f"{split}_{measure}")[1] * scale for split in ("train", "test")))
+    _legends(figure, style, names, lines)
+    return figure
+
+
+@rc_context(STYLE)
+def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure:
+    """Test loss or accuracy of many networks over epochs, one line each: name → the histories of its runs.
+
+    Training is the thin broken line of the same colour. Bands as those of `curves`.
+    """
+    label, scale = MEASURES[measure]
+    more = 0.2 * ((len(histories) - 1) // 2)
+    figure, axes = _figure(4.9, 3.6 + more, left=0.62, bottom=0.96 + more, right=0.12, top=0.12)
+    style = many_looks(histories)
+    for place, name in enumerate(histories):
+        epochs, values = _table(histories[name], f"train_{measure}")
+        if values.count():
+            middle = np.ma.filled(np.ma.median(values, axis=0), np.nan) * scale
+            axes.plot(epochs, middle, color=style[name][0], linestyle=SPLITS["train"][1], linewidth=0.8, alpha=0.75)
+        epochs, values = _table(histories[name], f"test_{measure}")
+        if values.count():
+            _line(axes, epochs, values * scale, style[name], "solid", place, len(histories))
+    _finish(axes, label, measure)
+    lines = [
+        Line2D([], [], color=INK, linestyle=SPLITS[split][1], linewidth=width, label=SPLITS[split][0])
+        for split, width in (("test", 1.2), ("train", 0.8))
+    ]
+    _legends(figure, style, list(histories), lines, 2, 34)
+    return figure
+
+
+def _finish(axes: Axes, label: str, measure: str) -> None:
     axes.set_xlabel("Epoch")
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.margins(x=0.03)
     _grid(axes, "y")
     _fit_scale(axes, measure)
-    lines = [Line2D([], [], color=INK, linestyle=SPLITS[s][1], label=SPLITS[s][0]) for s in SPLITS if s in drawn]
-    _legends(figure, style, backend_order(histories), lines)
-    return figure
+
+
+def _mark_best(axes: Axes, best: Mapping[str, Sequence[int]], style: Mapping[str, tuple[str, str]]) -> bool:
+    """A triangle above the axes for each best epoch, one above the other where backends share it."""
+    taken: dict[int, int] = {}
+    for name, epochs in best.items():
+        for epoch in epochs:
+            height = 1.02 + 0.028 * taken.get(epoch, 0)
+            taken[epoch] = taken.get(epoch, 0) + 1
+            axes.plot(
+                [epoch], [height], marker=BEST, markersize=4, color=style[name][0], linestyle="none", clip_on=False,
+                transform=axes.get_xaxis_transform(), gid="best",
+            )  # fmt: skip
+    return bool(taken)
+
+
+def _mark_gap(axes: Axes, train: np.ma.MaskedArray[Any, Any], test: np.ma.MaskedArray[Any, Any]) -> None:
+    """A bracket right of the axes between the last training and test values, with their difference."""
+    ends = [np.ma.median(values, axis=0)[-1] if values.size else np.ma.masked for values in (train, test)]
+    if any(end is np.ma.masked or not np.isfinite(end) for end in ends):
+        return
+    one, other = map(float, ends)
+    size, right = abs(one - other), axes.get_yaxis_transform()
+    axes.plot([1.025, 1.045, 1.045, 1.025], [one, one, other, other], color=INK, linewidth=0.8, transform=right,
+              clip_on=False, gid="gap")  # fmt: skip
+    middle = math.sqrt(one * other) if axes.get_yscale() == "log" else (one + other) / 2
+    said = f"gap\n{size:.1f}" if size >= 10 else f"gap\n{size:.2f}"
+    axes.text(1.06, middle, said, transform=right, va="center", fontsize=7.5, linespacing=1.1)
 
 
 def _table(runs: Sequence[History], key: str) -> tuple[np.ndarray, np.ma.MaskedArray[Any, Any]]:
@@ -183,16 +267,19 @@ def _fit_scale(axes: Axes, measure: str) -> None:
         axes.set_xlim(0.5, 1.5)
 
 
-def _legends(figure: Figure, style: Mapping[str, tuple[str, str]], backends: list[str], others: list[Line2D]) -> None:
-    """Backends on the first rows below the axes, everything else on the last."""
-    names = [
-        Line2D([], [], color=style[name][0], marker=style[name][1], markerfacecolor="none", label=short(name))
-        for name in backends
+def _legends(
+    figure: Figure, style: Mapping[str, tuple[str, str]], names: list[str], others: list[Line2D], columns: int = 4,
+    longest: int = 18,
+) -> None:  # fmt: skip
+    """Who is who on the first rows below the axes, everything else on the last."""
+    known = [
+        Line2D([], [], color=style[name][0], marker=style[name][1], markerfacecolor="none", label=short(name, longest))
+        for name in names
     ]
-    for handles, inches in ((names, 0.24), (others, 0.0)):
+    for handles, ncols, inches in ((known, columns, 0.24), (others, 4, 0.0)):
         figure.legend(
-            handles=handles, ncols=4, loc="lower center", bbox_to_anchor=(0.54, inches / figure.get_figheight()),
-            columnspacing=1.6, handlelength=2.6,
+            handles=handles, ncols=ncols, loc="lower center", bbox_to_anchor=(0.54, inches / figure.get_figheight()),
+            columnspacing=1.6 if ncols < 4 else 1.2, handlelength=2.6,
         )  # fmt: skip
 
 
@@ -264,8 +351,10 @@ def _lone(heights: np.ndarray) -> list[int]:
 
 
 @rc_context(STYLE)
-def confusion(counts: np.ndarray, class_names: Sequence[str], most_errors: int | None = None) -> Figure:
-    """Counts (classes, classes), rows: labels, columns: predictions.
+def confusion(
+    counts: np.ndarray, class_names: Sequence[str], most_errors: int | None = None, in_percent: bool = False
+) -> Figure:
+    """Counts (classes, classes), rows: labels, columns: predictions; or `in_percent` of the row.
 
     Hits are tinted blue by their share of the row, errors vermillion by their count; `most_errors` is the count of the
     strongest tint, so that several matrices can share one scale.
@@ -281,7 +370,9 @@ def confusion(counts: np.ndarray, class_names: Sequence[str], most_errors: int |
     axes.imshow(_tints(counts, most_errors), interpolation="none", aspect="auto")
     if n <= MAX_CELL_TEXT:
         for row, column in zip(*np.nonzero(counts), strict=True):
-            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=7.2 if n <= 10 else 5.2)
+            said = f"{100 * counts[row, column] / counts[row].sum():.1f}" if in_percent else f"{counts[row, column]}"
+            size = (7.2 if n <= 10 else 5.2) - (1.0 if in_percent else 0.0)
+            axes.text(column, row, said, ha="center", va="center", fontsize=size)
     ticks = range(n) if n <= 40 else range(0, n, math.ceil(n / 20))
     size = 8 if n <= 20 else 5
     axes.set_xticks(ticks, [names[i] for i in ticks], rotation=90 if longest > 2 else 0, fontsize=size)
@@ -350,7 +441,7 @@ def class_balance(class_names: Sequence[str], counts: Sequence[int]) -> Figure:
 # -------------------------------------------------------------------------------------------------- into a page
 
 
-def svg(figure: Figure, label: str, prefix: str) -> str:
+def svg(figure: Figure, label: str, prefix: str) -> Drawing:
     """A figure as an inline `<svg>` for a page: text stays text, INK is the page's colour, nothing is fetched.
 
     `label` is what a screen reader says; `prefix` keeps identifiers apart from those of the page's other figures.
@@ -369,7 +460,22 @@ def svg(figure: Figure, label: str, prefix: str) -> str:
     width, height = figure.get_size_inches() * 72
     said = html.escape(label, quote=True)
     size = f'viewBox="0 0 {width:g} {height:g}" width="{width / 0.75:g}"'
-    return f'<svg class="plot" role="img" aria-label="{said}" {size}>{drawing}\n'
+    found = Drawing(f'<svg class="plot" role="img" aria-label="{said}" {size}>{drawing}\n')
+    found.figure, found.name, found.label = figure, prefix, label
+    return found
+
+
+def alone(drawing: Drawing) -> tuple[bytes, bytes]:
+    """A drawing as files of their own, (SVG, PNG), dark on white: for a page of text, and for programs of any age."""
+    text = re.sub(r"var\(--\w+, (#\w+)\)", r"\1", drawing).replace("currentColor", ON_PAPER)
+    text = text.replace(' href="', ' xlink:href="').replace('class="plot" role="img" aria-label', "aria-label", 1)
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    text = text.replace("<svg ", f'<svg {names} style="background: #fff; font-family: sans-serif" ', 1)
+    buffer = io.BytesIO()
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        drawing.figure.savefig(buffer, format="png", dpi=DOTS, facecolor="white", metadata={"Software": None})
+    return text.encode(), buffer.getvalue()
 
 
 def _slim(tag: str, used: set[str], prefix: str) -> str:

@@ -7,6 +7,7 @@
         events.jsonl       one JSON object a line, as they happened; the epochs among them are the history
         steps.npz          loss, correct, examples: one number per update, in order
         samples.npz        images, labels: the first test images, for people to look at
+        hardest.npz        indices, images: the test images with the largest loss
         predictions.npz    logits, labels: of the whole test set, after training
         metrics.json       what these predictions are worth, and the network's table
         timing.json        seconds per clock, seconds per epoch, peak memory
@@ -259,6 +260,8 @@ HASHED = (
     "environment.json",
     "events.jsonl",
     "steps.npz",
+    "samples.npz",
+    "hardest.npz",
     "predictions.npz",
     "metrics.json",
     "timing.json",

@@ -117,16 +117,9 @@ def print_bench(document: Mapping[str, Any], console: Console) -> None:
 
 def ranked(network: Mapping[str, Any], rounds: int) -> str:
     """The ranking in words."""
-    groups = network["ranking"]
-    if not groups:
-        return "nothing to rank"
-    if rounds < 5:
-        return "cannot be ranked: fewer than five rounds give no interval"
-    if len(groups) == 1 and len(groups[0]) > 1:
-        return "cannot be ranked: the intervals overlap"
-    return "fastest first: " + " < ".join(
-        names[0] if len(names) == 1 else f"[{', '.join(names)}: cannot be ranked among themselves]" for names in groups
-    )
+    from lockstep.report import benched
+
+    return benched.ranked(network["ranking"], rounds)
 
 
 def _print_ratios(network: Mapping[str, Any], console: Console) -> None:

@@ -125,6 +125,7 @@ def train(run: Run, folder: Path, threads: int, report: Report) -> None:
     final = keeper.finish(epoch, model)
     store.write_npz(folder / "steps.npz", **steps)
     store.write_npz(folder / "predictions.npz", logits=logits, labels=examples.test[1])
+    store.write_npz(folder / "hardest.npz", **hardest(examples.test[0], examples.test[1], logits, run.recipe))
     facts = {"epochs": len(history), "best_epoch": best, "stopped_early": len(history) < run.recipe.epochs}
     quality = {"test": metrics.evaluate(logits, examples.test[1], run.recipe)}
     store.write_json(folder / "metrics.json", {**quality, **facts, **run.network.summary(examples.shape)})
@@ -133,6 +134,16 @@ def train(run: Run, folder: Path, threads: int, report: Report) -> None:
     store.write_json(folder / "timing.json", {**times, "parts": keeper.progress.parts})
     store.write_manifest(folder)
     keeper.leave_only(final)
+
+
+HARDEST, HARDEST_BYTES = 200, 2**21  # test images that are kept to be looked at, and their size, where they are large
+
+
+def hardest(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, recipe: Recipe) -> dict[str, np.ndarray]:
+    """The test images with the largest loss, for people to look at: {"indices": (k,), "images": (k, …) uint8}."""
+    n = max(min(HARDEST, HARDEST_BYTES // images[0].nbytes), 25)
+    indices = metrics.hardest(logits, labels, recipe, n)
+    return {"indices": indices, "images": images[indices]}
 
 
 def watch(run: Run, folder: Path, threads: int, report: Report, steps: int) -> None:
@@ -314,7 +325,7 @@ def environment(run: Run, examples: Examples, threads: int) -> dict[str, Any]:
             "shape": list(examples.shape), "class_names": list(loaded.class_names),
             "class_counts": np.bincount(examples.train[1], minlength=classes),
             "n_train": len(examples.train[0]), "n_validation": len(examples.validation[0]),
-            "n_test": len(examples.test[0]),
+            "n_test": len(examples.test[0]), "pixel_mean": examples.mean, "pixel_scale": examples.scale,
         },
     }  # fmt: skip
 

@@ -220,17 +220,31 @@ class Facts:
         """(images (n, height, width, channels) uint8, labels (n,)) of the first test images."""
         return self._pair("samples", "images", lambda images: images.ndim == 4 and images.dtype == np.uint8)
 
+    @cached_property
+    def hardest(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(images (n, height, width, channels) uint8, their numbers (n,)) of the test images with the largest loss.
+
+        None for a run of before they were kept, which is no gap.
+        """
+        if not (self.record.folder / "hardest.npz").exists():
+            return None
+        return self._pair(
+            "hardest", "images", lambda images: images.ndim == 4 and images.dtype == np.uint8, labelled="indices"
+        )
+
     def predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
         """(logits (n, classes), labels (n,)) of the test set; not kept, for they are large."""
         return self._pair("predictions", "logits", lambda logits: logits.ndim == 2 and logits.dtype.kind == "f")
 
-    def _pair(self, name: str, key: str, fits: Callable[[np.ndarray], bool]) -> tuple[np.ndarray, np.ndarray] | None:
+    def _pair(
+        self, name: str, key: str, fits: Callable[[np.ndarray], bool], labelled: str = "labels"
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         arrays = self._read(f"{name}.npz", lambda: self.record.arrays(name))
         if arrays is None:
             return None
-        values, labels = arrays.get(key), arrays.get("labels")
+        values, labels = arrays.get(key), arrays.get(labelled)
         if values is None or labels is None or not fits(values) or labels.shape != values.shape[:1] or not values.size:
-            self.gaps[f"{name}.npz"] = f"{key} and labels do not have the shapes that they should"
+            self.gaps[f"{name}.npz"] = f"{key} and {labelled} do not have the shapes that they should"
             return None
         return values, labels
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import math
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import jinja2
 import numpy as np
 
 from lockstep import plots, store
-from lockstep.report import compared
+from lockstep.report import benched, compared, figures, hard, seen, trained
 from lockstep.report.answer import answer, conclusions
+from lockstep.report.diagram import diagram
+from lockstep.report.diagram import said as said_of
 from lockstep.report.facts import Environment, Facts, Layer, Scores
 from lockstep.report.groups import (
     Group,
@@ -45,7 +48,7 @@ from lockstep.report.verdicts import tell_proof
 # A page has a size: what is left out beyond these is said where it is left out.
 MAX_GROUPS = 16  # combinations shown with curves and confusion matrices
 MAX_BARS = 60  # runs in the figure of times
-MAX_TWIN_ROWS = 1500  # rows of all tables behind curves together
+MAX_DIAGRAMS = 16  # networks that are drawn layer by layer
 MAX_SECONDS = 1e9  # longer is no clock
 MAX_CLASSES = 40  # classes up to which a table of all classes is printed
 
@@ -54,9 +57,16 @@ MEBIBYTE = 2**20
 NONE = Reading("")  # where there are no runs, there is no proof of them
 
 
-def write_report(records: list[store.Record], path: Path) -> Path:
-    """Write one self-contained page about these runs and return its path; raises LockstepError (LS-501, LS-502)."""
-    store.write_bytes(path, render(gather(records)).encode("utf-8", errors="replace"))
+def write_report(records: list[store.Record], path: Path, *, image: int = 1, with_figures: bool = False) -> Path:
+    """Write one self-contained page about these runs and return its path; raises LockstepError (LS-501, LS-502).
+
+    `image` is the test image, from 1, whose feature maps are drawn. `with_figures` writes every figure as SVG and PNG
+    into a folder beside the page too.
+    """
+    page = gather(records, image)
+    store.write_bytes(path, render(page).encode("utf-8", errors="replace"))
+    if with_figures:
+        figures.write(page, path)
     return path
 
 
@@ -81,8 +91,8 @@ def render(page: dict[str, Any], template: str = "report.html") -> str:
     return environment.get_template(template).render(page=page, css=css)
 
 
-def gather(records: Sequence[store.Record]) -> dict[str, Any]:
-    """Everything that the page says, as plain data; SVG and PNG are text."""
+def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
+    """Everything that the page says, as plain data: texts, tables and drawings."""
     facts = [Facts(record) for record in records]
     groups = group(facts)
     shown, rest = groups[:MAX_GROUPS], groups[MAX_GROUPS:]
@@ -91,6 +101,7 @@ def gather(records: Sequence[store.Record]) -> dict[str, Any]:
     verdicts = {folder: word for _, fit in proofs if fit for folder, word in fit.covered.items()}
     comparison = compared.compare(groups)
     page = {
+        "about": json.dumps(about(records, image), ensure_ascii=False),
         "title": listed(_distinct(run.study for run in runs)) or "Report",
         "questions": _distinct(str(run.spec.get("question") or "") for run in runs),
         "answer": answer(groups, comparison),
@@ -102,16 +113,27 @@ def gather(records: Sequence[store.Record]) -> dict[str, Any]:
         "proofs": [tell_proof(reading, f"proof{n}", fit) for n, (reading, fit) in enumerate(proofs or [(NONE, None)])],
         "datasets": [_dataset(members, n) for n, members in enumerate(_by(runs, lambda run: run.dataset))],
         "networks": _networks(groups),
-        "curves": _all_curves(shown),
+        "overviews": trained.overviews(groups),
+        "curves": trained.curves(shown),
         "confusion": [_confusion(found, n) for n, found in enumerate(shown)],
+        "images": [hard.tell(found, n) for n, found in enumerate(groups[: hard.MAX_GROUPS])],
+        "images_left_out": [found.title for found in groups[hard.MAX_GROUPS :]],
+        "seen": seen.see(groups, image - 1),
         "left_out": [found.title for found in rest],
         "times": _times(runs),
+        "bench": benched.tell(list(dict.fromkeys(run.record.folder.absolute().parent for run in runs))),
         "machines": _machines(runs),
         "backends": _backends(runs),
         "reproduce": [_reproduce(found) for found in _by(runs, lambda run: run.network)],
         "hashes": _hashes(runs),
     }
     return page | {"cautions": _cautions(groups), "gaps": _gaps(runs)}  # last: gaps are found while reading
+
+
+def about(records: Sequence[store.Record], image: int) -> dict[str, Any]:
+    """What a page says of itself, for whoever makes it again: {"lockstep": version, "image", "runs": folders}."""
+    folders = ["/".join(record.folder.absolute().parts[-2:]) for record in records]
+    return {"lockstep": version("lockstep-nn"), "image": image, "runs": folders}
 
 
 def _distinct(values: Iterable[str]) -> list[str]:
@@ -319,15 +341,24 @@ def _networks(groups: Sequence[Group]) -> list[dict[str, Any]]:
                 {
                     "title": members.title,
                     "table": None,
+                    "drawing": None,
                     "gap": "No finished run has a table of its layers in metrics.json.",
                 }
             )
     names = [name for name, _ in found]
-    shown = [
-        {"title": name if names.count(name) == 1 else members.title, "table": _layers(name, layers)}
-        for (name, layers), members in found.items()
-    ]
+    shown = []
+    for number, ((name, layers), members) in enumerate(found.items()):
+        title = name if names.count(name) == 1 else members.title
+        drawing = _diagram(title, members, layers, number) if number < MAX_DIAGRAMS else None
+        shown.append({"title": title, "table": _layers(name, layers), "drawing": drawing})
     return shown + missing
+
+
+def _diagram(title: str, members: Group, layers: Sequence[Layer], number: int) -> plots.Drawing | None:
+    shapes = [run.environment.dataset.shape for run in members.finished if run.environment]
+    if not shapes or len(shapes[0]) != 3 or not all(row.output_shape for row in layers):
+        return None
+    return plots.svg(diagram(shapes[0], layers), said_of(title, shapes[0], layers), f"network{number}")
 
 
 def _layers(name: str, layers: Sequence[Layer]) -> Table:
@@ -345,100 +376,13 @@ def _layers(name: str, layers: Sequence[Layer]) -> Table:
     )
 
 
-# -------------------------------------------------------------------------------------------------------- curves
-
-
-def _all_curves(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    rows = sum(len(run.history) for found in groups for run in found.runs)
-    stride = max(1, math.ceil(rows / MAX_TWIN_ROWS))
-    return [_curves(found, n, stride) for n, found in enumerate(groups)]
-
-
-def _curves(members: Group, number: int, stride: int) -> dict[str, Any]:
-    histories = {
-        backend: rows
-        for backend in members.backends
-        if (rows := [run.history for run in members.runs if run.backend == backend and run.history])
-    }
-    found: dict[str, Any] = {"title": members.title, "plots": [], "caption": "", "twin": None, "absent": ""}
-    silent = [run for run in members.runs if not run.history]
-    if silent:
-        why = [
-            f"{run.backend}, seed {run.seed} (events.jsonl: {run.gaps.get('events.jsonl', 'no epoch in it')})"
-            for run in silent
-        ]
-        found["absent"] = f"Not shown: {listed(why)}."
-    if not histories:
-        return found
-    found["plots"] = [
-        plots.svg(plots.curves(histories, measure), _said(histories, measure), f"{measure}{number}")
-        for measure in plots.MEASURES
-    ]
-    return found | {"caption": _curves_caption(members, histories), "twin": _curves_twin(members, stride)}
-
-
-def _said(histories: dict[str, list[list[dict[str, Any]]]], measure: str) -> str:
-    """What a screen reader says of a figure of curves."""
-    epochs = max(row["epoch"] for runs in histories.values() for run in runs for row in run)
-    ends = [
-        f"{backend} {fixed(plots.MEASURES[measure][1] * value, 4 if measure == 'loss' else 2)}"
-        for backend, runs in histories.items()
-        if (value := runs[0][-1].get(f"test_{measure}")) is not None
-    ]
-    title = f"{plots.MEASURES[measure][0]} over {count(epochs, 'epoch')}"
-    return f"{title}. On the test set at the end: {', '.join(ends) or 'not known'}."
-
-
-def _curves_caption(members: Group, histories: dict[str, list[list[dict[str, Any]]]]) -> str:
-    text = ""
-    if max(len(runs) for runs in histories.values()) > 1:
-        text += "Several runs of a backend: the median, with a band from the lowest to the highest. "
-    gaps = [(_widest(members, f"test_{measure}"), scale) for measure, (_, scale) in plots.MEASURES.items()]
-    if all(gap is not None for gap, _ in gaps):
-        loss, share = (gap * scale for gap, scale in gaps if gap is not None)
-        text += f"At any epoch, backends with the same seed were at most {significant(loss)} apart in test loss "
-        text += f"and {significant(share)} points in test accuracy." if share else "and equal in test accuracy."
-    return text
-
-
-def _widest(members: Group, key: str) -> float | None:
-    """The largest difference between backends at one epoch of one seed."""
-    values: dict[tuple[str, int], dict[str, float]] = {}
-    for run in members.runs:
-        for row in run.history:
-            if (value := row[key]) is not None and math.isfinite(value):
-                values.setdefault((run.seed, row["epoch"]), {})[run.backend] = value
-    found = [max(row.values()) - min(row.values()) for row in values.values() if len(row) > 1]
-    return max(found, default=None)
-
-
-def _curves_twin(members: Group, stride: int) -> Table:
-    """The numbers behind the curves, epoch by epoch."""
-    rows = [row for run in members.runs for row in run.history]
-    keys = [f"{split}_{measure}" for measure in plots.MEASURES for split in plots.SPLITS]
-    keys = [key for key in keys if any(row[key] is not None for row in rows)]
-    titles = [
-        f"{split.capitalize()} {measure}{' (%)' if measure == 'accuracy' else ''}"
-        for split, measure in (k.split("_") for k in keys)
-    ]
-    body: list[list[str]] = []
-    breaks: set[int] = set()
-    for run in members.runs:
-        breaks.add(len(body))
-        for place, row in enumerate(run.history):
-            if place % stride == 0 or place == len(run.history) - 1:
-                cells = [percent(row[key], 2) if key.endswith("accuracy") else fixed(row[key], 4) for key in keys]
-                body.append([run.backend, run.seed, str(row["epoch"]), *cells])
-    columns = [("Backend", "l"), ("Seed", "r"), ("Epoch", "r"), *((title, "r") for title in titles)]
-    return Table("The same numbers" + (f", every {stride} epochs" if stride > 1 else ""), columns, body, breaks=breaks)
-
-
 # ----------------------------------------------------------------------------------------------------- confusion
 
 
 def _confusion(members: Group, number: int) -> dict[str, Any]:
     runs = [run for run in members.firsts() if run.metrics and run.metrics.test.confusion]
-    found: dict[str, Any] = {"title": members.title, "plots": [], "caption": "", "twin": None, "reports": []}
+    found: dict[str, Any] = {"title": members.title, "plots": [], "caption": "", "reports": []}
+    found |= {"twin": None, "share_twin": None}
     if runs:
         found |= _matrices(runs, number, members.seeds)
         reports = runs if len(runs[0].class_names) <= MAX_CLASSES else runs[:1]
@@ -466,8 +410,12 @@ def _matrices(runs: Sequence[Facts], number: int, seeds: Sequence[str]) -> dict[
         )
         for place, (backend, matrix) in enumerate(counts.items())
     ]
+    first, matrix = next(iter(counts.items()))
+    said = f"{_matrix_said(first, matrix, names)} In percent of each true class."
+    share = plots.svg(plots.confusion(matrix, names, max(errors), in_percent=True), said, f"confusion{number}-percent")
+    drawn.append((f"{first}, in percent of the true class", share))
     caption = f"Seed {runs[0].seed} of {listed(seeds)}." if len(seeds) > 1 else ""
-    twin = None
+    twin = share_twin = None
     if len(names) <= MAX_CLASSES:
         matrix = counts[runs[0].backend].tolist()
         rows = [[name, *(f"{n:,}" for n in row)] for name, row in zip(names, matrix, strict=False)]
@@ -476,7 +424,13 @@ def _matrices(runs: Sequence[Facts], number: int, seeds: Sequence[str]) -> dict[
             [("True", "l"), *((name, "r") for name in names)],
             rows,
         )
-    return {"plots": drawn, "caption": caption, "twin": twin}
+        parts = [[percent(n / max(sum(row), 1), 2) for n in row] for row in matrix]
+        share_twin = Table(
+            f"Confusion of {runs[0].backend} in percent of the true class",
+            twin.columns,
+            [[name, *row] for name, row in zip(names, parts, strict=False)],
+        )
+    return {"plots": drawn, "caption": caption, "twin": twin, "share_twin": share_twin}
 
 
 def _matrix_said(backend: str, matrix: np.ndarray, names: Sequence[str]) -> str:
@@ -571,9 +525,10 @@ def _machine(run: Facts) -> tuple[str, ...]:
 
 def _machines(runs: Sequence[Facts]) -> Table:
     rows = [[*_machine(members[0]), str(len(members))] for members in _by(runs, lambda run: "\n".join(_machine(run)))]
+    n_known = sum(any(cell != MISSING for cell in row[:-1]) for row in rows)
     columns = [("CPU", "l"), ("Memory", "l"), ("Device", "l"), ("Platform", "l"), ("Runs", "r")]
     return Table(
-        "Machine" if len(rows) == 1 else "Machines: times of different machines cannot be compared", columns, rows
+        "Machine" if n_known <= 1 else "Machines: times of different machines cannot be compared", columns, rows
     )
 
 

@@ -1,0 +1,139 @@
+"""Single test images: those that are hardest for a network, and those that one backend gets wrong and another right.
+
+A run keeps the test images with the largest loss, and an image that is wrong in one of the runs is nearly always among
+its. What was not kept is named by its number: a report is made of run folders alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lockstep import metrics
+from lockstep.report.cells import tested_on
+from lockstep.report.facts import Facts
+from lockstep.report.groups import Group
+from lockstep.report.numbers import count, fixed, listed, word
+from lockstep.report.pictures import Sheet, Tile
+from lockstep.report.table import Table
+from lockstep.spec import Recipe
+
+SHOWN = 25
+MAX_GROUPS = 8  # networks whose images a page has room for
+LARGEST = 2**16  # bytes of an image that a page has room for
+
+
+def _pixels(runs: Sequence[Facts], wanted: Sequence[int]) -> dict[int, np.ndarray]:
+    """Number → image (height, width, channels) uint8, of those that runs on one test set kept."""
+    found: dict[int, np.ndarray] = {}
+    for run in runs:
+        if run.hardest is not None:
+            images, numbers = run.hardest
+            found |= dict(zip(numbers.tolist(), images, strict=True))
+    return {number: found[number] for number in wanted if number in found and found[number].nbytes <= LARGEST}
+
+
+def tell(members: Group, number: int) -> dict[str, Any]:
+    """The hardest images of the group's first run, and those on which the backends' first runs differ."""
+    runs = [run for run in members.firsts() if tested_on(run) == tested_on(members.firsts()[0])]
+    answers = {run.backend: found for run in runs if (found := run.predictions()) is not None}
+    told: dict[str, Any] = {"title": members.title, "hardest": None, "apart": None, "gap": "", "apart_text": ""}
+    if not answers:
+        why = [f"{run.folder}: predictions.npz: {run.gaps.get('predictions.npz', 'it is missing')}" for run in runs]
+        return told | {"gap": f"No images: {listed(why) or 'no finished run'}."}
+    first = next(run for run in runs if run.backend in answers)
+    told["hardest"] = _hardest(first, *answers[first.backend], number)
+    return told | _apart([run for run in runs if run.backend in answers], answers, number)
+
+
+def _hardest(run: Facts, logits: np.ndarray, labels: np.ndarray, number: int) -> dict[str, Any]:
+    squared = (run.spec.get("recipe") or {}).get("loss") == "mean_squared_error"
+    recipe = Recipe(loss="mean_squared_error") if squared else Recipe()
+    order = metrics.hardest(logits, labels, recipe, SHOWN).tolist()
+    images = _pixels([run], order)
+    with np.errstate(invalid="ignore", over="ignore"):
+        worth = logits.astype(np.float64) if squared else np.exp(metrics.log_softmax(logits))
+    names = run.class_names
+    tiles, body = [], []
+    for rank, place in enumerate(order, 1):
+        true, said = int(labels[place]), int(logits[place].argmax())
+        row = [_named(names, true), _share(worth[place, true]), _named(names, said), _share(worth[place, said])]
+        body.append([str(rank), str(place), *row])
+        if place in images:
+            lines = (f"{row[0]} · {row[1]}", "right" if said == true else f"→ {row[2]} · {row[3]}")
+            alt = f"Test image {place}: {row[0]} with {row[1]}, answered {row[2]} with {row[3]}"
+            tiles.append(Tile(images[place], lines, alt))
+    wrong = int((logits.argmax(axis=1) != labels).sum())
+    text = f"The {len(order)} test images with the largest loss of {run.backend}, seed {run.seed or '—'}, which gets "
+    text += f"{wrong:,} of {len(labels):,} wrong. "
+    text += "Below each: the true class and, behind the arrow, the answer, each with "
+    text += "what the network’s output for it is." if squared else "the probability that the network gives it."
+    columns = [("Rank", "r"), ("Image", "r"), ("True class", "l"), ("Its share", "r"), ("Answer", "l"), ("Share", "r")]
+    return {
+        "sheet": Sheet(f"hardest{number}", text, tiles) if tiles else None,
+        "text": text,
+        "twin": Table("The hardest images; numbered from 0 in the order of the test set", columns, body),
+        "gap": _missing(len(order) - len(tiles)),
+    }
+
+
+def _apart(runs: Sequence[Facts], answers: dict[str, tuple[np.ndarray, np.ndarray]], number: int) -> dict[str, Any]:
+    """Images that one backend gets wrong and another right, for runs with one seed."""
+    runs = [run for run in runs if run.seed == runs[0].seed and _is_same(answers, runs[0], run)]
+    if len(runs) < 2:
+        return {"apart_text": ""}
+    labels = answers[runs[0].backend][1]
+    said = np.stack([answers[run.backend][0].argmax(axis=1) for run in runs])
+    right = said == labels
+    places = np.flatnonzero(right.any(axis=0) & ~right.all(axis=0)).tolist()
+    who, seed = listed([run.backend for run in runs]), f"seed {runs[0].seed or '—'}"
+    if not places:
+        text = f"No test image is right in one of {who} and wrong in another ({seed})."
+        return {"apart_text": text}
+    shown, names = places[:SHOWN], runs[0].class_names
+    images = _pixels(runs, shown)
+    tiles, body = [], []
+    for place in shown:
+        by_answer: dict[str, list[str]] = {}
+        for run, answer in zip(runs, said[:, place].tolist(), strict=True):
+            by_answer.setdefault(_named(names, answer), []).append(run.backend)
+        true = _named(names, int(labels[place]))
+        told = [f"{'✓' if name == true else '✗'} {name}: {', '.join(group)}" for name, group in by_answer.items()]
+        body.append([str(place), true, *(_named(names, answer) for answer in said[:, place].tolist())])
+        if place in images:
+            tiles.append(Tile(images[place], (true, *told), f"Test image {place}, {true}: {'; '.join(told)}"))
+    n = count(len(places), "test image")
+    text = f"{n[0].upper()}{n[1:]} of {len(labels):,} {'is' if len(places) == 1 else 'are'} right in one of {who} and "
+    text += f"wrong in another ({seed})" + (f"; the first {word(SHOWN)} are shown." if len(places) > SHOWN else ".")
+    columns = [("Image", "r"), ("True class", "l"), *((run.backend, "l") for run in runs)]
+    return {
+        "apart": {
+            "sheet": Sheet(f"apart{number}", text, tiles) if tiles else None,
+            "text": text,
+            "twin": Table("Each backend’s answer; images numbered from 0", columns, body),
+            "gap": _missing(len(shown) - len(tiles)),
+        }
+    }
+
+
+def _is_same(answers: dict[str, tuple[np.ndarray, np.ndarray]], one: Facts, other: Facts) -> bool:
+    return np.array_equal(answers[one.backend][1], answers[other.backend][1])
+
+
+def _missing(n: int) -> str:
+    return (
+        f"{count(n, 'image').capitalize()} of these {'is' if n == 1 else 'are'} not drawn: not among those that the "
+        "run kept in hardest.npz, or too large."
+        if n
+        else ""
+    )
+
+
+def _named(names: Sequence[str], index: int) -> str:
+    return names[index] if 0 <= index < len(names) else f"class {index}"
+
+
+def _share(value: float) -> str:
+    return "—" if not np.isfinite(value) else "< 0.001" if 0 <= value < 0.001 else fixed(float(value), 3)

@@ -1,0 +1,87 @@
+"""What a bench measured stands in the report with all that it rests on, and is ranked only where it may be."""
+
+import copy
+
+import pytest
+
+from lockstep import store
+from lockstep.report import benched
+from test_report import fake_run, page_of, words
+
+
+def middle(value, spread=0.01, n=5):
+    return {"median": value, "low": value - spread, "high": value + spread, "n": n}
+
+
+def row(entry, seconds, **more):
+    found = {
+        "entry": entry, "name": entry.lower(), "is_shipped": False, "n": 5, "epoch": middle(seconds),
+        "images_per_second": middle(1437 / seconds, 9), "images": 1437, "seconds": {"import": middle(0.4)},
+        "peak_memory_bytes": 300 * 2**20, "accuracy": 0.9472, "versions": {entry.lower(): "9.8.7"},
+        "threads": {"asked": 2, "obtained": 2}, "proof": None, "laps": [seconds] * 5,
+    }  # fmt: skip
+    return found | more
+
+
+BENCH = {
+    "format": 1, "study": "demo", "rounds": 5, "epochs": 3, "threads": 2,
+    "networks": [{
+        "network": "mlp", "dataset": "digits", "dtype": "float32", "batch_size": 32, "failed": [],
+        "rows": [row("NumPy", 0.41, proof={"verdict": "EQUAL", "steps": 10, "values": 7}), row("JAX", 0.133)],
+        "ranking": [["JAX"], ["NumPy"]],
+        "ratios": [{"entry": "NumPy", "is_shipped": False, "over": "JAX", **middle(3.08, 0.05)}],
+    }],
+    "left_out": [{"network": "mlp", "entry": "PyTorch", "is_shipped": False, "reason": "it is not installed"}],
+    "noise": {"load": 0.31, "spread": 0.017, "warnings": ["the machine is busy"]},
+    "machine": {"cpu": "AMD EPYC 9654", "cores": 2, "platform": "Linux-6.1"}, "seconds": 61.0, "lockstep": "0.1.0",
+    "git_revision": None, "measured": "2026-01-02T03:04:05Z",
+}  # fmt: skip
+
+
+def write_bench(folder, **changes):
+    store.write_json(folder / "bench.json", copy.deepcopy(BENCH) | changes)
+
+
+def test_times_stand_with_machine_threads_versions_and_repetitions(tmp_path):
+    fake_run(tmp_path)
+    write_bench(tmp_path / "demo")
+    text = words(page_of(tmp_path))
+    assert "mlp: fastest first: JAX < NumPy." in text
+    for said in (
+        "0.410", "0.400 to 0.420", "EQUAL, 10 steps", "not proven", "AMD EPYC 9654, 2 cores", "numpy 9.8.7", "5 rounds",
+        "2 threads asked for, 2 obtained", "Warning: the machine is busy.", "PyTorch, mlp: it is not installed",
+        "3.08 3.03 to 3.13",
+    ):  # fmt: skip
+        assert said in text, said
+
+
+@pytest.mark.parametrize(
+    ("groups", "rounds", "said"),
+    [
+        ([["JAX", "NumPy"]], 5, "cannot be ranked: the intervals overlap"),
+        ([["JAX"], ["NumPy"]], 4, "cannot be ranked: fewer than five rounds give no interval"),
+        ([["JAX"], ["NumPy", "PyTorch"]], 5, "JAX < [NumPy, PyTorch: cannot be ranked among themselves]"),
+        ([], 5, "nothing to rank"),
+    ],
+)
+def test_what_overlaps_is_not_ranked(groups, rounds, said):
+    assert said in benched.ranked(groups, rounds)
+
+
+def test_a_report_without_a_bench_ranks_nothing_and_says_how_to_make_one(tmp_path):
+    fake_run(tmp_path)
+    assert "Nothing here may be ranked: no bench.json lies beside these runs" in words(page_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": 9}, "demo/bench.json: format: input should be less than or equal to 1"),
+        ({"rounds": "many"}, "demo/bench.json: rounds:"),
+        ({"networks": [{"network": "mlp", "rows": [{"entry": 1}]}]}, "demo/bench.json: networks[0].rows[0].entry"),
+    ],
+)
+def test_a_damaged_bench_is_a_named_gap(tmp_path, changes, said):
+    fake_run(tmp_path)
+    write_bench(tmp_path / "demo", **changes)
+    assert said in words(page_of(tmp_path))
