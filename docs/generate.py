@@ -1,0 +1,264 @@
+"""Fill in what the pages quote, so that nobody copies by hand: `python docs/generate.py [RUNS…]`.
+
+Code: under `<!-- source: FILE FUNCTION -->` the fenced block becomes that function as it stands in src/lockstep.
+Figures: what is drawn from the NumPy backend alone is drawn again.
+Results: with run folders (or folders that hold them) results.json takes their numbers, study by study; a study without
+runs keeps what it had. From results.json come results.md and everything between `<!-- results: STUDY -->` and
+`<!-- end -->` in the chapters. A number is in a page because it is in a run.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+PACKAGE = DOCS.parent / "src" / "lockstep"
+CHAPTERS = DOCS / "chapters"
+RESULTS = DOCS / "results.json"
+
+SOURCE = re.compile(r"(<!-- source: (\S+) (\S+) -->\n)```python\n(.*?)```\n", re.DOTALL)
+BLOCK = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+# --------------------------------------------------------------------------------------------------------------- code
+
+
+def source_of(file: str, name: str) -> str:
+    """The text of a function, `outer.inner` for one inside another, without the indentation of where it stands."""
+    text = (PACKAGE / file).read_text(encoding="utf-8")
+    node: ast.AST = ast.parse(text)
+    for part in name.split("."):
+        found = [child for child in ast.walk(node) if isinstance(child, ast.FunctionDef | ast.ClassDef)]
+        node = next((child for child in found if child.name == part and child is not node), node)
+        if getattr(node, "name", "") != part:
+            raise LookupError(f"{file} has no {name}")
+    lines = text.splitlines()[node.lineno - 1 : node.end_lineno]  # type: ignore[attr-defined]
+    return "\n".join(line[node.col_offset :] for line in lines) + "\n"  # type: ignore[attr-defined]
+
+
+def with_sources(page: str) -> str:
+    """The page with every quoted function as it is now."""
+    return SOURCE.sub(lambda found: f"{found[1]}```python\n{source_of(found[2], found[3])}```\n", page)
+
+
+# ------------------------------------------------------------------------------------------------------------- results
+
+WORDS = {
+    "en": {
+        "nothing": "No run of this study has been put here yet: `python docs/generate.py runs/{study}` does it.",
+        "head": "Test accuracy is the mean over the seeds with its 95 % interval (Student's t; none from one seed).",
+        "columns": ("network", "backend", "n seeds", "test accuracy", "training accuracy", "parameters", "s per epoch"),
+        "made": "Made by {command} on {cpu}, {threads} threads, with {versions}; {epochs} epochs, {n_train} training "
+        "images.",
+        "curves": "Accuracy and loss over the epochs, {study}",
+        "only": "Fewer runs than the study asks for: {found} of {asked}. An interval needs two seeds or more.",
+    },
+    "ru": {
+        "nothing": "Запусков этого исследования здесь пока нет: их добавляет `python docs/generate.py runs/{study}`.",
+        "head": "Точность на тесте — среднее по начальным числам с 95 % доверительным интервалом (Стьюдент; для "
+        "одного запуска его нет).",
+        "columns": (
+            "сеть", "бэкенд", "n запусков", "точность на тесте", "точность на обучении", "параметров", "с на эпоху",
+        ),
+        "made": "Получено командой {command} на {cpu}, потоков: {threads}, версии: {versions}; эпох: {epochs}, "
+        "обучающих изображений: {n_train}.",
+        "curves": "Точность и функция потерь по эпохам, {study}",
+        "only": "Запусков меньше, чем требует исследование: {found} из {asked}. Для интервала их нужно не менее двух.",
+    },
+}  # fmt: skip
+
+
+def gather(folders: list[Path]) -> dict[str, Any]:
+    """Study → what its finished runs say, and under "histories" their epochs for the figures."""
+    from lockstep import store
+
+    studies: dict[str, list[Any]] = {}
+    for record in store.find_runs(folders):
+        if record.is_finished:
+            studies.setdefault(str(record.spec["name"]), []).append(record)
+    return {name: _study(records) for name, records in studies.items()}
+
+
+def _study(records: list[Any]) -> dict[str, Any]:
+    first = records[0]
+    cells: dict[tuple[str, str, str], list[Any]] = {}
+    for record in records:
+        cells.setdefault((record.dataset, record.network, record.backend), []).append(record)
+    environment = first.environment
+    return {
+        "question": first.spec.get("question", ""),
+        "command": _command(records),
+        "cpu": environment["cpu"],
+        "threads": environment["threads"]["obtained"],
+        "versions": ", ".join(sorted({_versions(record) for record in records})),
+        "epochs": max(len(record.history) for record in records),
+        "n_train": first.environment["dataset"]["n_train"],
+        "finished": max(record.status["finished"] for record in records),
+        "n_runs": len(records),
+        "rows": [_row(*key, members) for key, members in cells.items()],
+    }
+
+
+def _versions(record: Any) -> str:
+    return ", ".join(f"{name} {number}" for name, number in record.environment["versions"].items())
+
+
+def _command(records: list[Any]) -> str:
+    """The command that makes these runs: the study, and whatever in them is not the study's own."""
+    from lockstep.records import to_table
+    from lockstep.studyfile import read_study
+
+    name = str(records[0].spec["name"])
+    study = read_study(DOCS.parent / "studies" / f"{name}.toml", [])
+    words = ["lockstep run", f"studies/{name}.toml"]
+    backends = tuple(dict.fromkeys(record.backend for record in records))
+    if backends != study.backends:
+        words.append(f"--backends {','.join(backends)}")
+    settings: dict[str, Any] = {}
+    for key, found in (("seeds", sorted({record.seed for record in records})), ("dataset", _datasets(records))):
+        if found != list(getattr(study, key)):
+            settings[key] = found
+    for record in records:
+        (recipe,) = study.recipes(record.network)  # a study with a grid has no single command
+        asked = to_table(recipe)
+        settings |= {f"recipe.{key}": found for key, found in record.recipe.items() if found != asked.get(key)}
+    words += [f"--set '{key}={json.dumps(found)}'" for key, found in settings.items()]
+    return " ".join(words)
+
+
+def _datasets(records: list[Any]) -> list[str]:
+    return list(dict.fromkeys(record.dataset for record in records))
+
+
+def _row(dataset: str, network: str, backend: str, records: list[Any]) -> dict[str, Any]:
+    from statistics import fmean, median
+
+    from lockstep.statistics import mean_interval
+
+    found = mean_interval([record.metrics["test"]["accuracy"] for record in records])
+    trained = [record.history[-1].get("train_accuracy") for record in records]
+    seconds = [value for record in records for value in record.timing["epochs"]]
+    return {
+        "dataset": dataset,
+        "network": network,
+        "backend": backend,
+        "seeds": sorted(record.seed for record in records),
+        "accuracy": found.value,
+        "half_width": found.half,
+        "train_accuracy": fmean(trained) if None not in trained else None,
+        "parameters": records[0].metrics["parameters"],
+        "seconds_per_epoch": median(seconds),
+    }
+
+
+def asked_runs(study: str) -> int | None:
+    """How many runs the study of that name asks for."""
+    from lockstep.studyfile import read_study
+
+    path = DOCS.parent / "studies" / f"{study}.toml"
+    return len(read_study(path, []).runs()) if path.exists() else None
+
+
+def block(study: str, results: Mapping[str, Any], language: str) -> str:
+    """What a chapter says of a study's runs."""
+    words = WORDS[language]
+    if study not in results:
+        return "\n" + str(words["nothing"]).format(study=study) + "\n\n"
+    found = results[study]
+    asked = asked_runs(study)
+    lines = ["", words["head"]]
+    if asked is not None and found["n_runs"] < asked:
+        lines += ["", str(words["only"]).format(found=found["n_runs"], asked=asked)]
+    columns = words["columns"]
+    lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * 2}{'---:|' * (len(columns) - 2)}"]
+    lines += [f"| {' | '.join(_cells(row, language))} |" for row in found["rows"]]
+    facts = {key: found[key] for key in ("cpu", "threads", "versions", "epochs")}
+    facts["n_train"] = f"{found['n_train']:,}" if language == "en" else f"{found['n_train']:,}".replace(",", "\u00a0")
+    lines += ["", str(words["made"]).format(command=f"`{found['command']}`", **facts)]
+    if (DOCS / "figures" / f"{study}.svg").exists():
+        lines += ["", f"![{str(words['curves']).format(study=study)}](../../figures/{study}.svg)"]
+    return "\n".join(map(str, lines)) + "\n\n"
+
+
+def _cells(row: Mapping[str, Any], language: str) -> list[str]:
+    half = "" if row["half_width"] is None else f" ± {100 * row['half_width']:.2f}"
+    trained = "–" if row["train_accuracy"] is None else f"{100 * row['train_accuracy']:.2f} %"
+    numbers = [
+        f"{len(row['seeds'])}", f"{100 * row['accuracy']:.2f}{half} %", trained, f"{row['parameters']:,}",
+        f"{row['seconds_per_epoch']:.2f}",
+    ]  # fmt: skip
+    if language == "ru":
+        numbers = [number.replace(",", "\u00a0").replace(".", ",") for number in numbers]
+    return [row["network"], row["backend"], *numbers]
+
+
+def with_results(page: str, results: Mapping[str, Any], language: str) -> str:
+    """The page with what the runs say in its blocks."""
+    return BLOCK.sub(lambda found: f"{found[1]}{block(found[2], results, language)}{found[3]}", page)
+
+
+def results_page(results: Mapping[str, Any]) -> str:
+    """results.md."""
+    lines = [
+        "# Results",
+        "",
+        "The studies' headline numbers, taken from run folders by `python docs/generate.py RUNS…`. Whole reports are "
+        "made by `lockstep run` and `lockstep report`.",
+        "",
+    ]
+    for study in sorted(path.stem for path in (DOCS.parent / "studies").glob("lab-*.toml")):
+        lines += [f"## {study}", ""]
+        if study in results:
+            lines += [results[study]["question"], "", f"Last run finished: {results[study]['finished']}.", ""]
+        lines += [block(study, results, "en").strip().replace("../../figures/", "figures/"), ""]
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def draw_runs(folders: list[Path]) -> None:
+    """A study's curves: accuracy and loss side by side, from its run folders."""
+    import figures
+
+    from lockstep import store
+
+    studies: dict[str, list[Any]] = {}
+    for record in store.find_runs(folders):
+        if record.is_finished:
+            studies.setdefault(str(record.spec["name"]), []).append(record)
+    for study, records in studies.items():
+        figures.save(figures.histories(records), DOCS / "figures" / f"{study}.svg")
+        if study == "lab-lenet":
+            figures.save(figures.kernels(records[0]), DOCS / "figures" / "lenet-kernels.svg")
+
+
+def pages() -> list[tuple[Path, str]]:
+    """(path, language) of every chapter."""
+    return [(path, path.parent.name) for path in sorted(CHAPTERS.glob("*/*.md"))]
+
+
+def main(folders: list[Path]) -> None:
+    """Fill everything in."""
+    sys.path.insert(0, str(DOCS))
+    import figures
+
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    if folders:
+        results |= gather(folders)
+        RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        draw_runs(folders)
+    figures.draw(DOCS / "figures")
+    (DOCS / "results.md").write_text(results_page(results), encoding="utf-8")
+    for path, language in pages():
+        page = path.read_text(encoding="utf-8")
+        path.write_text(with_results(with_sources(page), results, language), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main([Path(word) for word in sys.argv[1:]])
