@@ -1,12 +1,12 @@
 # make demo: four frameworks on scikit-learn's digits. make test: lint, types and all tests. make torture: hours of faults.
-# Each makes .venv first.
+# make docs: the pages of docs/ as a site in build/docs. Each makes .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
 # The browser test needs one. As root on Debian it is installed where it is missing; elsewhere this says what to install.
 HAS_BROWSER := test -x "$${CHROMIUM:-$$(command -v chromium)}" && command -v chromedriver >/dev/null
 
-.PHONY: demo test torture lint types install browser clean
+.PHONY: demo test torture lint types docs install browser clean
 
 demo: .venv/installed
 	$(BIN)/lockstep run studies/demo.toml
@@ -23,6 +23,10 @@ lint: .venv/installed
 
 types: .venv/installed
 	$(BIN)/mypy
+
+docs: .venv/installed
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 install: .venv/installed
 

@@ -20,7 +20,8 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}
 
 # From the bottom to the top: a module imports from the rows below its own only. A package stands in one row.
 FLOORS = (
-    {"errors"},
+    {"errors", "formulas"},
+    {"topics"},
     {"records", "files", "reading", "randomness", "timing", "remedies", "crash"},
     {"spec"},
     {"studyfile", "metrics", "statistics", "locks"},

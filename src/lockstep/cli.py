@@ -277,12 +277,24 @@ def bench(
 @app.command()
 def explain(
     topic: Annotated[
-        str, typer.Argument(help="differences, causes, errors, or the name of one cause or error.", metavar="TOPIC")
+        str,
+        typer.Argument(
+            help="A word of the field (conv2d, adam; all: topics), differences, causes, errors, or one of these.",
+            metavar="TOPIC",
+        ),
     ],
-    markdown: Annotated[bool, typer.Option("--markdown", help="differences as docs/differences.md.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the pages of docs/ have it.")] = False,
+    language: Annotated[str | None, typer.Option(help="Of a word of the field: en or ru.", metavar="LANGUAGE")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what frameworks do by default (measured here and now), what a divergence comes from, what an error means."""
+    """Explain a layer, an optimizer, a term; what frameworks do by default (measured here and now); what a divergence
+    comes from; what an error means.
+    """
+    from lockstep import topics
+
+    if _explain_topic(topic, language, markdown, as_json):
+        return None
+
     from lockstep import differences, proof, remedies, terminal
     from lockstep.causes import CAUSES
     from lockstep.errors import CODES, LockstepError, did_you_mean
@@ -297,13 +309,17 @@ def explain(
         return typer.echo(f"Measured with {differences.measured_with(document)}.")
     code = topic.upper()
     if topic not in ("causes", "errors", *CAUSES) and code not in CODES:
-        known = ["differences", "causes", "errors", *CAUSES, *map(str.lower, CODES)]
+        words = [name for one in topics.LANGUAGES for name in topics.topics(one)]
+        known = ["topics", "differences", "causes", "errors", *words, *CAUSES, *map(str.lower, CODES)]
         near = did_you_mean(topic, known)
-        hint = "differences, causes, errors, one cause (adam_epsilon_hat) or one error (LS-301) can be explained"
+        hint = (
+            "words of the field (lockstep explain topics), differences, causes, errors, one cause or one error (LS-301)"
+        )
         hint = near if near.startswith("did you mean") else hint
         raise LockstepError("LS-209", f'there is nothing to explain by the name "{topic}"', where="TOPIC", hint=hint)
     if markdown:
-        raise LockstepError("LS-200", "--markdown is for differences alone", hint="lockstep explain causes --json")
+        hint = "lockstep explain causes --json"
+        raise LockstepError("LS-200", "--markdown is for differences and words of the field", hint=hint)
     if topic == "errors" or code in CODES:
         errors = [remedies.explain(name) for name in CODES if topic == "errors" or name == code]
         if as_json:
@@ -319,6 +335,35 @@ def explain(
         return _print_json({"causes": rows})
     terminal.print_causes(rows, _console())
     return None
+
+
+def _explain_topic(word: str, language: str | None, markdown: bool, as_json: bool) -> bool:
+    """Print the part of the chapters that a word names, or the list of all; False where there is no such part."""
+    import dataclasses
+
+    from lockstep import terminal, topics
+    from lockstep.errors import LockstepError
+
+    if language not in (None, *topics.LANGUAGES):
+        hint = f"one of {', '.join(topics.LANGUAGES)}"
+        raise LockstepError("LS-205", f'there is no language "{language}"', where="--language", hint=hint)
+    if word == "topics":
+        rows = topics.listed(language or topics.LANGUAGES[0])
+        if as_json:
+            _print_json({"topics": [dict(zip(("names", "title", "chapter"), row, strict=True)) for row in rows]})
+        else:
+            _console().print(terminal.plain_table("Topics", ("lockstep explain …", "part", "chapter"), rows))
+        return True
+    found = topics.find(word, language)
+    if found is None:
+        return False
+    if as_json:
+        _print_json(dataclasses.asdict(found))
+    elif markdown:
+        typer.echo(found.text)
+    else:
+        topics.print_topic(found, _console())
+    return True
 
 
 def _end_on_signals() -> None:

@@ -49,7 +49,7 @@ def topics(language: str = "en") -> dict[str, Topic]:
         hint = "install Lockstep again; on a checkout without symbolic links read docs/chapters"
         raise LockstepError("LS-505", f"the chapters ({language}) are not installed", where=str(folder), hint=hint)
     pages = sorted((page for page in folder.iterdir() if page.name.endswith(".md")), key=lambda page: page.name)
-    found = {}
+    found: dict[str, Topic] = {}
     for page in pages:
         for part in parts_of(page.read_text(encoding="utf-8"), page.name.removesuffix(".md"), language):
             found |= dict.fromkeys(part.names, part)

@@ -1,0 +1,146 @@
+"""Every command of the documentation can be given: each is run, with small settings that docs/index.md names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import need
+from lockstep import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+STUDY = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+SMALL = ["--quick", "--backends", "numpy", "--set", "recipe.epochs=1", "--set", "train_size=300"]
+PROVEN = ["--backends", "numpy", "--steps", "4", "--set", "dataset=digits", "--no-cost"]
+ELSEWHERE = {"explain differences": "test_differences.py"}  # it measures every framework: minutes, and only once
+CODES = {"prove studies/demo.toml --plant adam_epsilon_hat@tensorflow": 1}  # a proof that diverges says so
+
+
+def commands_of(page):
+    """Every indented line outside fenced code, without the comment behind it."""
+    prose = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    return [re.split(r" {2,}#", line)[0].strip() for line in re.findall(r"^ {4}(?! )(.+)$", prose, re.MULTILINE)]
+
+
+def all_commands():
+    found = {command.removeprefix(".venv/bin/") for page in PAGES for command in commands_of(page.read_text("utf-8"))}
+    return sorted(found)
+
+
+COMMANDS = all_commands()
+OURS = [command.removeprefix("lockstep ") for command in COMMANDS if command.startswith("lockstep ")]
+
+
+def adapted(words, folder):
+    """The command with the small settings that docs/index.md tells of."""
+    if words[0] not in ("run", "prove") or not words[1].endswith(".toml"):
+        return words
+    study = tomllib.loads((folder / words[1]).read_text(encoding="utf-8"))
+    more = [] if "--network" in words else ["--network", next(iter(study["networks"]))]
+    for key, values in study.get("grid", {}).items():
+        more += ["--set", f"grid.{key}={values[:1]!r}"]
+    words = [re.sub("@tensorflow$", "@numpy", word) for word in words]
+    return [*words, *(SMALL if words[0] == "run" else PROVEN), *more]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A place with everything that the documentation speaks of."""
+    place = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ROOT / "studies", place / "studies")
+    (place / "study.toml").write_text(STUDY, encoding="utf-8")
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (place / "FOLDER" / name).mkdir(parents=True)
+        for n in range(12):
+            Image.fromarray(rng.integers(0, 255, (28, 28), np.uint8)).save(place / "FOLDER" / name / f"{n}.png")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _as_a_reader(folder, monkeypatch):
+    """In that place, without writing to the home of whoever runs the tests, and with signals as they were."""
+    monkeypatch.chdir(folder)
+    for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(variable, str(folder / "home"))
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
+
+
+def lockstep(words):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    return ended.value.code
+
+
+def test_every_command_is_known():
+    assert len(OURS) >= 25
+    unknown = [command for command in COMMANDS if command.split()[0] not in ("lockstep", "make", "pip")]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("command", [command for command in OURS if command not in ELSEWHERE])
+def test_a_command_of_the_documentation_works(command, folder, capsys, request):
+    words = shlex.split(command)
+    if "mnist" in words or "dataset=fashion-mnist" in words:
+        request.getfixturevalue("mnist")
+    if words[1:] == ["RUN_A", "RUN_B"]:
+        words[1:] = [run_in(folder, name) for name in words[1:]]
+    code = lockstep(adapted(words, folder))
+    said = capsys.readouterr()
+    assert code == CODES.get(command, 0), said.out + said.err
+    assert said.out.strip()
+
+
+def run_in(folder, name):
+    """A run folder of the README's study."""
+    assert lockstep(["run", "study.toml", *SMALL, "--runs", name]) == 0
+    (status,) = (folder / name).glob("*/*/status.json")
+    return str(status.parent)
+
+
+def test_a_command_that_does_not_work_is_found(folder, capsys):
+    page = (
+        "Text.\n\n    lockstep explain conv3d   # a layer\n    lockstep run studies/lab-none.toml\n\n```\n    code\n```"
+    )
+    assert commands_of(page) == ["lockstep explain conv3d", "lockstep run studies/lab-none.toml"]
+    assert lockstep(["explain", "conv3d"]) == 2
+    assert lockstep(["run", "studies/lab-none.toml"]) == 2
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("command", list(ELSEWHERE))
+def test_what_is_not_run_here_is_run_elsewhere(command):
+    words = ", ".join(f'"{word}"' for word in command.split())
+    assert words in (ROOT / "tests" / ELSEWHERE[command]).read_text(encoding="utf-8")
+
+
+def test_targets_and_extras_of_the_documentation_are_there():
+    makefile = [command for command in COMMANDS if command.startswith("make ")]
+    assert len(makefile) >= 2
+    for command in makefile:
+        need(shutil.which("make") is not None, "make")
+        done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for command in COMMANDS:
+        for extra in re.findall(r"\[(\w+)\]", command) if command.startswith("pip ") else ():
+            assert extra in extras
+
+
+def test_the_small_settings_are_told():
+    told = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for word in ("--quick", "one epoch", "300 training images", "first network", "four steps", "NumPy alone", "digits"):
+        assert word in told
