@@ -144,7 +144,9 @@ def resume(
         records, held = resuming.resume(waiting, tell)
     problems += held
     places = sorted({record.folder.parent for record in records})
-    reports = [str(write_report(store.find_runs([place]), place / "report.html")) for place in places]
+    reports = [
+        str(write_report(store.find_runs([place]), place / "report.html", with_figures=True)) for place in places
+    ]
     if as_json:
         errors = {"errors": [vars(problem) for problem in problems]} if problems else {}
         _print_json({"runs": rows, "left": left, "reports": reports, **errors})
@@ -230,7 +232,8 @@ def prove(
         raise LockstepError("LS-200", "prove takes one study, or two run folders and no options of a study", hint=hint)
     write_proof(document, page)
     if len(targets) == 1 and not plant and (runs / document["study"] / "report.html").exists():
-        write_report(store.find_runs([runs / document["study"]]), runs / document["study"] / "report.html")
+        place = runs / document["study"]
+        write_report(store.find_runs([place]), place / "report.html", with_figures=True)
     if as_json:
         _print_json(document)
     else:
