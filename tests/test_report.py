@@ -19,6 +19,8 @@ from lockstep.records import to_table
 from lockstep.report import gather, numbers, verdicts, write_proof, write_report
 from lockstep.report import proven as proven_file
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
+from lockstep.studyfile import read_study
+from lockstep.weights import initial_weights
 
 NETWORKS = {
     "mlp": Network((Flatten(), Dense(31), ReLU(), Dense(7))),
@@ -630,6 +632,20 @@ def test_a_damaged_file_is_no_crash(tmp_path, file, content):
     assert "<h2>How to reproduce</h2>" in page_of(tmp_path)
 
 
+def test_runs_of_several_studies_and_versions_are_said_to_be_so(tmp_path):
+    fake_run(tmp_path / "a")
+    folder = fake_run(tmp_path / "b", backend="jax")
+    text = (folder / "spec.toml").read_text().replace('name = "demo"', 'name = "other"')
+    (folder / "spec.toml").write_text(text)
+    changed = store.read_json(folder / "environment.json") | {"lockstep": "0.0.9"}
+    store.write_json(folder / "environment.json", changed)
+    text = words(
+        write_report(store.find_runs([tmp_path / "a", tmp_path / "b"]), tmp_path / "r.html").read_text("utf-8")
+    )
+    assert "These runs are of two studies: demo and other." in text
+    assert "The runs were made by several versions of Lockstep: 0.1.0 and 0.0.9." in text
+
+
 def test_a_damaged_number_is_named(tmp_path):
     folder = fake_run(tmp_path)
     store.write_json(folder / "timing.json", {"seconds": {"train": "long"}})
@@ -735,7 +751,11 @@ def test_forty_runs_stay_below_two_megabytes(tmp_path, spread):
     for i in range(10):
         for backend in BACKENDS:
             varied = {"seed": i} if spread == "seeds" else {"rate": 1e-3 * (i + 1)}
-            fake_run(tmp_path, backend=backend, class_names=names, epochs=20, **varied)
+            folder = fake_run(tmp_path, backend=backend, class_names=names, epochs=20, **varied)
+            images = np.random.default_rng(i).integers(0, 256, (60, 28, 28, 1)).astype(np.uint8)  # as large as can be
+            store.write_npz(folder / "hardest.npz", indices=np.arange(N_TEST)[-60:], images=images)
+            (run,) = read_study(folder / "spec.toml").runs()
+            store.write_checkpoint(folder, 20, initial_weights(run.network, (12, 11, 1), i), {})
     page = page_of(tmp_path)
     assert len(page.encode()) < 2 * 2**20
     assert "40 runs." in words(page)

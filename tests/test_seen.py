@@ -154,6 +154,14 @@ def test_backends_that_answer_alike_have_no_image_apart(tmp_path):
     assert found["apart_text"] == "No test image is right in one of numpy and jax and wrong in another (seed 0)."
 
 
+def test_images_beyond_a_pages_room_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(hard, "ROOM", 3000)
+    keep_hardest(fake_run(tmp_path, accuracy=0.9))
+    found = hardest(tmp_path)["hardest"]
+    assert (found["sheet"], found["gap"][:33]) == (None, "Not drawn, for the page’s size: t")
+    assert len(found["twin"].rows) == hard.SHOWN
+
+
 def test_missing_predictions_are_a_named_gap(tmp_path):
     (fake_run(tmp_path) / "predictions.npz").unlink()
     assert "predictions.npz: it is missing" in hardest(tmp_path)["gap"]

@@ -325,7 +325,8 @@ def environment(run: Run, examples: Examples, threads: int) -> dict[str, Any]:
             "shape": list(examples.shape), "class_names": list(loaded.class_names),
             "class_counts": np.bincount(examples.train[1], minlength=classes),
             "n_train": len(examples.train[0]), "n_validation": len(examples.validation[0]),
-            "n_test": len(examples.test[0]), "pixel_mean": examples.mean, "pixel_scale": examples.scale,
+            "n_test": len(examples.test[0]),
+            "pixel_mean": examples.mean.tolist(), "pixel_scale": examples.scale.tolist(),
         },
     }  # fmt: skip
 

@@ -23,6 +23,7 @@ from lockstep.spec import Recipe
 SHOWN = 25
 MAX_GROUPS = 8  # networks whose images a page has room for
 LARGEST = 2**16  # bytes of an image that a page has room for
+ROOM = 500_000  # characters of all images together
 
 
 def _pixels(runs: Sequence[Facts], wanted: Sequence[int]) -> dict[int, np.ndarray]:
@@ -33,6 +34,21 @@ def _pixels(runs: Sequence[Facts], wanted: Sequence[int]) -> dict[int, np.ndarra
             images, numbers = run.hardest
             found |= dict(zip(numbers.tolist(), images, strict=True))
     return {number: found[number] for number in wanted if number in found and found[number].nbytes <= LARGEST}
+
+
+def tell_all(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """`tell` for each group that a page has room for; images that are too many for it are named, not drawn."""
+    found, room = [], ROOM
+    for number, members in enumerate(groups[:MAX_GROUPS]):
+        told = tell(members, number)
+        for part in (told["hardest"], told["apart"]):
+            if part and part["sheet"]:
+                if part["sheet"].size > room:
+                    part |= {"sheet": None, "gap": "Not drawn, for the page’s size: the numbers stand in the table."}
+                else:
+                    room -= part["sheet"].size
+        found.append(told)
+    return found
 
 
 def tell(members: Group, number: int) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
         "overviews": trained.overviews(groups),
         "curves": trained.curves(shown),
         "confusion": [_confusion(found, n) for n, found in enumerate(shown)],
-        "images": [hard.tell(found, n) for n, found in enumerate(groups[: hard.MAX_GROUPS])],
+        "images": hard.tell_all(groups),
         "images_left_out": [found.title for found in groups[hard.MAX_GROUPS :]],
         "seen": seen.see(groups, image - 1),
         "left_out": [found.title for found in rest],
@@ -202,8 +202,14 @@ def _gaps(runs: Sequence[Facts]) -> list[str]:
 
 
 def _cautions(groups: Sequence[Group]) -> list[str]:
-    """What makes runs of one group less comparable than they look."""
+    """What makes runs less comparable than they look: other studies or versions, or within a group other data."""
+    runs = [run for members in groups for run in members.runs]
     found = []
+    if len(studies := _distinct(run.study for run in runs)) > 1:
+        found.append(f"These runs are of {count(len(studies), 'study', 'studies')}: {listed(studies)}.")
+    versions = _distinct(run.environment.lockstep or "" for run in runs if run.environment)
+    if len(versions) > 1:
+        found.append(f"The runs were made by several versions of Lockstep: {listed(versions)}.")
     for members in groups:
         described = [run.environment for run in members.finished if run.environment]
         if len({tuple(sorted(one.dataset.hashes.items())) for one in described}) > 1:

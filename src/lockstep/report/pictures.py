@@ -11,6 +11,7 @@ import html
 import io
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from matplotlib import rc_context
@@ -34,7 +35,7 @@ class Tile:
     lines: tuple[str, ...]
     alt: str
 
-    @property
+    @cached_property
     def source(self) -> str:
         """The image as a data URI."""
         return plots.png(self.image)
@@ -47,6 +48,11 @@ class Sheet:
     name: str
     label: str
     tiles: list[Tile]
+
+    @property
+    def size(self) -> int:
+        """Characters that its images take in a page."""
+        return sum(len(tile.source) for tile in self.tiles)
 
     def files(self) -> tuple[bytes, bytes]:
         """(SVG, PNG)."""
@@ -111,7 +117,7 @@ class Mosaic:
         """One pixel for each value."""
         return _png(self._image())
 
-    @property
+    @cached_property
     def source(self) -> str:
         """The same as a data URI."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
