@@ -219,8 +219,8 @@ def _mark_gap(axes: Axes, train: np.ma.MaskedArray[Any, Any], test: np.ma.Masked
     axes.plot([1.025, 1.045, 1.045, 1.025], [one, one, other, other], color=INK, linewidth=0.8, transform=right,
               clip_on=False, gid="gap")  # fmt: skip
     middle = math.sqrt(one * other) if axes.get_yscale() == "log" else (one + other) / 2
-    said = f"gap\n{size:.1f}" if size >= 10 else f"gap\n{size:.2f}"
-    axes.text(1.06, middle, said, transform=right, va="center", fontsize=7.5, linespacing=1.1)
+    said = f"{size:.2f}" if size < 10 else f"{size:.1f}" if size < 1000 else f"{size:.0e}"
+    axes.text(1.06, middle, f"gap\n{said}", transform=right, va="center", fontsize=7.5, linespacing=1.1)
 
 
 def _table(runs: Sequence[History], key: str) -> tuple[np.ndarray, np.ma.MaskedArray[Any, Any]]:
