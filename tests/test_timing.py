@@ -199,6 +199,25 @@ def test_the_machine_is_described():
     json.dumps(found)
 
 
+def test_the_revision_of_somebody_elses_repository_says_nothing_of_lockstep(monkeypatch, tmp_path):
+    """Lockstep is installed in an environment that lies inside a student's own repository."""
+
+    def git(*words):
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    installed = tmp_path / "site-packages" / "timing.py"
+    installed.parent.mkdir()
+    installed.touch()
+    monkeypatch.setattr(timing, "__file__", str(installed))
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "theirs")
+    assert timing.git_revision() is None
+    git("add", "--force", "site-packages")
+    git("commit", "--quiet", "--message", "ours")
+    assert timing.git_revision() == git("rev-parse", "HEAD")
+
+
 def test_the_git_revision_is_the_checkouts_or_nothing(monkeypatch, tmp_path):
     wanted = subprocess.run(
         ["git", "-C", os.path.dirname(timing.__file__), "rev-parse", "HEAD"], capture_output=True, text=True

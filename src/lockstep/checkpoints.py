@@ -100,7 +100,11 @@ def save(folder: Path, spec: str, environment: Mapping[str, Any], progress: Prog
         "seconds": progress.seconds, "peak_memory_bytes": progress.peak_memory_bytes, "parts": progress.parts,
         "history": progress.history,
     }  # fmt: skip
-    return store.write_checkpoint(folder, progress.epoch, weights, state, more, facts)
+    try:
+        return store.write_checkpoint(folder, progress.epoch, weights, state, more, facts)
+    except LockstepError:
+        remove(folder / f"checkpoint-{progress.epoch}")  # on a full disk this makes room to say what happened
+        raise
 
 
 def remove(folder: Path) -> None:
@@ -159,8 +163,7 @@ def read(folder: Path, spec: str) -> Point:
         -math.inf if manifest["best"] is None else manifest["best"], kept, manifest["seconds"],
         manifest["peak_memory_bytes"], manifest["parts"],
     )  # fmt: skip
-    about = {**manifest["environment"], "data": manifest["data"]}
-    return Point(progress, files["weights"], files["state"], about)
+    return Point(progress, files["weights"], files["state"], {**manifest["environment"], "data": manifest["data"]})
 
 
 def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message: None) -> Point | None:

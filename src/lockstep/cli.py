@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -89,18 +90,16 @@ def run(
             watcher.tell(run, event)
 
         records = studies.run_study(loaded, runs, tell, threads, again)
+    if not as_json:  # before the report, which may fail
+        _console().print(terminal.results_table(rows))
     report_path = write_report(records, runs / loaded.name / "report.html", with_figures=True)
     if as_json:
         _print_json({"study": loaded.name, "runs": rows, "report": str(report_path)})
     else:
-        _console().print(terminal.results_table(rows))
         typer.echo(f"report: {report_path}")
         if len(store.find_runs([report_path.parent])) > len(records):
             typer.echo(f"It shows these {len(records)} runs; all that lie there: lockstep report {report_path.parent}")
-    failed = [row for row in rows if row["status"] != "finished"]
-    if failed:
-        typer.echo(f"{len(failed)} of {len(rows)} runs failed; the reasons stand above and in status.json", err=True)
-        raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
+    _end_where_runs_failed(rows, runs / loaded.name)
 
 
 @contextlib.contextmanager
@@ -108,9 +107,23 @@ def _saying_what_is_kept(*folders: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        typer.echo("interrupted; finished runs are kept and will not be repeated", err=True)
-        typer.echo(f"what was begun goes on: lockstep resume {' '.join(map(str, folders))}", err=True)
+        typer.echo("interrupted; every epoch that was finished is saved", err=True)
+        typer.echo("to go on: the same command again; finished runs are not repeated", err=True)
+        typer.echo(f"to finish only the runs that were begun: lockstep resume {_quoted(folders)}", err=True)
         raise
+
+
+def _end_where_runs_failed(rows: Sequence[dict[str, Any]], *folders: Path) -> None:
+    """Exit with the first failed run's code."""
+    failed = [row for row in rows if row["status"] != "finished"]
+    if failed:
+        typer.echo(f"{len(failed)} of {len(rows)} runs failed; the reasons stand above and in status.json", err=True)
+        typer.echo(f"to go on with them when that is mended: lockstep resume {_quoted(folders)}", err=True)
+        raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
+
+
+def _quoted(folders: Iterable[Path]) -> str:
+    return " ".join(shlex.quote(str(folder)) for folder in folders)
 
 
 @app.command()
@@ -143,6 +156,8 @@ def resume(
 
         records, held = resuming.resume(waiting, tell)
     problems += held
+    if rows and not as_json:
+        _console().print(terminal.results_table(rows))
     places = sorted({record.folder.parent for record in records})
     reports = [
         str(write_report(store.find_runs([place]), place / "report.html", with_figures=True)) for place in places
@@ -150,9 +165,7 @@ def resume(
     if as_json:
         errors = {"errors": [vars(problem) for problem in problems]} if problems else {}
         _print_json({"runs": rows, "left": left, "reports": reports, **errors})
-    elif rows:
-        _console().print(terminal.results_table(rows))
-    else:
+    elif not rows:
         typer.echo("no run is waiting" if not problems else "no run that is waiting is free")
     for path in reports:
         typer.echo(f"report: {path}", err=as_json)
@@ -162,9 +175,7 @@ def resume(
             raise error
         terminal.print_error(error, error_console)
         raise typer.Exit(error.exit_code)
-    if failed := [row for row in rows if row["status"] != "finished"]:
-        typer.echo(f"{len(failed)} of {len(rows)} runs failed; the reasons stand above and in status.json", err=True)
-        raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
+    _end_where_runs_failed(rows, *folders)
 
 
 @contextlib.contextmanager
@@ -371,7 +382,7 @@ def _explain_topic(word: str, language: str | None, markdown: bool, as_json: boo
 
 def _end_on_signals() -> None:
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:  # nohup
             signal.signal(getattr(signal, name), _terminated)
 
 

@@ -99,7 +99,9 @@ def _run(record: store.Record) -> dict[str, Any]:
     if status == "finished" and not points:
         problems.append("no checkpoint with its weights can be used")
     if not is_at_work and (strays := [path.name for path in folder.glob("**/.*.part")]):
-        notes.append(f"{len(strays)} files are half written: they go when the run goes on")
+        many = len(strays) > 1
+        what = f"{len(strays)} files are half written: they go" if many else "1 file is half written: it goes"
+        notes.append(f"{what} when the run goes on")
     state = "whole" if status == "finished" else "unfinished"
     state = "being worked on" if is_at_work else "damaged" if problems else state
     return {

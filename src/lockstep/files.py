@@ -47,6 +47,26 @@ def new_file(path: Path, hint: str, sync_name: bool = True) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_strays(folder: Path) -> None:
+    """Remove what `new_file` left half written in a folder when its process was killed; of processes that are gone."""
+    for path in folder.glob(".*.part"):
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and not is_alive(int(number)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def is_alive(number: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's list of names to the disk: a rename that is not flushed can be undone by a power cut."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows has no such call

@@ -2,7 +2,8 @@
 
 The system's own lock (flock) lies on the file `lock` of a run folder. It is gone with the last process that holds it,
 however that one ended, so a lock file that is left behind after kill -9 or a power cut holds nobody up. What stands in
-the file is for people: who holds it. On a network file system flock is as good as its server.
+the file is for people: who holds it. On a network file system flock is as good as its server; where a file system has
+no locks at all, the process that the file names has to do, which leaves a gap when two begin at the same moment.
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ def take(folder: Path) -> Lock:
         with files.writing(path, HINT):
             number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
-            got = _locked(number)
-            found = holder(path)
+            got, found = _locked(number), holder(path)
+            got = not _is_alive(found) if got is None else got
             if got and _is_still(path, number):
                 with files.writing(path, HINT):
                     os.ftruncate(number, 0)
-                    os.pwrite(number, json.dumps(this_process()).encode(), 0)
+                    os.write(number, json.dumps(this_process()).encode())
                 return Lock(path, number, found)
         except BaseException:
             os.close(number)
@@ -75,7 +76,8 @@ def take(folder: Path) -> Lock:
         time.sleep(0.02)
 
 
-def _locked(number: int) -> bool:
+def _locked(number: int) -> bool | None:
+    """Whether this open file is locked now, by this process; None where the file system has no locks."""
     if fcntl is None:
         return True
     try:
@@ -85,6 +87,7 @@ def _locked(number: int) -> bool:
     except OSError as error:
         if error.errno not in CANNOT_LOCK:
             raise
+        return None
     return True
 
 
@@ -103,7 +106,8 @@ def is_held(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _locked(number)
+        got = _locked(number)
+        return _is_alive(holder(folder / NAME)) if got is None else not got
     finally:
         os.close(number)
 
@@ -135,21 +139,16 @@ def _is_alive(found: dict[str, Any] | None) -> bool:
         return found is not None
     if found.get("boot") != _boot():
         return False
-    try:
-        os.kill(found["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
+    return files.is_alive(found["pid"])
 
 
 def _held(folder: Path, found: dict[str, Any] | None) -> LockstepError:
-    who = "another process"
+    who, hint = "another process", "wait for it, or end it"
     if found is not None:
         elsewhere = f" on {found.get('host')}" if found.get("host") != platform.node() else ""
         who = f"process {found['pid']}{elsewhere} (since {found.get('since')})"
-    return LockstepError("LS-504", f"{who} works on this run", where=str(folder), hint="wait for it, or end it")
+        hint += f'; if it is no longer there, remove the file "{NAME}"' if elsewhere else ""
+    return LockstepError("LS-504", f"{who} works on this run", where=str(folder), hint=hint)
 
 
 @contextlib.contextmanager

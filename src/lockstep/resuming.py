@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from lockstep import checkpoints, locks, store, study, timing
+from lockstep import checkpoints, files, locks, store, study, timing
 from lockstep.errors import LockstepError, Problem
 from lockstep.spec import Run, Study
 from lockstep.studyfile import read_study, resolved_toml
@@ -93,6 +93,7 @@ def resume(
             problems += error.problems
             continue
         with lock:
+            files.remove_strays(place.parent)
             now = store.Record(place)
             if now.is_finished:  # by another process, in between
                 records.append(now)

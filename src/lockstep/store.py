@@ -42,6 +42,7 @@ from lockstep.errors import LockstepError
 
 FORMAT = 1
 SEALED = 2  # the format of a checkpoint's manifest that carries its own SHA-256; those of format 1 have none
+INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside
 TRACES = "traces"  # the folder in a study's that holds what its proofs rest on; they are no runs
 
 # ------------------------------------------------------------------------------------------------------------ writing
@@ -163,7 +164,10 @@ def _contiguous(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def make_folder(path: Path) -> None:
     """Make a folder and its parents; raises LockstepError (LS-501, LS-502)."""
     with files.writing(path, HINT):
+        new = [place for place in (path, *path.parents) if not place.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for place in new:
+            files.sync_folder(place.parent)
 
 
 def claim(study_folder: Path, run_id: str) -> Path:
@@ -173,6 +177,7 @@ def claim(study_folder: Path, run_id: str) -> Path:
         folder = study_folder / (run_id if attempt == 1 else f"{run_id}-{attempt}")
         with files.writing(folder, HINT), contextlib.suppress(FileExistsError):
             folder.mkdir()
+            files.sync_folder(study_folder)
             return folder
     raise LockstepError("LS-501", "10,000 attempts of one run stand here", where=str(study_folder), hint="clean it up")
 

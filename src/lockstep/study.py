@@ -14,13 +14,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from lockstep import backends, checkpoints, data, locks, store, timing
+from lockstep import backends, checkpoints, data, files, locks, store, timing
 from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.records import changed
 from lockstep.spec import LayerFacts, Network, Recipe, Run, Study
@@ -215,6 +216,7 @@ def _do(run: Run, study: Study, folder: Path, tell: Tell, threads: int, again: b
     text = resolved_toml(one_run_study(study, run))
     name = run_id(run, text)
     store.make_folder(folder)
+    files.remove_strays(folder)
     with locks.briefly(folder):
         if not again and (done := _finished(folder, name, run, threads)):
             tell(run, {"event": "end", "record": done, "reused": True})
@@ -267,6 +269,7 @@ def _finished(folder: Path, name: str, run: Run, threads: int) -> store.Record |
         with contextlib.suppress(LockstepError, KeyError, TypeError, AttributeError):  # damaged: it is done anew
             if not record.is_finished or not record.spec or not record.metrics["test"] or not record.timing["seconds"]:
                 continue
+            store.check_manifest(place)
             if not changes_since(record, run, threads):
                 return record
     return None
@@ -281,6 +284,8 @@ def _unfinished(folder: Path, name: str, run: Run, threads: int) -> Path | None:
     for place in sorted(folder.glob(f"{name}*"), key=store.natural, reverse=True):
         if locks.is_held(place):
             locks.take(place).__exit__()  # raises, or it was given back just now
+        if _is_blank(place, name):
+            return place
         with contextlib.suppress(LockstepError, OSError, KeyError, TypeError, AttributeError):
             record = store.Record(place)
             if run_id(run, store.read_spec(place)) != name or record.is_finished:
@@ -291,13 +296,20 @@ def _unfinished(folder: Path, name: str, run: Run, threads: int) -> Path | None:
     return None
 
 
-INTERRUPTED = "interrupted"
+BLANK = {"spec.toml", locks.NAME}
+
+
+def _is_blank(place: Path, name: str) -> bool:
+    """Whether a run of this name got a folder and was ended before it could say that it begins."""
+    if not re.fullmatch(rf"{re.escape(name)}(-\d+)?", place.name) or not place.is_dir():
+        return False
+    return all(path.name in BLANK or path.name.startswith(".spec.toml.") for path in place.iterdir())
 
 
 def was_interrupted(record: store.Record) -> bool:
     """Whether a run was ended from outside, or failed with some of it saved, and not finished."""
     status = record.status.get("status")
-    outside = status == "running" or (status == "failed" and record.status.get("reason") == INTERRUPTED)
+    outside = status == "running" or (status == "failed" and record.status.get("reason") == store.INTERRUPTED)
     return outside or (status == "failed" and bool(checkpoints.find(record.folder)))
 
 
@@ -329,31 +341,37 @@ def work(
     environment = {**os.environ, **timing.thread_environment(run.backend, threads), **QUIET}
     command = [sys.executable, "-P", "-m", "lockstep.worker", str(place), str(threads)]
     command += [str(steps)] if steps is not None else []
-    try:
-        with timing.limited_to(threads), open(place / "worker.log", "ab" if lock else "wb") as log:
-            if log.tell():
-                log.write(f"\n{GOES_ON} {store.now()}\n".encode())
-                log.flush()
-            worker = subprocess.Popen(  # noqa: S603
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
-                encoding="utf-8", errors="replace", pass_fds=[lock.number] if lock else (),
-            )  # fmt: skip
-    except OSError as error:
-        hint = "free some memory or disk and run it again"
-        raise LockstepError("LS-503", f"no worker could be started: {error}", where=str(place), hint=hint) from error
+    out_of_memory, pace = _ended_for_memory(), Pace()
+    path = place / "worker.log"
+    with files.writing(path, store.HINT), open(path, "ab" if lock else "wb") as log:
+        if log.tell():
+            log.write(f"\n{GOES_ON} {store.now()}\n".encode())
+            log.flush()
+        try:
+            with timing.limited_to(threads):
+                worker = subprocess.Popen(  # noqa: S603
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
+                    encoding="utf-8", errors="replace", pass_fds=[lock.number] if lock else (),
+                )  # fmt: skip
+        except OSError as error:
+            hint = "free some memory and run it again"
+            what = f"no worker could be started: {error}"
+            raise LockstepError("LS-503", what, where=str(place), hint=hint) from error
     with worker:
         try:
             for line in worker.stdout or ():
                 if event := _event(line):
+                    pace.hear(event)
                     tell(run, event)
             worker.wait()
         except BaseException:
-            _stop(worker)
-            if store.read_json(place / "status.json")["status"] != "finished":
-                store.write_status(place, "failed", "LS-402", INTERRUPTED)
+            _stop(worker, pace.patience())
+            with contextlib.suppress(LockstepError, KeyError):  # why it ends is more than what cannot be written
+                if store.read_json(place / "status.json")["status"] == "running":
+                    store.write_status(place, "failed", "LS-402", store.INTERRUPTED)
             raise
     if store.read_json(place / "status.json")["status"] == "running":
-        raise _death(worker.returncode, place)
+        raise _death(worker.returncode, place, _ended_for_memory() > out_of_memory)
 
 
 GOES_ON = "---- another process goes on with this run:"
@@ -375,21 +393,56 @@ def _event(line: str) -> dict[str, Any] | None:
     return None
 
 
-def _stop(worker: subprocess.Popen[str]) -> None:
+class Pace:
+    """How long a worker that is asked to end may take to save the epoch under way."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self.since, self.took = time.monotonic(), 0.0
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take one event of the run."""
+        now = time.monotonic()
+        self.took = now - self.since if event["event"] == "epoch" else 0.0
+        self.since = now
+
+    def patience(self) -> float:
+        """Seconds: none where the epoch cannot be over in time, to go by the one before."""
+        return 0.0 if self.took - (time.monotonic() - self.since) > GRACE_SECONDS else GRACE_SECONDS
+
+
+GRACE_SECONDS = 4.0
+
+
+def _stop(worker: subprocess.Popen[str], seconds: float) -> None:
+    """Ask a worker to end, and see to it after so long; at once where somebody interrupts this too."""
     worker.terminate()
     try:
-        worker.wait(timeout=5)
-    except subprocess.TimeoutExpired:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(timeout=seconds)
+    finally:
         worker.kill()
         worker.wait()
 
 
-def _death(code: int, place: Path) -> LockstepError:
+def _ended_for_memory() -> int:
+    """How many processes the system has ended because memory ran out (Linux; elsewhere none that is known of)."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _death(code: int, place: Path, out_of_memory: bool = False) -> LockstepError:
     """How a worker ended that could not say so itself."""
     log = place / "worker.log"
     text = log.read_text(encoding="utf-8", errors="replace")
     text = text.rpartition(GOES_ON)[2].partition("\n")[2] if GOES_ON in text else text
     last = [line for line in text.splitlines() if line.strip()][-3:]
+    if code == -signal.SIGKILL and out_of_memory:
+        hint = "free some memory, or take a smaller network, batch or dataset"
+        return LockstepError("LS-503", "the system ended it because memory ran out", where=str(place), hint=hint)
     if code < 0:
         with contextlib.suppress(ValueError):
             cause = f"it was ended by signal {signal.Signals(-code).name}"

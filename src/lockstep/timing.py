@@ -148,8 +148,17 @@ def forget_peak_memory() -> None:
 
 
 def git_revision() -> str | None:
-    """The revision of the checkout that this code runs from, where it is one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The revision of the checkout that this code runs from, where it is one.
+
+    An installed Lockstep may lie inside a repository of the user's, whose revisions say nothing about it.
+    """
+    here = Path(__file__)
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)
+        return _git(here.parent, "rev-parse", "HEAD")
     return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603

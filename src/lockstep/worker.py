@@ -7,6 +7,7 @@ JSON object a line. The process ends when its parent does. With STEPS it leaves 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -116,7 +117,8 @@ def train(run: Run, folder: Path, threads: int, report: Report) -> None:
     model = make_model(backend, run, examples, threads, clocks)
     keeper.resume(model, clocks)
     report({"event": "phase", "phase": "train"})
-    history, steps, best = train_epochs(model, run, examples, clocks, report, keeper)
+    with ending_later() as is_asked_to_end:
+        history, steps, best = train_epochs(model, run, examples, clocks, report, keeper, is_asked_to_end)
     with clocks.measure("evaluate"):
         logits = model.predict(examples.test[0])
     keeper.note_peak()
@@ -213,11 +215,12 @@ def make_model(backend: ModuleType, run: Run, examples: Examples, threads: int, 
 
 def train_epochs(
     model: Any, run: Run, examples: Examples, clocks: timing.Clocks, report: Report,
-    keeper: checkpoints.Keeper | None = None,
+    keeper: checkpoints.Keeper | None = None, is_asked_to_end: Callable[[], bool] = lambda: False,
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]:  # fmt: skip
     """Every epoch: (history, one number per step of everything, the best epoch where one was looked for).
 
-    With a keeper the epochs that it has are not taken again, and an epoch that is reported is saved.
+    With a keeper the epochs that it has are not taken again, and an epoch that is reported is saved. Raises Ended after
+    an epoch by whose end somebody asked for it.
     """
     recipe, (images, labels) = run.recipe, examples.train
     batch, n = recipe.batch_size, len(data.epoch_order(len(images), recipe, run.seed, 0))
@@ -253,8 +256,30 @@ def train_epochs(
         if keeper:
             keeper.save(model, clocks)
         report(row)
+        if is_asked_to_end():
+            raise Ended
     stopping.restore()
     return progress.history, dict(zip(checkpoints.STEPS, progress.steps, strict=True)), stopping.best_epoch
+
+
+class Ended(BaseException):
+    """The run was asked to end, and what it has done is saved."""
+
+
+@contextlib.contextmanager
+def ending_later() -> Iterator[Callable[[], bool]]:
+    """Inside, SIGTERM and SIGHUP wait until the epoch under way is saved; gives whether one has come."""
+    asked: list[int] = []
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    for name in names:
+        if before[name] != signal.SIG_IGN:  # nohup
+            signal.signal(getattr(signal, name), lambda number, frame: asked.append(number))
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for name in names:
+            signal.signal(getattr(signal, name), before[name] or signal.SIG_DFL)
 
 
 def mean_of_steps(losses: np.ndarray, sizes: np.ndarray, recipe: Recipe) -> float:
@@ -352,6 +377,7 @@ def main(folder: Path, threads: int, steps: int | None = None) -> int:
     """
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a framework prints goes to the log
+    _have_the_system_end_it_with_its_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches parent and worker alike: the parent decides
 
@@ -365,12 +391,23 @@ def main(folder: Path, threads: int, steps: int | None = None) -> int:
             train(run, folder, threads, report)
         else:
             watch(run, folder, threads, report, steps)
+    except Ended:
+        store.write_status(folder, "failed", "LS-402", store.INTERRUPTED)
+        return 1
     except BaseException as error:
         traceback.print_exc()
         store.write_status(folder, "failed", **failure(error, folder / "worker.log"))
         return 1
     store.write_status(folder, "finished")
     return 0
+
+
+def _have_the_system_end_it_with_its_parent() -> None:
+    """On Linux: a thread gets no turn while a library holds the interpreter, or while the process is stopped."""
+    with contextlib.suppress(OSError, AttributeError, ImportError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def _end_with_parent() -> None:
