@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import shutil
 
 import pytest
 
-from lockstep import backends, data, doctor, store, timing
+import tortured
+from lockstep import backends, data, doctor, reading, store, timing
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +123,136 @@ def test_a_runs_folder_below_a_file_cannot_be_written(tmp_path):
 
 def test_a_runs_folder_with_an_impossible_name_is_survived(tmp_path):
     assert doctor.check(tmp_path / ("x" * 5000))["machine"]["disk_free_bytes"] > 0
+
+
+# -------------------------------------------------------------------------------------------------- are the runs whole?
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A finished run, with seed 0, and one that was ended after its second epoch, with seed 1."""
+    from lockstep import study as studies
+
+    folder = tmp_path_factory.mktemp("checked")
+    tortured.write_study(folder, "numpy", "mlp")
+
+    def end(run, event):
+        if event["event"] == "epoch" and event["epoch"] == 2 and run.seed == 1:
+            raise KeyboardInterrupt
+
+    wanted = studies.load_study(folder / "lab.toml", ["seeds=[0, 1]"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "work", tortured.work_here)
+        with pytest.raises(KeyboardInterrupt):
+            studies.run_study(wanted, folder / "runs", end, 1)
+    return folder / "runs"
+
+
+@pytest.fixture
+def checked(runs, tmp_path):
+    """A copy of both, to damage."""
+    shutil.copytree(runs, tmp_path / "runs")
+    return sorted((tmp_path / "runs" / "lab").glob("mlp-*"))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def row_of(place):
+    """What the doctor says of one run; it changes nothing."""
+    before = contents(place)
+    (row,) = doctor.check_runs([place])["runs"]
+    assert contents(place) == before
+    return row
+
+
+def test_what_is_whole_and_what_is_unfinished_is_told(checked):
+    whole, unfinished = doctor.check_runs([checked[0].parent])["runs"]
+    assert (whole["state"], whole["status"], whole["problems"], whole["notes"]) == ("whole", "finished", [], [])
+    assert whole["run"] == str(checked[0])
+    assert (unfinished["state"], unfinished["problems"]) == ("unfinished", [])
+    assert unfinished["usable"] == [
+        "checkpoint-2: it can go on after epoch 2", "checkpoint-1: it can go on after epoch 1"
+    ]  # fmt: skip
+    files = [path for place in checked for path in place.rglob("*") if path.is_file()]
+    unchecked = {"samples.npz", "worker.log", "spec.toml", "environment.json", "events.jsonl"}
+    hashed = [path for path in files if path.name not in unchecked or path.parent == checked[0]]
+    hashed = [path for path in hashed if path.name not in ("samples.npz", "worker.log")]
+    assert doctor.check_runs([checked[0].parent])["files"] == len(hashed)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [*store.HASHED, "manifest.json", "status.json", "checkpoint-4/weights.safetensors"])
+def test_a_damaged_file_is_named_and_the_rest_can_be_used(name, checked):
+    flip(checked[0] / name)
+    row = row_of(checked[0])
+    assert row["state"] == "damaged"
+    assert row["problems"][0].startswith(f"{name}: ")
+    if name in store.HASHED:
+        assert row["problems"] == [f"{name}: {reading.CHANGED}"]
+        assert "checkpoint-4" in row["usable"]
+        assert set(row["usable"][0].split(", ")) == {*store.HASHED, "manifest.json"} - {name}
+
+
+def test_without_hashes_damage_is_not_seen(checked, monkeypatch):
+    """The check above can fail."""
+    monkeypatch.setattr(reading, "compare", tortured.unchecked)
+    flip(checked[0] / "predictions.npz")
+    assert row_of(checked[0])["state"] == "whole"
+
+
+def test_a_missing_file_is_named(checked):
+    (checked[0] / "predictions.npz").unlink()
+    assert row_of(checked[0])["problems"] == ["predictions.npz: it is missing"]
+
+
+def test_a_finished_run_without_weights_is_damaged(checked):
+    shutil.rmtree(checked[0] / "checkpoint-4")
+    assert row_of(checked[0])["problems"] == ["no checkpoint with its weights can be used"]
+
+
+def test_a_damaged_checkpoint_leaves_the_one_before(checked):
+    flip(checked[1] / "checkpoint-2" / "state.safetensors")
+    row = row_of(checked[1])
+    assert row["state"] == "damaged"
+    assert row["problems"] == [f"checkpoint-2/state.safetensors: {reading.CHANGED}"]
+    assert row["usable"] == ["checkpoint-1: it can go on after epoch 1"]
+
+
+def test_what_is_half_written_is_noted_and_no_damage(checked):
+    (checked[1] / "checkpoint-3").mkdir()
+    (checked[1] / ".metrics.json.7.part").write_bytes(b"{")
+    row = row_of(checked[1])
+    assert row["state"] == "unfinished"
+    assert row["notes"] == [
+        "checkpoint-3 is half written: the one before is used",
+        "1 file is half written: it goes when the run goes on",
+    ]
+
+
+def test_a_run_that_is_worked_on_is_not_judged(checked):
+    from lockstep import locks
+
+    with locks.take(checked[1]):
+        assert row_of(checked[1])["state"] == "being worked on"
+
+
+def test_the_command_names_the_damage_and_exits_with_five(checked, capsys):
+    from lockstep import cli
+
+    flip(checked[0] / "metrics.json")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["doctor", str(checked[0].parent)])
+    said = capsys.readouterr().out
+    assert end.value.code == 5
+    assert f"damaged    {checked[0]}" in said
+    assert "    wrong: metrics.json: its SHA-256 is not the manifest's" in said
+    assert "    can be used: checkpoint-2: it can go on after epoch 2" in said
+    assert "2 runs" in said
+    assert "1 damaged" in said

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from conftest import need_backend
 from lockstep import LockstepError, Recipe, Record, Study, backends, load_study, parse_study, read_study, run_study
+from processes import is_running, wait_for, worker_of
 
 FILES = {
     "status.json", "spec.toml", "environment.json", "events.jsonl", "steps.npz", "samples.npz", "hardest.npz",
@@ -36,36 +36,6 @@ def silent(run, event):
 
 def do(wanted, folder, tell=silent, **options):
     return run_study(wanted, folder, tell, **options)
-
-
-def worker_of(folder: Path) -> int | None:
-    """The process that works in a run folder."""
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = place.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"lockstep.worker" in words and str(folder).encode() in words:
-            return int(place.parent.name)
-    return None
-
-
-def is_running(number: int) -> bool:
-    try:
-        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def wait_for(what, seconds=30.0):
-    """The first true answer; fails when none comes in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"waited {seconds} s in vain")
 
 
 # ------------------------------------------------------------------------------------------------------------ one run

@@ -1,0 +1,352 @@
+"""Runs that go on: to the same bits as if nothing had happened, or with a word on why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+
+import tortured
+from lockstep import (
+    EarlyStopping,
+    LockstepError,
+    Recipe,
+    Record,
+    Study,
+    checkpoints,
+    data,
+    locks,
+    resuming,
+    store,
+    terminal,
+    timing,
+    worker,
+)  # fmt: skip
+from lockstep import study as studies
+
+MLP = {"mlp": ["flatten", "dense 17", "relu", "dropout 0.3", "dense 10"]}
+RECIPE = Recipe("adam 0.01", epochs=4, batch_size=64)
+
+
+def study(recipe=RECIPE, networks=MLP, **fields) -> Study:
+    return Study(networks, "digits", "numpy", recipe=recipe, train_size=200, **{"name": "lab", **fields})
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Workers in this process: the same code, without the seconds that a process costs."""
+
+    monkeypatch.setattr(studies, "work", tortured.work_here)
+    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+
+
+def silent(run, event):
+    """Nobody listens."""
+
+
+def ended_after(epoch):
+    """Listens, and ends everything after this epoch, as Ctrl-C does."""
+
+    def tell(run, event):
+        if event["event"] == "epoch" and event["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+def interrupted(folder, epoch=2, wanted=None, threads=1) -> Record:
+    """A run that was ended after so many epochs."""
+    with pytest.raises(KeyboardInterrupt):
+        studies.run_study(wanted or study(), folder, ended_after(epoch), threads)
+    record = store.find_runs([folder])[-1]
+    assert record.status["reason"] == "interrupted"
+    return record
+
+
+def resumed(folder, threads=None, tell=silent):
+    """(records, problems, what was left) of `lockstep resume`."""
+    waiting, left, problems = resuming.unfinished([folder], threads)
+    records, held = resuming.resume(waiting, tell)
+    return records, problems + held, left
+
+
+def event_of(record) -> dict:
+    return [event for event in store.read_events(record.folder / "events.jsonl") if event["event"] == "resumed"][-1]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bits of the run that was never interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "work", tortured.work_here)
+        (record,) = studies.run_study(study(), tmp_path_factory.mktemp("whole"), threads=1)
+    assert record.is_finished, record.status
+    return tortured.bits(record.folder)
+
+
+# -------------------------------------------------------------------------------------------------------- to the end
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 4])
+def test_a_run_that_was_interrupted_ends_with_the_same_bits(epoch, whole, tmp_path):
+    interrupted(tmp_path, epoch)
+    records, problems, left = resumed(tmp_path)
+    assert (problems, left) == ([], [])
+    (record,) = records
+    assert tortured.bits(record.folder) == whole
+    assert event_of(record)["epoch"] == epoch
+    assert [path.name for path in tmp_path.glob("lab/*/checkpoint-*")] == ["checkpoint-4"]
+    assert not (record.folder / "lock").exists()
+
+
+@pytest.mark.parametrize("plant", ["slots forgotten", "another epoch's order"])
+def test_what_is_forgotten_shows_in_the_bits(plant, whole, tmp_path, monkeypatch):
+    """The check above can fail."""
+    interrupted(tmp_path, 2)
+    if plant == "slots forgotten":
+        monkeypatch.setattr(checkpoints.Keeper, "resume", tortured.forgetful(checkpoints.Keeper.resume))
+    else:
+        order = data.epoch_order
+        monkeypatch.setattr(data, "epoch_order", lambda n, recipe, seed, epoch: order(n, recipe, seed, abs(epoch - 2)))
+    (record,), *_ = resumed(tmp_path)
+    assert record.is_finished
+    assert tortured.bits(record.folder) != whole
+
+
+def test_a_run_that_failed_after_an_epoch_goes_on_too(whole, tmp_path):
+    def fail(run, event):
+        if event["event"] == "epoch" and event["epoch"] == 3:
+            raise LockstepError("LS-502", "the disk is full")
+
+    (failed,) = studies.run_study(study(), tmp_path, fail, 1)
+    assert (failed.status["status"], failed.status["code"]) == ("failed", "LS-502")
+    (record,), *_ = resumed(tmp_path)
+    assert tortured.bits(record.folder) == whole
+
+
+def test_a_run_that_was_ended_before_its_first_epoch_begins_anew(whole, tmp_path):
+    def at_once(run, event):
+        if event["event"] == "phase":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        studies.run_study(study(), tmp_path, at_once, 1)
+    (record,), *_ = resumed(tmp_path)
+    assert tortured.bits(record.folder) == whole
+    assert terminal.resumption(event_of(record), 4) == ["begins anew: no epoch of it was saved"]
+
+
+def test_a_damaged_checkpoint_costs_an_epoch_and_is_said(whole, tmp_path):
+    record = interrupted(tmp_path, 3)
+    (record.folder / "checkpoint-3" / "state.safetensors").write_bytes(b"rubbish")
+    (record,), *_ = resumed(tmp_path)
+    assert tortured.bits(record.folder) == whole
+    said = terminal.resumption(event_of(record), 4)
+    assert said[0].startswith("checkpoint-3 is not used: checkpoint-3/state.safetensors: it has 7 bytes")
+    assert said[1] == "goes on after epoch 2 of 4; lost: epoch 3"
+
+
+def test_early_stopping_goes_on_with_the_best_that_it_had(tmp_path):
+    recipe = Recipe("adam 0.1", 40, 32, validation=0.2, early_stopping=EarlyStopping(patience=2))
+    (wanted,) = studies.run_study(study(recipe), tmp_path / "whole", threads=1)
+    best = wanted.metrics["best_epoch"]
+    assert wanted.metrics["stopped_early"]
+    for epoch in (best, best + 1, best + 2):
+        interrupted(tmp_path / str(epoch), epoch, study(recipe))
+        (record,), *_ = resumed(tmp_path / str(epoch))
+        assert tortured.bits(record.folder) == tortured.bits(wanted.folder)
+
+
+def test_a_run_in_parts_says_so(tmp_path):
+    begun = interrupted(tmp_path, 2)
+    first = json.loads((begun.folder / "checkpoint-2" / "manifest.json").read_text())["seconds"]
+    (record,), *_ = resumed(tmp_path)
+    assert record.timing["parts"] == 2
+    assert record.timing["seconds"]["total"] > first["total"]
+    assert len(record.timing["epochs"]) == 4
+    (part,) = record.environment["resumed"]
+    assert part["after_epoch"] == 2
+    assert part["changed"] == []
+
+
+# --------------------------------------------------------------------------------------------- the same command again
+
+
+def test_the_same_study_again_goes_on_in_the_same_folder(whole, tmp_path):
+    begun = interrupted(tmp_path, 2)
+    (record,) = studies.run_study(study(), tmp_path, threads=1)
+    assert record.folder == begun.folder
+    assert tortured.bits(record.folder) == whole
+    told = []
+    (again,) = studies.run_study(study(), tmp_path, lambda run, event: told.append(event), 1)
+    assert again.folder == begun.folder
+    assert [(event["event"], event["reused"]) for event in told] == [("end", True)]
+
+
+@pytest.mark.parametrize("left", [[], ["spec.toml"], ["lock", ".spec.toml.7.part"]], ids=str)
+def test_a_folder_in_which_nothing_was_begun_is_taken(left, tmp_path):
+    begun = interrupted(tmp_path / "a", 1)
+    blank = tmp_path / "b" / "lab" / begun.folder.name
+    blank.mkdir(parents=True)
+    for name in left:
+        (blank / name).write_bytes((begun.folder / "spec.toml").read_bytes() if name == "spec.toml" else b"")
+    (record,) = studies.run_study(study(), tmp_path / "b", threads=1)
+    assert record.folder == blank
+    assert record.is_finished
+    assert not list(blank.glob(".*"))
+
+
+def test_a_folder_with_something_else_in_it_is_not_taken(tmp_path):
+    begun = interrupted(tmp_path / "a", 1)
+    other = tmp_path / "b" / "lab" / begun.folder.name
+    other.mkdir(parents=True)
+    (other / "notes.txt").write_text("mine")
+    (record,) = studies.run_study(study(), tmp_path / "b", threads=1)
+    assert record.folder.name == f"{other.name}-2"
+    assert [path.name for path in other.iterdir()] == ["notes.txt"]
+
+
+def test_with_other_threads_a_study_begins_anew_and_says_why(tmp_path):
+    begun = interrupted(tmp_path, 2)
+    assert resuming.news(study(), tmp_path, 2) == ["threads: 1 → 2 (1 run)"]
+    (record,) = studies.run_study(study(), tmp_path, threads=2)
+    assert record.folder.name == f"{begun.folder.name}-2"
+    assert not Record(begun.folder).is_finished
+    records, problems, left = resumed(tmp_path)
+    assert (records, problems) == ([], [])
+    assert left == [f"{begun.folder}: the same run was finished since, in {record.folder.name}"]
+
+
+# ------------------------------------------------------------------------------------------ what is no longer as it was
+
+
+def test_other_threads_warn_and_the_run_is_not_taken_for_the_same(tmp_path):
+    interrupted(tmp_path, 2)
+    (record,), problems, _ = resumed(tmp_path, threads=2)
+    assert record.is_finished
+    assert not problems
+    said = terminal.resumption(event_of(record), 4)
+    assert said[1] == "warning: no longer as before, so the last bits may differ: threads.asked: 1 → 2"
+    (again,) = studies.run_study(study(), tmp_path, threads=1)
+    assert again.folder != record.folder, "its last bits may differ: it is done once more"
+
+
+def test_threads_stay_as_they_were_unless_asked_for(tmp_path):
+    begun = interrupted(tmp_path, 2)
+    assert resuming.threads_for(begun) == 1
+    assert resuming.threads_for(begun, 2) == 2
+    with pytest.raises(LockstepError, match="LS-205"):
+        resuming.threads_for(begun, 3)
+    (record,), *_ = resumed(tmp_path)
+    assert event_of(record)["changed"] == []
+
+
+def test_another_version_warns(tmp_path, monkeypatch):
+    interrupted(tmp_path, 2)
+    monkeypatch.setattr(worker.backends, "versions", lambda name: {"numpy": "99.0"})
+    (record,), *_ = resumed(tmp_path)
+    assert record.is_finished
+    assert event_of(record)["changed"] == [f"versions.numpy: {np.__version__} → 99.0"]
+
+
+def test_a_changed_spec_is_refused_until_it_is_put_back(whole, tmp_path):
+    begun = interrupted(tmp_path, 2)
+    spec = begun.folder / "spec.toml"
+    text = spec.read_text()
+    assert "batch_size = 64" in text
+    spec.write_text(text.replace("batch_size = 64", "batch_size = 32"))
+    (record,), *_ = resumed(tmp_path)
+    assert (record.status["status"], record.status["code"]) == ("failed", "LS-506")
+    for words in ("another spec.toml", "recipe.batch_size: 64 → 32", "put the file back as it was"):
+        assert words in record.status["reason"]
+    assert checkpoints.newest(begun.folder, text).progress.epoch == 2
+    spec.write_text(text)
+    (record,), *_ = resumed(tmp_path)
+    assert tortured.bits(record.folder) == whole
+
+
+def test_changed_data_are_refused(tmp_path):
+    path = tmp_path / "mine.npz"
+    generator = np.random.default_rng(0)
+    arrays = {
+        "train_images": generator.integers(0, 256, (200, 8, 8), dtype=np.uint8),
+        "train_labels": np.arange(200) % 10,
+    }
+    arrays |= {"test_images": arrays["train_images"][:50], "test_labels": arrays["train_labels"][:50]}
+    np.savez(path, **arrays)
+    wanted = Study(MLP, str(path), "numpy", recipe=RECIPE, name="lab")
+    interrupted(tmp_path / "runs", 2, wanted)
+    arrays["train_images"] = 255 - arrays["train_images"]
+    np.savez(path, **arrays)
+    (record,), *_ = resumed(tmp_path / "runs")
+    assert (record.status["status"], record.status["code"]) == ("failed", "LS-506")
+    assert "no longer what the run was begun with" in record.status["reason"]
+    assert "train_images" in record.status["reason"]
+    assert not (record.folder / "metrics.json").exists()
+
+
+def test_a_changed_study_says_what_changed(tmp_path):
+    assert resuming.news(study(), tmp_path, 1) == [], "nothing was run before"
+    studies.run_study(study(seeds=(0, 1)), tmp_path, threads=1)
+    assert resuming.news(study(seeds=(0, 1)), tmp_path, 1) == []
+    other = Recipe("adam 0.02", epochs=4, batch_size=32)
+    assert resuming.news(study(other, seeds=(0, 1)), tmp_path, 1) == [
+        "recipe.batch_size: 64 → 32 (2 runs)",
+        "recipe.optimizer.learning_rate: 0.01 → 0.02 (2 runs)",
+    ]
+    assert resuming.news(study(seeds=(0, 1, 2)), tmp_path, 1) == [], "one more is no change of those that are there"
+    assert resuming.news(study(question="why?"), tmp_path, 1) == [], "a question is no content"
+
+
+# ---------------------------------------------------------------------------------------------------- which runs wait
+
+
+def test_finished_runs_wait_for_nothing(tmp_path):
+    studies.run_study(study(), tmp_path, threads=1)
+    assert resumed(tmp_path) == ([], [], [])
+
+
+def test_a_folder_without_runs_is_told(tmp_path):
+    with pytest.raises(LockstepError, match=r"LS-505 .*no run folder here"):
+        resuming.unfinished([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["status.json", "spec.toml"])
+def test_a_run_that_is_too_damaged_is_named_and_the_others_go_on(name, tmp_path):
+    bad = interrupted(tmp_path, 1, study(seeds=5))
+    good = interrupted(tmp_path, 1, study(seeds=6))
+    (bad.folder / name).write_text("{rubbish")
+    records, problems, _ = resumed(tmp_path)
+    assert [record.folder for record in records] == [good.folder]
+    (problem,) = problems
+    assert (problem.code, problem.where) == ("LS-505", str(bad.folder / name))
+    assert (bad.folder / name).read_text() == "{rubbish"
+
+
+def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path):
+    taken = interrupted(tmp_path, 1, study(seeds=5))
+    free = interrupted(tmp_path, 1, study(seeds=6))
+    with locks.take(taken.folder):
+        records, problems, _ = resumed(tmp_path)
+        with pytest.raises(LockstepError, match=rf"LS-504 .*process {os.getpid()} .*works on this run"):
+            studies.run_study(study(seeds=5), tmp_path, threads=1)
+    assert [record.folder for record in records] == [free.folder]
+    (problem,) = problems
+    assert problem.code == "LS-504"
+    assert str(os.getpid()) in problem.message
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_taken_as_it_is(tmp_path):
+    interrupted(tmp_path, 2)
+    waiting, *_ = resuming.unfinished([tmp_path])
+    (record,), *_ = resumed(tmp_path)
+    before = tortured.bits(record.folder)
+    written = (record.folder / "metrics.json").stat().st_mtime_ns
+    time.sleep(0.01)
+    (again,), problems = resuming.resume(waiting)
+    assert not problems
+    assert tortured.bits(again.folder) == before
+    assert (again.folder / "metrics.json").stat().st_mtime_ns == written
