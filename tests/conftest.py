@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import measured
 from lockstep import backends, timing
 from lockstep.trace import Trace
 
@@ -29,12 +30,26 @@ if IN_CI:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture", action="store_true", help="run the batteries at full length, not a small sample")
+    parser.addoption("--at-most", type=int, help="with --torture: no more than so many cases of each battery")
 
 
 @pytest.fixture(scope="session")
 def torture(request: pytest.FixtureRequest) -> bool:
     """Whether the batteries of `tests/test_torture_*.py` run at full length (make torture), or as a small sample."""
     return bool(request.config.getoption("--torture"))
+
+
+@pytest.fixture(scope="session")
+def cases(request: pytest.FixtureRequest, torture: bool) -> Callable[[int, int], int]:
+    """`cases(sample, whole)`: how many cases of a battery to take."""
+    most = request.config.getoption("--at-most")
+    return lambda sample, whole: min(whole, most or whole) if torture else sample
+
+
+@pytest.fixture(scope="session")
+def tally(torture: bool) -> Callable[[str, int, int], None]:
+    """`tally(battery, cases, misses)`: write what a battery at full length came to into docs/reliability.md."""
+    return measured.note if torture else lambda battery, n, misses: None
 
 
 def need(present: bool, what: str) -> None:

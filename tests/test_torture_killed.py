@@ -1,0 +1,116 @@
+"""kill -9 at a uniformly random moment, then `lockstep resume`: the bits are those of the run that nobody killed."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+
+import tortured
+from conftest import need_backend
+from lockstep import backends
+
+
+@pytest.fixture(scope="module", params=list(backends.BACKENDS))
+def stable(request):
+    need_backend(request.param)
+    with tortured.stable(request.param) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def numpy_stable():
+    with tortured.stable("numpy") as found:
+        yield found
+
+
+_references = {}
+
+
+def reference(stable, network, tmp_path):
+    """(the bits, the seconds) of the run that nobody kills."""
+    if (stable.backend, network) not in _references:
+        folder = tmp_path / f"whole-{network}"
+        tortured.write_study(folder, stable.backend, network)
+        started = time.monotonic()
+        done = stable.run(folder, *tortured.RUN)
+        assert done.code == 0, done.said
+        _references[stable.backend, network] = tortured.fingerprint(folder), time.monotonic() - started
+    return _references[stable.backend, network]
+
+
+def assert_same_end(stable, folder, wanted, plant="") -> None:
+    """It goes on, comes to its end and leaves nothing behind."""
+    done = tortured.go_on(stable, folder, plant=plant)
+    assert done.code == 0, done.said
+    assert "Traceback" not in done.said
+    assert tortured.fingerprint(folder) == wanted
+    assert tortured.strays(folder) == []
+
+
+def killed(stable, folder, network, seconds, chance, times=1) -> None:
+    """A run of a new folder that is killed so many times."""
+    tortured.write_study(folder, stable.backend, network)
+    started = stable.start(folder, *tortured.RUN)
+    for time_ in range(times):
+        if time_:
+            begun = list(folder.glob("runs/lab/*/status.json"))
+            started = stable.start(folder, *(tortured.RESUME if begun else tortured.RUN))
+        tortured.kill_at_random(started, seconds, chance)
+
+
+def battery(stable, tmp_path, n, times) -> list[str]:
+    """What went wrong in n runs, a sentence each."""
+    misses = []
+    for number in range(n):
+        network = ("mlp", "cnn")[number % 2]
+        wanted, seconds = reference(stable, network, tmp_path)
+        folder = tmp_path / f"{network}-{number}"
+        try:
+            killed(stable, folder, network, seconds, random.Random(number), times)
+            assert_same_end(stable, folder, wanted)
+        except AssertionError as error:
+            misses.append(f"{folder}: {error}")
+    return misses
+
+
+def test_a_run_that_is_killed_ends_with_the_same_bits(stable, cases, tally, tmp_path):
+    n = cases(2, 100)
+    misses = battery(stable, tmp_path, n, 1)
+    tally(f"kill -9 at a random moment, then resume: {stable.backend}, MLP and CNN by turns", n, len(misses))
+    assert not misses
+
+
+def test_a_run_that_is_killed_ten_times_ends_with_the_same_bits(numpy_stable, cases, tally, tmp_path):
+    n = cases(1, 10)
+    misses = battery(numpy_stable, tmp_path, n, 11)
+    tally("killed again while resuming, ten times in one run: numpy", n, len(misses))
+    assert not misses
+
+
+def test_a_fork_computes_what_a_process_does(numpy_stable, tmp_path):
+    """What is forked here is what users start."""
+    wanted, _ = reference(numpy_stable, "cnn", tmp_path)
+    tortured.write_study(tmp_path / "real", "numpy", "cnn")
+    command = [sys.executable, "-m", "lockstep", *tortured.RUN]
+    subprocess.run(command, cwd=tmp_path / "real", check=True, capture_output=True, timeout=300)
+    assert tortured.fingerprint(tmp_path / "real") == wanted
+
+
+@pytest.mark.parametrize("plant", ["slots forgotten"])
+def test_a_resume_that_forgets_something_is_seen(plant, numpy_stable, tmp_path):
+    """The batteries above can fail."""
+    wanted, _ = reference(numpy_stable, "mlp", tmp_path)
+    folder = tmp_path / "planted"
+    tortured.write_study(folder, "numpy", "mlp")
+    started = numpy_stable.start(folder, *tortured.RUN)
+    until = time.monotonic() + 120
+    while "epoch 2/" not in started.said and time.monotonic() < until:
+        time.sleep(0.001)
+    started.kill("all")
+    assert started.wait() == -9
+    with pytest.raises(AssertionError):
+        assert_same_end(numpy_stable, folder, wanted, plant)
