@@ -98,6 +98,8 @@ def test_a_command_of_the_documentation_works(command, folder, capsys, request):
         request.getfixturevalue("mnist")
     if words[1:] == ["RUN_A", "RUN_B"]:
         words[1:] = [run_in(folder, name) for name in words[1:]]
+    if words[1:] == ["runs"] and not (folder / "runs").exists():
+        run_in(folder, "runs")
     code = lockstep(adapted(words, folder))
     said = capsys.readouterr()
     assert code == CODES.get(command, 0), said.out + said.err

@@ -372,7 +372,7 @@ def _report_quickly() -> None:
     """A page of a word, written as the page is: drawing it takes longer than the run."""
     from lockstep import report, store
 
-    def write_report(records: Any, path: Path) -> Path:
+    def write_report(records: Any, path: Path, **_: Any) -> Path:
         store.write_bytes(path, b"done")
         return path
 
