@@ -215,6 +215,8 @@ def work_here(run: Any, place: Path, tell: Any, threads: int, steps: int | None 
 
 # ------------------------------------------------------------------------------------------------------- in the stable
 
+LONGEST_SECONDS = 600
+
 
 def main(backend: str) -> None:
     """Fork what the tests ask for, one JSON line a question and an answer."""
@@ -240,10 +242,20 @@ def main(backend: str) -> None:
             disks[number] = disk
             answers.write(json.dumps(number) + "\n")
         else:
-            _, status = os.waitpid(question["number"], 0)
+            code = _end_of(question["number"])
             disk = disks.pop(question["number"])
-            code = os.waitstatus_to_exitcode(status)
             answers.write(json.dumps({"code": code, "operations": disk.operations if disk else 0}) + "\n")
+
+
+def _end_of(number: int) -> int:
+    """How a fork ends; one that hangs is ended, and shows by its code, -SIGABRT."""
+    end = time.monotonic() + LONGEST_SECONDS
+    while not (found := os.waitpid(number, os.WNOHANG))[0]:
+        if time.monotonic() > end:
+            os.killpg(number, signal.SIGABRT)
+            end += LONGEST_SECONDS
+        time.sleep(0.002)
+    return os.waitstatus_to_exitcode(found[1])
 
 
 def _disk(question: dict[str, Any]) -> Any:
