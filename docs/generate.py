@@ -2,9 +2,10 @@
 
 Code: under `<!-- source: FILE FUNCTION -->` the fenced block becomes that function as it stands in src/lockstep.
 Figures: what is drawn from the NumPy backend alone is drawn again.
-Results: with run folders (or folders that hold them) results.json takes their numbers, study by study; a study without
-runs keeps what it had. From results.json come results.md and everything between `<!-- results: STUDY -->` and
-`<!-- end -->` in the chapters. A number is in a page because it is in a run.
+Results: with run folders (or folders that hold them) results.json takes their accuracies, study by study; a study
+without runs keeps what it had. From results.json come results.md and everything between `<!-- results: STUDY -->` and
+`<!-- end -->` in the chapters. A number is in a page because it is in a run. Times are left to `lockstep bench`, which
+sees to what they need to mean something.
 """
 
 from __future__ import annotations
@@ -52,10 +53,13 @@ WORDS = {
     "en": {
         "nothing": "No run of this study has been put here yet: `python docs/generate.py runs/{study}` does it.",
         "head": "Test accuracy is the mean over the seeds with its 95 % interval (Student's t; none from one seed).",
-        "columns": ("network", "backend", "n seeds", "test accuracy", "training accuracy", "parameters", "s per epoch"),
+        "columns": ("network", "backend", "n seeds", "test accuracy", "training accuracy", "parameters"),
         "made": "Made by {command} on {cpu}, {threads} threads, with {versions}; {epochs} epochs, {n_train} training "
         "images.",
-        "curves": "Accuracy and loss over the epochs, {study}",
+        "pictures": {
+            "": "Accuracy and loss over the epochs, {study}",
+            "-kernels": "The first layer's kernels, a test image and its feature maps, {study}",
+        },
         "only": "Fewer runs than the study asks for: {found} of {asked}. An interval needs two seeds or more.",
     },
     "ru": {
@@ -63,11 +67,14 @@ WORDS = {
         "head": "Точность на тесте — среднее по начальным числам с 95 % доверительным интервалом (Стьюдент; для "
         "одного запуска его нет).",
         "columns": (
-            "сеть", "бэкенд", "n запусков", "точность на тесте", "точность на обучении", "параметров", "с на эпоху",
+            "сеть", "бэкенд", "n запусков", "точность на тесте", "точность на обучении", "параметров",
         ),
         "made": "Получено командой {command} на {cpu}, потоков: {threads}, версии: {versions}; эпох: {epochs}, "
         "обучающих изображений: {n_train}.",
-        "curves": "Точность и функция потерь по эпохам, {study}",
+        "pictures": {
+            "": "Точность и функция потерь по эпохам, {study}",
+            "-kernels": "Ядра первого слоя, тестовое изображение и его карты признаков, {study}",
+        },
         "only": "Запусков меньше, чем требует исследование: {found} из {asked}. Для интервала их нужно не менее двух.",
     },
 }  # fmt: skip
@@ -136,13 +143,12 @@ def _datasets(records: list[Any]) -> list[str]:
 
 
 def _row(dataset: str, network: str, backend: str, records: list[Any]) -> dict[str, Any]:
-    from statistics import fmean, median
+    from statistics import fmean
 
     from lockstep.statistics import mean_interval
 
     found = mean_interval([record.metrics["test"]["accuracy"] for record in records])
     trained = [record.history[-1].get("train_accuracy") for record in records]
-    seconds = [value for record in records for value in record.timing["epochs"]]
     return {
         "dataset": dataset,
         "network": network,
@@ -152,7 +158,6 @@ def _row(dataset: str, network: str, backend: str, records: list[Any]) -> dict[s
         "half_width": found.half,
         "train_accuracy": fmean(trained) if None not in trained else None,
         "parameters": records[0].metrics["parameters"],
-        "seconds_per_epoch": median(seconds),
     }
 
 
@@ -180,8 +185,10 @@ def block(study: str, results: Mapping[str, Any], language: str) -> str:
     facts = {key: found[key] for key in ("cpu", "threads", "versions", "epochs")}
     facts["n_train"] = f"{found['n_train']:,}" if language == "en" else f"{found['n_train']:,}".replace(",", "\u00a0")
     lines += ["", str(words["made"]).format(command=f"`{found['command']}`", **facts)]
-    if (DOCS / "figures" / f"{study}.svg").exists():
-        lines += ["", f"![{str(words['curves']).format(study=study)}](../../figures/{study}.svg)"]
+    pictures: Any = words["pictures"]
+    for kind, said in pictures.items():
+        if (DOCS / "figures" / f"{study}{kind}.svg").exists():
+            lines += ["", f"![{said.format(study=study)}](../../figures/{study}{kind}.svg)"]
     return "\n".join(map(str, lines)) + "\n\n"
 
 
@@ -190,7 +197,6 @@ def _cells(row: Mapping[str, Any], language: str) -> list[str]:
     trained = "–" if row["train_accuracy"] is None else f"{100 * row['train_accuracy']:.2f} %"
     numbers = [
         f"{len(row['seeds'])}", f"{100 * row['accuracy']:.2f}{half} %", trained, f"{row['parameters']:,}",
-        f"{row['seconds_per_epoch']:.2f}",
     ]  # fmt: skip
     if language == "ru":
         numbers = [number.replace(",", "\u00a0").replace(".", ",") for number in numbers]
@@ -235,7 +241,7 @@ def draw_runs(folders: list[Path]) -> None:
     for study, records in studies.items():
         figures.save(figures.histories(records), DOCS / "figures" / f"{study}.svg")
         if study == "lab-lenet":
-            figures.save(figures.kernels(records[0]), DOCS / "figures" / "lenet-kernels.svg")
+            figures.save(figures.kernels(records[0]), DOCS / "figures" / f"{study}-kernels.svg")
 
 
 def pages() -> list[tuple[Path, str]]:
