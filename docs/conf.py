@@ -25,6 +25,7 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 pygments_style, pygments_dark_style = "friendly", "monokai"
 suppress_warnings = ["misc.highlighting_failure"]  # "…" in a document's JSON
 

@@ -130,6 +130,8 @@ def _command(records: list[Any]) -> str:
     for key, found in (("seeds", sorted({record.seed for record in records})), ("dataset", _datasets(records))):
         if found != list(getattr(study, key)):
             settings[key] = found
+    if records[0].spec.get("train_size") != study.train_size:
+        settings["train_size"] = records[0].spec.get("train_size")
     for record in records:
         (recipe,) = study.recipes(record.network)  # a study with a grid has no single command
         asked = to_table(recipe)

@@ -6,6 +6,7 @@ import ast
 import doctest
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
+import figures  # noqa: E402
 import generate  # noqa: E402
 
 CHAPTERS = sorted((DOCS / "chapters").glob("*/*.md"))
@@ -133,3 +135,37 @@ def test_results_in_the_pages_are_those_that_were_gathered():
     assert generate.results_page(results) == read(DOCS / "results.md"), "python docs/generate.py"
     for path, language in generate.pages():
         assert generate.with_results(read(path), results, language) == read(path), "python docs/generate.py"
+
+
+def test_results_are_what_the_runs_say_and_name_the_command_that_made_them(tmp_path):
+    from lockstep import run_study
+    from lockstep.study import load_study
+
+    settings = ['dataset="digits"', "train_size=200", "recipe.epochs=1", "seeds=[0, 1]"]
+    asked = load_study(ROOT / "studies" / "lab-lenet.toml", settings, ["numpy"])
+    records = run_study(asked, tmp_path)
+    unfinished = tmp_path / "lab-lenet" / "unfinished"
+    shutil.copytree(records[0].folder, unfinished)
+    (unfinished / "status.json").write_text('{"format": 1, "status": "running"}')
+    found = generate.gather([tmp_path])["lab-lenet"]
+    (row,) = found["rows"]
+    accuracies = [json.loads(read(record.folder / "metrics.json"))["test"]["accuracy"] for record in records]
+    assert row["accuracy"] == pytest.approx(sum(accuracies) / 2)
+    assert (row["seeds"], row["backend"], found["n_runs"]) == ([0, 1], "numpy", 2)
+    for words in (
+        "studies/lab-lenet.toml --backends numpy",
+        "seeds=[0, 1]",
+        'dataset=["digits"]',
+        "recipe.epochs=1",
+        "=200",
+    ):
+        assert words in found["command"]
+    said = generate.block("lab-lenet", {"lab-lenet": found}, "en")
+    assert f"{50 * sum(accuracies):.2f}" in said
+    assert "2 of 20" in said
+    changed = {**found, "rows": [{**row, "accuracy": row["accuracy"] + 0.01}]}
+    assert generate.block("lab-lenet", {"lab-lenet": changed}, "en") != said
+    assert "No run of this study" in generate.block("lab-lenet", {}, "en")
+    for number, figure in enumerate((figures.histories(records), figures.kernels(records[0]), figures.activations())):
+        figures.save(figure, tmp_path / f"{number}.svg")
+        assert read(tmp_path / f"{number}.svg").startswith("<?xml")
