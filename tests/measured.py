@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import time
 from pathlib import Path
@@ -12,11 +13,12 @@ HEAD = "| battery | cases | went wrong | measured |\n|---|---|---|---|\n"
 
 def note(battery: str, cases: int, misses: int, page: Path = PAGE) -> None:
     """Put a battery's row into the page, in the place of an earlier one."""
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(HEAD)
-    assert rest, f"{page} has no table of counts"
-    table, _, after = rest.partition("\n\n")
-    rows = [line for line in table.splitlines() if not line.startswith(f"| {battery} |")]
+    before, found, rest = page.read_text(encoding="utf-8").partition(HEAD)
+    assert found, f"{page} has no table of counts"
+    lines = rest.splitlines(keepends=True)
+    rows = [line for line in itertools.takewhile(lambda line: line.startswith("|"), lines)]
+    after = lines[len(rows) :]
+    rows = [line for line in rows if not line.startswith(f"| {battery} |")]
     when = f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}"
-    rows.append(f"| {battery} | {cases:,} | {misses:,} | {when} |")
-    page.write_text(f"{before}{HEAD}{chr(10).join(sorted(rows))}\n\n{after.lstrip(chr(10))}", encoding="utf-8")
+    rows.append(f"| {battery} | {cases:,} | {misses:,} | {when} |\n")
+    page.write_text("".join([before, HEAD, *sorted(rows), *after]), encoding="utf-8")
