@@ -155,6 +155,16 @@ def test_an_edited_page_is_found(copy):
     assert f"report.html: it says “99.9”, the runs “{100 * accuracy:.1f}”" in problems(copy, page=True)
 
 
+def test_a_folder_may_be_renamed_when_it_is_handed_in(copy):
+    renamed = copy.rename(copy.with_name("anna"))
+    assert verify.verify(renamed, 97)["report"] == "identical"
+
+
+@pytest.mark.parametrize("name", ["../etc", "work", "/etc/passwd", "a/b/c", ""])
+def test_a_page_cannot_name_other_folders(name, copy):
+    assert verify._matching([name], store.find_runs([copy])) == {}
+
+
 def test_a_page_of_runs_that_are_not_here_is_found(copy):
     _, two = first_and_second(copy)
     shutil.rmtree(two)

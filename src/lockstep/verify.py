@@ -20,6 +20,7 @@ import io
 import json
 import math
 import re
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -301,15 +302,17 @@ def _reports(folder: Path, records: Sequence[store.Record], found: Findings) -> 
 
 def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], found: Findings) -> str:
     about = page.about or {}
-    here = {"/".join(record.folder.absolute().parts[-2:]): record for record in records}
     names = [str(name) for name in about.get("runs") or ()]
+    here = _matching(names, records)
     if not names or (missing := [name for name in names if name not in here]):
         named = ", ".join(missing[:SHOWN]) if names else "none is named"
         found.problems.append(f"{path.name}: it shows runs that are not here: {named}")
         return "differs"
     image = about.get("image")
     image = image if isinstance(image, int) and image > 0 else 1
-    rebuilt = report.render(report.gather([here[name] for name in names], image))
+    with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
+        again = [_under_its_name(Path(temporary), name, here[name]) for name in names]
+        rebuilt = report.render(report.gather(again, image))
     if rebuilt == text:
         return "identical"
     wrong = differences(page.texts, Page(rebuilt).texts)
@@ -322,6 +325,28 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     said = "; ".join(f"it says “{one}”, the runs “{two}”" for one, two in wrong[:SHOWN])
     found.problems.append(f"{path.name}: {said}{more}{other}")
     return "differs"
+
+
+def _matching(names: Sequence[str], records: Sequence[store.Record]) -> dict[str, Path]:
+    """<study>/<run> as a page has it → the run's folder; the study's may have another name since it was handed in."""
+    paths = [record.folder.absolute() for record in records]
+    found = {}
+    for name in names:
+        parts = Path(name).parts
+        if len(parts) != 2 or {"..", "/"} & set(parts):
+            continue
+        fitting = [path for path in paths if path.parts[-2:] == parts] or [p for p in paths if p.name == parts[1]]
+        if fitting:
+            found[name] = fitting[0]
+    return found
+
+
+def _under_its_name(place: Path, name: str, folder: Path) -> store.Record:
+    """The run where a link gives its study the name that the page has, for a page tells it."""
+    study, run = Path(name).parts
+    if not (place / study).exists():
+        (place / study).symlink_to(folder.parent, target_is_directory=True)
+    return store.Record(place / study / run)
 
 
 def differences(told: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, str]]:
