@@ -23,7 +23,7 @@ from lockstep.spec import Recipe
 SHOWN = 25
 MAX_GROUPS = 8  # networks whose images a page has room for
 LARGEST = 2**16  # bytes of an image that a page has room for
-ROOM = 500_000  # characters of all images together
+ROOM = 400_000  # characters of all images together
 
 
 def _pixels(runs: Sequence[Facts], wanted: Sequence[int]) -> dict[int, np.ndarray]:

@@ -13,7 +13,7 @@ from lockstep.report.groups import Group
 from lockstep.report.numbers import count, fixed, is_number, listed, percent, points, significant
 from lockstep.report.table import Table
 
-MAX_TWIN_ROWS = 1500  # rows of all tables behind curves together
+MAX_TWIN_ROWS = 600  # rows of all tables behind curves together
 MAX_LINES = 21  # networks in one figure: each has a colour and a marker of its own
 MAX_FIGURES = 8  # datasets
 
