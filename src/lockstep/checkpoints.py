@@ -173,6 +173,9 @@ def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message
     """
     of_others = None
     for place in find(folder):
+        if not (place / "manifest.json").exists():
+            warn(f"{place.name} is not used: it is half written")
+            continue
         try:
             return read(place, spec)
         except LockstepError as error:
