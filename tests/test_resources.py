@@ -97,11 +97,11 @@ def test_too_little_memory_is_told(stable, tmp_path):
 
 
 def test_a_worker_that_the_system_ends_for_memory_is_told_as_that(tmp_path):
+    (tmp_path / "worker.log").write_text("")
     error = studies._death(-9, tmp_path, out_of_memory=True)
     assert (error.code, error.exit_code) == ("LS-503", 5)
     assert "the system ended it because memory ran out" in str(error)
     assert "a smaller network, batch or dataset" in str(error)
-    (tmp_path / "worker.log").write_text("")
     assert studies._death(-9, tmp_path, out_of_memory=False).code == "LS-402", "somebody else may have killed it"
     assert studies._death(-15, tmp_path, out_of_memory=True).code == "LS-402"
 

@@ -2,6 +2,7 @@
 
 Most of a short run's seconds are imports, and those need no torture. What is forked is the command line with its own
 signals, and, where it would spawn a worker, that worker: the same code in processes of their own, killed for real.
+TensorFlow and JAX have threads of their own, which a fork loses: their workers are spawned as always.
 """
 
 from __future__ import annotations
@@ -216,6 +217,7 @@ def work_here(run: Any, place: Path, tell: Any, threads: int, steps: int | None 
 # ------------------------------------------------------------------------------------------------------- in the stable
 
 LONGEST_SECONDS = 600
+FORKED = ("numpy", "torch")
 
 
 def main(backend: str) -> None:
@@ -224,7 +226,8 @@ def main(backend: str) -> None:
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    backends.load(backend)
+    if backend in FORKED:
+        backends.load(backend)
     data.load("digits", offline=True)
     import safetensors.numpy  # noqa: F401
     import threadpoolctl  # noqa: F401
@@ -236,7 +239,7 @@ def main(backend: str) -> None:
             disk = _disk(question)
             number = os.fork()
             if not number:
-                _command(question, disk)
+                _command(question, disk, backend in FORKED)
             with contextlib.suppress(OSError):
                 os.setpgid(number, number)  # here too, so that it is done when the answer is out
             disks[number] = disk
@@ -264,7 +267,7 @@ def _disk(question: dict[str, Any]) -> Any:
     return Disk(Path(question["folder"]) / "runs", **question["disk"]) if question["disk"] else None
 
 
-def _command(question: dict[str, Any], disk: Any) -> None:
+def _command(question: dict[str, Any], disk: Any, forks_workers: bool) -> None:
     """The forked command line; does not return."""
     from lockstep import cli
 
@@ -280,7 +283,8 @@ def _command(question: dict[str, Any], disk: Any) -> None:
     if question["nohup"]:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _limit(question["file_bytes"], question["more_bytes"])
-    _fork_workers()
+    if forks_workers:
+        _fork_workers()
     _report_quickly()
     if disk:
         disk.install()
