@@ -98,7 +98,7 @@ def _answers(module: str, tmp_path_factory, read: Callable[[Path], dict[str, Any
         if not workers:
             workers.update({name: _start(module, name, folder / name) for name in backends.BACKENDS})
         if backend not in results:
-            assert workers[backend].wait(timeout=900) == 0, (folder / backend / "log").read_text()[-4000:]
+            assert workers[backend].wait(timeout=1800) == 0, (folder / backend / "log").read_text()[-4000:]
             results[backend] = read(folder / backend)
         return results[backend]
 

@@ -316,4 +316,4 @@ def test_an_unknown_topic_is_an_error_with_the_nearest_word(capsys):
 def test_markdown_of_causes_is_refused(capsys):
     code, said = explained(capsys, "causes", "--markdown")
     assert code == 2
-    assert "--markdown is for differences alone" in said.err
+    assert "--markdown is for differences and words of the field" in said.err
