@@ -133,7 +133,7 @@ HELD = {
 def run_in(folder, name):
     """A run folder of the demonstration's convolutional network."""
     assert lockstep(["run", "studies/demo.toml", *SMALL, "--network", "cnn", "--runs", name]) == 0
-    (status,) = (folder / name).glob("*/*/status.json")
+    (status,) = (path for path in (folder / name).glob("*/*/status.json") if "traces" not in path.parts)
     return str(status.parent)
 
 

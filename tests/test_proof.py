@@ -646,10 +646,18 @@ def test_runs_of_different_networks_are_refused_by_the_layer(finished, tmp_path)
     ],
 )
 def test_a_run_that_was_edited_is_named(file, words, finished, tmp_path):
-    copy = spoilt(finished, tmp_path, file, lambda content: content[:-3])
+    copy = spoilt(finished, tmp_path, file, lambda content: content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(LockstepError, match=words) as caught:
         comparison.compare_runs(finished, copy)
     assert str(copy / file) in str(caught.value)
+
+
+def test_a_run_that_was_cut_off_is_named(finished, tmp_path):
+    copy = spoilt(finished, tmp_path, "steps.npz", lambda content: content[:-3])
+    with pytest.raises(
+        LockstepError, match=r"steps\.npz: cannot be used: it has [\d,]+ bytes, the manifest says [\d,]+"
+    ):
+        comparison.compare_runs(finished, copy)
 
 
 @pytest.mark.parametrize("status", ["running", "failed"])
