@@ -90,9 +90,9 @@ IDX_BOMBS = {
     "gzip: 10 MB to 10 GB behind a small array": (
         idx_with(train_labels=zeros_in_gzip(header(6), 10_240)), "LS-305", "holds more than the 6 bytes"),
     "gzip: 10 MB to 10 GB, as large as it may be": (
-        idx_with(train_images=zeros_in_gzip(header(2**21, 31, 31), 10_240)), "LS-305", "at most 100 times as many"),
+        idx_with(train_labels=zeros_in_gzip(header(2_000_000_000), 10_240)), "LS-305", "at most 100 times as many"),
     "gzip: a header that declares a gibibyte in 40 bytes": (
-        idx_with(train_images=gzip.compress(header(2**20, 32, 32))), "LS-305", "1,073,741,840 bytes are to come"),
+        idx_with(train_labels=gzip.compress(header(2**30))), "LS-305", "1,073,741,832 bytes are to come"),
     "gzip in gzip": (
         idx_with(train_images=gzip.compress(gzip.compress(idx(SMALL)))), "LS-304", "begins with 1f 8b"),
     "gzip: a name of 50 MB": (idx_with(train_images=gzip_named(50_000_000)), "LS-305", "cut off"),
@@ -108,7 +108,7 @@ IDX_BOMBS = {
         idx_with(train_images=header(0, 2**32 - 1, 2**32 - 1, 2**32 - 1)), "LS-304", "values are declared"),
     "IDX: 255 dimensions": (idx_with(train_images=b"\0\0\x08\xff" + bytes(2000)), "LS-304", "255 dimensions"),
     "IDX: a gibibyte that is not there": (
-        idx_with(train_images=header(2**20, 32, 32) + bytes(100)), "LS-304", "but 100 follow"),
+        idx_with(train_labels=header(2**30) + bytes(100)), "LS-304", "but 100 follow"),
     "IDX: trailing bytes": (idx_with(train_images=idx(SMALL) + b"x"), "LS-304", "declares 378 bytes"),
     "IDX: a tebibyte of nothing behind the values": (a_sparse_idx, "LS-304", "but 1,099,511,627,760 follow"),
     "IDX: numbers of another type": (
@@ -209,7 +209,7 @@ NPZ_BOMBS = {
     "npy: one value of 2 GB": (npz_of(lambda: archive(x_train=npy((1,), dtype="|V2000000000"))), "its header declares"),
     "npy: Python objects": (npz_of(lambda: archive(x_train=OBJECTS)), "x_train holds Python objects"),
     "npy: class names of a billion letters": (
-        npz_of(lambda: archive(class_names=npy((2,), dtype="<U1000000000"))), "its header declares 8,000,000,"),
+        npz_of(lambda: archive(class_names=npy((2,), dtype="<U1000000000"))), 'array "class_names"'),
     "npz: 4 GB in 4 MB": (npz_of(four_gibibytes), "at most 100 times as many are unpacked"),
     "npz: a path that leads out": (npz_of(lambda: archive(("../../x.npy", b"x"))), "a path that leads out of it"),
     "npz: an absolute path": (npz_of(lambda: archive(("/etc/x.npy", b"x"))), "a path that leads out of it"),
@@ -355,7 +355,7 @@ TOML_BOMBS = {
                 ("epochs", "batch_size", "validation", "l2", "label_smoothing"))), "LS-205", "are more than"),
     "TOML: a number of 5,000 digits": (a_study(f"train_size = {'9' * 5000}"), "LS-202", "digits"),
     "TOML: 40,000 keys that nobody knows": (
-        lambda folder: a_study("".join(f"k{n} = 1\n" for n in range(40_000)))(folder), "LS-203", "unknown key"),
+        lambda folder: a_study("".join(f"k{n} = 1\n" for n in range(40_000)))(folder), "LS-203", "39,901 more of such"),
     "TOML: no text": (lambda folder: (folder / "s.toml").write_bytes(b"\xff\xfe\0"), "LS-202", "not UTF-8"),
     "TOML: an endless device": (lambda folder: (folder / "s.toml").symlink_to("/dev/zero"), "LS-201", "larger than"),
 }  # fmt: skip

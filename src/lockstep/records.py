@@ -220,6 +220,7 @@ def _range(context: Mapping[str, Any]) -> str:
     return " and ".join(f"{words[key]} {context[key]}" for key in words if key in context)
 
 
+MOST_PROBLEMS = 100
 _TYPE_WORDS = {
     "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
     "bool_type": "true or false",
@@ -229,8 +230,13 @@ _TYPE_WORDS = {
 
 
 def problems_of(error: ValidationError, root: type, where: str = "") -> list[Problem]:
-    """Every error that pydantic found, as problems whose `where` is the dotted key behind the given prefix."""
-    return [_problem(dict(row), root, where) for row in error.errors(include_url=False)]
+    """What pydantic found, as problems whose `where` is the dotted key behind the prefix; of very many the first."""
+    rows = error.errors(include_url=False)
+    found = [_problem(dict(row), root, where) for row in rows[:MOST_PROBLEMS]]
+    if len(rows) > MOST_PROBLEMS:
+        message = f"{len(rows) - MOST_PROBLEMS:,} more of such errors are not listed"
+        found.append(Problem(found[-1].code, message, "", "mend those above first"))
+    return found
 
 
 def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:

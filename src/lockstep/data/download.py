@@ -25,9 +25,9 @@ from lockstep.errors import LockstepError
 Progress = Callable[[str, int, int], None]  # file, bytes so far, bytes in all (0 where the mirror does not say)
 
 # Two mirrors that are as bad as can be are given up within 45 seconds.
-ANSWER_SECONDS = 8.0  # for the connection, and for each wait for more bytes
-HEAD_SECONDS = 12.0  # for all that comes before the content: the name's address, redirections, the header
-SLOW_SECONDS, SLOW_BYTES = 12.0, 12 * 1024  # fewer bytes than this in that time: as good as dead
+ANSWER_SECONDS = 6.0  # for the connection, and for each wait for more bytes
+HEAD_SECONDS = 8.0  # for all that comes before the content: the name's address, redirections, the header
+SLOW_SECONDS, SLOW_BYTES = 8.0, 8 * 1024  # fewer bytes than this in that time: as good as dead
 FILE_SECONDS = 1800.0
 SLACK_BYTES = 65536  # a gzip file is at most its content and a little larger
 _CHUNK = 2**16
@@ -142,17 +142,17 @@ def _receive(url: str, file: File, path: Path, progress: Progress | None) -> Non
 def _chunks(url: str, file: File, progress: Progress | None) -> Iterator[bytes]:
     """What a mirror sends, as it comes; raises _Fault."""
     limit = file.n_bytes + SLACK_BYTES
-    n_received, pace = 0, _Pace()
     try:
         with _answer(url) as response:
-            announced = response.length or 0
+            n_received, pace, announced = 0, _Pace(), response.length or 0
             if announced > limit:
                 raise _Fault(f"announces {announced:,} bytes; the file has at most {limit:,}")
             while chunk := response.read1(_CHUNK):
                 n_received += len(chunk)
                 if n_received > limit:
                     raise _Fault(f"sent more than {limit:,} bytes")
-                pace.check(n_received)
+                if n_received != announced:
+                    pace.check(n_received)
                 yield chunk
                 if progress:
                     progress(f"{file.name}.gz", n_received, announced)
