@@ -175,8 +175,8 @@ def test_networks_settings_and_backends_are_compared_each_by_itself(tmp_path):
     held = compare(tmp_path).held
     assert {kind: len(found.rows) for kind, found in held.items()} == {"networks": 4, "settings": 4, "backends": 4}
     assert {pair.what for _, pair in held["networks"].rows} == {("cnn", "mlp")}
-    assert {pair.what for _, pair in held["settings"].rows} == {
-        ("optimizer.learning_rate 0.001", "optimizer.learning_rate 0.01")
+    assert {frozenset(pair.what) for _, pair in held["settings"].rows} == {
+        frozenset({"optimizer.learning_rate 0.001", "optimizer.learning_rate 0.01"})
     }
     where = sorted(contest.where for contest, _ in held["networks"].rows)
     assert where[0] == "jax · optimizer.learning_rate 0.001"

@@ -72,9 +72,9 @@ def edited(folder, tmp_path, name="manifest", change=lambda value: None):
         change(arrays)
         arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
         save_file(arrays, copy / f"{name}.safetensors")
-        manifest["files"][f"{name}.safetensors"]["sha256"] = hashlib.sha256(
-            (copy / f"{name}.safetensors").read_bytes()
-        ).hexdigest()
+        content = (copy / f"{name}.safetensors").read_bytes()
+        listed = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest["files"][f"{name}.safetensors"] = listed
     (copy / "manifest.json").write_text(json.dumps(manifest))
     return Trace(copy)
 
