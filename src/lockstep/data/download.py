@@ -7,6 +7,7 @@ content has the hash of the table, under a lock, so that two processes make one 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import queue
 import threading
@@ -168,25 +169,40 @@ def _answer(url: str) -> http.client.HTTPResponse:
     It is asked in a thread that can be left alone: the search for a name's address cannot be interrupted, and a header
     that comes letter by letter satisfies every timeout of a socket.
     """
+    from urllib.error import HTTPError
     from urllib.request import Request, urlopen  # kept out of start-up
 
     request = Request(url, headers={"User-Agent": "lockstep"})  # noqa: S310  # the address comes from the table
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    too_late = threading.Event()
 
     def ask() -> None:
         try:
             answers.put(urlopen(request, timeout=ANSWER_SECONDS))  # noqa: S310
         except Exception as error:
+            if isinstance(error, HTTPError):  # it holds the connection
+                error.close()
             answers.put(error)
+        if too_late.is_set():
+            _close(answers)
 
     threading.Thread(target=ask, daemon=True).start()
     try:
         answer = answers.get(timeout=HEAD_SECONDS)
     except queue.Empty:
+        too_late.set()
+        _close(answers)  # one that came in between
         raise _Fault(f"no answer for {HEAD_SECONDS:g} seconds") from None
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+def _close(answers: queue.SimpleQueue[Any]) -> None:
+    """Close the connection of an answer that nobody waits for."""
+    with contextlib.suppress(queue.Empty):
+        if hasattr(answer := answers.get_nowait(), "close"):
+            answer.close()
 
 
 class _Pace:
