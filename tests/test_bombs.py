@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import struct
 import types
 import warnings
@@ -355,7 +356,7 @@ TOML_BOMBS = {
                 ("epochs", "batch_size", "validation", "l2", "label_smoothing"))), "LS-205", "are more than"),
     "TOML: a number of 5,000 digits": (a_study(f"train_size = {'9' * 5000}"), "LS-202", "digits"),
     "TOML: 40,000 keys that nobody knows": (
-        lambda folder: a_study("".join(f"k{n} = 1\n" for n in range(40_000)))(folder), "LS-203", "39,901 more of such"),
+        lambda folder: a_study("".join(f"k{n} = 1\n" for n in range(40_000)))(folder), "LS-208", "39,901 more of such"),
     "TOML: no text": (lambda folder: (folder / "s.toml").write_bytes(b"\xff\xfe\0"), "LS-202", "not UTF-8"),
     "TOML: an endless device": (lambda folder: (folder / "s.toml").symlink_to("/dev/zero"), "LS-201", "larger than"),
 }  # fmt: skip
@@ -592,9 +593,10 @@ def test_a_checkpoint_of_another_network_is_not_put_into_the_model(place):
     )
     checkpoints.Keeper(place, environment).resume(model, timing.Clocks())
     assert len(restored) == 1
-    first = next(iter(weights))
+    first = "1_dense/kernel"
+    network = re.escape(str(weights[first].shape))
     sealed_as(lambda: save({**weights, first: np.zeros((3, 5), np.float32)}))(place)
-    with pytest.raises(LockstepError, match=rf"{first} is \(3, 5\), the network's \(784, 10\)") as raised:
+    with pytest.raises(LockstepError, match=rf"{first} is \(3, 5\), the network's {network}") as raised:
         checkpoints.Keeper(place, environment).resume(model, timing.Clocks())
     assert raised.value.code == "LS-505"
     assert len(restored) == 1
