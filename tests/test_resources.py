@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_written_is_told(stable, whole, small_disk):
     assert_told(done, 5, "LS-501", "Read-only file system", "--runs FOLDER")
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     assert stable.run(small_disk.parent, *words).code == 0
-    (place,) = (path for path in small_disk.glob("runs/lab/*") if path.is_dir())
+    (place,) = (path.parent for path in small_disk.glob("runs/lab/*/status.json"))
     assert tortured.bits(place) == whole
 
 

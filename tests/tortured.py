@@ -141,7 +141,7 @@ def write_study(folder: Path, backend: str, network: str) -> None:
 
 def run_folder(folder: Path) -> Path:
     """The one run of lab.toml."""
-    (place,) = (path for path in (folder / "runs" / "lab").iterdir() if path.is_dir())
+    (place,) = (path.parent for path in (folder / "runs" / "lab").glob("*/status.json"))
     return place
 
 
