@@ -88,7 +88,11 @@ def kernels(record: Any) -> Figure:
     from lockstep import store
 
     weights, _ = store.read_checkpoint(store.newest_checkpoint(record.folder))
-    name, kernel = next((key, value) for key, value in weights.items() if key.endswith("conv2d/kernel"))
+    name, kernel = next(
+        (key, weights[key])
+        for key in sorted(weights, key=lambda key: int(key.partition("_")[0]))
+        if key.endswith("conv2d/kernel")
+    )
     image = record.arrays("samples")["images"][:1] / 255.0
     layer = spec.Conv2D(kernel.shape[3], list(kernel.shape[:2]))
     maps = _applied(layer, image, kernel, weights[name.replace("/kernel", "/bias")])

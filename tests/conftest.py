@@ -20,6 +20,8 @@ from lockstep.trace import Trace
 
 TESTS = Path(__file__).parent
 IN_CI = os.environ.get("CI", "").lower() == "true"
+if os.environ.get("LOCKSTEP_DATA"):  # some tests work in a folder of their own
+    os.environ["LOCKSTEP_DATA"] = os.path.abspath(os.environ["LOCKSTEP_DATA"])
 # Tests run side by side, and a thread of PyTorch's that waits by spinning takes the core that another test needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # In CI the examples are the same every time: a change is not to be failed by a find that has nothing to do with it.

@@ -147,23 +147,26 @@ def read(folder: Path, spec: str) -> Point:
         raise LockstepError("LS-506", message, where=str(folder), hint=hint)
     if [row.get("epoch") for row in manifest["history"]] != list(range(1, manifest["epoch"] + 1)):
         raise store.damaged(folder / "manifest.json", "its history is not that of its epochs")
-    files = {name: store.read_checkpoint_file(folder, name, manifest) for name in ("weights", "state", "steps")}
-    if {(name, files["steps"][name].ndim) for name in files["steps"]} != {(name, 1) for name in STEPS} or (
-        len({len(values) for values in files["steps"].values()}) != 1
-    ):
-        raise store.damaged(folder / "steps.safetensors", f"it does not hold {', '.join(STEPS)} of the same steps")
-    kept = None
-    if manifest["keeps_best"]:
-        kept = (files["weights"], files["state"])
-        if manifest["best_epoch"] != manifest["epoch"]:
-            best = [store.read_checkpoint_file(folder, f"best-{name}", manifest) for name in ("weights", "state")]
-            kept = (best[0], best[1])
-    progress = Progress(
-        manifest["history"], np.stack([files["steps"][name] for name in STEPS]), manifest["best_epoch"],
-        -math.inf if manifest["best"] is None else manifest["best"], kept, manifest["seconds"],
-        manifest["peak_memory_bytes"], manifest["parts"],
-    )  # fmt: skip
-    return Point(progress, files["weights"], files["state"], {**manifest["environment"], "data": manifest["data"]})
+    try:
+        files = {name: store.read_checkpoint_file(folder, name, manifest) for name in ("weights", "state", "steps")}
+        if {(name, files["steps"][name].ndim) for name in files["steps"]} != {(name, 1) for name in STEPS} or (
+            len({len(values) for values in files["steps"].values()}) != 1
+        ):
+            raise store.damaged(folder / "steps.safetensors", f"it does not hold {', '.join(STEPS)} of the same steps")
+        kept = None
+        if manifest["keeps_best"]:
+            kept = (files["weights"], files["state"])
+            if manifest["best_epoch"] != manifest["epoch"]:
+                best = [store.read_checkpoint_file(folder, f"best-{name}", manifest) for name in ("weights", "state")]
+                kept = (best[0], best[1])
+        progress = Progress(
+            manifest["history"], np.stack([files["steps"][name] for name in STEPS]), manifest["best_epoch"],
+            -math.inf if manifest["best"] is None else manifest["best"], kept, manifest["seconds"],
+            manifest["peak_memory_bytes"], manifest["parts"],
+        )  # fmt: skip
+        return Point(progress, files["weights"], files["state"], {**manifest["environment"], "data": manifest["data"]})
+    except (KeyError, TypeError, ValueError) as error:  # sealed, and yet not what this version writes
+        raise store.damaged(folder / "manifest.json", f"it lacks or garbles {error}") from error
 
 
 def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message: None) -> Point | None:
