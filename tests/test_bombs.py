@@ -356,7 +356,8 @@ TOML_BOMBS = {
                 ("epochs", "batch_size", "validation", "l2", "label_smoothing"))), "LS-205", "are more than"),
     "TOML: a number of 5,000 digits": (a_study(f"train_size = {'9' * 5000}"), "LS-202", "digits"),
     "TOML: 40,000 keys that nobody knows": (
-        lambda folder: a_study("".join(f"k{n} = 1\n" for n in range(40_000)))(folder), "LS-208", "39,901 more of such"),
+        lambda folder: a_study(STUDY + "".join(f"k{n} = 1\n" for n in range(40_000)))(folder), "LS-203",
+        "39,900 more of such"),
     "TOML: no text": (lambda folder: (folder / "s.toml").write_bytes(b"\xff\xfe\0"), "LS-202", "not UTF-8"),
     "TOML: an endless device": (lambda folder: (folder / "s.toml").symlink_to("/dev/zero"), "LS-201", "larger than"),
 }  # fmt: skip
