@@ -31,7 +31,7 @@ small = ["flatten", "dense 10"]
 COUNTERS = "echo \"@$(cat /proc/net/snmp /proc/net/snmp6 | tr '\\n' '|')\" >&2"
 
 
-def alone(command: list[str], folder, timeout: float = 400) -> tuple[subprocess.CompletedProcess[str], int]:
+def alone(command: list[str], folder, timeout: float = 900) -> tuple[subprocess.CompletedProcess[str], int]:
     """(the finished command, how many packets it tried to send) in a network namespace without interfaces."""
     home = {name: str(folder / "home") for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
     environment = {**os.environ, **home, "LOCKSTEP_DATA": ""}

@@ -138,7 +138,7 @@ def read(folder: Path, spec: str) -> Point:
     if "history" not in manifest:
         raise store.damaged(folder, "it holds weights alone, to read and not to go on from")
     for key, is_right in SOUND.items():
-        if not is_right(manifest.get(key)):
+        if key not in manifest or not is_right(manifest[key]):
             raise store.damaged(folder / "manifest.json", f'"{key}" is missing or wrong')
     if manifest["spec"] != spec:
         what = "; ".join(differences(manifest["spec"], spec)) or "its text"

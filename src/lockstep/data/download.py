@@ -158,7 +158,10 @@ def _chunks(url: str, file: File, progress: Progress | None) -> Iterator[bytes]:
                 if progress:
                     progress(f"{file.name}.gz", n_received, announced)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _Fault(_reason(error)) from None
+        reason = _reason(error)
+        if isinstance(error, contextlib.AbstractContextManager):  # urllib's HTTPError is an answer, still open
+            error.__exit__(None, None, None)
+        raise _Fault(reason) from None
     if n_received < announced:
         raise _Fault(f"sent {n_received:,} of {announced:,} bytes")
 
@@ -193,9 +196,12 @@ def _answer(url: str) -> http.client.HTTPResponse:
         too_late.set()
         _close(answers)  # one that came in between
         raise _Fault(f"no answer for {HEAD_SECONDS:g} seconds") from None
-    if isinstance(answer, Exception):
+    if not isinstance(answer, Exception):
+        return answer
+    try:
         raise answer
-    return answer
+    finally:
+        del answer  # else this frame and the error hold each other, and the error its connection
 
 
 def _close(answers: queue.SimpleQueue[Any]) -> None:
