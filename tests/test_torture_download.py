@@ -178,7 +178,7 @@ import contextlib, dataclasses, sys, time
 sys.path.insert(0, sys.argv[2])
 from test_download import ARRAYS, TINY
 from lockstep.data import DATASETS, download, files, load
-mirror, _, rounds, start, fault = sys.argv[1:]
+mirror, _, rounds, fault = sys.argv[1:]
 @contextlib.contextmanager
 def no_lock(folder):
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,14 +190,16 @@ if "lock" in fault:
     download.sole_writer = no_lock
 if "rename" in fault:
     download.new_file = no_rename
+print("ready", flush=True)
+start = float(input())
 for number in range(int(rounds)):
     DATASETS[f"tiny{number}"] = dataclasses.replace(TINY, mirrors=(mirror,))
-    time.sleep(max(float(start) + number * 0.25 - time.time(), 0))
+    time.sleep(max(start + number * 0.25 - time.time(), 0))
     assert (load(f"tiny{number}").train_images[..., 0] == ARRAYS["train_images"]).all()
 """
 
 
-def eight_at_once(rounds: int, fault: str = "") -> tuple[list[int], list[str], list[str]]:
+def eight_at_once(rounds: int, fault: str = "", seconds: float = 0.02) -> tuple[list[int], list[str], list[str]]:
     """(exit codes, what was said, what was asked of the mirror) of eight processes, for each round a cold cache."""
     log: list[str] = []
 
@@ -208,15 +210,19 @@ def eight_at_once(rounds: int, fault: str = "") -> tuple[list[int], list[str], l
             handler.end_headers()
             handler.wfile.write(GOOD[name][:30])
             handler.wfile.flush()
-            time.sleep(0.02)
+            time.sleep(seconds)
             handler.wfile.write(GOOD[name][30:])
 
         return answer
 
     with mirror({name: slowly(name) for name in GOOD}, log) as slow:
-        ready = str(time.time() + 1.0)
-        command = [sys.executable, "-c", PROCESS, slow, str(Path(__file__).parent), str(rounds), ready, fault]
-        processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+        command = [sys.executable, "-c", PROCESS, slow, str(Path(__file__).parent), str(rounds), fault]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        processes = [subprocess.Popen(command, **pipes, text=True) for _ in range(8)]
+        assert [process.stdout.readline() for process in processes] == ["ready\n"] * 8
+        for process in processes:
+            process.stdin.write(f"{time.time() + 0.5}\n")
+            process.stdin.flush()
         said = [process.communicate(timeout=600)[1] for process in processes]
     return [process.returncode for process in processes], said, log
 
@@ -231,6 +237,6 @@ def test_eight_processes_at_once_make_one_valid_file_each_time(torture):
 
 
 def test_without_lock_and_rename_eight_processes_get_in_each_others_way():
-    codes, _, log = eight_at_once(3, "lock rename")
+    codes, _, log = eight_at_once(3, "lock rename", seconds=0.3)
     assert any(codes) or len(log) > 3 * len(GOOD)
     assert len(log) > 3 * len(GOOD), "each for itself"
