@@ -158,10 +158,7 @@ def _chunks(url: str, file: File, progress: Progress | None) -> Iterator[bytes]:
                 if progress:
                     progress(f"{file.name}.gz", n_received, announced)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = _reason(error)
-        if isinstance(error, contextlib.AbstractContextManager):  # urllib's HTTPError is an answer, still open
-            error.__exit__(None, None, None)
-        raise _Fault(reason) from None
+        raise _Fault(_reason(error)) from None
     if n_received < announced:
         raise _Fault(f"sent {n_received:,} of {announced:,} bytes")
 
