@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import copy
 import gzip
 import hashlib
 import io
@@ -160,7 +161,7 @@ def damaged_tree(tree: Any, draw: Draw) -> Any:
         holder, key = draw.choice(places)
         way = draw.randrange(8)
         if way < 4:
-            holder[key] = draw.choice(VALUES)
+            holder[key] = copy.deepcopy(draw.choice(VALUES))
         elif way == 4:
             del holder[key]
         elif way == 5:
@@ -169,7 +170,7 @@ def damaged_tree(tree: Any, draw: Draw) -> Any:
         elif way == 6 and isinstance(holder[key], int | float):
             holder[key] = draw.choice((-holder[key], holder[key] * 10**9, holder[key] + 1, str(holder[key])))
         elif isinstance(holder, dict):
-            holder[draw.choice(("x", "", "__metadata__", "../x", key + "x", "\ud800"))] = holder[key]
+            holder[draw.choice(("x", "", "__metadata__", "../x", key + "x", "\ud800"))] = copy.deepcopy(holder[key])
     return tree
 
 
