@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -425,6 +427,17 @@ def test_a_run_ends_with_its_best_epochs_checkpoint_whole_or_anew(run):
     found = {path.name: path.read_bytes() for path in (run / "checkpoint-2").glob("*.safetensors")}
     assert found == before
     assert checkpoints.read(run / "checkpoint-2", SPEC).progress.epoch == 2
+
+
+def test_a_whole_checkpoint_that_cannot_be_read_for_a_moment_is_not_given_up(run, monkeypatch):
+    last = keeper(run)
+    take_epochs(last, 2)
+    before = {path.name: path.read_bytes() for path in (run / "checkpoint-2").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(errno.EACCES, "no")))
+        patch.setattr(store, "write_checkpoint", lambda *_: pytest.fail("it was given up"))
+        assert last.finish(2, Model(2)) == run / "checkpoint-2"
+    assert {path.name: path.read_bytes() for path in (run / "checkpoint-2").iterdir()} == before
 
 
 def test_a_checkpoint_that_is_removed_half_way_is_none(run, monkeypatch):

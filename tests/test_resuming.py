@@ -244,6 +244,19 @@ def test_threads_stay_as_they_were_unless_asked_for(tmp_path):
     assert event_of(record)["changed"] == []
 
 
+def test_a_run_that_failed_before_it_told_its_environment_goes_on_with_its_threads(whole, tmp_path):
+    begun = interrupted(tmp_path, 1)
+    (begun.folder / "environment.json").unlink()
+    for place in checkpoints.find(begun.folder):
+        checkpoints.remove(place)
+    (begun.folder / "events.jsonl").unlink()
+    assert timing.default_threads() == 2, "so that it matters"
+    assert resuming.threads_for(Record(begun.folder)) == 1
+    (record,), *_ = resumed(tmp_path)
+    assert record.environment["threads"]["asked"] == 1
+    assert tortured.bits(record.folder) == whole
+
+
 def test_another_version_warns(tmp_path, monkeypatch):
     interrupted(tmp_path, 2)
     monkeypatch.setattr(worker.backends, "versions", lambda name: {"numpy": "99.0"})

@@ -344,16 +344,17 @@ def test_missing_events_are_told(tmp_path):
 
 def test_a_status_keeps_its_start(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "now", lambda: "2026-01-01T00:00:00Z")
-    store.write_status(tmp_path, "running")
+    store.write_status(tmp_path, "running", threads=3)
     assert store.read_json(tmp_path / "status.json") == {
         "format": 1, "status": "running", "code": None, "reason": None, "started": "2026-01-01T00:00:00Z",
-        "finished": None,
+        "finished": None, "threads": 3,
     }  # fmt: skip
     monkeypatch.setattr(store, "now", lambda: "2026-01-02T00:00:00Z")
     store.write_status(tmp_path, "failed", "LS-402", "it died")
     found = Record(tmp_path)
     assert (found.status["started"], found.status["finished"]) == ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
     assert (found.status["code"], found.status["reason"], found.is_finished) == ("LS-402", "it died", False)
+    assert found.status["threads"] == 3
     store.write_status(tmp_path, "finished")
     assert Record(tmp_path).is_finished
 

@@ -369,11 +369,19 @@ class Keeper:
         self.written = [place for place in self.written if place in kept]
 
     def finish(self, epoch: int, model: Any) -> Path:
-        """The checkpoint of the epoch whose weights a run ends with, which the model has; whole, or written anew."""
+        """The checkpoint of the epoch whose weights a run ends with, which the model has; whole, or written anew.
+
+        One that was read back when it was written, and that the system cannot read now, stays: nothing says that it is
+        damaged, and a whole one must not be given up for one that may not come to be.
+        """
         place = self.folder / f"checkpoint-{epoch}"
-        with contextlib.suppress(LockstepError):
+        try:
             read(place, self.spec)
             return place
+        except LockstepError as error:
+            why = error.__cause__
+            if place in self.written and isinstance(why, OSError) and not isinstance(why, FileNotFoundError):
+                return place
         n = self.progress.steps.shape[1] // max(self.progress.epoch, 1) * epoch
         then = dataclasses.replace(
             self.progress, history=self.progress.history[:epoch], steps=self.progress.steps[:, :n]

@@ -70,9 +70,10 @@ def threads_for(record: store.Record, asked: int | None = None) -> int:
     """How many threads a run goes on with: those asked for, else as many as before, as far as they are here."""
     if asked is not None:
         return timing.checked_threads(asked)
-    with contextlib.suppress(LockstepError, KeyError, TypeError, ValueError):
-        before = int(record.environment["threads"]["asked"])
-        return max(min(before, len(timing.usable_cores())), 1)
+    # A run that failed before it described its environment was asked for some number of threads all the same.
+    for said in (lambda: record.environment["threads"]["asked"], lambda: record.status["threads"]):
+        with contextlib.suppress(LockstepError, KeyError, TypeError, ValueError):
+            return max(min(int(said()), len(timing.usable_cores())), 1)
     return timing.default_threads()
 
 

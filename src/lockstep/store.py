@@ -87,14 +87,22 @@ def finite(value: Any) -> Any:
     return value
 
 
-def write_status(run: Path, status: str, code: str | None = None, reason: str | None = None) -> None:
-    """Say how a run stands: "running", "finished" or "failed", with the error's code and reason."""
+def write_status(
+    run: Path, status: str, code: str | None = None, reason: str | None = None, threads: int | None = None
+) -> None:  # fmt: skip
+    """Say how a run stands: "running", "finished" or "failed", with the error's code and reason.
+
+    When it was started, and the threads that it was last asked to run with, stay as they were said before.
+    """
     path = run / "status.json"
-    begun = now()
-    with contextlib.suppress(LockstepError, KeyError):  # there is none yet, or it is damaged
-        begun = read_json(path)["started"]
+    before: dict[str, Any] = {}
+    with contextlib.suppress(LockstepError):  # there is none yet, or it is damaged
+        before = read_json(path)
     finished = None if status == "running" else now()
-    value = {"format": FORMAT, "status": status, "code": code, "reason": reason, "started": begun, "finished": finished}
+    value = {
+        "format": FORMAT, "status": status, "code": code, "reason": reason, "started": before.get("started", now()),
+        "finished": finished, "threads": threads or before.get("threads"),
+    }  # fmt: skip
     write_json(path, value)
 
 

@@ -232,7 +232,7 @@ def _do(run: Run, study: Study, folder: Path, tell: Tell, threads: int, again: b
 
 def work_on(run: Run, place: Path, tell: Tell, threads: int, lock: locks.Lock) -> store.Record:
     """Do a run in its folder, whose lock is held, or go on with it where it was left; a failure is a record too."""
-    store.write_status(place, "running")
+    store.write_status(place, "running", threads=threads)
     tell(run, {"event": "start", "folder": str(place)})
     try:
         if reason := backends.why_missing(run.backend):
