@@ -257,6 +257,37 @@ def test_a_run_that_failed_before_it_told_its_environment_goes_on_with_its_threa
     assert tortured.bits(record.folder) == whole
 
 
+def test_a_folder_whose_status_is_half_written_is_taken_up(whole, tmp_path):
+    """The power went while the first status was on its way: nothing was begun, and nothing is left behind."""
+    begun = interrupted(tmp_path, 1)
+    for path in begun.folder.iterdir():
+        if path.is_dir():
+            checkpoints.remove(path)
+        elif path.name != "spec.toml":
+            path.unlink()
+    (begun.folder / f".status.json.{2**22 + 1}.part").write_text("{")
+    (record,) = studies.run_study(study(), tmp_path, threads=1)
+    assert record.folder == begun.folder
+    assert tortured.bits(record.folder) == whole
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_finished_study_whose_report_never_came_to_be_is_named(tmp_path):
+    (record,) = studies.run_study(study(), tmp_path, threads=1)
+    folder = record.folder.parent
+    half = folder / f".report.html.{2**22 + 1}.part"  # more than the largest number of a process
+    half.write_text("<")
+    assert resuming.unreported([tmp_path]) == [folder]
+    assert not half.exists()
+    (folder / "report.html").write_text("whole")
+    assert resuming.unreported([tmp_path]) == []
+
+
+def test_a_study_with_nothing_finished_lacks_no_report(tmp_path):
+    interrupted(tmp_path, 1)
+    assert resuming.unreported([tmp_path]) == []
+
+
 def test_another_version_warns(tmp_path, monkeypatch):
     interrupted(tmp_path, 2)
     monkeypatch.setattr(worker.backends, "versions", lambda name: {"numpy": "99.0"})

@@ -158,7 +158,7 @@ def resume(
     problems += held
     if rows and not as_json:
         _console().print(terminal.results_table(rows))
-    places = sorted({record.folder.parent for record in records})
+    places = sorted({*(record.folder.parent for record in records), *resuming.unreported(folders)})
     reports = [
         str(write_report(store.find_runs([place]), place / "report.html", with_figures=True)) for place in places
     ]

@@ -55,6 +55,26 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
     return found, left, problems
 
 
+def unreported(paths: Iterable[Path]) -> list[Path]:
+    """Study folders with a finished run and no report: a command was ended before it had written it.
+
+    What it left half written goes. Raises LockstepError (LS-505) where no run is.
+    """
+    found = []
+    for folder in sorted({record.folder.parent for record in store.find_runs(paths) if _is_finished(record)}):
+        files.remove_strays(folder)
+        if not (folder / "report.html").exists():
+            found.append(folder)
+    return found
+
+
+def _is_finished(record: store.Record) -> bool:
+    try:
+        return record.is_finished
+    except LockstepError:
+        return False
+
+
 def _finished_since(record: store.Record, run: Run) -> Path | None:
     """A finished run of the same content beside this one."""
     with contextlib.suppress(LockstepError):

@@ -303,7 +303,8 @@ def _is_blank(place: Path, name: str) -> bool:
     """Whether a run of this name got a folder and was ended before it could say that it begins."""
     if not re.fullmatch(rf"{re.escape(name)}(-\d+)?", place.name) or not place.is_dir():
         return False
-    return all(path.name in BLANK or path.name.startswith(".spec.toml.") for path in place.iterdir())
+    half_written = (".spec.toml.", ".status.json.")
+    return all(path.name in BLANK or path.name.startswith(half_written) for path in place.iterdir())
 
 
 def was_interrupted(record: store.Record) -> bool:
