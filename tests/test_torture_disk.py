@@ -11,8 +11,6 @@ import faulty
 import tortured
 from lockstep import checkpoints
 
-pytestmark = pytest.mark.usefixtures("in_torture_alone")
-
 PROGRESS = re.compile(r"\[1/1\]|  epoch |report:|[┏┃┡│└]")
 
 

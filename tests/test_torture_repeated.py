@@ -24,8 +24,6 @@ LOCALES = ("C", "C.UTF-8", "tr_TR.UTF-8", "de_DE.UTF-8")
 # A mechanism, broken: the streams of random numbers depend on the order of a set of words.
 PLANT = """
 import lockstep.randomness as randomness
-
-pytestmark = pytest.mark.usefixtures("in_torture_alone")
 real = randomness.bits
 randomness.bits = lambda n, seed, *rest: real(n, seed + hash("word") % 1000, *rest)
 """
