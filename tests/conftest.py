@@ -42,13 +42,6 @@ def torture(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def in_torture_alone(torture: bool) -> None:
-    """For batteries whose sample is too long, or not yet reliable enough, for make test."""
-    if not torture:
-        pytest.skip("a battery of make torture alone")
-
-
-@pytest.fixture(scope="session")
 def cases(request: pytest.FixtureRequest, torture: bool) -> Callable[[int, int], int]:
     """`cases(sample, whole)`: how many cases of a battery to take."""
     most = request.config.getoption("--at-most")

@@ -13,8 +13,6 @@ import tortured
 from conftest import need_backend
 from lockstep import backends
 
-pytestmark = pytest.mark.usefixtures("in_torture_alone")
-
 
 @pytest.fixture(scope="module", params=list(backends.BACKENDS))
 def stable(request):
