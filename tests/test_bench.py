@@ -214,7 +214,8 @@ def test_every_fault_is_sized(clockwork, tmp_path):
 )
 def test_a_committed_fault_still_trains_the_network(name, fault):
     need_backend(shipped.SHIPPED[name][3])
-    run = bench._short(asked(optimizer="adam 0.01").runs()[0], 4)
+    wide = ["flatten", "dense 64", "relu", "dense 10"]
+    run = bench._short(asked(wide, optimizer="adam 0.005").runs()[0], 6)
     entry = bench.Entry(changed(run, train_size=None), name, True, 2, fault)
     assert bench.lap(entry)["accuracy"] > 0.8
     assert entry.key != dataclasses.replace(entry, fault="").key

@@ -65,7 +65,7 @@ def seeds_of(root, backend, accuracies, seeds=range(99), **keys):
 def amend(folder, file, change):
     value = json.loads((folder / file).read_text(encoding="utf-8"))
     change(value)
-    store.write_json(folder / file, value)
+    store.write_json(folder / file, value | ({"seal": store.seal(value)} if "seal" in value else {}))
 
 
 def section(page) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -345,8 +346,10 @@ def test_missing_events_are_told(tmp_path):
 def test_a_status_keeps_its_start(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "now", lambda: "2026-01-01T00:00:00Z")
     store.write_status(tmp_path, "running", threads=3)
-    assert store.read_json(tmp_path / "status.json") == {
-        "format": 1, "status": "running", "code": None, "reason": None, "started": "2026-01-01T00:00:00Z",
+    found = store.read_status(tmp_path)
+    assert found.pop("seal") == store.seal(found)
+    assert found == {
+        "format": 2, "status": "running", "code": None, "reason": None, "started": "2026-01-01T00:00:00Z",
         "finished": None, "threads": 3,
     }  # fmt: skip
     monkeypatch.setattr(store, "now", lambda: "2026-01-02T00:00:00Z")
@@ -357,6 +360,25 @@ def test_a_status_keeps_its_start(tmp_path, monkeypatch):
     assert found.status["threads"] == 3
     store.write_status(tmp_path, "finished")
     assert Record(tmp_path).is_finished
+
+
+def test_any_byte_of_a_status_that_differs_is_seen(tmp_path):
+    store.write_status(tmp_path, "finished", threads=2)
+    whole = (tmp_path / "status.json").read_bytes()
+    for place, bit in itertools.product(range(len(whole)), range(8)):
+        spoilt = bytearray(whole)
+        spoilt[place] ^= 1 << bit
+        (tmp_path / "status.json").write_bytes(spoilt)
+        with pytest.raises(LockstepError, match="LS-505"):
+            store.read_status(tmp_path)
+
+
+def test_a_status_without_a_seal_is_of_the_first_format(tmp_path):
+    """Which knew none: there, an edit is not seen, and the check above can fail."""
+    (tmp_path / "status.json").write_text('{"format": 1, "status": "finished", "threads": 6}')
+    assert Record(tmp_path).is_finished
+    (tmp_path / "status.json").write_text('{"format": 2, "status": "finished", "threads": 6}')
+    refused(lambda: Record(tmp_path).is_finished, "LS-505", "status.json", "it is not as it was written")
 
 
 # ------------------------------------------------------------------------------------------------------- finding runs

@@ -86,7 +86,7 @@ def lap(entry: Entry) -> dict[str, Any]:
 def _ours(entry: Entry, folder: Path) -> dict[str, Any]:
     store.write_status(folder, "running")
     study.work(entry.run, folder, lambda run, event: None, entry.threads)
-    status = store.read_json(folder / "status.json")
+    status = store.read_status(folder)
     if status["status"] != "finished":
         raise LockstepError(status["code"] or "LS-403", str(status["reason"]), where=f"backend {entry.name}")
     record = store.Record(folder)

@@ -209,7 +209,7 @@ def _prove_one(
         study.work(run, place, tell, threads, steps)
     except LockstepError as error:
         store.write_status(place, "failed", error.code, str(error))
-    status = store.read_json(place / "status.json")
+    status = store.read_status(place)
     if status["status"] != "finished":
         tell(run, {"event": "end", "verdict": "ERROR", "reason": status["reason"]})
         return row | {"verdict": "ERROR", "reason": status["reason"], "code": status["code"]}

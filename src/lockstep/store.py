@@ -1,7 +1,7 @@
 """Run folders: the truth. Everything that is known of a run lies in its folder, in formats that outlive Lockstep.
 
     runs/<study>/<run id>/
-        status.json        {"format": 1, "status": "running" | "finished" | "failed", "code", "reason", times}
+        status.json        {"format": 2, "status": "running" | "finished" | "failed", "code", "reason", times, "seal"}
         spec.toml          the study of this one run, fully resolved: running it again reproduces the run
         environment.json   versions, machine, threads, dataset (hashes, sizes, classes), git revision
         events.jsonl       one JSON object a line, as they happened; the epochs among them are the history
@@ -41,7 +41,7 @@ from lockstep import files, reading
 from lockstep.errors import LockstepError
 
 FORMAT = 1
-SEALED = 2  # the format of a checkpoint's manifest that carries its own SHA-256; those of format 1 have none
+SEALED = 2  # the format of a status and of a checkpoint's manifest that carry their own SHA-256; those of 1 have none
 INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside
 TRACES = "traces"  # the folder in a study's that holds what its proofs rest on; they are no runs
 
@@ -97,13 +97,13 @@ def write_status(
     path = run / "status.json"
     before: dict[str, Any] = {}
     with contextlib.suppress(LockstepError):  # there is none yet, or it is damaged
-        before = read_json(path)
+        before = read_status(run)
     finished = None if status == "running" else now()
     value = {
-        "format": FORMAT, "status": status, "code": code, "reason": reason, "started": before.get("started", now()),
+        "format": SEALED, "status": status, "code": code, "reason": reason, "started": before.get("started", now()),
         "finished": finished, "threads": threads or before.get("threads"),
     }  # fmt: skip
-    write_json(path, value)
+    write_json(path, {**value, "seal": seal(value)})
 
 
 def now() -> str:
@@ -160,9 +160,9 @@ def write_checkpoint(
     return folder
 
 
-def seal(manifest: Mapping[str, Any]) -> str:
-    """The SHA-256 of a manifest without its seal."""
-    return hashlib.sha256(_as_json({key: value for key, value in manifest.items() if key != "seal"})).hexdigest()
+def seal(value: Mapping[str, Any]) -> str:
+    """The SHA-256 of a JSON object without its seal."""
+    return hashlib.sha256(_as_json({key: item for key, item in value.items() if key != "seal"})).hexdigest()
 
 
 def _contiguous(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -201,6 +201,27 @@ def read_json(path: Path) -> dict[str, Any]:
         raise damaged(path, error) from error
 
 
+def read_status(run: Path) -> dict[str, Any]:
+    """A run's status.json, every bit of it as it was written; raises LockstepError (LS-505)."""
+    path = run / "status.json"
+    status = read_json(path)
+    if status.get("format") != FORMAT:
+        _check_seal(path, status)
+    return status
+
+
+def _check_seal(path: Path, value: Mapping[str, Any]) -> None:
+    """Raise LockstepError (LS-505) where a JSON file is not what was sealed, down to its spaces."""
+    if value.get("format") != SEALED:
+        raise damaged(path, f"it has format {value.get('format')!r}, this version reads formats 1 and {SEALED}")
+    try:
+        as_written = value.get("seal") == seal(value) and path.read_bytes() == _as_json(value)
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+    if not as_written:
+        raise damaged(path, "it is not as it was written")
+
+
 def read_spec(run: Path) -> str:
     """The text of a run's spec.toml; raises LockstepError (LS-505)."""
     try:
@@ -234,14 +255,7 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
         raise damaged(path, '"files" is missing')
     if manifest.get("format") == FORMAT and manifest.keys() == {"format", "epoch", "files"}:
         return manifest
-    if manifest.get("format") != SEALED:
-        raise damaged(path, f"it has format {manifest.get('format')!r}, this version reads formats 1 and {SEALED}")
-    try:
-        as_written = manifest.get("seal") == seal(manifest) and path.read_bytes() == _as_json(manifest)
-    except (ValueError, RecursionError) as error:
-        raise damaged(path, error) from error
-    if not as_written:
-        raise damaged(path, "it is not as it was written")
+    _check_seal(path, manifest)
     if folder.name != f"checkpoint-{manifest.get('epoch')}":
         raise damaged(path, f"it is that of epoch {manifest.get('epoch')}")
     return manifest
@@ -331,7 +345,7 @@ class Record:
     @cached_property
     def status(self) -> dict[str, Any]:
         """status.json."""
-        return read_json(self.folder / "status.json")
+        return read_status(self.folder)
 
     @cached_property
     def spec(self) -> dict[str, Any]:

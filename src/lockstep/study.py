@@ -368,10 +368,10 @@ def work(
         except BaseException:
             _stop(worker, pace.patience())
             with contextlib.suppress(LockstepError, KeyError):  # why it ends is more than what cannot be written
-                if store.read_json(place / "status.json")["status"] == "running":
+                if store.read_status(place)["status"] == "running":
                     store.write_status(place, "failed", "LS-402", store.INTERRUPTED)
             raise
-    if store.read_json(place / "status.json")["status"] == "running":
+    if store.read_status(place)["status"] == "running":
         raise _death(worker.returncode, place, _ended_for_memory() > out_of_memory)
 
 

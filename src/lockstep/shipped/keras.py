@@ -54,6 +54,7 @@ def network(run: Run, input_shape: tuple[int, ...]) -> keras.Sequential:
 def train(run: Run, images: Images, threads: int, fault: str = "") -> Trained:
     """Every epoch of the run."""
     start = time.perf_counter()
+    keras.utils.set_random_seed(run.seed)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     recipe = run.recipe

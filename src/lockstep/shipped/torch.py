@@ -59,6 +59,7 @@ def train(run: Run, images: Images, threads: int, fault: str = "") -> Trained:
     """Every epoch of the run; `fault` is "item", "transforms" or "bfloat16" (see `lockstep.faults`)."""
     start = time.perf_counter()
     torch.set_num_threads(threads)
+    torch.manual_seed(run.seed)
     recipe = run.recipe
     dataset: Dataset[Any] = TensorDataset(
         torch.from_numpy(images.train).permute(0, 3, 1, 2), torch.from_numpy(images.train_labels)
