@@ -109,7 +109,7 @@ def measured(case: Case, traces: Sequence[Trace], steps: int) -> Parting:
     measure = "NumPy in float32" if judge.dtype == "float32" else "the judge in another order of summation"
     # Three slices of each batch are added up in another order than one, so every step rounds otherwise.
     other = dataclasses.replace(judge.plan, threads=3, dtype=judge.dtype)
-    nudged = reference.build(other, _nudged(judge.start, judge.dtype))
+    nudged = reference.build(other, _nudged(judge.start, judge.dtype), as_trained=False)
     twins = [judge.single, nudged] if judge.dtype == "float32" else [nudged]
     names = [measure, *(trace.backend for trace in traces)]
     found.loss, found.weights = {name: [] for name in names}, {name: [] for name in names}

@@ -131,10 +131,12 @@ class Judge:
         self.plan = dataclasses.replace(plan, dtype="float64", device="cpu", threads=1)
         weights = worker.start(run, plan.input_shape)
         self.start = weights
-        self.exact = reference.build(self.plan, {name: value.astype("float64") for name, value in weights.items()})
+        exact = {name: value.astype("float64") for name, value in weights.items()}
+        self.exact = reference.build(self.plan, exact, as_trained=False)
         self.start_state = self.exact.state()
         single = dataclasses.replace(self.plan, dtype="float32")
-        self.single = reference.build(single, {name: value.astype("float32") for name, value in weights.items()})
+        singly = {name: value.astype("float32") for name, value in weights.items()}
+        self.single = reference.build(single, singly, as_trained=False)
 
     # ---- everything of a trace, in order
 

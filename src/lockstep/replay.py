@@ -81,7 +81,7 @@ def model(
     run = found.run
     own = "float32" if "computed_in_float32" in run.recipe.mistakes else run.dtype
     plan = Plan(run.network, shape, run.recipe, run.seed, mean, scale, 1, dtype or own, "cpu", threads)
-    built = backends.load("numpy").build(plan, found.weights)
+    built = backends.load("numpy").build(plan, found.weights, as_trained=False)
     start = built.state()
     try:
         built.restore(found.weights, {**start, **{name: found.state[name] for name in plan.initial_statistics()}})

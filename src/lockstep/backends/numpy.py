@@ -1,11 +1,13 @@
 """The NumPy backend: the reference, the judge and the textbook.
 
 It imports NumPy only, so what stands here is all there is: each layer is one function whose forward pass returns its
-own backward pass. What the way back needs stays in that closure; nothing is stored on a layer.
+own backward pass. What the way back needs stays in that closure; nothing is stored on a layer. Training takes the forms
+of `backends.numpy_fast` for the layers on which it spends its time: the same sums in another order.
 
 Both cores work in every phase: a batch is cut into slices, one per thread, each slice goes through the whole network,
-and the gradients are added. Only batch normalisation looks across the slices, through `Pass.total`. NumPy's matrix
-products run single-threaded then (the worker sets this), because two levels of threads would fight.
+and each thread updates its part of the parameters. Only batch normalisation looks across the slices, through
+`Pass.total`. NumPy's matrix products run single-threaded then (the worker sets this), because two levels of threads
+would fight.
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from lockstep.backends import numpy_fast
 from lockstep.backends.base import PREDICT_BATCH, Arrays, Plan, batches, pool_counts, window_padding
 from lockstep.errors import LockstepError
 from lockstep.spec import LayerFacts
 
 Backward = Callable[[np.ndarray, bool], np.ndarray | None]  # (dL/dy, is dL/dx wanted?) → dL/dx
 Layer = tuple[np.ndarray, Backward]
+Layers = list[tuple[LayerFacts, Callable[[LayerFacts, np.ndarray, "Pass"], Layer]]]
+INFER_BATCH = 64  # images in one inference call of a thread: few enough for the cache
 
 
 @dataclass
@@ -43,6 +48,7 @@ class Pass:
     total: Callable[[np.ndarray], np.ndarray]
     leads: bool  # the one slice that updates the running statistics
     factor: Callable[[np.ndarray], np.ndarray] = lambda value: value  # what a factor of a product is rounded to
+    space: numpy_fast.Space | None = None  # where the fast forms keep their arrays
 
 
 # ----------------------------------------------------------------------------------------------------------- layers
@@ -168,7 +174,7 @@ def batch_norm(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
     layer, shape = row.layer, x.shape
     scale, shift = on.parameters[f"{row.name}/scale"], on.parameters[f"{row.name}/shift"]
     x = x.reshape(-1, shape[-1])
-    n = on.n * math.prod(shape[1:-1])
+    n = on.n * math.prod(row.input_shape[:-1])
     if on.training:
         mean = on.total(x.sum(axis=0)) / n
         centred = x - mean
@@ -506,7 +512,7 @@ OPTIMIZERS: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "adamw": (("first_moment", "second_moment"), adam),
     "rmsprop": (("mean_square",), rmsprop),
 }
-CHUNK = 32_768  # numbers updated at a time, so that an optimizer's many small passes stay in the cache
+CHUNK = 16_384  # numbers updated at a time, so that an optimizer's many small passes stay in the cache
 
 
 # ------------------------------------------------------------------------------------------------------------ model
@@ -525,17 +531,25 @@ class Slices:
         if len(self.parts) == 1:
             return value
         self.parts[index] = value
-        self.barrier.wait()
+        self.wait()
         result = sum(self.parts[1:], self.parts[0])
-        self.barrier.wait()  # nobody may overwrite a part before everyone has read it
+        self.wait()  # nobody may overwrite a part before everyone has read it
         return np.asarray(result)
+
+    def wait(self) -> None:
+        """Go on when every slice has come to here."""
+        if len(self.parts) > 1:
+            self.barrier.wait()
 
 
 class Model:
     """See `lockstep.backends.base.Model`."""
 
-    def __init__(self, plan: Plan, weights: Arrays) -> None:
-        """Lay the parameters, each slice's gradients and the optimizer's slots out in flat buffers."""
+    def __init__(self, plan: Plan, weights: Arrays, as_trained: bool = True) -> None:
+        """Lay the parameters, each slice's gradients and the optimizer's slots out in flat buffers.
+
+        Unless `as_trained` every layer is computed as its plain function says: by the judge, for example.
+        """
         self.plan = plan
         self.dtype = np.dtype(plan.dtype)
         self.mean, self.scale = plan.mean.astype(self.dtype), plan.scale.astype(self.dtype)
@@ -545,7 +559,10 @@ class Model:
         self.flat, self.parameters = _flat(shapes, self.dtype)
         self.slices = [_flat(shapes, self.dtype) for _ in range(plan.threads)]
         self.slots = {slot: _flat(shapes, self.dtype) for slot in self.slot_names}
-        self.scratch = np.empty(min(CHUNK, self.flat.size), self.dtype)
+        self.spaces = [numpy_fast.Space(self.dtype) for _ in range(plan.threads)]
+        self.is_plain = not as_trained or plan.recipe.products != "full"  # the fast forms do not round their factors
+        self.is_rows_first = not self.is_plain and plan.rows[0].layer.kind != "flatten"
+        self.fast_layers = [(row, self._fast(row)) for row in plan.fast_rows]
         self.statistics = plan.initial_statistics()
         self.taken = 0
         self.pool = ThreadPoolExecutor(max(plan.threads - 1, 1))
@@ -570,12 +587,12 @@ class Model:
 
         if self.plan.in_prediction:  # the batch's statistics belong to the whole of what is predicted at once
             starts = range(0, len(images), PREDICT_BATCH)
-            return np.concatenate([self._infer(images[start : start + PREDICT_BATCH]) for start in starts])
+            return np.concatenate([self._infer(images[start : start + PREDICT_BATCH], 0) for start in starts])
 
         def infer(index: int, part: slice, sums: Slices) -> np.ndarray:
-            starts = range(part.start, part.stop, PREDICT_BATCH)
+            starts = range(part.start, part.stop, INFER_BATCH)
             return np.concatenate(
-                [self._infer(images[start : min(start + PREDICT_BATCH, part.stop)]) for start in starts]
+                [self._infer(images[start : min(start + INFER_BATCH, part.stop)], index) for start in starts]
             )
 
         return np.concatenate(self._sliced(images, infer))
@@ -598,7 +615,8 @@ class Model:
         """Loss and every gradient."""
         on = self.observer(len(images), self.plan.in_training)
         seen: tuple[Arrays, Arrays] = ({}, {})
-        losses, _ = self._differentiate(self.plan.rows, images, labels, on, seen)
+        layers = [(row, LAYERS[row.layer.kind]) for row in self.plan.rows]
+        losses, _ = self._differentiate(layers, self.prepare(images), labels, on, seen)
         self.add_l2(on.gradients)
         return float(losses) / len(images), on.gradients, *seen
 
@@ -639,7 +657,9 @@ class Model:
 
     def apply(self, gradients: Arrays) -> None:
         """The optimizer's part of a step alone, from clipped gradients."""
-        self._update(self._filled(gradients)[0])
+        gradient, now = self._filled(gradients)[0], self._numbers()
+        self._decay(now)
+        self._update(now, gradient, slice(0, gradient.size), self.spaces[0])
 
     def _filled(self, gradients: Arrays) -> tuple[np.ndarray, Arrays]:
         flat, views = self.slices[0]
@@ -652,37 +672,51 @@ class Model:
     def _step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
         n, training = len(images), self.plan.in_training
         masks = self.plan.masks(self.taken, n) if training else {}
+        now = self._numbers()
 
-        def differentiate(index: int, part: slice, sums: Slices) -> tuple[float, int]:
+        def work(index: int, part: slice, sums: Slices) -> tuple[float, int]:
             on = Pass(
                 training, self.parameters, self.slices[index][1], self.statistics,
                 {name: mask[part] for name, mask in masks.items()}, n,
-                lambda value: sums.total(index, value), index == 0, self.factor,
+                lambda value: sums.total(index, value), index == 0, self.factor, self.spaces[index],
             )  # fmt: skip
-            return self._differentiate(self.plan.fast_rows, images[part], labels[part], on, None)
+            x = self._prepare_fast(images[part], self.spaces[index])
+            result = self._differentiate(self.fast_layers, x, labels[part], on, None)
+            sums.wait()
+            self._finish(index, sums, now)
+            return result
 
-        results = self._sliced(images, differentiate)
-        gradient = self.slices[0][0]
-        for other, _ in self.slices[1 : len(results)]:
-            gradient += other
-        self.add_l2(self.slices[0][1])
-        self._clip(gradient, self.slices[0][1])
-        self._update(gradient)
+        results = self._sliced(images, work)
         return sum(loss for loss, _ in results) / n, sum(correct for _, correct in results)
 
+    def _finish(self, index: int, sums: Slices, now: Numbers) -> None:
+        """A thread's part of the update, once every slice has its gradients."""
+        n, (gradient, views) = len(sums.parts), self.slices[0]
+        mine = slice(self.flat.size * index // n, self.flat.size * (index + 1) // n)
+        for other, _ in self.slices[1:n]:
+            gradient[mine] += other[mine]
+        recipe = self.plan.recipe
+        if recipe.l2 or recipe.clip_norm or recipe.optimizer.kind == "adamw":  # what goes by parameter, not by part
+            sums.wait()
+            if index == 0:
+                self.add_l2(views)
+                self._clip(gradient, views)
+                self._decay(now)
+            sums.wait()
+        self._update(now, gradient, mine, self.spaces[index])
+
     def _differentiate(
-        self, rows: list[LayerFacts], images: np.ndarray, labels: np.ndarray, on: Pass,
-        seen: tuple[Arrays, Arrays] | None,
+        self, layers: Layers, x: np.ndarray, labels: np.ndarray, on: Pass, seen: tuple[Arrays, Arrays] | None,
     ) -> tuple[float, int]:  # fmt: skip
         """Forward, loss and backward of one slice: its summed loss and correct answers; gradients go into `on`.
 
         `seen` takes the gradient of each layer's output, and the input and each output.
         """
-        x, backwards = self.prepare(images), []
+        backwards = []
         if seen is not None:
             seen[1]["input"] = x
-        for row in rows:
-            x, backward = LAYERS[row.layer.kind](row, x, on)
+        for row, layer in layers:
+            x, backward = layer(row, x, on)
             backwards.append(backward)
             if seen is not None:
                 seen[1][row.name] = x
@@ -690,10 +724,11 @@ class Model:
         correct = int((x.argmax(axis=1) == labels).sum())
         if self.plan.recipe.loss_reduction == "mean":
             dx /= on.n
-        first = 0 if seen is not None else next((i for i, row in enumerate(rows) if row.parameter_shapes), len(rows))
-        for index in range(len(rows) - 1, first - 1, -1):
+        learning = [index for index, (row, _) in enumerate(layers) if row.parameter_shapes]
+        first = 0 if seen is not None else min(learning, default=len(layers))
+        for index in range(len(layers) - 1, first - 1, -1):
             if seen is not None:
-                seen[0][rows[index].name] = np.array(dx)
+                seen[0][layers[index][0].name] = np.array(dx)
             dx = backwards[index](dx, index > first)  # type: ignore[assignment]  # None only where the loop ends
         return float(losses.sum()), correct
 
@@ -707,16 +742,17 @@ class Model:
         losses, dx = self.loss(x, np.broadcast_to(mean, t.shape))
         return losses + variance.mean(), dx
 
-    def _infer(self, images: np.ndarray) -> np.ndarray:
-        x = self.prepare(images)
+    def _infer(self, images: np.ndarray, index: int) -> np.ndarray:
+        x = self._prepare_fast(images, self.spaces[index])
         training = self.plan.in_prediction
         masks = self.plan.masks(self.taken, len(x)) if training else {}
         on = Pass(
-            training, self.parameters, {}, self.statistics, masks, len(x), lambda value: value, False, self.factor
-        )
-        for row in self.plan.fast_rows:
-            x, _ = LAYERS[row.layer.kind](row, x, on)
-        return x
+            training, self.parameters, {}, self.statistics, masks, len(images), lambda value: value, False,
+            self.factor, self.spaces[index],
+        )  # fmt: skip
+        for row, layer in self.fast_layers:
+            x, _ = layer(row, x, on)
+        return x.copy()  # the next images are written over it
 
     def _sliced(self, images: np.ndarray, work: Callable[[int, slice, Slices], Any]) -> list[Any]:
         """Run `work` on every slice of a batch, each in its own thread, the first in this one."""
@@ -747,6 +783,26 @@ class Model:
         """Pixels as they enter the first layer."""
         return (images.astype(self.dtype) - self.mean) * self.scale
 
+    def _prepare_fast(self, images: np.ndarray, space: numpy_fast.Space) -> np.ndarray:
+        """The same for the fast layers, in an array that is used again."""
+        images = numpy_fast.rows_first(images) if self.is_rows_first else images
+        x = space("input", images.shape)
+        np.subtract(images, self.mean, out=x) if self.mean.any() else np.copyto(x, images)
+        x *= self.scale
+        return x
+
+    def _fast(self, row: LayerFacts) -> Callable[[LayerFacts, np.ndarray, Pass], Layer]:
+        """The form in which a layer is trained."""
+        kind, plain = row.layer.kind, LAYERS[row.layer.kind]
+        if self.is_plain:
+            return plain
+        if kind in numpy_fast.TURNED and len(row.input_shape) == 3:
+            if not self.is_rows_first:
+                return plain
+            has_form = kind in numpy_fast.LAYERS and (kind != "max_pool2d" or row.layer.ties == "first")
+            return numpy_fast.LAYERS[kind] if has_form else numpy_fast.turned(plain)
+        return numpy_fast.LAYERS.get(kind, plain) if kind not in numpy_fast.TURNED else plain
+
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """One-hot rows, smoothed."""
         smoothing, classes = self.plan.recipe.label_smoothing, self.plan.classes
@@ -768,20 +824,27 @@ class Model:
                 if norm > limit:
                     part *= limit / norm
 
-    def _update(self, gradient: np.ndarray) -> None:
-        o, plan = self.plan.recipe.optimizer, self.plan
-        now = Numbers(
-            plan.learning_rate(self.taken), plan.epsilon(self.taken), plan.buffer_factor(self.taken), self.taken + 1
-        )
+    def _numbers(self) -> Numbers:
+        """What is decided for the next update, which is counted with that."""
+        plan, taken = self.plan, self.taken
         self.taken += 1
+        return Numbers(plan.learning_rate(taken), plan.epsilon(taken), plan.buffer_factor(taken), self.taken)
+
+    def _decay(self, now: Numbers) -> None:
+        """AdamW's: w ← w·(1 − lr·λ) for the kernels, before the update."""
+        o = self.plan.recipe.optimizer
         if o.kind == "adamw":
-            for name in plan.decayed:
+            for name in self.plan.decayed:
                 self.parameters[name] *= 1 - now.rate * o.weight_decay
-        for start in range(0, self.flat.size, CHUNK):
-            chunk = slice(start, start + CHUNK)
+
+    def _update(self, now: Numbers, gradient: np.ndarray, part: slice, space: numpy_fast.Space) -> None:
+        """Bring a part of the flat buffers up to date, in pieces that stay in the cache."""
+        for start in range(part.start, part.stop, CHUNK):
+            chunk = slice(start, min(start + CHUNK, part.stop))
             slots = [flat[chunk] for flat, _ in self.slots.values()]
             w = self.flat[chunk]
-            self.optimizer(o, now, w, gradient[chunk], self.scratch[: w.size], *slots)
+            scratch = space("scratch", w.shape)
+            self.optimizer(self.plan.recipe.optimizer, now, w, gradient[chunk], scratch, *slots)
 
 
 def _flat(shapes: dict[str, tuple[int, ...]], dtype: np.dtype) -> tuple[np.ndarray, Arrays]:
@@ -794,9 +857,9 @@ def _flat(shapes: dict[str, tuple[int, ...]], dtype: np.dtype) -> tuple[np.ndarr
     return flat, views
 
 
-def build(plan: Plan, weights: Arrays) -> Model:
+def build(plan: Plan, weights: Arrays, as_trained: bool = True) -> Model:
     """A model ready to train from these weights."""
     if plan.device != "cpu":
         hint = 'use device = "cpu", or leave numpy out: --backends torch,tensorflow,jax'
         raise LockstepError("LS-404", "NumPy computes on the CPU only", where="backend numpy", hint=hint)
-    return Model(plan, weights)
+    return Model(plan, weights, as_trained)

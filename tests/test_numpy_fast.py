@@ -1,0 +1,155 @@
+"""What the NumPy backend trains with is what its plain functions say: every form beside the function it stands for."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import conformance as table
+from lockstep.backends import numpy as backend
+from lockstep.backends import numpy_fast
+from lockstep.errors import LockstepError
+from lockstep.spec import Network
+from lockstep.weights import initial_weights
+
+TOLERANCE = 1e-12  # relative to the largest value, in float64: sums are taken in another order
+
+
+def on(row, n, generator):
+    """A pass with this layer's parameters, and an empty place for its gradients."""
+    shapes = {f"{row.name}/{what}": shape for what, shape in row.parameter_shapes.items()}
+    return types.SimpleNamespace(
+        parameters={name: generator.normal(size=shape) for name, shape in shapes.items()},
+        gradients={name: np.full(shape, np.nan) for name, shape in shapes.items()},
+        masks={row.name: generator.integers(0, 2, (n, *row.input_shape)) * 1.25}, n=n, training=True,
+        factor=lambda value: value, space=numpy_fast.Space("float64"),
+    )  # fmt: skip
+
+
+def both(layer, shape, n=3, seed=0, levels=3):
+    """(output, gradient of the input, gradients of the parameters) of the plain layer, and of the form for training.
+
+    Inputs have few different values, so that ties happen; the second form runs twice in the same space.
+    """
+    generator = np.random.default_rng(seed)
+    row = Network(["flatten", layer] if layer.startswith("dense") else [layer]).facts(shape)[-1]
+    x = generator.integers(0, levels, (n, *row.input_shape)).astype(float)
+    dy = generator.normal(size=(n, *row.output_shape))
+    plain = backend.LAYERS[row.layer.kind]
+    form = numpy_fast.LAYERS.get(row.layer.kind)
+    if form is None or getattr(row.layer, "ties", "first") != "first":
+        form = numpy_fast.turned(plain)
+    found, pass_ = [], on(row, n, generator)
+    for one, turn in ((plain, lambda a: a), (form, numpy_fast.rows_first), (form, numpy_fast.rows_first)):
+        y, backward = one(row, np.ascontiguousarray(turn(x)), pass_)
+        y = turn(y).copy()
+        dx = backward(np.ascontiguousarray(turn(dy)), True)
+        found.append({"y": y, "dx": turn(dx).copy(), **{name: g.copy() for name, g in pass_.gradients.items()}})
+    return found
+
+
+def assert_same(found):
+    expected, *others = found
+    for other in others:
+        for name, value in expected.items():
+            assert other[name].shape == value.shape, name
+            assert np.abs(other[name] - value).max() <= TOLERANCE * max(np.abs(value).max(), 1.0), name
+
+
+KERNELS = st.tuples(st.integers(1, 3), st.integers(1, 3)).map(list)
+SHAPES = st.tuples(st.integers(3, 9), st.integers(3, 9), st.integers(1, 9))
+PADDINGS = st.sampled_from(["valid", "same", "same_lower"])
+
+
+@st.composite
+def layers(draw):
+    kernel, stride = draw(KERNELS), draw(KERNELS)
+    padding = draw(PADDINGS)
+    return draw(
+        st.sampled_from([
+            f"conv2d {draw(st.integers(1, 5))} {kernel} {stride} {padding} bias={str(draw(st.booleans())).lower()}",
+            f"max_pool2d {kernel} {stride} {padding}", f"max_pool2d {kernel} {stride} {padding} ties=shared",
+            f"avg_pool2d {kernel} {stride} {padding}", "flatten", "flatten chw", "global_avg_pool",
+            "dropout 0.2", "relu",
+        ])
+    )  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(layers(), SHAPES, st.integers(1, 4), st.integers(0, 999))
+def test_every_form_is_its_layer(layer, shape, n, seed):
+    with contextlib.suppress(LockstepError):  # a window larger than the image
+        Network([layer]).facts(shape)
+        assert_same(both(layer, shape, n, seed))
+
+
+@pytest.mark.parametrize("layer", ["conv2d 7 3 2 same", "conv2d 7 [3, 1]", "conv2d 2 1 2 valid", "dense 4"])
+def test_many_channels_and_no_image(layer):
+    assert_same(both(layer, (7, 8, 20)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "name", "broken"),
+    [
+        ("conv2d 4 3 1 same", "_add_bias", lambda y, b: None),
+        ("conv2d 4 [2, 3] bias=false", "unpad", lambda row, x: x + 1e-9),
+        ("conv2d 4 3", "as_strided", lambda x, shape, strides: np.zeros(shape)),
+        ("max_pool2d 3 2 same", "_largest", lambda candidates, y: np.minimum.reduce(candidates, out=y)),
+        ("max_pool2d 2", "_share", lambda dy, y, c, shares, *rest: shares[-1].__setitem__(..., dy)),
+        ("flatten chw", "LAYERS", {"flatten": lambda row, x, on: numpy_fast.turned(backend.flatten)(
+            Network(["flatten"]).facts(row.input_shape)[0], x, on)}),
+    ],
+)  # fmt: skip
+def test_a_broken_form_is_seen(layer, name, broken, monkeypatch):
+    """The comparison above can fail, for the forms of every layer and for ties."""
+    shape = (6, 6, 7)
+    assert_same(both(layer, shape))
+    monkeypatch.setattr(numpy_fast, name, broken)
+    with pytest.raises(AssertionError):
+        assert_same(both(layer, shape))
+
+
+def gradients(case, threads):
+    """(plain, as trained): what goes into the optimizer in the first step of a case."""
+    plan = table.plan_of(case, threads=threads)
+    model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
+    images, labels = (array[: table.BATCH] for array in table.images_of(case))
+    plain = model.clipped(model.gradients(images, labels)[1])
+    model._update = lambda *rest: None
+    model._step(images, labels)
+    return plain, model.slices[0][1]
+
+
+FLOAT64 = [name for name, case in table.CASES.items() if table.plan_of(case).dtype == "float64"]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", FLOAT64)
+def test_a_step_takes_the_plain_gradients(name, threads):
+    plain, trained = gradients(table.CASES[name], threads)
+    largest = max(np.abs(value).max() for value in plain.values())
+    for parameter, value in plain.items():
+        assert np.abs(trained[parameter] - value).max() <= TOLERANCE * max(largest, 1e-3), parameter
+
+
+def test_most_cases_are_looked_at_and_a_slice_that_is_forgotten_is_seen(monkeypatch):
+    assert len(FLOAT64) > 40
+    monkeypatch.setattr(backend.Slices, "wait", lambda self: None)
+    monkeypatch.setattr(backend.Model, "_finish", lambda *rest: None)
+    plain, trained = gradients(table.CASES["layer-relu"], 2)
+    assert any(np.abs(trained[name] - value).max() > 1e-6 for name, value in plain.items())
+
+
+def test_space_is_used_again_and_by_shape():
+    space = numpy_fast.Space("float32")
+    first = space("a", (2, 3), 7.0)
+    assert (first == 7).all()
+    first.fill(1)
+    assert space("a", (2, 3), 7.0) is first
+    assert space("a", (3, 2)) is not first
+    assert space("b", (2, 3), dtype=bool).dtype == bool
