@@ -373,6 +373,7 @@ class Model:
         self._infer = tf.function(
             lambda images: self._forward(images, plan.fast_rows, training=False, masks={}),
             input_signature=(tf.TensorSpec((None, *plan.input_shape), tf.uint8),),
+            autograph=False,
         )
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> None:
@@ -486,18 +487,21 @@ class Model:
                     tf.TensorSpec((None, len(Numbers._fields)), self.dtype),
                     free,
                 ),
+                autograph=False,  # no Python is left to translate, and the translator leaves files behind
             )
         return self._compiled[batch]
 
     def _steps(self, images: Any, labels: Any, indices: Any, table: Any, masks: dict[str, Any]) -> Any:
         """All steps of a chunk inside one graph."""
         n = tf.shape(indices)[0]
-        losses = tf.TensorArray(self.dtype, n)
-        correct = tf.TensorArray(tf.int32, n)
-        for i in tf.range(n):
+
+        def one_step(i: Any, losses: Any, correct: Any) -> Any:
             mask = {name: value[i] for name, value in masks.items()}
             loss, right = self._step(tf.gather(images, indices[i]), tf.gather(labels, indices[i]), table[i], mask)
-            losses, correct = losses.write(i, loss), correct.write(i, right)
+            return i + 1, losses.write(i, loss), correct.write(i, right)
+
+        start = (0, tf.TensorArray(self.dtype, n), tf.TensorArray(tf.int32, n))
+        _, losses, correct = tf.while_loop(lambda i, *_: i < n, one_step, start)
         return losses.stack(), correct.stack()
 
     def _step(self, images: Any, labels: Any, numbers: Any, masks: dict[str, Any]) -> Any:
