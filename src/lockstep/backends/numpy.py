@@ -562,7 +562,8 @@ class Model:
         self.spaces = [numpy_fast.Space(self.dtype) for _ in range(plan.threads)]
         self.is_plain = not as_trained or plan.recipe.products != "full"  # the fast forms do not round their factors
         self.is_rows_first = not self.is_plain and plan.rows[0].layer.kind != "flatten"
-        self.fast_layers = [(row, self._fast(row)) for row in plan.fast_rows]
+        plain = [(row, LAYERS[row.layer.kind]) for row in plan.fast_rows]
+        self.fast_layers: Layers = plain if self.is_plain else numpy_fast.forms(plain, self.is_rows_first)
         self.statistics = plan.initial_statistics()
         self.taken = 0
         self.pool = ThreadPoolExecutor(max(plan.threads - 1, 1))
@@ -790,18 +791,6 @@ class Model:
         np.subtract(images, self.mean, out=x) if self.mean.any() else np.copyto(x, images)
         x *= self.scale
         return x
-
-    def _fast(self, row: LayerFacts) -> Callable[[LayerFacts, np.ndarray, Pass], Layer]:
-        """The form in which a layer is trained."""
-        kind, plain = row.layer.kind, LAYERS[row.layer.kind]
-        if self.is_plain:
-            return plain
-        if kind in numpy_fast.TURNED and len(row.input_shape) == 3:
-            if not self.is_rows_first:
-                return plain
-            has_form = kind in numpy_fast.LAYERS and (kind != "max_pool2d" or row.layer.ties == "first")
-            return numpy_fast.LAYERS[kind] if has_form else numpy_fast.turned(plain)
-        return numpy_fast.LAYERS.get(kind, plain) if kind not in numpy_fast.TURNED else plain
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """One-hot rows, smoothed."""

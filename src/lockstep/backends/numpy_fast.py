@@ -24,6 +24,7 @@ from lockstep.spec import LayerFacts
 
 Backward = Callable[[np.ndarray, bool], np.ndarray | None]
 Layer = tuple[np.ndarray, Backward]
+Form = Callable[[LayerFacts, np.ndarray, Any], Layer]
 
 
 class Space:
@@ -48,7 +49,7 @@ def rows_first(x: np.ndarray) -> np.ndarray:
     return x.transpose(1, 0, 2, 3) if x.ndim == 4 else x
 
 
-def turned(layer: Callable[[LayerFacts, np.ndarray, Any], Layer]) -> Callable[[LayerFacts, np.ndarray, Any], Layer]:
+def turned(layer: Form) -> Form:
     """A layer of `backends.numpy` for images that lie rows first."""
 
     def turned_layer(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
@@ -273,13 +274,28 @@ def _share(
 # The layers for which it matters in which order the axes of an image lie.
 TURNED = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool", "flatten", "dropout"})
 # The layers that have a form of their own here; max-pooling's gives a tie to the first.
-LAYERS: dict[str, Callable[[LayerFacts, np.ndarray, Any], Layer]] = {
+LAYERS: dict[str, Form] = {
     "conv2d": conv2d,
     "max_pool2d": max_pool2d,
     "flatten": flatten,
     "dense": dense,
     "relu": relu,
 }
+
+
+def forms(plain: list[tuple[LayerFacts, Form]], is_rows_first: bool) -> list[tuple[LayerFacts, Form]]:
+    """Each layer in the form in which it is trained; images lie rows first, or there are none but the flattened."""
+
+    def form(row: LayerFacts, function: Form) -> Form:
+        kind = row.layer.kind
+        if kind not in TURNED or len(row.input_shape) == 1:
+            return function if kind in TURNED else LAYERS.get(kind, function)
+        if not is_rows_first:
+            return function
+        has_form = kind in LAYERS and (kind != "max_pool2d" or row.layer.ties == "first")
+        return LAYERS[kind] if has_form else turned(function)
+
+    return [(row, form(row, function)) for row, function in plain]
 
 
 # ------------------------------------------------------------------------------------------------------------ windows
