@@ -746,7 +746,7 @@ class Model:
     def _infer(self, images: np.ndarray, index: int) -> np.ndarray:
         x = self._prepare_fast(images, self.spaces[index])
         training = self.plan.in_prediction
-        masks = self.plan.masks(self.taken, len(x)) if training else {}
+        masks = self.plan.masks(self.taken, len(images)) if training else {}
         on = Pass(
             training, self.parameters, {}, self.statistics, masks, len(images), lambda value: value, False,
             self.factor, self.spaces[index],
