@@ -7,6 +7,7 @@ folders, --json, CSV, error codes. This is the lowest floor of the tree: it impo
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 from collections.abc import Iterator
 from gettext import NullTranslations
@@ -48,12 +49,13 @@ def _(text: str, /, **values: Any) -> str:
     >>> _("{failed} of {all} runs failed", failed=1, all=3)
     '1 of 3 runs failed'
     """
-    return _catalog(_spoken).gettext(text).format(**values) if values else _catalog(_spoken).gettext(text)
+    said = _catalog(_spoken).gettext(text) if text else ""  # gettext keeps the catalog's head under ""
+    return said.format(**values) if values else said
 
 
 def n_(one: str, many: str, n: int, /, **values: Any) -> str:
     """The form of a text that goes with a number, which it may use as {n}: Russian has three."""
-    return _catalog(_spoken).ngettext(one, many, n).format(n=n, **values)
+    return _catalog(_spoken).ngettext(one, many, n).format(**{"n": n, **values})
 
 
 def mark(text: str, /) -> str:
@@ -100,3 +102,19 @@ def number(text: str) -> str:
 
     symbols = Locale.parse(_spoken).number_symbols["latn"]
     return text.translate({ord(","): symbols["group"], ord("."): symbols["decimal"]})
+
+
+def moment(text: str) -> str:
+    """A time as files keep it, as the language in use writes it; what is no time stays as it is.
+
+    >>> moment("2026-01-02T03:04:05Z")
+    '2026-01-02T03:04:05Z'
+    """
+    if _spoken == LANGUAGES[0]:
+        return text
+    from babel.dates import format_datetime
+
+    try:
+        return str(format_datetime(datetime.datetime.fromisoformat(text), "long", locale=_spoken))
+    except ValueError:
+        return text
