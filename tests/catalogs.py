@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from babel.messages.extract import extract_from_file
-from babel.messages.pofile import read_po
+from babel.messages.pofile import PoFileError, read_po
 
 KEYWORDS = {"_": None, "n_": (1, 2), "mark": None, "count": (2, 3)}  # `count` is that of report/numbers.py
 RECORDS = {"Cause": (1, 3, 4)}  # classes of causes.py whose fields of these numbers are shown to people
@@ -42,8 +42,11 @@ def names(text: str) -> set[str]:
 
 def problems(paths: Iterable[Path], po: Path) -> list[str]:
     """What a catalog lacks, has too much or has wrongly for the texts of these files; empty where it fits."""
-    with po.open("rb") as file:
-        catalog = read_po(file, locale=po.parent.name, abort_invalid=True)
+    try:
+        with po.open("rb") as file:
+            catalog = read_po(file, locale=po.parent.name, abort_invalid=True)
+    except PoFileError as error:
+        return [f"it cannot be read: {error}"]
     wanted = texts(paths)
     there = {message.id[0] if message.pluralizable else message.id: message for message in catalog if message.id}
     found = [f"missing: {text}" for text in wanted if text not in there]

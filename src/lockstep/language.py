@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import re
 from collections.abc import Iterator
 from gettext import NullTranslations
 from importlib import resources
@@ -102,6 +103,17 @@ def number(text: str) -> str:
 
     symbols = Locale.parse(_spoken).number_symbols["latn"]
     return text.translate({ord(","): symbols["group"], ord("."): symbols["decimal"]})
+
+
+def as_english(text: str) -> str:
+    """A text of the language in use with its numbers as English writes them."""
+    if _spoken == LANGUAGES[0]:
+        return text
+    from babel import Locale
+
+    symbols = Locale.parse(_spoken).number_symbols["latn"]
+    text = re.sub(rf"(?<=\d){re.escape(symbols['decimal'])}(?=\d)", ".", text)
+    return re.sub(rf"(?<=\d){re.escape(symbols['group'])}(?=\d{{3}}(?!\d))", ",", text)
 
 
 def moment(text: str) -> str:

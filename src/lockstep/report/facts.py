@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from lockstep.errors import LockstepError
 from lockstep.language import _
 from lockstep.records import dotted
+from lockstep.report import kept
 from lockstep.store import Record
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -152,7 +153,7 @@ class Epoch(Part):
 def why_unsound(error: LockstepError | ValidationError) -> str:
     """What is wrong with a file, in a few words."""
     if isinstance(error, LockstepError):
-        return error.problems[0].message.removeprefix("cannot be used: ")
+        return kept.say(str(error.problems[0].message).removeprefix("cannot be used: "))
     first = error.errors(include_url=False)[0]
     return f"{dotted(first['loc'])}: {first['msg'].lower()}".removeprefix(": ")
 

@@ -61,6 +61,8 @@ TEXTS = (
     # problems
     mark("it is missing"),
     mark("what rounding may do to it is not finite: the numbers of this recipe leave the range of its dtype"),
+    mark("it is not as it was written"),
+    mark("no checkpoint with its weights can be used"),
     # a bench
     mark("intervals will be wide, and what others do falls on whoever is being timed"),
     # datasets
@@ -87,6 +89,8 @@ FORMS = (
     mark("it holds {value} at {place}"),
     mark("{n} losses are kept, {all} steps were taken"),
     mark("the checkpoint: {problem}"),
+    mark('"{key}" is missing'),
+    mark("it has format {found}, this version reads format {wanted}"),
     mark("missing: {names}"),
     mark("unexpected: {names}"),
     mark("of another shape: {names}"),

@@ -93,8 +93,7 @@ def tell_proof(reading: Reading, prefix: str, fit: Fit | None = None) -> dict[st
 def _not_observed(text: str) -> str:
     """ "jax: jax not installed": a backend, or nobody, and a reason."""
     backend, colon, reason = text.partition(": ")
-    said = kept.say(text)
-    return said if said != text or not colon else f"{backend}: {kept.say(reason)}"
+    return f"{backend}: {kept.say(reason)}" if colon and " " not in backend else kept.say(text)
 
 
 def _sentence(proof: Proof) -> str:
