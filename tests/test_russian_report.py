@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import html
+import itertools
 import re
 from pathlib import Path
 
 import jinja2
+import numpy as np
 import pytest
 
 import lockstep
 from catalogs import problems, texts
-from lockstep import language, store
+from lockstep import comparison, judge, language, proof, store
+from lockstep.data import digits
 from lockstep.report import gather, kept, render, write_proof
 from lockstep.report.numbers import count, fixed, listed, seconds, significant, word
 from test_benched import BENCH, write_bench
@@ -115,7 +118,7 @@ def test_the_page_of_a_proof_has_no_english_but_names(tmp_path, keys):
     document = proof_of([proven("numpy"), proven("torch", "DIVERGED")], [divergence(explained=[])]) | keys
     with language.speaking("ru"):
         text = write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8")
-    assert [word for word in english(text) if not word.startswith(("step:", "loss:", "at:"))] == []
+    assert [word for word in english(text) if not word.startswith(("step:", "loss:"))] == []
     assert '<html lang="ru">' in text
 
 
@@ -142,6 +145,9 @@ def test_numbers_nouns_and_lists_are_russian():
         ("missing: a/b; unexpected: c", "нет: a/b; лишнее: c"),
         ("times are unsteady: a fixed piece of work takes up to 1.25 times its median",
          "времена неустойчивы: одна и та же работа занимает до 1,25 своей медианы"),
+        ("every part of both is the judge's within rounding; their first different bits: start bias at [3, 4]",
+         "каждая часть обоих совпадает с результатом судьи в пределах округления; первые различные биты: start bias, "
+         "место [3, 4]"),
         ("words of somebody else", "words of somebody else"),
     ],
 )  # fmt: skip
@@ -149,6 +155,25 @@ def test_what_files_keep_in_english_is_said_in_russian(kept_text, said):
     assert kept.say(kept_text) == kept_text
     with language.speaking("ru"):
         assert kept.say(kept_text) == said
+
+
+def test_what_proofs_and_datasets_write_is_known():
+    places = [
+        judge.compare("loss", "loss", 0, *rest)
+        for rest in (
+            (None, 1.0), (np.zeros(2), np.zeros(3)), (np.zeros(2), np.zeros(2), 0.0, "float32"),
+            (np.array([np.nan]), np.zeros(1)), (np.array([np.nan]), np.array([np.nan])),
+            (np.zeros(1), np.zeros(1), np.inf),
+        )
+    ]  # fmt: skip
+    written = {
+        *judge.STAGES, *proof.VERDICTS, *digits.NOTES, *(place.problem for place in places),
+        *(proof.claim(verdict, 7) for verdict in proof.VERDICTS),
+        *(comparison._claim(*row) for row in itertools.product(proof.VERDICTS, (None, "loss at [3]"), (True, False))),
+    }  # fmt: skip
+    with language.speaking("ru"):
+        assert [text for text in written if kept.say(text) == text] == []
+    assert len(written) > 30
 
 
 # ---------------------------------------------------------------------------------------------------------- the catalog

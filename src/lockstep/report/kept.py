@@ -79,6 +79,10 @@ FORMS = (
         "loss needs traces"
     ),
     mark("{claim}; their first different bits: {place}"),
+    mark("{name} stands where the other has {other}"),
+    mark("{name}: shapes {ours} and {theirs}"),
+    mark("{name} at its dtype"),
+    mark("{name} at [{index}]"),
     mark("not observed: {stages}"),
     mark("the dataset {name} of these runs is not on this machine"),
     mark("{modules} not installed"),
@@ -137,6 +141,8 @@ def _value(text: str) -> str:
     """What stands in a form: a number, a text of its own, or several of them."""
     if NUMBER.fullmatch(text):
         return number(text)
+    if (said := say(text)) != text:
+        return said
     return ", ".join(listed([say(part) for part in row.split(" and ")]) for row in text.split(", "))
 
 
