@@ -40,14 +40,17 @@ def names(text: str) -> set[str]:
     return {name for _before, name, _spec, _conversion in string.Formatter().parse(text) if name is not None}
 
 
-def problems(paths: Iterable[Path], po: Path) -> list[str]:
-    """What a catalog lacks, has too much or has wrongly for the texts of these files; empty where it fits."""
+def problems(paths: Iterable[Path], po: Path, more: Iterable[str] = ()) -> list[str]:
+    """What a catalog lacks, has too much or has wrongly for the texts of these files, and for `more`.
+
+    Empty where it fits.
+    """
     try:
         with po.open("rb") as file:
             catalog = read_po(file, locale=po.parent.name, abort_invalid=True)
     except PoFileError as error:
         return [f"it cannot be read: {error}"]
-    wanted = texts(paths)
+    wanted = texts(paths) | dict.fromkeys(more)
     there = {message.id[0] if message.pluralizable else message.id: message for message in catalog if message.id}
     found = [f"missing: {text}" for text in wanted if text not in there]
     found += [f"not in the source: {text}" for text in there if text not in wanted]
