@@ -312,11 +312,12 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     image = image if isinstance(image, int) and image > 0 else 1
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
         again = [_under_its_name(Path(temporary), name, here[name]) for name in names]
-        with language.speaking(_language(about)):
+        with language.speaking(_language_of(about)):
             rebuilt = report.render(report.gather(again, image))
-            told, wanted = ([language.as_english(one) for one in texts] for texts in (page.texts, Page(rebuilt).texts))
     if rebuilt == text:
         return "identical"
+    with language.speaking(_language_of(about)):
+        told, wanted = ([language.as_english(one) for one in texts] for texts in (page.texts, Page(rebuilt).texts))
     wrong = differences(told, wanted)
     if not wrong:
         return "fits"
@@ -329,10 +330,10 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     return "differs"
 
 
-def _language(about: dict[str, Any]) -> str:
-    """The language that a page says it is in."""
-    said = about.get("language")
-    return said if said in language.LANGUAGES else "en"
+def _language_of(about: Mapping[str, Any]) -> str:
+    """The language that a page was written in."""
+    told = about.get("language")
+    return told if told in language.LANGUAGES else language.LANGUAGES[0]
 
 
 def _matching(names: Sequence[str], records: Sequence[store.Record]) -> dict[str, Path]:
