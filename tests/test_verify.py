@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lockstep import cli, metrics, store, verify
+from lockstep import cli, language, metrics, store, verify
 from lockstep.errors import LockstepError
 from lockstep.report import write_report
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
@@ -153,6 +153,22 @@ def test_an_edited_page_is_found(copy):
     assert told in text
     page.write_text(text.replace(told, '<td class="r ">99.9</td>', 1), encoding="utf-8")
     assert f"report.html: it says “99.9”, the runs “{100 * accuracy:.1f}”" in problems(copy, page=True)
+
+
+def test_a_page_in_another_language_is_held_against_its_runs_in_that_language(copy):
+    with language.speaking("ru"):
+        write_report(store.find_runs([copy]), copy / "report.html")
+    assert verify.verify(copy, 97)["report"] == "identical"
+    page = copy / "report.html"
+    text = page.read_text(encoding="utf-8")
+    loss = store.read_json(first_and_second(copy)[0] / "metrics.json")["test"]["loss"]
+    told = f'<td class="r ">{loss:.4f}</td>'.replace(".", ",")
+    assert told in text
+    nearly = f'<td class="r ">{round(loss, 4) + 0.0001:.4f}</td>'.replace(".", ",")
+    page.write_text(text.replace(told, nearly, 1), encoding="utf-8")
+    assert verify.verify(copy, 97)["report"] == "fits"
+    page.write_text(text.replace(told, '<td class="r ">0,0001</td>', 1), encoding="utf-8")
+    assert f"report.html: it says “0.0001”, the runs “{loss:.4f}”" in problems(copy, page=True)
 
 
 def test_a_folder_may_be_renamed_when_it_is_handed_in(copy):

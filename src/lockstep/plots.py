@@ -24,9 +24,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, ScalarFormatter
 from PIL import Image
 
+from lockstep.language import _, mark, number
 from lockstep.spec import Study
 
 KNOWN: tuple[str, ...] = Study.backends  # the default: every backend that Lockstep has
@@ -49,14 +50,24 @@ _NAMED = {BLUE: "blue", VERMILLION: "vermillion", GREEN: "green"}  # a dark page
 LOOKS = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (SKY, "P"), (GREY, "X"))
 
 SPLITS: dict[str, tuple[str, Any]] = {
-    "train": ("training", (0, (4, 1.6))),
-    "validation": ("validation", (0, (1, 1.3))),
-    "test": ("test", "solid"),
+    "train": (mark("training"), (0, (4, 1.6))),
+    "validation": (mark("validation"), (0, (1, 1.3))),
+    "test": (mark("test"), "solid"),
 }
 BEST = "v"  # the marker of a best epoch
 CLOCKS = {"import": GREY, "build": GREEN, "compile": YELLOW, "train": SKY, "evaluate": ORANGE}
-MEASURES = {"loss": ("Loss", 1.0), "accuracy": ("Accuracy (%)", 100.0)}
-DIFFERENCES = {"loss": "Loss, relative difference", "weights": "Weights, largest relative difference"}
+CLOCK_NAMES = {
+    "import": mark("import"),
+    "build": mark("build"),
+    "compile": mark("compile"),
+    "train": mark("train"),
+    "evaluate": mark("evaluate"),
+}
+MEASURES = {"loss": (mark("Loss"), 1.0), "accuracy": (mark("Accuracy (%)"), 100.0)}
+DIFFERENCES = {
+    "loss": mark("Loss, relative difference"),
+    "weights": mark("Weights, largest relative difference"),
+}
 
 ON_PAPER = "#1b1d20"  # what INK becomes in a file of its own
 DOTS = 180  # per inch of a PNG
@@ -117,7 +128,18 @@ def _figure(width: float, height: float, left: float, bottom: float, right: floa
     """A figure with one axes; all sizes and margins in inches."""
     figure = Figure(figsize=(width, height))
     place = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
-    return figure, figure.add_axes(place)
+    axes = figure.add_axes(place)
+    axes.xaxis.set_major_formatter(_Ticks())
+    axes.yaxis.set_major_formatter(_Ticks())
+    return figure, axes
+
+
+class _Ticks(ScalarFormatter):
+    """Ticks with numbers as the language in use writes them."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """One tick's label."""
+        return number(str(super().__call__(x, pos)))
 
 
 def _grid(axes: Axes, axis: str) -> None:
@@ -141,18 +163,19 @@ def curves(
     """
     label, scale = MEASURES[measure]
     names, more = backend_order(histories), 0.2 * ((len(histories) - 1) // 4)  # further rows of names
-    figure, axes = _figure(4.9, 3.6 + more, left=0.62, bottom=0.96 + more, right=0.5, top=0.24)
+    beyond = 0.055 * (len(_("gap\n{size}").partition("\n")[0]) - len("gap"))  # of the bracket's word
+    figure, axes = _figure(4.9, 3.6 + more, left=0.62, bottom=0.96 + more, right=0.5 + beyond, top=0.24)
     style, drawn = looks(histories), []
     for place, backend in enumerate(names):
-        for split, (_, dashes) in SPLITS.items():
+        for split, (_name, dashes) in SPLITS.items():
             epochs, values = _table(histories[backend], f"{split}_{measure}")
             if values.count():
                 _line(axes, epochs, values * scale, style[backend], dashes, place, len(histories))
                 drawn.append(split)
     _finish(axes, label, measure)
-    lines = [Line2D([], [], color=INK, linestyle=SPLITS[s][1], label=SPLITS[s][0]) for s in SPLITS if s in drawn]
+    lines = [Line2D([], [], color=INK, linestyle=SPLITS[s][1], label=_(SPLITS[s][0])) for s in SPLITS if s in drawn]
     if _mark_best(axes, {name: sorted(set((best or {}).get(name, ()))) for name in names}, style):
-        lines.append(Line2D([], [], color=INK, marker=BEST, markersize=4, linestyle="none", label="best epoch"))
+        lines.append(Line2D([], [], color=INK, marker=BEST, markersize=4, linestyle="none", label=_("best epoch")))
     if names:
         _mark_gap(axes, *(_table(histories[names[0]], f"{split}_{measure}")[1] * scale for split in ("train", "test")))
     _legends(figure, style, names, lines)
@@ -179,7 +202,7 @@ def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure
             _line(axes, epochs, values * scale, style[name], "solid", place, len(histories))
     _finish(axes, label, measure)
     lines = [
-        Line2D([], [], color=INK, linestyle=SPLITS[split][1], linewidth=width, label=SPLITS[split][0])
+        Line2D([], [], color=INK, linestyle=SPLITS[split][1], linewidth=width, label=_(SPLITS[split][0]))
         for split, width in (("test", 1.2), ("train", 0.8))
     ]
     _legends(figure, style, list(histories), lines, 2, 34)
@@ -187,8 +210,8 @@ def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure
 
 
 def _finish(axes: Axes, label: str, measure: str) -> None:
-    axes.set_xlabel("Epoch")
-    axes.set_ylabel(label)
+    axes.set_xlabel(_("Epoch"))
+    axes.set_ylabel(_(label))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.margins(x=0.03)
     _grid(axes, "y")
@@ -220,7 +243,9 @@ def _mark_gap(axes: Axes, train: np.ma.MaskedArray[Any, Any], test: np.ma.Masked
               clip_on=False, gid="gap")  # fmt: skip
     middle = math.sqrt(one * other) if axes.get_yscale() == "log" else (one + other) / 2
     said = f"{size:.2f}" if size < 10 else f"{size:.1f}" if size < 1000 else f"{size:.0e}"
-    axes.text(1.06, middle, f"gap\n{said}", transform=right, va="center", fontsize=7.5, linespacing=1.1)
+    axes.text(
+        1.06, middle, _("gap\n{size}", size=number(said)), transform=right, va="center", fontsize=7.5, linespacing=1.1
+    )
 
 
 def _table(runs: Sequence[History], key: str) -> tuple[np.ndarray, np.ma.MaskedArray[Any, Any]]:
@@ -261,8 +286,8 @@ def _fit_scale(axes: Axes, measure: str) -> None:
     values = np.ma.masked_invalid(np.ma.concatenate(found)).compressed() if found else np.array([])
     if measure == "loss" and values.size and values.min() > 1 / LARGEST and values.max() > 100 * values.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: number(f"{value:g}")))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
     if all(len(line.get_xdata()) == 1 for line in axes.lines):  # type: ignore[arg-type]
         axes.set_xlim(0.5, 1.5)
 
@@ -309,8 +334,8 @@ def growth(lines: Mapping[str, Differences], alone: tuple[str, Differences] | No
             steps, heights, color=colour, linewidth=1.2, marker=marker, markersize=size, markerfacecolor="none",
             markeredgewidth=1.2, markevery=sorted({*range(start, len(steps), stride), *_lone(heights)}),
         )  # fmt: skip
-    axes.set_xlabel("Step")
-    axes.set_ylabel(DIFFERENCES[measure])
+    axes.set_xlabel(_("Step"))
+    axes.set_ylabel(_(DIFFERENCES[measure]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.margins(x=0.03)
     _grid(axes, "y")
@@ -370,7 +395,11 @@ def confusion(
     axes.imshow(_tints(counts, most_errors), interpolation="none", aspect="auto")
     if n <= MAX_CELL_TEXT:
         for row, column in zip(*np.nonzero(counts), strict=True):
-            said = f"{100 * counts[row, column] / counts[row].sum():.1f}" if in_percent else f"{counts[row, column]}"
+            said = (
+                number(f"{100 * counts[row, column] / counts[row].sum():.1f}")
+                if in_percent
+                else f"{counts[row, column]}"
+            )
             size = (7.2 if n <= 10 else 5.2) - (1.0 if in_percent else 0.0)
             axes.text(column, row, said, ha="center", va="center", fontsize=size)
     ticks = range(n) if n <= 40 else range(0, n, math.ceil(n / 20))
@@ -378,8 +407,8 @@ def confusion(
     axes.set_xticks(ticks, [names[i] for i in ticks], rotation=90 if longest > 2 else 0, fontsize=size)
     axes.set_yticks(ticks, [names[i] for i in ticks], fontsize=size)
     axes.tick_params(length=0)
-    axes.set_xlabel("Predicted")
-    axes.set_ylabel("True")
+    axes.set_xlabel(_("Predicted"))
+    axes.set_ylabel(_("True"))
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_alpha(0.4)
@@ -406,13 +435,20 @@ def clocks(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> Figure:
     places, start = np.arange(len(rows)), np.zeros(len(rows))
     for clock, colour in CLOCKS.items():
         seconds = np.array([values.get(clock) or 0.0 for _, values in rows])
-        axes.barh(places, seconds, left=start, height=0.66, color=colour, label=clock)
+        axes.barh(places, seconds, left=start, height=0.66, color=colour, label=_(CLOCK_NAMES[clock]))
         start = start + seconds
     for place, total in zip(places, start, strict=True):
-        axes.annotate(f"{total:.3g} s", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.annotate(
+            _("{n} s", n=number(f"{total:.3g}")),
+            (total, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     axes.set_yticks(places, labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("Seconds")
+    axes.set_xlabel(_("Seconds"))
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     _grid(axes, "x")
@@ -429,7 +465,7 @@ def class_balance(class_names: Sequence[str], counts: Sequence[int]) -> Figure:
     places = np.arange(len(names))
     axes.barh(places, counts, height=0.68, color=BLUE, alpha=0.75)
     for place, count in zip(places, counts, strict=True):
-        axes.annotate(f"{count:,}", (count, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.annotate(number(f"{count:,}"), (count, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(places, names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xticks([])

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import data, doctor, metrics, replay, report, rounding, store
+from lockstep import data, doctor, language, metrics, replay, report, rounding, store
 from lockstep.errors import LockstepError
 from lockstep.records import digest
 from lockstep.spec import Run
@@ -312,10 +312,13 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     image = image if isinstance(image, int) and image > 0 else 1
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
         again = [_under_its_name(Path(temporary), name, here[name]) for name in names]
-        rebuilt = report.render(report.gather(again, image))
+        with language.speaking(_language_of(about)):
+            rebuilt = report.render(report.gather(again, image))
     if rebuilt == text:
         return "identical"
-    wrong = differences(page.texts, Page(rebuilt).texts)
+    with language.speaking(_language_of(about)):
+        told, wanted = ([language.as_english(one) for one in texts] for texts in (page.texts, Page(rebuilt).texts))
+    wrong = differences(told, wanted)
     if not wrong:
         return "fits"
     more = f" (and {len(wrong) - SHOWN} more)" if len(wrong) > SHOWN else ""
@@ -325,6 +328,12 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     said = "; ".join(f"it says “{one}”, the runs “{two}”" for one, two in wrong[:SHOWN])
     found.problems.append(f"{path.name}: {said}{more}{other}")
     return "differs"
+
+
+def _language_of(about: Mapping[str, Any]) -> str:
+    """The language that a page was written in."""
+    told = about.get("language")
+    return told if told in language.LANGUAGES else language.LANGUAGES[0]
 
 
 def _matching(names: Sequence[str], records: Sequence[store.Record]) -> dict[str, Path]:

@@ -9,12 +9,26 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from lockstep.language import _, n_
 from lockstep.report import published
 from lockstep.report.cells import Cell, mean_of, median, plus_minus
 from lockstep.report.compared import START, Comparison, Ranking, start_seconds, took_turns
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group, accuracy, epoch_seconds, n_test, same_machine
-from lockstep.report.numbers import accuracy_decimals, count, fixed, listed, percent, points, seconds, word
+from lockstep.report.numbers import (
+    accuracy_decimals,
+    count,
+    fixed,
+    images_of,
+    listed,
+    percent,
+    points,
+    seconds,
+    seeds_of,
+    span,
+    whole,
+    word,
+)
 from lockstep.report.pairs import Contest, Held, Pair
 
 TOLD_ONE_BY_ONE = 3  # so many groups get a sentence of their own; more are summed up
@@ -27,7 +41,7 @@ def answer(groups: Sequence[Group], found: Comparison | None = None) -> str:
     """One paragraph: accuracy and time, which network or setting is best, and how far that reaches."""
     told = [found for found in groups if any(accuracy(run) is not None for run in found.finished)]
     if not told:
-        return "No run has finished with a test accuracy, so there is nothing to compare yet."
+        return _("No run has finished with a test accuracy, so there is nothing to compare yet.")
     best = [line for kind in ("networks", "settings") for line in _contests(found, kind)][:1] if found else []
     if len(told) <= TOLD_ONE_BY_ONE:
         sentences = [*(_accuracies(group) for group in told), *best, _times(told)]
@@ -40,10 +54,16 @@ def _who(found: Group, runs: Sequence[Facts]) -> str:
     """ "All four backends", "Both backends", "numpy and jax (two of four backends)"."""
     backends, told = found.backends, [name for name in found.backends if any(run.backend == name for run in runs)]
     if len(told) < len(backends):
-        return f"{listed(told)} ({word(len(told))} of {count(len(backends), 'backend')})"
+        return count(
+            len(backends),
+            "{names} ({n} of {count} backend)",
+            "{names} ({n} of {count} backends)",
+            names=listed(told),
+            n=word(len(told)),
+        )
     if len(told) == 1:
         return told[0]
-    return "Both backends" if len(told) == 2 else f"All {count(len(told), 'backend')}"
+    return _("Both backends") if len(told) == 2 else count(len(told), "All {count} backend", "All {count} backends")
 
 
 def _accuracies(found: Group) -> str:
@@ -52,18 +72,26 @@ def _accuracies(found: Group) -> str:
     n = n_test(runs[0])
     places = accuracy_decimals(n)
     low, high = points(min(values), places), points(max(values), places)
-    images = f" of {n:,} test images" if n else ""
-    where = f"{_who(found, runs)} trained {found.title}"
+    images = n_(" of {count} test images", " of {count} test images", n, count=whole(n)) if n else ""
+    title = found.title
     if len(found.seeds) > 1:
-        where += f" with {count(len(found.seeds), 'seed')}"
+        title = _("{title} with {seeds}", title=title, seeds=seeds_of(len(found.seeds)))
+    said = {"who": _who(found, runs), "title": title}
     if len(runs) == 1:
-        return f"{where} to a test accuracy of {low}{images}."
+        return _("{who} trained {title} to a test accuracy of {low}{images}.", low=low, images=images, **said)
     if min(values) == max(values):
-        return f"{where} to the same test accuracy, {low}{images}."
-    spread = fixed(round(100 * max(values), places) - round(100 * min(values), places), places)
-    pictures = f" ({count(round((max(values) - min(values)) * n), 'image')} of {n:,})" if n else ""
-    means = _means(found, places) if len(found.seeds) > 1 else ""
-    return f"{where} to a test accuracy between {low} and {high}, a spread of {spread} points{pictures}{means}."
+        return _("{who} trained {title} to the same test accuracy, {low}{images}.", low=low, images=images, **said)
+    pictures = images_of(round((max(values) - min(values)) * n)) if n else ""
+    return _(
+        "{who} trained {title} to a test accuracy between {low} and {high}, a spread of {spread} points"
+        "{pictures}{means}.",
+        low=low,
+        high=high,
+        spread=fixed(round(100 * max(values), places) - round(100 * min(values), places), places),
+        pictures=_(" ({images} of {n})", images=pictures, n=whole(n)) if n else "",
+        means=_means(found, places) if len(found.seeds) > 1 else "",
+        **said,
+    )
 
 
 def _means(found: Group, places: int) -> str:
@@ -76,7 +104,7 @@ def _means(found: Group, places: int) -> str:
     if len(means) < 2:
         return ""
     low, high = points(min(means), places), points(max(means), places)
-    return f"; the backends’ means over seeds lie between {low} and {high}"
+    return _("; the backends’ means over seeds lie between {low} and {high}", low=low, high=high)
 
 
 def _times(groups: Sequence[Group]) -> str:
@@ -86,12 +114,19 @@ def _times(groups: Sequence[Group]) -> str:
     if not parts:
         return ""
     if not same_machine(runs):
-        return "The runs come from different machines or thread counts, so their times are not compared."
+        return _("The runs come from different machines or thread counts, so their times are not compared.")
     fewest = min(len(runs) for found in groups for backend in found.backends if (runs := found.of(backend)))
-    n = "in this run, n\u00a0=\u00a01" if fewest <= 1 else f"in these runs, n\u00a0=\u00a0{fewest} per backend"
     told = listed(parts)
-    order = "" if took_turns(groups) else ", order not interleaved"
-    return f"{told[0].upper()}{told[1:]}: on this machine, {n}{order}: not a ranking."
+    told = f"{told[0].upper()}{told[1:]}"
+    order = "" if took_turns(groups) else _(", order not interleaved")
+    if fewest <= 1:
+        return _("{told}: on this machine, in this run, n\u00a0=\u00a01{order}: not a ranking.", told=told, order=order)
+    return _(
+        "{told}: on this machine, in these runs, n\u00a0=\u00a0{n} per backend{order}: not a ranking.",
+        told=told,
+        n=fewest,
+        order=order,
+    )
 
 
 def _epoch_times(found: Group) -> str:
@@ -105,8 +140,19 @@ def _epoch_times(found: Group) -> str:
         return ""
     low, high = min(times, key=lambda name: times[name]), max(times, key=lambda name: times[name])
     if len(times) == 1:
-        return f"one epoch of {found.title} took {seconds(times[low])}"
-    return f"one epoch of {found.title} took from {seconds(times[low])} ({low}) to {seconds(times[high])} ({high})"
+        return _("one epoch of {title} took {time}", title=found.title, time=seconds(times[low]))
+    return _epoch_span(found.title, times, low, high)
+
+
+def _epoch_span(title: str, times: Mapping[str, float], low: str, high: str) -> str:
+    return _(
+        "one epoch of {title} took from {shortest} ({low}) to {longest} ({high})",
+        title=title,
+        shortest=seconds(times[low]),
+        low=low,
+        longest=seconds(times[high]),
+        high=high,
+    )
 
 
 def _summary(groups: Sequence[Group]) -> list[str]:
@@ -118,14 +164,26 @@ def _summary(groups: Sequence[Group]) -> list[str]:
     places = accuracy_decimals(n_test(groups[0].finished[0]))
     high, low = max(best, key=lambda row: row[0]), min(best, key=lambda row: row[0])
     sentences = [
-        f"The runs cover {count(len(groups), 'combination')} of network, dataset and setting.",
-        f"The best test accuracy of a combination reached from {points(low[0], places)} ({low[1].title}) "
-        f"to {points(high[0], places)} ({high[1].title}).",
+        count(
+            len(groups),
+            "The runs cover {count} combination of network, dataset and setting.",
+            "The runs cover {count} combinations of network, dataset and setting.",
+        ),
+        _(
+            "The best test accuracy of a combination reached from {low} ({worst}) to {high} ({best}).",
+            low=points(low[0], places),
+            worst=low[1].title,
+            high=points(high[0], places),
+            best=high[1].title,
+        ),
     ]
     if spreads:
         sentences.append(
-            f"Within a combination, the runs' accuracies lie at most {fixed(max(spreads), places)} points apart "
-            f"(median {fixed(statistics.median(spreads), places)})."
+            _(
+                "Within a combination, the runs' accuracies lie at most {most} points apart (median {median}).",
+                most=fixed(max(spreads), places),
+                median=fixed(statistics.median(spreads), places),
+            )
         )
     return sentences
 
@@ -135,45 +193,22 @@ def _reach(groups: Sequence[Group]) -> str:
     if not any(len(found.backends) > 1 for found in groups):
         return ""
     fewest = min(len(found.seeds) for found in groups)
-    seeds = "One seed cannot tell" if fewest == 1 else f"{word(fewest).capitalize()} seeds can hardly tell"
-    return (
-        f"{seeds} whether a difference in accuracy comes from the backend or from chance, and equal accuracies do not "
-        "prove equal arithmetic."
+    if fewest == 1:
+        return _(
+            "One seed cannot tell whether a difference in accuracy comes from the backend or from chance, and equal "
+            "accuracies do not prove equal arithmetic."
+        )
+    return n_(
+        "{count} seeds can hardly tell whether a difference in accuracy comes from the backend or from chance, and "
+        "equal accuracies do not prove equal arithmetic.",
+        "{count} seeds can hardly tell whether a difference in accuracy comes from the backend or from chance, and "
+        "equal accuracies do not prove equal arithmetic.",
+        fewest,
+        count=word(fewest).capitalize(),
     )
 
 
 # ------------------------------------------------------------------------------------------------------ conclusions
-
-# Whole sentences, so that they can be translated.
-BEST = "{title}{where}: {best} has the highest mean test accuracy ({mean}, {seeds}); {rest}."
-BEST_OF_ONE = (
-    "{title}{where}: {best} has the highest test accuracy ({mean}); with one seed it cannot be told whether by chance."
-)
-ALL_HIGHER = "it is shown to be higher than {lower}"
-SOME_HIGHER = "it is shown to be higher than {lower}, and no difference from {open} could be shown"
-NONE_HIGHER = "no difference from {open} could be shown"
-KINDS = (
-    "Convolutional against fully connected networks: of {n}, {won} {show} the convolutional one higher, {lost} "
-    "{show_lost} it lower{rest}."
-)
-SAME_BACKENDS = "Backends: no difference in test accuracy between them could be shown in {n} with {seeds}."
-SOME_BACKENDS = "Backends: {k} of {n} {show} a difference in test accuracy: {which}."
-ONE_SEED_BACKENDS = "Backends: one seed cannot tell whether they differ in test accuracy{answers}."
-NOT_RANKED = "Time: {medians}; the backends cannot be ranked ({reasons})."
-RANKED = "Time: {which}{rest}."
-MEMORY = "Memory: the median peak was from {low} ({least}) to {high} ({most}); what a framework brings along is in it."
-STARTUP = (
-    "Start-up: import, build and compile took together from {low} ({least}) to {high} ({most}), medians of {n} or more."
-)
-GAP = (
-    "Overfitting: {variant} narrowed the gap between training and test accuracy{where} most, from {before} to {after} "
-    "points ({size}, {seeds}); of its test accuracy: {accuracy}."
-)
-NO_GAP = "Overfitting: no variant could be shown to narrow the gap between training and test accuracy{where} ({seeds})."
-EFFECTS = (
-    "Depth and kernel size: of {n} that differ in one of them alone, {k} {show} a difference in test accuracy{which}."
-)
-PUBLISHED = "Beside published results: {which}."
 
 
 def conclusions(found: Comparison) -> list[str]:
@@ -187,7 +222,8 @@ def conclusions(found: Comparison) -> list[str]:
 def _some(names: Sequence[str]) -> str:
     """The first few names, and how many more."""
     more = len(names) - MAX_NAMED
-    return listed([*names[:MAX_NAMED], *([f"{count(more, 'other')}"] if more > 0 else [])])
+    others = [count(more, "{count} other", "{count} others")] if more > 0 else []
+    return listed([*names[:MAX_NAMED], *others])
 
 
 def _by_contest(rows: Sequence[tuple[Contest, Pair]]) -> list[tuple[Contest, list[Pair]]]:
@@ -208,24 +244,44 @@ def _contests(found: Comparison, kind: str) -> list[str]:
         cells = [cell for cell in contest.cells if cell.over_seeds]
         best = max(cells, key=lambda cell: cell.over_seeds.value if cell.over_seeds else 0.0)
         own = [pair for pair in pairs if best in (pair.first, pair.second) and not pair.problem]
-        title = "Networks" if kind == "networks" else "Settings"
         said = {
-            "title": title,
+            "title": _("Networks") if kind == "networks" else _("Settings"),
             "best": contest.name(best),
             "where": f", {contest.where}" if contest.where else "",
             "mean": f"{plus_minus(best.over_seeds, accuracy_decimals(best.n_test))}\u00a0%",
-            "seeds": count(len(best.runs), "seed"),
+            "seeds": seeds_of(len(best.runs)),
         }
         if len(best.runs) < 2 or not any(pair.difference and pair.difference.n > 1 for pair in own):
-            lines.append(BEST_OF_ONE.format(**said))
+            lines.append(
+                _(
+                    "{title}{where}: {best} has the highest test accuracy ({mean}); with one seed it cannot be told "
+                    "whether by chance.",
+                    **said,
+                )
+            )
             continue
         names = {True: [], False: []}  # type: dict[bool, list[str]]
         for pair in own:
             other = pair.second if pair.first is best else pair.first
             names[pair.is_shown and pair.higher == contest.name(best)].append(contest.name(other))
-        form = NONE_HIGHER if not names[True] else SOME_HIGHER if names[False] else ALL_HIGHER
-        lines.append(BEST.format(rest=form.format(lower=_some(names[True]), open=_some(names[False])), **said))
+        rest = _shown(_some(names[True]), _some(names[False]))
+        lines.append(
+            _("{title}{where}: {best} has the highest mean test accuracy ({mean}, {seeds}); {rest}.", rest=rest, **said)
+        )
     return lines
+
+
+def _shown(lower: str, still_open: str) -> str:
+    """Than which ones it is shown to be higher, and for which ones that is open."""
+    if not lower:
+        return _("no difference from {open} could be shown", open=still_open)
+    if not still_open:
+        return _("it is shown to be higher than {lower}", lower=lower)
+    return _(
+        "it is shown to be higher than {lower}, and no difference from {open} could be shown",
+        lower=lower,
+        open=still_open,
+    )
 
 
 def _kinds(held: Held) -> str:
@@ -236,15 +292,26 @@ def _kinds(held: Held) -> str:
     shown = [pair for pair in rows if pair.is_shown]
     won = sum(_has_convolution(pair.first if pair.higher == pair.what[0] else pair.second) for pair in shown)
     lost, open_ = len(shown) - won, len(rows) - len(shown)
-    rest = f"; in {word(open_)} it cannot be told" if open_ else ""
-    return KINDS.format(
-        n=count(len(rows), "comparison"), won=word(won) if won else "none", lost=word(lost) if lost else "none",
-        show=_verb(won), show_lost=_verb(lost), rest=rest,
-    )  # fmt: skip
+    return _(
+        "Convolutional against fully connected networks: of {n}, {won}, {lost}{rest}.",
+        n=_comparisons(len(rows)),
+        won=n_(
+            "{won} shows the convolutional one higher",
+            "{won} show the convolutional one higher",
+            max(won, 1),
+            won=_word(won),
+        ),
+        lost=n_("{lost} shows it lower", "{lost} show it lower", max(lost, 1), lost=_word(lost)),
+        rest=_("; in {n} it cannot be told", n=word(open_)) if open_ else "",
+    )
 
 
-def _verb(n: int) -> str:
-    return "shows" if n <= 1 else "show"
+def _word(n: int) -> str:
+    return word(n) if n else _("none")
+
+
+def _comparisons(n: int) -> str:
+    return count(n, "{count} comparison", "{count} comparisons")
 
 
 def _has_convolution(cell: Cell) -> bool:
@@ -259,17 +326,30 @@ def _backends(found: Comparison) -> str:
     told = [pair for pair in pairs if pair.difference and pair.difference.n > 1]
     if not told:
         same = [pair.same for pair in pairs if pair.same is not None]
-        ends = list(dict.fromkeys(percent(value, 1) for value in (min(same), max(same)))) if same else []
-        answers = f"; the trained networks gave the same answer to {' to '.join(ends)}\u00a0% of the test images"
-        return ONE_SEED_BACKENDS.format(answers=answers if same else "")
-    n, shown = count(len(told), "comparison"), [pair for pair in told if pair.is_shown]
-    if not shown:
-        fewest = min(pair.difference.n for pair in told if pair.difference)
-        return SAME_BACKENDS.format(
-            n=n, seeds=count(fewest, "seed") if len(told) == 1 else f"at least {count(fewest, 'seed')}"
+        if not same:
+            return _("Backends: one seed cannot tell whether they differ in test accuracy.")
+        low, high = percent(min(same), 1), percent(max(same), 1)
+        return _(
+            "Backends: one seed cannot tell whether they differ in test accuracy; the trained networks gave the same "
+            "answer to {share}\u00a0% of the test images.",
+            share=low if low == high else span(low, high),
         )
-    which = [f"{pair.first.title}: {pair.verdict()}" for pair in shown]
-    return SOME_BACKENDS.format(k=word(len(shown)), n=n, show=_verb(len(shown)), which=_some(which))
+    n, shown = _comparisons(len(told)), [pair for pair in told if pair.is_shown]
+    if not shown:
+        seeds = seeds_of(min(pair.difference.n for pair in told if pair.difference))
+        return _(
+            "Backends: no difference in test accuracy between them could be shown in {n} with {seeds}.",
+            n=n,
+            seeds=seeds if len(told) == 1 else _("at least {seeds}", seeds=seeds),
+        )
+    return n_(
+        "Backends: {k} of {all} shows a difference in test accuracy: {which}.",
+        "Backends: {k} of {all} show a difference in test accuracy: {which}.",
+        len(shown),
+        k=word(len(shown)),
+        all=n,
+        which=_some([f"{pair.first.title}: {pair.verdict()}" for pair in shown]),
+    )
 
 
 def _ranked(rankings: Sequence[Ranking]) -> str:
@@ -278,20 +358,29 @@ def _ranked(rankings: Sequence[Ranking]) -> str:
         return ""
     ranked = [row for row in rankings if not row.reasons]
     if ranked:
-        which = [f"{row.first.backend} is faster than {row.second.backend} ({row.where})" for row in ranked]
+        which = [
+            _(
+                "{first} is faster than {second} ({where})",
+                first=row.first.backend,
+                second=row.second.backend,
+                where=row.where,
+            )
+            for row in ranked
+        ]
         left = len(rankings) - len(ranked)
-        rest = f"; {count(left, 'further pair')} cannot be ranked" if left else ""
-        return RANKED.format(which=_some(which), rest=rest)
+        rest = count(left, "; {count} further pair cannot be ranked", "; {count} further pairs cannot be ranked")
+        return _("Time: {which}{rest}.", which=_some(which), rest=rest if left else "")
     medians = []
     for where in list(dict.fromkeys(row.where for row in rankings))[:MAX_NAMED]:
         cells = [cell for row in rankings if row.where == where for cell in (row.first, row.second)]
         times = {cell.backend: median(cell.seconds) or 0.0 for cell in cells}
-        low, high = _ends(times)
-        medians.append(
-            f"one epoch of {where} took from {seconds(times[low])} ({low}) to {seconds(times[high])} ({high})"
-        )
+        medians.append(_epoch_span(where, times, *_ends(times)))
     reasons = list(dict.fromkeys(reason for row in rankings for reason in row.reasons))
-    return NOT_RANKED.format(medians=listed(medians), reasons="; ".join(reasons[:MAX_NAMED]))
+    return _(
+        "Time: {medians}; the backends cannot be ranked ({reasons}).",
+        medians=listed(medians),
+        reasons="; ".join(reasons[:MAX_NAMED]),
+    )
 
 
 def _ends(values: Mapping[str, float]) -> tuple[str, str]:
@@ -315,8 +404,14 @@ def _memory(cells: Sequence[Cell]) -> str:
     if len(middle) < 2:
         return ""
     least, most = _ends(middle)
-    low, high = (f"{fixed(middle[name] / MEBIBYTE, 0)}\u00a0MiB" for name in (least, most))
-    return MEMORY.format(low=low, least=least, high=high, most=most)
+    low, high = (_("{n}\u00a0MiB", n=fixed(middle[name] / MEBIBYTE, 0)) for name in (least, most))
+    return _(
+        "Memory: the median peak was from {low} ({least}) to {high} ({most}); what a framework brings along is in it.",
+        low=low,
+        least=least,
+        high=high,
+        most=most,
+    )
 
 
 def _start(cells: Sequence[Cell]) -> str:
@@ -325,8 +420,18 @@ def _start(cells: Sequence[Cell]) -> str:
     if len(middle) < 2:
         return ""
     least, most = _ends(middle)
-    n = count(min(len(values) for values in taken.values() if values), "run")
-    return STARTUP.format(low=seconds(middle[least]), least=least, high=seconds(middle[most]), most=most, n=n)
+    n = min(len(values) for values in taken.values() if values)
+    return count(
+        n,
+        "Start-up: import, build and compile took together from {low} ({least}) to {high} ({most}), medians of {count} "
+        "run or more.",
+        "Start-up: import, build and compile took together from {low} ({least}) to {high} ({most}), medians of {count} "
+        "runs or more.",
+        low=seconds(middle[least]),
+        least=least,
+        high=seconds(middle[most]),
+        most=most,
+    )
 
 
 def _gaps(found: Comparison) -> list[str]:
@@ -337,17 +442,30 @@ def _gaps(found: Comparison) -> list[str]:
         narrower = [pair for pair in pairs if pair.is_shown and pair.difference and pair.difference.value < 0]
         if not narrower:
             numbers = [pair.difference.n for pair in pairs if pair.difference]
-            lines.append(NO_GAP.format(where=where, seeds=count(min(numbers), "seed") if numbers else "no runs"))
+            lines.append(
+                _(
+                    "Overfitting: no variant could be shown to narrow the gap between training and test accuracy"
+                    "{where} ({seeds}).",
+                    where=where,
+                    seeds=seeds_of(min(numbers)) if numbers else _("no runs"),
+                )
+            )
             continue
         best = min(narrower, key=lambda pair: pair.difference.value if pair.difference else 0.0)
         before, after = (mean_of(cell.gaps) for cell in (best.second, best.first))
         lines.append(
-            GAP.format(
-                variant=best.what[0], where=where, before=plus_minus(before, 2), after=plus_minus(after, 2),
+            _(
+                "Overfitting: {variant} narrowed the gap between training and test accuracy{where} most, from {before} "
+                "to {after} points ({size}, {seeds}); of its test accuracy: {accuracy}.",
+                variant=best.what[0],
+                where=where,
+                before=plus_minus(before, 2),
+                after=plus_minus(after, 2),
                 size=plus_minus(best.difference, 2).replace("-", "−"),
-                seeds=count(best.difference.n if best.difference else 0, "seed"), accuracy=_verdict_of(found, best),
+                seeds=seeds_of(best.difference.n if best.difference else 0),
+                accuracy=_verdict_of(found, best),
             )
-        )  # fmt: skip
+        )
     return lines
 
 
@@ -355,7 +473,7 @@ def _verdict_of(found: Comparison, pair: Pair) -> str:
     """What the tables of pairs say of the accuracies of the same two cells."""
     rows = [row for kind in ("networks", "settings") for _, row in found.held[kind].rows]
     same = [row for row in rows if {row.first, row.second} == {pair.first, pair.second}]
-    return same[0].verdict() if same else "it was not compared"
+    return same[0].verdict() if same else _("it was not compared")
 
 
 def _effects(found: Comparison) -> str:
@@ -363,13 +481,24 @@ def _effects(found: Comparison) -> str:
         return ""
     shown = [effect for effect in found.effects if effect.pair.is_shown]
     which = [f"{effect.step.less.title} → {effect.step.more.title}: {effect.pair.verdict()}" for effect in shown]
-    pairs = count(len(found.effects), "pair of networks", "pairs of networks")
-    said = f": {_some(which)}" if which else ""
-    return EFFECTS.format(n=pairs, k=word(len(shown)) if shown else "none", show=_verb(len(shown)), which=said)
+    return n_(
+        "Depth and kernel size: of {pairs} that differ in one of them alone, {k} shows a difference in test accuracy"
+        "{which}.",
+        "Depth and kernel size: of {pairs} that differ in one of them alone, {k} show a difference in test accuracy"
+        "{which}.",
+        max(len(shown), 1),
+        pairs=count(len(found.effects), "{count} pair of networks", "{count} pairs of networks"),
+        k=_word(len(shown)),
+        which=f": {_some(which)}" if which else "",
+    )
 
 
 def _published(cells: Sequence[Cell]) -> str:
     """Results that no correct training should give."""
     rows = [(cell, published.judge(cell)) for cell in cells if cell.runs]
-    told = [f"{cell.name} is {said}" for cell, said in rows if said in (published.LOWER, published.TOO_GOOD)]
-    return PUBLISHED.format(which=_some(told)) if told else ""
+    told = [
+        _("{name} is {verdict}", name=cell.name, verdict=_(said))
+        for cell, said in rows
+        if said in (published.LOWER, published.TOO_GOOD)
+    ]
+    return _("Beside published results: {which}.", which=_some(told)) if told else ""

@@ -14,8 +14,11 @@ from pydantic import Field, ValidationError
 
 from lockstep import store
 from lockstep.errors import LockstepError
+from lockstep.language import _, moment, n_
+from lockstep.report import kept
+from lockstep.report.compared import CLOCKS as CLOCK_TITLES
 from lockstep.report.facts import Count, Part, Threads, why_unsound
-from lockstep.report.numbers import MISSING, column, fixed, listed, percent
+from lockstep.report.numbers import MISSING, column, fixed, listed, percent, span
 from lockstep.report.table import Table
 
 FORMAT = 1
@@ -149,7 +152,7 @@ def _tell(bench: Bench) -> dict[str, Any]:
         "gap": "",
         "fairness": _fairness(bench),
         "networks": [_network(network, bench.rounds) for network in bench.networks if network.rows],
-        "left_out": [f"{_named(row)}, {row.network}: {row.reason}" for row in bench.left_out],
+        "left_out": [f"{_named(row)}, {row.network}: {kept.say(row.reason)}" for row in bench.left_out],
     }
 
 
@@ -160,18 +163,40 @@ def _fairness(bench: Bench) -> list[str]:
     versions = {name: number for row in rows for name, number in row.versions.items()}
     obtained = [str(n) for n in sorted({row.threads.obtained for row in rows if row.threads.obtained})]
     lines = [
-        f"{bench.rounds} rounds (n), each with every entry once in a fresh process, in a new order. The interval is "
-        "the bootstrap’s, of the median; there is none below five.",
-        f"{bench.epochs} epochs each, of which the first warms up and is not counted; data in memory before.",
-        f"{bench.threads} threads asked for" + (f", {listed(obtained)} obtained." if obtained else "."),
-        f"Machine: {machine.cpu or MISSING}, {machine.cores or MISSING} cores, {machine.platform or MISSING}.",
-        "Before it began: load average "
-        + f"{fixed(noise.load, 2)}, and a fixed piece of work spread by {percent(noise.spread, 1)} %.",
-        "Versions: " + (", ".join(f"{name} {number}" for name, number in sorted(versions.items())) or MISSING) + ".",
+        n_(
+            "{n} rounds (n), each with every entry once in a fresh process, in a new order. The interval is the "
+            "bootstrap’s, of the median; there is none below five.",
+            "{n} rounds (n), each with every entry once in a fresh process, in a new order. The interval is the "
+            "bootstrap’s, of the median; there is none below five.",
+            bench.rounds,
+        ),
+        n_(
+            "{n} epochs each, of which the first warms up and is not counted; data in memory before.",
+            "{n} epochs each, of which the first warms up and is not counted; data in memory before.",
+            bench.epochs,
+        ),
+        n_("{n} threads asked for", "{n} threads asked for", bench.threads)
+        + (_(", {threads} obtained.", threads=listed(obtained)) if obtained else "."),
+        _(
+            "Machine: {cpu}, {cores} cores, {platform}.",
+            cpu=machine.cpu or MISSING,
+            cores=machine.cores or MISSING,
+            platform=machine.platform or MISSING,
+        ),
+        _(
+            "Before it began: load average {load}, and a fixed piece of work spread by {spread} %.",
+            load=fixed(noise.load, 2),
+            spread=percent(noise.spread, 1),
+        ),
+        _(
+            "Versions: {versions}.",
+            versions=", ".join(f"{name} {number}" for name, number in sorted(versions.items())) or MISSING,
+        ),
     ]
     if bench.lockstep or bench.measured:
-        lines.append(f"Measured by Lockstep {bench.lockstep or MISSING}, {bench.measured or MISSING}.")
-    return lines + [f"Warning: {text}." for text in noise.warnings]
+        when = moment(bench.measured) if bench.measured else MISSING
+        lines.append(_("Measured by Lockstep {version}, {when}.", version=bench.lockstep or MISSING, when=when))
+    return lines + [_("Warning: {text}.", text=kept.say(text)) for text in noise.warnings]
 
 
 def _network(network: Network, rounds: int) -> dict[str, Any]:
@@ -189,11 +214,15 @@ def _network(network: Network, rounds: int) -> dict[str, Any]:
         ]
         for n, row in enumerate(rows)
     ]  # fmt: skip
-    titles = ("Epoch (s)", "95 % interval", "n", "Images/s", *(f"{clock.capitalize()} (s)" for clock in CLOCKS))
-    columns = [("", "l"), *((title, "r") for title in (*titles, "Peak memory (MiB)", "Accuracy (%)")), ("Proof", "l")]
-    about = [f"batch {network.batch_size}" if network.batch_size else "", network.dtype or ""]
-    caption = (
-        f"{network.network} on {network.dataset or MISSING} ({', '.join(filter(None, about))}): medians over rounds"
+    titles = [_("Epoch (s)"), _("95 % interval"), "n", _("Images/s"), *(_(CLOCK_TITLES[clock]) for clock in CLOCKS)]
+    titles += [_("Peak memory (MiB)"), _("Accuracy (%)")]
+    columns = [("", "l"), *((title, "r") for title in titles), (_("Proof"), "l")]
+    about = [_("batch {n}", n=network.batch_size) if network.batch_size else "", network.dtype or ""]
+    caption = _(
+        "{network} on {dataset} ({about}): medians over rounds",
+        network=network.network,
+        dataset=network.dataset or MISSING,
+        about=", ".join(filter(None, about)),
     )
     return {
         "title": network.network,
@@ -208,33 +237,36 @@ def _ratios(network: Network) -> Table | None:
         [_named(row), row.over, fixed(row.median, 2), _interval(fixed(row.low, 2), fixed(row.high, 2)), str(row.n)]
         for row in network.ratios
     ]
-    columns = [("Of", "l"), ("Over", "l"), ("Times as long", "r"), ("95 % interval", "r"), ("n", "r")]
-    caption = f"{network.network}: how many times as long per image, round by round, the median"
+    columns = [(_("Of"), "l"), (_("Over"), "l"), (_("Times as long"), "r"), (_("95 % interval"), "r"), ("n", "r")]
+    caption = _("{network}: how many times as long per image, round by round, the median", network=network.network)
     return Table(caption, columns, rows) if rows else None
 
 
 def _named(row: Row | Ratio | LeftOut) -> str:
-    return f"{row.entry}{' (as shipped)' if row.is_shipped else ''}"
+    return _("{entry} (as shipped)", entry=row.entry) if row.is_shipped else row.entry
 
 
 def _interval(low: str, high: str) -> str:
-    return MISSING if MISSING in (low, high) else f"{low} to {high}"
+    return MISSING if MISSING in (low, high) else span(low, high)
 
 
 def _proven(row: Row) -> str:
     if row.proof:
-        return f"{row.proof.verdict}, {row.proof.steps} steps"
-    return MISSING if row.is_shipped else "not proven"
+        steps = n_("{n} steps", "{n} steps", row.proof.steps)
+        return f"{kept.say(row.proof.verdict)}, {steps}"
+    return MISSING if row.is_shipped else _("not proven")
 
 
 def ranked(groups: Sequence[Sequence[str]], rounds: int) -> str:
     """A ranking in words: entries from the fastest to the slowest; those of one group cannot be told apart."""
     if not groups:
-        return "nothing to rank"
+        return _("nothing to rank")
     if rounds < ENOUGH:
-        return "cannot be ranked: fewer than five rounds give no interval"
+        return _("cannot be ranked: fewer than five rounds give no interval")
     if len(groups) == 1 and len(groups[0]) > 1:
-        return "cannot be ranked: the intervals overlap"
-    return "fastest first: " + " < ".join(
-        names[0] if len(names) == 1 else f"[{', '.join(names)}: cannot be ranked among themselves]" for names in groups
-    )
+        return _("cannot be ranked: the intervals overlap")
+    order = [
+        names[0] if len(names) == 1 else _("[{names}: cannot be ranked among themselves]", names=", ".join(names))
+        for names in groups
+    ]
+    return _("fastest first: {order}", order=" < ".join(order))

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from lockstep import statistics
+from lockstep.language import _, n_, number
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group, accuracy, epoch_seconds, n_test
-from lockstep.report.numbers import count, is_number, listed, percent
+from lockstep.report.numbers import count, is_number, listed, percent, span
 from lockstep.statistics import Interval
 
 Layers = tuple[dict[str, Any], ...]
@@ -141,11 +142,21 @@ class Cell:
         other = [run.seed for run in self.finished if accuracy(run) is not None and tested_on(run) != self.test_set]
         repeated = len(self.finished) - len(silent) - len(other) - len(self.runs)
         if silent:
-            found.append(f"{self.name}: left out, without a test accuracy: {_seeds(silent)}.")
+            found.append(_("{name}: left out, without a test accuracy: {seeds}.", name=self.name, seeds=_seeds(silent)))
         if other:
-            found.append(f"{self.name}: left out, tested on other images than the rest: {_seeds(other)}.")
+            text = _(
+                "{name}: left out, tested on other images than the rest: {seeds}.", name=self.name, seeds=_seeds(other)
+            )
+            found.append(text)
         if repeated:
-            found.append(f"{self.name}: {count(repeated, 'repeated run')} of a seed counted for its times only.")
+            found.append(
+                count(
+                    repeated,
+                    "{name}: {count} repeated run of a seed counted for its times only.",
+                    "{name}: {count} repeated runs of a seed counted for its times only.",
+                    name=self.name,
+                )
+            )
         return found
 
 
@@ -169,7 +180,7 @@ def tested_on(run: Facts) -> tuple[Any, ...]:
 
 def _seeds(seeds: Iterable[str]) -> str:
     names = list(dict.fromkeys(seeds))
-    return f"seed{'s' if len(names) > 1 else ''} {listed(names)}"
+    return n_("seed {seeds}", "seeds {seeds}", len(names), seeds=listed(names))
 
 
 def _gap(row: dict[str, Any]) -> float | None:
@@ -236,7 +247,7 @@ def plus_minus(found: Interval | None, places: int, scale: float = 100.0) -> str
     if found is None:
         return "—"
     half = "" if found.half is None else f"\u00a0±\u00a0{scale * found.half:.{places}f}"
-    return minus(f"{scale * found.value:,.{places}f}{half}")
+    return minus(number(f"{scale * found.value:,.{places}f}{half}"))
 
 
 def minus(text: str) -> str:
@@ -248,7 +259,7 @@ def between(found: Interval | None, places: int) -> str:
     """ "96.9 to 97.6", in percent."""
     if found is None or found.low is None:
         return "—"
-    return f"{percent(found.low, places)} to {percent(found.high, places)}"
+    return span(percent(found.low, places), percent(found.high, places))
 
 
 def mean_of(values: dict[str, float]) -> Interval | None:

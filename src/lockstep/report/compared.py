@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lockstep import plots, statistics
+from lockstep.language import _, mark, n_, number
 from lockstep.report import fronts, published
 from lockstep.report.cells import (
     Answers,
@@ -27,7 +28,20 @@ from lockstep.report.cells import (
 from lockstep.report.effects import ATTRIBUTES, Step, steps
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group, same_machine
-from lockstep.report.numbers import MISSING, accuracy_decimals, column, count, fixed, is_number, listed, percent, word
+from lockstep.report.numbers import (
+    MISSING,
+    accuracy_decimals,
+    column,
+    count,
+    fixed,
+    is_number,
+    listed,
+    percent,
+    seeds_of,
+    span,
+    whole,
+    word,
+)
 from lockstep.report.pairs import (
     LOWER_GAP,
     MAX_PAIRS,
@@ -54,14 +68,15 @@ MEBIBYTE = 2**20
 
 LEAST_SEEDS = 3  # fewer leave nearly every difference open, and nothing follows from that
 
-PRICES = {"seconds": "the shortest epoch", "parameters": "the fewest parameters"}
-BEST_AND_CHEAP = (
-    "{best} has the highest mean accuracy ({mean}, {seeds}). Of it and those from which no difference could be shown, "
-    "{has}."
-)
-TOO_FEW = "{best} has the highest mean accuracy ({mean}, {seeds}): too few to tell which cheaper one is as good."
-
-TITLES = {"networks": "Networks", "settings": "Settings", "backends": "Backends"}
+PRICES = {"seconds": mark("{name} has the shortest epoch"), "parameters": mark("{name} has the fewest parameters")}
+TITLES = {"networks": mark("Networks"), "settings": mark("Settings"), "backends": mark("Backends")}
+CLOCKS = {  # of a table's columns
+    "import": mark("Import (s)"),
+    "build": mark("Build (s)"),
+    "compile": mark("Compile (s)"),
+    "train": mark("Train (s)"),
+    "evaluate": mark("Evaluate (s)"),
+}
 
 
 @dataclasses.dataclass
@@ -121,7 +136,11 @@ def compare(groups: Sequence[Group]) -> Comparison:
 def _unread(cells: Sequence[Cell]) -> list[str]:
     """Whose predictions could not be used, so that images were not resampled and answers not compared."""
     runs = [run for cell in cells for run in cell.runs.values() if "predictions.npz" in run.gaps]
-    return [f"{run.folder}: answers not compared: predictions.npz: {run.gaps['predictions.npz']}." for run in runs]
+    return [
+        _("{run}: answers not compared: {file}: {why}.", run=run.folder, file="predictions.npz", why=why)
+        for run in runs
+        if (why := run.gaps["predictions.npz"])
+    ]
 
 
 def _gaps(found: Sequence[Contest], answers: Answers) -> list[tuple[Contest, Pair]]:
@@ -169,15 +188,18 @@ def _obstacles(first: Cell, second: Cell) -> list[str]:
     """What keeps two times from being ranked."""
     found = []
     if not same_machine([*first.finished, *second.finished]):
-        found.append("different machines, devices or threads")
+        found.append(_("different machines, devices or threads"))
     fewest = min(len(first.seconds), len(second.seconds))
     if fewest < ENOUGH:
-        found.append(f"{count(fewest, 'repetition')}, not {word(ENOUGH)}")
+        enough = word(ENOUGH)
+        found.append(
+            count(fewest, "{count} repetition, not {enough}", "{count} repetitions, not {enough}", enough=enough)
+        )
     if not _is_interleaved(first.finished, second.finished):
-        found.append("not interleaved")
+        found.append(_("not interleaved"))
     ends = [_ends(statistics.bootstrap_median(cell.seconds)) for cell in (first, second)]
     if fewest >= ENOUGH and ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]:
-        found.append("the intervals overlap")
+        found.append(_("the intervals overlap"))
     return found
 
 
@@ -222,14 +244,14 @@ def tell(found: Comparison) -> dict[str, Any]:
         "fairness": _fairness(found.cells),
         "start": _start_table(found.cells),
         "published": published.tell(found.cells),
-        "notes": [*list(notes)[:40], *([f"… and {len(notes) - 40} more."] if len(notes) > 40 else [])],
+        "notes": [*list(notes)[:40], *([_("… and {n} more.", n=len(notes) - 40)] if len(notes) > 40 else [])],
     }
 
 
 def _alone(cells: Sequence[Cell]) -> str:
     if not any(cell.runs for cell in cells):
-        return "No run has finished with a test accuracy, so there is nothing to compare."
-    return "There is one network, setting and backend for each dataset, so there is nothing to compare."
+        return _("No run has finished with a test accuracy, so there is nothing to compare.")
+    return _("There is one network, setting and backend for each dataset, so there is nothing to compare.")
 
 
 def _places(cells: Sequence[Cell]) -> int:
@@ -243,36 +265,45 @@ def _overview(found: Comparison) -> Table | None:
         return None
     shown, places = cells[:MAX_CELLS], _places(cells)
     seconds = [_seconds(cell) for cell in shown]
-    columns: list[tuple[str, str, list[str]]] = [("Network", "l", [cell.title for cell in shown])]
+    columns: list[tuple[str, str, list[str]]] = [(_("Network"), "l", [cell.title for cell in shown])]
     if len({cell.group.dataset for cell in shown}) > 1:
-        columns.append(("Dataset", "l", [cell.group.dataset for cell in shown]))
+        columns.append((_("Dataset"), "l", [cell.group.dataset for cell in shown]))
     columns += [
-        ("Backend", "l", [cell.backend for cell in shown]),
-        ("Seeds", "r", [str(len(cell.runs)) for cell in shown]),
-        ("Test accuracy (%), ± over seeds", "r", [plus_minus(cell.over_seeds, places) for cell in shown]),
-        ("95 % over test images", "r", [between(_over_images(found, cell), places) for cell in shown]),
-        ("Test loss, ± over seeds", "r", [plus_minus(mean_of(cell.losses), 4, 1) for cell in shown]),
-        ("Gap at the end (points)", "r", [plus_minus(mean_of(cell.gaps), places) for cell in shown]),
-        ("Gap at the best epoch", "r", [plus_minus(mean_of(cell.best_gaps), places) for cell in shown]),
-        ("Parameters", "r", [fixed(cell.parameters, 0) for cell in shown]),
-        ("Multiply-adds", "r", [fixed(cell.multiply_adds, 0) for cell in shown]),
-        ("Epoch (s), median", "r", column([value for value, _ in seconds])),
-        ("95 % or range", "r", [text for _, text in seconds]),
-        ("Peak memory (MiB)", "r", [fixed(cell.memory / MEBIBYTE if cell.memory else None, 0) for cell in shown]),
+        (_("Backend"), "l", [cell.backend for cell in shown]),
+        (_("Seeds"), "r", [str(len(cell.runs)) for cell in shown]),
+        (_("Test accuracy (%), ± over seeds"), "r", [plus_minus(cell.over_seeds, places) for cell in shown]),
+        (_("95 % over test images"), "r", [between(_over_images(found, cell), places) for cell in shown]),
+        (_("Test loss, ± over seeds"), "r", [plus_minus(mean_of(cell.losses), 4, 1) for cell in shown]),
+        (_("Gap at the end (points)"), "r", [plus_minus(mean_of(cell.gaps), places) for cell in shown]),
+        (_("Gap at the best epoch"), "r", [plus_minus(mean_of(cell.best_gaps), places) for cell in shown]),
+        (_("Parameters"), "r", [fixed(cell.parameters, 0) for cell in shown]),
+        (_("Multiply-adds"), "r", [fixed(cell.multiply_adds, 0) for cell in shown]),
+        (_("Epoch (s), median"), "r", column([value for value, _ in seconds])),
+        (_("95 % or range"), "r", [text for _, text in seconds]),
+        (_("Peak memory (MiB)"), "r", [fixed(cell.memory / MEBIBYTE if cell.memory else None, 0) for cell in shown]),
     ]
     breaks = {place for place, cell in enumerate(shown) if place and cell.group is not shown[place - 1].group}
-    more = (
-        f" Not shown, for the page’s size: {len(cells) - MAX_CELLS:,} further rows." if len(cells) > MAX_CELLS else ""
-    )
-    caption = (
+    caption = _(
         "Means over seeds with Student’s 95 % interval of the mean: what other seeds would change. Over test images: "
         "the BCa bootstrap’s interval of the same mean, for one seed Wilson’s: what other images would change. The "
         "gap is training minus test accuracy; training accuracy is taken during the epoch, with its dropout and "
         "augmentation, so the gap is rather understated. The best epoch is that of the lowest validation loss. Of "
-        f"five times and more the bootstrap’s interval of the median, of fewer the range in brackets.{more}"
+        "five times and more the bootstrap’s interval of the median, of fewer the range in brackets."
     )
+    if len(cells) > MAX_CELLS:
+        caption += " " + more_rows(len(cells) - MAX_CELLS)
     rows = [list(row) for row in zip(*(values for *_, values in columns), strict=True)]
     return Table(caption, [(title, side) for title, side, _ in columns], rows, breaks=breaks)
+
+
+def more_rows(n: int) -> str:
+    """What a table has no room for."""
+    return n_(
+        "Not shown, for the page’s size: {count} further rows.",
+        "Not shown, for the page’s size: {count} further rows.",
+        n,
+        count=whole(n),
+    )
 
 
 def _over_images(found: Comparison, cell: Cell) -> Interval | None:
@@ -289,9 +320,9 @@ def _seconds(cell: Cell) -> tuple[float | None, str]:
         return None, MISSING
     found = statistics.bootstrap_median(cell.seconds)
     if found.low is not None and found.high is not None:
-        return found.value, " to ".join(column([found.low, found.high]))
+        return found.value, span(*column([found.low, found.high]))
     ends = [min(cell.seconds), max(cell.seconds)]
-    return found.value, f"({' to '.join(column(ends))})" if len(cell.seconds) > 1 else "n\u00a0=\u00a01"
+    return found.value, f"({span(*column(ends))})" if len(cell.seconds) > 1 else "n\u00a0=\u00a01"
 
 
 def _points(found: Pair) -> list[str]:
@@ -301,14 +332,18 @@ def _points(found: Pair) -> list[str]:
         return [MISSING, MISSING]
     interval = MISSING
     if one.low is not None and one.high is not None:
-        interval = minus(f"{100 * one.low:+.2f} to {100 * one.high:+.2f}")
-    return [minus(f"{100 * one.value:+.2f}"), interval]
+        interval = span(_signed(one.low), _signed(one.high))
+    return [_signed(one.value), interval]
+
+
+def _signed(share: float) -> str:
+    return minus(number(f"{100 * share:+.2f}"))
 
 
 def _p(value: float | None) -> str:
     if value is None:
         return MISSING
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return number("< 0.001" if value < 0.001 else f"{value:.3f}")
 
 
 def _compared(pair: Pair) -> str:
@@ -316,7 +351,7 @@ def _compared(pair: Pair) -> str:
     if pair.difference is None:
         return MISSING
     n = pair.difference.n
-    return f"{n}, unpaired" if not pair.difference.is_paired else f"{n} pair{'s' if n > 1 else ''}"
+    return n_("{n} pair", "{n} pairs", n) if pair.difference.is_paired else _("{n}, unpaired", n=n)
 
 
 def _pairs(held: Held) -> dict[str, Any] | None:
@@ -339,13 +374,13 @@ def _pairs(held: Held) -> dict[str, Any] | None:
                 _p(pair.mcnemar_p), percent(pair.same, 2), fixed(pair.kappa, 3),
             ]
         )  # fmt: skip
-    columns = [("Within", "l"), ("Difference", "l wrap"), ("Seeds", "l"), ("What can be said", "l wide")]
-    columns += [("Points", "r"), ("95 % interval", "r"), ("p, Holm", "r"), ("Only first right", "r")]
-    columns += [("Only second right", "r"), ("McNemar p, Holm", "r"), ("Same answer (%)", "r"), ("κ", "r")]
+    columns = [(_("Within"), "l"), (_("Difference"), "l wrap"), (_("Seeds"), "l"), (_("What can be said"), "l wide")]
+    columns += [(_("Points"), "r"), (_("95 % interval"), "r"), (_("p, Holm"), "r"), (_("Only first right"), "r")]
+    columns += [(_("Only second right"), "r"), (_("McNemar p, Holm"), "r"), (_("Same answer (%)"), "r"), ("κ", "r")]
     if held.kind != "backends":  # two networks are not meant to answer alike
         columns, rows = columns[:-2], [row[:-2] for row in rows]
     table = Table(_pairs_caption(held), columns, rows, breaks=breaks, marks=marks)
-    return {"title": TITLES[held.kind], "table": _without_constant(table, 0)}
+    return {"title": _(TITLES[held.kind]), "table": _without_constant(table, 0)}
 
 
 def _without_constant(table: Table, place: int) -> Table:
@@ -364,31 +399,43 @@ def _without_constant(table: Table, place: int) -> Table:
 def _alone_right(pair: Pair) -> list[str]:
     """How many images only one of the two got right."""
     found = pair.mcnemar
-    return [f"{found.only_first:,}", f"{found.only_second:,}"] if found else [MISSING, MISSING]
+    return [whole(found.only_first), whole(found.only_second)] if found else [MISSING, MISSING]
 
 
 def _pairs_caption(held: Held) -> str:
     pairs = [pair for _, pair in held.rows]
     seeds = list(dict.fromkeys(pair.seed for pair in pairs if pair.seed))
     n = max((pair.tests for pair in pairs), default=0)
-    text = (
+    text = count(
+        n,
         "Test accuracy, first minus second, paired by seed where seeds are shared (Student’s t, else Welch’s). The "
-        "p values are corrected for this table’s "
-        f"{count(n, 'comparison')} (Holm), the intervals are not; what can be said rests on the p values, and on this "
-        "test set. "
+        "p values are corrected for this table’s {count} comparison (Holm), the intervals are not; what can be said "
+        "rests on the p values, and on this test set.",
+        "Test accuracy, first minus second, paired by seed where seeds are shared (Student’s t, else Welch’s). The "
+        "p values are corrected for this table’s {count} comparisons (Holm), the intervals are not; what can be said "
+        "rests on the p values, and on this test set.",
     )
-    if seeds:
-        name = f"of seed {seeds[0]}" if len(seeds) == 1 else f"of the first shared seed ({listed(seeds)})"
-        text += (
-            f"The columns behind are {name}: images that only one of the two got right, and McNemar’s exact test of "
-            "these two trained networks."
+    text += " "
+    if len(seeds) == 1:
+        text += _(
+            "The columns behind are of seed {seed}: images that only one of the two got right, and McNemar’s exact "
+            "test of these two trained networks.",
+            seed=seeds[0],
+        )
+    elif seeds:
+        text += _(
+            "The columns behind are of the first shared seed ({seeds}): images that only one of the two got right, and "
+            "McNemar’s exact test of these two trained networks.",
+            seeds=listed(seeds),
         )
     if seeds and held.kind == "backends":
-        text += " Equal answers and Cohen’s κ are of the same seed."
+        text += " " + _("Equal answers and Cohen’s κ are of the same seed.")
     if not held.is_all_pairs:
-        text += " There are too many pairs for one table: each is held to one of its row’s, chosen before any number."
+        text += " " + _(
+            "There are too many pairs for one table: each is held to one of its row’s, chosen before any number."
+        )
     if held.left_out:
-        text += f" Left out: {count(held.left_out, 'further pair')}."
+        text += " " + count(held.left_out, "Left out: {count} further pair.", "Left out: {count} further pairs.")
     return text
 
 
@@ -410,17 +457,18 @@ def _gap_table(found: Comparison) -> Table | None:
             [contest.where, pair.what[0], gaps[0], gaps[1], pair.verdict(LOWER_GAP), *_points(pair), _p(pair.p)]
         )
     columns = [
-        ("Within", "l"),
-        ("Variant", "l wrap"),
-        ("Gap (points)", "r"),
-        ("without", "r"),
-        ("What can be said", "l wide"),
+        (_("Within"), "l"),
+        (_("Variant"), "l wrap"),
+        (_("Gap (points)"), "r"),
+        (_("without"), "r"),
+        (_("What can be said"), "l wide"),
     ]
-    columns += [("Points", "r"), ("95 % interval", "r"), ("p, Holm", "r")]
+    columns += [(_("Points"), "r"), (_("95 % interval"), "r"), (_("p, Holm"), "r")]
     names = listed(list(dict.fromkeys(contest.name(contest.baseline) for contest, _ in found.gaps)))
-    caption = (
-        f"Training minus test accuracy at the end, beside {names}, the one without any remedy against overfitting. A "
-        "narrower gap is no gain by itself: whether the test accuracy rose stands in the tables of pairs."
+    caption = _(
+        "Training minus test accuracy at the end, beside {names}, the one without any remedy against overfitting. A "
+        "narrower gap is no gain by itself: whether the test accuracy rose stands in the tables of pairs.",
+        names=names,
     )
     return _without_constant(Table(caption, columns, rows, breaks=breaks, marks=marks), 0)
 
@@ -440,16 +488,16 @@ def _effect_table(found: Comparison) -> Table | None:
         marks[len(rows), 4] = "good" if pair.is_shown else ""
         rows.append(
             [
-                ATTRIBUTES[step.attribute], " → ".join(step.values), f"{step.less.title} → {step.more.title}",
+                _(ATTRIBUTES[step.attribute]), " → ".join(step.values), f"{step.less.title} → {step.more.title}",
                 step.more.backend, pair.verdict(), *_points(pair), _ratio(step.less.parameters, step.more.parameters),
                 _ratio(step.less.multiply_adds, step.more.multiply_adds),
                 _ratio(median(step.less.seconds), median(step.more.seconds)),
             ]
         )  # fmt: skip
-    columns = [("What changes", "l"), ("From → to", "l"), ("Networks", "l wrap"), ("Backend", "l")]
-    columns += [("What can be said of the accuracy", "l wide"), ("Points", "r"), ("95 % interval", "r")]
-    columns += [("Parameters", "r"), ("Multiply-adds", "r"), ("Epoch (s)", "r")]
-    caption = (
+    columns = [(_("What changes"), "l"), (_("From → to"), "l"), (_("Networks"), "l wrap"), (_("Backend"), "l")]
+    columns += [(_("What can be said of the accuracy"), "l wide"), (_("Points"), "r"), (_("95 % interval"), "r")]
+    columns += [(_("Parameters"), "r"), (_("Multiply-adds"), "r"), (_("Epoch (s)"), "r")]
+    caption = _(
         "Pairs of networks that differ in one of depth and kernel size alone; a further layer’s own width, and pooling "
         "beside a further convolution, come with it. Points are the change in test accuracy, p corrected for the table "
         "(Holm). Costs are multiplied by these factors; those of the time are a record, not a ranking."
@@ -458,14 +506,14 @@ def _effect_table(found: Comparison) -> Table | None:
 
 
 def _ratio(less: float | None, more: float | None) -> str:
-    return f"×\u00a0{more / less:.2f}" if less and more is not None else MISSING
+    return number(f"×\u00a0{more / less:.2f}") if less and more is not None else MISSING
 
 
 def _effects_absent(found: Comparison) -> str:
     several = len({(cell.group.network, str(cell.layers)) for cell in found.cells if cell.runs}) > 1
     if found.effects or not several:
         return ""
-    return (
+    return _(
         "No two networks of one dataset, setting and backend differ in nothing but the number of convolution layers, "
         "the number of dense layers or the kernel size, so what one of these does by itself cannot be told from these "
         "runs."
@@ -496,16 +544,21 @@ def _front(number: int, title: str, cells: Sequence[Cell]) -> dict[str, Any] | N
     if not drawn:
         return None
     n = len([cell for cell in cells if cell.over_seeds])
-    more = f" The first {MAX_POINTS} of {n:,} are drawn." if n > MAX_POINTS else ""
-    several = " A network has the same parameters in every backend." if _many(cells) else ""
+    caption = [
+        _(
+            "Mean test accuracy over cost; bars are Student’s intervals over seeds. Nothing that was run is both "
+            "cheaper and more accurate than a filled marker; times are a record, not a "
+            "ranking. Where names would hide each other, some are left to the table."
+        )
+    ]
+    if _many(cells):
+        caption.append(_("A network has the same parameters in every backend."))
+    if n > MAX_POINTS:
+        caption.append(_("The first {n} of {all} are drawn.", n=MAX_POINTS, all=whole(n)))
     return {
         "title": title,
         "plots": drawn,
-        "caption": (
-            "Mean test accuracy over cost; bars are Student’s intervals over seeds. Nothing that was run is both "
-            "cheaper and more accurate than a filled marker; times are a record, not a "
-            f"ranking. Where names would hide each other, some are left to the table.{several}{more}"
-        ),
+        "caption": " ".join(caption),
         "sentences": [_best_value(cells)],
         "twin": _front_twin(title, cells, points),
     }
@@ -533,17 +586,28 @@ def _best_value(cells: Sequence[Cell]) -> str:
     """The most accurate one, and the cheapest ones from which it was not shown to differ."""
     known = [cell for cell in cells if cell.over_seeds]
     best = max(known, key=_mean)
-    mean, seeds = f"{plus_minus(best.over_seeds, 2)}\u00a0%", count(len(best.runs), "seed")
+    mean, seeds = f"{plus_minus(best.over_seeds, 2)}\u00a0%", seeds_of(len(best.runs))
     if len(best.runs) < LEAST_SEEDS:
-        return TOO_FEW.format(best=best.name, mean=mean, seeds=seeds)
+        return _(
+            "{best} has the highest mean accuracy ({mean}, {seeds}): too few to tell which cheaper one is as good.",
+            best=best.name,
+            mean=mean,
+            seeds=seeds,
+        )
     good = [cell for cell in known if cell is best or not _is_worse(cell, best)]
     cheapest = {}
     for cost, words in PRICES.items():
         priced = [cell for cell in good if _cost_of(cell, cost) is not None]
         if len({_cost_of(cell, cost) for cell in known}) > 1 and priced:
             cheapest[words] = min(priced, key=lambda cell, cost=cost: (_cost_of(cell, cost) or 0.0, -_mean(cell)))  # type: ignore[misc]
-    has = listed([f"{cell.name} has {words}" for words, cell in cheapest.items()])
-    return BEST_AND_CHEAP.format(best=best.name, mean=mean, seeds=seeds, has=has)
+    return _(
+        "{best} has the highest mean accuracy ({mean}, {seeds}). Of it and those from which no difference could be "
+        "shown, {has}.",
+        best=best.name,
+        mean=mean,
+        seeds=seeds,
+        has=listed([_(words, name=cell.name) for words, cell in cheapest.items()]),
+    )
 
 
 def _mean(cell: Cell) -> float:
@@ -561,21 +625,25 @@ def _front_twin(title: str, cells: Sequence[Cell], points: dict[str, list[fronts
     rows = [
         [
             cell.title, cell.backend, plus_minus(cell.over_seeds, 2), *column([median(cell.seconds)]),
-            "yes" if (cell.title, cell.backend) in on["seconds"] else "no", fixed(cell.parameters, 0),
-            "yes" if (cell.title, cell.backend) in on["parameters"] else "no",
+            _yes((cell.title, cell.backend) in on["seconds"]), fixed(cell.parameters, 0),
+            _yes((cell.title, cell.backend) in on["parameters"]),
         ]
         for cell in cells
         if cell.over_seeds
     ][:MAX_POINTS]  # fmt: skip
     columns = [
-        ("Network", "l"),
-        ("Backend", "l"),
-        ("Test accuracy (%)", "r"),
-        ("Epoch (s)", "r"),
-        ("On its front", "l"),
+        (_("Network"), "l"),
+        (_("Backend"), "l"),
+        (_("Test accuracy (%)"), "r"),
+        (_("Epoch (s)"), "r"),
+        (_("On its front"), "l"),
     ]
-    columns += [("Parameters", "r"), ("On its front", "l")]
-    return Table(f"{title}: the same numbers", columns, rows)
+    columns += [(_("Parameters"), "r"), (_("On its front"), "l")]
+    return Table(_("{title}: the same numbers", title=title), columns, rows)
+
+
+def _yes(is_so: bool) -> str:
+    return _("yes") if is_so else _("no")
 
 
 # ------------------------------------------------------------------------------------------------------------- times
@@ -587,22 +655,29 @@ def _ranking_table(found: Comparison) -> Table | None:
     rows: list[list[str]] = []
     marks: dict[tuple[int, int], str] = {}
     for row in found.rankings:
-        ratio = f"×\u00a0{row.ratio:.2f}" if row.ratio else MISSING
-        said = f"cannot be ranked: {'; '.join(row.reasons)}" if row.reasons else f"{row.first.backend} is faster"
+        ratio = number(f"×\u00a0{row.ratio:.2f}") if row.ratio else MISSING
+        if row.reasons:
+            said = _("cannot be ranked: {reasons}", reasons="; ".join(row.reasons))
+        else:
+            said = _("{name} is faster", name=row.first.backend)
         marks[len(rows), 6] = "good" if not row.reasons else ""
         medians = column([median(row.first.seconds), median(row.second.seconds)])
         rows.append([row.where, row.first.backend, row.second.backend, *medians, ratio, said])
     columns = [
-        ("Network", "l"),
-        ("Shorter", "l"),
-        ("Longer", "l"),
-        ("Median epoch (s)", "r"),
-        ("of the longer (s)", "r"),
+        (_("Network"), "l"),
+        (_("Shorter"), "l"),
+        (_("Longer"), "l"),
+        (_("Median epoch (s)"), "r"),
+        (_("of the longer (s)"), "r"),
     ]
-    columns += [("Ratio", "r"), ("What can be said", "l wide")]
-    caption = (
-        "Seconds per epoch. Times are ranked where the runs took turns on one machine, at least "
-        f"{word(ENOUGH)} times each, and the bootstrap’s 95 % intervals of the medians do not overlap."
+    columns += [(_("Ratio"), "r"), (_("What can be said"), "l wide")]
+    caption = n_(
+        "Seconds per epoch. Times are ranked where the runs took turns on one machine, at least {count} times each, "
+        "and the bootstrap’s 95 % intervals of the medians do not overlap.",
+        "Seconds per epoch. Times are ranked where the runs took turns on one machine, at least {count} times each, "
+        "and the bootstrap’s 95 % intervals of the medians do not overlap.",
+        ENOUGH,
+        count=word(ENOUGH),
     )
     return Table(caption, columns, rows, marks=marks)
 
@@ -613,23 +688,37 @@ def _fairness(cells: Sequence[Cell]) -> list[str]:
     known = [run.environment for run in runs if run.environment]
     if not known:
         return []
-    machines = dict.fromkeys(f"{one.cpu or 'a CPU without a name'}, {count(one.cores or 0, 'core')}" for one in known)
+    machines = dict.fromkeys(f"{one.cpu or _('a CPU without a name')}, {cores_of(one.cores or 0)}" for one in known)
     threads = dict.fromkeys(str(one.threads.obtained) for one in known if one.threads.obtained is not None)
     versions = dict.fromkeys(f"{name} {text}" for one in known for name, text in sorted(one.versions.items()))
     numbers = [len(cell.seconds) for cell in cells if cell.seconds]
     loads = [one.load[0] for one in known if one.load]
-    n = f"{min(numbers)}" if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
+    n = f"{min(numbers)}" if min(numbers) == max(numbers) else span(str(min(numbers)), str(max(numbers)))
     devices = dict.fromkeys(one.device or MISSING for one in known)
     lines = [
-        f"Machine: {listed(list(machines)[:4])}; device: {listed(list(devices))}.",
-        f"Threads obtained: {listed(list(threads)) or 'not known'}. Each run in a process of its own.",
-        f"Versions: {', '.join(list(versions)[:12]) or 'not known'}.",
-        f"Times per network and backend: n\u00a0=\u00a0{n}; each is the median over a run’s epochs.",
+        _(
+            "Machine: {machines}; device: {devices}.",
+            machines=listed(list(machines)[:4]),
+            devices=listed(list(devices)),
+        ),
+        _(
+            "Threads obtained: {threads}. Each run in a process of its own.",
+            threads=listed(list(threads)) or _("not known"),
+        ),
+        _("Versions: {versions}.", versions=", ".join(list(versions)[:12]) or _("not known")),
+        _("Times per network and backend: n\u00a0=\u00a0{n}; each is the median over a run’s epochs.", n=n),
     ]
     if loads:
-        ends = f"{min(loads):.1f} to {max(loads):.1f}"
-        lines.append(f"Load average: {ends}; where it is above the threads, other programs took part of the time.")
+        ends = span(fixed(min(loads), 1), fixed(max(loads), 1))
+        lines.append(
+            _("Load average: {ends}; where it is above the threads, other programs took part of the time.", ends=ends)
+        )
     return lines
+
+
+def cores_of(n: int) -> str:
+    """So many cores."""
+    return count(n, "{count} core", "{count} cores")
 
 
 def _start_table(cells: Sequence[Cell]) -> Table | None:
@@ -640,12 +729,14 @@ def _start_table(cells: Sequence[Cell]) -> Table | None:
         clocks = [start_seconds(runs, (clock,)) for clock in START]
         if any(clocks):
             total = start_seconds(runs, START)
-            ends = f"{' to '.join(column([min(total), max(total)]))}" if len(total) > 1 else MISSING
+            ends = span(*column([min(total), max(total)])) if len(total) > 1 else MISSING
             medians = column([*(median(values) for values in clocks), median(total)])
             rows.append([backend, str(len(runs)), *medians, ends])
-    titles = [*(f"{clock.capitalize()} (s)" for clock in START), "Together (s)", "Range"]
-    columns = [("Backend", "l"), ("Runs", "r"), *((title, "r") for title in titles)]
-    caption = "Start-up: medians over all finished runs of the seconds before the first step. A record, not a ranking."
+    titles = [*(_(CLOCKS[clock]) for clock in START), _("Together (s)"), _("Range")]
+    columns = [(_("Backend"), "l"), (_("Runs"), "r"), *((title, "r") for title in titles)]
+    caption = _(
+        "Start-up: medians over all finished runs of the seconds before the first step. A record, not a ranking."
+    )
     return Table(caption, columns, rows) if rows else None
 
 

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lockstep import plots
+from lockstep.language import _, n_
 from lockstep.plots import BLUE, GREEN, INK, ORANGE, STYLE
 from lockstep.report.facts import Layer
-from lockstep.report.numbers import shape
+from lockstep.report.numbers import shape, whole
 
 COLOURS = {"conv2d": BLUE, "dense": GREEN, "max_pool2d": ORANGE, "avg_pool2d": ORANGE, "global_avg_pool": ORANGE}
 SHEETS = 5  # drawn at most
@@ -58,20 +59,25 @@ def _blocks(
     image: Sequence[int], layers: Sequence[Layer]
 ) -> list[tuple[tuple[int, ...], str, str, list[str]]]:  # fmt: skip
     """(output shape, kind, words, what the arrow before it says) of the image and each layer that changes shape."""
-    found: list[tuple[tuple[int, ...], str, str, list[str]]] = [(tuple(image), "", f"image\n{shape(image)}", [])]
+    words = _("image\n{size}", size=shape(image))
+    found: list[tuple[tuple[int, ...], str, str, list[str]]] = [(tuple(image), "", words, [])]
     waiting: list[str] = []
     for row in layers[:MAX_LAYERS]:
         kind = row.name.partition("_")[2]
         if (not row.parameters and tuple(row.output_shape) == found[-1][0]) or kind == "batch_norm":
-            waiting.append(plots.short(row.name + (f", {row.parameters:,} parameters" if row.parameters else ""), 44))
+            waiting.append(plots.short(row.name + (f", {_parameters(row.parameters)}" if row.parameters else ""), 44))
             continue
         words = f"{plots.short(row.name, 34)}\n{shape(row.output_shape)}"
-        words += f" · {row.parameters:,} parameters" if row.parameters else ""
+        words += f" · {_parameters(row.parameters)}" if row.parameters else ""
         found.append((tuple(row.output_shape), kind, words, waiting))
         waiting = []
     if waiting:
         found[-1] = (*found[-1][:2], found[-1][2] + "\n" + ", ".join(waiting), found[-1][3])
     return found
+
+
+def _parameters(n: int) -> str:
+    return n_("{count} parameters", "{count} parameters", n, count=whole(n))
 
 
 def _height(sizes: Sequence[int], tallest: float) -> float:
@@ -105,4 +111,4 @@ def _draw(
 def said(name: str, image: Sequence[int], layers: Sequence[Layer]) -> str:
     """What a screen reader says: the shapes, one after the other."""
     chain = [f"{row.name} {shape(row.output_shape)}" for row in layers[:MAX_LAYERS]]
-    return f"{name}, layer by layer: image {shape(image)}, {', '.join(chain)}."
+    return _("{name}, layer by layer: image {size}, {layers}.", name=name, size=shape(image), layers=", ".join(chain))

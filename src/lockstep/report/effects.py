@@ -11,14 +11,15 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lockstep.language import mark
 from lockstep.report.cells import Cell
 
 WITHOUT = ("conv2d", "dense", "flatten")  # kinds that are told by attributes of their own, or by nothing
 POOLS = ("max_pool2d", "avg_pool2d", "global_avg_pool")
 ATTRIBUTES = {
-    "convolutions": "Convolution layers",
-    "dense": "Dense layers",
-    "kernel": "Kernel size",
+    "convolutions": mark("Convolution layers"),
+    "dense": mark("Dense layers"),
+    "kernel": mark("Kernel size"),
 }
 
 

@@ -15,7 +15,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from lockstep.errors import LockstepError
+from lockstep.language import _
 from lockstep.records import dotted
+from lockstep.report import kept
 from lockstep.store import Record
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -151,7 +153,7 @@ class Epoch(Part):
 def why_unsound(error: LockstepError | ValidationError) -> str:
     """What is wrong with a file, in a few words."""
     if isinstance(error, LockstepError):
-        return error.problems[0].message.removeprefix("cannot be used: ")
+        return kept.say(str(error.problems[0].message).removeprefix("cannot be used: "))
     first = error.errors(include_url=False)[0]
     return f"{dotted(first['loc'])}: {first['msg'].lower()}".removeprefix(": ")
 
@@ -185,7 +187,7 @@ class Facts:
         found = self._read("spec.toml", lambda: self.record.spec) or {}
         networks = found.get("networks")
         if found and not (isinstance(networks, dict) and networks):
-            self.gaps["spec.toml"] = "networks: there is no table of networks"
+            self.gaps["spec.toml"] = _("networks: there is no table of networks")
             return {}
         return found
 
@@ -244,7 +246,9 @@ class Facts:
             return None
         values, labels = arrays.get(key), arrays.get(labelled)
         if values is None or labels is None or not fits(values) or labels.shape != values.shape[:1] or not values.size:
-            self.gaps[f"{name}.npz"] = f"{key} and {labelled} do not have the shapes that they should"
+            self.gaps[f"{name}.npz"] = _(
+                "{values} and {labels} do not have the shapes that they should", values=key, labels=labelled
+            )
             return None
         return values, labels
 
@@ -268,17 +272,17 @@ class Facts:
     @property
     def network(self) -> str:
         """The network's name."""
-        return str(next(iter(self.spec.get("networks", ["(unknown)"]))))
+        return str(next(iter(self.spec.get("networks", [_("(unknown)")]))))
 
     @property
     def backend(self) -> str:
         """The backend's name."""
-        return self._first("backends", "(unknown)")
+        return self._first("backends", _("(unknown)"))
 
     @property
     def dataset(self) -> str:
         """The dataset's name or path."""
-        return self._first("dataset", "(unknown)")
+        return self._first("dataset", _("(unknown)"))
 
     @property
     def seed(self) -> str:

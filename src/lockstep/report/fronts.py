@@ -15,9 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from lockstep import plots
+from lockstep.language import _, mark, n_, number
 from lockstep.plots import INK, STYLE
 
-COSTS = {"seconds": "Seconds per epoch", "parameters": "Parameters"}
+COSTS = {"seconds": mark("Seconds per epoch"), "parameters": mark("Parameters")}
 POINTS = 72 / 100  # of a pixel of matplotlib's
 CHARACTER = 4.2  # points of a name's letter, on average
 
@@ -72,10 +73,10 @@ def pareto(points: Sequence[Point], cost: str) -> Figure:
     axes.set_xlim(low / room, high * room)
     _ticks(axes, low, high)
     _names(axes, points)
-    axes.set_xlabel(COSTS[cost])
-    axes.set_ylabel("Test accuracy (%)")
+    axes.set_xlabel(_(COSTS[cost]))
+    axes.set_ylabel(_("Test accuracy (%)"))
     plots._grid(axes, "y")
-    line = Line2D([], [], color=INK, alpha=0.45, linestyle=(0, (3, 2)), label="front (filled markers)")
+    line = Line2D([], [], color=INK, alpha=0.45, linestyle=(0, (3, 2)), label=_("front (filled markers)"))
     plots._legends(figure, style, backends, [line])
     return figure
 
@@ -114,16 +115,32 @@ def _ticks(axes: plots.Axes, low: float, high: float) -> None:
     wide = high > 100 * low
     axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, place: number(f"{value:,.0f}" if value >= 10 else f"{value:g}"))
+    )
 
 
 def said(points: Sequence[Point], cost: str, where: str) -> str:
     """What a screen reader says: the front, from the cheapest to the most accurate."""
     shown = [
-        f"{point.name}, {point.backend}: {point.accuracy:.2f} % at {_cost(point.cost)}" for point in front(points)[:8]
+        _(
+            "{name}, {backend}: {accuracy} % at {cost}",
+            name=point.name,
+            backend=point.backend,
+            accuracy=number(f"{point.accuracy:.2f}"),
+            cost=_cost(point.cost),
+        )
+        for point in front(points)[:8]
     ]
-    return f"{where}: test accuracy over {COSTS[cost].lower()}, {len(points)} points. On the front: {'; '.join(shown)}."
+    return n_(
+        "{where}: test accuracy over {cost}, {n} points. On the front: {points}.",
+        "{where}: test accuracy over {cost}, {n} points. On the front: {points}.",
+        len(points),
+        where=where,
+        cost=_(COSTS[cost]).lower(),
+        points="; ".join(shown),
+    )
 
 
 def _cost(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return number(f"{value:,.0f}" if value >= 100 else f"{value:.3g}")

@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 
+from lockstep.language import _
 from lockstep.plots import backend_order
 from lockstep.report.facts import Facts
 from lockstep.report.numbers import is_number
@@ -23,7 +24,7 @@ class Group:
     @property
     def title(self) -> str:
         """Network, setting and dataset."""
-        return f"{self.label} on {self.dataset}"
+        return _("{network} on {dataset}", network=self.label, dataset=self.dataset)
 
     @property
     def finished(self) -> list[Facts]:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from lockstep import metrics
+from lockstep.language import _, n_, number
 from lockstep.report.cells import tested_on
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group
-from lockstep.report.numbers import count, fixed, listed, word
+from lockstep.report.numbers import fixed, listed, whole, word
 from lockstep.report.pictures import Sheet, Tile
 from lockstep.report.table import Table
 from lockstep.spec import Recipe
@@ -39,12 +40,15 @@ def _pixels(runs: Sequence[Facts], wanted: Sequence[int]) -> dict[int, np.ndarra
 def tell_all(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """`tell` for each group that a page has room for; images that are too many for it are named, not drawn."""
     found, room = [], ROOM
-    for number, members in enumerate(groups[:MAX_GROUPS]):
-        told = tell(members, number)
+    for place, members in enumerate(groups[:MAX_GROUPS]):
+        told = tell(members, place)
         for part in (told["hardest"], told["apart"]):
             if part and part["sheet"]:
                 if part["sheet"].size > room:
-                    part |= {"sheet": None, "gap": "Not drawn, for the page’s size: the numbers stand in the table."}
+                    part |= {
+                        "sheet": None,
+                        "gap": _("Not drawn, for the page’s size: the numbers stand in the table."),
+                    }
                 else:
                     room -= part["sheet"].size
         found.append(told)
@@ -57,8 +61,9 @@ def tell(members: Group, number: int) -> dict[str, Any]:
     answers = {run.backend: found for run in runs if (found := run.predictions()) is not None}
     told: dict[str, Any] = {"title": members.title, "hardest": None, "apart": None, "gap": "", "apart_text": ""}
     if not answers:
-        why = [f"{run.folder}: predictions.npz: {run.gaps.get('predictions.npz', 'it is missing')}" for run in runs]
-        return told | {"gap": f"No images: {listed(why) or 'no finished run'}."}
+        missing = _("it is missing")
+        why = [f"{run.folder}: predictions.npz: {run.gaps.get('predictions.npz', missing)}" for run in runs]
+        return told | {"gap": _("No images: {why}.", why=listed(why) or _("no finished run"))}
     first = next(run for run in runs if run.backend in answers)
     told["hardest"] = _hardest(first, *answers[first.backend], number)
     return told | _apart([run for run in runs if run.backend in answers], answers, number)
@@ -78,19 +83,48 @@ def _hardest(run: Facts, logits: np.ndarray, labels: np.ndarray, number: int) ->
         row = [_named(names, true), _share(worth[place, true]), _named(names, said), _share(worth[place, said])]
         body.append([str(rank), str(place), *row])
         if place in images:
-            lines = (f"{row[0]} · {row[1]}", "right" if said == true else f"→ {row[2]} · {row[3]}")
-            alt = f"Test image {place}: {row[0]} with {row[1]}, answered {row[2]} with {row[3]}"
+            lines = (f"{row[0]} · {row[1]}", _("right") if said == true else f"→ {row[2]} · {row[3]}")
+            alt = _(
+                "Test image {n}: {true} with {share}, answered {answer} with {answered}",
+                n=place,
+                true=row[0],
+                share=row[1],
+                answer=row[2],
+                answered=row[3],
+            )
             tiles.append(Tile(images[place], lines, alt))
     wrong = int((logits.argmax(axis=1) != labels).sum())
-    text = f"The {len(order)} test images with the largest loss of {run.backend}, seed {run.seed or '—'}, which gets "
-    text += f"{wrong:,} of {len(labels):,} wrong. "
-    text += "Below each: the true class and, behind the arrow, the answer, each with "
-    text += "what the network’s output for it is." if squared else "the probability that the network gives it."
-    columns = [("Rank", "r"), ("Image", "r"), ("True class", "l"), ("Its share", "r"), ("Answer", "l"), ("Share", "r")]
+    text = n_(
+        "The {n} test images with the largest loss of {backend}, seed {seed}, which gets {wrong} of {all} wrong.",
+        "The {n} test images with the largest loss of {backend}, seed {seed}, which gets {wrong} of {all} wrong.",
+        len(order),
+        backend=run.backend,
+        seed=run.seed or "—",
+        wrong=whole(wrong),
+        all=whole(len(labels)),
+    )
+    if squared:
+        text += " " + _(
+            "Below each: the true class and, behind the arrow, the answer, each with what the network’s output for it "
+            "is."
+        )
+    else:
+        text += " " + _(
+            "Below each: the true class and, behind the arrow, the answer, each with the probability that the network "
+            "gives it."
+        )
+    columns = [
+        (_("Rank"), "r"),
+        (_("Image"), "r"),
+        (_("True class"), "l"),
+        (_("Its share"), "r"),
+        (_("Answer"), "l"),
+        (_("Share"), "r"),
+    ]
     return {
         "sheet": Sheet(f"hardest{number}", text, tiles) if tiles else None,
         "text": text,
-        "twin": Table("The hardest images; numbered from 0 in the order of the test set", columns, body),
+        "twin": Table(_("The hardest images; numbered from 0 in the order of the test set"), columns, body),
         "gap": _missing(len(order) - len(tiles)),
     }
 
@@ -104,9 +138,9 @@ def _apart(runs: Sequence[Facts], answers: dict[str, tuple[np.ndarray, np.ndarra
     said = np.stack([answers[run.backend][0].argmax(axis=1) for run in runs])
     right = said == labels
     places = np.flatnonzero(right.any(axis=0) & ~right.all(axis=0)).tolist()
-    who, seed = listed([run.backend for run in runs]), f"seed {runs[0].seed or '—'}"
+    who, seed = listed([run.backend for run in runs]), runs[0].seed or "—"
     if not places:
-        text = f"No test image is right in one of {who} and wrong in another ({seed})."
+        text = _("No test image is right in one of {who} and wrong in another (seed {seed}).", who=who, seed=seed)
         return {"apart_text": text}
     shown, names = places[:SHOWN], runs[0].class_names
     images = _pixels(runs, shown)
@@ -119,16 +153,24 @@ def _apart(runs: Sequence[Facts], answers: dict[str, tuple[np.ndarray, np.ndarra
         told = [f"{'✓' if name == true else '✗'} {name}: {', '.join(group)}" for name, group in by_answer.items()]
         body.append([str(place), true, *(_named(names, answer) for answer in said[:, place].tolist())])
         if place in images:
-            tiles.append(Tile(images[place], (true, *told), f"Test image {place}, {true}: {'; '.join(told)}"))
-    n = count(len(places), "test image")
-    text = f"{n[0].upper()}{n[1:]} of {len(labels):,} {'is' if len(places) == 1 else 'are'} right in one of {who} and "
-    text += f"wrong in another ({seed})" + (f"; the first {word(SHOWN)} are shown." if len(places) > SHOWN else ".")
-    columns = [("Image", "r"), ("True class", "l"), *((run.backend, "l") for run in runs)]
+            alt = _("Test image {n}, {true}: {answers}", n=place, true=true, answers="; ".join(told))
+            tiles.append(Tile(images[place], (true, *told), alt))
+    text = n_(
+        "{count} test image of {all} is right in one of {who} and wrong in another (seed {seed}){more}.",
+        "{count} test images of {all} are right in one of {who} and wrong in another (seed {seed}){more}.",
+        len(places),
+        count=word(len(places)).capitalize(),
+        all=whole(len(labels)),
+        who=who,
+        seed=seed,
+        more=_("; the first {n} are shown", n=word(SHOWN)) if len(places) > SHOWN else "",
+    )
+    columns = [(_("Image"), "r"), (_("True class"), "l"), *((run.backend, "l") for run in runs)]
     return {
         "apart": {
             "sheet": Sheet(f"apart{number}", text, tiles) if tiles else None,
             "text": text,
-            "twin": Table("Each backend’s answer; images numbered from 0", columns, body),
+            "twin": Table(_("Each backend’s answer; images numbered from 0"), columns, body),
             "gap": _missing(len(shown) - len(tiles)),
         }
     }
@@ -139,17 +181,19 @@ def _is_same(answers: dict[str, tuple[np.ndarray, np.ndarray]], one: Facts, othe
 
 
 def _missing(n: int) -> str:
-    return (
-        f"{count(n, 'image').capitalize()} of these {'is' if n == 1 else 'are'} not drawn: not among those that the "
-        "run kept in hardest.npz, or too large."
-        if n
-        else ""
+    if not n:
+        return ""
+    return n_(
+        "{count} image of these is not drawn: not among those that the run kept in hardest.npz, or too large.",
+        "{count} images of these are not drawn: not among those that the run kept in hardest.npz, or too large.",
+        n,
+        count=word(n).capitalize(),
     )
 
 
 def _named(names: Sequence[str], index: int) -> str:
-    return names[index] if 0 <= index < len(names) else f"class {index}"
+    return names[index] if 0 <= index < len(names) else _("class {n}", n=index)
 
 
 def _share(value: float) -> str:
-    return "—" if not np.isfinite(value) else "< 0.001" if 0 <= value < 0.001 else fixed(float(value), 3)
+    return "—" if not np.isfinite(value) else number("< 0.001") if 0 <= value < 0.001 else fixed(float(value), 3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from lockstep.language import _, n_, number, spoken
+
 MISSING = "—"
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -20,7 +22,12 @@ def fixed(value: float | None, decimals: int) -> str:
     >>> fixed(1234.5, 1), fixed(None, 2)
     ('1,234.5', '—')
     """
-    return f"{value:,.{decimals}f}" if value is not None and math.isfinite(value) else MISSING
+    return number(f"{value:,.{decimals}f}") if value is not None and math.isfinite(value) else MISSING
+
+
+def whole(n: int) -> str:
+    """A whole number with thousands separators."""
+    return number(f"{n:,}")
 
 
 def column(values: Sequence[float | None]) -> list[str]:
@@ -41,9 +48,9 @@ def significant(value: float) -> str:
     ('0.054', '3.4·10⁻⁵', '0', '4.5·10³⁵')
     """
     if value == 0 or 0.001 <= value < 1e6 or not math.isfinite(value):
-        return f"{value:,.2g}" if value < 100 else fixed(value, 0)
+        return number(f"{value:,.2g}") if value < 100 else fixed(value, 0)
     digits, exponent = f"{value:.1e}".split("e")
-    return f"{digits}·10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return f"{number(digits)}·10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
 def accuracy_decimals(n_examples: float | None) -> int:
@@ -66,28 +73,49 @@ def seconds(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return MISSING
     places = 3 if value < 1 else max(2 - math.floor(math.log10(value)), 0)
-    return f"{fixed(value, places)}\u00a0s"
+    return _("{n}\u00a0s", n=fixed(value, places))
 
 
 def word(n: int) -> str:
-    """A whole number, in words up to nine."""
-    return _WORDS[n] if n < len(_WORDS) else f"{n:,}"
+    """A whole number, in English in words up to nine: other languages would have to inflect them."""
+    return _WORDS[n] if spoken() == "en" and n < len(_WORDS) else whole(n)
 
 
-def count(n: int, thing: str, things: str = "") -> str:
-    """A number with its noun, in words up to nine.
+def count(n: int, one: str, many: str, /, **values: str) -> str:
+    """The form of a text that goes with a number, which it names as {count}.
 
-    >>> count(1, "epoch"), count(12, "epoch")
+    >>> count(1, "{count} epoch", "{count} epochs"), count(12, "{count} epoch", "{count} epochs")
     ('one epoch', '12 epochs')
     """
-    return f"{word(n)} {thing if n == 1 else things or thing + 's'}"
+    return n_(one, many, n, count=word(n), **values)
 
 
 def shape(sizes: Sequence[int] | None) -> str:
     """(28, 28, 1) → "28 × 28 × 1"."""
-    return "\u00a0×\u00a0".join(f"{size:,}" for size in sizes) if sizes else MISSING
+    return "\u00a0×\u00a0".join(map(whole, sizes)) if sizes else MISSING
 
 
 def listed(words: Sequence[str]) -> str:
     """["a", "b", "c"] → "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    if len(words) < 2:
+        return "".join(words)
+    return _("{first} and {last}", first=", ".join(words[:-1]), last=words[-1])
+
+
+def span(low: str, high: str) -> str:
+    """From one number to another.
+
+    >>> span("1", "2")
+    '1 to 2'
+    """
+    return _("{low} to {high}", low=low, high=high)
+
+
+def seeds_of(n: int) -> str:
+    """So many seeds."""
+    return count(n, "{count} seed", "{count} seeds")
+
+
+def images_of(n: int) -> str:
+    """So many images."""
+    return count(n, "{count} image", "{count} images")

@@ -13,7 +13,8 @@ import jinja2
 import numpy as np
 
 from lockstep import plots, store
-from lockstep.report import benched, compared, figures, hard, seen, trained
+from lockstep.language import _, mark, n_, number, spoken
+from lockstep.report import benched, compared, figures, hard, kept, seen, trained
 from lockstep.report.answer import answer, conclusions
 from lockstep.report.diagram import diagram
 from lockstep.report.diagram import said as said_of
@@ -40,6 +41,9 @@ from lockstep.report.numbers import (
     seconds,
     shape,
     significant,
+    span,
+    whole,
+    word,
 )
 from lockstep.report.proven import Fit, Reading, check_fit, read_document, read_proof
 from lockstep.report.table import Table
@@ -87,6 +91,7 @@ def render(page: dict[str, Any], template: str = "report.html") -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.globals |= {"_": _, "n_": n_, "language": spoken()}
     css = (_HERE / "report.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(page=page, css=css)
 
@@ -98,11 +103,11 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
     shown, rest = groups[:MAX_GROUPS], groups[MAX_GROUPS:]
     runs = [run for found in groups for run in found.runs]
     proofs = [_proof(members) for members in _by(runs, lambda run: str(run.record.folder.absolute().parent))]
-    verdicts = {folder: word for _, fit in proofs if fit for folder, word in fit.covered.items()}
+    verdicts = {folder: verdict for _, fit in proofs if fit for folder, verdict in fit.covered.items()}
     comparison = compared.compare(groups)
     page = {
         "about": json.dumps(about(records, image), ensure_ascii=False),
-        "title": listed(_distinct(run.study for run in runs)) or "Report",
+        "title": listed(_distinct(run.study for run in runs)) or _("Report"),
         "questions": _distinct(str(run.spec.get("question") or "") for run in runs),
         "answer": answer(groups, comparison),
         "unfinished": [_unfinished(run) for run in runs if not run.is_finished],
@@ -131,9 +136,13 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
 
 
 def about(records: Sequence[store.Record], image: int) -> dict[str, Any]:
-    """What a page says of itself, for whoever makes it again: {"lockstep": version, "image", "runs": folders}."""
+    """What a page says of itself, for whoever makes it again: {"lockstep": version, "image", "runs": folders}.
+
+    And "language", where it is not English.
+    """
     folders = ["/".join(record.folder.absolute().parts[-2:]) for record in records]
-    return {"lockstep": version("lockstep-nn"), "image": image, "runs": folders}
+    other = {} if spoken() == "en" else {"language": spoken()}
+    return {"lockstep": version("lockstep-nn"), "image": image, "runs": folders} | other
 
 
 def _distinct(values: Iterable[str]) -> list[str]:
@@ -161,30 +170,48 @@ def _proof(runs: Sequence[Facts]) -> tuple[Reading, Fit | None]:
 def _proof_title(reading: Reading) -> str:
     proof = reading.proof
     if proof and proof.is_comparison:
-        return "Two runs compared"
-    return " ".join(filter(None, ("Planted differences in" if proof and proof.planted else "Proof of", reading.study)))
+        return _("Two runs compared")
+    if proof and proof.planted:
+        return _("Planted differences in {study}", study=reading.study).strip()
+    return _("Proof of {study}", study=reading.study).strip()
 
 
 # ---------------------------------------------------------------------------------------------- what went wrong
 
 
 def _named(run: Facts) -> str:
-    return f"{run.network}, {run.backend}, seed {run.seed or MISSING} ({run.folder})"
+    return _(
+        "{network}, {backend}, seed {seed} ({folder})",
+        network=run.network,
+        backend=run.backend,
+        seed=run.seed or MISSING,
+        folder=run.folder,
+    )
+
+
+STATES = {"running": mark("unfinished"), "failed": mark("failed"), "unknown": mark("unknown")}
 
 
 def _state(run: Facts) -> str:
     """One word or two for the table: "finished", "stopped early", "failed", "unfinished"."""
     if run.is_finished:
-        return "stopped early" if run.metrics and run.metrics.stopped_early else "finished"
-    return "unfinished" if run.status.status == "running" else run.status.status
+        return _("stopped early") if run.metrics and run.metrics.stopped_early else _("finished")
+    return _(STATES.get(run.status.status, run.status.status))
 
 
 def _why(run: Facts) -> str:
     """The state of a run that did not finish, with its reason."""
     code, reason = run.status.code or "", run.status.reason or run.gaps.get("status.json", "")
     found = reason if reason.startswith(code) else f"{code} {reason}".strip()
-    epochs = f", after {count(len(run.history), 'epoch')}" if run.history else ""
-    return f"{_state(run)}{epochs}: {found or 'no reason is recorded'}"
+    told = {"state": _state(run), "reason": found or _("no reason is recorded")}
+    if run.history:
+        return count(
+            len(run.history),
+            "{state}, after {count} epoch: {reason}",
+            "{state}, after {count} epochs: {reason}",
+            **told,
+        )
+    return f"{told['state']}: {told['reason']}"
 
 
 def _unfinished(run: Facts) -> str:
@@ -206,29 +233,36 @@ def _cautions(groups: Sequence[Group]) -> list[str]:
     runs = [run for members in groups for run in members.runs]
     found = []
     if len(studies := _distinct(run.study for run in runs)) > 1:
-        found.append(f"These runs are of {count(len(studies), 'study', 'studies')}: {listed(studies)}.")
+        found.append(
+            count(
+                len(studies),
+                "These runs are of {count} study: {names}.",
+                "These runs are of {count} studies: {names}.",
+                names=listed(studies),
+            )
+        )
     versions = _distinct(run.environment.lockstep or "" for run in runs if run.environment)
     if len(versions) > 1:
-        found.append(f"The runs were made by several versions of Lockstep: {listed(versions)}.")
+        found.append(_("The runs were made by several versions of Lockstep: {versions}.", versions=listed(versions)))
     for members in groups:
         described = [run.environment for run in members.finished if run.environment]
         if len({tuple(sorted(one.dataset.hashes.items())) for one in described}) > 1:
-            found.append(f"{members.title}: the runs did not read the same data: their hashes differ.")
+            found.append(_("{title}: the runs did not read the same data: their hashes differ.", title=members.title))
         if not same_machine(members.finished):
-            found.append(f"{members.title}: the runs report different CPUs, devices or thread counts.")
+            found.append(_("{title}: the runs report different CPUs, devices or thread counts.", title=members.title))
     return found
 
 
-def _absent(members: Group, file: str, not_done: str = "Not shown") -> str:
+def _absent(members: Group, file: str, not_done: str = mark("Not shown: {why}.")) -> str:
     """Who has no part in a figure, and why."""
     why = []
     for backend in members.backends:
         runs = members.of(backend)
         if not runs:
-            why.append(f"{backend} (no finished run)")
+            why.append(_("{backend} (no finished run)", backend=backend))
         elif reasons := [run.gaps[file] for run in runs if file in run.gaps]:
             why.append(f"{backend} ({file}: {reasons[0]})")
-    return f"{not_done}: {listed(why)}." if why else ""
+    return _(not_done, why=listed(why)) if why else ""
 
 
 # ------------------------------------------------------------------------------------------------------ results
@@ -236,24 +270,39 @@ def _absent(members: Group, file: str, not_done: str = "Not shown") -> str:
 
 def _results(runs: Sequence[Facts], groups: Sequence[Group], verdicts: Mapping[Path, str] | None) -> Table:
     """One row per run; `verdicts` of those that a proof speaks of, by run folder."""
-    columns = [("Network", "l", [run.network for run in runs]), ("Backend", "l", [run.backend for run in runs])]
+    columns = [(_("Network"), "l", [run.network for run in runs]), (_("Backend"), "l", [run.backend for run in runs])]
     if len({run.study for run in runs}) > 1:
-        columns.insert(0, ("Study", "l", [run.study for run in runs]))
+        columns.insert(0, (_("Study"), "l", [run.study for run in runs]))
     for name in varying_coordinates(runs):
         values = [title_of(run) if name == "dataset" else coordinate(run, name) for run in runs]
         side = "r" if all(_is_numeric(value) for value in values) else "l"
-        columns.append((name.capitalize() if "." not in name else name, side, values))
+        columns.append((coordinate_title(name), side, values))
     if len({tuple(row) for row in _transposed([values for *_, values in columns])}) < len(runs):  # repeated runs
-        columns.append(("Run", "l", [run.folder for run in runs]))
+        columns.append((_("Run"), "l", [run.folder for run in runs]))
     columns += [(title, "r", values) for title, values in _figures(runs)]
     if verdicts is not None:
-        columns.append(("Proof", "l", [verdicts.get(run.record.folder, MISSING) for run in runs]))
-    columns.append(("Status", "l", [_state(run) for run in runs]))
+        columns.append((_("Proof"), "l", [kept.say(verdicts.get(run.record.folder, MISSING)) for run in runs]))
+    columns.append((_("Status"), "l", [_state(run) for run in runs]))
     starts = set(itertools.accumulate(len(found.runs) for found in groups))
     rows = _transposed([values for *_, values in columns])
     notes = {place: _why(run) for place, run in enumerate(runs) if not run.is_finished}
-    caption = f"{count(len(runs), 'run').capitalize()}. Seconds per epoch are the median over the run's epochs."
+    caption = n_(
+        "{count} run. Seconds per epoch are the median over the run's epochs.",
+        "{count} runs. Seconds per epoch are the median over the run's epochs.",
+        len(runs),
+        count=word(len(runs)).capitalize(),
+    )
     return Table(caption, [(title, side) for title, side, _ in columns], rows, breaks=starts, notes=notes)
+
+
+COORDINATES = {"dataset": mark("Dataset"), "dtype": mark("Dtype"), "seed": mark("Seed")}
+
+
+def coordinate_title(name: str) -> str:
+    """A column's title; keys of the recipe stay as the study writes them."""
+    if name in COORDINATES:
+        return _(COORDINATES[name])
+    return name.capitalize() if "." not in name else name
 
 
 def _is_numeric(text: str) -> bool:
@@ -271,12 +320,12 @@ def _figures(runs: Sequence[Facts]) -> list[tuple[str, list[str]]]:
     parameters = [run.metrics.parameters if run.metrics else None for run in runs]
     losses = [run.metrics.test.loss if run.metrics else None for run in runs]
     return [
-        ("Test accuracy (%)", [percent(accuracy(run), places) for run in runs]),
-        ("Test loss", [fixed(loss, 4) for loss in losses]),
-        ("Epoch (s)", column([epoch_seconds(run) for run in runs])),
-        *((f"{clock.capitalize()} (s)", column([_clock(run, clock) for run in runs])) for clock in plots.CLOCKS),
-        ("Peak memory (MiB)", [fixed(value / MEBIBYTE, 0) if value is not None else MISSING for value in memory]),
-        ("Parameters", [fixed(value, 0) for value in parameters]),
+        (_("Test accuracy (%)"), [percent(accuracy(run), places) for run in runs]),
+        (_("Test loss"), [fixed(loss, 4) for loss in losses]),
+        (_("Epoch (s)"), column([epoch_seconds(run) for run in runs])),
+        *((_(compared.CLOCKS[clock]), column([_clock(run, clock) for run in runs])) for clock in plots.CLOCKS),
+        (_("Peak memory (MiB)"), [fixed(value / MEBIBYTE, 0) if value is not None else MISSING for value in memory]),
+        (_("Parameters"), [fixed(value, 0) for value in parameters]),
     ]
 
 
@@ -301,17 +350,26 @@ def _dataset(runs: Sequence[Facts], number: int) -> dict[str, Any]:
         "balance_text": "",
     }
     if described:
-        sizes = [("training", described.n_train), ("validation", described.n_validation), ("test", described.n_test)]
-        parts = listed([f"{n:,} {kind}" for kind, n in sizes if n])
-        size = f"{shape(described.shape)} (height, width, channels)"
-        found["text"] = f"{parts} images of {size}, {count(len(names), 'class', 'classes')}."
+        train, validation, test = described.n_train, described.n_validation, described.n_test
+        parts = [
+            _("{n} training", n=whole(train)) if train else "",
+            _("{n} validation", n=whole(validation)) if validation else "",
+            _("{n} test", n=whole(test)) if test else "",
+        ]
+        found["text"] = count(
+            len(names),
+            "{parts} images of {size} (height, width, channels), {count} class.",
+            "{parts} images of {size} (height, width, channels), {count} classes.",
+            parts=listed([part for part in parts if part]),
+            size=shape(described.shape),
+        )
         notes = [described.notes] if isinstance(described.notes, str) else described.notes
-        found["notes"] = [text for text in (described.origin, *notes) if text]
+        found["notes"] = [kept.say(text) for text in (described.origin, *notes) if text]
         found |= _balance(names, described.class_counts, number)
     if samples:
         images, labels = samples
         found["images"] = [
-            {"source": plots.png(image), "name": names[label] if 0 <= label < len(names) else f"class {label}"}
+            {"source": plots.png(image), "name": names[label] if 0 <= label < len(names) else _("class {n}", n=label)}
             for image, label in zip(images[:16], labels[:16].astype(int).tolist(), strict=True)
             if image.shape[-1] in (1, 3, 4)
         ]
@@ -320,11 +378,12 @@ def _dataset(runs: Sequence[Facts], number: int) -> dict[str, Any]:
 
 def _balance(names: Sequence[str], counts: Sequence[int], number: int) -> dict[str, Any]:
     if not counts or len(counts) != len(names):
-        return {"balance_text": "The class balance is not known: environment.json has no class_counts."}
+        return {"balance_text": _("The class balance is not known: environment.json has no class_counts.")}
     least, most = min(counts), max(counts)
-    text = (
-        f"Training images per class: {least:,} to {most:,}." if least < most else f"{most:,} training images per class."
-    )
+    if least < most:
+        text = _("Training images per class: {low} to {high}.", low=whole(least), high=whole(most))
+    else:
+        text = n_("{count} training images per class.", "{count} training images per class.", most, count=whole(most))
     if len(counts) > MAX_CLASSES:
         return {"balance_text": text}
     label = text + " " + ", ".join(f"{name}: {n}" for name, n in zip(names, counts, strict=True))
@@ -348,14 +407,14 @@ def _networks(groups: Sequence[Group]) -> list[dict[str, Any]]:
                     "title": members.title,
                     "table": None,
                     "drawing": None,
-                    "gap": "No finished run has a table of its layers in metrics.json.",
+                    "gap": _("No finished run has a table of its layers in metrics.json."),
                 }
             )
     names = [name for name, _ in found]
     shown = []
-    for number, ((name, layers), members) in enumerate(found.items()):
+    for place, ((name, layers), members) in enumerate(found.items()):
         title = name if names.count(name) == 1 else members.title
-        drawing = _diagram(title, members, layers, number) if number < MAX_DIAGRAMS else None
+        drawing = _diagram(title, members, layers, place) if place < MAX_DIAGRAMS else None
         shown.append({"title": title, "table": _layers(name, layers), "drawing": drawing})
     return shown + missing
 
@@ -369,16 +428,22 @@ def _diagram(title: str, members: Group, layers: Sequence[Layer], number: int) -
 
 def _layers(name: str, layers: Sequence[Layer]) -> Table:
     rows = [
-        [row.name, shape(row.output_shape), f"{row.parameters:,}", f"{row.multiply_adds:,}", shape(row.receptive_field)]
+        [
+            row.name,
+            shape(row.output_shape),
+            whole(row.parameters),
+            whole(row.multiply_adds),
+            shape(row.receptive_field),
+        ]
         for row in layers
     ]
-    sums = [f"{sum(row.parameters for row in layers):,}", f"{sum(row.multiply_adds for row in layers):,}"]
-    titles = ("Output shape", "Parameters", "Multiply-adds", "Receptive field")
+    sums = [whole(sum(row.parameters for row in layers)), whole(sum(row.multiply_adds for row in layers))]
+    titles = (_("Output shape"), _("Parameters"), _("Multiply-adds"), _("Receptive field"))
     return Table(
-        f"{name}, layer by layer",
-        [("Layer", "l"), *((title, "r") for title in titles)],
+        _("{name}, layer by layer", name=name),
+        [(_("Layer"), "l"), *((title, "r") for title in titles)],
         rows,
-        foot=[["Total", "", *sums, ""]],
+        foot=[[_("Total"), "", *sums, ""]],
     )
 
 
@@ -397,7 +462,7 @@ def _confusion(members: Group, number: int) -> dict[str, Any]:
     return found | {
         "agreement": agreement,
         "absent": _absent(members, "metrics.json"),
-        "disagreement": _absent(members, "predictions.npz", "Predictions not compared"),
+        "disagreement": _absent(members, "predictions.npz", mark("Predictions not compared: {why}.")),
     }
 
 
@@ -417,22 +482,22 @@ def _matrices(runs: Sequence[Facts], number: int, seeds: Sequence[str]) -> dict[
         for place, (backend, matrix) in enumerate(counts.items())
     ]
     first, matrix = next(iter(counts.items()))
-    said = f"{_matrix_said(first, matrix, names)} In percent of each true class."
+    said = _matrix_said(first, matrix, names) + " " + _("In percent of each true class.")
     share = plots.svg(plots.confusion(matrix, names, max(errors), in_percent=True), said, f"confusion{number}-percent")
-    drawn.append((f"{first}, in percent of the true class", share))
-    caption = f"Seed {runs[0].seed} of {listed(seeds)}." if len(seeds) > 1 else ""
+    drawn.append((_("{backend}, in percent of the true class", backend=first), share))
+    caption = _("Seed {seed} of {seeds}.", seed=runs[0].seed, seeds=listed(seeds)) if len(seeds) > 1 else ""
     twin = share_twin = None
     if len(names) <= MAX_CLASSES:
         matrix = counts[runs[0].backend].tolist()
-        rows = [[name, *(f"{n:,}" for n in row)] for name, row in zip(names, matrix, strict=False)]
+        rows = [[name, *map(whole, row)] for name, row in zip(names, matrix, strict=False)]
         twin = Table(
-            f"Confusion of {runs[0].backend}: rows true, columns predicted",
-            [("True", "l"), *((name, "r") for name in names)],
+            _("Confusion of {backend}: rows true, columns predicted", backend=runs[0].backend),
+            [(_("True"), "l"), *((name, "r") for name in names)],
             rows,
         )
         parts = [[percent(n / max(sum(row), 1), 2) for n in row] for row in matrix]
         share_twin = Table(
-            f"Confusion of {runs[0].backend} in percent of the true class",
+            _("Confusion of {backend} in percent of the true class", backend=runs[0].backend),
             twin.columns,
             [[name, *row] for name, row in zip(names, parts, strict=False)],
         )
@@ -442,10 +507,21 @@ def _matrices(runs: Sequence[Facts], number: int, seeds: Sequence[str]) -> dict[
 def _matrix_said(backend: str, matrix: np.ndarray, names: Sequence[str]) -> str:
     """What a screen reader says of a confusion matrix: hits and the most frequent error."""
     errors = matrix - np.diag(np.diag(matrix))
-    text = f"Confusion matrix of {backend}: {int(np.trace(matrix)):,} of {int(matrix.sum()):,} test images right."
+    text = _(
+        "Confusion matrix of {backend}: {right} of {all} test images right.",
+        backend=backend,
+        right=whole(int(np.trace(matrix))),
+        all=whole(int(matrix.sum())),
+    )
     if errors.max(initial=0) > 0:
         true, predicted = divmod(int(errors.argmax()), len(errors))
-        text += f" Most frequent error: {names[true]} taken for {names[predicted]}, {int(errors.max())} times."
+        text += " " + n_(
+            "Most frequent error: {true} taken for {answer}, {n} times.",
+            "Most frequent error: {true} taken for {answer}, {n} times.",
+            int(errors.max()),
+            true=names[true],
+            answer=names[predicted],
+        )
     return text
 
 
@@ -453,12 +529,12 @@ def _report(run: Facts) -> Table:
     """Precision, recall, F1 and support of every class, and their averages."""
     test = run.metrics.test if run.metrics else None
     classes = list(zip(run.class_names, test.per_class, strict=False)) if test else []
-    averages = [("macro average", test.macro), ("weighted average", test.weighted)] if test else []
+    averages = [(_("macro average"), test.macro), (_("weighted average"), test.weighted)] if test else []
     total = sum(row.support or 0 for _, row in classes)
-    foot = [[*_scores(name, row), f"{total:,.0f}"] for name, row in averages if row]
+    foot = [[*_scores(name, row), fixed(total, 0)] for name, row in averages if row]
     body = [[*_scores(name, row), fixed(row.support, 0)] for name, row in classes]
-    columns = [("Class", "l"), ("Precision", "r"), ("Recall", "r"), ("F1", "r"), ("Support", "r")]
-    return Table(f"Classification report of {run.backend}", columns, body, foot=foot)
+    columns = [(_("Class"), "l"), (_("Precision"), "r"), (_("Recall"), "r"), ("F1", "r"), (_("Support"), "r")]
+    return Table(_("Classification report of {backend}", backend=run.backend), columns, body, foot=foot)
 
 
 def _scores(name: str, row: Scores) -> list[str]:
@@ -479,17 +555,23 @@ def _agreement(runs: Sequence[Facts]) -> Table | None:
                 apart = float(np.abs(left.astype(np.float64) - right).max())
             rows.append(
                 [
-                    f"{one} and {other}",
-                    f"{int(alike.sum()):,} of {len(alike):,}",
-                    f"{int((~alike).sum()):,}",
+                    listed([one, other]),
+                    _("{n} of {all}", n=whole(int(alike.sum())), all=whole(len(alike))),
+                    whole(int((~alike).sum())),
                     significant(apart),
                 ]
             )
-    columns = [("Backends", "l"), ("Same answer", "r"), ("Different", "r"), ("Largest logit difference", "r")]
-    seed = f", seed {runs[0].seed}" if runs and runs[0].seed else ""
-    return (
-        Table(f"Do the backends answer alike? After training, on the test set{seed}", columns, rows) if rows else None
-    )
+    columns = [
+        (_("Backends"), "l"),
+        (_("Same answer"), "r"),
+        (_("Different"), "r"),
+        (_("Largest logit difference"), "r"),
+    ]
+    if not rows:
+        return None
+    seed = _(", seed {seed}", seed=runs[0].seed) if runs and runs[0].seed else ""
+    caption = _("Do the backends answer alike? After training, on the test set{seed}", seed=seed)
+    return Table(caption, columns, rows)
 
 
 # --------------------------------------------------------------------------------------------------------- times
@@ -498,7 +580,7 @@ def _agreement(runs: Sequence[Facts]) -> Table | None:
 def _times(runs: Sequence[Facts]) -> dict[str, Any]:
     timed = [run for run in runs if run.timing]
     if not timed:
-        return {"plot": None, "caption": "No run has a timing.json."}
+        return {"plot": None, "caption": _("No run has a timing.json.")}
     varying = [name for name in varying_coordinates(runs) if name != "dataset"]
     rows = [
         (
@@ -508,34 +590,39 @@ def _times(runs: Sequence[Facts]) -> dict[str, Any]:
         for run in timed[:MAX_BARS]
     ]
     said = "; ".join(
-        f"{label}: " + ", ".join(f"{c} {seconds(v)}" for c, v in clocks.items()) for label, clocks in rows[:8]
+        f"{label}: " + ", ".join(f"{_(plots.CLOCK_NAMES[c])} {seconds(v)}" for c, v in clocks.items())
+        for label, clocks in rows[:8]
     )
-    text = (
+    text = _(
         "Each run once, in its own process: this is a record, not a ranking; what may be ranked stands under "
         "Comparisons. Loading and augmenting data are not in these clocks. "
         "The numbers are in the table of results."
     )
     if len(timed) < len(runs):
-        text += f" Not drawn: {count(len(runs) - len(timed), 'run')} without a timing.json."
+        text += " " + count(
+            len(runs) - len(timed),
+            "Not drawn: {count} run without a timing.json.",
+            "Not drawn: {count} runs without a timing.json.",
+        )
     if len(timed) > MAX_BARS:
-        text += f" The first {MAX_BARS} of {len(timed)} runs are drawn."
-    return {"plot": plots.svg(plots.clocks(rows), f"Seconds per clock. {said}", "times"), "caption": text}
+        text += " " + _("The first {n} of {all} runs are drawn.", n=MAX_BARS, all=len(timed))
+    label = _("Seconds per clock. {clocks}", clocks=said)
+    return {"plot": plots.svg(plots.clocks(rows), label, "times"), "caption": text}
 
 
 def _machine(run: Facts) -> tuple[str, ...]:
     found = run.environment or Environment()
-    cores = f", {count(found.cores, 'core')}" if found.cores else ""
-    memory = f"{found.memory_bytes / 2**30:.1f} GiB" if found.memory_bytes else MISSING
+    cores = f", {compared.cores_of(found.cores)}" if found.cores else ""
+    memory = _("{n} GiB", n=number(f"{found.memory_bytes / 2**30:.1f}")) if found.memory_bytes else MISSING
     return (f"{found.cpu or MISSING}{cores}", memory, found.device or MISSING, found.platform or MISSING)
 
 
 def _machines(runs: Sequence[Facts]) -> Table:
     rows = [[*_machine(members[0]), str(len(members))] for members in _by(runs, lambda run: "\n".join(_machine(run)))]
     n_known = sum(any(cell != MISSING for cell in row[:-1]) for row in rows)
-    columns = [("CPU", "l"), ("Memory", "l"), ("Device", "l"), ("Platform", "l"), ("Runs", "r")]
-    return Table(
-        "Machine" if n_known <= 1 else "Machines: times of different machines cannot be compared", columns, rows
-    )
+    columns = [(_("CPU"), "l"), (_("Memory"), "l"), (_("Device"), "l"), (_("Platform"), "l"), (_("Runs"), "r")]
+    caption = _("Machine") if n_known <= 1 else _("Machines: times of different machines cannot be compared")
+    return Table(caption, columns, rows)
 
 
 def _backends(runs: Sequence[Facts]) -> Table:
@@ -556,9 +643,14 @@ def _backends(runs: Sequence[Facts]) -> Table:
         [*told(members[0]), _load(members), str(len({run.seed for run in members})), str(len(members))]
         for members in kinds
     ]
-    titles = ("Threads asked", "Threads obtained", "Load", "Seeds", "Runs")
-    columns = [("Backend", "l"), ("Versions", "l"), ("Lockstep, Python", "l"), *((title, "r") for title in titles)]
-    caption = "What each backend ran with. Load is the machine’s 1-minute load average, over its runs."
+    titles = (_("Threads asked"), _("Threads obtained"), _("Load"), _("Seeds"), _("Runs"))
+    columns = [
+        (_("Backend"), "l"),
+        (_("Versions"), "l"),
+        (_("Lockstep, Python"), "l"),
+        *((title, "r") for title in titles),
+    ]
+    caption = _("What each backend ran with. Load is the machine’s 1-minute load average, over its runs.")
     return Table(caption, columns, rows)
 
 
@@ -567,8 +659,8 @@ def _load(runs: Sequence[Facts]) -> str:
     loads = [run.environment.load[0] for run in runs if run.environment and run.environment.load]
     if not loads:
         return MISSING
-    low, high = f"{min(loads):.1f}", f"{max(loads):.1f}"
-    return low if low == high else f"{low} to {high}"
+    low, high = (number(f"{load:.1f}") for load in (min(loads), max(loads)))
+    return low if low == high else span(low, high)
 
 
 # ----------------------------------------------------------------------------------------------------- reproduce
@@ -594,5 +686,5 @@ def _hashes(runs: Sequence[Facts]) -> Table | None:
     for run in runs:
         for file, digest in (run.environment.dataset.hashes if run.environment else {}).items():
             rows[title_of(run), file, digest] = None
-    columns = [("Dataset", "l"), ("File", "l"), ("SHA-256", "l")]
-    return Table("Data files", columns, [list(row) for row in rows]) if rows else None
+    columns = [(_("Dataset"), "l"), (_("File"), "l"), ("SHA-256", "l")]
+    return Table(_("Data files"), columns, [list(row) for row in rows]) if rows else None

@@ -12,27 +12,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lockstep import statistics
+from lockstep.language import _, mark, n_, number
 from lockstep.report.cells import Answers, Cell
-from lockstep.report.numbers import count
+from lockstep.report.numbers import seeds_of, whole
 from lockstep.statistics import LEVEL, Difference, McNemar
 
 MAX_PAIRS = 40  # of one table; a page has a size and a reader has patience
 REMEDIES = ("dropout", "batch_norm")  # layers that are there against overfitting
 
-# Whole sentences, so that they can be translated. {higher} names a cell's network, backend or setting.
-HIGHER = "{higher} higher by {size}\u00a0±\u00a0{half} points, {seeds}"
-LOWER_GAP = "{higher} wider by {size}\u00a0±\u00a0{half} points, {seeds}"
-ALIKE = "equal with every seed ({seeds})"
-NO_SPREAD = "{higher} higher by {size} points with every seed ({seeds}): no spread from which chance could be judged"
-NOT_SHOWN = "no difference could be shown"
-NOT_AMONG = "no difference could be shown among {n} comparisons"
-EVEN = "no difference could be shown: the means are equal ({seeds})"
-PLAN = "{not_shown}; about {n} seeds would settle one of this size"
-NO_PLAN = "{not_shown}; more than {most:,} seeds would be needed for one of this size"
-ONE_SEED = "one seed: cannot be told"
-ONE_SEED_BUT = "one seed: cannot be told; of these two trained networks {higher} is right more often"
-OTHER_IMAGES = "not compared: tested on different images"
-NOTHING = "not compared: {name} has no finished run with a test accuracy"
+# {higher} names a cell's network, backend or setting.
+HIGHER = mark("{higher} higher by {size}\u00a0±\u00a0{half} points, {seeds}")
+LOWER_GAP = mark("{higher} wider by {size}\u00a0±\u00a0{half} points, {seeds}")
 
 
 @dataclasses.dataclass
@@ -67,27 +57,55 @@ class Pair:
         """What may be said, in words."""
         found = self.difference
         if self.problem or found is None:
-            return self.problem or ONE_SEED
+            return self.problem or _("one seed: cannot be told")
         if found.n == 1:
             if self.mcnemar and self.mcnemar_p is not None and self.mcnemar_p <= LEVEL:
                 first = self.mcnemar.only_first > self.mcnemar.only_second
-                return ONE_SEED_BUT.format(higher=self.what[0 if first else 1])
-            return ONE_SEED
-        seeds = count(found.n, "seed") if found.is_paired else f"{found.n} or more unpaired runs each"
+                return _(
+                    "one seed: cannot be told; of these two trained networks {higher} is right more often",
+                    higher=self.what[0 if first else 1],
+                )
+            return _("one seed: cannot be told")
+        if found.is_paired:
+            seeds = seeds_of(found.n)
+        else:
+            seeds = n_("{n} or more unpaired runs each", "{n} or more unpaired runs each", found.n)
+        size, half = (number(f"{100 * abs(value):.2f}") for value in (found.value, found.half or 0))
         if self.is_shown:
-            said = {"size": f"{100 * abs(found.value):.2f}", "half": f"{100 * (found.half or 0):.2f}"}
-            return higher.format(higher=self.higher, seeds=seeds, **said)
+            return _(higher, higher=self.higher, seeds=seeds, size=size, half=half)
         if not found.sd:
             if not found.value:
-                return ALIKE.format(seeds=seeds)
-            return NO_SPREAD.format(higher=self.higher, size=f"{100 * abs(found.value):.2f}", seeds=seeds)
+                return _("equal with every seed ({seeds})", seeds=seeds)
+            return _(
+                "{higher} higher by {size} points with every seed ({seeds}): no spread from which chance could be "
+                "judged",
+                higher=self.higher,
+                size=size,
+                seeds=seeds,
+            )
         if abs(found.value) < 1e-12:
-            return EVEN.format(seeds=seeds)
-        not_shown = NOT_AMONG.format(n=self.tests) if found.p is not None and found.p <= LEVEL else NOT_SHOWN
+            return _("no difference could be shown: the means are equal ({seeds})", seeds=seeds)
+        if found.p is not None and found.p <= LEVEL:
+            not_shown = n_(
+                "no difference could be shown among {n} comparisons",
+                "no difference could be shown among {n} comparisons",
+                self.tests,
+            )
+        else:
+            not_shown = _("no difference could be shown")
         n = statistics.seeds_to_settle(found.value, found.sd, level=LEVEL / max(self.tests, 1))
         if n is None:
-            return NO_PLAN.format(not_shown=not_shown, most=statistics.MOST_SEEDS)
-        return PLAN.format(not_shown=not_shown, n=max(n, found.n + 1))
+            return _(
+                "{not_shown}; more than {most} seeds would be needed for one of this size",
+                not_shown=not_shown,
+                most=whole(statistics.MOST_SEEDS),
+            )
+        return n_(
+            "{not_shown}; about {n} seeds would settle one of this size",
+            "{not_shown}; about {n} seeds would settle one of this size",
+            max(n, found.n + 1),
+            not_shown=not_shown,
+        )
 
 
 def compare(first: Cell, second: Cell, what: tuple[str, str], answers: Answers, read: str = "accuracies") -> Pair:
@@ -98,9 +116,9 @@ def compare(first: Cell, second: Cell, what: tuple[str, str], answers: Answers, 
     pair = Pair(first, second, what)
     missing = next((cell for cell in (first, second) if not cell.runs), None)
     if missing:
-        pair.problem = NOTHING.format(name=missing.name)
+        pair.problem = _("not compared: {name} has no finished run with a test accuracy", name=missing.name)
     elif first.test_set != second.test_set:
-        pair.problem = OTHER_IMAGES
+        pair.problem = _("not compared: tested on different images")
     if pair.problem:
         return pair
     pair.seeds = tuple(seed for seed in getattr(first, read) if seed in getattr(second, read))

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from lockstep import store
 from lockstep.errors import LockstepError
+from lockstep.language import _
 from lockstep.report.facts import Count, Environment, Facts, Part, why_unsound
 
 FILE = "proof.json"
@@ -233,7 +234,7 @@ def read_proof(folder: Path) -> Reading:
     except (LockstepError, ValidationError) as error:
         return Reading(folder.name, gap=why_unsound(error))
     except RecursionError:
-        return Reading(folder.name, gap="it is nested too deeply")
+        return Reading(folder.name, gap=_("it is nested too deeply"))
 
 
 def read_document(document: Mapping[str, Any]) -> Reading:
@@ -275,10 +276,10 @@ def check_fit(proof: Proof, runs: Sequence[Facts]) -> Fit:
         why, nearest = min(
             ((_misfit(proof, one, run, key), one) for one in found),
             key=lambda row: len(row[0]),
-            default=([f"{run.backend} was not observed"], None),
+            default=([_("{backend} was not observed", backend=run.backend)], None),
         )
         if proof.planted:
-            why = ["differences were planted in it"]
+            why = [_("differences were planted in it")]
         if why or nearest is None:
             misfits.append((run, tuple(why)))
         else:
@@ -295,22 +296,26 @@ def _misfit(proof: Proof, certificate: Certificate, run: Facts, key: tuple[str, 
     environment = run.environment or Environment()
     why = []
     if key[1] != certificate.network:
-        why.append("another network")
+        why.append(_("another network"))
     if key[2] != certificate.recipe:
-        why.append("another recipe")
+        why.append(_("another recipe"))
     if run.dtype != certificate.dtype:
-        why.append(f"proven in {certificate.dtype}, run in {run.dtype or 'an unknown dtype'}")
+        ran = run.dtype or _("an unknown dtype")
+        why.append(_("proven in {proven}, run in {ran}", proven=certificate.dtype, ran=ran))
     if certificate.device and environment.device != certificate.device:  # older certificates name none
-        why.append(f"proven on {certificate.device}, run on {environment.device or 'an unknown device'}")
+        ran = environment.device or _("an unknown device")
+        why.append(_("proven on {proven}, run on {ran}", proven=certificate.device, ran=ran))
     if not environment.dataset.hashes or environment.dataset.hashes != certificate.dataset.hashes:
-        why.append("other data")
+        why.append(_("other data"))
     for name in sorted({*certificate.versions, *environment.versions}):
-        proven, ran = certificate.versions.get(name), environment.versions.get(name)
-        if proven != ran:
-            why.append(f"proven with {name} {proven or '(unknown)'}, run with {ran or '(unknown)'}")
+        both = certificate.versions.get(name), environment.versions.get(name)
+        if both[0] != both[1]:
+            proven, ran = (one or _("(unknown)") for one in both)
+            why.append(_("proven with {name} {proven}, run with {ran}", name=name, proven=proven, ran=ran))
     if environment.lockstep != proof.lockstep:
-        why.append(f"proven by Lockstep {proof.lockstep or '(unknown)'}, run by {environment.lockstep or '(unknown)'}")
+        proven, ran = (one or _("(unknown)") for one in (proof.lockstep, environment.lockstep))
+        why.append(_("proven by Lockstep {proven}, run by {ran}", proven=proven, ran=ran))
     if environment.git_revision != proof.git_revision:
-        proven, ran = (str(one or "(unknown)")[:10] for one in (proof.git_revision, environment.git_revision))
-        why.append(f"proven by Lockstep’s revision {proven}, run by {ran}")
+        proven, ran = (one[:10] if one else _("(unknown)") for one in (proof.git_revision, environment.git_revision))
+        why.append(_("proven by Lockstep’s revision {proven}, run by {ran}", proven=proven, ran=ran))
     return why

@@ -12,13 +12,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from lockstep.language import _, mark, n_, number
 from lockstep.report.cells import Cell, between
 from lockstep.report.effects import Structure, structure
-from lockstep.report.numbers import MISSING, percent
+from lockstep.report.numbers import MISSING, percent, span, whole
 from lockstep.report.table import Table
 from lockstep.statistics import Interval
 
-EXPECTED, LOWER, TOO_GOOD = "as expected", "lower than expected", "better than plausible: check for leakage"
+EXPECTED = mark("as expected")
+LOWER = mark("lower than expected")
+TOO_GOOD = mark("better than plausible: check for leakage")
 MARKS = {EXPECTED: "good", LOWER: "warn", TOO_GOOD: "bad"}
 MAX_ROWS = 40
 
@@ -72,44 +75,45 @@ ZALANDO = "zalandoresearch/fashion-mnist, README"
 
 # The first row that matches counts: a special case stands above the general one.
 REFERENCES = (
-    Reference("mnist", "linear classifier", "88.0", 87.0, 93.5, LECUN, _mlp()),
+    Reference("mnist", mark("linear classifier"), "88.0", 87.0, 93.5, LECUN, _mlp()),
     Reference("mnist", "784-300-10", "95.3", 95.0, 98.7, LECUN, _mlp(300)),
     Reference("mnist", "784-300-100-10", "96.95", 96.0, 98.8, LECUN, _mlp(300, 100)),
-    Reference("mnist", "784-500-300-10, softmax, weight decay", "98.47", 97.3, 98.9, "Hinton 2005", _mlp(500, 300)),
-    Reference("mnist", "784-800-10, cross-entropy (99.3 with elastic distortions)", "98.4", 97.5, 99.3,
+    Reference("mnist", mark("784-500-300-10, softmax, weight decay"), "98.47", 97.3, 98.9, "Hinton 2005",
+              _mlp(500, 300)),
+    Reference("mnist", mark("784-800-10, cross-entropy (99.3 with elastic distortions)"), "98.4", 97.5, 99.3,
               "Simard et al. 2003", _mlp(800)),
-    Reference("mnist", "784-100-10", "96.59", 95.5, 98.4, "M. Nielsen, Neural Networks and Deep Learning, chapter 1",
-              _mlp(100)),
-    Reference("mnist", "MLP 512-512 with dropout 0.2, 20 epochs", "98.40", 97.5, 98.9, KERAS.format("mnist_mlp.py"),
-              _mlp(512, 512)),
-    Reference("mnist", "CNN 32-64-pool-128, 12 epochs", "99.25", 98.6, 99.6, KERAS.format("mnist_cnn.py"),
+    Reference("mnist", "784-100-10", "96.59", 95.5, 98.4,
+              mark("M. Nielsen, Neural Networks and Deep Learning, chapter 1"), _mlp(100)),
+    Reference("mnist", mark("MLP 512-512 with dropout 0.2, 20 epochs"), "98.40", 97.5, 98.9,
+              KERAS.format("mnist_mlp.py"), _mlp(512, 512)),
+    Reference("mnist", mark("CNN 32-64-pool-128, 12 epochs"), "99.25", 98.6, 99.6, KERAS.format("mnist_cnn.py"),
               _cnn((32, 64), (128,))),
-    Reference("mnist", "conv5(24)-conv3(32)-FC256, one epoch, mean of 30 seeds", "99.04 ± 0.07", 98.4, 99.6,
+    Reference("mnist", mark("conv5(24)-conv3(32)-FC256, one epoch, mean of 30 seeds"), "99.04 ± 0.07", 98.4, 99.6,
               "tuomaso/train_mnist_fast", _cnn((24, 32), (256,))),
-    Reference("mnist", "LeNet-5 (99.2 with distortions)", "99.05", 98.3, 99.5, LECUN, _lenet, False),
-    Reference("mnist", "CNN 32-64-pool-128, 12 epochs", "99.25", 98.3, 99.6, KERAS.format("mnist_cnn.py"),
+    Reference("mnist", mark("LeNet-5 (99.2 with distortions)"), "99.05", 98.3, 99.5, LECUN, _lenet, False),
+    Reference("mnist", mark("CNN 32-64-pool-128, 12 epochs"), "99.25", 98.3, 99.6, KERAS.format("mnist_cnn.py"),
               _convolutions(2), False),
     Reference("fashion-mnist", "MLP 256-128-64", "90.0", 87.5, 91.5, ZALANDO, _mlp(256, 128, 64)),
-    Reference("fashion-mnist", "two convolutions + flips", "93.9", 90.5, 94.8, ZALANDO, _flips, False),
-    Reference("fashion-mnist", "two convolutions, < 100k parameters", "92.5", 87.6, 93.5, ZALANDO, _small, False),
-    Reference("fashion-mnist", "two convolutions + pooling, plain", "87.6–91.6", 87.6, 94.0, ZALANDO, _convolutions(2),
-              False),
-    Reference("fashion-mnist", "three convolutions + two dense layers, with dropout", "92.6", 89.0, 94.5, ZALANDO,
+    Reference("fashion-mnist", mark("two convolutions + flips"), "93.9", 90.5, 94.8, ZALANDO, _flips, False),
+    Reference("fashion-mnist", mark("two convolutions, < 100k parameters"), "92.5", 87.6, 93.5, ZALANDO, _small, False),
+    Reference("fashion-mnist", mark("two convolutions + pooling, plain"), "87.6–91.6", 87.6, 94.0, ZALANDO,
+              _convolutions(2), False),
+    Reference("fashion-mnist", mark("three convolutions + two dense layers, with dropout"), "92.6", 89.0, 94.5, ZALANDO,
               _dropout, False),
-    Reference("fashion-mnist", "three convolutions + two dense layers", "90.7", 88.5, 94.0, ZALANDO, _convolutions(3),
-              False),
+    Reference("fashion-mnist", mark("three convolutions + two dense layers"), "90.7", 88.5, 94.0, ZALANDO,
+              _convolutions(3), False),
 )  # fmt: skip
 
 # Searched for and not found: these networks' own repeated runs are the reference.
 NOT_FOUND: tuple[tuple[str, str, Matches], ...] = (
-    ("mnist", "an MLP of 3 × 100", _mlp(100, 100, 100)),
-    ("mnist", "two 5 × 5 convolutions with pooling and a dense layer of 500",
+    ("mnist", mark("an MLP of 3 × 100"), _mlp(100, 100, 100)),
+    ("mnist", mark("two 5 × 5 convolutions with pooling and a dense layer of 500"),
      lambda found, _: len(found.filters) == 2 and found.kernels == {(5, 5)} and found.hidden == (500,)),
 )  # fmt: skip
 
 # Nothing single has reached more, whatever its structure: (percent, model, source).
 BEST = {
-    "mnist": (99.83, "best single network (branching CNN, homogeneous vector capsules)", "arXiv 2001.09136"),
+    "mnist": (99.83, mark("best single network (branching CNN, homogeneous vector capsules)"), "arXiv 2001.09136"),
     "fashion-mnist": (96.91, "Fine-Tuning DARTS", "paperswithcode"),
 }
 N_TRAIN, N_TEST = 60_000, 10_000  # of both
@@ -140,7 +144,7 @@ def searched_for(cell: Cell) -> str:
 
 
 def judge(cell: Cell) -> str:
-    """The last word of this cell's row; empty where its dataset has no published results here."""
+    """The last word of this cell's row, one of the three in English; empty where its dataset has none here."""
     return _row(cell)[-1] if cell.group.runs[0].dataset in BEST else ""
 
 
@@ -150,9 +154,21 @@ def _not_comparable(cell: Cell) -> str:
     described = run.environment.dataset if run.environment else None
     n_train = (described.n_train or 0) + (described.n_validation or 0) if described else 0
     if "train_size" in cell.settings or (described and n_train and n_train < N_TRAIN):
-        return f"not comparable: trained on {n_train:,} images of {N_TRAIN:,}"
+        return n_(
+            "not comparable: trained on {count} images of {all}",
+            "not comparable: trained on {count} images of {all}",
+            n_train,
+            count=whole(n_train),
+            all=whole(N_TRAIN),
+        )
     if cell.n_test != N_TEST:
-        return f"not comparable: tested on {cell.n_test or 0:,} images of {N_TEST:,}"
+        return n_(
+            "not comparable: tested on {count} images of {all}",
+            "not comparable: tested on {count} images of {all}",
+            cell.n_test or 0,
+            count=whole(cell.n_test or 0),
+            all=whole(N_TEST),
+        )
     return ""
 
 
@@ -164,10 +180,22 @@ def tell(cells: Sequence[Cell]) -> dict[str, object]:
     for cell in known[:MAX_ROWS]:
         row = _row(cell)
         marks[len(rows), len(row) - 1] = MARKS.get(row[-1], "")
-        rows.append(row)
-    columns = [("Network", "l"), ("Backend", "l"), ("Own (%)", "r"), ("95 % interval", "r"), ("Epochs", "r")]
-    columns += [("Published (%)", "r"), ("Model", "l"), ("Source", "l"), ("Band (%)", "r"), ("Own result is", "l")]
-    caption = (
+        rows.append([*row[:-1], _(row[-1])])
+    columns = [
+        (_("Network"), "l"),
+        (_("Backend"), "l"),
+        (_("Own (%)"), "r"),
+        (_("95 % interval"), "r"),
+        (_("Epochs"), "r"),
+    ]
+    columns += [
+        (_("Published (%)"), "r"),
+        (_("Model"), "l"),
+        (_("Source"), "l"),
+        (_("Band (%)"), "r"),
+        (_("Own result is"), "l"),
+    ]
+    caption = _(
         "The interval is Wilson’s, over test images, of the mean over seeds. Wholly below the band: lower than "
         "expected; wholly above: better than plausible. The band is Lockstep’s judgement, from a hasty but correct "
         "training of such a network to the best known one. ≈ marks the nearest structure that was found, not the same."
@@ -182,18 +210,20 @@ def _row(cell: Cell) -> list[str]:
     own, reference = cell.over_images, reference_for(cell)
     epochs = sorted({len(run.history) for run in cell.runs.values()})
     start = [cell.title, cell.backend, percent(own.value if own else None, 2), between(own, 2)]
-    start.append(" to ".join(map(str, dict.fromkeys((epochs[0], epochs[-1])))))
+    start.append(span(str(epochs[0]), str(epochs[-1])) if len(epochs) > 1 else str(epochs[0]))
     best, model, source = BEST[cell.group.runs[0].dataset]
     if reference is None:
-        ends = [MISSING, "none found of this structure", f"limit: {model}, {source}", f"up to {best}"]
+        limit = _("limit: {model}, {source}", model=_(model), source=source)
+        ends = [MISSING, _("none found of this structure"), limit, _("up to {best}", best=number(f"{best}"))]
     else:
         near = "" if reference.is_same else "≈ "
-        ends = [reference.accuracy, near + reference.model, reference.source, f"{reference.low} to {reference.high}"]
+        band = span(number(f"{reference.low}"), number(f"{reference.high}"))
+        ends = [number(reference.accuracy), near + _(reference.model), _(reference.source), band]
     if own is None or (why := _not_comparable(cell)):
         return [*start, *ends, why if own else MISSING]
     if reference is None:
         word = word_for(own, 0.0, best)
-        return [*start, *ends, word if word == TOO_GOOD else "nothing to hold it to but the limit"]
+        return [*start, *ends, word if word == TOO_GOOD else mark("nothing to hold it to but the limit")]
     word = word_for(own, reference.low, reference.high)
     return [*start, *ends, word]
 
@@ -202,11 +232,14 @@ def _without(cells: Sequence[Cell]) -> list[str]:
     """Datasets for which no published result is known here."""
     titles = dict.fromkeys(cell.group.dataset for cell in cells if cell.group.runs[0].dataset not in BEST)
     return [
-        f"No published results are kept for {title}: repeated runs of one’s own are the only reference."
+        _(
+            "No published results are kept for {title}: repeated runs of one’s own are the only reference.",
+            title=title,
+        )
         for title in titles
     ]
 
 
 def _searched(known: Sequence[Cell]) -> list[str]:
     names = dict.fromkeys(what for cell in known if (what := searched_for(cell)))
-    return [f"A published figure of {what} was searched for and not found." for what in names]
+    return [_("A published figure of {what} was searched for and not found.", what=_(what)) for what in names]

@@ -12,11 +12,12 @@ import numpy as np
 
 from lockstep import replay
 from lockstep.errors import LockstepError
+from lockstep.language import _
 from lockstep.metrics import log_softmax
 from lockstep.replay import Arrays, Learned
 from lockstep.report.facts import Facts, why_unsound
 from lockstep.report.groups import Group
-from lockstep.report.numbers import count, fixed, points, shape
+from lockstep.report.numbers import count, fixed, points, shape, whole
 from lockstep.report.pictures import Mosaic, Tile
 from lockstep.report.table import Table
 from lockstep.spec import LayerFacts
@@ -45,14 +46,15 @@ def _network(members: Group, number: int, image: int) -> dict[str, Any]:
     found: dict[str, Any] = {"title": members.title, "gap": "", "kernels": None, "maps": [], "twin": None}
     samples = run.samples
     if samples is None:
-        return found | {"gap": f"Not shown: {run.folder}: samples.npz: {run.gaps.get('samples.npz', 'it is missing')}."}
+        why = run.gaps.get("samples.npz") or _("it is missing")
+        return found | {"gap": _("Not shown: {why}.", why=f"{run.folder}: samples.npz: {why}")}
     if ((run.metrics and run.metrics.multiply_adds) or 0) > LONGEST:
-        return found | {"gap": "Not shown: one image takes too many multiply-adds for a page."}
+        return found | {"gap": _("Not shown: one image takes too many multiply-adds for a page.")}
     place = min(image, len(samples[0]) - 1)
     try:
         learned, outputs = replay.activations(run.record, samples[0][place])
     except LockstepError as error:
-        return found | {"gap": f"Not shown: {run.folder}: {why_unsound(error)}."}
+        return found | {"gap": _("Not shown: {why}.", why=f"{run.folder}: {why_unsound(error)}")}
     rows = learned.run.network.facts(tuple(samples[0].shape[1:]))
     maps = _maps(rows, outputs, number)
     return found | {
@@ -71,14 +73,20 @@ def _image(
     """The image itself and what the network says of it."""
     names, label = run.class_names, int(samples[1][place])
     true, said = (_named(names, index) for index in (label, int(logits.argmax())))
-    text = f"Test image {place + 1}, {true}. The network’s answer: {said}"
+    told = {"n": place + 1, "true": true, "answer": said}
     if learned.run.recipe.loss != "mean_squared_error" and np.isfinite(logits).all():
-        text += f", with a probability of {points(float(np.exp(log_softmax(logits).max())), 1)}"
-    return {"tile": Tile(samples[0][place], (), f"Test image {place + 1}: {true}"), "text": f"{text}."}
+        text = _(
+            "Test image {n}, {true}. The network’s answer: {answer}, with a probability of {share}.",
+            share=points(float(np.exp(log_softmax(logits).max())), 1),
+            **told,
+        )
+    else:
+        text = _("Test image {n}, {true}. The network’s answer: {answer}.", **told)
+    return {"tile": Tile(samples[0][place], (), _("Test image {n}: {true}", n=place + 1, true=true)), "text": text}
 
 
 def _named(names: Sequence[str], index: int) -> str:
-    return names[index] if 0 <= index < len(names) else f"class {index}"
+    return names[index] if 0 <= index < len(names) else _("class {n}", n=index)
 
 
 def _kernels(rows: Sequence[LayerFacts], learned: Learned, number: int) -> dict[str, Any] | None:
@@ -94,21 +102,29 @@ def _kernels(rows: Sequence[LayerFacts], learned: Learned, number: int) -> dict[
         kernel = image
     channels, n = kernel.shape[2], kernel.shape[3]
     maps = np.moveaxis(kernel.mean(axis=2), -1, 0)[:MAX_KERNELS]
-    what = "kernels" if first.layer.kind == "conv2d" else "units’ weights"
-    text = f"{first.name}: {_of(len(maps), n, what)}, {shape(kernel.shape[:2])} each"
-    text += f", the mean over {channels} channels" if channels > 1 else ""
-    text += "; blue above zero, orange below, white is zero."
+    if first.layer.kind == "conv2d":
+        what = _of(len(maps), n, _("the first {shown} of {all} kernels"), _("all {all} kernels"))
+    else:
+        what = _of(len(maps), n, _("the first {shown} of {all} units’ weights"), _("all {all} units’ weights"))
+    text = _(
+        "{layer}: {what}, {size} each{mean}; blue above zero, orange below, white is zero.",
+        layer=first.name,
+        what=what,
+        size=shape(kernel.shape[:2]),
+        mean=_(", the mean over {n} channels", n=channels) if channels > 1 else "",
+    )
     body = [
         [str(place + 1), *(fixed(value, 4) for value in (one.min(), one.max(), one.mean(), np.sqrt((one**2).sum())))]
         for place, one in enumerate(maps)
     ]
-    columns = [(title, "r") for title in ("Kernel", "Smallest", "Largest", "Mean", "Norm")]
-    twin = Table(f"Weights of {first.name}, kernel by kernel", columns, body)
+    columns = [(title, "r") for title in (_("Kernel"), _("Smallest"), _("Largest"), _("Mean"), _("Norm"))]
+    twin = Table(_("Weights of {layer}, kernel by kernel", layer=first.name), columns, body)
     return {"mosaic": Mosaic(f"kernels{number}", text, maps), "text": text, "twin": twin}
 
 
-def _of(shown: int, n: int, what: str) -> str:
-    return f"the first {shown} of {n:,} {what}" if shown < n else f"all {n} {what}"
+def _of(shown: int, n: int, some: str, every: str) -> str:
+    """One of two texts with its numbers: that of the first few, or that of all."""
+    return (some if shown < n else every).format(shown=shown, all=whole(n) if shown < n else n)
 
 
 def _as_image(rows: Sequence[LayerFacts], first: LayerFacts, kernel: np.ndarray) -> np.ndarray | None:
@@ -136,7 +152,8 @@ def _maps(rows: Sequence[LayerFacts], outputs: Arrays, number: int) -> list[tupl
         if values.ndim != 3 or len(found) == MAX_LAYERS:
             continue
         maps = np.moveaxis(values.astype(np.float64), -1, 0)
-        text = f"{title}: {_of(min(len(maps), MAX_MAPS), len(maps), 'maps')}, {shape(values.shape[:2])} each."
+        what = _of(min(len(maps), MAX_MAPS), len(maps), _("the first {shown} of {all} maps"), _("all {all} maps"))
+        text = _("{layer}: {what}, {size} each.", layer=title, what=what, size=shape(values.shape[:2]))
         dead = int((maps.max(axis=(1, 2)) <= 0).sum())
         zeros = float((maps == 0).mean())
         cells = [title, str(len(maps)), fixed(maps.min(), 3), fixed(maps.max(), 3), fixed(maps.mean(), 3)]
@@ -146,9 +163,12 @@ def _maps(rows: Sequence[LayerFacts], outputs: Arrays, number: int) -> list[tupl
 
 
 def _twin(rows: list[list[str]]) -> Table:
-    columns = [("Layer", "l"), *((title, "r") for title in ("Maps", "Smallest", "Largest", "Mean", "Zeros"))]
+    columns = [
+        (_("Layer"), "l"),
+        *((title, "r") for title in (_("Maps"), _("Smallest"), _("Largest"), _("Mean"), _("Zeros"))),
+    ]
     return Table(
-        f"What {count(len(rows), 'layer')} made of this image",
-        [*columns, ("Maps without a value above zero", "r")],
+        count(len(rows), "What {count} layer made of this image", "What {count} layers made of this image"),
+        [*columns, (_("Maps without a value above zero"), "r")],
         rows,
     )

@@ -7,15 +7,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lockstep import plots
+from lockstep.language import _, mark, n_
 from lockstep.report.cells import make_cells, median
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group
-from lockstep.report.numbers import count, fixed, is_number, listed, percent, points, significant
+from lockstep.report.numbers import count, fixed, is_number, listed, percent, significant, span
 from lockstep.report.table import Table
 
 MAX_TWIN_ROWS = 600  # rows of all tables behind curves together
 MAX_LINES = 21  # networks in one figure: each has a colour and a marker of its own
 MAX_FIGURES = 8  # datasets
+
+COLUMNS = {
+    "train_loss": mark("Train loss"),
+    "validation_loss": mark("Validation loss"),
+    "test_loss": mark("Test loss"),
+    "train_accuracy": mark("Train accuracy (%)"),
+    "validation_accuracy": mark("Validation accuracy (%)"),
+    "test_accuracy": mark("Test accuracy (%)"),
+}
 
 Histories = Mapping[str, Sequence[Sequence[dict[str, Any]]]]
 
@@ -37,10 +47,15 @@ def _curves(members: Group, number: int, stride: int) -> dict[str, Any]:
     silent = [run for run in members.runs if not run.history]
     if silent:
         why = [
-            f"{run.backend}, seed {run.seed} (events.jsonl: {run.gaps.get('events.jsonl', 'no epoch in it')})"
+            _(
+                "{backend}, seed {seed} (events.jsonl: {why})",
+                backend=run.backend,
+                seed=run.seed,
+                why=run.gaps.get("events.jsonl") or _("no epoch in it"),
+            )
             for run in silent
         ]
-        found["absent"] = f"Not shown: {listed(why)}."
+        found["absent"] = _("Not shown: {why}.", why=listed(why))
     if not histories:
         return found
     best = {backend: [n for run in members.of(backend) if (n := best_epoch(run))] for backend in histories}
@@ -59,20 +74,37 @@ def _said(histories: dict[str, list[list[dict[str, Any]]]], measure: str) -> str
         for backend, runs in histories.items()
         if (value := runs[0][-1].get(f"test_{measure}")) is not None
     ]
-    title = f"{plots.MEASURES[measure][0]} over {count(epochs, 'epoch')}"
-    return f"{title}. On the test set at the end: {', '.join(ends) or 'not known'}."
+    return count(
+        epochs,
+        "{measure} over {count} epoch. On the test set at the end: {ends}.",
+        "{measure} over {count} epochs. On the test set at the end: {ends}.",
+        measure=_(plots.MEASURES[measure][0]),
+        ends=", ".join(ends) or _("not known"),
+    )
 
 
 def _curves_caption(members: Group, histories: dict[str, list[list[dict[str, Any]]]]) -> str:
-    text = ""
+    told = []
     if max(len(runs) for runs in histories.values()) > 1:
-        text += "Several runs of a backend: the median, with a band from the lowest to the highest. "
+        told.append(_("Several runs of a backend: the median, with a band from the lowest to the highest."))
     gaps = [(_widest(members, f"test_{measure}"), scale) for measure, (_, scale) in plots.MEASURES.items()]
     if all(gap is not None for gap, _ in gaps):
         loss, share = (gap * scale for gap, scale in gaps if gap is not None)
-        text += f"At any epoch, backends with the same seed were at most {significant(loss)} apart in test loss "
-        text += f"and {significant(share)} points in test accuracy." if share else "and equal in test accuracy."
-    return f"{text} {_marked(members, histories)}".strip()
+        if share:
+            text = _(
+                "At any epoch, backends with the same seed were at most {loss} apart in test loss and {share} points "
+                "in test accuracy.",
+                loss=significant(loss),
+                share=significant(share),
+            )
+        else:
+            text = _(
+                "At any epoch, backends with the same seed were at most {loss} apart in test loss and equal in test "
+                "accuracy.",
+                loss=significant(loss),
+            )
+        told.append(text)
+    return " ".join(filter(None, [*told, _marked(members, histories)]))
 
 
 def best_epoch(run: Facts) -> int | None:
@@ -92,12 +124,16 @@ def _marked(members: Group, histories: Histories) -> str:
     found = []
     if any(best_epoch(run) for run in members.finished):
         found.append(
-            "Triangles at the top: each run’s best epoch, that of the lowest validation loss or of early stopping."
+            _("Triangles at the top: each run’s best epoch, that of the lowest validation loss or of early stopping.")
         )
     if gaps:
-        gap = points(sum(gaps) / len(gaps), 2).replace("\u00a0%", " points").replace("-", "−")
         found.append(
-            f"The bracket at the right is {first}’s gap between training and test at the end: {gap} of accuracy."
+            _(
+                "The bracket at the right is {backend}’s gap between training and test at the end: {gap} points of "
+                "accuracy.",
+                backend=first,
+                gap=percent(sum(gaps) / len(gaps), 2).replace("-", "−"),
+            )
         )
     return " ".join(found)
 
@@ -118,10 +154,6 @@ def _curves_twin(members: Group, stride: int) -> Table:
     rows = [row for run in members.runs for row in run.history]
     keys = [f"{split}_{measure}" for measure in plots.MEASURES for split in plots.SPLITS]
     keys = [key for key in keys if any(row[key] is not None for row in rows)]
-    titles = [
-        f"{split.capitalize()} {measure}{' (%)' if measure == 'accuracy' else ''}"
-        for split, measure in (k.split("_") for k in keys)
-    ]
     body: list[list[str]] = []
     breaks: set[int] = set()
     for run in members.runs:
@@ -130,8 +162,12 @@ def _curves_twin(members: Group, stride: int) -> Table:
             if place % stride == 0 or place == len(run.history) - 1:
                 cells = [percent(row[key], 2) if key.endswith("accuracy") else fixed(row[key], 4) for key in keys]
                 body.append([run.backend, run.seed, str(row["epoch"]), *cells])
-    columns = [("Backend", "l"), ("Seed", "r"), ("Epoch", "r"), *((title, "r") for title in titles)]
-    return Table("The same numbers" + (f", every {stride} epochs" if stride > 1 else ""), columns, body, breaks=breaks)
+    columns = [(_("Backend"), "l"), (_("Seed"), "r"), (_("Epoch"), "r"), *((_(COLUMNS[key]), "r") for key in keys)]
+    if stride > 1:
+        caption = n_("The same numbers, every {n} epochs", "The same numbers, every {n} epochs", stride)
+    else:
+        caption = _("The same numbers")
+    return Table(caption, columns, body, breaks=breaks)
 
 
 # ------------------------------------------------------------------------------------------------------ in one figure
@@ -156,28 +192,38 @@ def _overview(dataset: str, backend: str, named: dict[str, list[Facts]], number:
     histories = {name: [run.history for run in runs] for name, runs in shown.items()}
     where = f"{dataset}, {backend}"
     rows = [_ends(name, runs) for name, runs in shown.items()]
-    text = (
-        "Several runs of a network: the median, with a band from the lowest to the highest." if _several(shown) else ""
-    )
+    caption = []
+    if any(len(runs) > 1 for runs in shown.values()):
+        caption.append(_("Several runs of a network: the median, with a band from the lowest to the highest."))
     if len(named) > MAX_LINES:
-        text += f" The first {MAX_LINES} of {len(named)} are drawn."
-    titles = ("Runs", "Epochs", "Training loss", "Test loss", "Training accuracy (%)", "Test accuracy (%)")
-    columns = [("Network", "l"), *((title, "r") for title in titles)]
-    ends = "; ".join(f"{row[0]}: test loss {row[4]}, test accuracy {row[6]} %" for row in rows[:8])
-    said = f"of {count(len(shown), 'network')} over epochs, {where}. {ends}"
+        caption.append(_("The first {n} of {all} are drawn.", n=MAX_LINES, all=len(named)))
+    titles = [_("Runs"), _("Epochs"), _("Training loss"), _("Test loss")]
+    titles += [_("Training accuracy (%)"), _("Test accuracy (%)")]
+    columns = [(_("Network"), "l"), *((title, "r") for title in titles)]
+    ends = "; ".join(
+        _("{name}: test loss {loss}, test accuracy {accuracy} %", name=row[0], loss=row[4], accuracy=row[6])
+        for row in rows[:8]
+    )
+
+    def said(title: str) -> str:
+        return count(
+            len(shown),
+            "{measure} of {count} network over epochs, {where}. {ends}",
+            "{measure} of {count} networks over epochs, {where}. {ends}",
+            measure=_(title),
+            where=where,
+            ends=ends,
+        )
+
     return {
         "title": where,
         "plots": [
-            plots.svg(plots.overview(histories, measure), f"{title} {said}", f"all-{measure}{number}")
+            plots.svg(plots.overview(histories, measure), said(title), f"all-{measure}{number}")
             for measure, (title, _) in plots.MEASURES.items()
         ],
-        "caption": text.strip(),
-        "twin": Table("The ends of these lines: medians over runs at each run’s last epoch", columns, rows),
+        "caption": " ".join(caption),
+        "twin": Table(_("The ends of these lines: medians over runs at each run’s last epoch"), columns, rows),
     }  # fmt: skip
-
-
-def _several(named: Mapping[str, Sequence[Facts]]) -> bool:
-    return any(len(runs) > 1 for runs in named.values())
 
 
 def _ends(name: str, runs: Sequence[Facts]) -> list[str]:
@@ -186,6 +232,6 @@ def _ends(name: str, runs: Sequence[Facts]) -> list[str]:
     keys = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
     middle = {key: median([row[key] for row in last if row[key] is not None]) for key in keys}
     epochs = sorted({len(run.history) for run in runs})
-    lasted = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else str(epochs[0])
+    lasted = span(str(epochs[0]), str(epochs[-1])) if len(epochs) > 1 else str(epochs[0])
     cells = [fixed(middle[key], 4) if key.endswith("loss") else percent(middle[key], 2) for key in keys]
     return [name, str(len(runs)), lasted, *cells]

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lockstep import plots
-from lockstep.report.numbers import MISSING, count, fixed, listed, percent, significant
+from lockstep.language import _, mark, moment, n_, number
+from lockstep.report import kept
+from lockstep.report.compared import cores_of, more_rows
+from lockstep.report.numbers import MISSING, count, fixed, listed, percent, significant, span, whole
 from lockstep.report.proven import (
     Backend,
     Cause,
@@ -39,7 +42,7 @@ EXACT = 1e-30  # a tolerance below this only lets numbers through that framework
 MANY = 1e6  # times the tolerance; how many more says nothing
 MARKS = {"IDENTICAL": "good", "EQUAL": "good", "INCONCLUSIVE": "warn", "DIVERGED": "bad", "ERROR": "bad"}
 
-LIMITS = (
+LIMITS = mark(
     "It says nothing of how long trainings end. In float32 they part by rounding alone (a relu’s input that is −3·10⁻⁸ "
     "in one and +2·10⁻⁸ in another is enough), and their ends are equal in distribution at most."
 )
@@ -52,25 +55,27 @@ def tell_proof(reading: Reading, prefix: str, fit: Fit | None = None) -> dict[st
     """
     proof = reading.proof
     if proof is None:
-        gap = (
-            f"{reading.study}: proof.json cannot be used, so nothing is proven here: {reading.gap}"
-            if reading.gap
-            else ""
-        )
+        gap = ""
+        if reading.gap:
+            gap = _(
+                "{study}: proof.json cannot be used, so nothing is proven here: {why}",
+                study=reading.study,
+                why=reading.gap,
+            )
         return {"study": reading.study, "gap": gap, "is_there": False}
-    titles = _titles(proof.networks)
+    titles, verdict = _titles(proof.networks), kept.say(proof.verdict)
     shown = list(zip(proof.networks, titles, strict=True))[:MAX_NETWORKS]
     return {
         "study": reading.study,
         "gap": "",
         "is_there": True,
-        "verdict": proof.verdict if not fit or fit.covered else f"{proof.verdict}, but not of these runs",
+        "verdict": verdict if not fit or fit.covered else _("{verdict}, but not of these runs", verdict=verdict),
         "mark": MARKS[proof.verdict] if not fit or fit.covered else "warn",
         "sentence": _sentence(proof),
         "limits": _limits(proof),
         "made": _made(proof),
         "planted": _planted(proof),
-        "not_observed": list(proof.coverage.not_observed),
+        "not_observed": [_not_observed(text) for text in proof.coverage.not_observed],
         "fits": _fits(fit) if fit else {"text": "", "title": "", "kind": "", "lines": []},
         "folders": _folders(proof),
         "previous": _previous(proof.previous),
@@ -85,27 +90,54 @@ def tell_proof(reading: Reading, prefix: str, fit: Fit | None = None) -> dict[st
 # ----------------------------------------------------------------------------------------------------- in sentences
 
 
+def _not_observed(text: str) -> str:
+    """ "jax: jax not installed": a backend, or nobody, and a reason."""
+    backend, colon, reason = text.partition(": ")
+    return f"{backend}: {kept.say(reason)}" if colon and " " not in backend else kept.say(text)
+
+
 def _sentence(proof: Proof) -> str:
     """The verdict's meaning, without the word itself, which stands before it."""
     if proof.is_comparison:
-        return f"{proof.claim}."
+        return f"{kept.say(proof.claim)}."
     rows = [row for network in proof.networks for row in network.backends]
     names = _distinct(row.backend for row in rows)
-    first = f"the first {count(proof.steps, 'step')}"
-    n = len(proof.networks)
-    thing = "network" if len({network.network for network in proof.networks}) == n else "combination"
-    networks = "" if n < 2 else f", with both {thing}s" if n == 2 else f", with all {count(n, thing)}"
     if proof.verdict in ("IDENTICAL", "EQUAL"):
-        who = f"all {count(len(names), 'backend')}" if len(names) > 2 else listed(names)
-        return f"{who} took {first} alike within rounding{networks}. {_rests_on(proof)}"
+        all_of_them = count(len(names), "all {count} backend", "all {count} backends")
+        alike = count(
+            proof.steps,
+            "{who} took the first {count} step alike within rounding{networks}.",
+            "{who} took the first {count} steps alike within rounding{networks}.",
+            who=all_of_them if len(names) > 2 else listed(names),
+            networks=_with_all(proof.networks),
+        )
+        return f"{alike} {_rests_on(proof)}"
     by_verdict = {word: _distinct(row.backend for row in rows if row.verdict == word) for word in MARKS}
-    told = [f"{listed(found)}: {word}" for word, found in by_verdict.items() if found]
-    what = {
-        "DIVERGED": "not every backend takes the same steps",
-        "ERROR": "a backend failed",
-        "INCONCLUSIVE": "nothing is off where something was seen, but not everything was observed",
-    }[proof.verdict]
-    return f"{what} ({'; '.join(told)}). {_first_places(proof)}{_rests_on(proof)}"
+    told = [f"{listed(found)}: {kept.say(word)}" for word, found in by_verdict.items() if found]
+    return f"{_(NOT_EQUAL[proof.verdict])} ({'; '.join(told)}). {_first_places(proof)}{_rests_on(proof)}"
+
+
+NOT_EQUAL = {
+    "DIVERGED": mark("not every backend takes the same steps"),
+    "ERROR": mark("a backend failed"),
+    "INCONCLUSIVE": mark("nothing is off where something was seen, but not everything was observed"),
+}
+
+
+def _with_all(networks: Sequence[Network]) -> str:
+    """How many cases a sentence is about, where there are several."""
+    n = len(networks)
+    if n < 2:
+        return ""
+    if len({network.network for network in networks}) == n:
+        if n == 2:
+            return _(", with both networks")
+        return count(n, ", with all {count} network", ", with all {count} networks")
+    return (
+        _(", with both combinations")
+        if n == 2
+        else count(n, ", with all {count} combination", ", with all {count} combinations")
+    )
 
 
 def _first_places(proof: Proof) -> str:
@@ -113,22 +145,33 @@ def _first_places(proof: Proof) -> str:
     firsts: dict[tuple[str, ...], Divergence] = {}
     for found in proof.divergences:
         firsts.setdefault((found.network, found.dataset, found.dtype, found.backend), found)
-    told = [f"{found.network} on {found.backend}: {_spot(found)}: {_off(found)}" for found in firsts.values()]
-    more = _more(len(told) - MAX_FIRST, "more below", "more below")
-    what = "The first place" if len(told) == 1 else "The first places"
-    return f"{what}: {'; '.join([*told[:MAX_FIRST], *more])}. " if told else ""
+    told = [f"{_case(found.network, found.backend)}: {_spot(found)}: {_off(found)}" for found in firsts.values()]
+    if not told:
+        return ""
+    more = len(told) - MAX_FIRST
+    shown = told[:MAX_FIRST]
+    shown += [count(more, "and {count} more below", "and {count} more below")] if more > 0 else []
+    return n_("The first place: {places}.", "The first places: {places}.", len(told), places="; ".join(shown)) + " "
+
+
+def _case(network: str, backend: str) -> str:
+    return _("{network} on {backend}", network=network, backend=backend)
 
 
 def _rests_on(proof: Proof) -> str:
     """How many numbers were compared, and how near the worst of a backend that agrees comes to its tolerance."""
     if not proof.coverage.values:
-        return "No number was compared."
-    text = (
-        f"{proof.coverage.values:,} numbers were compared with those of a judge, NumPy in float64, which works every "
+        return _("No number was compared.")
+    text = n_(
+        "{count} numbers were compared with those of a judge, NumPy in float64, which works every part of each step "
+        "out again from what the backend itself fed it.",
+        "{count} numbers were compared with those of a judge, NumPy in float64, which works every part of each step "
+        "out again from what the backend itself fed it.",
+        proof.coverage.values,
+        count=whole(proof.coverage.values),
     )
-    text += "part of each step out again from what the backend itself fed it."
     rows = [
-        (worst, f"{network.network} on {row.backend}: {_spot(worst)}")
+        (worst, f"{_case(network.network, row.backend)}: {_spot(worst)}")
         for network in proof.networks
         for row in network.backends
         if row.verdict in ("IDENTICAL", "EQUAL") and (worst := _worst(row))
@@ -136,19 +179,33 @@ def _rests_on(proof: Proof) -> str:
     if not rows:
         return text
     worst, where = max(rows, key=lambda found: _ratio(found[0]))
-    whose = "The one furthest off" if proof.verdict in ("IDENTICAL", "EQUAL") else "Where they agree, the furthest off"
-    return f"{text} {whose} reached {_times(worst)} of what rounding allows ({where})."
+    if proof.verdict in ("IDENTICAL", "EQUAL"):
+        furthest = _(
+            "The one furthest off reached {times} of what rounding allows ({where}).",
+            times=_times(worst),
+            where=where,
+        )
+    else:
+        furthest = _(
+            "Where they agree, the furthest off reached {times} of what rounding allows ({where}).",
+            times=_times(worst),
+            where=where,
+        )
+    return f"{text} {furthest}"
 
 
 def _limits(proof: Proof) -> str:
     """What exactly is claimed, and what is not."""
     if proof.is_comparison:
-        return LIMITS if proof.verdict == "EQUAL" else ""
+        return _(LIMITS) if proof.verdict == "EQUAL" else ""
     if proof.verdict in ("IDENTICAL", "EQUAL"):
-        return f"Exactly this is claimed: {proof.claim}. {LIMITS}" if proof.claim else LIMITS
+        claim = _("Exactly this is claimed: {claim}.", claim=kept.say(proof.claim)) if proof.claim else ""
+        return f"{claim} {_(LIMITS)}".strip()
     agree = any(row.verdict in ("IDENTICAL", "EQUAL") for network in proof.networks for row in network.backends)
-    rest = " A row that is EQUAL is so for itself: within rounding, on everything that was observed of it."
-    return f"Nothing is claimed of the whole.{rest if agree else ''}"
+    found = [_("Nothing is claimed of the whole.")]
+    if agree:
+        found.append(_("A row that is EQUAL is so for itself: within rounding, on everything that was observed of it."))
+    return " ".join(found)
 
 
 def _made(proof: Proof) -> str:
@@ -156,33 +213,48 @@ def _made(proof: Proof) -> str:
     machine = proof.machine
     seeds = _distinct(str(network.seed) for network in proof.networks if network.seed is not None)
     sizes = _distinct(
-        f"{network.n_train:,} training images in batches of {network.batch_size:,}"
+        n_(
+            "{count} training images in batches of {size}",
+            "{count} training images in batches of {size}",
+            network.n_train,
+            count=whole(network.n_train),
+            size=whole(network.batch_size),
+        )
         for network in proof.networks
         if network.n_train is not None and network.batch_size is not None
     )
-    cores = f", {count(machine.cores, 'core')}" if machine.cores else ""
+    cores = f", {cores_of(machine.cores)}" if machine.cores else ""
     parts = [
-        f"Proven {proof.proven}" if proof.proven else "",
-        f"seed {listed(seeds)}" if seeds else "",
+        _("Proven {when}", when=moment(proof.proven)) if proof.proven else "",
+        _("seed {seed}", seed=listed(seeds)) if seeds else "",
         sizes[0] if len(sizes) == 1 else "",
         f"{machine.cpu}{cores}" if machine.cpu else "",
-        f"{count(proof.threads, 'thread')}" if proof.threads else "",
+        count(proof.threads, "{count} thread", "{count} threads") if proof.threads else "",
         f"Lockstep {proof.lockstep}" if proof.lockstep else "",
-        f"revision {proof.git_revision[:10]}" if proof.git_revision else "",
+        _("revision {revision}", revision=proof.git_revision[:10]) if proof.git_revision else "",
     ]
     return "; ".join(filter(None, parts)) + "." if any(parts) else ""
 
 
 def _planted(proof: Proof) -> list[str]:
-    return [" in ".join(filter(None, (plant.partition("@")[0], plant.partition("@")[2]))) for plant in proof.planted]
+    both = [(plant.partition("@")[0], plant.partition("@")[2]) for plant in proof.planted]
+    return [
+        _("{cause} in {backend}", cause=one, backend=other) if one and other else one or other for one, other in both
+    ]
 
 
-def _previous(kept: Previous | None) -> list[str]:
-    return [f"{kept.file}: {kept.verdict}, proven {kept.proven or 'at an unknown time'}"] if kept else []
+def _previous(before: Previous | None) -> list[str]:
+    if not before:
+        return []
+    when = moment(before.proven) if before.proven else _("at an unknown time")
+    verdict = kept.say(before.verdict)
+    return [_("{file}: {verdict}, proven {when}", file=before.file, verdict=verdict, when=when)]
 
 
 def _folders(proof: Proof) -> list[str]:
-    return [f"first: {proof.first}", f"second: {proof.second}"] if proof.is_comparison else []
+    if not proof.is_comparison:
+        return []
+    return [_("first: {name}", name=proof.first), _("second: {name}", name=proof.second)]
 
 
 def _fits(fit: Fit) -> dict[str, Any]:
@@ -190,41 +262,64 @@ def _fits(fit: Fit) -> dict[str, Any]:
     n, n_covered = len(fit.covered) + len(fit.misfits), len(fit.covered)
     found: dict[str, Any] = {"text": "", "title": "", "kind": "warn", "lines": []}
     if not n:
-        return found | {"text": "No run has finished yet that this could be a proof of."}
+        return found | {"text": _("No run has finished yet that this could be a proof of.")}
     if n_covered:
-        some = f"{n_covered:,} of the {n:,} finished runs" if fit.misfits else f"the {count(n, 'finished run')}"
-        found["text"] = (
-            f"It is a proof of {some} here: network, recipe, data, dtype, versions and Lockstep’s revision are the "
-            "same. A run’s seed may be another one."
+        if fit.misfits:
+            some = n_(
+                "{some} of the {count} finished runs",
+                "{some} of the {count} finished runs",
+                n,
+                some=whole(n_covered),
+                count=whole(n),
+            )
+        else:
+            some = count(n, "the {count} finished run", "the {count} finished runs")
+        found["text"] = _(
+            "It is a proof of {runs} here: network, recipe, data, dtype, versions and Lockstep’s revision are the "
+            "same. A run’s seed may be another one.",
+            runs=some,
         )
     if fit.misfits:
         reasons: dict[tuple[str, ...], list[str]] = {}
         for run, why in fit.misfits:
-            reasons.setdefault(why, []).append(f"{run.network} on {run.backend}, seed {run.seed or MISSING}")
+            name = _(
+                "{network} on {backend}, seed {seed}",
+                network=run.network,
+                backend=run.backend,
+                seed=run.seed or MISSING,
+            )
+            reasons.setdefault(why, []).append(name)
         lines = [f"{'; '.join(why)}: {_some(runs)}" for why, runs in reasons.items()]
         found["kind"] = "warn" if n_covered else "bad"
         found["title"] = (
-            f"It is no proof of {count(len(fit.misfits), 'run')} here"
+            count(len(fit.misfits), "It is no proof of {count} run here", "It is no proof of {count} runs here")
             if n_covered
-            else "This proof does not fit the runs of this report"
+            else _("This proof does not fit the runs of this report")
         )
-        found["lines"] = [*lines[:MAX_MISFITS], *_more(len(lines) - MAX_MISFITS, "further reason")]
+        more = len(lines) - MAX_MISFITS
+        found["lines"] = lines[:MAX_MISFITS]
+        if more > 0:
+            found["lines"].append(count(more, "and {count} further reason", "and {count} further reasons"))
     return found
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:
     """A list that may be long, each once."""
-    kept = _distinct(names)
-    return listed([*kept[:most], f"{len(kept) - most:,} more"]) if len(kept) > most else listed(kept)
-
-
-def _more(n: int, thing: str, things: str = "") -> list[str]:
-    return [f"and {count(n, thing, things)}"] if n > 0 else []
+    once = _distinct(names)
+    if len(once) <= most:
+        return listed(once)
+    return listed([*once[:most], _("{n} more", n=whole(len(once) - most))])
 
 
 def _left_out(proof: Proof) -> str:
     n = len(proof.networks) - MAX_NETWORKS
-    return f"Not shown, for the page’s size: stages and growth of {count(n, 'further case')}." if n > 0 else ""
+    if n <= 0:
+        return ""
+    return count(
+        n,
+        "Not shown, for the page’s size: stages and growth of {count} further case.",
+        "Not shown, for the page’s size: stages and growth of {count} further cases.",
+    )
 
 
 # --------------------------------------------------------------------------------------------------- verdicts, stages
@@ -258,16 +353,17 @@ def _titles(networks: Sequence[Network]) -> list[str]:
 def _labels(network: Network) -> list[str]:
     """What each backend's column is called; two run folders may be of one backend."""
     if len(network.backends) == 2 and all(row.folder for row in network.backends):
-        return [f"{which}: {row.backend}" for which, row in zip(("first", "second"), network.backends, strict=True)]
+        first, second = (row.backend for row in network.backends)
+        return [_("first: {name}", name=first), _("second: {name}", name=second)]
     return [row.backend for row in network.backends]
 
 
 # What of a backend was judged: title, what it is called where it is whole in every row, how many of how many.
 PARTS: tuple[tuple[str, str, Callable[[Coverage], str]], ...] = (
-    ("Layers", "all layers", lambda seen: seen.layers or MISSING),
-    ("Parameters", "all parameters", lambda seen: seen.parameters or MISSING),
-    ("Updates", "all updates", lambda seen: _of(seen.updates_judged, seen.steps)),
-    ("Full steps", "every layer in each step", lambda seen: _of(seen.steps_with_layers_judged, seen.steps)),
+    (mark("Layers"), mark("all layers"), lambda seen: seen.layers or MISSING),
+    (mark("Parameters"), mark("all parameters"), lambda seen: seen.parameters or MISSING),
+    (mark("Updates"), mark("all updates"), lambda seen: _of(seen.updates_judged, seen.steps)),
+    (mark("Full steps"), mark("every layer in each step"), lambda seen: _of(seen.steps_with_layers_judged, seen.steps)),
 )
 
 
@@ -277,55 +373,66 @@ def _summary(proof: Proof) -> Table:
     marks, breaks, notes = {}, set(), {}
     coordinates = _coordinates(proof.networks)
     seen = [row.coverage for network in proof.networks for row in network.backends]
-    whole = [part for part in PARTS if seen and all(_is_whole(part[2](one)) for one in seen)]
-    shown = [part for part in PARTS if part not in whole and any(part[2](one) != MISSING for one in seen)]
+    everywhere = [part for part in PARTS if seen and all(_is_whole(part[2](one)) for one in seen)]
+    shown = [part for part in PARTS if part not in everywhere and any(part[2](one) != MISSING for one in seen)]
     unseen = any(_unseen(row) != NOTHING for network in proof.networks for row in network.backends)
     for network, coordinate in zip(proof.networks, coordinates, strict=True):
         breaks.add(len(rows))
         for label, row in zip(_labels(network), network.backends, strict=True):
             worst = _worst(row)
             if row.reason:
-                notes[len(rows)] = row.reason
+                notes[len(rows)] = kept.say(row.reason)
             marks[len(rows), 2 + len(coordinate)] = MARKS[row.verdict]
             rows.append(
                 [
-                    network.network, *coordinate.values(), label, row.verdict, _times(worst) if worst else MISSING,
-                    _spot(worst) if worst else MISSING, *(part[2](row.coverage) for part in shown),
-                    fixed(row.coverage.values, 0), *([_unseen(row)] if unseen else []),
+                    network.network, *coordinate.values(), label, kept.say(row.verdict),
+                    _times(worst) if worst else MISSING, _spot(worst) if worst else MISSING,
+                    *(_judged(part[2](row.coverage)) for part in shown),
+                    fixed(row.coverage.values, 0), *([_(_unseen(row))] if unseen else []),
                 ]
             )  # fmt: skip
     if len(rows) > MAX_ROWS:
-        notes[MAX_ROWS - 1] = f"Not shown, for the page’s size: {len(rows) - MAX_ROWS:,} further rows."
-    heads = {"dataset": "Dataset", "dtype": "Dtype"}  # keys of the grid stay as the study writes them
-    columns = [("Network", "l"), *((heads.get(key, _short(key)), "l") for key in (coordinates or [{}])[0])]
-    columns += [("Backend", "l"), ("Verdict", "l"), ("Worst, × tolerance", "r"), ("Where", "l wide")]
-    columns += [(title, "r") for title, *_ in shown] + [("Numbers", "r")]
-    columns += [("Not observed", "l wrap")] if unseen else []
-    caption = "What was found and what it rests on. Up to 1 × its tolerance a number is within rounding."
-    caption += f" Judged in every row: {listed([name for _, name, _ in whole])}." if whole else ""
-    caption += " “5 of 6” says how many were judged, of all; in a full step every layer was." if shown else ""
-    caption += "" if unseen or not rows else " No stage was left out."
-    return Table(caption, columns, rows[:MAX_ROWS], breaks=breaks, notes=notes, marks=marks)
+        notes[MAX_ROWS - 1] = more_rows(len(rows) - MAX_ROWS)
+    heads = {"dataset": _("Dataset"), "dtype": _("Dtype")}  # keys of the grid stay as the study writes them
+    columns = [(_("Network"), "l"), *((heads.get(key, _short(key)), "l") for key in (coordinates or [{}])[0])]
+    columns += [(_("Backend"), "l"), (_("Verdict"), "l"), (_("Worst, × tolerance"), "r"), (_("Where"), "l wide")]
+    columns += [(_(part[0]), "r") for part in shown] + [(_("Numbers"), "r")]
+    columns += [(_("Not observed"), "l wrap")] if unseen else []
+    caption = [_("What was found and what it rests on. Up to 1 × its tolerance a number is within rounding.")]
+    if everywhere:
+        caption.append(_("Judged in every row: {parts}.", parts=listed([_(part[1]) for part in everywhere])))
+    if shown:
+        caption.append(_("“5 of 6” says how many were judged, of all; in a full step every layer was."))
+    if rows and not unseen:
+        caption.append(_("No stage was left out."))
+    return Table(" ".join(caption), columns, rows[:MAX_ROWS], breaks=breaks, notes=notes, marks=marks)
 
 
-NOTHING = "nothing"
+NOTHING = mark("nothing")
 
 
 def _unseen(row: Backend) -> str:
     """What was not observed; of two run folders without traces, nothing but the losses was."""
     if row.stages or row.coverage.missing:
-        return ", ".join(row.coverage.missing) or NOTHING
-    return "all but losses" if row.coverage.values else "all"
+        return ", ".join(map(kept.say, row.coverage.missing)) or NOTHING
+    return _("all but losses") if row.coverage.values else _("all")
 
 
 def _is_whole(text: str) -> bool:
     """Whether "6 of 6" is all."""
-    seen, of, whole = text.partition(" of ")
-    return bool(of) and seen == whole
+    seen, of, every = text.partition(" of ")
+    return bool(of) and seen == every
 
 
-def _of(n: int | None, whole: int | None) -> str:
-    return MISSING if n is None else f"{n:,}" if whole is None else f"{n:,} of {whole:,}"
+def _of(n: int | None, every: int | None) -> str:
+    """As the file says it of layers, for `_judged` to be read."""
+    return MISSING if n is None else f"{n:,}" if every is None else f"{n:,} of {every:,}"
+
+
+def _judged(text: str) -> str:
+    """ "5 of 6" in the language in use."""
+    seen, of, every = text.partition(" of ")
+    return _("{n} of {all}", n=number(seen), all=number(every)) if of else number(text)
 
 
 def _worst(row: Backend) -> Worst | None:
@@ -346,8 +453,8 @@ def _times(worst: Worst) -> str:
 
 def _spot(place: Worst | Divergence) -> str:
     """ "updated weights, 1_dense/kernel, step 0"."""
-    step = "" if place.step is None or place.step < 0 else f"step {place.step}"
-    return ", ".join(filter(None, (place.stage, place.where, step)))
+    step = "" if place.step is None or place.step < 0 else _("step {n}", n=place.step)
+    return ", ".join(filter(None, (kept.say(place.stage), kept.say(place.where), step)))
 
 
 def _network(network: Network, title: str, prefix: str) -> dict[str, Any]:
@@ -375,25 +482,26 @@ def _stages(network: Network, title: str, labels: Sequence[str]) -> Table:
             text, mark = _cell(stage, row)
             marks[place, column] = mark
             cells.append(text)
-        rows.append([name, *cells])
-    caption = (
-        f"{title}: stages in the order in which data flow. Each part was fed what the backend itself fed it, so an "
+        rows.append([kept.say(name), *cells])
+    caption = _(
+        "{title}: stages in the order in which data flow. Each part was fed what the backend itself fed it, so an "
         "error is not passed on from one stage to the next. The number is the largest difference from the judge, in "
-        f"tolerances. {MISSING}: does not apply here."
+        "tolerances. —: does not apply here.",
+        title=title,
     )
-    return Table(caption, [("Stage", "l"), *((label, "r") for label in labels)], rows, marks=marks)
+    return Table(caption, [(_("Stage"), "l"), *((label, "r") for label in labels)], rows, marks=marks)
 
 
 def _cell(stage: Stage | None, row: Backend) -> tuple[str, str]:
     """(text, mark) of one stage of one backend."""
     if stage is None or not stage.comparisons or stage.worst is None:
         is_missing = stage is None or stage.stage in row.coverage.missing
-        return ("not observed", "warn") if is_missing else (MISSING, "")
+        return (_("not observed"), "warn") if is_missing else (MISSING, "")
     ratio = _ratio(stage.worst)
     if stage.verdict == "EQUAL" and ratio > 1:  # judged through parts of which one is guilty
-        return f"follows {_times(stage.worst)}", ""
-    number = f" {_times(stage.worst)}" if ratio > 1 or stage.verdict == "EQUAL" else ""
-    return f"{stage.verdict}{number}", "" if stage.verdict == "EQUAL" else MARKS[stage.verdict]
+        return _("follows {times}", times=_times(stage.worst)), ""
+    times = f" {_times(stage.worst)}" if ratio > 1 or stage.verdict == "EQUAL" else ""
+    return f"{kept.say(stage.verdict)}{times}", "" if stage.verdict == "EQUAL" else MARKS[stage.verdict]
 
 
 # ------------------------------------------------------------------------------------------------------- divergences
@@ -426,67 +534,86 @@ def _divergences(proof: Proof) -> list[dict[str, Any]]:
                 "places": _places(rows),
                 "n_places": len(rows),
                 "bundle": bundles[0] if bundles else "",
-                "bundles": _more(len(bundles) - 1, "more beside it", "more beside it"),
+                "bundles": count(len(bundles) - 1, "and {count} more beside it", "and {count} more beside it")
+                if len(bundles) > 1
+                else "",
                 "more": "",
             }
         )
         known |= {cause.cause for cause in first.explained}
     n = len(groups) - MAX_CAUSES
     if n > 0:
-        told[-1]["more"] = f"Not shown, for the page’s size: {count(n, 'further divergence')}."
+        told[-1]["more"] = count(
+            n,
+            "Not shown, for the page’s size: {count} further divergence.",
+            "Not shown, for the page’s size: {count} further divergences.",
+        )
     return told
 
 
 def _off(found: Divergence) -> str:
     """How far off, and what is allowed."""
     if found.problem:
-        return found.problem
+        return kept.say(found.problem)
     if found.size is None:
-        return "not a finite number"
+        return _("not a finite number")
+    size = significant(found.size)
     if not found.tolerance or found.tolerance < EXACT:
-        return f"off by {significant(found.size)} where it must be exact"
-    return f"off by {significant(found.size)} where rounding allows {significant(found.tolerance)}"
+        return _("off by {size} where it must be exact", size=size)
+    return _("off by {size} where rounding allows {allowed}", size=size, allowed=significant(found.tolerance))
 
 
 def _numbers(found: Divergence) -> str:
     if found.problem or found.found is None or found.wanted is None:
         return ""
-    where = f" at {list(found.index)}" if found.index else ""
+    where = _(" at {index}", index=list(found.index)) if found.index else ""
     digits = next((n for n in range(6, 17) if f"{found.found:.{n}g}" != f"{found.wanted:.{n}g}"), 17)
-    return f"Its number{where} is {found.found:.{digits}g}; the judge’s is {found.wanted:.{digits}g}."
+    ours, theirs = (number(f"{value:.{digits}g}") for value in (found.found, found.wanted))
+    return _("Its number{where} is {ours}; the judge’s is {theirs}.", where=where, ours=ours, theirs=theirs)
 
 
 def _cause(causes: Sequence[str]) -> str:
     if not causes or causes == ("unexplained",):
-        return "Cause unexplained: no known difference reproduces these numbers."
+        return _("Cause unexplained: no known difference reproduces these numbers.")
     if len(causes) == 1:
-        return f"Cause, which reproduces these numbers within rounding: {causes[0]}."
-    return f"Each of these reproduces the numbers, so one of them is the cause: {' or '.join(causes)}."
+        return _("Cause, which reproduces these numbers within rounding: {cause}.", cause=causes[0])
+    return _(
+        "Each of these reproduces the numbers, so one of them is the cause: {causes}.",
+        causes=_(" or ").join(causes),
+    )
 
 
 def _explained(cause: Cause, is_named: bool) -> list[tuple[str, str]]:
-    rows = [("What", cause.what), ("Known from", cause.default_of), ("What to do", cause.mend)]
-    return [("Cause", cause.cause)] * is_named + [(title, text) for title, text in rows if text]
+    rows = [(_("What"), cause.what), (_("Known from"), cause.default_of), (_("What to do"), cause.mend)]
+    return [(_("Cause"), cause.cause)] * is_named + [(title, _(text)) for title, text in rows if text]
 
 
 def _places(rows: Sequence[Divergence]) -> Table:
     body = [
-        [row.stage, row.where, _steps(row.steps or (row.step,)), *_measured(row), row.problem or ""]
+        [
+            kept.say(row.stage),
+            kept.say(row.where),
+            _steps(row.steps or (row.step,)),
+            *_measured(row),
+            kept.say(row.problem or ""),
+        ]
         for row in rows[:MAX_PLACES]
     ]
-    columns = [("Stage", "l"), ("Where", "l"), ("Steps", "l"), ("Off by", "r"), ("Tolerance", "r")]
-    columns += [("Worst, × tolerance", "r"), ("Problem", "l")]
+    columns = [(_("Stage"), "l"), (_("Where"), "l"), (_("Steps"), "l"), (_("Off by"), "r"), (_("Tolerance"), "r")]
+    columns += [(_("Worst, × tolerance"), "r"), (_("Problem"), "l")]
     if not any(row.problem for row in rows):
         columns, body = columns[:-1], [row[:-1] for row in body]
-    more = f"; the first {MAX_PLACES} of {len(rows):,}" if len(rows) > MAX_PLACES else ""
-    return Table(f"Every place with this cause{more}", columns, body)
+    caption = _("Every place with this cause")
+    if len(rows) > MAX_PLACES:
+        caption = _("Every place with this cause; the first {n} of {all}", n=MAX_PLACES, all=whole(len(rows)))
+    return Table(caption, columns, body)
 
 
 def _measured(row: Divergence) -> list[str]:
     if row.problem:
         return [MISSING] * 3
     size = MISSING if row.size is None else significant(row.size)
-    allowed = "exact" if not row.tolerance or row.tolerance < EXACT else significant(row.tolerance)
+    allowed = _("exact") if not row.tolerance or row.tolerance < EXACT else significant(row.tolerance)
     times = math.inf if row.times_tolerance is None else row.times_tolerance
     return [size, allowed, significant(times) if times < MANY else "> 10⁶"]
 
@@ -495,7 +622,7 @@ def _steps(steps: Sequence[int | None]) -> str:
     """(0, 1, 2, 3) → "0 to 3"."""
     known = [step for step in steps if step is not None]
     if len(known) > 2 and known == list(range(known[0], known[-1] + 1)):
-        return f"{known[0]} to {known[-1]}"
+        return span(str(known[0]), str(known[-1]))
     return ", ".join(map(str, known[:6])) + (" …" if len(known) > 6 else "") or MISSING
 
 
@@ -510,26 +637,43 @@ def _growth(network: Network, title: str, prefix: str) -> dict[str, Any]:
     for measure in plots.DIFFERENCES:
         lines = getattr(found, measure)
         alone = next((name for name in lines if name not in backends), "")
-        named = (f"rounding alone: {alone}", lines[alone]) if alone else None
+        named = (_("rounding alone: {name}", name=kept.say(alone)), lines[alone]) if alone else None
         figure = plots.growth({name: lines[name] for name in backends if name in lines}, named, measure)
         drawn.append(plots.svg(figure, _growth_said(title, measure, lines), f"{prefix}-{measure}"))
-    grey = f" Grey is what rounding alone does: {alone}." if alone else ""
-    caption = (
-        "How far each training is from the judge’s, step by step, each left to itself from the same start: the loss of "
-        "a step, and the weights after it (the largest difference, relative to the network’s largest weight)."
-        f"{grey} A line far above the grey one is a reason to look for another cause than rounding"
-        f"{'; no verdict rests on it' if network.dtype == 'float32' else ''}. 0 marks differences of zero; a step that "
-        "was not observed leaves a gap."
-    )
-    return {"plots": drawn, "caption": caption, "twin": _growth_twin(found, title)}
+    caption = [
+        _(
+            "How far each training is from the judge’s, step by step, each left to itself from the same start: the "
+            "loss of a step, and the weights after it (the largest difference, relative to the network’s largest "
+            "weight)."
+        )
+    ]
+    if alone:
+        caption.append(_("Grey is what rounding alone does: {name}.", name=kept.say(alone)))
+    if network.dtype == "float32":
+        caption.append(
+            _(
+                "A line far above the grey one is a reason to look for another cause than rounding; no verdict rests "
+                "on it."
+            )
+        )
+    else:
+        caption.append(_("A line far above the grey one is a reason to look for another cause than rounding."))
+    caption.append(_("0 marks differences of zero; a step that was not observed leaves a gap."))
+    return {"plots": drawn, "caption": " ".join(caption), "twin": _growth_twin(found, title)}
 
 
 def _growth_said(title: str, measure: str, lines: dict[str, tuple[float | None, ...]]) -> str:
     """What a screen reader says of a figure of growth."""
-    ends = [f"{name} {significant(seen[-1])}" for name, row in lines.items() if (seen := _seen(row))]
+    ends = [f"{kept.say(name)} {significant(seen[-1])}" for name, row in lines.items() if (seen := _seen(row))]
     steps = max(map(len, lines.values()), default=0)
-    what = f"{title}: {plots.DIFFERENCES[measure].lower()} to the judge over {count(steps, 'step')}"
-    return f"{what}. At the last step that was observed: {', '.join(ends) or 'not known'}."
+    return count(
+        steps,
+        "{title}: {measure} to the judge over {count} step. At the last step that was observed: {ends}.",
+        "{title}: {measure} to the judge over {count} steps. At the last step that was observed: {ends}.",
+        title=title,
+        measure=_(plots.DIFFERENCES[measure]).lower(),
+        ends=", ".join(ends) or _("not known"),
+    )
 
 
 def _seen(row: Iterable[float | None]) -> list[float]:
@@ -549,11 +693,23 @@ def _growth_twin(found: Growth, title: str) -> Table:
             if step % stride == 0 or step == steps - 1:
                 values = [_at(row.get(name, ()), step) for row in (found.loss, found.weights)]
                 rows.append(
-                    [name, f"{step:,}", *(MISSING if value is None else significant(value) for value in values)]
+                    [
+                        kept.say(name),
+                        whole(step),
+                        *(MISSING if value is None else significant(value) for value in values),
+                    ]
                 )
-    columns = [("Backend", "l"), ("Step", "r"), ("Loss", "r"), ("Weights", "r")]
-    more = f", every {stride} steps" if stride > 1 else ""
-    return Table(f"{title}: relative differences from the judge{more}", columns, rows, breaks=breaks)
+    columns = [(_("Backend"), "l"), (_("Step"), "r"), (_("Loss"), "r"), (_("Weights"), "r")]
+    if stride > 1:
+        caption = n_(
+            "{title}: relative differences from the judge, every {n} steps",
+            "{title}: relative differences from the judge, every {n} steps",
+            stride,
+            title=title,
+        )
+    else:
+        caption = _("{title}: relative differences from the judge", title=title)
+    return Table(caption, columns, rows, breaks=breaks)
 
 
 def _at(row: Sequence[float | None], step: int) -> float | None:
@@ -571,9 +727,15 @@ def _cost(rows: Sequence[Cost]) -> Table | None:
         ]
         for row in rows
     ]  # fmt: skip
-    columns = [("Network", "l"), ("Backend", "l"), ("Planted", "l"), ("Test accuracy (%)", "r"), ("planted (%)", "r")]
-    columns += [("Test loss", "r"), ("planted", "r")]
-    caption = "What it costs: one training to its end as it should be and one with what was planted, with one seed."
+    columns = [
+        (_("Network"), "l"),
+        (_("Backend"), "l"),
+        (_("Planted"), "l"),
+        (_("Test accuracy (%)"), "r"),
+        (_("planted (%)"), "r"),
+    ]
+    columns += [(_("Test loss"), "r"), (_("planted"), "r")]
+    caption = _("What it costs: one training to its end as it should be and one with what was planted, with one seed.")
     return Table(caption, columns, body)
 
 

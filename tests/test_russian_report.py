@@ -1,0 +1,264 @@
+"""The report in Russian has no English in it but names, and its catalog has every text of the report."""
+
+from __future__ import annotations
+
+import ast
+import html
+import itertools
+import re
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pytest
+
+import lockstep
+from catalogs import problems, texts
+from lockstep import comparison, judge, language, proof, store
+from lockstep.causes import CAUSES
+from lockstep.data import digits
+from lockstep.report import gather, kept, render, write_proof
+from lockstep.report.numbers import count, fixed, listed, seconds, significant, word
+from test_benched import BENCH, write_bench
+from test_report import divergence, fake_run, proof_of, proven
+
+SOURCE = Path(lockstep.__file__).parent
+REPORT = SOURCE / "report"
+SOURCES = [REPORT, SOURCE / "plots.py"]
+OF_CAUSES = [text for cause in CAUSES.values() for text in (cause.what, cause.defaults, cause.mend)]
+CATALOG = SOURCE / "locale" / "ru" / "report.po"
+
+# What stays as it is in every language, word by word.
+NAMES = set(
+    """
+    numpy torch tensorflow jax optax NumPy PyTorch TensorFlow Keras JAX Lockstep Python AMD EPYC Linux UTC SHA cpu
+    mlp cnn demo Digits digits conv d max pool flatten dense relu kernel bias batch size softmax dropout
+    float dtype BCa precision recall adam epsilon hat learning rate optimizer
+    """.split()  # noqa: SIM905
+)
+CLASSES = {"zero", "one", "two", "three", "four", "five", "six"}
+OF_THE_RUNS = set("Do four backends agree made up the backend failed".split()) | {"LS"}  # noqa: SIM905
+FILES = re.compile(r"[\w./-]+\.(?:json|jsonl|npz|toml|gz)\b|demo/[\w.-]+|\b(?:ab){32}\b")
+
+
+def visible(page: str) -> list[str]:
+    """What a person reads or hears, but for code."""
+    page = re.sub(r"<style.*?</style>|<(code|pre)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    spoken = re.findall(r'\b(?:alt|aria-label)="([^"]*)"', page)
+    return [html.unescape(text) for text in [*spoken, *re.sub(r"<[^>]+>", "\n", page).splitlines()] if text.strip()]
+
+
+def english(page: str) -> list[str]:
+    """The words in Latin letters that are no names, each with the text that it stands in."""
+    allowed = NAMES | CLASSES | OF_THE_RUNS
+    return [
+        f"{word}: {text}"
+        for text in visible(page)
+        for word in re.findall(r"[A-Za-z]{2,}", FILES.sub(" ", text))
+        if word not in allowed
+    ]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A report in Russian about two networks, a failed run, a proof that found something and a bench."""
+    root = tmp_path_factory.mktemp("russian")
+    for place, backend in enumerate(("numpy", "torch")):
+        for seed in (0, 1):
+            fake_run(root, backend=backend, seed=seed, accuracy=0.9 + 0.01 * place + 0.02 * seed)
+        fake_run(root, "cnn", backend=backend, accuracy=0.95)
+    fake_run(root, backend="jax", status="failed", reason="the backend failed")
+    rows = [proven("numpy"), proven("torch", "DIVERGED"), proven("jax", "INCONCLUSIVE", missing=["predictions"])]
+    rows[2]["reason"] = "jax and optax not installed"
+    explained = [{"cause": "adam_epsilon_hat", "what": "the loss is the sum over the batch",
+                  "default_of": "every framework's own random stream", "mend": "give ε by name"}]  # fmt: skip
+    store.write_json(root / "demo" / "proof.json", proof_of(rows, [divergence(explained=explained)]))
+    write_bench(
+        root / "demo",
+        left_out=[BENCH["left_out"][0] | {"reason": "torch not installed"}],
+        noise=BENCH["noise"] | {"warnings": ["the machine is busy: its load average is 1.4 before anything starts"]},
+    )
+    with language.speaking("ru"):
+        return gather(store.find_runs([root]))
+
+
+def written(page: dict) -> str:
+    with language.speaking("ru"):
+        return render(page)
+
+
+def test_a_report_in_russian_has_no_english_but_names(page):
+    text = written(page)
+    assert english(text) == []
+    assert '<html lang="ru">' in text
+    said = " ".join(visible(text)).replace("\u00a0", " ")
+    for part in (
+        "Сеть mlp на Digits, 2 начальных числа", "доля верных ответов на тестовой выборке", "4 347", "0,400",
+        "РАСХОДИТСЯ", "2 января 2026", "не установлено: jax и optax", "средняя загрузка 1,4 ещё до начала",
+        "функция потерь — сумма по пакету", "Эпоха (с)", "разрыв",
+    ):  # fmt: skip
+        assert part in said, part
+
+
+def test_a_text_without_a_translation_is_found(page, monkeypatch):
+    monkeypatch.delitem(language._catalog("ru")._catalog, "Kernels and feature maps")
+    assert english(written(page)) == [
+        f"{word}: Kernels and feature maps" for word in ("Kernels", "and", "feature", "maps")
+    ]
+
+
+@pytest.mark.parametrize("keys", [
+    {"planted": ["adam_epsilon_hat@torch"], "cost": [{"network": "mlp", "backend": "torch",
+     "plants": ["adam_epsilon_hat@torch"], "accuracy": 0.9, "planted_accuracy": 0.88, "loss": 0.3,
+     "planted_loss": 0.4}]},
+    {"first": "demo/a", "second": "demo/b",
+     "claim": "at least one is not what its spec.toml says; their first different bits: step-0 loss at [0]"},
+    {"verdict": "EQUAL", "divergences": [],
+     "claim": "the first 7 steps are the same within rounding, on everything that was observed"},
+])  # fmt: skip
+def test_the_page_of_a_proof_has_no_english_but_names(tmp_path, keys):
+    document = proof_of([proven("numpy"), proven("torch", "DIVERGED")], [divergence(explained=[])]) | keys
+    with language.speaking("ru"):
+        text = write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8")
+    assert [word for word in english(text) if not word.startswith(("step:", "loss:"))] == []
+    assert '<html lang="ru">' in text
+
+
+def test_numbers_nouns_and_lists_are_russian():
+    with language.speaking("ru"):
+        assert [count(n, "{count} seed", "{count} seeds") for n in (1, 2, 5, 21)] == [
+            "1\u00a0начальное число", "2\u00a0начальных числа", "5\u00a0начальных чисел", "21\u00a0начальное число"
+        ]  # fmt: skip
+        assert (fixed(1234.5, 1), significant(3.4e-5), seconds(0.4)) == ("1\u00a0234,5", "3,4·10⁻⁵", "0,400\u00a0с")
+        assert listed(["a", "b", "c"]) == "a, b и c"
+        assert word(3) == "3"
+
+
+# ------------------------------------------------------------------------------------------- what files keep in English
+
+
+@pytest.mark.parametrize(
+    ("kept_text", "said"),
+    [
+        ("EQUAL", "РАВНО"),
+        ("not observed: starting weights, predictions", "не наблюдалось: начальные веса, предсказания"),
+        ("jax and optax not installed", "не установлено: jax и optax"),
+        ("its shape is (3, 4) and not (4, 3)", "его форма (3, 4), а не (4, 3)"),
+        ("missing: a/b; unexpected: c", "нет: a/b; лишнее: c"),
+        ("times are unsteady: a fixed piece of work takes up to 1.25 times its median",
+         "времена неустойчивы: одна и та же работа занимает до 1,25 своей медианы"),
+        ("every part of both is the judge's within rounding; their first different bits: start bias at [3, 4]",
+         "каждая часть обоих совпадает с результатом судьи в пределах округления; первые различные биты: start bias, "
+         "место [3, 4]"),
+        ("words of somebody else", "words of somebody else"),
+    ],
+)  # fmt: skip
+def test_what_files_keep_in_english_is_said_in_russian(kept_text, said):
+    assert kept.say(kept_text) == kept_text
+    with language.speaking("ru"):
+        assert kept.say(kept_text) == said
+
+
+def test_what_proofs_and_datasets_write_is_known():
+    places = [
+        judge.compare("loss", "loss", 0, *rest)
+        for rest in (
+            (None, 1.0), (np.zeros(2), np.zeros(3)), (np.zeros(2), np.zeros(2), 0.0, "float32"),
+            (np.array([np.nan]), np.zeros(1)), (np.array([np.nan]), np.array([np.nan])),
+            (np.zeros(1), np.zeros(1), np.inf),
+        )
+    ]  # fmt: skip
+    written = {
+        *judge.STAGES, *proof.VERDICTS, *digits.NOTES, *(place.problem for place in places),
+        *(proof.claim(verdict, 7) for verdict in proof.VERDICTS),
+        *(comparison._claim(*row) for row in itertools.product(proof.VERDICTS, (None, "loss at [3]"), (True, False))),
+    }  # fmt: skip
+    with language.speaking("ru"):
+        assert [text for text in written if kept.say(text) == text] == []
+    assert len(written) > 30
+
+
+# ---------------------------------------------------------------------------------------------------------- the catalog
+
+
+def test_the_catalog_has_every_text_of_the_report_and_no_other():
+    assert problems(SOURCES, CATALOG, OF_CAUSES) == []
+    assert len(texts(SOURCES)) > 500
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ('msgid "Reproduce"', 'msgid "Reproduces"', ["missing: Reproduce", "not in the source: Reproduces"]),
+        ('msgstr "ещё {n}"', 'msgstr "ещё {m}"', ["other {names}: {n} more → ещё {m}"]),
+        ('msgstr "Повторение"', 'msgstr ""', ["empty: Reproduce"]),
+        ('msgstr[2] "{n} шагов"\n', "", ["empty: {n} steps"]),
+        ('msgid "Reproduce"', '#, fuzzy\nmsgid "Reproduce"', ["fuzzy: Reproduce"]),
+        (
+            "nplurals=3",
+            "nplurals=2",
+            ["it cannot be read: msg has more translations than num_plurals of catalog on 13"],
+        ),
+    ],
+)
+def test_a_fault_in_the_catalog_is_found(tmp_path, old, new, found):
+    text = CATALOG.read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "ru").mkdir()
+    copy = tmp_path / "ru" / "report.po"
+    copy.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert set(found) <= set(problems(SOURCES, copy, OF_CAUSES))
+
+
+# ---------------------------------------------------------------------------------- texts that no catalog can know of
+
+SAYS = ("_", "n_", "mark", "count", "ValueError", "removeprefix")
+SENTENCE = re.compile(r"[A-Za-z’]+ (?!al\b)[a-z’]+ (?!al\b)[a-z’]+")  # not “et al.”
+
+
+def untold(source: str) -> list[str]:
+    """The sentences of a module that are not given to a function that translates them; names of errors are none."""
+    tree = ast.parse(source)
+    told = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and (getattr(node.func, "id", "") or getattr(node.func, "attr", "")) in SAYS
+        for part in ast.walk(node)
+    }
+    told |= {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and isinstance(node.body[0], ast.Expr)
+    }
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told
+        if SENTENCE.search(re.sub(r"<[^>]+>", "", node.value))
+    ]
+
+
+def untold_in_a_template(source: str) -> list[str]:
+    """The words of a template that stand in it as they are, but for code."""
+    page = jinja2.Environment(autoescape=True).parse(source)
+    data = "\x00".join(node.data for node in page.find_all(jinja2.nodes.TemplateData))
+    data = re.sub(r"<style.*?</style>|<title.*?</title>|<(code|pre)\b.*?</\1>", " ", data, flags=re.DOTALL)
+    return re.findall(r"[A-Za-z]{2,}", FILES.sub(" ", re.sub(r"<[^>]*>", " ", data.replace("\x00", ""))))
+
+
+@pytest.mark.parametrize("path", [*sorted(REPORT.glob("*.py")), SOURCE / "plots.py"], ids=lambda path: path.name)
+def test_every_sentence_of_the_report_can_be_translated(path):
+    assert untold(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", sorted(REPORT.glob("*.html")), ids=lambda path: path.name)
+def test_every_word_of_a_template_can_be_translated(path):
+    assert untold_in_a_template(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_sentence_that_cannot_be_translated_is_found():
+    assert untold('def f(n):\n    """What it does here."""\n    return f"{n} runs did not finish"') == [
+        " runs did not finish"
+    ]
+    assert untold('x = _("no run did finish")') == []
+    assert untold_in_a_template('<h2>{{ _("Results") }}</h2><p>Trained by {{ x }}</p>') == ["Trained", "by"]
