@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import re
+import string
+from collections.abc import Iterable, Iterator
 from gettext import NullTranslations
 from importlib import resources
 from typing import Any
@@ -48,17 +50,106 @@ def _(text: str, /, **values: Any) -> str:
     >>> _("{failed} of {all} runs failed", failed=1, all=3)
     '1 of 3 runs failed'
     """
-    return _catalog(_spoken).gettext(text).format(**values) if values else _catalog(_spoken).gettext(text)
+    said = _catalog(_spoken).gettext(text)
+    return _FORMATTER.vformat(said, (), values) if values else said
 
 
 def n_(one: str, many: str, n: int, /, **values: Any) -> str:
     """The form of a text that goes with a number, which it may use as {n}: Russian has three."""
-    return _catalog(_spoken).ngettext(one, many, n).format(n=n, **values)
+    return _FORMATTER.vformat(_catalog(_spoken).ngettext(one, many, n), (), {"n": n, **values})
 
 
 def mark(text: str, /) -> str:
     """Mark a text for the catalogs that is translated where it is shown, with `_`."""
     return text
+
+
+class _Formatter(string.Formatter):
+    """Fills {names} in: other texts and formatted numbers as the language in use has them."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, Text):
+            return format(say(value), format_spec)
+        is_number = isinstance(value, int | float) and format_spec
+        return number(format(value, format_spec)) if is_number else super().format_field(value, format_spec)
+
+
+_FORMATTER = _Formatter()
+
+
+# --------------------------------------------------------------------------------- texts that are kept and shown later
+# An error's message goes to a terminal in the language in use, and to --json and a run folder in English. Modules that
+# make such texts import `later as _` and `n_later as n_`: the catalogs know them by these names.
+
+
+class Text(str):
+    """A text that is English wherever it is kept, joined or compared; `say` has it in the language in use."""
+
+    forms: tuple[str, ...]
+    values: dict[str, Any]
+
+    @classmethod
+    def of(cls, forms: tuple[str, ...], values: dict[str, Any]) -> Text:
+        """One form, or two and the number n that decides between them; of an exception what it says."""
+        values = {key: reason(value) if isinstance(value, BaseException) else value for key, value in values.items()}
+        key = forms[0] if len(forms) == 1 or values["n"] == 1 else forms[1]
+        made = cls(key.format(**values) if values else key)
+        made.forms, made.values = forms, values
+        return made
+
+
+def later(text: str, /, **values: Any) -> Text:
+    """The text in English, its {names} filled in, that `say` has in the language in use.
+
+    >>> later("{failed} of {all} runs failed", failed=1, all=3)
+    '1 of 3 runs failed'
+    """
+    return Text.of((text,), values)
+
+
+def n_later(one: str, many: str, n: int, /, **values: Any) -> Text:
+    """As `later`, with the form that goes with a number."""
+    return Text.of((one, many), {"n": n, **values})
+
+
+def joined(parts: Iterable[object], between: str = ", ") -> Text:
+    """Texts one after the other, each of which is said in the language in use."""
+    row = [piece for part in parts for piece in (between, part)][1:]
+    values = {f"part{number}": piece for number, piece in enumerate(row)}
+    return Text.of(("".join(f"{{{name}}}" for name in values),), values)
+
+
+def say(text: object) -> str:
+    """A text for whoever reads it: in the language in use where it can be, and as it is where it cannot."""
+    if not isinstance(text, Text) or _spoken == LANGUAGES[0]:
+        return str(text)
+    one, *many = text.forms
+    return n_(one, many[0], text.values["n"], **text.values) if many else _(one, **text.values)
+
+
+def recognised(message: str, texts: Iterable[str]) -> str:
+    """What a library says, as the first of these texts that fits it word by word, but for its {names}; else itself.
+
+    >>> recognised("Missing argument 'STUDY'.", ["Missing argument {argument}."]).values
+    {'argument': "'STUDY'"}
+    """
+    texts = list(texts)
+    for text in texts:
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(text))
+        pattern = re.sub(r"\\\{(\w+):,\\\}", r"(?P<\1>[0-9,]+)", pattern)
+        if found := re.fullmatch(pattern, message, re.DOTALL):
+            counts = set(re.findall(r"\{(\w+):,\}", text))
+            values = {
+                name: int(value.replace(",", "")) if name in counts else recognised(value, texts)
+                for name, value in found.groupdict().items()
+            }
+            return later(text, **values)
+    return message
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says of itself, still to be said in the language in use where it was made so."""
+    return error.args[0] if len(error.args) == 1 and isinstance(error.args[0], Text) else str(error)
 
 
 @functools.cache

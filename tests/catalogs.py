@@ -1,0 +1,70 @@
+"""Whether a catalog of translations fits the source: `problems(paths, po)` names everything that is wrong with it.
+
+Texts are found as Babel finds them: in Python and Jinja, as arguments of `_`, `n_` and `mark`.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from babel.messages.extract import extract_from_file
+from babel.messages.pofile import read_po
+
+KEYWORDS = {"_": None, "n_": (1, 2), "mark": None}
+METHODS = {".py": "python", ".html": "jinja2.ext:babel_extract"}
+FORMS = {"ru": 3}  # of a plural
+
+
+def texts(paths: Iterable[Path]) -> dict[str, str | None]:
+    """Every text of these files and folders with its plural, or with None where it has none."""
+    found: dict[str, str | None] = {}
+    for path in _files(paths):
+        for _line, message, _comments, _context in extract_from_file(METHODS[path.suffix], path, keywords=KEYWORDS):
+            one, many = message if isinstance(message, tuple) else (message, None)
+            found[one] = many or found.get(one)
+    return found
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        yield from sorted(one for one in path.rglob("*") if one.suffix in METHODS) if path.is_dir() else [path]
+
+
+def names(text: str) -> set[str]:
+    """The {names} of a text."""
+    return {name for _before, name, _spec, _conversion in string.Formatter().parse(text) if name is not None}
+
+
+def problems(paths: Iterable[Path], po: Path) -> list[str]:
+    """What a catalog lacks, has too much or has wrongly for the texts of these files; empty where it fits."""
+    with po.open("rb") as file:
+        catalog = read_po(file, locale=po.parent.name, abort_invalid=True)
+    wanted = texts(paths)
+    there = {message.id[0] if message.pluralizable else message.id: message for message in catalog if message.id}
+    found = [f"missing: {text}" for text in wanted if text not in there]
+    found += [f"not in the source: {text}" for text in there if text not in wanted]
+    found += [f"out of use: {text}" for text in catalog.obsolete]
+    forms = FORMS[po.parent.name]
+    if catalog.num_plurals != forms:
+        found.append(f"{catalog.num_plurals} plural forms, not {forms}")
+    for text, message in there.items():
+        said = message.string if isinstance(message.string, tuple) else (message.string,)
+        many = message.id[1] if message.pluralizable else None
+        if text in wanted and many != wanted[text]:
+            found.append(f"another plural: {text}")
+        if message.fuzzy:
+            found.append(f"fuzzy: {text}")
+        if len(said) != (forms if message.pluralizable else 1):
+            found.append(f"{len(said)} forms: {text}")
+        if not all(said):
+            found.append(f"empty: {text}")
+            continue
+        found += [f"other {{names}}: {text} → {one}" for one in said if names(one) != names(many or text)]
+        found += [f"other spaces at its ends: {text}" for one in said if _ends(one) != _ends(text)]
+    return found
+
+
+def _ends(text: str) -> tuple[bool, bool]:
+    return text[:1].isspace(), text[-1:].isspace()
