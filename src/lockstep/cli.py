@@ -461,7 +461,7 @@ def verify(
     for folder in folders:
         rows.append(checks.verify(folder, images))
         if not (as_csv or as_json):
-            _say(checks.as_line(rows[-1]))
+            typer.echo(checks.as_line(rows[-1]))
     if as_json:
         _print_json({"submissions": rows})
     elif as_csv:
@@ -495,7 +495,8 @@ def doctor(
     machine = {**found["machine"], "load": " ".join(f"{value:.2f}" for value in found["machine"]["load"] or ())}
     for key in ("memory_bytes", "disk_free_bytes"):
         machine[key] = _("{n:,.1f} GiB", n=machine[key] / 2**30) if machine[key] else _("unknown")
-    machine["runs_folder_is_writable"] = _("True") if machine["runs_folder_is_writable"] else _("False")
+    if language.spoken() != language.LANGUAGES[0]:
+        machine["runs_folder_is_writable"] = _("yes") if machine["runs_folder_is_writable"] else _("no")
     machine_rows = [(_(MACHINE.get(key, key)), value) for key, value in machine.items()]
     console.print(terminal.plain_table(_("Machine"), (_("what"), _("found")), machine_rows))
     data_rows = [(row["name"], row["state"], row["n_train"], row["n_test"]) for row in found["datasets"]]

@@ -50,7 +50,7 @@ def _(text: str, /, **values: Any) -> str:
     >>> _("{failed} of {all} runs failed", failed=1, all=3)
     '1 of 3 runs failed'
     """
-    said = _catalog(_spoken).gettext(text)
+    said = _catalog(_spoken).gettext(text) if text else ""  # gettext keeps the catalog's head under ""
     return _FORMATTER.vformat(said, (), values) if values else said
 
 

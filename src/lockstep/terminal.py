@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from lockstep.errors import CODES, LockstepError, title
-from lockstep.language import LANGUAGES, Text, _, joined, mark, number, say, spoken
+from lockstep.language import LANGUAGES, Text, _, joined, later, mark, number, say, spoken
 from lockstep.spec import Run
 from lockstep.store import Record
 
@@ -101,10 +101,13 @@ class Watcher:
             self.console.print(escape(text), soft_wrap=True)
 
 
-# What a run, a worker and the doctor say they are at.
+# What a run, a worker and the doctor say they are at, and places that a judge names.
 WORDS = (
     mark("build"), mark("train"), mark("a whole epoch"), mark("judging"), mark("step {n} of {all}"), mark("running"),
     mark("failed"), mark("finished"), mark("whole"), mark("unfinished"), mark("being worked on"), mark("damaged"),
+    mark("all weights"), mark("images"), mark("input"), mark("its arrays"), mark("labels"), mark("logits"),
+    mark("losses"), mark("manifest"), mark("names"), mark("order"), mark("test images"),
+    mark("training from the start"), mark("updates taken"), mark("unexplained"),
 )  # fmt: skip
 
 
@@ -213,17 +216,22 @@ STEP_BY_STEP = mark("judged step by step, its verdict is to come")
 
 
 COLOURS = {
-    "IDENTICAL": "green",
-    "EQUAL": "green",
-    "INCONCLUSIVE": "yellow",
-    "DIVERGED": "bold red",
-    "ERROR": "bold red",
+    mark("IDENTICAL"): "green",
+    mark("EQUAL"): "green",
+    mark("INCONCLUSIVE"): "yellow",
+    mark("DIVERGED"): "bold red",
+    mark("ERROR"): "bold red",
 }
 
 
 def verdict(word: str) -> str:
     """A verdict in its colour."""
-    return f"[{COLOURS[word]}]{word}[/]"
+    return f"[{COLOURS[word]}]{verdict_word(word)}[/]"
+
+
+def verdict_word(word: str) -> str:
+    """A verdict in the language in use."""
+    return _(word)
 
 
 def divergence(row: Mapping[str, Any]) -> str:
@@ -234,7 +242,12 @@ def divergence(row: Mapping[str, Any]) -> str:
         size = _("off by {size:.1e}, allowed {tolerance:.1e}", size=row["size"], tolerance=row["tolerance"])
     else:
         size = _("off by {size:.1e}, must be equal", size=row["size"])
-    facts = {"stage": told(row, "stage"), "where": row["where"], "size": size, "causes": _(" or ").join(row["causes"])}
+    facts = {
+        "stage": told(row, "stage"),
+        "where": told(row, "where"),
+        "size": size,
+        "causes": _(" or ").join(map(_, row["causes"])),
+    }
     if row["step"] is None:
         return _("{stage}, {where}: {size}; cause: {causes}", **facts)
     return _("{stage}, {where} at step {step}: {size}; cause: {causes}", step=row["step"], **facts)
@@ -262,7 +275,7 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
             )  # fmt: skip
             if row["trace"] and covered.get("missing"):
                 where = " · ".join([*(part for part in name if part != network["dtype"]), row["backend"]])
-                unseen.setdefault(joined(covered["missing"]), []).append(where)
+                unseen.setdefault(joined(map(later, covered["missing"])), []).append(where)
     console.print(table)
     for missing, places in unseen.items():
         said = _("not observed of {places}: {what}", places=", ".join(places), what=missing)
@@ -276,7 +289,7 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
         console.print(f"[bold red]{what}[/] {escape(plant)} {why}")
     console.print(f"{verdict(document['verdict'])}: {escape(say(document['claim']))}", soft_wrap=True)
     if previous := document.get("previous"):
-        facts = {"day": previous["proven"], "verdict": previous["verdict"], "file": previous["file"]}
+        facts = {"day": previous["proven"], "verdict": verdict_word(previous["verdict"]), "file": previous["file"]}
         kept = _("the proof of {day} ({verdict}) is kept: {file}", **facts)
         console.print(escape(kept), soft_wrap=True, highlight=False)
 
