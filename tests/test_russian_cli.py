@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from babel.messages.pofile import read_po
 from typer.main import get_command
 
 import catalogs
@@ -323,6 +324,25 @@ def test_a_text_that_is_missing_or_wrong_in_the_catalog_is_named(text, tmp_path)
     assert catalog_problems(copy) == [f"missing: {text}"]
     copy.write_text(whole.replace(entry, entry.replace(_quoted(text), _quoted(f"{text}!"))), encoding="utf-8")
     assert sorted(catalog_problems(copy)) == [f"missing: {text}", f"not in the source: {text}!"]
+
+
+def translated_twice(folder: Path) -> list[str]:
+    """Texts that catalogs translate in different ways: a command would say the one of the last file."""
+    found: dict[str, set[str]] = {}
+    for po in sorted(folder.glob("*.po")):
+        with po.open("rb") as file:
+            for message in read_po(file, locale=folder.name):
+                if message.id:
+                    found.setdefault(str(message.id), set()).add(str(message.string))
+    return [text for text, ways in found.items() if len(ways) > 1]
+
+
+def test_a_text_is_translated_in_one_way(tmp_path):
+    assert translated_twice(CATALOG.parent) == []
+    (tmp_path / "ru").mkdir()
+    for number, word in enumerate(("добавьте его", "прибавьте его")):
+        (tmp_path / "ru" / f"{number}.po").write_text(f'msgid "add it"\nmsgstr "{word}"\n', encoding="utf-8")
+    assert translated_twice(tmp_path / "ru") == ["add it"]
 
 
 def test_every_code_has_a_title_in_russian():

@@ -24,7 +24,6 @@ import numpy as np
 from lockstep import backends, timing
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
-from lockstep.language import mark
 from lockstep.meanings import SUBJECTS, Given, meaning
 from lockstep.study import QUIET
 
@@ -197,7 +196,7 @@ def _line(found: Mapping[str, Any], is_one_of_several: bool) -> str:
 
 def _columns(document: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     names = [name for name in FRAMEWORKS if name in document["rows"][0]]
-    return [mark("subject"), mark("canonical"), *(backends.BACKENDS[name][0] for name in names)], names
+    return [_("subject"), _("canonical"), *(backends.BACKENDS[name][0] for name in names)], names
 
 
 HEAD = """# What frameworks do when nothing more is asked for

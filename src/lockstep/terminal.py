@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from lockstep.errors import CODES, LockstepError, title
-from lockstep.language import LANGUAGES, Text, _, joined, later, mark, number, say, spoken
+from lockstep.language import LANGUAGES, Text, _, joined, later, mark, number, recognised, say, spoken
 from lockstep.spec import Run
 from lockstep.store import Record
 
@@ -130,10 +130,20 @@ def stored(reason: object) -> str:
     return str(reason)
 
 
+# What a worker, which speaks English, says of a run that goes on.
+WARNINGS = (
+    mark("{name} is not used: it is half written"), mark("{name} is not used: {where}: {why}"),
+    mark("environment.json is written anew: {message}"), mark("cannot be used: {why}"), mark("it is missing"),
+    mark("it is not as it was written"), mark("not a JSON object"), mark('"{key}" is missing'),
+    mark("it has {found:,} bytes, the manifest says {bytes}"),
+    mark("its SHA-256 is not the manifest's: it was changed after it was written"),
+)  # fmt: skip
+
+
 def resumption(event: Mapping[str, Any], epochs: int) -> list[str]:
     """Where a run goes on and what is lost, a sentence a line; `event` as `checkpoints.Keeper.announce` gives it."""
     after, lost = event["epoch"], event["lost"]
-    said = [*map(say, event["warnings"])]
+    said = [say(recognised(warning, WARNINGS)) for warning in event["warnings"]]
     if not after and (said or lost):
         said.append(_("begins anew: no epoch of it was saved that can be used"))
     elif not after:
@@ -270,7 +280,7 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
             covered = row["coverage"]
             table.add_row(
                 *map(escape, name), row["backend"], verdict(row["verdict"]), _worst(row["stages"]),
-                number(f"{covered.get('values', 0):,}"), str(covered.get("layers", "–")),
+                number(f"{covered.get('values', 0):,}"), share(covered.get("layers", "–")),
                 _("{n} of {all}", n=covered.get("updates_judged", 0), all=document["steps"]),
             )  # fmt: skip
             if row["trace"] and covered.get("missing"):
@@ -292,6 +302,12 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
         facts = {"day": previous["proven"], "verdict": verdict_word(previous["verdict"]), "file": previous["file"]}
         kept = _("the proof of {day} ({verdict}) is kept: {file}", **facts)
         console.print(escape(kept), soft_wrap=True, highlight=False)
+
+
+def share(text: str) -> str:
+    """ "5 of 6", as a proof keeps it, in the language in use."""
+    n, of, every = text.partition(" of ")
+    return _("{n} of {all}", n=n, all=every) if of else text
 
 
 def _print_divergences(rows: Sequence[Mapping[str, Any]], varying: Iterable[str], console: Console) -> None:
@@ -338,7 +354,8 @@ def print_causes(rows: Sequence[Mapping[str, str]], console: Console) -> None:
     Not a table: names of options are long, and a name that is broken over two lines cannot be searched for or copied.
     """
     for stage in dict.fromkeys(row["stage"] for row in rows):
-        console.print(f"[bold]{escape(_('shows first in: {stage}', stage=_(stage)))}[/]\n", highlight=False)
+        heading = _("shows first in: {stage}", stage=_(stage))
+        console.print(f"[bold]{escape(heading)}[/]\n", highlight=False)
         for row in (row for row in rows if row["stage"] == stage):
             console.print(f"[bold]{row['cause']}[/]", soft_wrap=True, highlight=False)
             known_from = _("known from: {what}", what=told(row, "default_of"))

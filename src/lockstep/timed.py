@@ -41,7 +41,8 @@ class BenchWatcher:
         """Take one event of `lockstep.bench`."""
         if event["event"] == "noise":
             for warning in event["warnings"]:
-                self.console.print(f"[yellow]{_('warning')}[/] {escape(say(warning))}", soft_wrap=True)
+                lead = _("warning")
+                self.console.print(f"[yellow]{lead}[/] {escape(say(warning))}", soft_wrap=True)
             return
         entry = event["entry"]
         fault = f" ({entry.fault})" if entry.fault else ""
