@@ -12,7 +12,8 @@ from pathlib import Path
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po
 
-KEYWORDS = {"_": None, "n_": (1, 2), "mark": None}
+KEYWORDS = {"_": None, "n_": (1, 2), "mark": None, "count": (2, 3)}  # `count` is that of report/numbers.py
+RECORDS = {"Cause": (1, 3, 4)}  # classes of causes.py whose fields of these numbers are shown to people
 METHODS = {".py": "python", ".html": "jinja2.ext:babel_extract"}
 FORMS = {"ru": 3}  # of a plural
 
@@ -24,6 +25,8 @@ def texts(paths: Iterable[Path]) -> dict[str, str | None]:
         for _line, message, _comments, _context in extract_from_file(METHODS[path.suffix], path, keywords=KEYWORDS):
             one, many = message if isinstance(message, tuple) else (message, None)
             found[one] = many or found.get(one)
+        for _line, fields, _comments, _context in extract_from_file(METHODS[path.suffix], path, keywords=RECORDS):
+            found |= {text: found.get(text) for text in fields if text}
     return found
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from babel.messages.pofile import read_po
@@ -23,6 +24,7 @@ from lockstep.remedies import REMEDIES
 
 SOURCES = Path(lockstep.__file__).parent
 CATALOG = SOURCES / "locale" / "ru" / "messages.po"
+KEYWORDS = {"_": None, "n_": (1, 2), "mark": None}  # what the sources apart from the report call their texts by
 OTHERS = {"report", "plots.py", "locale", "chapters", "__pycache__"}  # the report has a catalog of its own
 
 STUDY = """
@@ -302,7 +304,9 @@ def catalog_problems(po: Path) -> list[str]:
         if path.name not in OTHERS and (path.is_dir() or path.suffix == ".py")
     ]
     extra = tables()
-    found = [row for row in catalogs.problems(paths, po) if row.removeprefix("not in the source: ") not in extra]
+    with mock.patch.object(catalogs, "KEYWORDS", KEYWORDS):
+        rows = catalogs.problems(paths, po)
+    found = [row for row in rows if row.removeprefix("not in the source: ") not in extra]
     catalog = po.read_text(encoding="utf-8")
     return found + [f"missing: {text}" for text in extra if f"msgid {_quoted(text)}\n" not in catalog]
 
