@@ -124,7 +124,9 @@ def told(row: Mapping[str, Any], key: str) -> str:
 
 
 def stored(reason: object) -> str:
-    """A reason out of a run folder, where it is English; in another language it is told behind its code's meaning."""
+    """A reason, which is English out of a run folder: in another language it is told behind its code's meaning."""
+    if isinstance(reason, Text):
+        return say(reason)
     if spoken() != LANGUAGES[0] and (code := str(reason).partition(" ")[0].rstrip(":")) in CODES:
         return f"{title(code)}: {reason}"
     return str(reason)
@@ -212,13 +214,8 @@ class ProofWatcher:
             if name in self.tasks:
                 self.progress.remove_task(self.tasks.pop(name))
             reason = event["reason"]
-            why = (
-                f": {divergence(reason)}"
-                if isinstance(reason, dict)
-                else f": {say(reason) if isinstance(reason, Text) else stored(reason)}"
-                if reason
-                else ""
-            )
+            why = divergence(reason) if isinstance(reason, dict) else stored(reason or "")
+            why = f": {why}" if why else ""
             self.console.print(f"{escape(name)}  {verdict(event['verdict'])}{escape(why)}", soft_wrap=True)
 
 

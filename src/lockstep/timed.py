@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lockstep.language import Text, _, number, say
+from lockstep.language import _, number, say
 from lockstep.terminal import stored, verdict_word
 
 MEBIBYTE = 2**20
@@ -51,8 +51,7 @@ class BenchWatcher:
         if event["event"] == "start":
             self.progress.update(self.task, last=escape(name))
         elif event["event"] == "failed":
-            failed, why = _("{run}: failed", run=name), event["reason"]
-            why = say(why) if isinstance(why, Text) else stored(why)
+            failed, why = _("{run}: failed", run=name), stored(event["reason"])
             self.console.print(f"[bold red]{escape(failed)}[/]\n  {escape(why)}", soft_wrap=True)
         elif not self.console.is_terminal:
             said = _("{run}: {seconds:.3f} s per epoch", run=name, seconds=event["seconds"])
