@@ -21,6 +21,7 @@ from lockstep.causes import CAUSES
 from lockstep.errors import CODES, LockstepError, Problem
 from lockstep.language import later
 from lockstep.remedies import REMEDIES
+from test_errors import SITUATIONS, machine  # noqa: F401  # the fixture is for every test
 
 SOURCES = Path(lockstep.__file__).parent
 CATALOG = SOURCES / "locale" / "ru" / "messages.po"
@@ -61,7 +62,7 @@ KNOWN = {
     "keras", "optax", "scikit-learn", "Python", "Pillow", "digits", "mnist", "fashion-mnist", "small", "flatten",
     "dense", "conv", "adam", "adamw", "seed", "en", "ru", "train", "test", "lab", "shipped", "topics", "differences",
     "causes", "errors", "explain", "stdout", "stderr", "backend", "dtype", "npz", "gzip", "pip", "tf", "epochs",
-    "kind", "units", "loss", "networks", "recipe", "prove", "runs",
+    "kind", "units", "loss", "networks", "recipe", "prove", "runs", "pets",
 }  # fmt: skip
 
 
@@ -157,6 +158,26 @@ def test_every_problem_of_a_study_is_russian(folder, capsys):
     assert said.count("LS-2") >= 6
     assert "неизвестный ключ «sheds»" in said
     assert english(said) == []
+
+
+@pytest.mark.parametrize("code", SITUATIONS)
+def test_every_code_is_told_in_russian(code, tmp_path, monkeypatch, capsys):
+    situation, _words = SITUATIONS[code]
+    said = ask(capsys, *situation(tmp_path, monkeypatch), code=int(code[3]))
+    assert code in said
+    with language.speaking("ru"):
+        assert code not in FROM_WORKERS or f"{language._(CODES[code])}: {code}" in said
+        example = language._(REMEDIES[code].example).replace("\u202f", "\u00a0").split()[1:]
+    for status in tmp_path.glob("runs/*/*/status.json"):  # what a worker said stays as it was
+        reason = str(json.loads(status.read_text())["reason"])
+        said = " ".join(said.split()).replace(" ".join(reason.split()), "")
+    assert english(said) == []
+    assert code in FROM_WORKERS or any(
+        " ".join(piece) in " ".join(said.split()) for piece in zip(example, example[1:], example[2:], strict=False)
+    ), f"the example of lockstep explain {code} is not what is said:\n{said}"
+
+
+FROM_WORKERS = ("LS-401", "LS-402", "LS-403", "LS-404", "LS-506")  # kept in status.json first
 
 
 def test_a_file_that_is_no_toml_is_told_in_russian(folder, capsys):

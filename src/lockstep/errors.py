@@ -97,11 +97,13 @@ class LockstepError(Exception):
         return int(self.code[3])
 
 
-# What the system says most often of a file.
+# What the system says most often of a file or a connection.
 SYSTEM = (
     mark("No such file or directory"), mark("Permission denied"), mark("Is a directory"), mark("Not a directory"),
     mark("File exists"), mark("File name too long"), mark("No space left on device"), mark("Disk quota exceeded"),
     mark("Read-only file system"), mark("Input/output error"), mark("Cannot allocate memory"), mark("Broken pipe"),
+    mark("Connection refused"), mark("Connection reset by peer"), mark("Name or service not known"),
+    mark("Temporary failure in name resolution"), mark("Network is unreachable"), mark("No route to host"),
 )  # fmt: skip
 
 

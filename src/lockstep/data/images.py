@@ -32,7 +32,7 @@ from lockstep import reading
 from lockstep.data.contents import MAX_CLASSES, Data, Facts, array_hash, times
 from lockstep.errors import LockstepError, Problem, system
 from lockstep.language import later as _
-from lockstep.language import mark
+from lockstep.language import mark, recognised
 from lockstep.language import reason as reason_of
 from lockstep.randomness import permutation
 
@@ -62,6 +62,13 @@ RESIZED = mark(
 )
 LAID_ON_BLACK = mark("{n:,} images have transparent parts, which were laid on black")
 NOTES = (IGNORED_MORE, IGNORED, SHUFFLED, AS_GIVEN, DRAWN, RESIZED, LAID_ON_BLACK)
+# What Pillow says most often.
+PILLOW = (
+    mark("cannot identify image file"), mark("broken PNG file"), mark("Truncated File Read"),
+    mark("image file is truncated ({n} bytes not processed)"), mark("image file is truncated"),
+    mark("broken data stream when reading image file"),
+    mark("unrecognized data stream contents when reading image file"),
+)  # fmt: skip
 _CONVERT = _("convert it to an 8-bit grey or RGB PNG, or remove it")
 
 
@@ -335,7 +342,7 @@ def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Image.Image]:
     except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         reason = re.sub(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>| ?'[^']*'$", "", reason)[:200]
-        message = _("cannot be read: {why}", why=reason)
+        message = _("cannot be read: {why}", why=recognised(reason, PILLOW))
         raise LockstepError("LS-308", message, where=str(path), hint=_CONVERT) from None
 
 
