@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from babel.messages.extract import extract_from_file
-from babel.messages.pofile import read_po
+from babel.messages.pofile import PoFileError, read_po
 
 KEYWORDS = {"_": None, "n_": (1, 2), "mark": None, "count": (2, 3)}  # `count` is that of report/numbers.py
 RECORDS = {"Cause": (1, 3, 4)}  # classes of causes.py whose fields of these numbers are shown to people
@@ -40,11 +40,17 @@ def names(text: str) -> set[str]:
     return {name for _before, name, _spec, _conversion in string.Formatter().parse(text) if name is not None}
 
 
-def problems(paths: Iterable[Path], po: Path) -> list[str]:
-    """What a catalog lacks, has too much or has wrongly for the texts of these files; empty where it fits."""
-    with po.open("rb") as file:
-        catalog = read_po(file, locale=po.parent.name, abort_invalid=True)
-    wanted = texts(paths)
+def problems(paths: Iterable[Path], po: Path, more: Iterable[str] = ()) -> list[str]:
+    """What a catalog lacks, has too much or has wrongly for the texts of these files, and for `more`.
+
+    Empty where it fits.
+    """
+    try:
+        with po.open("rb") as file:
+            catalog = read_po(file, locale=po.parent.name, abort_invalid=True)
+    except PoFileError as error:
+        return [f"it cannot be read: {error}"]
+    wanted = texts(paths) | dict.fromkeys(more)
     there = {message.id[0] if message.pluralizable else message.id: message for message in catalog if message.id}
     found = [f"missing: {text}" for text in wanted if text not in there]
     found += [f"not in the source: {text}" for text in there if text not in wanted]

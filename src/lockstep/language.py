@@ -7,6 +7,7 @@ folders, --json, CSV, error codes. This is the lowest floor of the tree: it impo
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import re
 import string
@@ -191,3 +192,30 @@ def number(text: str) -> str:
 
     symbols = Locale.parse(_spoken).number_symbols["latn"]
     return text.translate({ord(","): symbols["group"], ord("."): symbols["decimal"]})
+
+
+def as_english(text: str) -> str:
+    """A text of the language in use with its numbers as English writes them."""
+    if _spoken == LANGUAGES[0]:
+        return text
+    from babel import Locale
+
+    symbols = Locale.parse(_spoken).number_symbols["latn"]
+    text = re.sub(rf"(?<=\d){re.escape(symbols['decimal'])}(?=\d)", ".", text)
+    return re.sub(rf"(?<=\d){re.escape(symbols['group'])}(?=\d{{3}}(?!\d))", ",", text)
+
+
+def moment(text: str) -> str:
+    """A time as files keep it, as the language in use writes it; what is no time stays as it is.
+
+    >>> moment("2026-01-02T03:04:05Z")
+    '2026-01-02T03:04:05Z'
+    """
+    if _spoken == LANGUAGES[0]:
+        return text
+    from babel.dates import format_datetime
+
+    try:
+        return str(format_datetime(datetime.datetime.fromisoformat(text), "long", locale=_spoken))
+    except ValueError:
+        return text

@@ -334,7 +334,9 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
             rebuilt = report.render(report.gather(again, image))
     if rebuilt == text:
         return "identical"
-    wrong = differences(page.texts, Page(rebuilt).texts)
+    with language.speaking(_language_of(about)):
+        told, wanted = ([language.as_english(one) for one in texts] for texts in (page.texts, Page(rebuilt).texts))
+    wrong = differences(told, wanted)
     if not wrong:
         return "fits"
     by = about.get("lockstep")
