@@ -28,6 +28,7 @@ import numpy as np
 
 from lockstep import backends, randomness, shipped, statistics, store, study, timing
 from lockstep.errors import LockstepError
+from lockstep.language import later as _
 from lockstep.records import changed, digest
 from lockstep.spec import Run, Study
 from lockstep.studyfile import resolved_toml
@@ -88,7 +89,9 @@ def _ours(entry: Entry, folder: Path) -> dict[str, Any]:
     study.work(entry.run, folder, lambda run, event: None, entry.threads)
     status = store.read_status(folder)
     if status["status"] != "finished":
-        raise LockstepError(status["code"] or "LS-403", str(status["reason"]), where=f"backend {entry.name}")
+        raise LockstepError(
+            status["code"] or "LS-403", str(status["reason"]), where=_("backend {name}", name=entry.name)
+        )
     record = store.Record(folder)
     seconds, environment = dict(record.timing["seconds"]), record.environment
     evaluations = len(record.timing["epochs"]) * (1 + bool(entry.run.recipe.validation)) + 1
@@ -112,12 +115,14 @@ def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, timeout=LONGEST
             )
         except subprocess.TimeoutExpired:
-            message = f"it took longer than {LONGEST} s"
-            raise LockstepError("LS-402", message, where=f"baseline {entry.name}", hint="fewer --epochs") from None
+            message = _("it took longer than {seconds} s", seconds=LONGEST)
+            raise LockstepError(
+                "LS-402", message, where=_("baseline {name}", name=entry.name), hint=_("fewer --epochs")
+            ) from None
     if done.returncode:
         last = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        message = f"it ended with exit code {done.returncode}: {' '.join(last)}"
-        raise LockstepError("LS-403", message, where=f"baseline {entry.name}")
+        message = _("it ended with exit code {code}: {words}", code=done.returncode, words=" ".join(last))
+        raise LockstepError("LS-403", message, where=_("baseline {name}", name=entry.name))
     return store.read_json(folder / "shipped.json")
 
 
@@ -165,12 +170,17 @@ def bench(
     asked, threads = study.checked(asked), timing.checked_threads(threads)
     if not 1 <= rounds <= MOST_ROUNDS:
         raise LockstepError(
-            "LS-205", f"{rounds} rounds were asked for", where="--rounds", hint="5 or more can be ranked"
+            "LS-205",
+            _("{n} rounds were asked for", n=rounds),
+            where="--rounds",
+            hint=_("5 or more can be ranked"),
         )
     if epochs < 2:
-        raise LockstepError("LS-205", "one epoch is all warm-up", where="--epochs", hint="ask for 2 or more")
+        raise LockstepError("LS-205", _("one epoch is all warm-up"), where="--epochs", hint=_("ask for 2 or more"))
     if against not in ("", "shipped"):
-        raise LockstepError("LS-209", f'"{against}" is nothing to compare with', where="--against", hint="shipped")
+        raise LockstepError(
+            "LS-209", _('"{name}" is nothing to compare with', name=against), where="--against", hint="shipped"
+        )
     entries, left_out = entries_of(asked, epochs, threads, against == "shipped", runs_folder / asked.name)
     noise = noise_now()
     tell({"event": "noise", **noise})
@@ -214,7 +224,7 @@ def entries_of(
             if reason
         ]
     if not entries:
-        raise LockstepError("LS-401", "nothing can be timed: no backend of this study is installed")
+        raise LockstepError("LS-401", _("nothing can be timed: no backend of this study is installed"))
     return entries, left_out
 
 
@@ -340,9 +350,9 @@ def noise_now() -> dict[str, Any]:
     """
     matrix = np.random.default_rng(0).random((400, 400), np.float32)
     times = []
-    for _ in range(22):
+    for _round in range(22):
         start = time.perf_counter()
-        for _ in range(6):
+        for _time in range(6):
             matrix @ matrix
         times.append(time.perf_counter() - start)
     times = times[1:]  # the first one wakes the threads
@@ -350,9 +360,11 @@ def noise_now() -> dict[str, Any]:
     load = timing.machine()["load"]
     warnings = []
     if load and load[0] > BUSY:
-        warnings.append(f"the machine is busy: its load average is {load[0]:.1f} before anything starts")
+        warnings.append(_("the machine is busy: its load average is {load:.1f} before anything starts", load=load[0]))
     if spread > UNSTEADY:
-        warnings.append(f"times are unsteady: a fixed piece of work takes up to {1 + spread:.2f} times its median")
+        warnings.append(
+            _("times are unsteady: a fixed piece of work takes up to {n:.2f} times its median", n=1 + spread)
+        )
     if warnings:
-        warnings.append("intervals will be wide, and what others do falls on whoever is being timed")
+        warnings.append(_("intervals will be wide, and what others do falls on whoever is being timed"))
     return {"load": load[0] if load else None, "spread": spread, "warnings": warnings}

@@ -17,6 +17,7 @@ from typing import Any
 from lockstep.backends.base import window_padding
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.judge import Finding, Judge
+from lockstep.language import later as _
 from lockstep.records import changed
 from lockstep.spec import LayerFacts, Recipe, Run, Shape
 from lockstep.trace import Trace
@@ -589,18 +590,28 @@ def planted(plants: Iterable[str], run: Run, shape: Shape, strict: bool = True) 
     in this run.
     """
     for plant in dict.fromkeys(plants):
-        name, _, backend = plant.partition("@")
+        name, _at, backend = plant.partition("@")
         if name not in CAUSES:
-            hint = f"{did_you_mean(name, CAUSES)}; all of them: lockstep explain causes"
-            raise LockstepError("LS-209", f'no known difference is called "{name}"', where="--plant", hint=hint)
+            hint = _("{near}; all of them: lockstep explain causes", near=did_you_mean(name, CAUSES))
+            raise LockstepError(
+                "LS-209", _('no known difference is called "{name}"', name=name), where="--plant", hint=hint
+            )
         if backend != run.backend:
             continue
         other = differing(name, run, shape)
         if other is None and not strict:
             continue
         if other is None:
-            message = f'"{name}" makes no difference to network {run.network_name}: {CAUSES[name].what}'
-            hint = f"it shows in {CAUSES[name].stage}; choose a network and recipe that has what it speaks of"
+            message = _(
+                '"{name}" makes no difference to network {network}: {what}',
+                name=name,
+                network=run.network_name,
+                what=_(CAUSES[name].what),
+            )
+            hint = _(
+                "it shows in {stage}; choose a network and recipe that has what it speaks of",
+                stage=_(CAUSES[name].stage),
+            )
             raise LockstepError("LS-207", message, where="--plant", hint=hint)
         run = other
     return run

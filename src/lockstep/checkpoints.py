@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from lockstep import reading, store, timing
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, without
+from lockstep.language import later as _
 
 Arrays = dict[str, np.ndarray]
 KEPT = 2  # the newest ones that stay; beside them the best one, where early stopping looks for one
@@ -136,23 +137,25 @@ def read(folder: Path, spec: str) -> Point:
     """
     manifest = store.read_checkpoint_manifest(folder)
     if "history" not in manifest:
-        raise store.damaged(folder, "it holds weights alone, to read and not to go on from")
+        raise store.damaged(folder, _("it holds weights alone, to read and not to go on from"))
     for key, is_right in SOUND.items():
         if key not in manifest or not is_right(manifest[key]):
-            raise store.damaged(folder / "manifest.json", f'"{key}" is missing or wrong')
+            raise store.damaged(folder / "manifest.json", _('"{key}" is missing or wrong', key=key))
     if manifest["spec"] != spec:
-        what = "; ".join(differences(manifest["spec"], spec)) or "its text"
-        hint = "put the file back as it was, or run the study anew with lockstep run"
-        message = f"it is of a run with another spec.toml: {what}"
+        what = "; ".join(differences(manifest["spec"], spec)) or _("its text")
+        hint = _("put the file back as it was, or run the study anew with lockstep run")
+        message = _("it is of a run with another spec.toml: {what}", what=what)
         raise LockstepError("LS-506", message, where=str(folder), hint=hint)
     if [row.get("epoch") for row in manifest["history"]] != list(range(1, manifest["epoch"] + 1)):
-        raise store.damaged(folder / "manifest.json", "its history is not that of its epochs")
+        raise store.damaged(folder / "manifest.json", _("its history is not that of its epochs"))
     try:
         files = {name: store.read_checkpoint_file(folder, name, manifest) for name in ("weights", "state", "steps")}
         if {(name, files["steps"][name].ndim) for name in files["steps"]} != {(name, 1) for name in STEPS} or (
             len({len(values) for values in files["steps"].values()}) != 1
         ):
-            raise store.damaged(folder / "steps.safetensors", f"it does not hold {', '.join(STEPS)} of the same steps")
+            raise store.damaged(
+                folder / "steps.safetensors", _("it does not hold {names} of the same steps", names=", ".join(STEPS))
+            )
         kept = None
         if manifest["keeps_best"]:
             kept = (files["weights"], files["state"])
@@ -166,7 +169,7 @@ def read(folder: Path, spec: str) -> Point:
         )  # fmt: skip
         return Point(progress, files["weights"], files["state"], {**manifest["environment"], "data": manifest["data"]})
     except (KeyError, TypeError, ValueError) as error:  # sealed, and yet not what this version writes
-        raise store.damaged(folder / "manifest.json", f"it lacks or garbles {error}") from error
+        raise store.damaged(folder / "manifest.json", _("it lacks or garbles {error}", error=error)) from error
 
 
 def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message: None) -> Point | None:
@@ -177,7 +180,7 @@ def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message
     of_others = None
     for place in find(folder):
         if not (place / "manifest.json").exists():
-            warn(f"{place.name} is not used: it is half written")
+            warn(_("{name} is not used: it is half written", name=place.name))
             continue
         try:
             return read(place, spec)
@@ -185,7 +188,8 @@ def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message
             of_others = of_others or (error if error.code == "LS-506" else None)
             problem = error.problems[0]
             where = problem.where.removeprefix(f"{folder}/")
-            warn(f"{place.name} is not used: {where}: {problem.message.removeprefix('cannot be used: ')}")
+            why = without(problem.message, store.UNUSABLE)
+            warn(_("{name} is not used: {where}: {why}", name=place.name, where=where, why=why))
     if of_others is not None:
         raise of_others
     return None
@@ -196,7 +200,12 @@ def _assert_fit(place: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]
     shapes = [{name: np.shape(value) for name, value in arrays.items()} for arrays in (found, wanted)]
     names = shapes[0].keys() | shapes[1].keys() if all_of_them else shapes[0].keys() & shapes[1].keys()
     if wrong := sorted(name for name in names if shapes[0].get(name) != shapes[1].get(name)):
-        message = f"{wrong[0]} is {shapes[0].get(wrong[0])}, the network's {shapes[1].get(wrong[0])}"
+        message = _(
+            "{name} is {found}, the network's {wanted}",
+            name=wrong[0],
+            found=shapes[0].get(wrong[0]),
+            wanted=shapes[1].get(wrong[0]),
+        )
         raise store.damaged(place, message)
 
 
@@ -272,8 +281,8 @@ class Keeper:
             return
         name = self.environment["dataset"]["name"]
         what = ", ".join(sorted(key for key in {**before, **now} if before.get(key) != now.get(key)))
-        message = f"the dataset {name} is no longer what the run was begun with: {what}"
-        hint = "put the data back as they were, or run the study anew with lockstep run"
+        message = _("the dataset {name} is no longer what the run was begun with: {what}", name=name, what=what)
+        hint = _("put the data back as they were, or run the study anew with lockstep run")
         raise LockstepError("LS-506", message, where=str(self.folder), hint=hint)
 
     def changes(self) -> list[str]:
@@ -314,7 +323,7 @@ class Keeper:
         try:
             begun = store.read_json(path)
         except LockstepError as error:
-            self.warnings.append(f"environment.json is written anew: {error.problems[0].message}")
+            self.warnings.append(_("environment.json is written anew: {message}", message=error.problems[0].message))
             begun = {**self.environment, **{key: self.before[key] for key in DECIDES}}
         row = {"after_epoch": self.progress.epoch, "at": store.now(), "changed": self.changes()}
         row |= {key: self.environment[key] for key in (*DECIDES, "load")}

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from lockstep import language
+from lockstep.language import later as _
+from lockstep.language import mark, say
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -54,11 +58,18 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _everywhere(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (anywhere in a command).")] = False,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="What to speak: en or ru (anywhere in a command; else what LOCKSTEP_LANGUAGE says).",
+            metavar="LANGUAGE",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Options of every command; --debug is taken out by `main` before."""
+    """Options of every command; --debug and --language are taken out by `main` before."""
 
 
 @app.command()
@@ -80,7 +91,7 @@ def run(
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
     for sentence in [] if again else resuming.news(loaded, runs, threads):
-        typer.echo(f"changed since it was run before: {sentence}", err=True)
+        _say(_("changed since it was run before: {what}", what=sentence), err=True)
     rows: list[dict[str, Any]] = []
     with terminal.Watcher(len(loaded.runs()), error_console) as watcher, _saying_what_is_kept(runs / loaded.name):
 
@@ -96,9 +107,10 @@ def run(
     if as_json:
         _print_json({"study": loaded.name, "runs": rows, "report": str(report_path)})
     else:
-        typer.echo(f"report: {report_path}")
+        _say(_("report: {path}", path=report_path))
         if len(store.find_runs([report_path.parent])) > len(records):
-            typer.echo(f"It shows these {len(records)} runs; all that lie there: lockstep report {report_path.parent}")
+            command = f"lockstep report {report_path.parent}"
+            _say(_("It shows these {n} runs; all that lie there: {command}", n=len(records), command=command))
     _end_where_runs_failed(rows, runs / loaded.name)
 
 
@@ -107,9 +119,10 @@ def _saying_what_is_kept(*folders: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        typer.echo("interrupted; every epoch that was finished is saved", err=True)
-        typer.echo("to go on: the same command again; finished runs are not repeated", err=True)
-        typer.echo(f"to finish only the runs that were begun: lockstep resume {_quoted(folders)}", err=True)
+        _say(_("interrupted; every epoch that was finished is saved"), err=True)
+        _say(_("to go on: the same command again; finished runs are not repeated"), err=True)
+        command = f"lockstep resume {_quoted(folders)}"
+        _say(_("to finish only the runs that were begun: {command}", command=command), err=True)
         raise
 
 
@@ -117,8 +130,10 @@ def _end_where_runs_failed(rows: Sequence[dict[str, Any]], *folders: Path) -> No
     """Exit with the first failed run's code."""
     failed = [row for row in rows if row["status"] != "finished"]
     if failed:
-        typer.echo(f"{len(failed)} of {len(rows)} runs failed; the reasons stand above and in status.json", err=True)
-        typer.echo(f"to go on with them when that is mended: lockstep resume {_quoted(folders)}", err=True)
+        counts = {"failed": len(failed), "all": len(rows)}
+        _say(_("{failed} of {all} runs failed; the reasons stand above and in status.json", **counts), err=True)
+        command = f"lockstep resume {_quoted(folders)}"
+        _say(_("to go on with them when that is mended: {command}", command=command), err=True)
         raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
 
 
@@ -142,7 +157,7 @@ def resume(
     error_console = _console(stderr=True)
     waiting, left, problems = resuming.unfinished(folders, threads)
     for sentence in left:
-        typer.echo(f"left as it is: {sentence}", err=True)
+        _say(_("left as it is: {what}", what=sentence), err=True)
     with terminal.Download(error_console) as download:
         for one in waiting:
             studies.fetch_data(one.study, offline, download.tell)
@@ -166,9 +181,9 @@ def resume(
         errors = {"errors": [vars(problem) for problem in problems]} if problems else {}
         _print_json({"runs": rows, "left": left, "reports": reports, **errors})
     elif not rows:
-        typer.echo("no run is waiting" if not problems else "no run that is waiting is free")
+        _say(_("no run is waiting") if not problems else _("no run that is waiting is free"))
     for path in reports:
-        typer.echo(f"report: {path}", err=as_json)
+        _say(_("report: {path}", path=path), err=as_json)
     if problems:
         error = LockstepError.several(problems)
         if not as_json:
@@ -183,7 +198,7 @@ def _saying_that_nothing_is_proven() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        typer.echo("interrupted; no proof was written, and one of before stands", err=True)
+        _say(_("interrupted; no proof was written, and one of before stands"), err=True)
         raise
 
 
@@ -213,12 +228,13 @@ def prove(
     error_console = _console(stderr=True)
     plant = list(dict.fromkeys(plant))
     if dtype is not None and dtype not in DTYPES:
-        raise LockstepError(
-            "LS-205", f'there is no dtype "{dtype}"', where="--dtype", hint=f"one of {', '.join(DTYPES)}"
-        )
+        hint = _("one of {names}", names=", ".join(DTYPES))
+        raise LockstepError("LS-205", _('there is no dtype "{name}"', name=dtype), where="--dtype", hint=hint)
     if len(targets) > 1 and all(target.suffix == ".toml" for target in targets):
-        hint = f"lockstep prove {targets[0]}, then lockstep prove {targets[1]}"
-        raise LockstepError("LS-200", f"prove takes one study at a time, not {len(targets)}", where="STUDY", hint=hint)
+        first, then = (f"lockstep prove {target}" for target in targets[:2])
+        message = _("prove takes one study at a time, not {n}", n=len(targets))
+        hint = _("{first}, then {then}", first=first, then=then)
+        raise LockstepError("LS-200", message, where="STUDY", hint=hint)
     chosen_anything = settings or network or backends is not None or dtype or steps != 10
     if len(targets) == 2 and not plant and not chosen_anything:
         document = comparison.compare_runs(*targets)
@@ -233,14 +249,15 @@ def prove(
             document = proof.prove(asked, runs, steps, plant, threads, watcher.tell)
         page = runs / asked.name / ("proof-planted.html" if plant else "proof.html")
         if plant and cost and not as_json:
-            typer.echo("training to the end, as it should be and as planted (--no-cost leaves this out)", err=True)
+            _say(_("training to the end, as it should be and as planted (--no-cost leaves this out)"), err=True)
         if plant and cost:
             with terminal.Watcher(2 * len(proof.costly(asked, plant)), error_console) as training:
                 document["cost"] = proof.cost(asked, plant, runs, training.tell, threads)
             proof.write(document, runs)
     else:
-        hint = "lockstep prove STUDY.toml, or lockstep prove RUN_A RUN_B"
-        raise LockstepError("LS-200", "prove takes one study, or two run folders and no options of a study", hint=hint)
+        hint = _("lockstep prove STUDY.toml, or lockstep prove RUN_A RUN_B")
+        message = _("prove takes one study, or two run folders and no options of a study")
+        raise LockstepError("LS-200", message, hint=hint)
     write_proof(document, page)
     if len(targets) == 1 and not plant and (runs / document["study"] / "report.html").exists():
         place = runs / document["study"]
@@ -251,7 +268,7 @@ def prove(
         terminal.print_proof(document, _console())
         for row in document.get("cost", []):
             typer.echo(terminal.cost(row))
-        typer.echo(f"page: {page}")
+        _say(_("page: {path}", path=page))
     raise typer.Exit(proof.exit_code(document))
 
 
@@ -285,7 +302,7 @@ def bench(
         _print_json(document)
     else:
         (timed.print_faults if faults else timed.print_bench)(document, _console())
-        typer.echo(f"records: {runs / loaded.name / ('faults.json' if faults else 'bench.json')}")
+        _say(_("records: {path}", path=runs / loaded.name / ("faults.json" if faults else "bench.json")))
 
 
 @app.command()
@@ -298,7 +315,6 @@ def explain(
         ),
     ],
     markdown: Annotated[bool, typer.Option("--markdown", help="As the pages of docs/ have it.")] = False,
-    language: Annotated[str | None, typer.Option(help="Of a word of the field: en or ru.", metavar="LANGUAGE")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain a layer, an optimizer, a term; what frameworks do by default (measured here and now); what a divergence
@@ -306,7 +322,7 @@ def explain(
     """
     from lockstep import topics
 
-    if _explain_topic(topic, language, markdown, as_json):
+    if _explain_topic(topic, markdown, as_json):
         return None
 
     from lockstep import differences, proof, remedies, terminal
@@ -315,25 +331,25 @@ def explain(
 
     if topic == "differences":
         _end_on_signals()
-        typer.echo(f"running the defaults of {', '.join(differences.FRAMEWORKS)} …", err=True)
+        _say(_("running the defaults of {frameworks} …", frameworks=", ".join(differences.FRAMEWORKS)), err=True)
         document = differences.table(differences.measure())
         if markdown or as_json:
             return typer.echo(differences.markdown(document), nl=False) if markdown else _print_json(document)
-        _print_lined("Differences", *differences.cells(document))
-        return typer.echo(f"Measured with {differences.measured_with(document)}.")
+        _print_lined(_("Differences"), *differences.cells(document))
+        return _say(_("Measured with {versions}.", versions=differences.measured_with(document)))
     code = topic.upper()
     if topic not in ("causes", "errors", *CAUSES) and code not in CODES:
         words = [name for one in topics.LANGUAGES for name in topics.topics(one)]
         known = ["topics", "differences", "causes", "errors", *words, *CAUSES, *map(str.lower, CODES)]
         near = did_you_mean(topic, known)
-        hint = (
+        hint: str = _(
             "words of the field (lockstep explain topics), differences, causes, errors, one cause or one error (LS-301)"
         )
-        hint = near if near.startswith("did you mean") else hint
-        raise LockstepError("LS-209", f'there is nothing to explain by the name "{topic}"', where="TOPIC", hint=hint)
+        message = _('there is nothing to explain by the name "{name}"', name=topic)
+        raise LockstepError("LS-209", message, where="TOPIC", hint=near if near.startswith("did you mean") else hint)
     if markdown:
         hint = "lockstep explain causes --json"
-        raise LockstepError("LS-200", "--markdown is for differences and words of the field", hint=hint)
+        raise LockstepError("LS-200", _("--markdown is for differences and words of the field"), hint=hint)
     if topic == "errors" or code in CODES:
         errors = [remedies.explain(name) for name in CODES if topic == "errors" or name == code]
         if as_json:
@@ -341,8 +357,8 @@ def explain(
         if topic != "errors":
             return terminal.print_remedy(errors[0], _console())
         for error in errors:
-            typer.echo(f"{error['code']}: {error['what']} (exit code {error['exit_code']})")
-        return typer.echo("One of them with its cause, an example and the remedy: lockstep explain LS-301")
+            _say(_("{code}: {what} (exit code {exit_code})", **error))
+        return _say(_("One of them with its cause, an example and the remedy: lockstep explain LS-301"))
     names = CAUSES if topic == "causes" else (topic,)
     rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in proof.explained(names)]
     if as_json:
@@ -351,24 +367,21 @@ def explain(
     return None
 
 
-def _explain_topic(word: str, language: str | None, markdown: bool, as_json: bool) -> bool:
+def _explain_topic(word: str, markdown: bool, as_json: bool) -> bool:
     """Print the part of the chapters that a word names, or the list of all; False where there is no such part."""
     import dataclasses
 
     from lockstep import terminal, topics
-    from lockstep.errors import LockstepError
 
-    if language not in (None, *topics.LANGUAGES):
-        hint = f"one of {', '.join(topics.LANGUAGES)}"
-        raise LockstepError("LS-205", f'there is no language "{language}"', where="--language", hint=hint)
     if word == "topics":
-        rows = topics.listed(language or topics.LANGUAGES[0])
+        rows = topics.listed(language.spoken())
         if as_json:
             _print_json({"topics": [dict(zip(("names", "title", "chapter"), row, strict=True)) for row in rows]})
         else:
-            _console().print(terminal.plain_table("Topics", ("lockstep explain …", "part", "chapter"), rows))
+            columns = ("lockstep explain …", _("part"), _("chapter"))
+            _console().print(terminal.plain_table(_("Topics"), columns, rows))
         return True
-    found = topics.find(word, language)
+    found = topics.find(word)
     if found is None:
         return False
     if as_json:
@@ -424,7 +437,8 @@ def report(
     from lockstep.report import write_report
 
     path = out or folders[0] / "report.html"
-    typer.echo(f"report: {write_report(store.find_runs(folders), path, image=image, with_figures=figures)}")
+    written = write_report(store.find_runs(folders), path, image=image, with_figures=figures)
+    _say(_("report: {path}", path=written))
 
 
 @app.command()
@@ -442,7 +456,7 @@ def verify(
     from lockstep.errors import LockstepError
 
     if as_csv and as_json:
-        raise LockstepError("LS-200", "--csv and --json are two answers", hint="ask for one of them")
+        raise LockstepError("LS-200", _("--csv and --json are two answers"), hint=_("ask for one of them"))
     rows = []
     for folder in folders:
         rows.append(checks.verify(folder, images))
@@ -473,19 +487,39 @@ def doctor(
         return _print_json(found)
     console = _console()
     rows = [
-        (row["name"], "missing" if row["missing"] else "ready", _versions(row["versions"]), row["remedy"] or "")
+        (row["name"], _("missing") if row["missing"] else _("ready"), _versions(row["versions"]), row["remedy"] or "")
         for row in found["backends"]
     ]
-    console.print(terminal.plain_table("Backends", ("backend", "state", "versions", "remedy"), rows))
+    columns = (_("backend"), _("state"), _("versions"), _("remedy"))
+    console.print(terminal.plain_table(_("Backends"), columns, rows))
     machine = {**found["machine"], "load": " ".join(f"{value:.2f}" for value in found["machine"]["load"] or ())}
     for key in ("memory_bytes", "disk_free_bytes"):
-        machine[key] = f"{machine[key] / 2**30:,.1f} GiB" if machine[key] else "unknown"
-    machine_rows = [(key.removesuffix("_bytes").replace("_", " "), value) for key, value in machine.items()]
-    console.print(terminal.plain_table("Machine", ("what", "found"), machine_rows))
+        machine[key] = _("{n:,.1f} GiB", n=machine[key] / 2**30) if machine[key] else _("unknown")
+    if language.spoken() != language.LANGUAGES[0]:
+        machine["runs_folder_is_writable"] = _("yes") if machine["runs_folder_is_writable"] else _("no")
+    machine_rows = [(_(MACHINE.get(key, key)), value) for key, value in machine.items()]
+    console.print(terminal.plain_table(_("Machine"), (_("what"), _("found")), machine_rows))
     data_rows = [(row["name"], row["state"], row["n_train"], row["n_test"]) for row in found["datasets"]]
-    console.print(terminal.plain_table("Datasets", ("dataset", "state", "training", "test"), data_rows))
-    for clash in found["clashes"] or ["none known"]:
-        console.print(f"clash: {clash}" if found["clashes"] else "clashes: none known", markup=False, soft_wrap=True)
+    columns = (_("dataset"), _("state"), _("training"), _("test"))
+    console.print(terminal.plain_table(_("Datasets"), columns, data_rows))
+    for clash in found["clashes"]:
+        console.print(say(_("clash: {what}", what=clash)), markup=False, soft_wrap=True)
+    if not found["clashes"]:
+        console.print(say(_("clashes: none known")), markup=False, soft_wrap=True)
+
+
+# What `timing.machine` and the doctor call it, and what a person does.
+MACHINE = {
+    "platform": mark("platform"),
+    "cpu": mark("cpu"),
+    "cores": mark("cores"),
+    "memory_bytes": mark("memory"),
+    "load": mark("load"),
+    "threads": mark("threads"),
+    "runs_folder": mark("runs folder"),
+    "runs_folder_is_writable": mark("runs folder is writable"),
+    "disk_free_bytes": mark("disk free"),
+}
 
 
 def _doctor_of_runs(folders: list[Path], as_json: bool) -> None:
@@ -530,8 +564,8 @@ def data_list(as_json: AsJson = False) -> None:
         rows.append((name, " × ".join(map(str, f.image_shape)), f.n_classes, f.n_train, f.n_test, f.state))
     if as_json:
         return _print_json({"datasets": facts})
-    columns = ("dataset", "image", "classes", "training", "test", "state")
-    _console().print(terminal.plain_table("Datasets", columns, rows))
+    columns = (_("dataset"), _("image"), _("classes"), _("training"), _("test"), _("state"))
+    _console().print(terminal.plain_table(_("Datasets"), columns, rows))
 
 
 @data_app.command("fetch")
@@ -559,14 +593,15 @@ def data_verify(
         except LockstepError as error:
             if names:
                 raise
-            rows.append((name, error.problems[0].where, "wrong", "", error.problems[0].message))
+            rows.append((name, error.problems[0].where, _("wrong"), "", error.problems[0].message))
     if not names:  # what was never fetched is no fault
         rows = [row for row in rows if row[2] != "missing"]
-    _console().print(terminal.plain_table("Files", ("dataset", "file", "state", "expected", "found"), rows))
+    columns = (_("dataset"), _("file"), _("state"), _("expected"), _("found"))
+    _console().print(terminal.plain_table(_("Files"), columns, rows))
     wrong = [row for row in rows if row[2] != "right"]
     if wrong:
-        hint = "delete the file and fetch it again"
-        raise LockstepError("LS-303", f"{len(wrong)} of {len(rows)} files are not what they should be", hint=hint)
+        message = _("{wrong} of {all} files are not what they should be", wrong=len(wrong), all=len(rows))
+        raise LockstepError("LS-303", message, hint=_("delete the file and fetch it again"))
 
 
 @data_app.command("import")
@@ -576,12 +611,15 @@ def data_import(
 ) -> None:
     """Make a dataset of your own from images by class, IDX files or an npz."""
     from lockstep import data
+    from lockstep.data import images
 
     path = data.import_folder(folder, name)
     facts = data.describe(name)
-    typer.echo(f"{name}: {facts.n_train} training and {facts.n_test} test images in {facts.n_classes} classes, {path}")
+    counts: dict[str, object] = {"n_train": facts.n_train, "n_test": facts.n_test, "n_classes": facts.n_classes}
+    counts |= {"name": name, "path": path}
+    _say(_("{name}: {n_train} training and {n_test} test images in {n_classes} classes, {path}", **counts))
     for note in data.load(name, offline=True).notes:  # what was resized, recoloured or split on the way
-        typer.echo(f"  {note}")
+        typer.echo(f"  {say(language.recognised(note, images.NOTES))}")
 
 
 @data_app.command("path")
@@ -589,11 +627,16 @@ def data_path() -> None:
     """Say in which folders datasets are looked for, in order."""
     from lockstep import data, terminal
 
-    rows = [(place.folder, place.purpose, "yes" if place.exists else "no") for place in data.path()]
-    _console().print(terminal.plain_table("Folders, in the order of looking", ("folder", "purpose", "exists"), rows))
+    rows = [(place.folder, place.purpose, _("yes") if place.exists else _("no")) for place in data.path()]
+    columns = (_("folder"), _("purpose"), _("exists"))
+    _console().print(terminal.plain_table(_("Folders, in the order of looking"), columns, rows))
 
 
 # ------------------------------------------------------------------------------------------------------------- border
+
+
+def _say(text: object, err: bool = False) -> None:
+    typer.echo(say(text), err=err)
 
 
 def _console(stderr: bool = False) -> Console:
@@ -624,11 +667,50 @@ def _terminated(number: int, frame: object) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code; the only place that turns exceptions into messages."""
+    from lockstep.errors import LockstepError
+
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments or bool(os.environ.get("LOCKSTEP_DEBUG"))
     arguments = [word for word in arguments if word != "--debug"]
     try:
-        code = app(arguments or ["--help"], prog_name="lockstep", standalone_mode=False)
+        chosen, arguments = _language(arguments)
+    except LockstepError as error:
+        sys.exit(_explain(error, arguments))
+    with language.speaking(chosen):
+        sys.exit(_run(arguments, debug))
+
+
+def _language(arguments: list[str]) -> tuple[str, list[str]]:
+    """The language that is asked for, by --language or by LOCKSTEP_LANGUAGE, and the other arguments."""
+    from lockstep.errors import LockstepError
+
+    chosen, where = os.environ.get("LOCKSTEP_LANGUAGE") or language.LANGUAGES[0], "LOCKSTEP_LANGUAGE"
+    words, others = iter(arguments), []
+    for word in words:
+        if word == "--language" or word.startswith("--language="):
+            name, where = word.partition("=")[2] if "=" in word else next(words, None), "--language"
+            if name is None:
+                hint = _("one of {names}", names=", ".join(language.LANGUAGES))
+                raise LockstepError("LS-200", _("Option '--language' requires an argument."), hint=hint)
+            chosen = name
+        else:
+            others.append(word)
+    if chosen not in language.LANGUAGES:
+        hint = _("one of {names}", names=", ".join(language.LANGUAGES))
+        raise LockstepError("LS-205", _('there is no language "{name}"', name=chosen), where=where, hint=hint)
+    return chosen, others
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    """Run a command in the language in use; returns the exit code."""
+    command: Any = app
+    if language.spoken() != language.LANGUAGES[0]:
+        from lockstep import usage
+
+        command = typer.main.get_command(app)
+        usage.translate(command)
+    try:
+        code = command(arguments or ["--help"], prog_name="lockstep", standalone_mode=False)
     except SystemExit as ended:
         code = 0 if ended.code == 1 else ended.code  # 1 is typer's answer to a reader that closed the pipe
     except KeyboardInterrupt:
@@ -637,12 +719,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if debug:
             traceback.print_exc()
         code = _explain(error, arguments)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _explain(error: Exception, arguments: list[str]) -> int:
     """Say what went wrong; returns the exit code."""
-    from lockstep.errors import LockstepError
+    from lockstep import usage
+    from lockstep.errors import LockstepError, system
 
     if isinstance(error, typer.Abort):
         return 130
@@ -650,14 +733,12 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         typer.echo(str(error))
         return 0
     if hasattr(error, "format_message"):  # a usage error of click's, which newer versions of typer carry inside
-        error = LockstepError("LS-200", error.format_message(), hint="see: lockstep --help")
+        error = LockstepError("LS-200", usage.error(error.format_message()), hint=_("see: lockstep --help"))
     if isinstance(error, MemoryError):
-        error = LockstepError("LS-503", "not enough memory", hint="a smaller dataset, network or batch")
+        error = LockstepError("LS-503", _("not enough memory"), hint=_("a smaller dataset, network or batch"))
     if isinstance(error, OSError):
-        message = error.strerror or str(error)
-        error = LockstepError(
-            "LS-501", message, where=str(error.filename or "standard output"), hint="make room for it"
-        )
+        where = str(error.filename) if error.filename else _("standard output")
+        error = LockstepError("LS-501", system(error), where=where, hint=_("make room for it"))
     if isinstance(error, LockstepError):
         if "--json" in arguments:
             _print_json({"errors": [vars(problem) for problem in error.problems]})
@@ -667,9 +748,10 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         return error.exit_code
     from lockstep import crash
 
-    told = crash.told(error, crash.write_log(error, arguments))
+    told: Sequence[str] = crash.told(error, crash.write_log(error, arguments))
     if "--json" in arguments:
         _print_json({"errors": [{"code": None, "message": told[0], "where": told[1], "hint": told[2]}]})
+    told = [say(line) for line in told]
     rule = "─" * min(max(map(len, told)), 100)
     typer.echo("\n".join((rule, *told, rule)), err=True)
     return crash.EXIT_CODE

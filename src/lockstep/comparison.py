@@ -21,6 +21,8 @@ from lockstep.backends.base import Arrays
 from lockstep.causes import CAUSES, differing
 from lockstep.errors import LockstepError
 from lockstep.judge import Finding, Judge
+from lockstep.language import joined
+from lockstep.language import later as _
 from lockstep.records import changed
 from lockstep.spec import Run
 from lockstep.studyfile import read_study
@@ -38,7 +40,7 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
     """
     folders = (first, second)
     if first.resolve() == second.resolve():
-        raise LockstepError("LS-210", "a run is compared with itself", where=str(first), hint="name two folders")
+        raise LockstepError("LS-210", _("a run is compared with itself"), where=str(first), hint=_("name two folders"))
     runs = [_run(folder) for folder in folders]
     are_traces = [
         (folder / "manifest.json").exists() and "kept" in store.read_json(folder / "manifest.json")
@@ -46,8 +48,8 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
     ]
     if any(are_traces) and not all(are_traces):
         raise LockstepError(
-            "LS-210", "one is a trace of a proof and the other a run", where=f"{first}, {second}",
-            hint="compare two runs, or two folders below traces/",
+            "LS-210", _("one is a trace of a proof and the other a run"), where=f"{first}, {second}",
+            hint=_("compare two runs, or two folders below traces/"),
         )  # fmt: skip
     environments = [store.read_json(folder / "environment.json") for folder in folders]
     _raise_where_not_alike(runs, environments, folders)
@@ -81,19 +83,19 @@ def compare_runs(first: Path, second: Path) -> dict[str, Any]:
 
 def _claim(verdict: str, place: str | None, traces: bool) -> str:
     if verdict == "IDENTICAL":
-        return "every array of the two is the same, bit for bit"
-    parted = f"; their first different bits: {place}" if place else ""
+        return _("every array of the two is the same, bit for bit")
+    claim = _("at least one is not what its spec.toml says")
     if verdict == "EQUAL":
-        if traces:
-            return f"every part of both is the judge's within rounding{parted}"
-        return (
-            f"the losses of the first {FIRST_STEPS} steps of both, and the predictions that follow from their last "
-            f"weights, are the judge's within rounding; how later steps led to these weights was not judged, and what "
-            f"is too small for a loss needs traces{parted}"
+        claim = _(
+            "the losses of the first {n} steps of both, and the predictions that follow from their last weights, are "
+            "the judge's within rounding; how later steps led to these weights was not judged, and what is too small "
+            "for a loss needs traces",
+            n=FIRST_STEPS,
         )
+        claim = _("every part of both is the judge's within rounding") if traces else claim
     if verdict == "INCONCLUSIVE":
-        return f"they are not the same bits, and nothing here says whether rounding explains it{parted}"
-    return f"at least one is not what its spec.toml says{parted}"
+        claim = _("they are not the same bits, and nothing here says whether rounding explains it")
+    return _("{claim}; their first different bits: {place}", claim=claim, place=place) if place else claim
 
 
 # --------------------------------------------------------------------------------------------- may they be compared?
@@ -103,35 +105,36 @@ def _run(folder: Path) -> Run:
     """The run of a folder that is whole."""
     record = store.Record(folder)
     if not (folder / "status.json").is_file():
-        what = "is no run folder" if folder.exists() else "does not exist"
-        hint = "name two run folders, such as runs/<study>/<run>, or one study's TOML file"
-        raise LockstepError("LS-210", f"it {what}", where=str(folder), hint=hint)
+        message = _("it is no run folder") if folder.exists() else _("it does not exist")
+        hint = _("name two run folders, such as runs/<study>/<run>, or one study's TOML file")
+        raise LockstepError("LS-210", message, where=str(folder), hint=hint)
     status = record.status.get("status")
     if status != "finished":
-        hint = "only finished runs can be compared; run it again"
-        raise LockstepError("LS-505", f"this run is {status or 'of an unknown status'}", where=str(folder), hint=hint)
+        hint = _("only finished runs can be compared; run it again")
+        message = _("this run is {status}", status=_(status)) if status else _("this run is of an unknown status")
+        raise LockstepError("LS-505", message, where=str(folder), hint=hint)
     store.check_manifest(folder)
     runs = read_study(folder / "spec.toml").runs()
     if len(runs) != 1:
-        raise store.damaged(folder / "spec.toml", f"it holds {len(runs)} runs instead of one")
+        raise store.damaged(folder / "spec.toml", _("it holds {n} runs instead of one", n=len(runs)))
     return runs[0]
 
 
 def _raise_where_not_alike(runs: list[Run], environments: list[dict[str, Any]], folders: tuple[Path, Path]) -> None:
     """Raise LockstepError (LS-210) with everything in which the runs were meant to differ."""
     first, second = runs
-    said = []
+    said: list[str] = []
     for name in ("network", "recipe", "seed", "dtype", "train_size"):
         ours, theirs = getattr(first, name), getattr(second, name)
         if ours != theirs:
-            said += [f"{name}: {_shortly(name, ours, theirs)}"]
+            said += [joined((name, _shortly(name, ours, theirs)), ": ")]
     hashes = [environment.get("dataset", {}).get("hashes") for environment in environments]
     if hashes[0] != hashes[1]:
         names = [environment.get("dataset", {}).get("name") for environment in environments]
-        said.append(f"data: {names[0]} and {names[1]} with other hashes")
+        said.append(_("data: {one} and {other} with other hashes", one=names[0], other=names[1]))
     if said:
-        hint = "compare two runs of one network, recipe, dataset, seed and dtype"
-        message = "these runs were not meant to be equal. " + "; ".join(said)
+        hint = _("compare two runs of one network, recipe, dataset, seed and dtype")
+        message = _("these runs were not meant to be equal. {what}", what=joined(said, "; "))
         raise LockstepError("LS-210", message, where=f"{folders[0]}, {folders[1]}", hint=hint)
 
 
@@ -140,13 +143,14 @@ def _shortly(name: str, ours: Any, theirs: Any) -> str:
     if name == "network":
         for index, (one, other) in enumerate(zip(ours.layers, theirs.layers, strict=False)):
             if one != other:
-                return f"layer {index} is {one} and {other}"
+                return _("layer {index} is {one} and {other}", index=index, one=one, other=other)
         if len(ours.layers) != len(theirs.layers):
-            return f"{len(ours.layers)} and {len(theirs.layers)} layers"
+            return _("{one} and {other} layers", one=len(ours.layers), other=len(theirs.layers))
     if hasattr(ours, "__dataclass_fields__"):
         different = [key for key in ours.__dataclass_fields__ if getattr(ours, key) != getattr(theirs, key)]
-        return ", ".join(f"{key} is {getattr(ours, key)} and {getattr(theirs, key)}" for key in different)
-    return f"{ours} and {theirs}"
+        rows = ({"key": key, "one": getattr(ours, key), "other": getattr(theirs, key)} for key in different)
+        return joined(_("{key} is {one} and {other}", **row) for row in rows)
+    return _("{one} and {other}", one=ours, other=theirs)
 
 
 # --------------------------------------------------------------------------------------------------- are they the same?
@@ -157,12 +161,12 @@ def _bits(folders: tuple[Path, Path], traces: bool) -> tuple[bool, str | None]:
     contents = [_trace_arrays(folder) if traces else _run_arrays(folder) for folder in folders]
     for (name, ours), (other, theirs) in zip_longest(*contents, fillvalue=("nothing", np.empty(0))):
         if name != other:
-            return False, f"{name} stands where the other has {other}"
+            return False, _("{name} stands where the other has {other}", name=name, other=other)
         if ours.shape != theirs.shape or ours.dtype != theirs.dtype or ours.tobytes() != theirs.tobytes():
             if ours.shape != theirs.shape:
-                return False, f"{name}: shapes {ours.shape} and {theirs.shape}"
+                return False, _("{name}: shapes {one} and {other}", name=name, one=ours.shape, other=theirs.shape)
             where = np.argwhere(np.asarray(ours != theirs))
-            return False, f"{name} at {where[0].tolist() if len(where) else 'its dtype'}"
+            return False, _("{name} at {place}", name=name, place=where[0].tolist() if len(where) else _("its dtype"))
     return True, None
 
 
@@ -187,7 +191,7 @@ def _run_arrays(folder: Path) -> Iterable[tuple[str, np.ndarray]]:
 def _checkpoint(folder: Path) -> Path:
     checkpoint = store.newest_checkpoint(folder)
     if checkpoint is None:
-        raise store.damaged(folder, "it has no checkpoint")
+        raise store.damaged(folder, _("it has no checkpoint"))
     return checkpoint
 
 
@@ -211,7 +215,7 @@ def _judged(folder: Path, run: Run, case: cases.Case | None, is_trace: bool) -> 
         "steps": FIRST_STEPS, "values": 0,
     }  # fmt: skip
     if case is None:
-        row["reason"] = f"the dataset {run.dataset} of these runs is not on this machine"
+        row["reason"] = _("the dataset {name} of these runs is not on this machine", name=run.dataset)
     elif is_trace:
         row |= proof.judged(Trace(folder), case) | {"steps": Trace(folder).steps}
         proof.judge_growth(case, row, growth.measured(case, [row["trace"]], row["steps"]))
@@ -232,7 +236,7 @@ def _judged(folder: Path, run: Run, case: cases.Case | None, is_trace: bool) -> 
 def losses_of(judge: Judge, case: cases.Case, steps: int, dtype: str) -> list[float]:
     """The losses of the first steps of training by the judge's meaning, in a dtype."""
     model = judge.exact if dtype == "float64" else judge.single
-    return [model.step(images, labels) for _, images, labels in growth.batches(case, judge, steps)]
+    return [model.step(images, labels) for _step, images, labels in growth.batches(case, judge, steps)]
 
 
 @np.errstate(all="ignore")  # what diverges is told as such
@@ -244,14 +248,16 @@ def _run_judged(folder: Path, run: Run, case: cases.Case) -> dict[str, Any]:
     epochs = int(record.metrics.get("epochs") or 0)
     order = data.epoch_order(len(case.examples.train[0]), run.recipe, run.seed, 0)
     expected = epochs * -(-len(order) // run.recipe.batch_size)
-    problem = f"{len(losses)} losses are kept, {expected} steps were taken" if len(losses) != expected else None
+    problem: str | None = None
+    if len(losses) != expected:
+        problem = _("{n} losses are kept, {all} steps were taken", n=len(losses), all=expected)
     for name, values in (("steps.npz, loss", losses), ("predictions.npz, logits", logits)):
         if not np.isfinite(values).all() and problem is None:
-            problem = (
-                f"{name} holds {values[~np.isfinite(values)][0]} at {np.argwhere(~np.isfinite(values))[0].tolist()}"
-            )
+            strange = ~np.isfinite(values)
+            facts = {"name": name, "value": values[strange][0], "place": np.argwhere(strange)[0].tolist()}
+            problem = _("{name} holds {value} at {place}", **facts)
     if unfit := case.judge.unfit(weights, state):
-        problem = problem or f"the checkpoint: {unfit}"
+        problem = problem or _("the checkpoint: {problem}", problem=unfit)
     if problem:
         broken = Finding("training", "its arrays", None, problem=problem)
         return {"verdict": "DIVERGED", "steps": 0, "divergences": [_divergence(run, broken, [])]}
@@ -320,7 +326,7 @@ def _allowed(case: cases.Case, steps: int) -> list[float]:
         max(rounding.FACTOR * abs(one - other) * unit, least)
         for one, other, least in zip(exact, single, floor, strict=True)
     ]
-    for index, (before, _) in enumerate(pairwise(allowed)):
+    for index, (before, _after) in enumerate(pairwise(allowed)):
         allowed[index + 1] = max(allowed[index + 1], 2 * before)  # doubling every step or two was measured
     return allowed
 

@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lockstep.language import later as _
+
 EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -50,11 +52,13 @@ def _folders() -> Iterator[Path]:
 def told(error: BaseException, log: Path | None) -> tuple[str, str, str]:
     """What is said of it: what happened, where the traceback is, what to do."""
     reason = " ".join(str(error).split())[:300]
-    happened = f"This is our fault, not yours: {type(error).__name__}{': ' if reason else ''}{reason}"
+    what = f"{type(error).__name__}{': ' if reason else ''}{reason}"
+    happened = _("This is our fault, not yours: {what}", what=what)
     if log is None:
-        return happened, "No folder for a log could be written.", "Run it again with --debug; send us what it prints."
+        hint = _("Run it again with --debug; send us what it prints.")
+        return happened, _("No folder for a log could be written."), hint
     return (
         happened,
-        f"The traceback is in {log}",
-        "Please send us that file; it holds the command and paths, and nothing was sent. --debug shows it here.",
+        _("The traceback is in {file}", file=log),
+        _("Please send us that file; it holds the command and paths, and nothing was sent. --debug shows it here."),
     )

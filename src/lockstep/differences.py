@@ -23,6 +23,7 @@ import numpy as np
 
 from lockstep import backends, timing
 from lockstep.errors import LockstepError
+from lockstep.language import later as _
 from lockstep.meanings import SUBJECTS, Given, meaning
 from lockstep.study import QUIET
 
@@ -70,12 +71,18 @@ def _result(name: str, worker: subprocess.Popen[bytes], folder: Path) -> dict[st
     try:
         code = worker.wait(timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        message = f"it was not done after {SECONDS} seconds"
-        raise LockstepError("LS-402", message, where=f"backend {name}", hint="see: lockstep doctor") from None
+        message = _("it was not done after {seconds} seconds", seconds=SECONDS)
+        raise LockstepError(
+            "LS-402", message, where=_("backend {name}", name=name), hint=_("see: lockstep doctor")
+        ) from None
     if code:
         said = (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-        message = f"measuring its defaults ended with exit code {code}; it last said: {' | '.join(said)}"
-        raise LockstepError("LS-403", message, where=f"backend {name}", hint="see: lockstep doctor")
+        message = _(
+            "measuring its defaults ended with exit code {code}; it last said: {words}",
+            code=code,
+            words=" | ".join(said),
+        )
+        raise LockstepError("LS-403", message, where=_("backend {name}", name=name), hint=_("see: lockstep doctor"))
     return dict(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
 
 
@@ -189,7 +196,7 @@ def _line(found: Mapping[str, Any], is_one_of_several: bool) -> str:
 
 def _columns(document: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     names = [name for name in FRAMEWORKS if name in document["rows"][0]]
-    return ["subject", "canonical", *(backends.BACKENDS[name][0] for name in names)], names
+    return [_("subject"), _("canonical"), *(backends.BACKENDS[name][0] for name in names)], names
 
 
 HEAD = """# What frameworks do when nothing more is asked for

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lockstep import backends, checkpoints, data, locks, store, timing
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, without
+from lockstep.language import joined
+from lockstep.language import later as _
+from lockstep.language import n_later as n_
 
 
 def check(runs_folder: Path) -> dict[str, Any]:
@@ -62,12 +65,15 @@ def check_runs(paths: Iterable[Path]) -> dict[str, Any]:
 
 
 def _run(record: store.Record) -> dict[str, Any]:
-    folder, problems, usable, notes = record.folder, [], [], []
+    folder = record.folder
+    problems: list[str] = []
+    usable: list[str] = []
+    notes: list[str] = []
     status, n_files = None, 1
     try:
         status = record.status.get("status")
         if status not in ("running", "finished", "failed"):
-            problems.append(f'status.json: it says "{status}"')
+            problems.append(_('status.json: it says "{status}"', status=status))
     except LockstepError as error:
         problems.append(_sentence(error, folder))
     is_at_work = locks.is_held(folder)
@@ -75,12 +81,12 @@ def _run(record: store.Record) -> dict[str, Any]:
     if listed or status == "finished":
         files = store.check_files(folder)
         n_files += len(files)
-        problems += [f"{name}: {wrong}" for name, wrong in files.items() if wrong is not None]
-        usable += [", ".join(name for name, wrong in files.items() if wrong is None) or "none of its files"]
+        problems += [joined((name, wrong), ": ") for name, wrong in files.items() if wrong is not None]
+        usable += [", ".join(name for name, wrong in files.items() if wrong is None) or _("none of its files")]
     points = 0
     for place in checkpoints.find(folder):
         if status != "finished" and not (place / "manifest.json").exists():
-            notes.append(f"{place.name} is half written: the one before is used")
+            notes.append(_("{name} is half written: the one before is used", name=place.name))
             continue
         try:
             manifest = store.read_checkpoint_manifest(place)
@@ -89,7 +95,8 @@ def _run(record: store.Record) -> dict[str, Any]:
             n_files += len(manifest["files"]) + 1
             if status != "finished":
                 point = checkpoints.read(place, store.read_spec(folder))
-                usable.append(f"{place.name}: it can go on after epoch {point.progress.epoch}")
+                epoch = point.progress.epoch
+                usable.append(_("{name}: it can go on after epoch {epoch}", name=place.name, epoch=epoch))
             else:
                 usable.append(place.name)
             points += 1
@@ -97,11 +104,15 @@ def _run(record: store.Record) -> dict[str, Any]:
             if not is_at_work:  # else it may be gone, or on its way
                 problems.append(_sentence(error, folder))
     if status == "finished" and not points:
-        problems.append("no checkpoint with its weights can be used")
+        problems.append(_("no checkpoint with its weights can be used"))
     if not is_at_work and (strays := [path.name for path in folder.glob("**/.*.part")]):
-        many = len(strays) > 1
-        what = f"{len(strays)} files are half written: they go" if many else "1 file is half written: it goes"
-        notes.append(f"{what} when the run goes on")
+        notes.append(
+            n_(
+                "{n} file is half written: it goes when the run goes on",
+                "{n} files are half written: they go when the run goes on",
+                len(strays),
+            )
+        )
     state = "whole" if status == "finished" else "unfinished"
     state = "being worked on" if is_at_work else "damaged" if problems else state
     return {
@@ -115,7 +126,7 @@ def _sentence(error: Exception, folder: Path) -> str:
     if not isinstance(error, LockstepError):
         return str(error)
     where = error.problems[0].where.removeprefix(f"{folder}{os.sep}")
-    return f"{where}: {error.problems[0].message.removeprefix('cannot be used: ')}"
+    return joined((where, without(error.problems[0].message, store.UNUSABLE)), ": ")
 
 
 # ------------------------------------------------------------------------------- known clashes, a sentence where found
@@ -123,30 +134,33 @@ def _sentence(error: Exception, folder: Path) -> str:
 
 def _two_tensorflows() -> str | None:
     if {"tensorflow", "tensorflow-cpu"} <= backends.versions("tensorflow").keys():
-        return "tensorflow and tensorflow-cpu are both installed and overwrite each other's files: uninstall one"
+        return _("tensorflow and tensorflow-cpu are both installed and overwrite each other's files: uninstall one")
     return None
 
 
 def _jax_without_its_jaxlib() -> str | None:
     found = backends.versions("jax")
     if "jax" in found and found.get("jaxlib", "").split(".")[:2] != found["jax"].split(".")[:2]:
-        return f"jax {found['jax']} stands beside jaxlib {found.get('jaxlib', 'none')}: install both in one version"
+        versions = {"jax": found["jax"], "jaxlib": found.get("jaxlib", "none")}
+        return _("jax {jax} stands beside jaxlib {jaxlib}: install both in one version", **versions)
     return None
 
 
 def _other_keras() -> str | None:
     asked = os.environ.get("KERAS_BACKEND", "tensorflow")
-    return f"KERAS_BACKEND is {asked}; workers set it to tensorflow" if asked != "tensorflow" else None
+    said = _("KERAS_BACKEND is {name}; workers set it to tensorflow", name=asked)
+    return said if asked != "tensorflow" else None
 
 
 def _threads_from_outside() -> str | None:
     found = [f"{name}={os.environ[name]}" for name in timing.THREAD_VARIABLES if name in os.environ]
-    return f"{', '.join(found)} in the environment; workers set these themselves (--threads)" if found else None
+    said = _("{names} in the environment; workers set these themselves (--threads)", names=", ".join(found))
+    return said if found else None
 
 
 def _one_core() -> str | None:
     return (
-        "this process may use one processor only: times will not compare with those of two"
+        _("this process may use one processor only: times will not compare with those of two")
         if len(timing.usable_cores()) == 1
         else None
     )

@@ -1,6 +1,6 @@
 """The one error class, its stable codes, and the words for a misspelt name.
 
-This is the lowest floor of the tree: it imports nothing else of Lockstep.
+It imports nothing else of Lockstep but the language.
 """
 
 from __future__ import annotations
@@ -9,45 +9,51 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 
+from lockstep.language import Text, mark, reason, say
+from lockstep.language import later as _
+
 # The first digit after LS- is the exit code: 2 usage or configuration, 3 data, 4 a backend, 5 resources.
 CODES = {
-    "LS-200": "the command line was not understood",
-    "LS-201": "the study file cannot be read",
-    "LS-202": "the study file is not valid TOML",
-    "LS-203": "unknown key",
-    "LS-204": "wrong type",
-    "LS-205": "value outside the allowed range",
-    "LS-206": "a layer does not fit its input",
-    "LS-207": "two parts of a study contradict each other",
-    "LS-208": "a required key is missing",
-    "LS-209": "unknown name",
-    "LS-210": "two runs that were not meant to be equal",
-    "LS-301": "the dataset is not on this machine",
-    "LS-302": "the download failed",
-    "LS-303": "the data are not what they should be: the hash differs",
-    "LS-304": "broken IDX file",
-    "LS-305": "broken or oversized gzip file",
-    "LS-306": "broken or unsuitable npz file",
-    "LS-307": "unsuitable image folder",
-    "LS-308": "unreadable image",
-    "LS-309": "labels outside the classes",
-    "LS-310": "dataset name not usable",
-    "LS-401": "the framework is not installed",
-    "LS-402": "the worker process died",
-    "LS-403": "the worker process failed",
-    "LS-404": "the device is not there",
-    "LS-501": "a folder cannot be written",
-    "LS-502": "the disk is full",
-    "LS-503": "not enough memory",
-    "LS-504": "somebody else holds the lock",
-    "LS-505": "a run folder is damaged or incomplete",
-    "LS-506": "a run cannot go on: its spec or its data have changed",
+    "LS-200": mark("the command line was not understood"),
+    "LS-201": mark("the study file cannot be read"),
+    "LS-202": mark("the study file is not valid TOML"),
+    "LS-203": mark("unknown key"),
+    "LS-204": mark("wrong type"),
+    "LS-205": mark("value outside the allowed range"),
+    "LS-206": mark("a layer does not fit its input"),
+    "LS-207": mark("two parts of a study contradict each other"),
+    "LS-208": mark("a required key is missing"),
+    "LS-209": mark("unknown name"),
+    "LS-210": mark("two runs that were not meant to be equal"),
+    "LS-301": mark("the dataset is not on this machine"),
+    "LS-302": mark("the download failed"),
+    "LS-303": mark("the data are not what they should be: the hash differs"),
+    "LS-304": mark("broken IDX file"),
+    "LS-305": mark("broken or oversized gzip file"),
+    "LS-306": mark("broken or unsuitable npz file"),
+    "LS-307": mark("unsuitable image folder"),
+    "LS-308": mark("unreadable image"),
+    "LS-309": mark("labels outside the classes"),
+    "LS-310": mark("dataset name not usable"),
+    "LS-401": mark("the framework is not installed"),
+    "LS-402": mark("the worker process died"),
+    "LS-403": mark("the worker process failed"),
+    "LS-404": mark("the device is not there"),
+    "LS-501": mark("a folder cannot be written"),
+    "LS-502": mark("the disk is full"),
+    "LS-503": mark("not enough memory"),
+    "LS-504": mark("somebody else holds the lock"),
+    "LS-505": mark("a run folder is damaged or incomplete"),
+    "LS-506": mark("a run cannot go on: its spec or its data have changed"),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: what was asked and found, where, and what to do about it."""
+    """One thing that is wrong: what was asked and found, where, and what to do about it.
+
+    Its texts are English, or of `language.later`; so is what is kept of it.
+    """
 
     code: str
     message: str
@@ -91,10 +97,38 @@ class LockstepError(Exception):
         return int(self.code[3])
 
 
+# What the system says most often of a file or a connection.
+SYSTEM = (
+    mark("No such file or directory"), mark("Permission denied"), mark("Is a directory"), mark("Not a directory"),
+    mark("File exists"), mark("File name too long"), mark("No space left on device"), mark("Disk quota exceeded"),
+    mark("Read-only file system"), mark("Input/output error"), mark("Cannot allocate memory"), mark("Broken pipe"),
+    mark("Connection refused"), mark("Connection reset by peer"), mark("Name or service not known"),
+    mark("Temporary failure in name resolution"), mark("Network is unreachable"), mark("No route to host"),
+)  # fmt: skip
+
+
+def system(error: Exception) -> str:
+    """What the system says of a file, or whatever else an exception says of itself."""
+    said = getattr(error, "strerror", None)
+    return _(said) if said in SYSTEM else said or reason(error)
+
+
+def without(message: str, lead: str) -> str:
+    """The {why} of a message that is made as `lead`, "cannot be used: {why}"; any other message as it is."""
+    if isinstance(message, Text) and message.forms == (lead,):
+        return reason(ValueError(message.values["why"]))
+    return message.removeprefix(lead.removesuffix("{why}"))
+
+
+def title(code: str) -> str:
+    """What a code means, in the language in use."""
+    return say(_(CODES[code]))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence that proposes the nearest known word, or lists all of them."""
     known = list(known)
     near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     if near:
-        return f'did you mean "{near[0]}"?'
-    return "known: " + ", ".join(sorted(known))
+        return _('did you mean "{word}"?', word=near[0])
+    return _("known: {words}", words=", ".join(sorted(known)))

@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, system
+from lockstep.language import later as _
 
 
 @contextlib.contextmanager
@@ -21,10 +22,10 @@ def writing(path: Path, hint: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space and try again"
-            raise LockstepError("LS-502", "the disk is full", where=str(path), hint=hint) from error
-        reason = error.strerror or str(error)
-        raise LockstepError("LS-501", f"cannot write: {reason}", where=str(path), hint=hint) from error
+            hint = _("free some space and try again")
+            raise LockstepError("LS-502", _("the disk is full"), where=str(path), hint=hint) from error
+        message = _("cannot write: {why}", why=system(error))
+        raise LockstepError("LS-501", message, where=str(path), hint=hint) from error
 
 
 @contextlib.contextmanager

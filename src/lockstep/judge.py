@@ -22,25 +22,27 @@ import numpy as np
 from lockstep import data, rounding, worker
 from lockstep.backends import numpy as reference
 from lockstep.backends.base import Arrays, Plan
+from lockstep.language import joined, mark
+from lockstep.language import later as _
 from lockstep.passage import Whole
 from lockstep.spec import Run
 from lockstep.trace import N_PREDICTED, Trace, part, reported_loss, under
 
 # In the order in which data flow through a run: the first that differs is the divergence, the rest may follow from it.
 STAGES = {
-    "data": "the images, labels and order of each batch",
-    "starting weights": "the weights that training starts from",
-    "forward": "each layer's output for the input that it got",
-    "loss": "the loss of the logits, and what it sends back",
-    "backward": "what each layer sends back for what was sent to it",
-    "gradients": "each parameter's gradient, with L2",
-    "statistics": "running mean and variance after a step",
-    "optimizer slots": "the optimizer's memory after a step",
-    "updated weights": "the weights after a step",
-    "training": "the weights after each step from the start; float64 only",
-    "whole epoch": "losses and weights of an epoch taken in one call, against its steps taken one by one",
-    "reported loss": "the training loss of an epoch as it is reported",
-    "predictions": "each layer's output and the logits in inference mode",
+    mark("data"): "the images, labels and order of each batch",
+    mark("starting weights"): "the weights that training starts from",
+    mark("forward"): "each layer's output for the input that it got",
+    mark("loss"): "the loss of the logits, and what it sends back",
+    mark("backward"): "what each layer sends back for what was sent to it",
+    mark("gradients"): "each parameter's gradient, with L2",
+    mark("statistics"): "running mean and variance after a step",
+    mark("optimizer slots"): "the optimizer's memory after a step",
+    mark("updated weights"): "the weights after a step",
+    mark("training"): "the weights after each step from the start; float64 only",
+    mark("whole epoch"): "losses and weights of an epoch taken in one call, against its steps taken one by one",
+    mark("reported loss"): "the training loss of an epoch as it is reported",
+    mark("predictions"): "each layer's output and the logits in inference mode",
 }
 
 
@@ -85,23 +87,30 @@ def compare(
 ) -> Finding:  # fmt: skip
     """Names are compared by the caller; here shapes, dtypes, then values, all of them."""
     if found is None:
-        return Finding(stage, where, step, whole=whole, problem="it is missing")
+        return Finding(stage, where, step, whole=whole, problem=_("it is missing"))
     found, wanted = np.asarray(found), np.asarray(wanted, np.float64)
     if found.shape != wanted.shape:
-        return Finding(stage, where, step, whole=whole, problem=f"its shape is {found.shape} and not {wanted.shape}")
+        note = _("its shape is {found} and not {wanted}", found=found.shape, wanted=wanted.shape)
+        return Finding(stage, where, step, whole=whole, problem=note)
     if dtype and found.dtype != dtype:
-        return Finding(stage, where, step, whole=whole, problem=f"its dtype is {found.dtype} and not {dtype}")
+        note = _("its dtype is {found} and not {wanted}", found=found.dtype, wanted=dtype)
+        return Finding(stage, where, step, whole=whole, problem=note)
     values = found.astype(np.float64)
     strange = ~np.isfinite(values)
     if strange.any():
         index = tuple(map(int, np.argwhere(strange)[0])) if values.ndim else ()
-        also = ", and the judge's is not finite either: this recipe diverges by itself"
-        note = f"it holds {values[index]} at {list(index)}{also if not np.isfinite(wanted[index]) else ''}"
+        facts = {"value": values[index], "place": list(index)}
+        note = _("it holds {value} at {place}", **facts)
+        if not np.isfinite(wanted[index]):
+            text = mark(
+                "it holds {value} at {place}, and the judge's is not finite either: this recipe diverges by itself"
+            )
+            note = _(text, **facts)
         return Finding(stage, where, step, index=index, n=values.size, whole=whole, problem=note)
     off = np.abs(values - wanted)
     allowed = np.broadcast_to(allowed, off.shape)
     if not np.isfinite(allowed).all():
-        note = "what rounding may do to it is not finite: the numbers of this recipe leave the range of its dtype"
+        note = _("what rounding may do to it is not finite: the numbers of this recipe leave the range of its dtype")
         return Finding(stage, where, step, n=values.size, whole=whole, problem=note)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(off == 0, 0.0, off / allowed)
@@ -189,7 +198,8 @@ class Judge:
         }  # fmt: skip
         said = {name: trace.manifest[name] for name in wanted}
         wrong = [name for name in wanted if said[name] != wanted[name]]
-        return "; ".join(f"{name} is {said[name]} and not {wanted[name]}" for name in wrong)
+        rows = ({"name": name, "found": said[name], "wanted": wanted[name]} for name in wrong)
+        return joined((_("{name} is {found} and not {wanted}", **row) for row in rows), "; ")
 
     # ---- data and starting weights
 
@@ -279,15 +289,15 @@ class Judge:
     def _wrong(self, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> str:
         """What arrays lack, have too much of, or have of another shape, if anything."""
         told = {
-            "missing": sorted(shapes.keys() - arrays.keys()),
-            "unexpected": sorted(arrays.keys() - shapes.keys()),
-            "of another shape": sorted(
+            mark("missing: {names}"): sorted(shapes.keys() - arrays.keys()),
+            mark("unexpected: {names}"): sorted(arrays.keys() - shapes.keys()),
+            mark("of another shape: {names}"): sorted(
                 f"{name} {value.shape}, not {shapes[name]}"
                 for name, value in arrays.items()
                 if name in shapes and value.shape != shapes[name]
             ),
         }
-        return "; ".join(f"{what}: {', '.join(names)}" for what, names in told.items() if names)
+        return joined((_(what, names=", ".join(names)) for what, names in told.items() if names), "; ")
 
     def _stand(self, weights: Arrays, state: Arrays, step: int) -> None:
         """Put both references where the backend stood before the step."""
@@ -536,7 +546,7 @@ class Judge:
         """What weights and state lack, have too much of, or have wrongly for a model of this network, if anything."""
         both = under("weights", weights) | under("state", state)
         strange = sorted(name for name, value in both.items() if not np.isfinite(value).all())
-        return self._wrong(both, self._state_shapes()) or ", ".join(f"not finite: {name}" for name in strange[:1])
+        return self._wrong(both, self._state_shapes()) or (_("not finite: {name}", name=strange[0]) if strange else "")
 
 
 class Isolated:

@@ -20,6 +20,7 @@ from typing import Any
 
 from lockstep import files, reading
 from lockstep.errors import LockstepError
+from lockstep.language import later as _
 
 try:
     import fcntl
@@ -29,7 +30,7 @@ except ImportError:  # Windows: no lock, and nothing that says otherwise
 NAME = "lock"
 PATIENCE_SECONDS = 10.0  # how long a holder that was killed may take to be gone, its worker with it
 CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-HINT = "choose a folder that you may write to with --runs FOLDER"
+HINT = _("choose a folder that you may write to with --runs FOLDER")
 
 
 class Lock:
@@ -143,12 +144,14 @@ def _is_alive(found: dict[str, Any] | None) -> bool:
 
 
 def _held(folder: Path, found: dict[str, Any] | None) -> LockstepError:
-    who, hint = "another process", "wait for it, or end it"
+    message, hint = _("another process works on this run"), _("wait for it, or end it")
     if found is not None:
-        elsewhere = f" on {found.get('host')}" if found.get("host") != platform.node() else ""
-        who = f"process {found['pid']}{elsewhere} (since {found.get('since')})"
-        hint += f'; if it is no longer there, remove the file "{NAME}"' if elsewhere else ""
-    return LockstepError("LS-504", f"{who} works on this run", where=str(folder), hint=hint)
+        facts = {"pid": found["pid"], "since": found.get("since"), "host": found.get("host")}
+        message = _("process {pid} (since {since}) works on this run", **facts)
+        if found.get("host") != platform.node():
+            message = _("process {pid} on {host} (since {since}) works on this run", **facts)
+            hint = _('wait for it, or end it; if it is no longer there, remove the file "{name}"', name=NAME)
+    return LockstepError("LS-504", message, where=str(folder), hint=hint)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,9 @@ from lockstep.cases import Case, cases
 from lockstep.causes import CAUSES, Finder, differing, planted
 from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.judge import STAGES, Finding
+from lockstep.language import joined
+from lockstep.language import later as _
+from lockstep.language import n_later as n_
 from lockstep.records import changed, digest
 from lockstep.spec import Run, Study
 from lockstep.studyfile import resolved_toml
@@ -45,7 +48,7 @@ def worst_of(verdicts: Iterable[str]) -> str:
 
 
 def _was_found(plant: str, divergences: list[dict[str, Any]]) -> bool:
-    name, _, backend = plant.partition("@")
+    name, _at, backend = plant.partition("@")
     return any(
         row["backend"] == backend and any(name in cause.split(" + ") for cause in row["causes"]) for row in divergences
     )
@@ -54,10 +57,10 @@ def _was_found(plant: str, divergences: list[dict[str, Any]]) -> bool:
 def claim(verdict: str, steps: int) -> str:
     """What a verdict says, and no more."""
     if verdict in ("IDENTICAL", "EQUAL"):
-        return f"the first {steps} steps are the same within rounding, on everything that was observed"
+        return _("the first {n} steps are the same within rounding, on everything that was observed", n=steps)
     if verdict == "DIVERGED":
-        return "at least one backend does not do what the study says; the first places and their causes are named"
-    return "not everything that was asked was observed, so nothing is claimed of the whole"
+        return _("at least one backend does not do what the study says; the first places and their causes are named")
+    return _("not everything that was asked was observed, so nothing is claimed of the whole")
 
 
 # ----------------------------------------------------------------------------------------------------- a study, proven
@@ -76,8 +79,8 @@ def prove(
     """
     asked, threads, plants = study.checked(asked), timing.checked_threads(threads), list(dict.fromkeys(plants))
     if not 2 <= steps <= 100_000:
-        hint = "ask for 2 to 100,000; what goes wrong from one step to the next shows in the second one"
-        message = f"{steps:,} {'step was' if steps == 1 else 'steps were'} asked for"
+        hint = _("ask for 2 to 100,000; what goes wrong from one step to the next shows in the second one")
+        message = n_("{n:,} step was asked for", "{n:,} steps were asked for", steps)
         raise LockstepError("LS-205", message, where="--steps", hint=hint)
     check_plants(plants, asked)
     networks, divergences = [], []
@@ -163,7 +166,7 @@ def check_plants(plants: Sequence[str], asked: Study) -> None:
     if problems:
         raise LockstepError.several(problems)
     for plant in plants:
-        name, _, backend = plant.partition("@")
+        name, _at, backend = plant.partition("@")
         runs = [run for run in changed(asked, seeds=asked.seeds[:1]).runs() if run.backend == backend]
         shapes = {run.dataset: data.describe(run.dataset).image_shape for run in runs}
         if not any(differing(name, run, shapes[run.dataset]) for run in runs):
@@ -175,18 +178,23 @@ def _problems_of(plant: str, asked: Study) -> Iterator[Problem]:
     name, at, backend = plant.partition("@")
     if name not in CAUSES:
         near = did_you_mean(name, CAUSES)
-        hint = (
-            f"{near} All of them: lockstep explain causes" if near.startswith("did") else "see: lockstep explain causes"
-        )
-        yield Problem("LS-209", f'no known difference is called "{name}"', "--plant", hint)
+        hint: str = _("see: lockstep explain causes")
+        if near.startswith("did"):
+            hint = _("{near} All of them: lockstep explain causes", near=near)
+        yield Problem("LS-209", _('no known difference is called "{name}"', name=name), "--plant", hint)
     if not at:
         example = f"{name if name in CAUSES else 'adam_epsilon_hat'}@{asked.backends[-1]}"
-        yield Problem("LS-209", f'"{plant}" names no backend', "--plant", f"write it as cause@backend: {example}")
+        yield Problem(
+            "LS-209",
+            _('"{plant}" names no backend', plant=plant),
+            "--plant",
+            _("write it as cause@backend: {example}", example=example),
+        )
     elif backend not in asked.backends:
         known = backend in backends.BACKENDS
-        hint = f"this study has {', '.join(asked.backends)}; --backends takes others"
-        hint = hint if known else did_you_mean(backend, asked.backends)
-        yield Problem("LS-209", f'"{backend}" is not a backend of this study', "--plant", hint)
+        there = _("this study has {names}; --backends takes others", names=", ".join(asked.backends))
+        hint = there if known else did_you_mean(backend, asked.backends)
+        yield Problem("LS-209", _('"{backend}" is not a backend of this study', backend=backend), "--plant", hint)
 
 
 def _prove_one(
@@ -238,7 +246,7 @@ def judged(trace: Trace, case: Case) -> dict[str, Any]:
     later = ("training", "whole epoch")  # `judge_growth`
     unseen = [stage for stage in coverage(case, trace, findings)["missing"] if stage not in later]
     if unseen and not divergences:  # never equal on what was not observed
-        verdict, reason = "INCONCLUSIVE", f"not observed: {', '.join(unseen)}"
+        verdict, reason = "INCONCLUSIVE", _("not observed: {stages}", stages=joined(map(_, unseen)))
     return {"trace": trace, "findings": findings, "divergences": divergences, "verdict": verdict, "reason": reason}
 
 
@@ -312,7 +320,7 @@ def judge_growth(case: Case, row: dict[str, Any], parting: growth.Parting) -> No
         row["verdict"] = "DIVERGED"
     unseen = coverage(case, trace, row["findings"])["missing"]
     if unseen and row["verdict"] in ("IDENTICAL", "EQUAL"):
-        row["verdict"], row["reason"] = "INCONCLUSIVE", f"not observed: {', '.join(unseen)}"
+        row["verdict"], row["reason"] = "INCONCLUSIVE", _("not observed: {stages}", stages=joined(map(_, unseen)))
 
 
 def _pack(case: Case, row: dict[str, Any], folder: Path) -> None:
@@ -420,7 +428,9 @@ def _coverage_of_all(networks: list[dict[str, Any]]) -> dict[str, Any]:
         "traces_asked": len(backends_seen),
         "traces_judged": sum(row["trace"] is not None for row in backends_seen),
         "values": sum(row["coverage"].get("values", 0) for row in backends_seen),
-        "not_observed": sorted({f"{row['backend']}: {row['reason']}" for row in backends_seen if row["reason"]}),
+        "not_observed": sorted(
+            {joined((row["backend"], row["reason"]), ": ") for row in backends_seen if row["reason"]}
+        ),
     }
 
 

@@ -20,6 +20,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from lockstep.errors import LockstepError, Problem, did_you_mean
+from lockstep.language import joined, mark, reason, recognised
+from lockstep.language import later as _
 
 _R = TypeVar("_R")
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -101,16 +103,17 @@ def _expand(kinds: Mapping[str, type], value: Any) -> Any:
         return value
     kind, *words = [word.group() for word in itertools.islice(_WORD.finditer(value[:LONGEST]), 32)] or [""]
     if kind not in kinds:
-        raise ValueError(f'unknown kind "{kind}"; {did_you_mean(kind, kinds)}')
+        raise ValueError(_('unknown kind "{kind}"; {advice}', kind=kind, advice=did_you_mean(kind, kinds)))
     fields = [field.name for field in dataclasses.fields(kinds[kind]) if not field.kw_only]
     table: dict[str, Any] = {"kind": kind}
     for position, word in enumerate(words):
         name, equals, rest = word.partition("=")
         if not equals and position >= len(fields):
-            raise ValueError(f'"{kind}" takes at most {len(fields)} values ({", ".join(fields)}), got {len(words)}')
+            facts = {"kind": kind, "most": len(fields), "names": ", ".join(fields), "n": len(words)}
+            raise ValueError(_('"{kind}" takes at most {most} values ({names}), got {n}', **facts))
         key, text = (name, rest) if equals else (fields[position], word)
         if key in table:
-            raise ValueError(f'"{key}" is given twice in "{value}"')
+            raise ValueError(_('"{key}" is given twice in "{text}"', key=key, text=value))
         table[key] = parse_word(text)
     return table
 
@@ -211,21 +214,34 @@ def _shown(value: Any) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a whole number of thousands of digits, tables thousands deep
-        return f"this {type(value).__name__}"
+        return _("this {type}", type=type(value).__name__)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
 def _range(context: Mapping[str, Any]) -> str:
-    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-    return " and ".join(f"{words[key]} {context[key]}" for key in words if key in context)
+    words = {
+        "gt": _("above {limit}", limit=context.get("gt")),
+        "ge": _("at least {limit}", limit=context.get("ge")),
+        "lt": _("below {limit}", limit=context.get("lt")),
+        "le": _("at most {limit}", limit=context.get("le")),
+    }
+    found = [text for key, text in words.items() if key in context]
+    return _("{low} and {high}", low=found[0], high=found[1]) if len(found) == 2 else joined(found)
 
 
 MOST_PROBLEMS = 100
+# What pydantic says of the rest.
+MESSAGES = (
+    mark("tuple should have at most {most} items after validation, not {n}"),
+    mark("dictionary should have at most {most} items after validation, not {n}"),
+    mark("input should be a valid string"),
+    mark("keys should be strings"),
+    mark("input should be a valid dictionary or object to extract fields from"),
+)
 _TYPE_WORDS = {
-    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a text", "tuple_type": "a list", "dict_type": "a table", "dataclass_type": "a table",
-    "finite_number": "a finite number",
+    "int_type": mark("a whole number"), "int_from_float": mark("a whole number"), "float_type": mark("a number"),
+    "bool_type": mark("true or false"), "string_type": mark("a text"), "tuple_type": mark("a list"),
+    "dict_type": mark("a table"), "dataclass_type": mark("a table"), "finite_number": mark("a finite number"),
 }  # fmt: skip
 
 
@@ -234,8 +250,8 @@ def problems_of(error: ValidationError, root: type, where: str = "") -> list[Pro
     rows = error.errors(include_url=False)
     found = [_problem(dict(row), root, where) for row in rows[:MOST_PROBLEMS]]
     if len(rows) > MOST_PROBLEMS:
-        message = f"{len(rows) - MOST_PROBLEMS:,} more of such errors are not listed"
-        found.append(Problem(found[-1].code, message, "", "mend those above first"))
+        message = _("{n:,} more of such errors are not listed", n=len(rows) - MOST_PROBLEMS)
+        found.append(Problem(found[-1].code, message, "", _("mend those above first")))
     return found
 
 
@@ -248,28 +264,33 @@ def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         owner = _owner(location, root)
         known = [field.name for field in dataclasses.fields(cast(Any, owner))]
-        return Problem("LS-203", f'unknown key "{plain[-1]}"', where, did_you_mean(str(plain[-1]), known))
+        return Problem("LS-203", _('unknown key "{key}"', key=plain[-1]), where, did_you_mean(str(plain[-1]), known))
     if kind in ("missing", "missing_argument"):
-        return Problem("LS-208", f'"{plain[-1]}" is required', where, "add it")
+        return Problem("LS-208", _('"{key}" is required', key=plain[-1]), where, _("add it"))
     if kind == "union_tag_not_found":
-        return Problem(
-            "LS-208", f'this table has no "kind": {found}', where, 'name it, for example {kind = "dense", units = 10}'
-        )
+        hint = _("name it, for example {example}", example='{kind = "dense", units = 10}')
+        return Problem("LS-208", _('this table has no "kind": {found}', found=found), where, hint)
     if kind == "union_tag_invalid":
         kinds = [word.strip(" '") for word in context["expected_tags"].split(",")]
-        return Problem("LS-209", f'unknown kind "{context["tag"]}"', where, did_you_mean(context["tag"], kinds))
+        message = _('unknown kind "{kind}"', kind=context["tag"])
+        return Problem("LS-209", message, where, did_you_mean(context["tag"], kinds))
     if kind == "literal_error":
-        return Problem("LS-205", f"{found} is not one of {context['expected']}", where, "choose one of these")
+        most, comes, last = context["expected"].rpartition(" or ")
+        choices = _("{most} or {last}", most=most, last=last) if comes else last
+        message = _("{found} is not one of {choices}", found=found, choices=choices)
+        return Problem("LS-205", message, where, _("choose one of these"))
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        return Problem("LS-205", f"{found} is out of range: it must be {_range(context)}", where, "change the value")
+        message = _("{found} is out of range: it must be {range}", found=found, range=_range(context))
+        return Problem("LS-205", message, where, _("change the value"))
     if kind == "string_pattern_mismatch":
-        return Problem(
-            "LS-205", f"{found} is not a usable name", where, "letters, digits, dot, dash and underscore, at most 64"
-        )
+        hint = _("letters, digits, dot, dash and underscore, at most 64")
+        return Problem("LS-205", _("{found} is not a usable name", found=found), where, hint)
     if kind == "too_short":
-        return Problem("LS-205", "it is empty", where, "give at least one")
+        return Problem("LS-205", _("it is empty"), where, _("give at least one"))
     if kind == "value_error":
-        return Problem("LS-205", str(context["error"]), where, "")
+        return Problem("LS-205", reason(context["error"]), where, "")
     if kind in _TYPE_WORDS:
-        return Problem("LS-204", f"{found} is not {_TYPE_WORDS[kind]}", where, f"give {_TYPE_WORDS[kind]}")
-    return Problem("LS-204", f"{found}: {row['msg'].lower()}", where, "")
+        wanted = _(_TYPE_WORDS[kind])
+        message = _("{found} is not {wanted}", found=found, wanted=wanted)
+        return Problem("LS-204", message, where, _("give {wanted}", wanted=wanted))
+    return Problem("LS-204", joined((found, recognised(row["msg"].lower(), MESSAGES)), ": "), where, "")

@@ -13,6 +13,7 @@ import numpy as np
 
 from lockstep import store
 from lockstep.errors import LockstepError
+from lockstep.language import later as _
 from lockstep.spec import Run, Shape
 from lockstep.studyfile import read_study
 
@@ -36,16 +37,16 @@ def learned(record: store.Record) -> Learned:
     (run,) = read_study(record.folder / "spec.toml").runs()
     folder = store.newest_checkpoint(record.folder)
     if folder is None:
-        raise store.damaged(record.folder, "no checkpoint with its weights can be used")
+        raise store.damaged(record.folder, _("no checkpoint with its weights can be used"))
     weights, state = store.read_checkpoint(folder)
     shape = tuple(int(size) for size in record.environment.get("dataset", {}).get("shape") or ())
     if len(shape) != 3:
-        raise store.damaged(record.folder / "environment.json", "dataset.shape: three sizes are missing")
+        raise store.damaged(record.folder / "environment.json", _("dataset.shape: three sizes are missing"))
     wanted = run.network.parameter_shapes(shape)
     found = {name: value.shape for name, value in weights.items()}
     if found != wanted:
         names = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
-        raise store.damaged(folder, f"its weights are not those of the network: {', '.join(names[:4])}")
+        raise store.damaged(folder, _("its weights are not those of the network: {names}", names=", ".join(names[:4])))
     return Learned(run, weights, state)
 
 
@@ -62,9 +63,9 @@ def pixel_scaling(record: store.Record, run: Run, channels: int) -> tuple[np.nda
     try:
         mean, scale = (np.array(known[key], dtype=float) for key in ("pixel_mean", "pixel_scale"))
     except (KeyError, TypeError, ValueError):
-        raise store.damaged(record.folder / "environment.json", "it does not say how pixels were scaled") from None
+        raise store.damaged(record.folder / "environment.json", _("it does not say how pixels were scaled")) from None
     if not (mean.shape == scale.shape == (channels,) and np.isfinite([mean, scale]).all()):
-        raise store.damaged(record.folder / "environment.json", "it does not say how pixels were scaled")
+        raise store.damaged(record.folder / "environment.json", _("it does not say how pixels were scaled"))
     return mean, scale
 
 
@@ -86,7 +87,9 @@ def model(
     try:
         built.restore(found.weights, {**start, **{name: found.state[name] for name in plan.initial_statistics()}})
     except (KeyError, ValueError) as error:
-        raise LockstepError("LS-505", f"the running statistics cannot be used: {error}", hint="run it again") from error
+        raise LockstepError(
+            "LS-505", _("the running statistics cannot be used: {error}", error=error), hint=_("run it again")
+        ) from error
     return built
 
 

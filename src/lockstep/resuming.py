@@ -10,6 +10,9 @@ from pathlib import Path
 
 from lockstep import checkpoints, files, locks, store, study, timing
 from lockstep.errors import LockstepError, Problem
+from lockstep.language import joined
+from lockstep.language import later as _
+from lockstep.language import n_later as n_
 from lockstep.spec import Run, Study
 from lockstep.studyfile import read_study, resolved_toml
 
@@ -45,14 +48,20 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
             asked = read_study(record.folder / "spec.toml")
             (run,) = asked.runs()
         except (LockstepError, ValueError) as error:
-            why = error.problems[0] if isinstance(error, LockstepError) else error
-            problems += store.damaged(record.folder / "spec.toml", str(why).partition("\n")[0]).problems
+            why = _in_a_line(error.problems[0]) if isinstance(error, LockstepError) else str(error).partition("\n")[0]
+            problems += store.damaged(record.folder / "spec.toml", why).problems
             continue
         if done := _finished_since(record, run):
-            left.append(f"{record.folder}: the same run was finished since, in {done.name}")
+            left.append(_("{run}: the same run was finished since, in {other}", run=record.folder, other=done.name))
             continue
         found.append(Unfinished(record, asked, run, threads_for(record, threads)))
     return found, left, problems
+
+
+def _in_a_line(problem: Problem) -> str:
+    """A problem without its hint."""
+    place = f"{problem.code} {problem.where}: " if problem.where else f"{problem.code} "
+    return joined((place, problem.message), "")
 
 
 def unreported(paths: Iterable[Path]) -> list[Path]:
@@ -151,7 +160,7 @@ def news(wanted: Study, runs_folder: Path, threads: int | None = None) -> list[s
     for name, (run, text) in asked.items():
         same = [place for place in there if ids[place] == name]
         counts.update(_since(same, run, threads) if same else _nearest(text, run, earlier, is_new))
-    return [f"{sentence} ({n} run{'s' * (n > 1)})" for sentence, n in counts.items()]
+    return [joined((sentence, " (", n_("{n} run", "{n} runs", n), ")"), "") for sentence, n in counts.items()]
 
 
 def _since(places: list[Path], run: Run, threads: int) -> list[str]:

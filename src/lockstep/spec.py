@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from lockstep.errors import LockstepError
+from lockstep.language import later as _
+from lockstep.language import reason
 from lockstep.records import (
     Count,
     Flag,
@@ -166,7 +168,7 @@ def same_padding(size: int, kernel: int, stride: int, padding: str = "same") -> 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise ValueError(f"it takes an image (height, width, channels), but gets {shape}, which is flat")
+        raise ValueError(_("it takes an image (height, width, channels), but gets {shape}, which is flat", shape=shape))
     return shape[0], shape[1], shape[2]
 
 
@@ -174,10 +176,13 @@ def _slide(shape: Shape, kernel: Shape, stride: Shape, padding: str) -> tuple[in
     """The output's height and width and the input's channels for a window sliding over an image."""
     height, width, channels = _image_shape(shape)
     if padding == "valid" and (kernel[0] > height or kernel[1] > width):
-        raise ValueError(
-            f"its {kernel[0]}×{kernel[1]} window is larger than its input of {height}×{width}; "
-            "use a smaller one, padding same, or fewer poolings before it"
+        sizes = {"window": f"{kernel[0]}×{kernel[1]}", "image": f"{height}×{width}"}
+        text = _(
+            "its {window} window is larger than its input of {image}; "
+            "use a smaller one, padding same, or fewer poolings before it",
+            **sizes,
         )
+        raise ValueError(text)
     high, wide = (_windows(n, k, s, padding) for n, k, s in zip((height, width), kernel, stride, strict=True))
     return high, wide, channels
 
@@ -300,7 +305,9 @@ class Dense(_Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 1:
-            raise ValueError(f"it takes a flat vector, but gets an image of {shape}; put flatten before it")
+            raise ValueError(
+                _("it takes a flat vector, but gets an image of {shape}; put flatten before it", shape=shape)
+            )
         return (self.units,)
 
     def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
@@ -452,8 +459,9 @@ class Network:
             name = f"{index}_{layer.kind}"
             try:
                 output = layer.output_shape(shape)
-            except ValueError as reason:
-                message = f"layer {index} ({layer.kind}) does not fit: {reason}"
+            except ValueError as error:
+                facts = {"index": index, "kind": layer.kind, "why": reason(error)}
+                message = _("layer {index} ({kind}) does not fit: {why}", **facts)
                 raise LockstepError("LS-206", message, where=f"layers[{index}]") from None
             if window := layer.window():
                 kernel, stride = window
@@ -731,7 +739,7 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     seen = set()
     for value in values:
         if repr(value) in seen:
-            raise ValueError(f"{value!r} is given twice")
+            raise ValueError(_("{value!r} is given twice", value=value))
         seen.add(repr(value))
     return values
 
@@ -819,8 +827,8 @@ class Study:
         """
         n = math.prod(len(values) for values in self.grid.values())
         if n > MOST_COMBINATIONS:
-            hint = "fewer values, or several studies"
-            raise LockstepError("LS-205", f"{n:,} recipes are more than {MOST_COMBINATIONS:,}", where="grid", hint=hint)
+            message = _("{n:,} recipes are more than {most:,}", n=n, most=MOST_COMBINATIONS)
+            raise LockstepError("LS-205", message, where="grid", hint=_("fewer values, or several studies"))
         recipe = _with(self.recipe, self.recipe_for.get(network, {}), f"recipe_for.{network}")
         return [_with(recipe, chosen, "grid") for chosen in _combinations(self.grid)]
 
@@ -860,10 +868,10 @@ def _with(recipe: Recipe, chosen: Mapping[str, Any], where: str) -> Recipe:
         try:
             set_key(table, key.removeprefix("recipe."), value)
         except KeyError as error:
-            message = f'"{error.args[0]}" is not a table, so this key does not exist'
-            raise LockstepError("LS-203", message, where=f"{where}.{key}", hint="name a key of the recipe") from None
+            message = _('"{part}" is not a table, so this key does not exist', part=error.args[0])
+            raise LockstepError("LS-203", message, where=f"{where}.{key}", hint=_("name a key of the recipe")) from None
         except ValueError as error:  # a short form on the way is wrong in itself
-            raise LockstepError("LS-205", str(error), where=f"{where}.{key}") from None
+            raise LockstepError("LS-205", reason(error), where=f"{where}.{key}") from None
     try:
         return _RECIPE.validate_python(table)
     except ValidationError as error:

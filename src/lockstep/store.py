@@ -38,17 +38,20 @@ from typing import Any
 import numpy as np
 
 from lockstep import files, reading
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, without
+from lockstep.language import later as _
+from lockstep.language import mark, reason
 
 FORMAT = 1
 SEALED = 2  # the format of a status and of a checkpoint's manifest that carry their own SHA-256; those of 1 have none
 INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside
+UNUSABLE = mark("cannot be used: {why}")
 TRACES = "traces"  # the folder in a study's that holds what its proofs rest on; they are no runs
 
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-HINT = "choose a folder that you may write to with --runs FOLDER"
+HINT = _("choose a folder that you may write to with --runs FOLDER")
 
 
 def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:
@@ -60,7 +63,7 @@ def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:
         temporary.write_bytes(content)
     with files.writing(path, HINT):
         if path.read_bytes() != content:
-            raise LockstepError("LS-501", "what was read back is not what was written", where=str(path), hint=HINT)
+            raise LockstepError("LS-501", _("what was read back is not what was written"), where=str(path), hint=HINT)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -187,7 +190,9 @@ def claim(study_folder: Path, run_id: str) -> Path:
             folder.mkdir()
             files.sync_folder(study_folder)
             return folder
-    raise LockstepError("LS-501", "10,000 attempts of one run stand here", where=str(study_folder), hint="clean it up")
+    raise LockstepError(
+        "LS-501", _("10,000 attempts of one run stand here"), where=str(study_folder), hint=_("clean it up")
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -213,13 +218,20 @@ def read_status(run: Path) -> dict[str, Any]:
 def _check_seal(path: Path, value: Mapping[str, Any]) -> None:
     """Raise LockstepError (LS-505) where a JSON file is not what was sealed, down to its spaces."""
     if value.get("format") != SEALED:
-        raise damaged(path, f"it has format {value.get('format')!r}, this version reads formats 1 and {SEALED}")
+        raise damaged(
+            path,
+            _(
+                "it has format {format!r}, this version reads formats 1 and {sealed}",
+                format=value.get("format"),
+                sealed=SEALED,
+            ),
+        )
     try:
         as_written = value.get("seal") == seal(value) and path.read_bytes() == _as_json(value)
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
     if not as_written:
-        raise damaged(path, "it is not as it was written")
+        raise damaged(path, _("it is not as it was written"))
 
 
 def read_spec(run: Path) -> str:
@@ -252,12 +264,12 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(path)
     listed = manifest.get("files")
     if not isinstance(listed, dict) or not listed:
-        raise damaged(path, '"files" is missing')
+        raise damaged(path, _('"files" is missing'))
     if manifest.get("format") == FORMAT and manifest.keys() == {"format", "epoch", "files"}:
         return manifest
     _check_seal(path, manifest)
     if folder.name != f"checkpoint-{manifest.get('epoch')}":
-        raise damaged(path, f"it is that of epoch {manifest.get('epoch')}")
+        raise damaged(path, _("it is that of epoch {epoch}", epoch=manifest.get("epoch")))
     return manifest
 
 
@@ -278,7 +290,7 @@ def damaged(path: Path, why: object) -> LockstepError:
     """The error (LS-505) for a file of a run folder that cannot be used."""
     why = "it is missing" if isinstance(why, FileNotFoundError) else why
     return LockstepError(
-        "LS-505", f"cannot be used: {why}", where=str(path), hint="run it again; this file stays as it is"
+        "LS-505", _(UNUSABLE, why=why), where=str(path), hint=_("run it again; this file stays as it is")
     )
 
 
@@ -320,11 +332,18 @@ def check_files(run: Path) -> dict[str, str | None]:
         manifest = read_json(path)
         listed = manifest.get("files")
         if manifest.get("format") != FORMAT:
-            raise damaged(path, f"it has format {manifest.get('format')!r}, this version reads format {FORMAT}")
+            raise damaged(
+                path,
+                _(
+                    "it has format {format!r}, this version reads format {known}",
+                    format=manifest.get("format"),
+                    known=FORMAT,
+                ),
+            )
         if not isinstance(listed, dict) or not listed:
-            raise damaged(path, '"files" is missing')
+            raise damaged(path, _('"files" is missing'))
     except LockstepError as error:
-        return {path.name: error.problems[0].message.removeprefix("cannot be used: ")}
+        return {path.name: without(error.problems[0].message, UNUSABLE)}
     found: dict[str, str | None] = {path.name: None}
     for name, known in listed.items():
         name = Path(name).name  # never outside the folder
@@ -332,7 +351,7 @@ def check_files(run: Path) -> dict[str, str | None]:
             reading.compare(run / name, known)
             found[name] = None
         except (OSError, ValueError) as error:
-            found[name] = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
+            found[name] = _("it is missing") if isinstance(error, FileNotFoundError) else reason(error)
     return found
 
 
@@ -357,7 +376,7 @@ class Record:
             raise damaged(path, error) from error
         for key in ("networks", "backends", "seeds", "dataset", "dtype", "recipe"):
             if not spec.get(key) or not isinstance(spec[key], dict | list):
-                raise damaged(path, f'"{key}" is missing')
+                raise damaged(path, _('"{key}" is missing', key=key))
         return spec
 
     @cached_property
@@ -450,7 +469,7 @@ def find_runs(paths: Iterable[Path]) -> list[Record]:
     if not found:
         where = ", ".join(map(str, paths))
         raise LockstepError(
-            "LS-505", "no run folder here", where=where, hint="name a folder below runs/ that holds runs"
+            "LS-505", _("no run folder here"), where=where, hint=_("name a folder below runs/ that holds runs")
         )
     return [Record(folder) for folder in sorted(found, key=natural)]
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from lockstep import backends, checkpoints, data, files, locks, store, timing
 from lockstep.errors import LockstepError, Problem, did_you_mean
+from lockstep.language import later as _
 from lockstep.records import changed
 from lockstep.spec import LayerFacts, Network, Recipe, Run, Study
 from lockstep.studyfile import placing, read_study, resolved_toml
@@ -72,7 +73,9 @@ def _quick(study: Study, asked: set[str]) -> Study:
 def _narrowed(study: Study, chosen_backends: Sequence[str], networks: Sequence[str]) -> tuple[Study, list[Problem]]:
     """The study with only these backends and networks, and a problem for each that there is not."""
     problems = [
-        Problem("LS-209", f'there is no backend "{name}"', "--backends", did_you_mean(name, backends.BACKENDS))
+        Problem(
+            "LS-209", _('there is no backend "{name}"', name=name), "--backends", did_you_mean(name, backends.BACKENDS)
+        )
         for name in chosen_backends
         if name not in backends.BACKENDS
     ]
@@ -81,7 +84,7 @@ def _narrowed(study: Study, chosen_backends: Sequence[str], networks: Sequence[s
     for name in networks:
         if name not in study.networks:
             hint = did_you_mean(name, study.networks)
-            problems.append(Problem("LS-209", f'the study has no network "{name}"', "--network", hint))
+            problems.append(Problem("LS-209", _('the study has no network "{name}"', name=name), "--network", hint))
     if networks and all(name in study.networks for name in networks):
         own = {name: keys for name, keys in study.recipe_for.items() if name in networks}
         study = changed(study, networks={name: study.networks[name] for name in networks}, recipe_for=own)
@@ -102,7 +105,9 @@ def checked(study: Study, problems: Sequence[Problem] = ()) -> Study:
 
 def _unknown_backends(study: Study) -> list[Problem]:
     return [
-        Problem("LS-209", f'there is no backend "{name}"', "backends", did_you_mean(name, backends.BACKENDS))
+        Problem(
+            "LS-209", _('there is no backend "{name}"', name=name), "backends", did_you_mean(name, backends.BACKENDS)
+        )
         for name in study.backends
         if name not in backends.BACKENDS
     ]
@@ -110,7 +115,7 @@ def _unknown_backends(study: Study) -> list[Problem]:
 
 def _recipes_for_nobody(study: Study) -> list[Problem]:
     unknown = [name for name in study.recipe_for if name not in study.networks]
-    message = "the study has no network of this name"
+    message = _("the study has no network of this name")
     return [Problem("LS-209", message, f"recipe_for.{name}", did_you_mean(name, study.networks)) for name in unknown]
 
 
@@ -134,20 +139,24 @@ def _problems_with_data(study: Study, dataset: str) -> list[Problem]:
             for problem in _problems_with_recipe(recipe, name, study, facts)
         )
     )
+    ending = _('end with "dense {n}"', n=facts.n_classes)
     for name, network in study.networks.items():
         try:
             output = network.facts(facts.image_shape)[-1].output_shape
         except LockstepError as error:
             where = f"networks.{name}.{error.problems[0].where}"
-            hint = f"the images of {dataset} are {facts.image_shape}; see: lockstep show"
+            hint = _(
+                "the images of {dataset} are {shape}; see: lockstep show", dataset=dataset, shape=facts.image_shape
+            )
             problems.append(Problem(error.code, error.problems[0].message, where, hint))
             continue
         if output != (facts.n_classes,):
-            message = f"the last layer puts out {output}, but {dataset} has {facts.n_classes} classes"
-            problems.append(Problem("LS-206", message, f"networks.{name}", f'end with "dense {facts.n_classes}"'))
+            what = {"output": output, "dataset": dataset, "n": facts.n_classes}
+            message = _("the last layer puts out {output}, but {dataset} has {n} classes", **what)
+            problems.append(Problem("LS-206", message, f"networks.{name}", ending))
         elif not network.parameter_shapes(facts.image_shape):
-            message = "it has no parameters, so there is nothing to train"
-            problems.append(Problem("LS-206", message, f"networks.{name}", f'end with "dense {facts.n_classes}"'))
+            message = _("it has no parameters, so there is nothing to train")
+            problems.append(Problem("LS-206", message, f"networks.{name}", ending))
     return problems
 
 
@@ -155,21 +164,25 @@ def _problems_with_recipe(recipe: Recipe, name: str, study: Study, facts: data.F
     """What this recipe of a network, one of those that grid and `recipe_for` make, asks for that cannot be."""
     problems = []
     if recipe.early_stopping and not recipe.validation:
-        message = f"early stopping looks at {recipe.early_stopping.monitor}, but no images are held out"
-        problems.append(Problem("LS-207", message, "recipe.early_stopping", "set recipe.validation = 0.1"))
+        monitor = recipe.early_stopping.monitor
+        message = _("early stopping looks at {monitor}, but no images are held out", monitor=monitor)
+        problems.append(Problem("LS-207", message, "recipe.early_stopping", _("set recipe.validation = 0.1")))
     if recipe.products != "full" and "float64" in study.dtype:
-        message = f"products of {recipe.products} are sums of float32, but float64 is asked for"
-        problems.append(Problem("LS-207", message, "recipe.products", 'set dtype = "float32"'))
+        message = _("products of {products} are sums of float32, but float64 is asked for", products=recipe.products)
+        problems.append(Problem("LS-207", message, "recipe.products", _('set dtype = "float32"')))
     if "targets_broadcast" in recipe.mistakes and recipe.loss != "mean_squared_error":
-        message = f'the loss is {recipe.loss}, and only a squared error can make the mistake "targets_broadcast"'
-        problems.append(Problem("LS-207", message, "recipe.mistakes", 'set recipe.loss = "mean_squared_error"'))
+        text = _(
+            'the loss is {loss}, and only a squared error can make the mistake "targets_broadcast"', loss=recipe.loss
+        )
+        problems.append(Problem("LS-207", text, "recipe.mistakes", _('set recipe.loss = "mean_squared_error"')))
     held_out = len(data.split(facts.n_train, recipe.validation, 0)[1])
     n = min(study.train_size or facts.n_train, facts.n_train - held_out)
     if (n % recipe.batch_size or min(recipe.batch_size, n)) == 1:  # the last batch holds one image
         rows = _facts(study.networks[name], facts)
         if any(row.layer.kind == "batch_norm" and len(row.input_shape) == 1 for row in rows):
-            message = f"{n} training images in batches of {recipe.batch_size} leave one alone, with no variance"
-            hint = "choose another recipe.batch_size, or leave batch_norm out of the dense part"
+            sizes = {"n": n, "batch_size": recipe.batch_size}
+            message = _("{n} training images in batches of {batch_size} leave one alone, with no variance", **sizes)
+            hint = _("choose another recipe.batch_size, or leave batch_norm out of the dense part")
             problems.append(Problem("LS-207", message, f"networks.{name}", hint))
     return problems
 
@@ -237,7 +250,7 @@ def work_on(run: Run, place: Path, tell: Tell, threads: int, lock: locks.Lock) -
     try:
         if reason := backends.why_missing(run.backend):
             hint = f"pip install 'lockstep-nn[{backends.BACKENDS[run.backend][3]}]'"
-            raise LockstepError("LS-401", reason, where=f"backend {run.backend}", hint=hint)
+            raise LockstepError("LS-401", reason, where=_("backend {name}", name=run.backend), hint=hint)
         work(run, place, tell, threads, lock=lock)
     except LockstepError as error:
         store.write_status(place, "failed", error.code, str(error))
@@ -324,10 +337,12 @@ def changes_since(record: store.Record, run: Run, threads: int) -> list[str]:
     now |= {"git_revision": timing.git_revision(), "cpu": timing.machine()["cpu"], "python": python_version()}
     found = [f"{key}: {before[key]} → {value}" for key, value in now.items() if before[key] != value]
     if before["threads"]["asked"] != threads:
-        found.append(f"threads: {before['threads']['asked']} → {threads}")
+        found.append(_("threads: {before} → {now}", before=before["threads"]["asked"], now=threads))
     if before["dataset"]["hashes"] != data.load(run.dataset, offline=True).hashes:
-        found.append(f"the data of {run.dataset}")
-    found += [f"went on with {change}" for part in before.get("resumed", ()) for change in part["changed"]]
+        found.append(_("the data of {dataset}", dataset=run.dataset))
+    found += [
+        _("went on with {change}", change=change) for part in before.get("resumed", ()) for change in part["changed"]
+    ]
     return found
 
 
@@ -355,8 +370,8 @@ def work(
                     encoding="utf-8", errors="replace", pass_fds=[lock.number] if lock else (),
                 )  # fmt: skip
         except OSError as error:
-            hint = "free some memory and run it again"
-            what = f"no worker could be started: {error}"
+            hint = _("free some memory and run it again")
+            what = _("no worker could be started: {why}", why=error)
             raise LockstepError("LS-503", what, where=str(place), hint=hint) from error
     with worker:
         try:
@@ -441,14 +456,17 @@ def _death(code: int, place: Path, out_of_memory: bool = False) -> LockstepError
     text = log.read_text(encoding="utf-8", errors="replace")
     text = text.rpartition(GOES_ON)[2].partition("\n")[2] if GOES_ON in text else text
     last = [line for line in text.splitlines() if line.strip()][-3:]
+    hint = _("see {file}", file=log)
     if code == -signal.SIGKILL and out_of_memory:
-        hint = "free some memory, or take a smaller network, batch or dataset"
-        return LockstepError("LS-503", "the system ended it because memory ran out", where=str(place), hint=hint)
+        hint = _("free some memory, or take a smaller network, batch or dataset")
+        return LockstepError("LS-503", _("the system ended it because memory ran out"), where=str(place), hint=hint)
     if code < 0:
         with contextlib.suppress(ValueError):
-            cause = f"it was ended by signal {signal.Signals(-code).name}"
+            cause = _("it was ended by signal {name}", name=signal.Signals(-code).name)
             if code == -signal.SIGKILL:
-                cause += " (as the system does when memory runs out)"
-            return LockstepError("LS-402", cause, where=str(place), hint=f"see {log}")
-    said = f"; it last said: {' | '.join(last)}" if last else ""
-    return LockstepError("LS-402", f"it ended with exit code {code}{said}", where=str(place), hint=f"see {log}")
+                cause = _("{cause} (as the system does when memory runs out)", cause=cause)
+            return LockstepError("LS-402", cause, where=str(place), hint=hint)
+    message = _("it ended with exit code {code}", code=code)
+    if last:
+        message = _("{ended}; it last said: {words}", ended=message, words=" | ".join(last))
+    return LockstepError("LS-402", message, where=str(place), hint=hint)

@@ -18,7 +18,9 @@ import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from lockstep import reading
-from lockstep.errors import LockstepError, Problem
+from lockstep.errors import LockstepError, Problem, system
+from lockstep.language import later as _
+from lockstep.language import mark, reason, recognised
 from lockstep.records import parse_word, problems_of, set_key, to_table
 from lockstep.spec import Study
 
@@ -32,21 +34,31 @@ def read_study(path: Path, settings: Iterable[str] = ()) -> Study:
         with open(path, "rb") as file:
             content = file.read(reading.LARGEST_SPEC + 1)
         if len(content) > reading.LARGEST_SPEC:
-            raise LockstepError(
-                "LS-201", f"larger than {reading.LARGEST_SPEC:,} bytes", where=str(path), hint="this is no study file"
-            )
+            message = _("larger than {n:,} bytes", n=reading.LARGEST_SPEC)
+            raise LockstepError("LS-201", message, where=str(path), hint=_("this is no study file"))
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        hint = "save it as UTF-8"
-        raise LockstepError("LS-202", f"not UTF-8 at byte {error.start}", where=str(path), hint=hint) from error
+        message = _("not UTF-8 at byte {n}", n=error.start)
+        raise LockstepError("LS-202", message, where=str(path), hint=_("save it as UTF-8")) from error
     except (OSError, ValueError) as error:
-        hint = "give the path of a study's TOML file, for example studies/demo.toml"
-        raise LockstepError("LS-201", f"cannot read: {_reason(error)}", where=str(path), hint=hint) from error
+        hint = _("give the path of a study's TOML file, for example studies/demo.toml")
+        raise LockstepError("LS-201", _("cannot read: {why}", why=system(error)), where=str(path), hint=hint) from error
     return parse_study(text, str(path), settings, name=path.stem)
 
 
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
+# What tomllib says most often.
+TOML = (
+    mark("{what} (at line {line}, column {column})"), mark("{what} (at end of document)"), mark("Invalid value"),
+    mark("Invalid statement"), mark("Unterminated string"), mark("Unclosed array"), mark("Unclosed inline table"),
+    mark("Cannot overwrite a value"), mark("Cannot declare {key} twice"), mark("Illegal character {sign}"),
+    mark("Expected '=' after a key in a key/value pair"), mark("Expected ']' at the end of a table declaration"),
+    mark("Expected ']]' at the end of an array declaration"), mark("Invalid initial character for a key part"),
+    mark("Expected newline or end of document after a statement"), mark("Duplicate inline table key {key}"),
+    mark("Unescaped {sign} in a string"), mark("Expected {what}"),
+)  # fmt: skip
+
+
+DIGITS = mark("Exceeds the limit ({limit} digits) for integer string conversion: value has {n} digits")
 
 
 def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: str = "study") -> Study:
@@ -54,11 +66,15 @@ def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: s
     try:
         document = reading.toml(text)
     except tomllib.TOMLDecodeError as error:
-        raise LockstepError("LS-202", str(error), where=file, hint="see https://toml.io for the notation") from error
+        raise LockstepError(
+            "LS-202", recognised(str(error), TOML), where=file, hint=_("see https://toml.io for the notation")
+        ) from error
     except ValueError as error:  # Python refuses whole numbers of more than 4,300 digits
-        raise LockstepError("LS-202", str(error).partition(";")[0], where=file, hint="no key takes it") from error
+        message = recognised(str(error).partition(";")[0], [DIGITS])
+        raise LockstepError("LS-202", message, where=file, hint=_("no key takes it")) from error
     except RecursionError as error:
-        raise LockstepError("LS-202", "nested too deeply", where=file, hint="a study needs three levels") from error
+        hint = _("a study needs three levels")
+        raise LockstepError("LS-202", _("nested too deeply"), where=file, hint=hint) from error
     document.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", _ascii(name)).strip("-._")[:64] or "study")
     settings = list(settings)
     problems = [problem for setting in settings for problem in _apply(document, setting)]
@@ -66,7 +82,7 @@ def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: s
         study = TypeAdapter(Study).validate_python(document)
     except (ValidationError, RecursionError) as error:
         found = problems_of(error, Study) if isinstance(error, ValidationError) else []
-        problems += found or [Problem("LS-202", "nested too deeply", "", "a study needs three levels")]
+        problems += found or [Problem("LS-202", _("nested too deeply"), "", _("a study needs three levels"))]
     if problems:
         raise LockstepError.several(_placed(problems, text, file, settings))
     return study
@@ -93,15 +109,15 @@ def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
     key, equals, value = setting.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        hint = "write --set recipe.epochs=3"
-        return [Problem("LS-200", f'"{setting}" is not key=value', "--set", hint)]
+        hint = _("write --set recipe.epochs=3")
+        return [Problem("LS-200", _('"{text}" is not key=value', text=setting), "--set", hint)]
     try:
         set_key(document, key, parse_word(value.strip()))
     except KeyError as error:
-        message = f'"{error.args[0]}" is not a table, so "{key}" does not exist'
-        return [Problem("LS-203", message, "--set", "set it whole")]
+        message = _('"{part}" is not a table, so "{key}" does not exist', part=error.args[0], key=key)
+        return [Problem("LS-203", message, "--set", _("set it whole"))]
     except ValueError as error:  # a short form on the way is wrong in itself
-        return [Problem("LS-205", str(error), "--set", "set it whole")]
+        return [Problem("LS-205", reason(error), "--set", _("set it whole"))]
     return []
 
 

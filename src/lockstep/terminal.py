@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from lockstep.errors import LockstepError
+from lockstep.errors import CODES, LockstepError, title
+from lockstep.language import LANGUAGES, Text, _, joined, later, mark, number, recognised, say, spoken
 from lockstep.spec import Run
 from lockstep.store import Record
 
@@ -33,7 +35,7 @@ class Watcher:
         """Prepare to show this many runs."""
         self.console, self.n_runs, self.number = console, n_runs, 0
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(_("epochs")),
             TimeElapsedColumn(), TextColumn("{task.fields[last]}"), console=console, transient=True,
             disable=not console.is_terminal,
         )  # fmt: skip
@@ -57,12 +59,13 @@ class Watcher:
         varied = "".join(f" {key.rpartition('.')[2]}={value}" for key, value in run.grid.items())
         dtype = f" {run.dtype}" if run.dtype != "float32" else ""
         place = f"[{self.number}/{self.n_runs}]"
-        return f"{place} {run.network_name} · {run.backend} · {run.dataset} · seed {run.seed}{dtype}{varied}"
+        seed = _("seed {n}", n=run.seed)
+        return f"{place} {run.network_name} · {run.backend} · {run.dataset} · {seed}{dtype}{varied}"
 
     def _start(self, run: Run, event: dict[str, Any]) -> None:
         self.number += 1
-        self.task = self.progress.add_task(escape(self._name(run)), total=run.recipe.epochs, last="starting")
-        self._line(f"{self._name(run)}: starting")
+        self.task = self.progress.add_task(escape(self._name(run)), total=run.recipe.epochs, last=_("starting"))
+        self._line(_("{run}: starting", run=self._name(run)))
 
     def _resumed(self, run: Run, event: dict[str, Any]) -> None:
         """Said on a terminal too, and kept there: what is lost, and what may change the last bits."""
@@ -71,58 +74,107 @@ class Watcher:
             self.console.print(escape(f"  {line}"), soft_wrap=True, highlight=False)
 
     def _phase(self, run: Run, event: dict[str, Any]) -> None:
-        self.progress.update(self.task, last=event["phase"])
+        self.progress.update(self.task, last=phase(event))
 
     def _epoch(self, run: Run, event: dict[str, Any]) -> None:
-        loss = _number(event["train_loss"], ".4f") if event["train_loss"] is not None else "no longer a number"
-        said = f"loss {loss}, test accuracy {_percent(event['test_accuracy'])}"
-        self.progress.update(self.task, completed=event["epoch"], last=said)
-        self._line(f"  epoch {event['epoch']}/{run.recipe.epochs}: {said}, {event['train_seconds']:.2f} s")
+        loss = _number(event["train_loss"], ".4f") if event["train_loss"] is not None else _("no longer a number")
+        accuracy = _percent(event["test_accuracy"])
+        told = _("loss {loss}, test accuracy {accuracy}", loss=loss, accuracy=accuracy)
+        self.progress.update(self.task, completed=event["epoch"], last=told)
+        place, seconds = f"{event['epoch']}/{run.recipe.epochs}", event["train_seconds"]
+        self._line(_("  epoch {place}: {said}, {seconds:.2f} s", place=place, said=told, seconds=seconds))
 
     def _end(self, run: Run, event: dict[str, Any]) -> None:
         if event["reused"]:
             self.number += 1
-            self.console.print(f"{escape(self._name(run))}: finished before, taken as it is (--again repeats it)")
+            said = _("{run}: finished before, taken as it is (--again repeats it)", run=self._name(run))
+            self.console.print(escape(said))
             return
         self.progress.remove_task(self.task)
         record: Record = event["record"]
         if not record.is_finished:
-            self.console.print(
-                f"[bold red]{escape(self._name(run))}: failed[/]\n  {escape(str(record.status['reason']))}"
-            )
+            failed, why = _("{run}: failed", run=self._name(run)), stored(record.status["reason"])
+            self.console.print(f"[bold red]{escape(failed)}[/]\n  {escape(why)}")
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
             self.console.print(escape(text), soft_wrap=True)
 
 
+# What a run, a worker and the doctor say they are at, and places that a judge names.
+WORDS = (
+    mark("build"), mark("train"), mark("a whole epoch"), mark("judging"), mark("step {n} of {all}"), mark("running"),
+    mark("failed"), mark("finished"), mark("whole"), mark("unfinished"), mark("being worked on"), mark("damaged"),
+    mark("all weights"), mark("images"), mark("input"), mark("its arrays"), mark("labels"), mark("logits"),
+    mark("losses"), mark("manifest"), mark("names"), mark("order"), mark("test images"),
+    mark("training from the start"), mark("updates taken"), mark("unexplained"),
+)  # fmt: skip
+
+
+def phase(event: Mapping[str, Any]) -> str:
+    """What a run is at, in the language in use."""
+    step = re.fullmatch(r"step (\d+) of (\d+)", event["phase"])
+    return _("step {n} of {all}", n=step[1], all=step[2]) if step else told(event, "phase")
+
+
+def told(row: Mapping[str, Any], key: str) -> str:
+    """A text out of a row, in the language in use."""
+    text = row[key]
+    return say(text) if isinstance(text, Text) else _(text)
+
+
+def stored(reason: object) -> str:
+    """A reason, which is English out of a run folder: in another language it is told behind its code's meaning."""
+    if isinstance(reason, Text):
+        return say(reason)
+    if spoken() != LANGUAGES[0] and (code := str(reason).partition(" ")[0].rstrip(":")) in CODES:
+        return f"{title(code)}: {reason}"
+    return str(reason)
+
+
+# What a worker, which speaks English, says of a run that goes on.
+WARNINGS = (
+    mark("{name} is not used: it is half written"), mark("{name} is not used: {where}: {why}"),
+    mark("environment.json is written anew: {message}"), mark("cannot be used: {why}"), mark("it is missing"),
+    mark("it is not as it was written"), mark("not a JSON object"), mark('"{key}" is missing'),
+    mark("it has {found:,} bytes, the manifest says {bytes}"),
+    mark("its SHA-256 is not the manifest's: it was changed after it was written"),
+)  # fmt: skip
+
+
 def resumption(event: Mapping[str, Any], epochs: int) -> list[str]:
     """Where a run goes on and what is lost, a sentence a line; `event` as `checkpoints.Keeper.announce` gives it."""
     after, lost = event["epoch"], event["lost"]
-    said = [*event["warnings"]]
-    if not after:
-        said.append("begins anew: no epoch of it was saved" + (" that can be used" if said or lost else ""))
+    said = [say(recognised(warning, WARNINGS)) for warning in event["warnings"]]
+    if not after and (said or lost):
+        said.append(_("begins anew: no epoch of it was saved that can be used"))
+    elif not after:
+        said.append(_("begins anew: no epoch of it was saved"))
     else:
-        gone = f"lost: epoch {', '.join(map(str, lost))}" if lost else "lost: what an epoch under way had done"
-        said.append(f"goes on after epoch {after} of {epochs}" + (f"; {gone}" if after < epochs else ""))
-    said += [f"warning: no longer as before, so the last bits may differ: {change}" for change in event["changed"]]
-    return said
+        goes_on = _("goes on after epoch {after} of {epochs}", after=after, epochs=epochs)
+        gone = _("lost: epoch {epochs}", epochs=", ".join(map(str, lost)))
+        gone = gone if lost else _("lost: what an epoch under way had done")
+        said.append(f"{goes_on}; {gone}" if after < epochs else goes_on)
+    changes = map(say, event["changed"])
+    text = mark("warning: no longer as before, so the last bits may differ: {change}")
+    return said + [_(text, change=change) for change in changes]
 
 
 def print_checked(found: Mapping[str, Any], console: Console) -> None:
     """What `doctor.check_runs` found: a line for each run, and below it what is wrong and what can be used."""
     for row in found["runs"]:
         colour = "bold red" if row["state"] == "damaged" else "green" if row["state"] == "whole" else "yellow"
-        console.print(f"[{colour}]{row['state']:<10}[/] {escape(row['run'])}", soft_wrap=True, highlight=False)
+        console.print(f"[{colour}]{told(row, 'state'):<10}[/] {escape(row['run'])}", soft_wrap=True, highlight=False)
         for problem in row["problems"]:
-            console.print(f"    wrong: {escape(problem)}", soft_wrap=True, highlight=False)
+            console.print(escape(_("    wrong: {what}", what=problem)), soft_wrap=True, highlight=False)
         if row["problems"] or row["state"] == "unfinished":
-            for usable in row["usable"] or ["nothing"]:
-                console.print(f"    can be used: {escape(usable)}", soft_wrap=True, highlight=False)
+            for usable in row["usable"] or [_("nothing")]:
+                console.print(escape(_("    can be used: {what}", what=usable)), soft_wrap=True, highlight=False)
         for note in row["notes"]:
-            console.print(f"    {escape(note)}", soft_wrap=True, highlight=False)
+            console.print(f"    {escape(say(note))}", soft_wrap=True, highlight=False)
     damaged = sum(row["state"] == "damaged" for row in found["runs"])
-    console.print(f"{len(found['runs'])} runs, {found['files']} files checked, {damaged} damaged", highlight=False)
+    counts = {"runs": len(found["runs"]), "files": found["files"], "damaged": damaged}
+    console.print(_("{runs} runs, {files} files checked, {damaged} damaged", **counts), highlight=False)
 
 
 class ProofWatcher:
@@ -151,48 +203,61 @@ class ProofWatcher:
         varied = "".join(f" {key.rpartition('.')[2]}={value}" for key, value in run.grid.items())
         name = f"{run.network_name} · {run.backend} · {run.dataset} · {run.dtype}{varied}"
         if event["event"] == "start":
-            self.tasks[name] = self.progress.add_task(escape(name), last="starting")
+            self.tasks[name] = self.progress.add_task(escape(name), last=_("starting"))
         elif event["event"] == "phase":
-            self.progress.update(self.tasks[name], last=event["phase"])
+            self.progress.update(self.tasks[name], last=phase(event))
         elif event["event"] == "judged":  # no verdict yet: what follows may take it back
-            self.progress.update(self.tasks[name], last=STEP_BY_STEP)
+            self.progress.update(self.tasks[name], last=_(STEP_BY_STEP))
             if not self.console.is_terminal:
-                self.console.print(f"{escape(name)}  {STEP_BY_STEP}", soft_wrap=True)
+                self.console.print(f"{escape(name)}  {_(STEP_BY_STEP)}", soft_wrap=True)
         elif event["event"] == "end":
             if name in self.tasks:
                 self.progress.remove_task(self.tasks.pop(name))
             reason = event["reason"]
-            why = f": {divergence(reason)}" if isinstance(reason, dict) else f": {reason}" if reason else ""
+            why = divergence(reason) if isinstance(reason, dict) else stored(reason or "")
+            why = f": {why}" if why else ""
             self.console.print(f"{escape(name)}  {verdict(event['verdict'])}{escape(why)}", soft_wrap=True)
 
 
-STEP_BY_STEP = "judged step by step, its verdict is to come"
+STEP_BY_STEP = mark("judged step by step, its verdict is to come")
 
 
 COLOURS = {
-    "IDENTICAL": "green",
-    "EQUAL": "green",
-    "INCONCLUSIVE": "yellow",
-    "DIVERGED": "bold red",
-    "ERROR": "bold red",
+    mark("IDENTICAL"): "green",
+    mark("EQUAL"): "green",
+    mark("INCONCLUSIVE"): "yellow",
+    mark("DIVERGED"): "bold red",
+    mark("ERROR"): "bold red",
 }
 
 
 def verdict(word: str) -> str:
     """A verdict in its colour."""
-    return f"[{COLOURS[word]}]{word}[/]"
+    return f"[{COLOURS[word]}]{verdict_word(word)}[/]"
+
+
+def verdict_word(word: str) -> str:
+    """A verdict in the language in use."""
+    return _(word)
 
 
 def divergence(row: Mapping[str, Any]) -> str:
     """One divergence of a proof in a line."""
-    step = "" if row["step"] is None else f" at step {row['step']}"
     if row["problem"]:
-        size = row["problem"]
+        size = say(row["problem"])
     elif row["tolerance"]:
-        size = f"off by {row['size']:.1e}, allowed {row['tolerance']:.1e}"
+        size = _("off by {size:.1e}, allowed {tolerance:.1e}", size=row["size"], tolerance=row["tolerance"])
     else:
-        size = f"off by {row['size']:.1e}, must be equal"
-    return f"{row['stage']}, {row['where']}{step}: {size}; cause: {' or '.join(row['causes'])}"
+        size = _("off by {size:.1e}, must be equal", size=row["size"])
+    facts = {
+        "stage": told(row, "stage"),
+        "where": told(row, "where"),
+        "size": size,
+        "causes": _(" or ").join(map(_, row["causes"])),
+    }
+    if row["step"] is None:
+        return _("{stage}, {where}: {size}; cause: {causes}", **facts)
+    return _("{stage}, {where} at step {step}: {size}; cause: {causes}", step=row["step"], **facts)
 
 
 def print_proof(document: Mapping[str, Any], console: Console) -> None:
@@ -201,9 +266,9 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
     coordinates = [{"dataset": row["dataset"], "dtype": row["dtype"], **row["grid"]} for row in networks]
     keys = dict.fromkeys(key for row in coordinates for key in row)
     varying = [key for key in keys if key == "dtype" or len({str(row.get(key)) for row in coordinates}) > 1]
-    columns = ("network", *(key.rpartition(".")[2] for key in varying), "backend", "verdict")
-    table = Table(*map(escape, columns), title="Proof", title_justify="left")
-    for column in ("worst, × allowed", "values", "layers", "updates"):
+    columns = (_("network"), *(_(key.rpartition(".")[2]) for key in varying), _("backend"), _("verdict"))
+    table = Table(*map(escape, columns), title=_("Proof"), title_justify="left")
+    for column in (_("worst, × allowed"), _("values"), _("layers"), _("updates")):
         table.add_column(column, justify="right")
     unseen: dict[str, list[str]] = {}
     for network, coordinate in zip(networks, coordinates, strict=True):
@@ -212,27 +277,34 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
             covered = row["coverage"]
             table.add_row(
                 *map(escape, name), row["backend"], verdict(row["verdict"]), _worst(row["stages"]),
-                f"{covered.get('values', 0):,}", str(covered.get("layers", "–")),
-                f"{covered.get('updates_judged', 0)} of {document['steps']}",
+                number(f"{covered.get('values', 0):,}"), share(covered.get("layers", "–")),
+                _("{n} of {all}", n=covered.get("updates_judged", 0), all=document["steps"]),
             )  # fmt: skip
             if row["trace"] and covered.get("missing"):
                 where = " · ".join([*(part for part in name if part != network["dtype"]), row["backend"]])
-                unseen.setdefault(", ".join(covered["missing"]), []).append(where)
+                unseen.setdefault(joined(map(later, covered["missing"])), []).append(where)
     console.print(table)
     for missing, places in unseen.items():
-        console.print(f"not observed of {escape(', '.join(places))}: {escape(missing)}", soft_wrap=True)
+        said = _("not observed of {places}: {what}", places=", ".join(places), what=missing)
+        console.print(escape(said), soft_wrap=True)
     for reason in document["coverage"].get("not_observed", []):
         if not any(reason.endswith(f": not observed: {missing}") for missing in unseen):  # said already, and of whom
-            console.print(f"not observed: {escape(reason)}", soft_wrap=True)
+            console.print(escape(_("not observed: {what}", what=reason)), soft_wrap=True)
     _print_divergences(document["divergences"], varying, console)
     for plant in document.get("not_found", []):
-        console.print(
-            f"[bold red]planted, but NOT found in these steps:[/] {escape(plant)} (it made no difference that shows)"
-        )
-    console.print(f"{verdict(document['verdict'])}: {escape(document['claim'])}", soft_wrap=True)
+        what, why = _("planted, but NOT found in these steps:"), _("(it made no difference that shows)")
+        console.print(f"[bold red]{what}[/] {escape(plant)} {why}")
+    console.print(f"{verdict(document['verdict'])}: {escape(say(document['claim']))}", soft_wrap=True)
     if previous := document.get("previous"):
-        kept = f"the proof of {previous['proven']} ({previous['verdict']}) is kept: {previous['file']}"
+        facts = {"day": previous["proven"], "verdict": verdict_word(previous["verdict"]), "file": previous["file"]}
+        kept = _("the proof of {day} ({verdict}) is kept: {file}", **facts)
         console.print(escape(kept), soft_wrap=True, highlight=False)
+
+
+def share(text: str) -> str:
+    """ "5 of 6", as a proof keeps it, in the language in use."""
+    n, of, every = text.partition(" of ")
+    return _("{n} of {all}", n=n, all=every) if of else text
 
 
 def _print_divergences(rows: Sequence[Mapping[str, Any]], varying: Iterable[str], console: Console) -> None:
@@ -244,20 +316,20 @@ def _print_divergences(rows: Sequence[Mapping[str, Any]], varying: Iterable[str]
         whose = [row["network"], *(coordinate[key] for key in varying if key in coordinate), row["backend"]]
         groups.setdefault((" · ".join(whose), str(row.get("folder") or ""), *row["causes"]), []).append(row)
     explained: set[str] = set()
-    for (title, folder, *_), found in groups.items():
+    for (whose_is_it, folder, *_causes), found in groups.items():
         first = found[0]
-        console.print(f"[bold]{escape(title)}[/]: {escape(divergence(first))}", soft_wrap=True)
-        said = [f"in {folder}"] if folder else []
-        said += [f"places with this cause: {len(found)}; the page lists them"] if len(found) > 1 else []
+        console.print(f"[bold]{escape(whose_is_it)}[/]: {escape(divergence(first))}", soft_wrap=True)
+        said = [_("in {folder}", folder=folder)] if folder else []
+        said += [_("places with this cause: {n}; the page lists them", n=len(found))] if len(found) > 1 else []
         for cause in first["explained"]:
             if cause["cause"] not in explained:
                 explained.add(cause["cause"])
                 said += [
-                    f"{cause['cause']}: {cause['what']}",
-                    f"known from: {cause['default_of']}",
-                    f"→ {cause['mend']}",
+                    f"{cause['cause']}: {told(cause, 'what')}",
+                    _("known from: {what}", what=told(cause, "default_of")),
+                    f"→ {told(cause, 'mend')}",
                 ]
-        said += [f"to reproduce it alone: {row['bundle']}" for row in found if row.get("bundle")]
+        said += [_("to reproduce it alone: {file}", file=row["bundle"]) for row in found if row.get("bundle")]
         for line in said:
             console.print(f"    {escape(line)}", soft_wrap=True, highlight=False)
 
@@ -269,7 +341,8 @@ def _worst(stages: Iterable[Mapping[str, Any]]) -> str:
         return "–"
     if any(value is None or not math.isfinite(value) for value in found):
         return "∞"
-    return f"{max(found):.2g}" if max(found) < 10 else f"{max(found):,.0f}" if max(found) < 1e6 else "> 10⁶"
+    worst = max(found)
+    return number(f"{worst:.2g}" if worst < 10 else f"{worst:,.0f}") if worst < 1e6 else "> 10⁶"
 
 
 def print_causes(rows: Sequence[Mapping[str, str]], console: Console) -> None:
@@ -278,10 +351,12 @@ def print_causes(rows: Sequence[Mapping[str, str]], console: Console) -> None:
     Not a table: names of options are long, and a name that is broken over two lines cannot be searched for or copied.
     """
     for stage in dict.fromkeys(row["stage"] for row in rows):
-        console.print(f"[bold]shows first in: {escape(stage)}[/]\n", highlight=False)
+        heading = _("shows first in: {stage}", stage=_(stage))
+        console.print(f"[bold]{escape(heading)}[/]\n", highlight=False)
         for row in (row for row in rows if row["stage"] == stage):
             console.print(f"[bold]{row['cause']}[/]", soft_wrap=True, highlight=False)
-            for text in (row["what"], f"known from: {row['default_of']}", f"→ {row['mend']}"):
+            known_from = _("known from: {what}", what=told(row, "default_of"))
+            for text in (told(row, "what"), known_from, f"→ {told(row, 'mend')}"):
                 console.print(escape(unbroken(text, console.width)), soft_wrap=True, highlight=False)
             console.print()
 
@@ -295,6 +370,8 @@ def unbroken(text: str, width: int, indent: str = "    ", further: str = "    ")
 
 def print_lined(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console) -> None:
     """A table whose cells have several lines; row below row where it would be too narrow for its words."""
+    title, columns = say(title), [*map(say, columns)]
+    rows = [[*map(say, row)] for row in rows]
     if console.width >= WIDE:
         table = plain_table(title, columns, rows)
         table.show_lines = True
@@ -305,8 +382,8 @@ def print_lined(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in rows:
         console.print(f"[bold]{escape(str(row[0]))}[/]", soft_wrap=True, highlight=False)
         for name, cell in zip(columns[1:], row[1:], strict=True):
-            for number, line in enumerate(str(cell).splitlines()):
-                first = f"    {'' if number else name}".ljust(indent)
+            for nth, line in enumerate(str(cell).splitlines()):
+                first = f"    {'' if nth else name}".ljust(indent)
                 text = unbroken(line, console.width, first, " " * indent)
                 console.print(escape(text), soft_wrap=True, highlight=False)
         console.print()
@@ -318,9 +395,13 @@ WIDE = 120
 
 def cost(row: Mapping[str, Any]) -> str:
     """What a plant costs, in a line."""
-    accuracies = f"{_percent(row['accuracy'])} as it should be, {_percent(row['planted_accuracy'])} planted"
-    losses = f"{_number(row['loss'], '.4f')} and {_number(row['planted_loss'], '.4f')}"
-    return f"what it costs: {row['network']} · {row['backend']}: test accuracy {accuracies}; test loss {losses}"
+    return _(
+        "what it costs: {run}: test accuracy {accuracy} as it should be, {planted_accuracy} planted; "
+        "test loss {loss} and {planted_loss}",
+        run=f"{row['network']} · {row['backend']}",
+        **{name: _percent(row[name]) for name in ("accuracy", "planted_accuracy")},
+        **{name: _number(row[name], ".4f") for name in ("loss", "planted_loss")},
+    )
 
 
 class Download:
@@ -353,7 +434,7 @@ def _percent(value: Any) -> str:
 
 
 def _number(value: Any, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    return "–" if value is None else number(format(value, form))
 
 
 def summary(record: Record, grid: Mapping[str, Any], reused: bool = False) -> dict[str, Any]:
@@ -378,19 +459,23 @@ def summary(record: Record, grid: Mapping[str, Any], reused: bool = False) -> di
     return row
 
 
-RESULT_COLUMNS = ("network", "backend", "test accuracy", "test loss", "s / epoch", "total s", "peak memory")
+RESULT_COLUMNS = (
+    mark("network"), mark("backend"), mark("test accuracy"), mark("test loss"), mark("s / epoch"), mark("total s"),
+    mark("peak memory"),
+)  # fmt: skip
 
 
 def results_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The final table: network × backend. Columns that tell runs apart are added where they vary."""
     varying = [key for key in ("dataset", "seed", "dtype") if len({row[key] for row in rows}) > 1]
-    table = Table(*(RESULT_COLUMNS[:2]), *varying, *(key.rpartition(".")[2] for key in rows[0]["grid"]))
+    table = Table(*map(_, (*RESULT_COLUMNS[:2], *varying)), *(key.rpartition(".")[2] for key in rows[0]["grid"]))
     for column in RESULT_COLUMNS[2:]:
-        table.add_column(column, justify="right")
+        table.add_column(_(column), justify="right")
     for row in rows:
         cells = [row["network"], row["backend"], *(str(row[key]) for key in varying), *map(str, row["grid"].values())]
         table.add_row(
-            *map(escape, cells), *(_result_cells(row) if row["status"] == "finished" else [f"[red]{row['status']}[/]"])
+            *map(escape, cells),
+            *(_result_cells(row) if row["status"] == "finished" else [f"[red]{told(row, 'status')}[/]"]),
         )
     return table
 
@@ -399,52 +484,59 @@ def _result_cells(row: dict[str, Any]) -> list[str]:
     memory = row["peak_memory_bytes"]
     return [
         _percent(row["test_accuracy"]), _number(row["test_loss"], ".4f"), _number(row["seconds_per_epoch"], ".2f"),
-        _number(row["seconds"]["total"], ".1f"), "–" if memory is None else f"{memory / 1e6:,.0f} MB",
+        _number(row["seconds"]["total"], ".1f"), "–" if memory is None else _("{n:,.0f} MB", n=memory / 1e6),
     ]  # fmt: skip
 
 
 def network_table(name: str, dataset: str, rows: Iterable[dict[str, Any]]) -> Table:
     """A network layer by layer, as `lockstep show` prints it."""
     rows = list(rows)
-    table = Table(
-        "layer", "output", title=f"{escape(name)} on {escape(dataset)}", title_justify="left", show_footer=True
-    )
+    title = _("{network} on {dataset}", network=name, dataset=dataset)
+    table = Table(_("layer"), _("output"), title=escape(title), title_justify="left", show_footer=True)
     totals = (sum(row["parameters"] for row in rows), sum(row["multiply_adds"] for row in rows))
-    table.columns[0].footer = "total"
+    table.columns[0].footer = _("total")
     for column, footer in (
-        ("parameters", f"{totals[0]:,}"),
-        ("multiply-adds", f"{totals[1]:,}"),
-        ("receptive field", ""),
+        (_("parameters"), number(f"{totals[0]:,}")),
+        (_("multiply-adds"), number(f"{totals[1]:,}")),
+        (_("receptive field"), ""),
     ):
         table.add_column(column, justify="right", footer=footer)
     for row in rows:
         output = " × ".join(map(str, row["output_shape"]))
         field = " × ".join(map(str, row["receptive_field"]))
-        table.add_row(row["name"], output, f"{row['parameters']:,}", f"{row['multiply_adds']:,}", field)
+        counts = (number(f"{row[key]:,}") for key in ("parameters", "multiply_adds"))
+        table.add_row(row["name"], output, *counts, field)
     return table
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table of texts."""
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(*map(say, columns), title=say(title), title_justify="left")
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(escape(say(cell)) for cell in row))
     return table
 
 
 def print_remedy(row: Mapping[str, Any], console: Console) -> None:
     """An error's code explained, as `remedies.explain` gives it."""
-    console.print(f"[bold]{row['code']}[/]: {escape(row['what'])} (exit code {row['exit_code']})", highlight=False)
-    for key in ("cause", "example", "remedy"):
-        lines = textwrap.wrap(row[key], max(console.width - 12, 40), break_long_words=False, break_on_hyphens=False)
-        for number, line in enumerate(lines):
-            console.print(f"  {'' if number else key:<8} {escape(line)}", soft_wrap=True, highlight=False)
+    facts = {"what": row["what"], "exit_code": row["exit_code"]}
+    meaning = _("{what} (exit code {exit_code})", **facts)
+    console.print(f"[bold]{row['code']}[/]: {escape(meaning)}", highlight=False)
+    parts = {_("cause"): row["cause"], _("example"): row["example"], _("remedy"): row["remedy"]}
+    indent = max(8, *map(len, parts))
+    for name, text in parts.items():
+        lines = textwrap.wrap(say(text), max(console.width - 12, 40), break_long_words=False, break_on_hyphens=False)
+        for nth, line in enumerate(lines):
+            console.print(f"  {'' if nth else name:<{indent}} {escape(line)}", soft_wrap=True, highlight=False)
 
 
 def print_error(error: LockstepError, console: Console) -> None:
     """Every problem, for the person who reads it."""
     for problem in error.problems:
-        place = f" [bold]{escape(problem.where)}[/]" if problem.where else ""
-        console.print(f"[bold red]{problem.code}[/]{place}: {escape(problem.message)}", soft_wrap=True, highlight=False)
+        place, message = (
+            f" [bold]{escape(say(problem.where))}[/]" if problem.where else "",
+            escape(say(problem.message)),
+        )
+        console.print(f"[bold red]{problem.code}[/]{place}: {message}", soft_wrap=True, highlight=False)
         if problem.hint:
-            console.print(f"    → {escape(problem.hint)}", soft_wrap=True, highlight=False)
+            console.print(f"    → {escape(say(problem.hint))}", soft_wrap=True, highlight=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
+from lockstep.language import later as _
 
 # Every library that computes reads one of these when it is imported, so they are set before a worker starts.
 THREAD_VARIABLES = (
@@ -84,8 +85,12 @@ def checked_threads(threads: int | None) -> int:
     if threads is None:
         return default_threads()
     if not 1 <= threads <= len(usable_cores()):
-        message = f"{threads} threads were asked for, this process may use {len(usable_cores())} processors"
-        raise LockstepError("LS-205", message, where="--threads", hint="ask for one of 1 to that many")
+        message = _(
+            "{threads} threads were asked for, this process may use {n} processors",
+            threads=threads,
+            n=len(usable_cores()),
+        )
+        raise LockstepError("LS-205", message, where="--threads", hint=_("ask for one of 1 to that many"))
     return threads
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from lockstep import formulas
 from lockstep.errors import LockstepError
+from lockstep.language import LANGUAGES, say, spoken
+from lockstep.language import later as _
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-LANGUAGES = ("en", "ru")
 WIDTH = 100  # columns: longer lines are hard to read
 
 _MARK = re.compile(r"<!-- topic: (.+?) -->")
@@ -46,8 +47,9 @@ def topics(language: str = "en") -> dict[str, Topic]:
     """Name → part, in the order of the chapters; raises LockstepError where the installation lacks them."""
     folder = resources.files("lockstep") / "chapters" / language
     if not folder.is_dir():
-        hint = "install Lockstep again; on a checkout without symbolic links read docs/chapters"
-        raise LockstepError("LS-505", f"the chapters ({language}) are not installed", where=str(folder), hint=hint)
+        hint = _("install Lockstep again; on a checkout without symbolic links read docs/chapters")
+        message = _("the chapters ({language}) are not installed", language=language)
+        raise LockstepError("LS-505", message, where=str(folder), hint=hint)
     pages = sorted((page for page in folder.iterdir() if page.name.endswith(".md")), key=lambda page: page.name)
     found: dict[str, Topic] = {}
     for page in pages:
@@ -57,9 +59,13 @@ def topics(language: str = "en") -> dict[str, Topic]:
 
 
 def find(word: str, language: str | None = None) -> Topic | None:
-    """The part of that name in a language, or in the first that has it; spaces and hyphens count as underscores."""
+    """The part of that name in a language, or in the first that has it, beginning with the one in use.
+
+    Spaces and hyphens count as underscores.
+    """
     name = re.sub(r"[\s-]+", "_", word.strip().lower())
-    return next((topics(one)[name] for one in ([language] if language else LANGUAGES) if name in topics(one)), None)
+    languages = [language] if language else sorted(LANGUAGES, key=lambda one: one != spoken())
+    return next((topics(one)[name] for one in languages if name in topics(one)), None)
 
 
 def parts_of(page: str, chapter: str, language: str) -> list[Topic]:
@@ -100,7 +106,7 @@ def _plain(text: str) -> str:
         return formulas.as_text(found[2]).replace("*", r"\*").replace("_", r"\_")
 
     def outside_code(piece: str) -> str:
-        piece = _IMAGE.sub(r"(figure: \1)", piece)
+        piece = _IMAGE.sub(lambda found: say(_("(figure: {what})", what=found[1])), piece)
         return _MATHS.sub(formula, _LINK.sub(r"\1", piece))
 
     return "".join(piece if piece.startswith("`") else outside_code(piece) for piece in re.split(r"(`[^`\n]+`)", text))

@@ -38,6 +38,7 @@ import numpy as np
 from lockstep import reading, store
 from lockstep.backends.base import PREDICT_BATCH, Arrays, Plan
 from lockstep.errors import LockstepError
+from lockstep.language import later as _
 from lockstep.spec import Run
 from lockstep.studyfile import read_study
 
@@ -162,8 +163,12 @@ class Trace:
         """manifest.json; raises LockstepError (LS-505) for one that is missing, damaged or of another format."""
         manifest = store.read_json(self.folder / "manifest.json")
         if manifest.get("format") != FORMAT:
-            message = f"this trace has format {manifest.get('format')!r}, this version reads format {FORMAT}"
-            raise LockstepError("LS-505", message, where=str(self.folder), hint="prove it again with this version")
+            message = _(
+                "this trace has format {format!r}, this version reads format {known}",
+                format=manifest.get("format"),
+                known=FORMAT,
+            )
+            raise LockstepError("LS-505", message, where=str(self.folder), hint=_("prove it again with this version"))
         wanted: dict[str, Callable[[Any], bool]] = {
             "steps": lambda v: isinstance(v, int) and v > 0,
             "kept": _is_steps, "observed": _is_steps, "input_shape": _is_steps,
@@ -174,10 +179,10 @@ class Trace:
         }  # fmt: skip
         for key, is_right in wanted.items():
             if not is_right(manifest.get(key)):
-                raise store.damaged(self.folder / "manifest.json", f'"{key}" is missing or wrong')
+                raise store.damaged(self.folder / "manifest.json", _('"{key}" is missing or wrong', key=key))
         kept, observed = set(manifest["kept"]), set(manifest["observed"])
         if not (observed <= kept and max(kept, default=-1) < manifest["steps"]):
-            message = '"kept" holds steps that were not taken, or "observed" some that were not kept'
+            message = _('"kept" holds steps that were not taken, or "observed" some that were not kept')
             raise store.damaged(self.folder / "manifest.json", message)
         return manifest
 
@@ -187,7 +192,7 @@ class Trace:
         self._check("spec.toml", self.manifest["described_by"].get("spec.toml"))
         runs = read_study(self.folder / "spec.toml").runs()
         if len(runs) != 1:
-            raise store.damaged(self.folder / "spec.toml", f"it holds {len(runs)} runs instead of one")
+            raise store.damaged(self.folder / "spec.toml", _("it holds {n} runs instead of one", n=len(runs)))
         return runs[0]
 
     @cached_property

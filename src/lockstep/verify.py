@@ -30,13 +30,17 @@ from typing import Any
 import numpy as np
 
 from lockstep import data, doctor, language, metrics, replay, report, rounding, store
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, without
+from lockstep.language import joined, mark, say
+from lockstep.language import later as _
 from lockstep.records import digest
 from lockstep.spec import Run
 from lockstep.studyfile import read_study
 from lockstep.worker import Examples, mean_of_steps
 
-FITS, PARTLY, WRONG, NOTHING = "fits", "fits as far as checked", "does not fit", "nothing to check"
+FITS, PARTLY = mark("fits"), mark("fits as far as checked")
+WRONG, NOTHING = mark("does not fit"), mark("nothing to check")
+REPORTS = (mark("differs"), mark("fits"), mark("identical"), mark("missing"))  # what a report is, the worst first
 EXIT_CODES = {FITS: 0, PARTLY: 3, WRONG: 1, NOTHING: 1}
 CLOSE = 1e-9  # relative: the same float64 arithmetic in another order
 FEW = 2  # images by which an epoch's evaluation and the last one may differ: the same weights, computed twice
@@ -53,12 +57,12 @@ class Findings:
     def look(self, where: str, check: Callable[[], Iterator[str]]) -> None:
         """Take note of each problem that a check yields, and of its giving up."""
         try:
-            self.problems += [f"{where}: {problem}" for problem in check()]
+            self.problems += [joined((where, problem), ": ") for problem in check()]
         except LockstepError as error:
             first = error.problems[0]
             name = Path(first.where).name if first.where else ""
-            said = first.message.removeprefix("cannot be used: ")
-            self.problems.append(f"{where}: {name + ': ' if name else ''}{said}")
+            said = without(first.message, store.UNUSABLE)
+            self.problems.append(joined((where, name, said) if name else (where, said), ": "))
 
 
 def verify(folder: Path, n_images: int | None = None) -> dict[str, Any]:
@@ -119,11 +123,12 @@ def _run(
         arrays, quality, hashes = record.arrays("predictions"), record.metrics, record.environment["dataset"]["hashes"]
         logits, labels = arrays["logits"], arrays["labels"]
         if logits.ndim != 2 or labels.shape != logits.shape[:1] or not labels.size:
-            raise store.damaged(record.folder / "predictions.npz", "logits and labels do not have their shapes")
+            raise store.damaged(record.folder / "predictions.npz", _("logits and labels do not have their shapes"))
         again = store.finite(metrics.evaluate(logits, labels, run.recipe))
     except (LockstepError, KeyError, TypeError, IndexError, ValueError) as error:
-        text = error.problems[0].message if isinstance(error, LockstepError) else f"{type(error).__name__}: {error}"
-        found.problems.append(f"{name}: cannot be read: {text.removeprefix('cannot be used: ')}")
+        why = f"{type(error).__name__}: {error}"
+        why = without(error.problems[0].message, store.UNUSABLE) if isinstance(error, LockstepError) else why
+        found.problems.append(_("{name}: cannot be read: {why}", name=name, why=why))
         return False
     best.append(again["accuracy"])
     found.look(name, lambda: _same("metrics.json: test", quality.get("test"), again))
@@ -131,10 +136,13 @@ def _run(
     try:
         loaded = datasets(run.dataset)
     except LockstepError:
-        found.unchecked.append(f"{name}: labels and weights: the dataset {run.dataset} is not on this machine")
+        text = _(
+            "{name}: labels and weights: the dataset {dataset} is not on this machine", name=name, dataset=run.dataset
+        )
+        found.unchecked.append(text)
         return False
     if dict(loaded.hashes) != hashes:
-        found.problems.append(f"{name}: environment.json: the data on this machine have other hashes")
+        found.problems.append(_("{name}: environment.json: the data on this machine have other hashes", name=name))
         return False
     found.look(name, lambda: _data(record, loaded, labels))
     found.look(name, lambda: _weights(record, run, loaded, logits, n_images))
@@ -150,7 +158,7 @@ def _same(where: str, told: Any, wanted: Any) -> Iterator[str]:
         for place, (one, other) in enumerate(zip(told, wanted, strict=True)):
             yield from _same(f"{where}[{place}]", one, other)
     elif not _is_close(told, wanted):
-        yield f"{where}: it says {_shown(told)}, computed: {_shown(wanted)}"
+        yield _("{where}: it says {told}, computed: {wanted}", where=where, told=_shown(told), wanted=_shown(wanted))
 
 
 def _is_close(told: Any, wanted: Any) -> bool:
@@ -173,18 +181,20 @@ def _training(record: store.Record, run: Run, quality: Mapping[str, Any], again:
     yield from _same("metrics.json", known, {key: summary[key] for key in known})
     told_epochs = [row.get("epoch") for row in history]
     if not history or quality.get("epochs") != len(history) or told_epochs != list(range(1, len(history) + 1)):
-        yield f"events.jsonl: {len(history)} epochs are told, metrics.json says {_shown(quality.get('epochs'))}"
+        counts = {"n": len(history), "told": _shown(quality.get("epochs"))}
+        yield _("events.jsonl: {n} epochs are told, metrics.json says {told}", **counts)
         return
     try:
         losses, correct, sizes = (np.asarray(steps[key], np.float64) for key in ("loss", "correct", "examples"))
         rows = [part.reshape(len(history), -1) for part in (losses, correct, sizes)]
     except (KeyError, ValueError):
-        yield "steps.npz: its steps are not those of so many epochs"
+        yield _("steps.npz: its steps are not those of so many epochs")
         return
     n_train = record.environment.get("dataset", {}).get("n_train")
     for row, loss, right, size in zip(history, *rows, strict=True):
         if run.recipe.mistakes == () and size.sum() != n_train:
-            yield f"steps.npz: epoch {row['epoch']} takes {size.sum():.0f} examples, there are {_shown(n_train)}"
+            counts = {"epoch": row["epoch"], "n": f"{size.sum():.0f}", "all": _shown(n_train)}
+            yield _("steps.npz: epoch {epoch} takes {n} examples, there are {all}", **counts)
         told = {key: row.get(key) for key in ("train_loss", "train_accuracy")}
         wanted = {"train_loss": mean_of_steps(loss, size, run.recipe), "train_accuracy": right.sum() / size.sum()}
         yield from _same(f"events.jsonl: epoch {row['epoch']}", told, store.finite(wanted))
@@ -194,13 +204,14 @@ def _training(record: store.Record, run: Run, quality: Mapping[str, Any], again:
     n = sum(map(sum, again["confusion"]))
     said = last.get("test_accuracy") if last else None
     if not isinstance(said, int | float) or abs(said - again["accuracy"]) * n > FEW + 1e-6:
-        yield f"events.jsonl: test accuracy at the end: it says {_shown(said)}, computed: {_shown(again['accuracy'])}"
+        facts = {"told": _shown(said), "wanted": _shown(again["accuracy"])}
+        yield _("events.jsonl: test accuracy at the end: it says {told}, computed: {wanted}", **facts)
 
 
 def _data(record: store.Record, loaded: data.Data, labels: np.ndarray) -> Iterator[str]:
     """Labels and images are the dataset's."""
     if not np.array_equal(labels, loaded.test_labels):
-        yield "predictions.npz: its labels are not those of the dataset's test images"
+        yield _("predictions.npz: its labels are not those of the dataset's test images")
     for name, numbers in (("samples", None), ("hardest", "indices")):
         if not (record.folder / f"{name}.npz").exists():
             continue
@@ -210,7 +221,7 @@ def _data(record: store.Record, loaded: data.Data, labels: np.ndarray) -> Iterat
         fits = len(places) == len(images) and np.issubdtype(places.dtype, np.integer)
         fits = fits and bool(((places >= 0) & (places < len(loaded.test_images))).all())
         if not fits or not np.array_equal(loaded.test_images[places], images):
-            yield f"{name}.npz: its images are not the dataset's test images"
+            yield _("{name}.npz: its images are not the dataset's test images", name=name)
 
 
 def _weights(record: store.Record, run: Run, loaded: data.Data, logits: np.ndarray, limit: int | None) -> Iterator[str]:
@@ -221,7 +232,7 @@ def _weights(record: store.Record, run: Run, loaded: data.Data, logits: np.ndarr
     examples = Examples(loaded, run)
     found = replay.learned(record)
     if digest(found.run.network) != digest(run.network):
-        yield "the weights are of another network"
+        yield _("the weights are of another network")
         return
     exact, single = (
         replay.model(found, examples.shape, examples.mean, examples.scale, dtype) for dtype in ("float64", "float32")
@@ -230,7 +241,7 @@ def _weights(record: store.Record, run: Run, loaded: data.Data, logits: np.ndarr
     wanted = exact.predict(images)
     if not np.isfinite(logits).all():
         if np.isfinite(wanted).all():
-            yield "predictions.npz: not what the weights give: they have values that are not finite"
+            yield _("predictions.npz: not what the weights give: they have values that are not finite")
         return
     off = float(np.abs(single.predict(images) - wanted).max()) * rounding.eps(run.dtype) / rounding.eps("float32")
     terms = max(rounding.terms(row, 1)[0] for row in exact.plan.rows)
@@ -239,9 +250,14 @@ def _weights(record: store.Record, run: Run, loaded: data.Data, logits: np.ndarr
     if logits.shape[1] != wanted.shape[1] or len(logits) < len(wanted) or not apart.max() <= room:
         worst = int(apart.max(axis=1).argmax())
         n = int((apart.max(axis=1) > room).sum())
-        yield (
-            f"predictions.npz: not what the weights give: {n:,} of {len(wanted):,} images are off, image {worst} by "
-            f"{apart.max():.3g}, where rounding allows {room:.3g}"
+        yield _(
+            "predictions.npz: not what the weights give: {n:,} of {all:,} images are off, image {worst} by {off:.3g}, "
+            "where rounding allows {room:.3g}",
+            n=n,
+            all=len(wanted),
+            worst=worst,
+            off=float(apart.max()),
+            room=room,
         )
 
 
@@ -288,16 +304,18 @@ def _reports(folder: Path, records: Sequence[store.Record], found: Findings) -> 
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError):
-            found.problems.append(f"{path.name}: cannot be read")
+            found.problems.append(_("{name}: cannot be read", name=path.name))
             continue
         page = Page(text)
         if page.about is None:
             if path.name == "report.html":
                 states.append("differs")
-                found.problems.append(f"{path.name}: it does not say what it shows: not written by this Lockstep")
+                found.problems.append(
+                    _("{name}: it does not say what it shows: not written by this Lockstep", name=path.name)
+                )
             continue
         states.append(_report(path, text, page, records, found))
-    return next((state for state in ("differs", "fits", "identical") if state in states), "missing")
+    return next((state for state in REPORTS if state in states), REPORTS[-1])
 
 
 def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], found: Findings) -> str:
@@ -305,8 +323,8 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     names = [str(name) for name in about.get("runs") or ()]
     here = _matching(names, records)
     if not names or (missing := [name for name in names if name not in here]):
-        named = ", ".join(missing[:SHOWN]) if names else "none is named"
-        found.problems.append(f"{path.name}: it shows runs that are not here: {named}")
+        named = ", ".join(missing[:SHOWN]) if names else _("none is named")
+        found.problems.append(_("{name}: it shows runs that are not here: {named}", name=path.name, named=named))
         return "differs"
     image = about.get("image")
     image = image if isinstance(image, int) and image > 0 else 1
@@ -321,12 +339,14 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     wrong = differences(told, wanted)
     if not wrong:
         return "fits"
-    more = f" (and {len(wrong) - SHOWN} more)" if len(wrong) > SHOWN else ""
     by = about.get("lockstep")
     ours = report.about([], 1)["lockstep"]
-    other = f"; written by Lockstep {by}, this is {ours}" if by != ours else ""
-    said = "; ".join(f"it says “{one}”, the runs “{two}”" for one, two in wrong[:SHOWN])
-    found.problems.append(f"{path.name}: {said}{more}{other}")
+    said = joined((_("it says “{one}”, the runs “{two}”", one=one, two=two) for one, two in wrong[:SHOWN]), "; ")
+    if len(wrong) > SHOWN:
+        said = _("{said} (and {n} more)", said=said, n=len(wrong) - SHOWN)
+    if by != ours:
+        said = _("{said}; written by Lockstep {by}, this is {ours}", said=said, by=by, ours=ours)
+    found.problems.append(joined((path.name, said), ": "))
     return "differs"
 
 
@@ -403,12 +423,20 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one
 
 def as_line(row: Mapping[str, Any]) -> str:
     """One submission on one line: what it is worth, and the first thing that is wrong or was not checked."""
-    accuracy = "" if row["best_accuracy"] is None else f", best test accuracy {100 * row['best_accuracy']:.2f} %"
-    line = f"{row['folder']}: {row['verdict']}: {row['finished']} of {row['runs']} runs finished, "
-    line += f"{row['weights_checked']} computed from their weights, report {row['report']}{accuracy}"
+    facts: dict[str, Any] = {**row, "verdict": _(row["verdict"]), "report": _(row["report"])}
+    said = _(
+        "{folder}: {verdict}: {finished} of {runs} runs finished, {weights_checked} computed from their weights, "
+        "report {report}",
+        **facts,
+    )
+    if row["best_accuracy"] is not None:
+        said = _("{said}, best test accuracy {percent:.2f} %", said=said, percent=100 * row["best_accuracy"])
     wrong = row["problems"] or row["unchecked"]
-    more = f" (and {len(wrong) - 1} more: --json)" if len(wrong) > 1 else ""
-    line += f" – {wrong[0]}{more}" if wrong else ""
+    if len(wrong) > 1:
+        said = _("{said} – {problem} (and {n} more: --json)", said=said, problem=wrong[0], n=len(wrong) - 1)
+    elif wrong:
+        said = _("{said} – {problem}", said=said, problem=wrong[0])
+    line = say(said)
     return "".join(" " if unicodedata.category(sign).startswith("C") else sign for sign in line)
 
 

@@ -8,6 +8,8 @@ import importlib.util
 from types import ModuleType
 
 from lockstep.errors import LockstepError, did_you_mean
+from lockstep.language import joined
+from lockstep.language import later as _
 
 # name → (title, the modules it needs, the distributions whose versions a record names, the extra that installs them)
 BACKENDS = {
@@ -24,9 +26,9 @@ def why_missing(name: str) -> str | None:
     Raises LockstepError (LS-209) for a name that is not in BACKENDS.
     """
     if name not in BACKENDS:
-        raise LockstepError("LS-209", f'there is no backend "{name}"', hint=did_you_mean(name, BACKENDS))
+        raise LockstepError("LS-209", _('there is no backend "{name}"', name=name), hint=did_you_mean(name, BACKENDS))
     absent = [module for module in BACKENDS[name][1] if importlib.util.find_spec(module) is None]
-    return f"{' and '.join(absent)} not installed" if absent else None
+    return _("{modules} not installed", modules=joined(absent, _(" and "))) if absent else None
 
 
 def versions(name: str) -> dict[str, str]:
@@ -44,5 +46,7 @@ def load(name: str) -> ModuleType:
     """Import a backend; only a worker process does this. Raises LockstepError (LS-401) where it is not installed."""
     if reason := why_missing(name):
         extra = BACKENDS[name][3]
-        raise LockstepError("LS-401", reason, where=f"backend {name}", hint=f"pip install 'lockstep-nn[{extra}]'")
+        raise LockstepError(
+            "LS-401", reason, where=_("backend {name}", name=name), hint=f"pip install 'lockstep-nn[{extra}]'"
+        )
     return importlib.import_module(f"lockstep.backends.{name}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from lockstep.errors import LockstepError, did_you_mean
+from lockstep.language import later as _
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,5 +105,9 @@ DATASETS: dict[str, Dataset] = {
 
 def unknown_name(name: str, known: list[str]) -> LockstepError:
     """The error for a name that is no dataset, LS-209."""
-    advice = f"{did_you_mean(name, known)}; a path contains a / or starts with . , for example ./{name}"
-    return LockstepError("LS-209", f'there is no dataset "{name}"', where="dataset", hint=advice)
+    advice = _(
+        "{advice}; a path contains a / or starts with . , for example ./{name}",
+        advice=did_you_mean(name, known),
+        name=name,
+    )
+    return LockstepError("LS-209", _('there is no dataset "{name}"', name=name), where="dataset", hint=advice)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from lockstep.errors import Problem
+from lockstep.language import later as _
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 MAX_CHANNELS = 4
@@ -111,31 +112,61 @@ def problems_of_parts(
         if part_labels.ndim == 1 and shape and shape[0] != len(part_labels):
             yield Problem(
                 code,
-                f"{shape[0]:,} {part} images, but {len(part_labels):,} {part} labels",
+                _(
+                    "{n_images:,} {part} images, but {n_labels:,} {part} labels",
+                    n_images=shape[0],
+                    part=part,
+                    n_labels=len(part_labels),
+                ),
                 where,
-                "take images and labels from the same release of the dataset",
+                _("take images and labels from the same release of the dataset"),
             )
         yield from _problems_of_labels(part_labels, len(class_names), part, where)
     if shapes["train"][1:] != shapes["test"][1:]:
         yield Problem(
             code,
-            f"the train images are {times(shapes['train'][1:])}, the test images {times(shapes['test'][1:])}",
+            _(
+                "the train images are {train}, the test images {test}",
+                train=times(shapes["train"][1:]),
+                test=times(shapes["test"][1:]),
+            ),
             where,
-            "bring both to one size",
+            _("bring both to one size"),
         )
     if len(class_names) < 2:
-        yield Problem("LS-309", f"{len(class_names)} class: nothing to tell apart", where, "give at least two classes")
+        yield Problem(
+            "LS-309",
+            _("{n} class: nothing to tell apart", n=len(class_names)),
+            where,
+            _("give at least two classes"),
+        )
 
 
 def _problems_of_shape(shape: tuple[int, ...], part: str, code: str, where: str) -> Iterator[Problem]:
     if len(shape) not in (3, 4):
-        hint = "store images as (n, height, width) or (n, height, width, channels), for example x.reshape(-1, 28, 28)"
-        yield Problem(code, f"the {part} images have the shape {shape}", where, hint)
+        hint = _(
+            "store images as (n, height, width) or (n, height, width, channels), for example x.reshape(-1, 28, 28)"
+        )
+        yield Problem(code, _("the {part} images have the shape {shape}", part=part, shape=shape), where, hint)
     elif 0 in shape:
-        yield Problem(code, f"there are no {part} images: their shape is {shape}", where, "give at least one image")
+        yield Problem(
+            code,
+            _("there are no {part} images: their shape is {shape}", part=part, shape=shape),
+            where,
+            _("give at least one image"),
+        )
     elif len(shape) == 4 and shape[3] > MAX_CHANNELS:
-        swapped = "use x.transpose(0, 2, 3, 1)" if shape[1] <= MAX_CHANNELS else f"give at most {MAX_CHANNELS} channels"
-        message = f"the {part} images have {shape[3]} channels: their shape is {shape}, and channels come last"
+        swapped = (
+            _("use x.transpose(0, 2, 3, 1)")
+            if shape[1] <= MAX_CHANNELS
+            else _("give at most {n} channels", n=MAX_CHANNELS)
+        )
+        message = _(
+            "the {part} images have {n} channels: their shape is {shape}, and channels come last",
+            part=part,
+            n=shape[3],
+            shape=shape,
+        )
         yield Problem(code, message, where, swapped)
 
 
@@ -145,9 +176,16 @@ def _problems_of_labels(labels: np.ndarray, n_classes: int, part: str, where: st
         first = int(outside[0])
         yield Problem(
             "LS-309",
-            f"{outside.size:,} {part} labels lie outside 0 … {n_classes - 1}: number {first} is {labels[first]}",
+            _(
+                "{n:,} {part} labels lie outside 0 … {last}: number {first} is {label}",
+                n=outside.size,
+                part=part,
+                last=n_classes - 1,
+                first=first,
+                label=labels[first],
+            ),
             where,
-            "number the classes from 0",
+            _("number the classes from 0"),
         )
 
 

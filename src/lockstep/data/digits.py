@@ -22,14 +22,21 @@ import numpy as np
 from lockstep.data.catalogue import Dataset
 from lockstep.data.contents import Data
 from lockstep.errors import LockstepError
+from lockstep.language import later as _
 from lockstep.randomness import permutation
 
 TEST_IMAGES_PER_CLASS = 36
 NOTES = (
-    "the 8×8 images are enlarged 3 times (bilinear, zeros outside) and centred in 28×28; values 0 … 16 become 0 … 255",
-    f"{TEST_IMAGES_PER_CLASS} images of each class, drawn by Lockstep's own generator with seed 0, are the test set",
+    _(
+        "the 8×8 images are enlarged 3 times (bilinear, zeros outside) and centred in 28×28; "
+        "values 0 … 16 become 0 … 255"
+    ),
+    _(
+        "{n} images of each class, drawn by Lockstep's own generator with seed 0, are the test set",
+        n=TEST_IMAGES_PER_CLASS,
+    ),
 )
-_REPAIR = "install scikit-learn again: pip install --force-reinstall scikit-learn"
+_REPAIR = _("install scikit-learn again: pip install --force-reinstall scikit-learn")
 
 
 def read(name: str, entry: Dataset) -> Data:
@@ -39,7 +46,9 @@ def read(name: str, entry: Dataset) -> Data:
     content = _content(path, file.n_bytes)
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
-        message = f"SHA-256 of the decompressed file should be {file.sha256}, but is {found}"
+        message = _(
+            "SHA-256 of the decompressed file should be {sha256}, but is {found}", sha256=file.sha256, found=found
+        )
         raise LockstepError("LS-303", message, where=str(path), hint=_REPAIR)
     table = np.loadtxt(content.decode("ascii").splitlines(), delimiter=",", dtype=np.int64)
     images, labels = enlarge(table[:, :64].reshape(-1, 8, 8))[..., np.newaxis], table[:, 64]
@@ -65,7 +74,7 @@ def source() -> Path:
         if os.path.isfile(path):
             return path
     raise LockstepError(
-        "LS-301", "scikit-learn, which holds the digits, is not installed", where="digits", hint=_REPAIR
+        "LS-301", _("scikit-learn, which holds the digits, is not installed"), where="digits", hint=_REPAIR
     )
 
 
@@ -75,7 +84,7 @@ def _content(path: Path, n_bytes: int) -> bytes:
         with gzip.open(path) as stream:
             return stream.read(n_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
-        message = f"the gzip file is damaged: {error}"
+        message = _("the gzip file is damaged: {error}", error=error)
         raise LockstepError("LS-305", message, where=str(path), hint=_REPAIR) from None
 
 

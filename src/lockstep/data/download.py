@@ -21,7 +21,9 @@ from lockstep.data.digits import source
 from lockstep.data.files import content_hash, new_file, sole_writer, writing
 from lockstep.data.idx import file_in
 from lockstep.data.places import cache, checked_name, find, imported
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, system
+from lockstep.language import joined, reason
+from lockstep.language import later as _
 
 Progress = Callable[[str, int, int], None]  # file, bytes so far, bytes in all (0 where the mirror does not say)
 
@@ -72,20 +74,26 @@ def fetch(name: str, *, offline: bool = False, progress: Progress | None = None)
 
 def missing(name: str, incomplete: list[str]) -> LockstepError:
     """The error for a dataset that is not here and may not be downloaded, LS-301."""
-    found = f" ({'; '.join(incomplete)})" if incomplete else ""
+    told = _("{title} is not on this machine, and downloading is switched off", title=DATASETS[name].title)
     return LockstepError(
         "LS-301",
-        f"{DATASETS[name].title} is not on this machine, and downloading is switched off{found}",
+        _("{told} ({what})", told=told, what=joined(incomplete, "; ")) if incomplete else told,
         where=name,
-        hint=f"run `lockstep data fetch {name}` where there is internet; {_without_internet(name)}",
+        hint=_(
+            "run `lockstep data fetch {name}` where there is internet; {otherwise}",
+            name=name,
+            otherwise=_without_internet(name),
+        ),
     )
 
 
 def _without_internet(name: str) -> str:
     files = ", ".join(f"{file.name}.gz" for file in DATASETS[name].files) if name in DATASETS else "its files"
-    return (
-        f"or put {files} into a folder {name}/ and set LOCKSTEP_DATA to the folder above it; "
-        "or import your own copy with `lockstep data import FOLDER NAME`"
+    return _(
+        "or put {files} into a folder {name}/ and set LOCKSTEP_DATA to the folder above it; "
+        "or import your own copy with `lockstep data import FOLDER NAME`",
+        files=files,
+        name=name,
     )
 
 
@@ -119,15 +127,18 @@ def _fetch_file(folder: Path, name: str, file: File, mirrors: tuple[str, ...], p
                 _assert_content(temporary, file)
             return
         except _Fault as fault:
-            attempts.append(Attempt(mirror, f"{file.name}.gz", str(fault)))
+            attempts.append(Attempt(mirror, f"{file.name}.gz", reason(fault)))
     raise _failed(name, attempts)
 
 
 def _failed(name: str, attempts: list[Attempt]) -> LockstepError:
     width = max(len(attempt.mirror) for attempt in attempts)
-    table = "".join(f"\n    {mirror:<{width}}  {file}  {outcome}" for mirror, file, outcome in attempts)
-    message = f"no mirror delivered {attempts[0].file}; tried:{table}"
-    return LockstepError("LS-302", message, where=name, hint=f"try again later, {_without_internet(name)}")
+    rows = [joined((f"\n    {mirror:<{width}}  {file}  ", outcome), "") for mirror, file, outcome in attempts]
+    table = joined(rows, "")
+    message = _("no mirror delivered {file}; tried:{table}", file=attempts[0].file, table=table)
+    return LockstepError(
+        "LS-302", message, where=name, hint=_("try again later, {otherwise}", otherwise=_without_internet(name))
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- one mirror
@@ -147,11 +158,13 @@ def _chunks(url: str, file: File, progress: Progress | None) -> Iterator[bytes]:
         with _answer(url) as response:
             n_received, pace, announced = 0, _Pace(), response.length or 0
             if announced > limit:
-                raise _Fault(f"announces {announced:,} bytes; the file has at most {limit:,}")
+                raise _Fault(
+                    _("announces {announced:,} bytes; the file has at most {limit:,}", announced=announced, limit=limit)
+                )
             while chunk := response.read1(_CHUNK):
                 n_received += len(chunk)
                 if n_received > limit:
-                    raise _Fault(f"sent more than {limit:,} bytes")
+                    raise _Fault(_("sent more than {limit:,} bytes", limit=limit))
                 if n_received != announced:
                     pace.check(n_received)
                 yield chunk
@@ -160,7 +173,7 @@ def _chunks(url: str, file: File, progress: Progress | None) -> Iterator[bytes]:
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _Fault(_reason(error)) from None
     if n_received < announced:
-        raise _Fault(f"sent {n_received:,} of {announced:,} bytes")
+        raise _Fault(_("sent {n_received:,} of {announced:,} bytes", n_received=n_received, announced=announced))
 
 
 def _answer(url: str) -> http.client.HTTPResponse:
@@ -192,7 +205,7 @@ def _answer(url: str) -> http.client.HTTPResponse:
     except queue.Empty:
         too_late.set()
         _close(answers)  # one that came in between
-        raise _Fault(f"no answer for {HEAD_SECONDS:g} seconds") from None
+        raise _Fault(_("no answer for {seconds:g} seconds", seconds=HEAD_SECONDS)) from None
     if not isinstance(answer, Exception):
         return answer
     try:
@@ -219,10 +232,16 @@ class _Pace:
         """Raises _Fault where less than SLOW_BYTES came in SLOW_SECONDS, or all takes longer than FILE_SECONDS."""
         now = time.monotonic()
         if now - self.start > FILE_SECONDS:
-            raise _Fault(f"not complete after {FILE_SECONDS:.0f} seconds")
+            raise _Fault(_("not complete after {seconds:.0f} seconds", seconds=FILE_SECONDS))
         if now - self.window_start > SLOW_SECONDS:
             if n_received - self.window_bytes < SLOW_BYTES:
-                raise _Fault(f"too slow: {n_received - self.window_bytes:,} bytes in {SLOW_SECONDS:g} seconds")
+                raise _Fault(
+                    _(
+                        "too slow: {n:,} bytes in {seconds:g} seconds",
+                        n=n_received - self.window_bytes,
+                        seconds=SLOW_SECONDS,
+                    )
+                )
             self.window_start, self.window_bytes = now, n_received
 
 
@@ -232,8 +251,8 @@ def _reason(error: Exception) -> str:
         return f"HTTP {code} {getattr(error, 'reason', '')}".rstrip()
     cause = getattr(error, "reason", error)  # of its URLError
     if isinstance(cause, TimeoutError):
-        return f"no answer for {ANSWER_SECONDS:g} seconds"
-    return str(getattr(cause, "strerror", None) or cause or type(error).__name__)
+        return _("no answer for {seconds:g} seconds", seconds=ANSWER_SECONDS)
+    return system(cause) or type(error).__name__ if isinstance(cause, Exception) else str(cause or type(error).__name__)
 
 
 def _assert_content(path: Path, file: File) -> None:
@@ -241,10 +260,14 @@ def _assert_content(path: Path, file: File) -> None:
         start = stream.read(512)
     if not start.startswith(b"\x1f\x8b"):
         page = b"<html" in start.lower() or b"<!doctype" in start.lower()
-        raise _Fault("answered with a web page" if page else f"sent no gzip file: it begins with {start[:8]!r}")
+        raise _Fault(
+            _("answered with a web page") if page else _("sent no gzip file: it begins with {start!r}", start=start[:8])
+        )
     try:
         found = content_hash(path, file.n_bytes)
     except ValueError as error:
-        raise _Fault(str(error)) from None
+        raise _Fault(reason(error)) from None
     if found != file.sha256:
-        raise _Fault(f"sent other content: SHA-256 {found[:16]}…, expected {file.sha256[:16]}…")
+        raise _Fault(
+            _("sent other content: SHA-256 {found}…, expected {sha256}…", found=found[:16], sha256=file.sha256[:16])
+        )

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lockstep import files, reading
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, system
+from lockstep.language import later as _
 
-HINT = "set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to"
+HINT = _("set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to")
 LOCK_SECONDS = 1800.0  # how long to wait for another process that downloads into the same folder
 
 
@@ -36,8 +37,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=LOCK_SECONDS)
         except filelock.Timeout as error:
-            message = f"another process has held the lock for {LOCK_SECONDS:.0f} seconds"
-            hint = "wait for it to finish, or end it"
+            message = _("another process has held the lock for {seconds:.0f} seconds", seconds=LOCK_SECONDS)
+            hint = _("wait for it to finish, or end it")
             raise LockstepError("LS-504", message, where=str(folder), hint=hint) from error
     try:
         for leftover in folder.glob(".*.part"):
@@ -63,12 +64,14 @@ def content_hash(path: Path, n_bytes: int) -> str:
                 digest.update(chunk)
                 n_found += len(chunk)
     except EOFError:
-        raise ValueError("the gzip file is cut off") from None
+        raise ValueError(_("the gzip file is cut off")) from None
     except zlib.error as error:
-        raise ValueError(f"the gzip file is damaged: {error}") from None
+        raise ValueError(_("the gzip file is damaged: {error}", error=error)) from None
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror or error}") from None
+        raise ValueError(_("cannot be read: {why}", why=system(error))) from None
     if n_found != n_bytes:
-        found = f"more than {n_bytes:,}" if n_found > n_bytes else f"{n_found:,}"
-        raise ValueError(f"{found} bytes once decompressed, expected {n_bytes:,}")
+        facts = {"found": n_found, "expected": n_bytes}
+        if n_found > n_bytes:
+            raise ValueError(_("more than {expected:,} bytes once decompressed, expected {expected:,}", **facts))
+        raise ValueError(_("{found:,} bytes once decompressed, expected {expected:,}", **facts))
     return digest.hexdigest()

@@ -21,7 +21,9 @@ import numpy as np
 
 from lockstep import reading
 from lockstep.data.contents import Data, Facts, image_shape, numbered_classes, problems_of_parts, times
-from lockstep.errors import LockstepError, Problem
+from lockstep.errors import LockstepError, Problem, system
+from lockstep.language import later as _
+from lockstep.language import reason
 
 FILES = {  # the four files of a dataset in this format, by what they hold
     "train_images": "train-images-idx3-ubyte",
@@ -33,7 +35,7 @@ TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float
 MAX_BYTES = 2 * 2**30
 MAX_DIMENSIONS = 4
 _CHUNK = 2**20
-_AGAIN = "get the file again; `lockstep data verify` names the damaged ones"
+_AGAIN = _("get the file again; `lockstep data verify` names the damaged ones")
 
 
 class _Stream(Protocol):
@@ -81,7 +83,7 @@ def read_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[_Stream, bool]]:
     """The decompressed stream, and whether it was gzipped; errors of reading in our words."""
     if not os.path.isfile(path):  # a pipe would never end
-        raise LockstepError("LS-301", "there is no such file", where=str(path), hint="check the path")
+        raise LockstepError("LS-301", _("there is no such file"), where=str(path), hint=_("check the path"))
     try:
         with reading.opened(path) as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
@@ -91,32 +93,38 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[_Stream, bool]]:
                 return
             yield reading.Unpacked(file), True
     except EOFError:
-        message = "the gzip file is cut off: it ends before its own end mark"
+        message = _("the gzip file is cut off: it ends before its own end mark")
         raise LockstepError("LS-305", message, where=str(path), hint=_AGAIN) from None
     except zlib.error as error:
-        raise LockstepError("LS-305", f"the gzip file is damaged: {error}", where=str(path), hint=_AGAIN) from None
+        raise LockstepError(
+            "LS-305", _("the gzip file is damaged: {error}", error=error), where=str(path), hint=_AGAIN
+        ) from None
     except OSError as error:
-        message = f"cannot be read: {error.strerror or error}"
-        raise LockstepError("LS-301", message, where=str(path), hint="check the path and its permissions") from None
+        message = _("cannot be read: {why}", why=system(error))
+        raise LockstepError("LS-301", message, where=str(path), hint=_("check the path and its permissions")) from None
 
 
 def _header(stream: _Stream, path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, ...]]:
     magic = _header_bytes(stream, 4, 0, path)
     zeros, kind, n_dimensions = struct.unpack(">HBB", magic)
     if zeros or kind not in TYPES:
-        message = f"this is not an IDX file: it begins with {magic.hex(' ')}, not with 00 00 08"
+        message = _("this is not an IDX file: it begins with {start}, not with 00 00 08", start=magic.hex(" "))
         raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
     if TYPES[kind] != "uint8":
-        message = f"the values are {TYPES[kind]} (type 0x{kind:02x}); images and labels are uint8 (0x08)"
-        raise LockstepError("LS-304", message, where=str(path), hint="convert it, or store the arrays as .npz")
+        message = _(
+            "the values are {type} (type 0x{kind:02x}); images and labels are uint8 (0x08)",
+            type=TYPES[kind],
+            kind=kind,
+        )
+        raise LockstepError("LS-304", message, where=str(path), hint=_("convert it, or store the arrays as .npz"))
     if not 1 <= n_dimensions <= MAX_DIMENSIONS:
-        message = f"{n_dimensions} dimensions are declared; labels have 1, images 3 or 4"
+        message = _("{n_dimensions} dimensions are declared; labels have 1, images 3 or 4", n_dimensions=n_dimensions)
         raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
     dimensions = _header_bytes(stream, 4 * n_dimensions, 4, path)
     shape = struct.unpack(f">{n_dimensions}I", dimensions)
     if math.prod(max(length, 1) for length in shape) > MAX_BYTES:  # NumPy multiplies that way, too
-        message = f"{times(shape)} values are declared; at most {MAX_BYTES:,} bytes are read"
-        raise LockstepError("LS-304", message, where=str(path), hint="split the dataset into smaller ones")
+        message = _("{shape} values are declared; at most {most:,} bytes are read", shape=times(shape), most=MAX_BYTES)
+        raise LockstepError("LS-304", message, where=str(path), hint=_("split the dataset into smaller ones"))
     return magic + dimensions, shape
 
 
@@ -125,7 +133,11 @@ def _header_bytes(stream: _Stream, n: int, before: int, path: str | os.PathLike[
     while len(content) < n and (chunk := stream.read(n - len(content))):
         content += chunk
     if len(content) < n:
-        message = f"the file ends after {before + len(content)} bytes, inside its header of at least {before + n}"
+        message = _(
+            "the file ends after {n} bytes, inside its header of at least {least}",
+            n=before + len(content),
+            least=before + n,
+        )
         raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
     return content
 
@@ -135,19 +147,20 @@ def _exactly(stream: _Stream, n_header: int, n: int, is_gzip: bool, path: str | 
     if not is_gzip:
         found = os.path.getsize(path) - n_header
         if found != n:
-            raise _wrong_length(f"{found:,}", n, path)
+            raise _wrong_length(found, n, path)
     content = bytearray()
     while len(content) < n and (chunk := stream.read(min(_CHUNK, n - len(content)))):
         content += chunk
     if len(content) < n:
-        raise _wrong_length(f"{len(content):,}", n, path)
+        raise _wrong_length(len(content), n, path)
     if stream.read(1):
         if is_gzip:
-            message = (
-                f"the gzip file holds more than the {n:,} bytes that its IDX header declares; reading stopped there"
+            message = _(
+                "the gzip file holds more than the {n:,} bytes that its IDX header declares; reading stopped there", n=n
             )
             raise LockstepError("LS-305", message, where=str(path), hint=_AGAIN)
-        raise _wrong_length(f"more than {n:,}", n, path)
+        message = _("the header declares {n:,} bytes of values, but more than {n:,} follow", n=n)
+        raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
     return content
 
 
@@ -155,11 +168,11 @@ def _refuse_bomb(n: int, path: str | os.PathLike[str]) -> None:
     try:
         reading.refuse_bomb(n, os.path.getsize(path))
     except ValueError as error:
-        raise LockstepError("LS-305", str(error), where=str(path), hint=_AGAIN) from None
+        raise LockstepError("LS-305", reason(error), where=str(path), hint=_AGAIN) from None
 
 
-def _wrong_length(found: str, n: int, path: str | os.PathLike[str]) -> LockstepError:
-    message = f"the header declares {n:,} bytes of values, but {found} follow"
+def _wrong_length(found: int, n: int, path: str | os.PathLike[str]) -> LockstepError:
+    message = _("the header declares {n:,} bytes of values, but {found:,} follow", n=n, found=found)
     return LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
 
 
@@ -186,7 +199,9 @@ def facts(folder: Path) -> Facts:
     labels = {part: read_idx(files[f"{part}_labels"]) for part in ("train", "test")}
     class_names = _checked(folder, shapes, labels, None)
     n_train, n_test = (shapes[part][0] for part in ("train", "test"))
-    return Facts(folder.name, image_shape(shapes["train"]), class_names, n_train, n_test, f"found in {folder}")
+    return Facts(
+        folder.name, image_shape(shapes["train"]), class_names, n_train, n_test, _("found in {folder}", folder=folder)
+    )
 
 
 def assemble(
@@ -210,8 +225,12 @@ def assemble(
 
 def _files(folder: Path) -> dict[str, Path]:
     found = {key: file_in(folder, name) for key, name in FILES.items()}
-    hint = "all four files belong together, each as it is or with .gz"
-    missing = [Problem("LS-304", f"{FILES[key]} is missing", str(folder), hint) for key in found if found[key] is None]
+    hint = _("all four files belong together, each as it is or with .gz")
+    missing = [
+        Problem("LS-304", _("{file} is missing", file=FILES[key]), str(folder), hint)
+        for key in found
+        if found[key] is None
+    ]
     if missing:
         raise LockstepError.several(missing)
     return {key: file for key, file in found.items() if file is not None}
@@ -226,7 +245,12 @@ def _checked(
     """The class names, if images and labels make a dataset."""
     class_names = class_names or numbered_classes(*labels.values())
     problems = [
-        Problem("LS-304", f"the {part} labels have the shape {array.shape}", str(folder), "labels are a plain list")
+        Problem(
+            "LS-304",
+            _("the {part} labels have the shape {shape}", part=part, shape=array.shape),
+            str(folder),
+            _("labels are a plain list"),
+        )
         for part, array in labels.items()
         if array.ndim != 1
     ]

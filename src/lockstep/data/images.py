@@ -30,7 +30,10 @@ import numpy as np
 
 from lockstep import reading
 from lockstep.data.contents import MAX_CLASSES, Data, Facts, array_hash, times
-from lockstep.errors import LockstepError, Problem
+from lockstep.errors import LockstepError, Problem, system
+from lockstep.language import later as _
+from lockstep.language import mark, recognised
+from lockstep.language import reason as reason_of
 from lockstep.randomness import permutation
 
 if TYPE_CHECKING:  # Pillow is kept out of start-up
@@ -47,7 +50,26 @@ MAX_BYTES = 4 * 2**30
 MAX_PROBLEMS = 20
 _SPLIT, _TRAIN_ORDER, _TEST_ORDER = 0, 1, 2  # positions in the stream "split"
 _T = TypeVar("_T")
-_CONVERT = "convert it to an 8-bit grey or RGB PNG, or remove it"
+# What is noted of a dataset; it is kept in English with an imported one.
+IGNORED = mark("ignored: {names} (not pictures, or links out of the folder)")
+IGNORED_MORE = mark("ignored: {names} and {more} more (not pictures, or links out of the folder)")
+SHUFFLED = mark("the images are in a random order that is the same everywhere")
+AS_GIVEN = mark("train and test as in the folder")
+DRAWN = mark("the test images are {share} of each class, drawn by Lockstep's own generator with seed 0")
+RESIZED = mark(
+    "{resized:,} of {n:,} images were resized to the most common size, {size} (height × width), by Pillow's bilinear "
+    "filter, which averages when it shrinks; proportions are not kept"
+)
+LAID_ON_BLACK = mark("{n:,} images have transparent parts, which were laid on black")
+NOTES = (IGNORED_MORE, IGNORED, SHUFFLED, AS_GIVEN, DRAWN, RESIZED, LAID_ON_BLACK)
+# What Pillow says most often.
+PILLOW = (
+    mark("cannot identify image file"), mark("broken PNG file"), mark("Truncated File Read"),
+    mark("image file is truncated ({n} bytes not processed)"), mark("image file is truncated"),
+    mark("broken data stream when reading image file"),
+    mark("unrecognized data stream contents when reading image file"),
+)  # fmt: skip
+_CONVERT = _("convert it to an 8-bit grey or RGB PNG, or remove it")
 
 
 @dataclasses.dataclass
@@ -100,9 +122,9 @@ def read(folder: Path, fraction: float = TEST_FRACTION) -> Data:
 def facts(folder: Path, fraction: float = TEST_FRACTION) -> Facts:
     """What the names and the headers of the pictures say; raises as `read`, except for damage behind a header."""
     listing = _listed(folder, fraction)
-    shape, _ = _common_shape(folder, listing)
+    shape = _common_shape(folder, listing)[0]
     n_train, n_test = len(listing.train), len(listing.test)
-    return Facts(folder.name, shape, listing.class_names, n_train, n_test, f"found in {folder}")
+    return Facts(folder.name, shape, listing.class_names, n_train, n_test, _("found in {folder}", folder=folder))
 
 
 def is_image_folder(folder: Path) -> bool:
@@ -128,18 +150,20 @@ def _listed(folder: Path, fraction: float) -> _Listing:
         else:
             listing = _split_by_fraction(folder, list(top.values()), fraction, ignored, problems)
     except OSError as error:
-        message = f"cannot be read: {error.strerror or error}"
-        raise LockstepError("LS-307", message, where=str(error.filename or folder), hint="check permissions") from None
+        message = _("cannot be read: {why}", why=system(error))
+        raise LockstepError(
+            "LS-307", message, where=str(error.filename or folder), hint=_("check permissions")
+        ) from None
     if len(problems) > 1 and not (listing.train or listing.test):
-        hint = f"make one subfolder per class with pictures in it; {', '.join(SUFFIXES)} are read"
-        raise LockstepError("LS-307", "there is no class with enough pictures in it", where=str(folder), hint=hint)
+        hint = _("make one subfolder per class with pictures in it; {names} are read", names=", ".join(SUFFIXES))
+        raise LockstepError("LS-307", _("there is no class with enough pictures in it"), where=str(folder), hint=hint)
     problems = [*_problems_of_classes(folder, listing.class_names), *problems]
     if problems:
         raise LockstepError.several(problems[:MAX_PROBLEMS])
     if ignored:
-        more = f" and {len(ignored) - 3} more" if len(ignored) > 3 else ""
-        listing.notes.append(f"ignored: {', '.join(ignored[:3])}{more} (not pictures, or links out of the folder)")
-    listing.notes.append("the images are in a random order that is the same everywhere")
+        more, names = len(ignored) - 3, ", ".join(ignored[:3])
+        listing.notes.append(_(IGNORED_MORE, names=names, more=more) if more > 0 else _(IGNORED, names=names))
+    listing.notes.append(_(SHUFFLED))
     listing.train = _shuffled(listing.train, _TRAIN_ORDER)
     listing.test = _shuffled(listing.test, _TEST_ORDER)
     return listing
@@ -148,19 +172,24 @@ def _listed(folder: Path, fraction: float) -> _Listing:
 def _assert_both_halves(folder: Path, top: dict[str, Path]) -> None:
     for half, other in (("train", "test"), ("test", "train")):
         if half in top and other not in top and is_image_folder(top[half]):
-            hint = f'add "{other}", or move the classes up so that Lockstep draws the test images'
-            message = f'there is a folder "{half}" but no "{other}"'
+            hint = _('add "{other}", or move the classes up so that Lockstep draws the test images', other=other)
+            message = _('there is a folder "{half}" but no "{other}"', half=half, other=other)
             raise LockstepError("LS-307", message, where=str(folder), hint=hint)
 
 
 def _problems_of_classes(folder: Path, class_names: tuple[str, ...]) -> Iterator[Problem]:
     if len(class_names) < 2:
-        found = f'one class, "{class_names[0]}"' if class_names else "no class"
-        yield Problem(
-            "LS-307", f"{found}: nothing to tell apart", str(folder), "make one subfolder per class, at least two"
-        )
+        message = _("no class: nothing to tell apart")
+        if class_names:
+            message = _('one class, "{name}": nothing to tell apart', name=class_names[0])
+        yield Problem("LS-307", message, str(folder), _("make one subfolder per class, at least two"))
     elif len(class_names) > MAX_CLASSES:
-        yield Problem("LS-307", f"{len(class_names):,} classes", str(folder), f"at most {MAX_CLASSES:,} are read")
+        yield Problem(
+            "LS-307",
+            _("{n:,} classes", n=len(class_names)),
+            str(folder),
+            _("at most {most:,} are read", most=MAX_CLASSES),
+        )
 
 
 def _split_as_given(folder: Path, top: dict[str, Path], ignored: list[str], problems: list[Problem]) -> _Listing:
@@ -175,10 +204,17 @@ def _split_as_given(folder: Path, top: dict[str, Path], ignored: list[str], prob
             found = _pictures(classes[name], folder, ignored) if name in classes else []
             files[half] += [(path, label) for path in found]
             if not found:
-                hint = "every class needs pictures in both train and test"
-                problems.append(Problem("LS-307", f'the class "{name}" has no picture in {half}', str(top[half]), hint))
+                hint = _("every class needs pictures in both train and test")
+                problems.append(
+                    Problem(
+                        "LS-307",
+                        _('the class "{name}" has no picture in {half}', name=name, half=half),
+                        str(top[half]),
+                        hint,
+                    )
+                )
     ignored += [name for name in top if name not in halves]
-    return _Listing(class_names, files["train"], files["test"], ["train and test as in the folder"])
+    return _Listing(class_names, files["train"], files["test"], [_(AS_GIVEN)])
 
 
 def _split_by_fraction(
@@ -188,17 +224,19 @@ def _split_by_fraction(
     for label, path in enumerate(classes):
         found = _pictures(path, folder, ignored)
         if len(found) < 2:
-            n = "no picture" if not found else "one picture"
-            hint = f"each class needs at least two: one to train and one to test; {', '.join(SUFFIXES)} are read"
-            problems.append(Problem("LS-307", f'the class "{path.name}" has {n}', str(path), hint))
+            hint = _(
+                "each class needs at least two: one to train and one to test; {names} are read",
+                names=", ".join(SUFFIXES),
+            )
+            message = _('the class "{name}" has no picture', name=path.name)
+            message = _('the class "{name}" has one picture', name=path.name) if found else message
+            problems.append(Problem("LS-307", message, str(path), hint))
             continue
         n_test = min(max(round(len(found) * fraction), 1), len(found) - 1)
         order = permutation(len(found), 0, "split", _SPLIT, label)
         listing.test += [(found[index], label) for index in sorted(order[:n_test])]
         listing.train += [(found[index], label) for index in sorted(order[n_test:])]
-    listing.notes.append(
-        f"the test images are {fraction:.0%} of each class, drawn by Lockstep's own generator with seed 0"
-    )
+    listing.notes.append(_(DRAWN, share=f"{fraction:.0%}"))
     return listing
 
 
@@ -249,24 +287,27 @@ def _common_shape(folder: Path, listing: _Listing) -> tuple[tuple[int, int, int]
     channels = max(picture.channels for picture in pictures)
     shape = (height, width, channels)
     if (total := len(pictures) * height * width * channels) > MAX_BYTES:
-        message = f"{len(pictures):,} pictures of {times(shape)} take {total:,} bytes; at most {MAX_BYTES:,} are read"
-        raise LockstepError("LS-307", message, where=str(folder), hint="make the pictures smaller")
-    notes = []
+        message = _(
+            "{n_pictures:,} pictures of {shape} take {total:,} bytes; at most {most:,} are read",
+            n_pictures=len(pictures),
+            shape=times(shape),
+            total=total,
+            most=MAX_BYTES,
+        )
+        raise LockstepError("LS-307", message, where=str(folder), hint=_("make the pictures smaller"))
+    notes: list[str] = []
     if len(sizes) > 1:
         resized = len(pictures) - sizes[width, height]
-        notes.append(
-            f"{resized:,} of {len(pictures):,} images were resized to the most common size, {height}×{width} (height × "
-            "width), by Pillow's bilinear filter, which averages when it shrinks; proportions are not kept"
-        )
+        notes.append(_(RESIZED, resized=resized, n=len(pictures), size=f"{height}×{width}"))
     if n_transparent := sum(picture.is_transparent for picture in pictures):
-        notes.append(f"{n_transparent:,} images have transparent parts, which were laid on black")
+        notes.append(_(LAID_ON_BLACK, n=n_transparent))
     return shape, notes
 
 
 def _each(files: list[tuple[Path, int]], function: Callable[[Path], _T]) -> Iterator[_T]:
     """The function's value for every file; all unreadable ones, up to 20, are gathered in one error."""
     problems: list[Problem] = []
-    for path, _ in files:
+    for path, _label in files:
         try:
             value = function(path)
         except LockstepError as error:
@@ -301,7 +342,8 @@ def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Image.Image]:
     except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         reason = re.sub(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>| ?'[^']*'$", "", reason)[:200]
-        raise LockstepError("LS-308", f"cannot be read: {reason}", where=str(path), hint=_CONVERT) from None
+        message = _("cannot be read: {why}", why=recognised(reason, PILLOW))
+        raise LockstepError("LS-308", message, where=str(path), hint=_CONVERT) from None
 
 
 def _header(path: Path) -> _Picture:
@@ -316,14 +358,14 @@ def _header(path: Path) -> _Picture:
 
 def _reason_to_refuse(image: Image.Image) -> str:
     if image.mode not in MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
-        return f"{image.mode} with more than 8 bits or other colours than grey and RGB"
+        return _("{mode} with more than 8 bits or other colours than grey and RGB", mode=image.mode)
     if math.prod(image.size) > MAX_PIXELS:
-        return f"{times(image.size)} pixels; at most {MAX_PIXELS:,} are read"
+        return _("{size} pixels; at most {most:,} are read", size=times(image.size), most=MAX_PIXELS)
     try:
         image.seek(1)  # the number of all frames would take a walk through the file
     except EOFError:
         return ""
-    return "an animation or a stack of pictures"
+    return _("an animation or a stack of pictures")
 
 
 def _decoded(listing: _Listing, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -358,17 +400,17 @@ def _bytes(path: Path) -> bytes:
     try:
         content = reading.content(path, MAX_FILE_BYTES)
     except ValueError as error:
-        raise LockstepError("LS-308", str(error), where=str(path), hint=_CONVERT) from None
+        raise LockstepError("LS-308", reason_of(error), where=str(path), hint=_CONVERT) from None
     except OSError as error:
-        message = f"cannot be read: {error.strerror or error}"
-        raise LockstepError("LS-308", message, where=str(path), hint="check its permissions") from None
+        message = _("cannot be read: {why}", why=system(error))
+        raise LockstepError("LS-308", message, where=str(path), hint=_("check its permissions")) from None
     if content.startswith(b"\xff\xd8") and (n := content.count(b"\xff\xda")) > MAX_SCANS:
-        raise LockstepError("LS-308", f"a JPEG of {n:,} scans", where=str(path), hint=_CONVERT)
+        raise LockstepError("LS-308", _("a JPEG of {n:,} scans", n=n), where=str(path), hint=_CONVERT)
     return content
 
 
 def _assert_size(path: Path) -> None:
     """Pillow reads some formats whole before it tells anything of them."""
     if (n := os.stat(path).st_size) > MAX_FILE_BYTES:
-        message = f"it has {n:,} bytes; at most {MAX_FILE_BYTES:,} are read"
+        message = _("it has {n:,} bytes; at most {limit:,} are read", n=n, limit=MAX_FILE_BYTES)
         raise LockstepError("LS-308", message, where=str(path), hint=_CONVERT)

@@ -16,6 +16,8 @@ from lockstep.data.files import content_hash
 from lockstep.data.places import available, cache, find
 from lockstep.data.places import imported as imported_files
 from lockstep.errors import LockstepError, Problem
+from lockstep.language import later as _
+from lockstep.language import reason
 
 
 class Row(NamedTuple):
@@ -50,8 +52,10 @@ def load(name_or_path: str, *, offline: bool = False, progress: Progress | None 
         if name_or_path in (files := imported_files()):
             return dataclasses.replace(npz.read(files[name_or_path]), name=name_or_path)
     except MemoryError:
-        hint = "use fewer or smaller images, or a machine with more memory"
-        raise LockstepError("LS-503", "the dataset does not fit into memory", where=name_or_path, hint=hint) from None
+        hint = _("use fewer or smaller images, or a machine with more memory")
+        raise LockstepError(
+            "LS-503", _("the dataset does not fit into memory"), where=name_or_path, hint=hint
+        ) from None
     raise unknown_name(name_or_path, list(available()))
 
 
@@ -69,7 +73,9 @@ def describe(name_or_path: str) -> Facts:
         return Facts(name_or_path, entry.image_shape, entry.class_names, entry.n_train, entry.n_test, state)
     if name_or_path in (files := imported_files()):
         path = files[name_or_path]
-        return dataclasses.replace(npz.facts(path), name=name_or_path, state=f"imported in {path.parent}")
+        return dataclasses.replace(
+            npz.facts(path), name=name_or_path, state=_("imported in {folder}", folder=path.parent)
+        )
     raise unknown_name(name_or_path, list(available()))
 
 
@@ -89,19 +95,18 @@ def verify(name: str) -> list[Row]:
         return _verify_import(files[name])
     if name not in DATASETS:
         raise unknown_name(name, list(available()))
-    folder, _ = find(name)
-    folder = folder or cache() / name
+    folder = find(name)[0] or cache() / name
     rows = []
     for file in DATASETS[name].files:
         path = idx.file_in(folder, file.name) if DATASETS[name].mirrors else digits.source()
         if path is None:
-            rows.append(Row(str(folder / file.name), "missing", file.sha256, ""))
+            rows.append(Row(str(folder / file.name), _("missing"), file.sha256, ""))
             continue
         try:
             found = content_hash(path, file.n_bytes)
         except ValueError as error:
-            found = str(error)
-        rows.append(Row(str(path), "right" if found == file.sha256 else "wrong", file.sha256, found))
+            found = reason(error)
+        rows.append(Row(str(path), _("right") if found == file.sha256 else _("wrong"), file.sha256, found))
     return rows
 
 
@@ -111,7 +116,7 @@ def _verify_import(path: Path) -> list[Row]:
     rows = []
     for name in ARRAYS:
         found = array_hash(arrays[name])
-        state = "right" if expected.get(name) == found else "wrong"
+        state = _("right") if expected.get(name) == found else _("wrong")
         rows.append(Row(f"{path}: {name}", state, expected.get(name, ""), found))
     return rows
 
@@ -123,8 +128,8 @@ def _is_path(text: str) -> bool:
 def _path(text: str) -> Path:
     path = os.path.abspath(os.path.expanduser(text))
     if not os.path.exists(path):
-        hint = f"check the path; a dataset's name, without any /, is one of {', '.join(available())}"
-        raise LockstepError("LS-301", "there is no such file or folder", where=path, hint=hint)
+        hint = _("check the path; a dataset's name, without any /, is one of {names}", names=", ".join(available()))
+        raise LockstepError("LS-301", _("there is no such file or folder"), where=path, hint=hint)
     return Path(path)
 
 
@@ -133,27 +138,28 @@ def _format(path: Path) -> _Format:
     if not os.path.isdir(path):
         if path.suffix == ".npz":
             return _Format(npz.read, npz.facts)
-        message = "this file is not a dataset"
+        message = _("this file is not a dataset")
     elif idx.is_idx_folder(path):
         return _Format(idx.read, idx.facts)
     elif images.is_image_folder(path):
         return _Format(images.read, images.facts)
     else:
-        message = "there is neither an IDX file nor a subfolder of pictures in this folder"
-    hint = (
-        f"give a folder with {', '.join(idx.FILES.values())} (each may end in .gz), "
-        "a folder with one subfolder of pictures per class, or an .npz file"
+        message = _("there is neither an IDX file nor a subfolder of pictures in this folder")
+    hint = _(
+        "give a folder with {names} (each may end in .gz), a folder with one subfolder of pictures per "
+        "class, or an .npz file",
+        names=", ".join(idx.FILES.values()),
     )
     raise LockstepError("LS-307", message, where=str(path), hint=hint)
 
 
 def _state(name: str) -> str:
     if not DATASETS[name].mirrors:
-        return "embedded"
-    folder, _ = find(name)
+        return _("embedded")
+    folder = find(name)[0]
     if folder is None:
-        return "not on this machine"
-    return f"{'cached' if folder.parent == cache() else 'found'} in {folder}"
+        return _("not on this machine")
+    return _("cached in {folder}", folder=folder) if folder.parent == cache() else _("found in {folder}", folder=folder)
 
 
 def _load_known(name: str, offline: bool, progress: Progress | None) -> Data:
@@ -171,14 +177,18 @@ def _read_known(name: str, folder: Path) -> Data:
     keys = {file_name: key for key, file_name in idx.FILES.items()}
     for file in DATASETS[name].files:
         path = idx.file_in(folder, file.name) or folder / file.name
-        hint = f"delete it and run `lockstep data fetch {name}`"
+        hint = _("delete it and run `lockstep data fetch {name}`", name=name)
         try:
             arrays[keys[file.name]], hashes[file.name] = idx.read_hashed(path)
         except LockstepError as error:
             problems += [dataclasses.replace(problem, hint=hint) for problem in error.problems]
             continue
         if hashes[file.name] != file.sha256:
-            message = f"SHA-256 of the decompressed file should be {file.sha256}, but is {hashes[file.name]}"
+            message = _(
+                "SHA-256 of the decompressed file should be {sha256}, but is {found}",
+                sha256=file.sha256,
+                found=hashes[file.name],
+            )
             problems.append(Problem("LS-303", message, str(path), hint))
     if problems:
         raise LockstepError.several(problems)

@@ -16,6 +16,8 @@ import numpy as np
 from lockstep import reading
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash, image_shape, numbered_classes, problems_of_parts
 from lockstep.errors import LockstepError, Problem
+from lockstep.language import Text, joined, reason
+from lockstep.language import later as _
 
 SPELLINGS = {  # the keys that an array may have
     "train_images": ("train_images", "x_train"),
@@ -25,7 +27,7 @@ SPELLINGS = {  # the keys that an array may have
 }
 TEXTS = ("class_names", "notes", "origin", "hashes")  # what an imported dataset also holds; all optional
 MAX_TEXT_BYTES = 2**24
-_SAVE_AGAIN = "save it again with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…), arrays of whole numbers"
+_SAVE_AGAIN = _("save it again with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…), arrays of whole numbers")
 
 
 class _Header(NamedTuple):
@@ -67,7 +69,12 @@ def _arrays(path: Path) -> tuple[dict[str, _Header], dict[str, np.ndarray], tupl
     labels = {part: arrays[f"{part}_labels"].reshape(-1) for part in ("train", "test")}
     class_names = _checked(path, headers, labels)
     outside = [
-        Problem("LS-306", f"{headers[name].key} has values outside 0 … 255", str(path), "scale them to 0 … 255")
+        Problem(
+            "LS-306",
+            _("{key} has values outside 0 … 255", key=headers[name].key),
+            str(path),
+            _("scale them to 0 … 255"),
+        )
         for name in ("train_images", "test_images")
         if arrays[name].dtype != np.uint8 and (arrays[name].min() < 0 or arrays[name].max() > 255)
     ]
@@ -87,7 +94,7 @@ def facts(path: Path) -> Facts:
     class_names = _checked(path, headers, labels)
     n_train, n_test = (headers[f"{part}_images"].shape[0] for part in ("train", "test"))
     shape = image_shape(headers["train_images"].shape)
-    return Facts(path.stem, shape, class_names, n_train, n_test, f"found in {path}")
+    return Facts(path.stem, shape, class_names, n_train, n_test, _("found in {folder}", folder=path))
 
 
 def write(path: Path, data: Data) -> None:
@@ -112,9 +119,14 @@ def _compare_hashes(path: Path, found: dict[str, str], expected: dict[str, str])
     problems = [
         Problem(
             "LS-303",
-            f"SHA-256 of {name} should be {expected[name]}, but is {found[name]}",
+            _(
+                "SHA-256 of {name} should be {expected}, but is {found}",
+                name=name,
+                expected=expected[name],
+                found=found[name],
+            ),
             str(path),
-            "the file has changed since it was imported; delete it and import it again",
+            _("the file has changed since it was imported; delete it and import it again"),
         )
         for name in ARRAYS
         if expected.get(name, found[name]) != found[name]
@@ -129,7 +141,7 @@ def _compare_hashes(path: Path, found: dict[str, str], expected: dict[str, str])
 def _headers(path: Path) -> dict[str, _Header]:
     """The header of every array that is read, checked against the archive's directory and the limits."""
     if not os.path.isfile(path):
-        raise LockstepError("LS-301", "there is no such file", where=str(path), hint="check the path")
+        raise LockstepError("LS-301", _("there is no such file"), where=str(path), hint=_("check the path"))
     headers = _parsed(path)
     problems = list(_problems_of_headers(path, headers))
     if problems:
@@ -147,13 +159,15 @@ def _parsed(path: Path) -> dict[str, _Header]:
     except MemoryError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy's header parser each raise a dozen kinds on hostile bytes
-        at = f'array "{key}": ' if key else ""
-        message = f"{at}{_first_line(error)}"
+        message = _first_line(error)
+        message = _('array "{key}": {error}', key=key, error=message) if key else message
         raise LockstepError("LS-306", message, where=str(path), hint=_SAVE_AGAIN) from None
     return headers
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(told := reason(error), Text):
+        return told
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
@@ -168,7 +182,9 @@ def _keys(members: Iterable[str]) -> Iterator[tuple[str, str]]:
 def _problems_of_headers(path: Path, headers: dict[str, _Header]) -> Iterator[Problem]:
     for name, spellings in SPELLINGS.items():
         if name not in headers:
-            yield Problem("LS-306", f"there is no array {' or '.join(spellings)}", str(path), _SAVE_AGAIN)
+            yield Problem(
+                "LS-306", _("there is no array {names}", names=joined(spellings, _(" or "))), str(path), _SAVE_AGAIN
+            )
     for name, header in headers.items():
         yield from _problems_of_header(path, name, header)
 
@@ -178,17 +194,24 @@ def _problems_of_header(path: Path, name: str, header: _Header) -> Iterator[Prob
     kind = dtype.kind
     if name in TEXTS:
         if kind != "U" or len(shape) != 1 or n_bytes > MAX_TEXT_BYTES:
-            yield Problem("LS-306", f"{key} is {dtype} {shape}", str(path), f"{key} is a plain list of texts")
+            yield Problem(
+                "LS-306",
+                _("{key} is {dtype} {shape}", key=key, dtype=dtype, shape=shape),
+                str(path),
+                _("{key} is a plain list of texts", key=key),
+            )
     elif kind == "O":
-        hint = "give all images one size; objects would have to be unpickled, which can run any program"
-        yield Problem("LS-306", f"{key} holds Python objects", str(path), hint)
+        hint = _("give all images one size; objects would have to be unpickled, which can run any program")
+        yield Problem("LS-306", _("{key} holds Python objects", key=key), str(path), hint)
     elif kind not in "iu":
         is_image = name.endswith("images")
-        hint = "use (255 * x).round().astype('uint8') for values in [0, 1]" if is_image else "use y.astype('int64')"
-        yield Problem("LS-306", f"{key} is {dtype}, not whole numbers", str(path), hint)
+        hint = (
+            _("use (255 * x).round().astype('uint8') for values in [0, 1]") if is_image else _("use y.astype('int64')")
+        )
+        yield Problem("LS-306", _("{key} is {dtype}, not whole numbers", key=key, dtype=dtype), str(path), hint)
     elif name.endswith("labels") and not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
-        hint = "one number per image: for one-hot rows use y.argmax(axis=1)"
-        yield Problem("LS-306", f"{key} has the shape {shape}", str(path), hint)
+        hint = _("one number per image: for one-hot rows use y.argmax(axis=1)")
+        yield Problem("LS-306", _("{key} has the shape {shape}", key=key, shape=shape), str(path), hint)
 
 
 def _load(path: Path, header: _Header) -> np.ndarray:
@@ -198,7 +221,7 @@ def _load(path: Path, header: _Header) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # as in _parsed
-        message = f'array "{header.key}": {_first_line(error)}'
+        message = _('array "{key}": {error}', key=header.key, error=_first_line(error))
         raise LockstepError("LS-306", message, where=str(path), hint=_SAVE_AGAIN) from None
 
 

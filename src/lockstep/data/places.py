@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lockstep.data.catalogue import DATASETS, unknown_name
 from lockstep.data.idx import file_in
+from lockstep.language import later as _
 
 SYSTEM = Path("/usr/share/datasets")  # where Debian's dataset-* packages install
 
@@ -49,27 +50,29 @@ def imports() -> Path:
 def _roots() -> list[tuple[Path, str]]:
     chosen = os.environ.get("LOCKSTEP_DATA")
     own = (
-        [(Path(os.path.abspath(os.path.expanduser(chosen))), "LOCKSTEP_DATA: datasets that you keep")] if chosen else []
+        [(Path(os.path.abspath(os.path.expanduser(chosen))), _("LOCKSTEP_DATA: datasets that you keep"))]
+        if chosen
+        else []
     )
-    return [*own, (SYSTEM, "datasets installed by the operating system"), (cache(), "cache: datasets downloaded")]
+    return [*own, (SYSTEM, _("datasets installed by the operating system")), (cache(), _("cache: datasets downloaded"))]
 
 
 def path() -> list[Place]:
     """Every folder in which datasets are looked for, in the order of looking, and the one that imports go to."""
-    rows = [*_roots(), (imports(), "imports: datasets made from your own files")]
+    rows = [*_roots(), (imports(), _("imports: datasets made from your own files"))]
     return [Place(folder, purpose, os.path.isdir(folder)) for folder, purpose in rows]
 
 
 def find(name: str) -> tuple[Path | None, list[str]]:
     """The first folder that holds every file of a dataset of the table, and a sentence per folder that lacks some."""
     incomplete: list[str] = []
-    for root, _ in _roots():
+    for root, _purpose in _roots():
         folder = root / name
         missing = [file.name for file in DATASETS[name].files if file_in(folder, file.name) is None]
         if not missing:
             return folder, incomplete
         if len(missing) < len(DATASETS[name].files):
-            incomplete.append(f"{folder} lacks {', '.join(missing)}")
+            incomplete.append(_("{folder} lacks {files}", folder=folder, files=", ".join(missing)))
     return None, incomplete
 
 

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 
 from lockstep.errors import LockstepError
+from lockstep.language import joined
+from lockstep.language import later as _
 from lockstep.spec import Run
 
 # name → (title, the modules it needs, the distributions whose versions are told, the backend of ours beside it)
@@ -63,7 +65,7 @@ class Trained:
 def why_missing(name: str) -> str | None:
     """Why a baseline cannot run here, or None; looks for its modules without importing them."""
     absent = [module for module in SHIPPED[name][1] if importlib.util.find_spec(module) is None]
-    return f"{' and '.join(absent)} not installed" if absent else None
+    return _("{modules} not installed", modules=joined(absent, _(" and "))) if absent else None
 
 
 def why_not(name: str, run: Run) -> str | None:
@@ -76,13 +78,13 @@ def why_not(name: str, run: Run) -> str | None:
         known = {"conv2d", "max_pool2d", "flatten", "dense", "relu"}
     unknown = sorted(set(kinds) - known)
     if unknown:
-        return f"it is not written for {', '.join(unknown)}"
+        return _("it is not written for {names}", names=", ".join(unknown))
     if run.recipe.optimizer.kind not in ("adam", "sgd"):
-        return f"it is not written for the optimizer {run.recipe.optimizer.kind}"
+        return _("it is not written for the optimizer {name}", name=run.recipe.optimizer.kind)
     if run.recipe.loss != "cross_entropy":
-        return f"it is not written for the loss {run.recipe.loss}"
+        return _("it is not written for the loss {name}", name=run.recipe.loss)
     if run.recipe.augmentation:
-        return "it is not written for augmentation"
+        return _("it is not written for augmentation")
     return None
 
 
@@ -100,5 +102,7 @@ def versions(name: str) -> dict[str, str]:
 def load(name: str) -> Any:
     """Import a baseline; only a process of its own does this. Raises LockstepError (LS-401)."""
     if reason := why_missing(name):
-        raise LockstepError("LS-401", reason, where=f"baseline {name}", hint="pip install 'lockstep-nn[bench]'")
+        raise LockstepError(
+            "LS-401", reason, where=_("baseline {name}", name=name), hint="pip install 'lockstep-nn[bench]'"
+        )
     return importlib.import_module(f"lockstep.shipped.{name}")

@@ -1,0 +1,90 @@
+"""What the command line's library says by itself, in the language in use: the headings of a help, errors of usage.
+
+Click, and typer with it, speaks English only. Texts of our own commands are translated where the help is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from lockstep.language import _, mark, recognised
+
+HEADINGS = {"Usage": mark("Usage"), "Arguments": mark("Arguments"), "Options": mark("Options")}
+HEADINGS |= {"Commands": mark("Commands")}
+PIECES = (mark("[OPTIONS]"), mark("COMMAND [ARGS]..."))  # of a usage, and no names of arguments
+ITS_HELP = mark("Show this message and exit.")
+EXTRAS = {"required": mark("required"), "default: ": mark("default: ")}
+
+# In the order in which they are tried: the first that fits a message word by word, but for its {names}, translates it.
+ERRORS = (
+    mark("No such option: {option} (Possible options: {options})"),
+    mark("No such option: {option}"),
+    mark("No such command {command}."),
+    mark("Missing command."),
+    mark("Missing argument {argument}."),
+    mark("Missing option {option}."),
+    mark("Got unexpected extra argument(s) ({words})"),
+    mark("Got unexpected extra argument ({words})"),
+    mark("Got unexpected extra arguments ({words})"),
+    mark("Option {option} requires an argument."),
+    mark("Option {option} does not take a value."),
+    mark("Invalid value for {option}: {why}"),
+    mark("Input should be a valid integer, unable to parse string as an integer"),
+    mark("Input should be a valid integer, got a number with a fractional part"),
+    mark("Input should be greater than or equal to {limit}"),
+    mark("Input should be less than or equal to {limit}"),
+)
+
+
+def error(message: str) -> str:
+    """An error of usage as a text that can be said in the language in use, if it is one of ERRORS."""
+    return recognised(message, ERRORS)
+
+
+def texts(command: Any) -> Iterator[str]:
+    """Every text of our own in the help of a command and of those below it."""
+    yield from filter(None, (command.help, command.epilog))
+    for parameter in command.params:
+        yield from filter(None, [getattr(parameter, "help", None)])
+    for below in getattr(command, "commands", {}).values():
+        yield from texts(below)
+
+
+def translate(command: Any) -> None:
+    """Let a command and all below it give their help in the language in use."""
+    for thing in (command, *command.params):
+        for name in ("help", "epilog"):
+            if text := getattr(thing, name, None):
+                setattr(thing, name, _(text))
+    command.context_class = _speaking(command.context_class)
+    for below in getattr(command, "commands", {}).values():
+        translate(below)
+
+
+def _speaking(context_class: Any) -> Any:
+    """A class of contexts whose helps have their headings in the language in use."""
+
+    class Formatter(context_class.formatter_class):
+        def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+            for piece in PIECES:
+                args = args.replace(piece, _(piece))
+            super().write_usage(prog, args, prefix or f"{_(HEADINGS['Usage'])}: ")
+
+        def write_heading(self, heading: str) -> None:
+            super().write_heading(_(HEADINGS.get(heading, heading)))
+
+        def write_dl(self, rows: Sequence[tuple[str, str]], *widths: Any, **named: Any) -> None:
+            super().write_dl(list(_rows(rows)), *widths, **named)
+
+    return type("Context", (context_class,), {"formatter_class": Formatter})
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """What each option does, with what the library adds to it in brackets."""
+    for name, text in rows:
+        said, bracket, extras = text.partition("  [")
+        said = _(said) if said == ITS_HELP else said
+        for english in EXTRAS if bracket else ():
+            extras = extras.replace(english, _(EXTRAS[english]))
+        yield name, said + bracket + extras
