@@ -110,17 +110,14 @@ def _answers(module: str, tmp_path_factory, read: Callable[[Path], dict[str, Any
         worker.wait()
 
 
-# Many of JAX's programs of one module are the same program: the second time it is read back instead of compiled. And
-# they are compiled in a fifth of the time where LLVM does not optimise them: they run for milliseconds. What a user's
-# run compiles is held to the other backends by `test_same_steps`.
+# Many of JAX's programs of one module are the same program: the second time it is read back instead of compiled.
 JAX_CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-COMPILED_QUICKLY = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"}
 
 
 def _start(module: str, backend: str, folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir()
     environment = {**os.environ, **timing.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment |= COMPILED_QUICKLY | JAX_CACHE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+    environment |= JAX_CACHE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     with open(folder / "log", "wb") as log:
         command = [sys.executable, "-m", module, backend, str(folder)]
         return subprocess.Popen(command, cwd=TESTS, env=environment, stdout=log, stderr=log)

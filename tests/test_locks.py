@@ -77,6 +77,19 @@ def test_looking_whether_a_lock_is_held_changes_nothing(tmp_path, holder):
     refused(tmp_path)
 
 
+def test_what_a_dead_holder_left_is_cleared_and_what_a_living_one_holds_is_not(tmp_path, holder):
+    before = (tmp_path / locks.NAME).read_bytes()
+    locks.clear(tmp_path)
+    assert (tmp_path / locks.NAME).read_bytes() == before
+    refused(tmp_path)
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / locks.NAME).exists()
+    locks.clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    locks.clear(tmp_path)  # where there is none
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_lock_is_gone_with_its_holder(number, tmp_path, holder):
     holder.send_signal(number)

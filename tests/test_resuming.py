@@ -353,6 +353,15 @@ def test_finished_runs_wait_for_nothing(tmp_path):
     assert resumed(tmp_path) == ([], [], [])
 
 
+@pytest.mark.parametrize("start", [resumed, lambda folder: studies.run_study(study(), folder, threads=1)])
+def test_the_lock_of_a_process_that_was_killed_after_its_last_word_is_gone_after_the_next_start(start, tmp_path):
+    (record,) = studies.run_study(study(), tmp_path, threads=1)
+    (record.folder / locks.NAME).write_text("{}")
+    start(tmp_path)
+    assert store.find_runs([tmp_path])[0].folder == record.folder
+    assert not (record.folder / locks.NAME).exists()
+
+
 def test_a_folder_without_runs_is_told(tmp_path):
     with pytest.raises(LockstepError, match=r"LS-505 .*no run folder here"):
         resuming.unfinished([tmp_path])

@@ -362,6 +362,31 @@ def test_a_status_keeps_its_start(tmp_path, monkeypatch):
     assert Record(tmp_path).is_finished
 
 
+ASKED = 'dataset = "digits"\nbackends = ["numpy"]\nseeds = [0]\n[networks]\nnet = ["flatten", "dense 10"]\n'
+
+
+def test_what_a_run_was_asked_is_read_from_its_spec(tmp_path):
+    (tmp_path / "spec.toml").write_text(ASKED)
+    (run,) = store.read_asked(tmp_path).runs()
+    assert (run.backend, run.seed) == ("numpy", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "LS-201"),
+        ("dataset = [", "LS-202"),
+        (ASKED + "[recipe]\nepocs = 3\n", "epocs"),
+        (ASKED.replace("[0]", "[0, 1]"), "it asks for more than one run"),
+    ],
+)
+def test_a_spec_that_no_run_wrote_is_damage_to_the_run(text, words, tmp_path):
+    """Not a mistake in a study's file: nobody is told to write another one."""
+    if text is not None:
+        (tmp_path / "spec.toml").write_text(text)
+    refused(lambda: store.read_asked(tmp_path), "LS-505", "spec.toml", words)
+
+
 def test_any_byte_of_a_status_that_differs_is_seen(tmp_path):
     store.write_status(tmp_path, "finished", threads=2)
     whole = (tmp_path / "status.json").read_bytes()

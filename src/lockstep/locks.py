@@ -113,6 +113,16 @@ def is_held(folder: Path) -> bool:
         os.close(number)
 
 
+def clear(folder: Path) -> None:
+    """Remove what a holder that is no more left behind; nothing happens where somebody works, or nobody may write.
+
+    The child of a holder that was killed is waited for, as `take` does.
+    """
+    if (folder / NAME).is_file():
+        with contextlib.suppress(LockstepError, OSError), take(folder):
+            pass
+
+
 def holder(path: Path) -> dict[str, Any] | None:
     """What a lock file says of its holder, {"pid", "host", "boot", "since"}; None where it says nothing."""
     with contextlib.suppress(OSError, ValueError, RecursionError):

@@ -15,7 +15,6 @@ from lockstep import store
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.spec import Run, Shape
-from lockstep.studyfile import read_study
 
 Arrays = dict[str, np.ndarray]
 
@@ -34,7 +33,7 @@ def learned(record: store.Record) -> Learned:
 
     The names and shapes of the weights are those of the network, whatever the checkpoint's hashes say.
     """
-    (run,) = read_study(record.folder / "spec.toml").runs()
+    (run,) = store.read_asked(record.folder).runs()
     folder = store.newest_checkpoint(record.folder)
     if folder is None:
         raise store.damaged(record.folder, _("no checkpoint with its weights can be used"))

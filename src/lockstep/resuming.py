@@ -14,7 +14,7 @@ from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
 from lockstep.spec import Run, Study
-from lockstep.studyfile import read_study, resolved_toml
+from lockstep.studyfile import resolved_toml
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,28 +40,22 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
     for record in store.find_runs(paths):
         try:
             if record.is_finished:
+                locks.clear(record.folder)  # a process that was killed after its last word
                 continue
         except LockstepError as error:
             problems += error.problems
             continue
         try:
-            asked = read_study(record.folder / "spec.toml")
-            (run,) = asked.runs()
-        except (LockstepError, ValueError) as error:
-            why = _in_a_line(error.problems[0]) if isinstance(error, LockstepError) else str(error).partition("\n")[0]
-            problems += store.damaged(record.folder / "spec.toml", why).problems
+            asked = store.read_asked(record.folder)
+        except LockstepError as error:
+            problems += error.problems
             continue
+        (run,) = asked.runs()
         if done := _finished_since(record, run):
             left.append(_("{run}: the same run was finished since, in {other}", run=record.folder, other=done.name))
             continue
         found.append(Unfinished(record, asked, run, threads_for(record, threads)))
     return found, left, problems
-
-
-def _in_a_line(problem: Problem) -> str:
-    """A problem without its hint."""
-    place = f"{problem.code} {problem.where}: " if problem.where else f"{problem.code} "
-    return joined((place, problem.message), "")
 
 
 def unreported(paths: Iterable[Path]) -> list[Path]:

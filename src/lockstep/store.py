@@ -39,8 +39,10 @@ import numpy as np
 
 from lockstep import files, reading
 from lockstep.errors import LockstepError, without
+from lockstep.language import joined, mark, reason
 from lockstep.language import later as _
-from lockstep.language import mark, reason
+from lockstep.spec import Study
+from lockstep.studyfile import read_study
 
 FORMAT = 1
 SEALED = 2  # the format of a status and of a checkpoint's manifest that carry their own SHA-256; those of 1 have none
@@ -240,6 +242,21 @@ def read_spec(run: Path) -> str:
         return reading.text(run / "spec.toml")
     except (OSError, ValueError) as error:
         raise damaged(run / "spec.toml", error) from error
+
+
+def read_asked(run: Path) -> Study:
+    """What a run's spec.toml asks for, a study of this one run; raises LockstepError (LS-505)."""
+    path = run / "spec.toml"
+    try:
+        study = read_study(path)
+        (_run,) = study.runs()
+    except LockstepError as error:
+        first = error.problems[0]
+        place = f"{first.code} {first.where}: " if first.where else f"{first.code} "
+        raise damaged(path, joined((place, first.message), "")) from error
+    except ValueError as error:
+        raise damaged(path, _("it asks for more than one run")) from error
+    return study
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -232,6 +232,7 @@ def _do(run: Run, study: Study, folder: Path, tell: Tell, threads: int, again: b
     files.remove_strays(folder)
     with locks.briefly(folder):
         if not again and (done := _finished(folder, name, run, threads)):
+            locks.clear(done.folder)  # a process that was killed after its last word
             tell(run, {"event": "end", "record": done, "reused": True})
             return done
         place = None if again else _unfinished(folder, name, run, threads)

@@ -35,7 +35,6 @@ from lockstep.language import joined, mark, say
 from lockstep.language import later as _
 from lockstep.records import digest
 from lockstep.spec import Run
-from lockstep.studyfile import read_study
 from lockstep.worker import Examples, mean_of_steps
 
 FITS, PARTLY = mark("fits"), mark("fits as far as checked")
@@ -119,7 +118,7 @@ def _run(
     """Everything that can be computed of one finished run; whether its weights were among it."""
     name = record.folder.name
     try:
-        (run,) = read_study(record.folder / "spec.toml").runs()
+        (run,) = store.read_asked(record.folder).runs()
         arrays, quality, hashes = record.arrays("predictions"), record.metrics, record.environment["dataset"]["hashes"]
         logits, labels = arrays["logits"], arrays["labels"]
         if logits.ndim != 2 or labels.shape != logits.shape[:1] or not labels.size:

@@ -28,7 +28,6 @@ from lockstep import backends, checkpoints, data, metrics, randomness, store, ti
 from lockstep.backends.base import Plan
 from lockstep.errors import LockstepError, Problem
 from lockstep.spec import Recipe, Run, Shape
-from lockstep.studyfile import read_study
 from lockstep.weights import initial_weights, transposed
 
 Report = Callable[[dict[str, Any]], None]
@@ -386,7 +385,7 @@ def main(folder: Path, threads: int, steps: int | None = None) -> int:
         channel.write(json.dumps(store.finite(event)) + "\n")
 
     try:
-        (run,) = read_study(folder / "spec.toml").runs()
+        (run,) = store.read_asked(folder).runs()
         if steps is None:
             train(run, folder, threads, report)
         else:
