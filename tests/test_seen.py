@@ -87,7 +87,7 @@ def test_a_run_without_a_checkpoint_is_a_named_gap(tmp_path):
 
 def test_a_scaling_that_is_not_known_is_said(tmp_path):
     record = store.Record(fake_run(tmp_path))
-    run = replay.read_study(record.folder / "spec.toml").runs()[0]
+    (run,) = store.read_asked(record.folder).runs()
     assert [value.tolist() for value in replay.pixel_scaling(record, run, 1)] == [[0.0], [1 / 255]]
     standard = dataclasses.replace(run, recipe=Recipe(scaling="standard"))
     with pytest.raises(LockstepError, match="it does not say how pixels were scaled"):
