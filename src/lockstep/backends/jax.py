@@ -321,7 +321,10 @@ OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any], optax.GradientTransf
 # ------------------------------------------------------------------------------------------------------------ model
 
 
-UNFUSED = {"xla_disable_hlo_passes": "fusion"}
+# What is looked at is compiled without fusion: else XLA would work a layer's output out a second time, in other
+# rounding, where the next layer takes it, and what is seen would not be what was used. It runs a few times at most, so
+# LLVM need not optimise it: that is a third to a half of its compiling.
+TO_LOOK_AT = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
 
 
 class Model:
@@ -343,10 +346,8 @@ class Model:
         self._epoch = jax.jit(self._steps, donate_argnums=0)
         self._infer = jax.jit(self._logits)
         self._layer = jax.jit(self._alone, static_argnums=0)
-        # What is looked at is compiled without fusion: else XLA would work a layer's output out a second time, in other
-        # rounding, where the next layer takes it, and what is seen would not be what was used.
-        self._outputs = jax.jit(self._observe, static_argnums=4, compiler_options=UNFUSED)
-        self._gradients = jax.jit(self._differentiate, compiler_options=UNFUSED)
+        self._outputs = jax.jit(self._observe, static_argnums=4, compiler_options=TO_LOOK_AT)
+        self._gradients = jax.jit(self._differentiate, compiler_options=TO_LOOK_AT)
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Move the training data to the device."""
