@@ -12,6 +12,8 @@ from pathlib import Path
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import PoFileError, read_po
 
+from lockstep import language
+
 KEYWORDS = {"_": None, "n_": (1, 2), "mark": None, "count": (2, 3)}  # `count` is that of report/numbers.py
 RECORDS = {"Cause": (1, 3, 4)}  # classes of causes.py whose fields of these numbers are shown to people
 METHODS = {".py": "python", ".html": "jinja2.ext:babel_extract"}
@@ -28,6 +30,11 @@ def texts(paths: Iterable[Path]) -> dict[str, str | None]:
         for _line, fields, _comments, _context in extract_from_file(METHODS[path.suffix], path, keywords=RECORDS):
             found |= {text: found.get(text) for text in fields if text}
     return found
+
+
+def held(code: str) -> dict[str, str]:
+    """A language's texts as the program holds them: what is taken out here is missing there."""
+    return language._catalog(code)._catalog  # type: ignore[attr-defined]
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -178,7 +178,7 @@ def test_stacked_clocks_end_at_their_sum():
 
 def test_class_balance_has_a_bar_for_every_class():
     figure = plots.class_balance(["a", "b", "c"], [5, 17, 2])
-    assert [bar.get_width() for bar in figure.axes[0].patches] == [5, 17, 2]
+    assert [bar.get_bbox().width for bar in figure.axes[0].patches] == [5, 17, 2]  # type: ignore[attr-defined]
 
 
 # ------------------------------------------------------------------------------------------------------- into a page

@@ -265,9 +265,9 @@ def test_an_interrupted_proof_leaves_the_one_of_before_as_it_is(interruption, tm
 
 
 def printed(document):
-    console = Console(width=140, file=io.StringIO())
-    terminal.print_proof(document, console)
-    return console.file.getvalue()
+    said = io.StringIO()
+    terminal.print_proof(document, Console(width=140, file=said))
+    return said.getvalue()
 
 
 def test_the_terminal_prints_what_was_not_observed(traced):

@@ -108,7 +108,7 @@ def test_a_help_is_russian(command, capsys):
 
 
 def test_an_english_sentence_in_a_help_is_seen(capsys, monkeypatch):
-    monkeypatch.delitem(language._catalog("ru")._catalog, "Download nothing.")
+    monkeypatch.delitem(catalogs.held("ru"), "Download nothing.")
     assert english(ask(capsys, "run", "--help")) == ["Download", "nothing"]
 
 
@@ -188,7 +188,7 @@ def test_a_file_that_is_no_toml_is_told_in_russian(folder, capsys):
 
 
 def test_an_english_message_in_an_error_is_seen(folder, capsys, monkeypatch):
-    monkeypatch.delitem(language._catalog("ru")._catalog, 'there is no backend "{name}"')
+    monkeypatch.delitem(catalogs.held("ru"), 'there is no backend "{name}"')
     said = ask(capsys, "run", "lab.toml", "--backends", "numpi", code=2)
     assert english(said) == ["there", "is", "no"]
 

@@ -202,8 +202,9 @@ def test_a_missing_npz_and_a_folder_in_its_place_are_told(tmp_path):
 
 # --------------------------------------------------------------------------------------------------------- checkpoints
 
-WEIGHTS = {"1_dense/kernel": np.linspace(0, 1, 35).reshape(7, 5).T, "1_dense/bias": np.zeros(7, np.float32)}
-STATE = {"step": np.array([12]), "1_dense/kernel/m": np.ones((5, 7))}
+Arrays = dict[str, np.ndarray]
+WEIGHTS: Arrays = {"1_dense/kernel": np.linspace(0, 1, 35).reshape(7, 5).T, "1_dense/bias": np.zeros(7, np.float32)}
+STATE: Arrays = {"step": np.array([12]), "1_dense/kernel/m": np.ones((5, 7))}
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

@@ -152,9 +152,10 @@ def test_a_misspelt_word_is_met_with_the_nearest(capsys):
 
 
 def test_it_fits_a_narrow_terminal():
-    console = Console(file=io.StringIO(), width=48, force_terminal=False)
+    said = io.StringIO()
+    console = Console(file=said, width=48, force_terminal=False)
     topics.print_topic(topics.topics("en")["dropout"], console)
-    assert max(map(len, console.file.getvalue().splitlines())) <= 48
+    assert max(map(len, said.getvalue().splitlines())) <= 48
 
 
 def test_an_installed_wheel_explains(tmp_path):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -217,7 +218,7 @@ def eight_at_once(rounds: int, fault: str = "", seconds: float = 0.02) -> tuple[
 
     with mirror({name: slowly(name) for name in GOOD}, log) as slow:
         command = [sys.executable, "-c", PROCESS, slow, str(Path(__file__).parent), str(rounds), fault]
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         processes = [subprocess.Popen(command, **pipes, text=True) for _ in range(8)]
         assert [process.stdout.readline() for process in processes] == ["ready\n"] * 8
         for process in processes:

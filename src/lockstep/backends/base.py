@@ -232,6 +232,8 @@ def pool_counts(row: LayerFacts) -> np.ndarray:
 class Model(Protocol):
     """What a backend's `build(plan, weights)` returns. The stopwatch is around `train_epoch` and `wait` alone."""
 
+    plan: Plan
+
     def place(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Move the training data to the device: images (n, height, width, channels) uint8, labels (n,) int64."""
 
