@@ -53,6 +53,7 @@ WORDS = {
     "en": {
         "nothing": "No run of this study has been put here yet: `python docs/generate.py runs/{study}` does it.",
         "head": "Test accuracy is the mean over the seeds with its 95 % interval (Student's t; none from one seed).",
+        "setting": "setting",
         "columns": ("network", "backend", "n seeds", "test accuracy", "training accuracy", "parameters"),
         "made": "Made by {command} on {cpu}, {threads} threads, with {versions}; {epochs} epochs, {n_train} training "
         "images.",
@@ -66,6 +67,7 @@ WORDS = {
         "nothing": "Запусков этого исследования здесь пока нет: их добавляет `python docs/generate.py runs/{study}`.",
         "head": "Точность на тесте — среднее по начальным числам с 95 % доверительным интервалом (Стьюдент; для "
         "одного запуска его нет).",
+        "setting": "настройка",
         "columns": (
             "сеть", "бэкенд", "n запусков", "точность на тесте", "точность на обучении", "параметров",
         ),
@@ -92,10 +94,12 @@ def gather(folders: list[Path]) -> dict[str, Any]:
 
 
 def _study(records: list[Any]) -> dict[str, Any]:
-    first = records[0]
-    cells: dict[tuple[str, str, str], list[Any]] = {}
-    for record in records:
-        cells.setdefault((record.dataset, record.network, record.backend), []).append(record)
+    first, study = records[0], _file_of(records[0])
+    cells: dict[tuple[str, str, str, str], list[Any]] = {}
+    for record in sorted(records, key=lambda record: _asked(study, record)[0]):
+        chosen = _asked(study, record)[1]
+        setting = ", ".join(map(str, chosen.values()) if len(chosen) == 1 else (f"{k}={v}" for k, v in chosen.items()))
+        cells.setdefault((record.dataset, record.network, setting, record.backend), []).append(record)
     environment = first.environment
     return {
         "question": first.spec.get("question", ""),
@@ -115,17 +119,40 @@ def _versions(record: Any) -> str:
     return ", ".join(f"{name} {number}" for name, number in record.environment["versions"].items())
 
 
-def _command(records: list[Any]) -> str:
-    """The command that makes these runs: the study, and whatever in them is not the study's own."""
-    from lockstep.records import to_table
+def _file_of(record: Any) -> Any:
+    """The study of the run's name, as its file asks for it."""
     from lockstep.studyfile import read_study
 
-    name = str(records[0].spec["name"])
-    study = read_study(DOCS.parent / "studies" / f"{name}.toml", [])
-    words = ["lockstep run", f"studies/{name}.toml"]
+    return read_study(DOCS.parent / "studies" / f"{record.spec['name']}.toml", [])
+
+
+def _asked(study: Any, record: Any) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """What the study asks for in the place of this run: (place in its table, of the grid, recipe as a table)."""
+    from lockstep.records import to_table
+
+    for place, run in enumerate(study.runs()):
+        asked = to_table(run.recipe)
+        if run.network_name == record.network and all(_at(asked, key) == _at(record.recipe, key) for key in study.grid):
+            return place, dict(run.grid), asked
+    raise LookupError(f"{record.folder}: the study {study.name} does not ask for this network and setting")
+
+
+def _at(table: Any, key: str) -> Any:
+    """The value under a dotted key of a recipe."""
+    for part in key.removeprefix("recipe.").split("."):
+        table = table.get(part) if isinstance(table, Mapping) else None
+    return table
+
+
+def _command(records: list[Any]) -> str:
+    """The command that makes these runs: the study, and whatever in them is not the study's own."""
+    study = _file_of(records[0])
+    words = ["lockstep run", f"studies/{study.name}.toml"]
     backends = tuple(dict.fromkeys(record.backend for record in records))
     if backends != study.backends:
         words.append(f"--backends {','.join(backends)}")
+    networks = dict.fromkeys(record.network for record in records)
+    words += [f"--network {name}" for name in networks if len(networks) < len(study.networks)]
     settings: dict[str, Any] = {}
     for key, found in (("seeds", sorted({record.seed for record in records})), ("dataset", _datasets(records))):
         if found != list(getattr(study, key)):
@@ -133,8 +160,7 @@ def _command(records: list[Any]) -> str:
     if records[0].spec.get("train_size") != study.train_size:
         settings["train_size"] = records[0].spec.get("train_size")
     for record in records:
-        (recipe,) = study.recipes(record.network)  # a study with a grid has no single command
-        asked = to_table(recipe)
+        asked = _asked(study, record)[2]
         settings |= {f"recipe.{key}": found for key, found in record.recipe.items() if found != asked.get(key)}
     words += [f"--set '{key}={json.dumps(found)}'" for key, found in settings.items()]
     return " ".join(words)
@@ -144,7 +170,7 @@ def _datasets(records: list[Any]) -> list[str]:
     return list(dict.fromkeys(record.dataset for record in records))
 
 
-def _row(dataset: str, network: str, backend: str, records: list[Any]) -> dict[str, Any]:
+def _row(dataset: str, network: str, setting: str, backend: str, records: list[Any]) -> dict[str, Any]:
     from statistics import fmean
 
     from lockstep.statistics import mean_interval
@@ -154,6 +180,7 @@ def _row(dataset: str, network: str, backend: str, records: list[Any]) -> dict[s
     return {
         "dataset": dataset,
         "network": network,
+        "setting": setting,
         "backend": backend,
         "seeds": sorted(record.seed for record in records),
         "accuracy": found.value,
@@ -181,9 +208,11 @@ def block(study: str, results: Mapping[str, Any], language: str) -> str:
     lines = ["", words["head"]]
     if asked is not None and found["n_runs"] < asked:
         lines += ["", str(words["only"]).format(found=found["n_runs"], asked=asked)]
-    columns = words["columns"]
-    lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * 2}{'---:|' * (len(columns) - 2)}"]
-    lines += [f"| {' | '.join(_cells(row, language))} |" for row in found["rows"]]
+    has_settings = any(row.get("setting") for row in found["rows"])
+    network, *others = words["columns"]
+    columns = [network, *([words["setting"]] if has_settings else []), *others]
+    lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * (2 + has_settings)}{'---:|' * (len(others) - 1)}"]
+    lines += [f"| {' | '.join(_cells(row, language, has_settings))} |" for row in found["rows"]]
     facts = {key: found[key] for key in ("cpu", "threads", "versions", "epochs")}
     facts["n_train"] = f"{found['n_train']:,}" if language == "en" else f"{found['n_train']:,}".replace(",", "\u00a0")
     lines += ["", str(words["made"]).format(command=f"`{found['command']}`", **facts)]
@@ -194,7 +223,7 @@ def block(study: str, results: Mapping[str, Any], language: str) -> str:
     return "\n".join(map(str, lines)) + "\n\n"
 
 
-def _cells(row: Mapping[str, Any], language: str) -> list[str]:
+def _cells(row: Mapping[str, Any], language: str, has_settings: bool) -> list[str]:
     half = "" if row["half_width"] is None else f" ± {100 * row['half_width']:.2f}"
     trained = "–" if row["train_accuracy"] is None else f"{100 * row['train_accuracy']:.2f} %"
     numbers = [
@@ -202,7 +231,7 @@ def _cells(row: Mapping[str, Any], language: str) -> list[str]:
     ]  # fmt: skip
     if language == "ru":
         numbers = [number.replace(",", "\u00a0").replace(".", ",") for number in numbers]
-    return [row["network"], row["backend"], *numbers]
+    return [row["network"], *([row["setting"]] if has_settings else []), row["backend"], *numbers]
 
 
 def with_results(page: str, results: Mapping[str, Any], language: str) -> str:

@@ -137,6 +137,29 @@ def test_results_in_the_pages_are_those_that_were_gathered():
         assert generate.with_results(read(path), results, language) == read(path), "python docs/generate.py"
 
 
+def test_of_a_study_with_a_grid_every_setting_is_a_row(tmp_path):
+    from lockstep import run_study
+    from lockstep.study import load_study
+
+    settings = ['dataset="digits"', "train_size=200", "recipe.epochs=1", "seeds=[0, 1]"]
+    asked = load_study(ROOT / "studies" / "lab-choices.toml", settings, ["numpy"], ["tanh"])
+    records = run_study(asked, tmp_path)
+    found = generate.gather([tmp_path])["lab-choices"]
+    assert [row["setting"] for row in found["rows"]] == list(asked.grid["optimizer"])
+    for row, pair in zip(found["rows"], zip(records[::2], records[1::2], strict=True), strict=True):
+        assert row["accuracy"] == pytest.approx(sum(one.metrics["test"]["accuracy"] for one in pair) / 2)
+        assert row["seeds"] == [0, 1]
+    assert "optimizer" not in found["command"]
+    assert "--network tanh " in found["command"]
+    said = generate.block("lab-choices", {"lab-choices": found}, "en")
+    assert "| network | setting | backend |" in said
+    assert "| tanh | momentum 0.01 | numpy |" in said
+    other = tmp_path / "lab-choices" / records[0].folder.name / "spec.toml"
+    other.write_text(read(other).replace('kind = "sgd"\nlearning_rate = 0.1', 'kind = "sgd"\nlearning_rate = 0.2'))
+    with pytest.raises(LookupError, match="does not ask for this network and setting"):
+        generate.gather([tmp_path])
+
+
 def test_results_are_what_the_runs_say_and_name_the_command_that_made_them(tmp_path):
     from lockstep import run_study
     from lockstep.study import load_study
