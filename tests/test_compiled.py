@@ -1,0 +1,49 @@
+"""What XLA makes of an epoch in JAX: one loop, without the convolutions that it does not optimise inside of loops."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import need_backend
+
+
+def text(*arguments: str) -> str:
+    """The compiled program of an epoch."""
+    need_backend("jax")
+    command = [sys.executable, "-m", "compiled", *arguments]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def epoch():
+    return text()
+
+
+def slow_convolutions(program: str) -> list[str]:
+    """The results of XLA's plain `convolution`, which is a naive loop wherever it does not stand at the top."""
+    (entry,) = re.findall(r"^ENTRY .*?^}", program, re.DOTALL | re.MULTILINE)
+    return re.findall(r"^ *(?:ROOT )?(\S+) = \S+ convolution\(", program.replace(entry, ""), re.MULTILINE)
+
+
+def aliased(program: str) -> int:
+    """How many of its arrays a program gets back into the memory that they came in."""
+    return len(re.findall(r"(?:may|must)-alias", program.partition("\n")[0]))
+
+
+def test_an_epoch_is_one_loop_and_has_no_convolution_in_it(epoch):
+    assert len(re.findall(r" while\(", epoch)) == 1
+    assert slow_convolutions(epoch) == []
+    assert epoch.count(" dot(") + epoch.count("kind=kCustom") >= 5, "but products of matrices"
+
+
+def test_weights_and_slots_stay_where_they_are(epoch):
+    assert aliased(epoch) == 3 * 6 + 1, "six parameters, two slots of Adam for each, and its count"
+
+
+def test_a_convolution_in_a_loop_is_found():
+    assert len(slow_convolutions(text("textbook"))) >= 5  # two forwards, two kernels' gradients, one input's
