@@ -91,6 +91,7 @@ def test_an_epoch_that_cannot_be_over_in_time_is_not_waited_for(number, stable, 
 
 def test_who_interrupts_twice_does_not_wait(begun, tmp_path):
     started, worker = begun(2, plant="a third epoch without end, and patience")
+    wait_for(lambda: (tmp_path / "under-way").read_text() == "2", 120)
     os.kill(started.number, signal.SIGINT)
     time.sleep(0.5)
     assert is_running(worker), "it is given time"

@@ -447,6 +447,7 @@ def _slowly(seconds: Callable[[int], float], grace: float | None = None) -> None
 
     def epoch_order(n: int, recipe: Any, seed: int, epoch: int) -> Any:
         if sys._getframe(1).f_code.co_name == "train_epochs":  # not while it is being prepared
+            Path("under-way").write_text(str(epoch))
             until = time.monotonic() + seconds(epoch)
             while time.monotonic() < until:
                 time.sleep(0.01)
