@@ -66,9 +66,11 @@ def studies(kind: str, names: list[str]) -> Iterator[Study]:
             yield short(
                 changed(asked, networks={name: network}, recipe=recipe, recipe_for={}, dataset=asked.dataset[:1]), kind
             )
-    if kind == "steps" and not names:
+    if kind == "steps":
         mnist = load_study(STUDIES[0], ["dtype=float64", "seeds=0", "dataset=mnist"], list(backends.BACKENDS))
         for name, network in (("every-layer", EVERY_LAYER), ("every-image-layer", EVERY_IMAGE)):
+            if names and name not in names:
+                continue
             for optimizer in spec.OPTIMIZERS:
                 recipe = spec.Recipe(f"{optimizer} 0.01" if optimizer != "rmsprop" else "rmsprop 0.001", batch_size=64)
                 yield short(changed(mnist, name=f"{name}-{optimizer}", networks={name: network}, recipe=recipe), kind)

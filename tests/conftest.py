@@ -114,10 +114,15 @@ def _answers(module: str, tmp_path_factory, read: Callable[[Path], dict[str, Any
 JAX_CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
 
+# What is planted is for the judge, who does not mind how fast JAX computes it; LLVM's optimising is half of the work.
+PLANTED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+
+
 def _start(module: str, backend: str, folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir()
     environment = {**os.environ, **timing.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment |= JAX_CACHE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+    environment |= PLANTED if module == "planted" else {}
     with open(folder / "log", "wb") as log:
         command = [sys.executable, "-m", module, backend, str(folder)]
         return subprocess.Popen(command, cwd=TESTS, env=environment, stdout=log, stderr=log)

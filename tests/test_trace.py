@@ -58,6 +58,25 @@ def made(tmp_path_factory):
     return case, traced(case, tmp_path_factory.mktemp("trace") / "here").folder
 
 
+def test_small_files_of_a_trace_are_read_once_and_large_ones_each_time(made, monkeypatch):
+    folder, read = made[1], []
+    there = store.read_tensors
+    monkeypatch.setattr(store, "read_tensors", lambda path, known: read.append(path.name) or there(path, known))
+    found = Trace(folder)
+    first, again = found.arrays("step-1"), found.arrays("step-1")
+    again.clear()  # a caller's own dictionary
+    assert first.keys() == found.arrays("step-1").keys()
+    assert read == ["step-1.safetensors"]
+    monkeypatch.setattr(trace, "MOST_KEPT", 2)
+    for name in ("step-2", "step-3", "step-1"):  # the oldest goes
+        found.arrays(name)
+    assert read[1:] == [f"step-{number}.safetensors" for number in (2, 3, 1)]
+    monkeypatch.setattr(trace, "MOST_KEPT_BYTES", 0)
+    other = Trace(folder)
+    assert [other.arrays("step-1").keys() for _ in range(2)] == [first.keys()] * 2
+    assert read[4:] == ["step-1.safetensors"] * 2
+
+
 def edited(folder, tmp_path, name="manifest", change=lambda value: None):
     """A copy in which one file was changed, and every hash made to fit."""
     copy = tmp_path / "copy"

@@ -151,6 +151,8 @@ def _state(model: Any) -> Arrays:
 
 # ------------------------------------------------------------------------------------------------------------ reading
 
+MOST_KEPT, MOST_KEPT_BYTES = 8, 8 * 2**20  # files of one trace in memory, and of each
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -212,9 +214,23 @@ class Trace:
         return self.run.backend
 
     def arrays(self, name: str) -> Arrays:
-        """The arrays of "start", "step-<k>" or "end", not cached: a step may be large."""
+        """The arrays of "start", "step-<k>" or "end".
+
+        The last small files are kept, because every cause is tried on the same few steps; a step may be large.
+        """
+        if name in self._read:
+            return dict(self._read[name])
         file = f"{name}.safetensors"
-        return store.read_tensors(self.folder / file, self.manifest["files"].get(file))
+        arrays = store.read_tensors(self.folder / file, self.manifest["files"].get(file))
+        if sum(value.nbytes for value in arrays.values()) <= MOST_KEPT_BYTES:
+            self._read[name] = arrays
+            if len(self._read) > MOST_KEPT:
+                del self._read[next(iter(self._read))]
+        return dict(arrays)
+
+    @cached_property
+    def _read(self) -> dict[str, Arrays]:
+        return {}
 
     def _check(self, name: str, known: Any) -> None:
         """Compare a description with the manifest."""
