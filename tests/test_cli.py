@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -139,11 +140,27 @@ def test_a_reader_that_leaves_early_is_no_error(folder):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["run"], ["show"], ["report"], ["doctor"], ["data"], ["data", "list"], ["data", "import"]],
+    [
+        [],
+        ["run"],
+        ["prove"],
+        ["bench"],
+        ["resume"],
+        ["show"],
+        ["report"],
+        ["verify"],
+        ["doctor"],
+        ["explain"],
+        ["data"],
+        ["data", "list"],
+        ["data", "import"],
+    ],
     ids=" ".join,
 )
 def test_help_is_there_for_every_command(arguments, folder):
-    assert "Usage: lockstep" in lockstep(*arguments, "--help", folder=folder).stdout
+    said = lockstep(*arguments, "--help", folder=folder).stdout
+    assert "Usage: lockstep" in said
+    assert not re.search(r"<(path|str|int|list)|[{}]|…\.", said), "the types of the program"
 
 
 def test_help_names_the_commands_and_the_exit_codes(folder):

@@ -38,9 +38,11 @@ Settings = Annotated[
     typer.Option("--set", help="Put a value over the file's: recipe.epochs=3 (again for more).", metavar="KEY=VALUE"),
 ]
 Backends = Annotated[str | None, typer.Option(help="Only these, with commas: torch,numpy.", metavar="NAMES")]
-Networks = Annotated[list[str], typer.Option("--network", help="Only this network of the study (again for more).")]
+Networks = Annotated[
+    list[str], typer.Option("--network", help="Only this network of the study (again for more).", metavar="NAME")
+]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="Where run folders go.", metavar="FOLDER")]
-Threads = Annotated[int | None, typer.Option(help="Threads for every backend (default: 2).")]
+Threads = Annotated[int | None, typer.Option(help="Threads for every backend (default: 2).", metavar="N")]
 Quick = Annotated[bool, typer.Option("--quick", help="A first look: digits, one seed, at most 5 epochs.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
@@ -144,7 +146,7 @@ def _quoted(folders: Iterable[Path]) -> str:
 @app.command()
 def resume(
     folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold them.", metavar="RUNS…")],
-    threads: Annotated[int | None, typer.Option(help="Threads (default: as many as before).")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads (default: as many as before).", metavar="N")] = None,
     offline: Offline = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Finish every run that was interrupted, from the last epoch that was saved; then write the reports."""
@@ -208,8 +210,10 @@ def prove(
         list[Path], typer.Argument(help="A study's TOML file, or two run folders to compare.", metavar="STUDY|RUN RUN")
     ],
     settings: Settings = [], backends: Backends = None, network: Networks = [],  # noqa: B006
-    dtype: Annotated[str | None, typer.Option(help="float32 or float64, in place of the study's.")] = None,
-    steps: Annotated[int, typer.Option(help="How many steps are taken and judged.")] = 10,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or float64, in place of the study's.", metavar="DTYPE")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="How many steps are taken and judged.", metavar="N")] = 10,
     plant: Annotated[
         list[str],
         typer.Option("--plant", help="Switch a known difference on: adam_epsilon_hat@torch.", metavar="CAUSE@BACKEND"),
@@ -275,9 +279,13 @@ def prove(
 @app.command()
 def bench(
     study: StudyFile, settings: Settings = [], backends: Backends = None, network: Networks = [],  # noqa: B006
-    against: Annotated[str, typer.Option(help="shipped: the frameworks' own tutorials beside ours.")] = "",
-    rounds: Annotated[int, typer.Option(help="How often each is timed, in a fresh process and another order.")] = 5,
-    epochs: Annotated[int, typer.Option(help="Epochs of each; the first warms up.")] = 3,
+    against: Annotated[
+        str, typer.Option(help="shipped: the frameworks' own tutorials beside ours.", metavar="WHOM")
+    ] = "",
+    rounds: Annotated[
+        int, typer.Option(help="How often each is timed, in a fresh process and another order.", metavar="N")
+    ] = 5,
+    epochs: Annotated[int, typer.Option(help="Epochs of each; the first warms up.", metavar="N")] = 3,
     faults: Annotated[bool, typer.Option("--faults", help="What classic mistakes of comparisons cost here.")] = False,
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -425,10 +433,10 @@ def show(
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold them.", metavar="RUNS…")],
     out: Annotated[
-        Path | None, typer.Option(help="The page to write (default: report.html in the first folder).")
+        Path | None, typer.Option(help="The page to write (default: report.html in the first folder).", metavar="FILE")
     ] = None,
     image: Annotated[
-        int, typer.Option(min=1, max=16, help="The test image, from 1, whose feature maps are drawn.")
+        int, typer.Option(min=1, max=16, help="The test image, from 1, whose feature maps are drawn.", metavar="N")
     ] = 1,
     figures: Annotated[bool, typer.Option(help="Write every figure as SVG and PNG beside the page too.")] = True,
 ) -> None:
@@ -447,7 +455,8 @@ def verify(
         list[Path], typer.Argument(help="Submissions: folders that hold runs and their report.", metavar="FOLDER…")
     ],
     images: Annotated[
-        int | None, typer.Option(min=1, help="Test images that go through each network again (default: all).")
+        int | None,
+        typer.Option(min=1, help="Test images that go through each network again (default: all).", metavar="N"),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="One CSV table on stdout.")] = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -703,12 +712,10 @@ def _language(arguments: list[str]) -> tuple[str, list[str]]:
 
 def _run(arguments: list[str], debug: bool) -> int:
     """Run a command in the language in use; returns the exit code."""
-    command: Any = app
-    if language.spoken() != language.LANGUAGES[0]:
-        from lockstep import usage
+    from lockstep import usage
 
-        command = typer.main.get_command(app)
-        usage.translate(command)
+    command = typer.main.get_command(app)
+    usage.translate(command)
     try:
         code = command(arguments or ["--help"], prog_name="lockstep", standalone_mode=False)
     except SystemExit as ended:

@@ -1,10 +1,12 @@
 """What the command line's library says by itself, in the language in use: the headings of a help, errors of usage.
 
-Click, and typer with it, speaks English only. Texts of our own commands are translated where the help is written.
+Click, and typer with it, speaks English only, and puts Python's names of types where the name of an argument is enough.
+Texts of our own commands are translated where the help is written.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +17,9 @@ HEADINGS |= {"Commands": mark("Commands")}
 PIECES = (mark("[OPTIONS]"), mark("COMMAND [ARGS]..."))  # of a usage, and no names of arguments
 ITS_HELP = mark("Show this message and exit.")
 EXTRAS = {"required": mark("required"), "default: ": mark("default: ")}
+
+BRACED = re.compile(r"\{([^{}]+)\}")  # "{STUDY}": the name of an argument that must be given
+TYPE = re.compile(r" <[^<>]+>$")  # "STUDY <path>": what the name says already
 
 # In the order in which they are tried: the first that fits a message word by word, but for its {names}, translates it.
 ERRORS = (
@@ -69,6 +74,7 @@ def _speaking(context_class: Any) -> Any:
         def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
             for piece in PIECES:
                 args = args.replace(piece, _(piece))
+            args = BRACED.sub(r"\1", args).replace("…...", "…")
             super().write_usage(prog, args, prefix or f"{_(HEADINGS['Usage'])}: ")
 
         def write_heading(self, heading: str) -> None:
@@ -87,4 +93,4 @@ def _rows(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         said = _(said) if said == ITS_HELP else said
         for english in EXTRAS if bracket else ():
             extras = extras.replace(english, _(EXTRAS[english]))
-        yield name, said + bracket + extras
+        yield TYPE.sub("", name), said + bracket + extras
