@@ -323,7 +323,7 @@ OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any], optax.GradientTransf
 
 # What is looked at is compiled without fusion: else XLA would work a layer's output out a second time, in other
 # rounding, where the next layer takes it, and what is seen would not be what was used. It runs a few times at most, so
-# LLVM need not optimise it: that is a third to a half of its compiling.
+# LLVM need not optimise it: that is about a third of its compiling.
 TO_LOOK_AT = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
 
 
