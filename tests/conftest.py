@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 import measured
 from lockstep import backends, timing
@@ -24,6 +25,7 @@ if os.environ.get("LOCKSTEP_DATA"):  # some tests work in a folder of their own
     os.environ["LOCKSTEP_DATA"] = os.path.abspath(os.environ["LOCKSTEP_DATA"])
 # Tests run side by side, and a thread of PyTorch's that waits by spinning takes the core that another test needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+threadpool_limits(1)  # … and so does one of OpenBLAS; what the tests multiply is small, and one thread has it sooner.
 # In CI the examples are the same every time: a change is not to be failed by a find that has nothing to do with it.
 settings.register_profile("ci", derandomize=True)
 if IN_CI:

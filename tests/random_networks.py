@@ -23,7 +23,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from lockstep import backends, cases, data, growth, proof, store, study, timing, worker
+from lockstep import backends, cases, data, growth, judgement, store, study, timing, worker
 from lockstep.errors import LockstepError
 from lockstep.records import changed
 from lockstep.spec import LOSSES, Network, Recipe, Run, Study
@@ -167,8 +167,8 @@ def judged(folder: Path, run: Run, loaded: data.Data) -> dict[str, Any]:
     if (folder / "error").exists():
         return {"verdict": "ERROR", "reason": (folder / "error").read_text()}
     case = cases.Case(run, worker.Examples(loaded, run), (run,))
-    row = proof.judged(Trace(folder), case)
-    proof.judge_growth(case, row, growth.measured(case, [row["trace"]], STEPS))
+    row = judgement.judged(Trace(folder), case)
+    judgement.judge_growth(case, row, growth.measured(case, [row["trace"]], STEPS))
     worst = max((finding for finding in row["findings"]), key=lambda finding: finding.units)
     return {
         "verdict": row["verdict"], "divergences": row["divergences"], "worst": worst.units,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import planted as table
-from lockstep import backends, proof, trace
+from lockstep import backends, judgement, trace
 from lockstep.backends import numpy as reference
 from lockstep.causes import CAUSES
 from lockstep.trace import Trace
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 def judged(found: Trace, case: str, dtype: str = "") -> list[dict[str, Any]]:
     """The divergences of a trace of this case."""
-    result = proof.judged(found, table.proof_case(case, dtype))
+    result = judgement.judged(found, table.proof_case(case, dtype))
     assert result["findings"]
     assert result["verdict"] == ("DIVERGED" if result["divergences"] else "EQUAL")
     return result["divergences"]

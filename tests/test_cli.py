@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lockstep import cli, proof, terminal
+from lockstep import cli, judgement, terminal
 from lockstep.causes import CAUSES
 from lockstep.errors import CODES
 
@@ -224,7 +224,7 @@ def test_an_error_can_be_explained(folder):
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_no_name_is_broken_however_narrow_the_terminal(width):
     """Every word of every cause stands whole on one line."""
-    rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in proof.explained(CAUSES)]
+    rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in judgement.explained(CAUSES)]
     said = io.StringIO()
     terminal.print_causes(rows, Console(width=width, file=said))
     lines = said.getvalue().splitlines()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lockstep import LockstepError, cases, growth, proof, rounding, store, study, trace, worker
+from lockstep import LockstepError, cases, growth, judgement, rounding, store, study, trace, worker
 from lockstep.backends import numpy as reference
 from lockstep.passage import Whole
 from lockstep.records import changed
@@ -47,8 +47,8 @@ def traced(case, folder, backend=reference, steps=STEPS, threads=1):
 
 
 def judged(case, found):
-    row = proof.judged(found, case)
-    proof.judge_growth(case, row, growth.measured(case, [found], found.steps))
+    row = judgement.judged(found, case)
+    judgement.judge_growth(case, row, growth.measured(case, [found], found.steps))
     return row
 
 
@@ -218,7 +218,7 @@ def test_predictions_are_judged_beyond_one_call(tmp_path):
 )
 def test_a_manifest_that_contradicts_its_own_run_is_found(change, words, made, tmp_path):
     case, folder = made
-    row = proof.judged(edited(folder, tmp_path, change=change), case)
+    row = judgement.judged(edited(folder, tmp_path, change=change), case)
     assert row["verdict"] == "DIVERGED"
     assert row["divergences"][0]["where"] == "manifest"
     assert words in row["divergences"][0]["problem"]

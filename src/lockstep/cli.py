@@ -333,7 +333,7 @@ def explain(
     if _explain_topic(topic, markdown, as_json):
         return None
 
-    from lockstep import differences, proof, remedies, terminal
+    from lockstep import differences, judgement, remedies, terminal
     from lockstep.causes import CAUSES
     from lockstep.errors import CODES, LockstepError, did_you_mean
 
@@ -368,7 +368,7 @@ def explain(
             _say(_("{code}: {what} (exit code {exit_code})", **error))
         return _say(_("One of them with its cause, an example and the remedy: lockstep explain LS-301"))
     names = CAUSES if topic == "causes" else (topic,)
-    rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in proof.explained(names)]
+    rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in judgement.explained(names)]
     if as_json:
         return _print_json({"causes": rows})
     terminal.print_causes(rows, _console())

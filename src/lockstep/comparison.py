@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import cases, data, growth, proof, rounding, store, worker
+from lockstep import cases, data, growth, judgement, proof, rounding, store, timing, worker
 from lockstep.backends.base import Arrays
 from lockstep.causes import CAUSES, differing
 from lockstep.errors import LockstepError
@@ -31,6 +31,7 @@ from lockstep.trace import Trace
 FIRST_STEPS = 10  # that the judge trains itself
 
 
+@timing.one_blas_thread()
 def compare_runs(first: Path, second: Path) -> dict[str, Any]:
     """Compare two run folders; the document has the keys of a proof's, with "first" and "second" beside them.
 
@@ -217,8 +218,8 @@ def _judged(folder: Path, run: Run, case: cases.Case | None, is_trace: bool) -> 
     if case is None:
         row["reason"] = _("the dataset {name} of these runs is not on this machine", name=run.dataset)
     elif is_trace:
-        row |= proof.judged(Trace(folder), case) | {"steps": Trace(folder).steps}
-        proof.judge_growth(case, row, growth.measured(case, [row["trace"]], row["steps"]))
+        row |= judgement.judged(Trace(folder), case) | {"steps": Trace(folder).steps}
+        judgement.judge_growth(case, row, growth.measured(case, [row["trace"]], row["steps"]))
     else:
         row |= _run_judged(folder, run, case)
     for item in row["divergences"]:
@@ -306,7 +307,7 @@ def _divergence(run: Run, found: Finding, causes: list[str]) -> dict[str, Any]:
         "steps": [] if found.step is None else [found.step], "index": list(found.index),
         **{name: None if found.problem else getattr(found, name) for name in numbers},
         "times_tolerance": None if found.problem else found.units, "problem": found.problem or None,
-        "causes": causes or ["unexplained"], "explained": proof.explained(causes), "bundle": None,
+        "causes": causes or ["unexplained"], "explained": judgement.explained(causes), "bundle": None,
     }  # fmt: skip
 
 

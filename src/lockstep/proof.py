@@ -21,13 +21,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lockstep import backends, bundle, data, files, growth, store, study, timing
 from lockstep.cases import Case, cases
-from lockstep.causes import CAUSES, Finder, differing, planted
+from lockstep.causes import CAUSES, differing, planted
 from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.judge import STAGES, Finding
+from lockstep.judgement import Court, coverage, judge_growth
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
@@ -66,6 +65,7 @@ def claim(verdict: str, steps: int) -> str:
 # ----------------------------------------------------------------------------------------------------- a study, proven
 
 
+@timing.one_blas_thread()  # what a judge multiplies is small: a second thread would only spin, where a worker computes
 def prove(
     asked: Study, runs_folder: Path, steps: int = STEPS, plants: Sequence[str] = (), threads: int | None = None,
     tell: Tell = lambda run, event: None,
@@ -85,10 +85,7 @@ def prove(
     check_plants(plants, asked)
     networks, divergences = [], []
     for case in cases(asked, steps, plants):
-        rows = [
-            _prove_one(case, run, asked, runs_folder / asked.name / store.TRACES, steps, threads, tell)
-            for run in case.runs
-        ]
+        rows = _rows(case, asked, runs_folder / asked.name / store.TRACES, steps, threads, tell)
         _compare_with_numpy(rows)
         parting = growth.measured(case, [row["trace"] for row in rows if row["trace"]], steps)
         for row in rows:
@@ -197,10 +194,26 @@ def _problems_of(plant: str, asked: Study) -> Iterator[Problem]:
         yield Problem("LS-209", _('"{backend}" is not a backend of this study', backend=backend), "--plant", hint)
 
 
-def _prove_one(
-    case: Case, run: Run, asked: Study, folder: Path, steps: int, threads: int, tell: Tell
-) -> dict[str, Any]:
-    """One backend's trace, made and judged."""
+def _rows(
+    case: Case, asked: Study, folder: Path, steps: int, threads: int, tell: Tell
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Every backend's trace, made one after the other, and judged while the next ones are made."""
+    rows, waiting = [], []
+    with Court(threads) as court:
+        for run in case.runs:
+            rows.append(_traced(run, asked, folder, steps, threads, tell))
+            if trace := rows[-1]["trace"]:
+                waiting.append((rows[-1], court.judge(trace, case)))
+            while waiting and (run is case.runs[-1] or waiting[0][1].done()):
+                row, judgement = waiting.pop(0)
+                row |= judgement.result()
+                # What is right step by step may be wrong over all of them: judged when every backend has been seen.
+                tell(row["run"], _end(row) if row["divergences"] else {"event": "judged"})
+    return rows
+
+
+def _traced(run: Run, asked: Study, folder: Path, steps: int, threads: int, tell: Tell) -> dict[str, Any]:
+    """One backend's trace, made."""
     row: dict[str, Any] = {"run": run, "trace": None, "findings": [], "divergences": [], "reason": None}
     if reason := backends.why_missing(run.backend):
         tell(run, {"event": "end", "verdict": "INCONCLUSIVE", "reason": reason})
@@ -222,105 +235,13 @@ def _prove_one(
         tell(run, {"event": "end", "verdict": "ERROR", "reason": status["reason"]})
         return row | {"verdict": "ERROR", "reason": status["reason"], "code": status["code"]}
     tell(run, {"event": "phase", "phase": "judging"})
-    row |= judged(Trace(place), case)
-    # What is right step by step may still be wrong over all of them, which is judged when every backend has been seen.
-    tell(run, _end(row) if row["divergences"] else {"event": "judged"})
-    return row
+    return row | {"trace": Trace(place)}
 
 
 def _end(row: dict[str, Any]) -> dict[str, Any]:
     """The event of a verdict that stays."""
     first = row["divergences"][0] if row["divergences"] else row["reason"]
     return {"event": "end", "verdict": row["verdict"], "reason": first}
-
-
-@np.errstate(all="ignore")  # a training that diverges ends in infinities, which are told as such
-def judged(trace: Trace, case: Case) -> dict[str, Any]:
-    """{"trace", "findings", "divergences", "verdict"} of one trace."""
-    findings = list(case.judge.findings(trace))
-    wrong = guilty(findings)
-    finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of)
-    divergences = [_divergence(trace, case, place, finder) for place in wrong]
-    verdict = "DIVERGED" if divergences else "EQUAL"
-    reason = None
-    later = ("training", "whole epoch")  # `judge_growth`
-    unseen = [stage for stage in coverage(case, trace, findings)["missing"] if stage not in later]
-    if unseen and not divergences:  # never equal on what was not observed
-        verdict, reason = "INCONCLUSIVE", _("not observed: {stages}", stages=joined(map(_, unseen)))
-    return {"trace": trace, "findings": findings, "divergences": divergences, "verdict": verdict, "reason": reason}
-
-
-# The stages that a comparison through the whole network passes through before it comes to its own.
-_THROUGH = ("forward", "loss", "backward", "gradients", "statistics")
-
-
-def guilty(findings: Sequence[Finding]) -> list[list[Finding]]:
-    """The findings that are wrong, by place, in the order of time and of the data's flow.
-
-    A comparison through the whole network counts only where everything that was isolated is right.
-    """
-    wrong = [finding for finding in findings if not finding.agrees]
-    isolated = [finding for finding in wrong if not finding.whole]
-    if any(finding.stage in _THROUGH for finding in isolated):
-        wrong = [finding for finding in wrong if not finding.whole or finding.stage == "predictions"]
-    if any(finding.stage == "predictions" for finding in isolated):
-        wrong = [finding for finding in wrong if not (finding.whole and finding.stage == "predictions")]
-    places: dict[tuple[str, str], list[Finding]] = {}
-    for finding in wrong:
-        places.setdefault(finding.place, []).append(finding)
-    order = list(STAGES)
-
-    def when(rows: list[Finding]) -> tuple[int, int, int]:
-        first = rows[0]
-        step = first.step if first.step is not None else -1 if first.stage == "starting weights" else 10**9
-        digits = first.where.partition("_")[0]
-        layer = int(digits) if digits.isdigit() else -1
-        return step, order.index(first.stage), -layer if first.stage in ("backward", "gradients") else layer
-
-    return sorted(places.values(), key=when)
-
-
-def _divergence(trace: Trace, case: Case, rows: list[Finding], finder: Finder) -> dict[str, Any]:
-    """One guilty place, as the document has it."""
-    first = rows[0]
-    worst = max(rows, key=lambda finding: finding.units)
-    named = finder.causes(rows)
-    return {
-        "network": case.canonical.network_name, "dataset": case.canonical.dataset, "dtype": case.canonical.dtype,
-        "seed": case.canonical.seed, "grid": dict(case.canonical.grid), "backend": trace.backend,
-        "stage": first.stage, "where": first.where, "step": first.step,
-        "steps": [finding.step for finding in rows], "size": first.size, "tolerance": first.tolerance,
-        "times_tolerance": worst.units, "index": first.index, "found": first.found, "wanted": first.wanted,
-        "problem": first.problem or None,
-        "causes": [" + ".join(names) for names in named] or ["unexplained"],
-        "bundle": None,
-        "explained": explained(dict.fromkeys(name for names in named for name in names)),
-    }  # fmt: skip
-
-
-def explained(names: Iterable[str]) -> list[dict[str, str]]:
-    """What the catalogue says of these causes."""
-    return [
-        {"cause": name, "what": CAUSES[name].what, "default_of": CAUSES[name].defaults, "mend": CAUSES[name].mend}
-        for name in names
-    ]
-
-
-def judge_growth(case: Case, row: dict[str, Any], parting: growth.Parting) -> None:
-    """What needs all of training from its start: the whole epoch and, in float64, the weights after every step."""
-    trace = row["trace"]
-    if trace is None:
-        return
-    found = [*growth.training(parting, trace), *growth.whole_epoch(parting, trace)]
-    row["findings"] += found
-    wrong = guilty(found)
-    if wrong and not row["divergences"]:
-        finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of)
-        row["divergences"] = [_divergence(trace, case, wrong[0], finder)]
-        row["verdict"] = "DIVERGED"
-    unseen = coverage(case, trace, row["findings"])["missing"]
-    if unseen and row["verdict"] in ("IDENTICAL", "EQUAL"):
-        row["verdict"], row["reason"] = "INCONCLUSIVE", _("not observed: {stages}", stages=joined(map(_, unseen)))
 
 
 def _pack(case: Case, row: dict[str, Any], folder: Path) -> None:
@@ -388,37 +309,6 @@ def _stage(name: str, findings: list[Finding], row: dict[str, Any]) -> dict[str,
             "tolerance": worst.tolerance, "times_tolerance": worst.units, "problem": worst.problem or None,
         },
     }  # fmt: skip
-
-
-def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> dict[str, Any]:
-    """What was observed of one backend, and what was not."""
-    names = set(case.canonical.network.parameter_shapes(case.examples.shape))
-    layers = [row.name for row in case.judge.plan.rows] if trace is None else []
-    if trace is None:
-        return {"steps": 0, "observed": [], "missing": [*STAGES], "layers": f"0 of {len(layers)}"}
-    manifest, seen = trace.manifest, {finding.stage for finding in findings}
-    rows = [row.name for row in case.judge.plan.rows]
-    forward = {finding.where for finding in findings if finding.stage == "forward"}
-    gradients = {finding.where for finding in findings if finding.stage == "gradients"}
-    missing = [stage for stage in STAGES if stage not in seen]
-    if not any(row.layer.has_state for row in case.judge.plan.rows):
-        missing = [stage for stage in missing if stage != "statistics"]  # there are none
-    if not case.judge.exact.slot_names:
-        missing = [stage for stage in missing if stage != "optimizer slots"]
-    if case.judge.dtype == "float32":
-        missing = [stage for stage in missing if stage != "training"]  # rounding alone parts two of them
-    if manifest["steps"] < manifest["steps_per_epoch"]:
-        missing = [stage for stage in missing if stage != "whole epoch"]  # there was none
-    return {
-        "steps": manifest["steps"],
-        "updates_judged": len(judged_steps := [k for k in manifest["kept"] if k == 0 or k - 1 in manifest["kept"]]),
-        "steps_with_layers_judged": len(set(manifest["observed"]) & set(judged_steps)),
-        "epochs": manifest["steps"] / manifest["steps_per_epoch"],
-        "layers": f"{len(forward & set(rows))} of {len(rows)}",
-        "parameters": f"{len(gradients & names)} of {len(names)}",
-        "values": sum(finding.n for finding in findings),
-        "missing": missing,
-    }
 
 
 def _coverage_of_all(networks: list[dict[str, Any]]) -> dict[str, Any]:

@@ -62,6 +62,15 @@ def thread_environment(backend: str, threads: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """This process multiplies matrices on one thread meanwhile; processes that it starts are not meant."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
+@contextlib.contextmanager
 def limited_to(threads: int) -> Iterator[None]:
     """Processes started inside may use this many processors only (where the system can say so)."""
     cores = usable_cores()

@@ -1,0 +1,78 @@
+"""Traces are judged while the next ones are made; who interrupts a proof does not wait for judgements."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from lockstep import judgement
+from lockstep.cases import Case
+from lockstep.judgement import Court, GivenUp
+
+BEYOND = 30.0  # seconds after which a thread that waits has been forgotten
+
+
+class Endless:
+    """A judge who is never done, and says when he has begun."""
+
+    def __init__(self) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+
+    def findings(self, trace):
+        while not self.let_go.is_set():
+            self.begun.set()
+            yield trace
+
+
+@pytest.fixture
+def endless(monkeypatch):
+    judge = Endless()
+    monkeypatch.setattr(Case, "judge", judge)
+    return judge
+
+
+A_CASE = Case(None, None, ())
+
+
+def test_who_interrupts_does_not_wait_for_judgements(endless):
+    with Court(1) as court:
+        under_way, waiting = (court.judge(name, A_CASE) for name in ("a", "another"))
+        assert endless.begun.wait(BEYOND)  # leaving the court now is what an exception does
+    assert isinstance(under_way.exception(0), GivenUp)
+    assert waiting.cancelled()
+
+
+def test_a_judge_who_heeds_nothing_would_go_on(endless, monkeypatch):
+    monkeypatch.setattr(Court, "_heed", lambda court: None)
+    court = Court(1)
+    judging = court.judge("a", A_CASE)
+    assert endless.begun.wait(BEYOND)
+    court._closed.set()
+    with pytest.raises(TimeoutError):
+        judging.result(0.5)
+    endless.let_go.set()
+
+
+def test_what_goes_wrong_in_a_judge_reaches_who_waits(monkeypatch):
+    def findings(trace):
+        raise ZeroDivisionError("of the judge")
+
+    monkeypatch.setattr(Case, "judge", type("Judge", (), {"findings": staticmethod(findings)}))
+    with Court(1) as court, pytest.raises(ZeroDivisionError, match="of the judge"):
+        court.judge("a", A_CASE).result(BEYOND)
+
+
+def test_a_trace_is_judged_while_the_next_one_is_made(monkeypatch):
+    """The first judgement ends only when the second has begun: one after the other would wait for ever."""
+    second = threading.Event()
+
+    def judged(trace, case, heed):
+        if trace == "second":
+            second.set()
+        return {"verdict": "EQUAL" if second.wait(BEYOND) else "one after the other"}
+
+    monkeypatch.setattr(judgement, "judged", judged)
+    with Court(2) as court:
+        verdicts = [court.judge(name, A_CASE) for name in ("first", "second")]
+        assert [verdict.result(BEYOND)["verdict"] for verdict in verdicts] == ["EQUAL", "EQUAL"]
