@@ -20,6 +20,7 @@ from lockstep.spec import Augmentation, Network, Recipe
 from lockstep.weights import initial_weights
 
 SHAPE, CLASSES, BATCH, N = (11, 13, 3), 5, 7, 23  # 23 images: three full batches of 7 and a short one of 2
+FULL = 2 * BATCH  # without a short batch, which is a program of its own in JAX
 EPOCHS = 2
 HEAD = ["flatten", "dense 5"]
 
@@ -33,6 +34,12 @@ class Case:
     shape: tuple[int, int, int] = SHAPE
     levels: int = 256  # of grey; with two, windows hold equal values; with one, every image is black
     alone: bool = False  # whether each layer is also run by itself
+
+    @property
+    def n(self) -> int:
+        """How many images: with a short batch by every recipe and where the number of images is in what is computed."""
+        kinds = {layer.kind for layer in self.network.layers}
+        return N if self.network is SMALL or kinds & {"batch_norm", "dropout"} else FULL
 
 
 def net(*layers: str) -> Network:
@@ -183,19 +190,19 @@ assert not Augmentation()  # augmentation happens before a backend sees an image
 
 
 def images_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, *shape) uint8 and labels (N,): random, the same everywhere."""
+    """Images (n, *shape) uint8 and labels (n,): random, the same everywhere."""
     generator = np.random.default_rng(3)
-    images = generator.integers(0, 256, (N, *case.shape), dtype=np.uint8)
+    images = generator.integers(0, 256, (case.n, *case.shape), dtype=np.uint8)
     if case.levels == 2:
         images = (images > 127).astype(np.uint8) * np.uint8(255)
     elif case.levels == 1:
         images = np.zeros_like(images)
-    return images, generator.integers(0, CLASSES, N)
+    return images, generator.integers(0, CLASSES, case.n)
 
 
 def plan_of(case: Case, dtype: str = "", threads: int = 2) -> Plan:
     mean, scale = (np.full(case.shape[2], value) for value in case.scaling)
-    steps = -(-N // case.recipe.batch_size)
+    steps = -(-case.n // case.recipe.batch_size)
     return Plan(case.network, case.shape, case.recipe, 11, mean, scale, steps, dtype or case.dtype, "cpu", threads)
 
 
@@ -217,27 +224,30 @@ def compute(backend: str, case: Case, dtype: str = "", threads: int = 2) -> dict
     found["untouched"] = model.weights() | model.state()
     losses = []
     for epoch in range(EPOCHS):
-        losses.append(model.train_epoch(np.random.default_rng(epoch).permutation(N)))
+        losses.append(model.train_epoch(np.random.default_rng(epoch).permutation(case.n)))
         model.wait()
         found[f"after epoch {epoch}"] = model.weights() | model.state()
     found["steps"] = {"loss and correct": np.concatenate(losses, axis=1)}
     found["predictions"] = {"logits": model.predict(images)}
     kept = model.weights(), model.state()
-    found["one step"] = one_step(model, case)
+    found["again"] = again(model, case)
     model.restore(*kept)
     found["restored"] = model.weights() | model.state()
-    found["one step again"] = one_step(model, case)
+    found["and again"] = again(model, case)
     return {f"{stage}|{name}": value for stage, values in found.items() for name, value in values.items()}
 
 
-def one_step(model: Model, case: Case) -> dict[str, np.ndarray]:
-    """The weights after one more batch. `step` is a program of its own in JAX: one network by every recipe will do."""
-    if case.network is SMALL:
+def again(model: Model, case: Case) -> dict[str, np.ndarray]:
+    """The weights after one more epoch; where it has a short batch, after one more of that, by itself.
+
+    Of both sizes JAX has the program already.
+    """
+    if short := case.n % BATCH:
         images, labels = images_of(case)
-        loss = model.step(images[:BATCH], labels[:BATCH])
+        losses = model.step(images[:short], labels[:short])
     else:
-        loss = model.train_epoch(np.arange(BATCH))[0, 0]
-    return {"loss": np.array(loss), **model.weights()}
+        losses = model.train_epoch(np.arange(case.n))[0]
+    return {"loss": np.array(losses), **model.weights()}
 
 
 def alone(model: Model) -> dict[str, np.ndarray]:
