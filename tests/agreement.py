@@ -1,7 +1,7 @@
 """How far trainings in float64 part from NumPy's: `python -m agreement steps | epoch [NETWORK …]`, one JSON line each.
 
-`steps`: every network of `studies/` by its own recipe, and one network with every kind of layer by every optimizer, a
-hundred steps each. `epoch`: a whole epoch of the study's dataset for the networks that are named, or for all.
+Every network of `studies/` by its own recipe, and two with every kind of layer by every optimizer; or those of them
+that are named. `steps`: a hundred steps each; `epoch`: a whole epoch of the dataset.
 """
 
 from __future__ import annotations
@@ -68,14 +68,13 @@ def studies(kind: str, names: list[str]) -> Iterator[Study]:
             yield short(
                 changed(asked, networks={name: network}, recipe=recipe, recipe_for={}, dataset=asked.dataset[:1]), kind
             )
-    if kind == "steps":
-        mnist = load_study(STUDIES[0], ["dtype=float64", "seeds=0", "dataset=mnist"], list(backends.BACKENDS))
-        for name, network in (("every-layer", EVERY_LAYER), ("every-image-layer", EVERY_IMAGE)):
-            for optimizer in spec.OPTIMIZERS:
-                if names and not {name, f"{name}-{optimizer}"} & {*names}:
-                    continue
-                recipe = spec.Recipe(f"{optimizer} {RATES.get(optimizer, 0.01)}", batch_size=64)
-                yield short(changed(mnist, name=f"{name}-{optimizer}", networks={name: network}, recipe=recipe), kind)
+    mnist = load_study(STUDIES[0], ["dtype=float64", "seeds=0", "dataset=mnist"], list(backends.BACKENDS))
+    for name, network in (("every-layer", EVERY_LAYER), ("every-image-layer", EVERY_IMAGE)):
+        for optimizer in spec.OPTIMIZERS:
+            if names and not {name, f"{name}-{optimizer}"} & {*names}:
+                continue
+            recipe = spec.Recipe(f"{optimizer} {RATES.get(optimizer, 0.01)}", batch_size=64)
+            yield short(changed(mnist, name=f"{name}-{optimizer}", networks={name: network}, recipe=recipe), kind)
 
 
 def short(asked: Study, kind: str) -> Study:

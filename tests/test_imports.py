@@ -37,6 +37,7 @@ FLOORS = (
     {"causes"},
     {"cases"},
     {"growth"},
+    {"judgement"},
     {"proof", "shipped"},
     {"bench"},
     {"faults", "timed"},
