@@ -7,7 +7,9 @@ order (height, width, channels) a view instead of a copy.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.adam import adam as of_adam
+from torch.optim.adamw import adamw as of_adamw
+from torch.optim.rmsprop import rmsprop as of_rmsprop
+from torch.optim.sgd import sgd as of_sgd
 
 from lockstep.backends.base import PREDICT_BATCH, Arrays, Plan, batches, pool_counts, window_padding
 from lockstep.errors import LockstepError
@@ -278,56 +284,65 @@ LOSSES = {
 
 
 # ------------------------------------------------------------------------------------------------------- optimizers
-# kind → (canonical slot → PyTorch's, the optimizer for these parameter groups). PyTorch's own are the canonical ones.
+# kind → (canonical slots, PyTorch's own update of a group of parameters). Its optimizers are the canonical ones; they
+# are called as functions, without what their classes do around every step (a tenth of a small network's).
 
 
-class InsideRMSprop(torch.optim.RMSprop):
-    """w ← w − lr·g/√(s + ε): PyTorch's own adds ε to the root."""
+@dataclass
+class Group:
+    """Parameters that are updated alike, and what the optimizer keeps of each."""
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # the loss is never computed again
-        """One update, with PyTorch's state and parameter groups."""
-        for group in self.param_groups:
-            weights = group["params"]
-            gradients = [value.grad for value in weights]
-            squares = [self.state[value]["square_avg"] for value in weights]
-            torch._foreach_mul_(squares, group["alpha"])
-            torch._foreach_addcmul_(squares, gradients, gradients, value=1 - group["alpha"])
-            roots = torch._foreach_add(squares, group["eps"])
-            torch._foreach_sqrt_(roots)
-            torch._foreach_addcdiv_(weights, gradients, roots, value=-group["lr"])
+    weights: list[torch.Tensor]
+    decay: float
+    slots: dict[str, list[torch.Tensor]]  # canonical name → one per parameter
+    steps: list[torch.Tensor]  # how many updates each has had, as PyTorch counts them
 
 
-def rmsprop(o: Any, groups: Any) -> torch.optim.Optimizer:
-    """PyTorch's own, or ε inside the root."""
-    made = InsideRMSprop if o.epsilon_mode == "inside" else torch.optim.RMSprop
-    return made(groups, alpha=o.rho, eps=o.epsilon, foreach=True)
+def sgd(group: Group, gradients: list[torch.Tensor], o: Any, rate: float, epsilon: float) -> None:
+    """w ← w − lr·g, by way of the buffer b ← μ·b + g where there is one."""
+    buffers: list[torch.Tensor | None] = [*group.slots.get("momentum", [None for _ in gradients])]
+    of_sgd(
+        group.weights, gradients, buffers, fused=True,
+        weight_decay=0.0, momentum=getattr(o, "momentum", 0.0), lr=rate, dampening=0.0, nesterov=o.kind == "nesterov",
+        maximize=False,
+    )  # fmt: skip
 
 
-OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any, Any], torch.optim.Optimizer]]] = {
-    "sgd": ({}, lambda o, groups: torch.optim.SGD(groups, fused=True)),
-    "momentum": (
-        {"momentum": "momentum_buffer"},
-        lambda o, groups: torch.optim.SGD(groups, momentum=o.momentum, fused=True),
-    ),
-    "nesterov": (
-        {"momentum": "momentum_buffer"},
-        lambda o, groups: torch.optim.SGD(groups, momentum=o.momentum, nesterov=True, fused=True),
-    ),
-    "adam": (
-        {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"},
-        lambda o, groups: torch.optim.Adam(groups, betas=(o.beta1, o.beta2), eps=o.epsilon, fused=True),
-    ),
-    "adamw": (
-        {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"},
-        lambda o, groups: torch.optim.AdamW(
-            [group | {"weight_decay": o.weight_decay * group["decays"]} for group in groups],
-            betas=(o.beta1, o.beta2),
-            eps=o.epsilon,
-            fused=True,
-        ),
-    ),
-    "rmsprop": ({"mean_square": "square_avg"}, rmsprop),
+def adam(group: Group, gradients: list[torch.Tensor], o: Any, rate: float, epsilon: float) -> None:
+    """Adam, or AdamW where the group decays."""
+    update = of_adamw if o.kind == "adamw" else of_adam
+    update(
+        group.weights, gradients, group.slots["first_moment"], group.slots["second_moment"], [], group.steps,
+        fused=True, amsgrad=False, beta1=o.beta1, beta2=o.beta2, lr=rate, weight_decay=group.decay, eps=epsilon,
+        maximize=False,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def rmsprop(group: Group, gradients: list[torch.Tensor], o: Any, rate: float, epsilon: float) -> None:
+    """PyTorch's own; or w ← w − lr·g/√(s + ε), where PyTorch adds ε to the root."""
+    squares = group.slots["mean_square"]
+    if o.epsilon_mode != "inside":
+        of_rmsprop(
+            group.weights, gradients, squares, [], [], group.steps, foreach=True,
+            lr=rate, alpha=o.rho, eps=epsilon, weight_decay=0.0, momentum=0.0, centered=False,
+        )  # fmt: skip
+        return
+    torch._foreach_mul_(squares, o.rho)
+    torch._foreach_addcmul_(squares, gradients, gradients, value=1 - o.rho)
+    roots = torch._foreach_add(squares, epsilon)
+    torch._foreach_sqrt_(roots)
+    torch._foreach_addcdiv_(group.weights, gradients, roots, value=-rate)
+
+
+Update = Callable[[Group, list[torch.Tensor], Any, float, float], None]
+OPTIMIZERS: dict[str, tuple[tuple[str, ...], Update]] = {
+    "sgd": ((), sgd),
+    "momentum": (("momentum",), sgd),
+    "nesterov": (("momentum",), sgd),
+    "adam": (("first_moment", "second_moment"), adam),
+    "adamw": (("first_moment", "second_moment"), adam),
+    "rmsprop": (("mean_square",), rmsprop),
 }
 
 
@@ -348,12 +363,14 @@ class Model:
         modules: Any = nn.ModuleList(self.layers.values())
         self.modules = modules.to(self.device, self.dtype, memory_format=torch.channels_last)
         self.loss = LOSSES[plan.recipe.loss]
-        self.slots, make = OPTIMIZERS[plan.recipe.optimizer.kind]
+        slots, self.apply = OPTIMIZERS[plan.recipe.optimizer.kind]
         self.parameters: dict[str, Any] = {name: self._parameter(name) for name in weights}
         self.kernels = [value for name, value in self.parameters.items() if name in plan.decayed]
-        others = [value for name, value in self.parameters.items() if name not in plan.decayed]
-        groups = [{"params": self.kernels, "decays": True}, {"params": others, "decays": False}]
-        self.optimizer = make(plan.recipe.optimizer, [group for group in groups if group["params"]])
+        self.slots = {
+            f"{name}/{slot}": torch.zeros_like(value) for name, value in self.parameters.items() for slot in slots
+        }
+        self.groups = self._grouped(slots)
+        self.is_training: bool | None = None
         self.restore(weights, self.state() | {"step": np.array(0)})
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> None:
@@ -364,7 +381,9 @@ class Model:
         """Take every step of one epoch; nothing is read back from the device before its end."""
         full, short = batches(order, self.plan.recipe.batch_size)
         steps = [*self._tensor(full), self._tensor(short)] if len(short) else list(self._tensor(full))
-        results = [self._step(self.images[indices], self.labels[indices]) for indices in steps]
+        results = [
+            self._step(self.images.index_select(0, indices), self.labels.index_select(0, indices)) for indices in steps
+        ]
         return np.stack([torch.stack(values).to("cpu", torch.float64).numpy() for values in zip(*results, strict=True)])
 
     def wait(self) -> None:
@@ -416,10 +435,7 @@ class Model:
     def state(self) -> Arrays:
         """Running statistics, slots and the number of updates."""
         arrays = {name: _numpy(value) for name, value in self._statistics().items()}
-        for name, value in self.parameters.items():
-            for slot, theirs in self.slots.items():
-                held = self.optimizer.state[value].get(theirs)
-                arrays[f"{name}/{slot}"] = from_torch(_numpy(torch.zeros_like(value) if held is None else held))
+        arrays |= {name: from_torch(_numpy(value)) for name, value in self.slots.items()}
         return arrays | {"step": np.array(getattr(self, "taken", 0))}
 
     def restore(self, weights: Arrays, state: Arrays) -> None:
@@ -428,7 +444,10 @@ class Model:
         with torch.no_grad():
             for name, value in self.parameters.items():
                 value.copy_(self._tensor(to_torch(weights[name])))
-                self.optimizer.state[value] = self._slots(name, value, state)
+            for name, value in self.slots.items():
+                value.copy_(self._tensor(to_torch(state[name])))
+            for count in itertools.chain.from_iterable(group.steps for group in self.groups):
+                count.fill_(self.taken)
             for name, value in self._statistics().items():
                 value.copy_(self._tensor(state[name]))
 
@@ -443,7 +462,9 @@ class Model:
 
     def _mode(self, training: bool, n: int) -> None:
         """Training mode with the masks of the next update for `n` images, or inference mode."""
-        self.modules.train(training)
+        if training is not self.is_training:
+            self.modules.train(training)
+            self.is_training = training
         for name, mask in self.plan.masks(self.taken, n).items() if training else ():
             self.layers[name].mask = _channels_first(self._tensor(mask))
 
@@ -470,7 +491,8 @@ class Model:
     def _differentiate(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean loss; every parameter's gradient of what is minimised goes into its `grad`."""
         loss = self.loss(logits, labels, self.plan)
-        self.optimizer.zero_grad()
+        for value in self.parameters.values():
+            value.grad = None
         (loss * len(labels) if self.plan.recipe.loss_reduction == "sum" else loss).backward()
         self._add_l2()
         return loss.detach()
@@ -487,7 +509,7 @@ class Model:
                     value.copy_(before[name])
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
-        return _channels_first((images.to(self.dtype) - self.mean) * self.scale)
+        return _channels_first(images.to(self.dtype).sub_(self.mean).mul_(self.scale))
 
     def _add_l2(self) -> None:
         """The gradient of ½·λ·‖kernel‖², before clipping: PyTorch's weight_decay would add it after."""
@@ -505,19 +527,17 @@ class Model:
                 norm = torch.linalg.vector_norm(torch.stack(norms))
                 torch._foreach_mul_(gradients, torch.clamp(limit / norm, max=1.0))
 
+    @torch.no_grad()
     def _update(self) -> None:
         """Let the optimizer take its step with this step's numbers."""
         rate, epsilon, factor = (
             number(self.taken) for number in (self.plan.learning_rate, self.plan.epsilon, self.plan.buffer_factor)
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-            if "eps" in group:
-                group["eps"] = epsilon
-        if factor != 1:
-            buffers = [self.optimizer.state[value]["momentum_buffer"] for value in self.parameters.values()]
-            torch._foreach_mul_(buffers, factor)
-        self.optimizer.step()
+        for group in self.groups:
+            if factor != 1:
+                torch._foreach_mul_(group.slots["momentum"], factor)
+            gradients = [value.grad for value in group.weights if value.grad is not None]
+            self.apply(group, gradients, self.plan.recipe.optimizer, rate, epsilon)
         self.taken += 1
 
     # ---- between NumPy and PyTorch
@@ -540,14 +560,22 @@ class Model:
             for ours, theirs in (("mean", "mean"), ("variance", "var"))
         }
 
-    def _slots(self, name: str, value: torch.Tensor, state: Arrays) -> dict[str, torch.Tensor]:
-        slots = {
-            theirs: torch.empty_like(value).copy_(self._tensor(to_torch(state[f"{name}/{slot}"])))
-            for slot, theirs in self.slots.items()
-        }
-        if self.plan.recipe.optimizer.kind in ("adam", "adamw", "rmsprop"):
-            slots["step"] = torch.tensor(float(self.taken), dtype=torch.float32, device=self.device)
-        return slots
+    def _grouped(self, slots: Iterable[str]) -> list[Group]:
+        """All parameters; where AdamW decays some of them, those apart."""
+        decay = getattr(self.plan.recipe.optimizer, "weight_decay", 0.0)
+        rates = {name: decay * (name in self.plan.decayed) for name in self.parameters}
+        groups = []
+        for rate in dict.fromkeys(rates.values()):
+            names = [name for name in self.parameters if rates[name] == rate]
+            groups.append(
+                Group(
+                    [self.parameters[name] for name in names],
+                    rate,
+                    {slot: [self.slots[f"{name}/{slot}"] for name in names] for slot in slots},
+                    [torch.zeros((), device=self.device) for _ in names],
+                )
+            )
+        return groups
 
 
 def _numpy(value: Any) -> np.ndarray:
