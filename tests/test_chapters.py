@@ -142,6 +142,7 @@ def test_of_a_study_with_a_grid_every_setting_is_a_row(tmp_path):
     from lockstep.study import load_study
 
     settings = ['dataset="digits"', "train_size=200", "recipe.epochs=1", "seeds=[0, 1]"]
+    settings += ['grid={optimizer=["sgd 0.1", "momentum 0.01"]}']
     asked = load_study(ROOT / "studies" / "lab-choices.toml", settings, ["numpy"], ["tanh"])
     records = run_study(asked, tmp_path)
     found = generate.gather([tmp_path])["lab-choices"]

@@ -119,8 +119,8 @@ def test_a_finished_study_is_told_from_its_folders_and_reported_again(done):
 def test_a_missing_framework_is_exit_code_four_and_the_others_go_on(folder):
     deny(folder, "torch")
     finished = lockstep(
-        "run", "lab.toml", "--backends", "torch,numpy", "--network", "small", "--json", folder=folder, code=4,
-        PYTHONPATH=str(folder),
+        "run", "lab.toml", "--backends", "torch", "--backends", "numpy", "--network", "small", "--json", folder=folder,
+        code=4, PYTHONPATH=str(folder),
     )  # fmt: skip
     torch, numpy = json.loads(finished.stdout)["runs"]
     assert (torch["status"], torch["code"]) == ("failed", "LS-401")

@@ -105,7 +105,7 @@ TWINS = {"no rename": "ENOSPC", "no fsync": "CUT"}
 def test_without_its_mechanism_a_fault_is_seen(plant, stable, whole, tmp_path):
     """The battery above can fail."""
     wanted, operations = whole
-    for disk in random.Random(1).sample(disks((TWINS[plant],), operations), 60):
+    for disk in [disk for disk in disks((TWINS[plant],), operations) if not disk["for_good"]][5:60]:
         _, misses = battery(stable, tmp_path / str(disk["number"]) / str(disk["for_good"]), wanted, [disk], plant)
         if misses:
             return

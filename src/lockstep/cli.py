@@ -37,7 +37,7 @@ Settings = Annotated[
     list[str],
     typer.Option("--set", help="Put a value over the file's: recipe.epochs=3 (again for more).", metavar="KEY=VALUE"),
 ]
-Backends = Annotated[str | None, typer.Option(help="Only these, with commas: torch,numpy.", metavar="NAMES")]
+Backends = Annotated[list[str], typer.Option(help="Only these, with commas: torch,numpy.", metavar="NAMES")]
 Networks = Annotated[
     list[str], typer.Option("--network", help="Only this network of the study (again for more).", metavar="NAME")
 ]
@@ -76,7 +76,7 @@ def _everywhere(
 
 @app.command()
 def run(
-    study: StudyFile, settings: Settings = [], backends: Backends = None, network: Networks = [],  # noqa: B006
+    study: StudyFile, settings: Settings = [], backends: Backends = [], network: Networks = [],  # noqa: B006
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False,
     again: Annotated[bool, typer.Option("--again", help="Repeat finished runs too.")] = False, as_json: AsJson = False,
     quick: Quick = False,
@@ -88,7 +88,7 @@ def run(
 
     _end_on_signals()
     error_console = _console(stderr=True)
-    chosen = [name.strip() for name in backends.split(",")] if backends is not None else []
+    chosen = [name.strip() for names in backends for name in names.split(",")]
     loaded = studies.load_study(study, settings, chosen, network, quick)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
@@ -209,7 +209,7 @@ def prove(
     targets: Annotated[
         list[Path], typer.Argument(help="A study's TOML file, or two run folders to compare.", metavar="STUDY|RUN RUN")
     ],
-    settings: Settings = [], backends: Backends = None, network: Networks = [],  # noqa: B006
+    settings: Settings = [], backends: Backends = [], network: Networks = [],  # noqa: B006
     dtype: Annotated[
         str | None, typer.Option(help="float32 or float64, in place of the study's.", metavar="DTYPE")
     ] = None,
@@ -239,13 +239,13 @@ def prove(
         message = _("prove takes one study at a time, not {n}", n=len(targets))
         hint = _("{first}, then {then}", first=first, then=then)
         raise LockstepError("LS-200", message, where="STUDY", hint=hint)
-    chosen_anything = settings or network or backends is not None or dtype or steps != 10
+    chosen_anything = settings or network or backends or dtype or steps != 10
     if len(targets) == 2 and not plant and not chosen_anything:
         document = comparison.compare_runs(*targets)
         page = targets[1].resolve().parent / "comparison.html"
     elif len(targets) == 1:
         words = settings + ([f"dtype={dtype}"] if dtype else [])
-        chosen = [name.strip() for name in backends.split(",")] if backends is not None else []
+        chosen = [name.strip() for names in backends for name in names.split(",")]
         asked = studies.load_study(targets[0], words, chosen, network)
         with terminal.Download(error_console) as download:
             studies.fetch_data(asked, offline, download.tell)
@@ -278,7 +278,7 @@ def prove(
 
 @app.command()
 def bench(
-    study: StudyFile, settings: Settings = [], backends: Backends = None, network: Networks = [],  # noqa: B006
+    study: StudyFile, settings: Settings = [], backends: Backends = [], network: Networks = [],  # noqa: B006
     against: Annotated[
         str, typer.Option(help="shipped: the frameworks' own tutorials beside ours.", metavar="WHOM")
     ] = "",
@@ -297,7 +297,7 @@ def bench(
 
     _end_on_signals()
     error_console = _console(stderr=True)
-    chosen = [name.strip() for name in backends.split(",")] if backends is not None else []
+    chosen = [name.strip() for names in backends for name in names.split(",")]
     loaded = studies.load_study(study, settings, chosen, network)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
