@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lockstep import judgement
+from lockstep import judgement, proof
 from lockstep.cases import Case
 from lockstep.judgement import Court, GivenUp
 
@@ -63,16 +63,21 @@ def test_what_goes_wrong_in_a_judge_reaches_who_waits(monkeypatch):
         court.judge("a", A_CASE).result(BEYOND)
 
 
-def test_a_trace_is_judged_while_the_next_one_is_made(monkeypatch):
-    """The first judgement ends only when the second has begun: one after the other would wait for ever."""
+def test_the_next_trace_is_made_while_one_is_judged(monkeypatch):
+    """The first judgement ends only when the second trace is begun: one after the other would wait."""
     second = threading.Event()
 
-    def judged(trace, case, heed):
-        if trace == "second":
+    def traced(run, *_):
+        if run == "second":
             second.set()
+        return {"run": run, "trace": run, "divergences": []}
+
+    def judged(trace, case, heed):
         return {"verdict": "EQUAL" if second.wait(BEYOND) else "one after the other"}
 
+    monkeypatch.setattr(proof, "_traced", traced)
     monkeypatch.setattr(judgement, "judged", judged)
-    with Court(2) as court:
-        verdicts = [court.judge(name, A_CASE) for name in ("first", "second")]
-        assert [verdict.result(BEYOND)["verdict"] for verdict in verdicts] == ["EQUAL", "EQUAL"]
+    told = []
+    rows = proof._rows(Case(None, None, ("first", "second")), None, None, 2, 1, lambda run, event: told.append(run))
+    assert [(row["run"], row["verdict"]) for row in rows] == [("first", "EQUAL"), ("second", "EQUAL")]
+    assert told == ["first", "second"]

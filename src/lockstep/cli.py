@@ -88,7 +88,7 @@ def run(
 
     _end_on_signals()
     error_console = _console(stderr=True)
-    chosen = [name.strip() for names in backends for name in names.split(",")]
+    chosen = _names(backends)
     loaded = studies.load_study(study, settings, chosen, network, quick)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
@@ -137,6 +137,11 @@ def _end_where_runs_failed(rows: Sequence[dict[str, Any]], *folders: Path) -> No
         command = f"lockstep resume {_quoted(folders)}"
         _say(_("to go on with them when that is mended: {command}", command=command), err=True)
         raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
+
+
+def _names(given: Iterable[str]) -> list[str]:
+    """ "torch,numpy" and what was given again, as one list."""
+    return [name.strip() for names in given for name in names.split(",")]
 
 
 def _quoted(folders: Iterable[Path]) -> str:
@@ -245,7 +250,7 @@ def prove(
         page = targets[1].resolve().parent / "comparison.html"
     elif len(targets) == 1:
         words = settings + ([f"dtype={dtype}"] if dtype else [])
-        chosen = [name.strip() for names in backends for name in names.split(",")]
+        chosen = _names(backends)
         asked = studies.load_study(targets[0], words, chosen, network)
         with terminal.Download(error_console) as download:
             studies.fetch_data(asked, offline, download.tell)
@@ -297,7 +302,7 @@ def bench(
 
     _end_on_signals()
     error_console = _console(stderr=True)
-    chosen = [name.strip() for names in backends for name in names.split(",")]
+    chosen = _names(backends)
     loaded = studies.load_study(study, settings, chosen, network)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)

@@ -194,9 +194,7 @@ def _problems_of(plant: str, asked: Study) -> Iterator[Problem]:
         yield Problem("LS-209", _('"{backend}" is not a backend of this study', backend=backend), "--plant", hint)
 
 
-def _rows(
-    case: Case, asked: Study, folder: Path, steps: int, threads: int, tell: Tell
-) -> list[dict[str, Any]]:  # fmt: skip
+def _rows(case: Case, asked: Study, folder: Path, steps: int, threads: int, tell: Tell) -> list[dict[str, Any]]:
     """Every backend's trace, made one after the other, and judged while the next ones are made."""
     rows, waiting = [], []
     with Court(threads) as court:

@@ -318,7 +318,6 @@ def adam(group: Group, gradients: list[torch.Tensor], o: Any, rate: float, epsil
     )  # fmt: skip
 
 
-@torch.no_grad()
 def rmsprop(group: Group, gradients: list[torch.Tensor], o: Any, rate: float, epsilon: float) -> None:
     """PyTorch's own; or w ← w − lr·g/√(s + ε), where PyTorch adds ε to the root."""
     squares = group.slots["mean_square"]
