@@ -76,9 +76,12 @@ def test_a_report_without_a_bench_ranks_nothing_and_says_how_to_make_one(tmp_pat
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": 9}, "demo/bench.json: format: input should be less than or equal to 1"),
-        ({"rounds": "many"}, "demo/bench.json: rounds:"),
-        ({"networks": [{"network": "mlp", "rows": [{"entry": 1}]}]}, "demo/bench.json: networks[0].rows[0].entry"),
+        ({"format": 9}, "demo/bench.json: format is 9, which is out of range"),
+        ({"rounds": "many"}, "demo/bench.json: rounds is not a whole number"),
+        (
+            {"networks": [{"network": "mlp", "rows": [{"entry": 1}]}]},
+            "demo/bench.json: networks[0].rows[0].entry is not a text",
+        ),
     ],
 )
 def test_a_damaged_bench_is_a_named_gap(tmp_path, changes, said):

@@ -16,8 +16,10 @@ import tomli_w
 
 from lockstep import metrics, store
 from lockstep.records import to_table
-from lockstep.report import gather, numbers, verdicts, write_proof, write_report
+from lockstep.report import gather, numbers, page, verdicts, write_proof, write_report
 from lockstep.report import proven as proven_file
+from lockstep.report.facts import Facts
+from lockstep.report.groups import group
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
 from lockstep.studyfile import read_study
 from lockstep.weights import initial_weights
@@ -646,10 +648,50 @@ def test_runs_of_several_studies_and_versions_are_said_to_be_so(tmp_path):
     assert "The runs were made by several versions of Lockstep: 0.1.0 and 0.0.9." in text
 
 
-def test_a_damaged_number_is_named(tmp_path):
+DAMAGED = [
+    ("timing.json", {"seconds": {"train": "long"}}, "seconds.train is not a number"),
+    ("timing.json", {"epochs": 3}, "epochs is not a list"),
+    ("timing.json", {"peak_memory_bytes": -1}, "peak_memory_bytes is -1, which is out of range"),
+    ("metrics.json", {"network": [{"name": "dense1"}]}, "network[0].output_shape is missing"),
+    ("metrics.json", {"test": {"confusion": [[1, 2], [3]]}}, "test: the confusion matrix is not square"),
+    ("metrics.json", {"network": [None]}, "network[0] is not a table"),
+    ("metrics.json", {"stopped_early": "perhaps"}, "stopped_early is not true or false"),
+]
+
+
+@pytest.mark.parametrize(("file", "damage", "said"), DAMAGED)
+def test_a_damaged_number_is_named(tmp_path, file, damage, said):
     folder = fake_run(tmp_path)
-    store.write_json(folder / "timing.json", {"seconds": {"train": "long"}})
-    assert "timing.json: seconds.train: input should be a valid number" in words(page_of(tmp_path))
+    store.write_json(folder / file, store.read_json(folder / file) | damage)
+    assert f"{file}: {said}" in words(page_of(tmp_path))
+
+
+def test_a_page_of_many_networks_draws_fewer_confusion_matrices(tmp_path, monkeypatch):
+    for network in NETWORKS:
+        for backend in BACKENDS:
+            fake_run(tmp_path, network, backend)
+    everything = gather(store.find_runs([tmp_path]))["confusion"]
+    assert [len(found["plots"]) for found in everything] == [5, 5]  # four backends, and the first in percent
+    assert "Not drawn" not in "".join(found["caption"] for found in everything)
+    monkeypatch.setattr(page, "MAX_MATRICES", 6)
+    for found in gather(store.find_runs([tmp_path]))["confusion"]:
+        assert [title for title, _ in found["plots"]] == ["numpy", "torch", "numpy, in percent of the true class"]
+        assert found["caption"] == "Not drawn on a page of so many networks: tensorflow and jax."
+        assert len(found["reports"]) == 4
+    monkeypatch.setattr(page, "MAX_MATRICES", 1)
+    assert {len(found["plots"]) for found in gather(store.find_runs([tmp_path]))["confusion"]} == {2}
+
+
+def test_firsts_share_a_seed_where_there_is_one(tmp_path):
+    for backend, seeds in (("numpy", (0, 1, 2)), ("torch", (1, 2)), ("jax", (2, 0, 1))):
+        for seed in seeds:
+            fake_run(
+                tmp_path, backend=backend, seed=seed, status="failed" if (backend, seed) == ("jax", 1) else "finished"
+            )
+    (members,) = group([Facts(record) for record in store.find_runs([tmp_path])])
+    assert [(run.backend, run.seed) for run in members.firsts()] == [("numpy", "2"), ("torch", "2"), ("jax", "2")]
+    members.runs = [run for run in members.runs if (run.backend, run.seed) != ("torch", "2")]
+    assert [(run.backend, run.seed) for run in members.firsts()] == [("numpy", "0"), ("torch", "1"), ("jax", "0")]
 
 
 def test_no_runs_at_all_is_a_page_too(tmp_path):

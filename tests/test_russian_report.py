@@ -20,7 +20,7 @@ from lockstep.data import digits
 from lockstep.report import gather, kept, render, write_proof
 from lockstep.report.numbers import count, fixed, listed, seconds, significant, word
 from test_benched import BENCH, write_bench
-from test_report import divergence, fake_run, proof_of, proven
+from test_report import DAMAGED, divergence, fake_run, proof_of, proven
 
 SOURCE = Path(lockstep.__file__).parent
 REPORT = SOURCE / "report"
@@ -98,6 +98,17 @@ def test_a_report_in_russian_has_no_english_but_names(page):
         "функция потерь — сумма по пакету", "Эпоха (с)", "разрыв",
     ):  # fmt: skip
         assert part in said, part
+
+
+@pytest.mark.parametrize(("file", "damage"), [(file, damage) for file, damage, _ in DAMAGED])
+def test_damage_is_told_in_russian(tmp_path, file, damage):
+    folder = fake_run(tmp_path)
+    store.write_json(folder / file, store.read_json(folder / file) | damage)
+    with language.speaking("ru"):
+        gaps = gather(store.find_runs([tmp_path]))["gaps"]
+    (told,) = [text for text in gaps if file in str(text)]
+    assert re.search("[а-я]", str(told).split(file)[1]), told
+    assert not re.search(r"\b(is|not|should|input|valid)\b", str(told)), told
 
 
 def test_a_text_without_a_translation_is_found(page, monkeypatch):

@@ -239,9 +239,11 @@ MESSAGES = (
     mark("input should be a valid dictionary or object to extract fields from"),
 )
 _TYPE_WORDS = {
-    "int_type": mark("a whole number"), "int_from_float": mark("a whole number"), "float_type": mark("a number"),
-    "bool_type": mark("true or false"), "string_type": mark("a text"), "tuple_type": mark("a list"),
-    "dict_type": mark("a table"), "dataclass_type": mark("a table"), "finite_number": mark("a finite number"),
+    "int_type": mark("a whole number"), "int_from_float": mark("a whole number"), "int_parsing": mark("a whole number"),
+    "float_type": mark("a number"), "float_parsing": mark("a number"), "finite_number": mark("a finite number"),
+    "bool_type": mark("true or false"), "bool_parsing": mark("true or false"), "string_type": mark("a text"),
+    "tuple_type": mark("a list"), "dict_type": mark("a table"), "dataclass_type": mark("a table"),
+    "model_type": mark("a table"),
 }  # fmt: skip
 
 
@@ -253,6 +255,21 @@ def problems_of(error: ValidationError, root: type, where: str = "") -> list[Pro
         message = _("{n:,} more of such errors are not listed", n=len(rows) - MOST_PROBLEMS)
         found.append(Problem(found[-1].code, message, "", _("mend those above first")))
     return found
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first of what pydantic found, in a few words: for files of ours, which nobody mends by hand."""
+    row = error.errors(include_url=False)[0]
+    place, kind = dotted(row["loc"]), row["type"]
+    if kind == "value_error":
+        return joined(filter(None, (place, reason(row["ctx"]["error"]))), ": ")
+    if kind == "missing":
+        return _("{place} is missing", place=place)
+    if place and kind in _TYPE_WORDS:
+        return _("{found} is not {wanted}", found=place, wanted=_(_TYPE_WORDS[kind]))
+    if kind.startswith(("greater", "less")):
+        return _("{place} is {value}, which is out of range", place=place, value=row["input"])
+    return _("{place} is not what it should be", place=place or _("its content"))
 
 
 def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:

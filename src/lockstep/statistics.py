@@ -195,14 +195,15 @@ def bootstrap_median(values: Values, seed: int = 0, n_resamples: int = RESAMPLES
 
 
 def _resampled_means(x: np.ndarray, seed: int, n_resamples: int) -> np.ndarray:
-    """(rows, resamples): how often each column is drawn, times the columns."""
+    """(rows, resamples): how often each column is drawn, times the columns; columns that are alike count as one."""
     n, found = x.shape[1], []
+    kinds, kind_of = np.unique(x, axis=1, return_inverse=True)  # most images are answered alike by all
     step = max(1, CHUNK // n)
     for place, start in enumerate(range(0, n_resamples, step)):
         some = min(step, n_resamples - start)
-        cells = _indices(n, some, seed, place) + n * np.arange(some)[:, None]
-        drawn = np.bincount(cells.ravel(), minlength=some * n).reshape(some, n)
-        found.append(x @ drawn.T.astype(np.float64) / n)
+        cells = kind_of.ravel()[_indices(n, some, seed, place)] + kinds.shape[1] * np.arange(some)[:, None]
+        drawn = np.bincount(cells.ravel(), minlength=some * kinds.shape[1]).reshape(some, -1)
+        found.append(kinds @ drawn.T.astype(np.float64) / n)
     return np.concatenate(found, axis=1)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from lockstep.errors import LockstepError
-from lockstep.language import _
-from lockstep.records import dotted
+from lockstep.language import _, say
+from lockstep.records import first_fault
 from lockstep.report import kept
 from lockstep.store import Record
 
@@ -113,7 +113,7 @@ class Test(Part):
     @model_validator(mode="after")
     def _square(self) -> Test:
         if any(len(row) != len(self.confusion) for row in self.confusion):
-            raise ValueError("the confusion matrix is not square")
+            raise ValueError(_("the confusion matrix is not square"))
         return self
 
 
@@ -154,8 +154,7 @@ def why_unsound(error: LockstepError | ValidationError) -> str:
     """What is wrong with a file, in a few words."""
     if isinstance(error, LockstepError):
         return kept.say(str(error.problems[0].message).removeprefix("cannot be used: "))
-    first = error.errors(include_url=False)[0]
-    return f"{dotted(first['loc'])}: {first['msg'].lower()}".removeprefix(": ")
+    return say(first_fault(error))
 
 
 _HISTORY = TypeAdapter(tuple[Epoch, ...])
@@ -269,27 +268,27 @@ class Facts:
         """The study's name."""
         return str(self.spec.get("name") or self.record.folder.absolute().parent.name)
 
-    @property
+    @cached_property
     def network(self) -> str:
         """The network's name."""
         return str(next(iter(self.spec.get("networks", [_("(unknown)")]))))
 
-    @property
+    @cached_property
     def backend(self) -> str:
         """The backend's name."""
         return self._first("backends", _("(unknown)"))
 
-    @property
+    @cached_property
     def dataset(self) -> str:
         """The dataset's name or path."""
         return self._first("dataset", _("(unknown)"))
 
-    @property
+    @cached_property
     def seed(self) -> str:
         """The seed, as text."""
         return self._first("seeds", "")
 
-    @property
+    @cached_property
     def dtype(self) -> str:
         """The dtype's name."""
         return self._first("dtype", "")
@@ -305,7 +304,7 @@ class Facts:
         n = len(self.metrics.test.confusion) if self.metrics else 0
         return [*names, *map(str, range(len(names), n))][: n or None]
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, str]:
         """Everything else that may vary within a study, by dotted key."""
         found = _flat(self.spec.get("recipe") or {})

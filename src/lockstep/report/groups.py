@@ -47,9 +47,10 @@ class Group:
 
     def firsts(self) -> list[Facts]:
         """The first finished run of every backend, all with one seed where there is such a seed."""
-        shared = [seed for seed in self.seeds if all(any(r.seed == seed for r in self.of(b)) for b in self.backends)]
-        rows = {b: self.of(b) for b in self.backends if self.of(b)}
-        return [next((run for run in runs if run.seed in shared[:1]), runs[0]) for runs in rows.values()]
+        rows = {b: runs for b in self.backends if (runs := self.of(b))}
+        seeds = [{run.seed for run in runs} for runs in rows.values()]
+        shared = next((seed for seed in self.seeds if all(seed in have for have in seeds)), None)
+        return [next((run for run in runs if run.seed == shared), runs[0]) for runs in rows.values()]
 
 
 def group(facts: Sequence[Facts]) -> list[Group]:

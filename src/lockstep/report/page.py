@@ -51,6 +51,7 @@ from lockstep.report.verdicts import tell_proof
 
 # A page has a size: what is left out beyond these is said where it is left out.
 MAX_GROUPS = 16  # combinations shown with curves and confusion matrices
+MAX_MATRICES = 40  # confusion matrices that are drawn
 MAX_BARS = 60  # runs in the figure of times
 MAX_DIAGRAMS = 16  # networks that are drawn layer by layer
 MAX_SECONDS = 1e9  # longer is no clock
@@ -120,7 +121,7 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
         "networks": _networks(groups),
         "overviews": trained.overviews(groups),
         "curves": trained.curves(shown),
-        "confusion": [_confusion(found, n) for n, found in enumerate(shown)],
+        "confusion": [_confusion(found, n, MAX_MATRICES // len(shown)) for n, found in enumerate(shown)],
         "images": hard.tell_all(groups),
         "images_left_out": [found.title for found in groups[hard.MAX_GROUPS :]],
         "seen": seen.see(groups, image - 1),
@@ -450,12 +451,12 @@ def _layers(name: str, layers: Sequence[Layer]) -> Table:
 # ----------------------------------------------------------------------------------------------------- confusion
 
 
-def _confusion(members: Group, number: int) -> dict[str, Any]:
+def _confusion(members: Group, number: int, room: int) -> dict[str, Any]:
     runs = [run for run in members.firsts() if run.metrics and run.metrics.test.confusion]
     found: dict[str, Any] = {"title": members.title, "plots": [], "caption": "", "reports": []}
     found |= {"twin": None, "share_twin": None}
     if runs:
-        found |= _matrices(runs, number, members.seeds)
+        found |= _matrices(runs, number, members.seeds, room)
         reports = runs if len(runs[0].class_names) <= MAX_CLASSES else runs[:1]
         found["reports"] = [(run.backend, _report(run)) for run in reports]
     agreement = _agreement(members.firsts())
@@ -466,42 +467,43 @@ def _confusion(members: Group, number: int) -> dict[str, Any]:
     }
 
 
-def _matrices(runs: Sequence[Facts], number: int, seeds: Sequence[str]) -> dict[str, Any]:
+def _matrices(runs: Sequence[Facts], number: int, seeds: Sequence[str], room: int) -> dict[str, Any]:
+    """`room` is how many matrices may be drawn; the first backend's, in counts and in percent, always are."""
     counts = {run.backend: np.array(run.metrics.test.confusion) for run in runs if run.metrics}
     names = runs[0].class_names
     errors = [int((matrix - np.diag(np.diag(matrix))).max()) for matrix in counts.values()]
+    shown, left_out = list(counts)[: max(1, room - 1)], list(counts)[max(1, room - 1) :]
     drawn = [
         (
             backend,
             plots.svg(
-                plots.confusion(matrix, names, max(errors)),
-                _matrix_said(backend, matrix, names),
+                plots.confusion(counts[backend], names, max(errors)),
+                _matrix_said(backend, counts[backend], names),
                 f"confusion{number}-{place}",
             ),
         )
-        for place, (backend, matrix) in enumerate(counts.items())
+        for place, backend in enumerate(shown)
     ]
-    first, matrix = next(iter(counts.items()))
-    said = _matrix_said(first, matrix, names) + " " + _("In percent of each true class.")
+    matrix = counts[shown[0]]
+    said = _matrix_said(shown[0], matrix, names) + " " + _("In percent of each true class.")
     share = plots.svg(plots.confusion(matrix, names, max(errors), in_percent=True), said, f"confusion{number}-percent")
-    drawn.append((_("{backend}, in percent of the true class", backend=first), share))
-    caption = _("Seed {seed} of {seeds}.", seed=runs[0].seed, seeds=listed(seeds)) if len(seeds) > 1 else ""
-    twin = share_twin = None
-    if len(names) <= MAX_CLASSES:
-        matrix = counts[runs[0].backend].tolist()
-        rows = [[name, *map(whole, row)] for name, row in zip(names, matrix, strict=False)]
-        twin = Table(
-            _("Confusion of {backend}: rows true, columns predicted", backend=runs[0].backend),
-            [(_("True"), "l"), *((name, "r") for name in names)],
-            rows,
-        )
-        parts = [[percent(n / max(sum(row), 1), 2) for n in row] for row in matrix]
-        share_twin = Table(
-            _("Confusion of {backend} in percent of the true class", backend=runs[0].backend),
-            twin.columns,
-            [[name, *row] for name, row in zip(names, parts, strict=False)],
-        )
-    return {"plots": drawn, "caption": caption, "twin": twin, "share_twin": share_twin}
+    drawn.append((_("{backend}, in percent of the true class", backend=shown[0]), share))
+    captions = [_("Seed {seed} of {seeds}.", seed=runs[0].seed, seeds=listed(seeds))] if len(seeds) > 1 else []
+    if left_out:
+        captions.append(_("Not drawn on a page of so many networks: {backends}.", backends=listed(left_out)))
+    twins = _matrix_twins(shown[0], matrix, names) if len(names) <= MAX_CLASSES else (None, None)
+    return {"plots": drawn, "caption": " ".join(captions), "twin": twins[0], "share_twin": twins[1]}
+
+
+def _matrix_twins(backend: str, matrix: np.ndarray, names: Sequence[str]) -> tuple[Table, Table]:
+    """A confusion matrix as two tables: counts, and percent of each true class."""
+    columns = [(_("True"), "l"), *((name, "r") for name in names)]
+    title = _("Confusion of {backend}: rows true, columns predicted", backend=backend)
+    rows = [[name, *map(whole, row)] for name, row in zip(names, matrix.tolist(), strict=False)]
+    share_title = _("Confusion of {backend} in percent of the true class", backend=backend)
+    shares = [[percent(n / max(sum(row), 1), 2) for n in row] for row in matrix.tolist()]
+    share_rows = [[name, *row] for name, row in zip(names, shares, strict=False)]
+    return Table(title, columns, rows), Table(share_title, columns, share_rows)
 
 
 def _matrix_said(backend: str, matrix: np.ndarray, names: Sequence[str]) -> str:
