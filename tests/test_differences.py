@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import json
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -13,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from catalogs import held
 from conftest import need, need_backend
-from lockstep import backends, cli, differences, meanings
+from lockstep import backends, cli, differences, language, meanings
 from lockstep.causes import CAUSES
 from lockstep.errors import LockstepError
 
@@ -97,6 +99,50 @@ def test_measured_defaults_are_those_of_the_documentation(table, subject, ran, e
     need(found[0]["state"] != "missing", str(found[0]["meaning"]))
     assert found[0]["meaning"] == expected
     assert found[0]["version"].split() == [ran.partition(".")[0], table["versions"][ran.partition(".")[0]]]
+
+
+# ------------------------------------------------------------------------------------------------------------ languages
+
+# What stays as it is in every language: names of the field and of its people, and words of code.
+SAME_EVERYWHERE = re.compile(
+    r"\b(Lockstep|PyTorch|TensorFlow|JAX|Optax|Flax|Keras|He|LeCun|Glorot|AdamW?|SGD|RMSprop|Adagrad|GELU|RMS|rate"
+    r"|fan_in|flatten|normal|clip|weight decay|weight_decay|optax\.adamw?|use_running_average|float32|float64|dropout"
+    r"|leaky relu|hard sigmoid|tanh|log|lr|same)\b|`same`"
+)
+
+
+def english(document, *, of=("canonical", "none", "measured", "missing")):
+    """The words in Latin letters that a Russian reader of the table would find in cells of these states."""
+    found = []
+    with language.speaking("ru"):
+        for row in document["rows"]:
+            cells = [row["what"], row["canonical"]]
+            cells += [
+                differences.sentence(each)
+                for name in differences.FRAMEWORKS
+                for each in row[name]
+                if each["state"] in of
+            ]
+            found += [re.findall(r"[A-Za-z]{2,}", SAME_EVERYWHERE.sub(" ", language.say(cell))) for cell in cells]
+    return sorted({word for words in found for word in words})
+
+
+def test_the_table_in_russian_has_no_english_but_names(table):
+    assert english(table) == []
+
+
+def test_a_cell_without_a_translation_is_found(table, monkeypatch):
+    monkeypatch.delitem(held("ru"), "a short last batch")
+    assert english(table) == ["batch", "last", "short"]
+
+
+def test_what_is_missing_is_said_in_russian():
+    row = {"ran": "flax.nnx.Linear", "version": None, "missing": "flax is not installed"}
+    subjects = {subject: [row] if subject == "gelu" else differences.UNWRITTEN for subject in meanings.SUBJECTS}
+    document = differences.table({name: {"versions": {}, "subjects": subjects} for name in differences.FRAMEWORKS})
+    with language.speaking("ru"):
+        cells = {language.say(cell) for row in differences.cells(document)[1] for cell in row[2:]}
+    assert cells == {"не измерено: не установлено: flax", "– никто не написал, как это измерить"}
 
 
 # ------------------------------------------------------------------------------------------------------- it is complete

@@ -23,12 +23,24 @@ import numpy as np
 
 from lockstep import backends, timing
 from lockstep.errors import LockstepError
+from lockstep.language import joined, mark, recognised
 from lockstep.language import later as _
 from lockstep.meanings import SUBJECTS, Given, meaning
 from lockstep.study import QUIET
 
 FRAMEWORKS = tuple(name for name in backends.BACKENDS if name != "numpy")  # NumPy has no layers to have defaults
 SECONDS = 300  # that a framework's process may take
+UNWRITTEN = mark("nobody has written how to measure it")
+NOTHING = (  # why there is no such default here, as a framework's process says it
+    UNWRITTEN,
+    mark("{package} is not installed"),
+    mark("JAX, Optax and Flax have no training loop of their own"),
+    mark("PyTorch has no training loop of its own"),
+    mark("Optax has no default: the learning rate must be given"),
+    mark("Optax's losses take logits"),
+    mark("optax.adam takes no weight_decay; optax.adamw does"),
+    mark("Flax freezes in the optimizer; statistics follow use_running_average alone"),
+)
 
 # ---------------------------------------------------------------------------------------------------------- measurement
 
@@ -91,7 +103,7 @@ def run(name: str) -> dict[str, Any]:
     defaults = getattr(backends.load(name), "DEFAULTS", {})
     subjects: dict[str, Any] = {}
     for subject, row in SUBJECTS.items():
-        entry = defaults.get(subject, "nobody has written how to measure it")
+        entry = defaults.get(subject, UNWRITTEN)
         subjects[subject] = entry if isinstance(entry, str) else [_ran(what, entry[what], row.given) for what in entry]
     return {"versions": backends.versions(name), "subjects": subjects}
 
@@ -146,13 +158,13 @@ def _meanings(subject: str, found: Mapping[str, Any]) -> Iterator[dict[str, Any]
         return
     entry = found["subjects"][subject]
     if isinstance(entry, str):
-        yield nothing | {"state": "none", "meaning": entry}
+        yield nothing | {"state": "none", "meaning": recognised(entry, NOTHING)}
         return
     for row in entry:
         same = nothing | {"ran": row["ran"], "version": row["version"]}
         if "numbers" not in row:
             state = "refused" if "refused" in row else "missing"
-            yield same | {"state": state, "meaning": row[state]}
+            yield same | {"state": state, "meaning": recognised(row[state], NOTHING)}
             continue
         seen = {name: np.asarray(value) for name, value in row["numbers"].items()}
         summary = {name: _summary(value) for name, value in seen.items()}
@@ -167,12 +179,15 @@ def _summary(values: np.ndarray) -> Any:
     return {"shape": list(values.shape), "mean": float(values.mean()), "deviation": float(values.std()), **ends}
 
 
-SAID = {"measured": "", "refused": "refused: ", "none": "– ", "missing": "not measured: "}
+SAID = {
+    "measured": mark("{meaning}"), "refused": mark("refused: {meaning}"), "none": mark("– {meaning}"),
+    "missing": mark("not measured: {meaning}"),
+}  # fmt: skip
 
 
 def sentence(found: Mapping[str, Any]) -> str:
     """One thing that a framework does, in words."""
-    return SAID[found["state"]] + str(found["meaning"])
+    return _(SAID[found["state"]], meaning=found["meaning"])
 
 
 def measured_with(document: Mapping[str, Any]) -> str:
@@ -185,13 +200,13 @@ def cells(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     columns, names = _columns(document)
     rows = []
     for row in document["rows"]:
-        said = ["\n".join(_line(found, len(row[name]) > 1) for found in row[name]) for name in names]
+        said = [joined((_line(found, len(row[name]) > 1) for found in row[name]), "\n") for name in names]
         rows.append([row["what"], row["canonical"] or "–", *said])
     return columns, rows
 
 
 def _line(found: Mapping[str, Any], is_one_of_several: bool) -> str:
-    return f"{found['ran']}: {sentence(found)}" if is_one_of_several else sentence(found)
+    return joined((found["ran"], sentence(found)), ": ") if is_one_of_several else sentence(found)
 
 
 def _columns(document: Mapping[str, Any]) -> tuple[list[str], list[str]]:
