@@ -53,6 +53,7 @@ WORDS = {
     "en": {
         "nothing": "No run of this study has been put here yet: `python docs/generate.py runs/{study}` does it.",
         "head": "Test accuracy is the mean over the seeds with its 95 % interval (Student's t; none from one seed).",
+        "concluded": "What the report concludes of accuracy:",
         "setting": "setting",
         "columns": ("network", "backend", "n seeds", "test accuracy", "training accuracy", "parameters"),
         "made": "Made by {command} on {cpu}, {threads} threads, with {versions}; {epochs} epochs, {n_train} training "
@@ -67,6 +68,7 @@ WORDS = {
         "nothing": "Запусков этого исследования здесь пока нет: их добавляет `python docs/generate.py runs/{study}`.",
         "head": "Точность на тесте — среднее по начальным числам с 95 % доверительным интервалом (Стьюдент; для "
         "одного запуска его нет).",
+        "concluded": "Что отчёт заключает о точности:",
         "setting": "настройка",
         "columns": (
             "сеть", "бэкенд", "n запусков", "точность на тесте", "точность на обучении", "параметров",
@@ -94,9 +96,11 @@ def gather(folders: list[Path]) -> dict[str, Any]:
 
 
 def _study(records: list[Any]) -> dict[str, Any]:
+    from lockstep.backends import BACKENDS
+
     first, study = records[0], _file_of(records[0])
     cells: dict[tuple[str, str, str, str], list[Any]] = {}
-    for record in sorted(records, key=lambda record: _asked(study, record)[0]):
+    for record in sorted(records, key=lambda one: (_asked(study, one)[0], [*BACKENDS].index(one.backend))):
         chosen = _asked(study, record)[1]
         setting = ", ".join(map(str, chosen.values()) if len(chosen) == 1 else (f"{k}={v}" for k, v in chosen.items()))
         cells.setdefault((record.dataset, record.network, setting, record.backend), []).append(record)
@@ -106,17 +110,30 @@ def _study(records: list[Any]) -> dict[str, Any]:
         "command": _command(records),
         "cpu": environment["cpu"],
         "threads": environment["threads"]["obtained"],
-        "versions": ", ".join(sorted({_versions(record) for record in records})),
+        "versions": ", ".join(f"{name} {number}" for name, number in _versions(records)),
         "epochs": max(len(record.history) for record in records),
         "n_train": first.environment["dataset"]["n_train"],
         "finished": max(record.status["finished"] for record in records),
         "n_runs": len(records),
         "rows": [_row(*key, members) for key, members in cells.items()],
+        "conclusions": {language: _conclusions(records, language) for language in WORDS},
     }
 
 
-def _versions(record: Any) -> str:
-    return ", ".join(f"{name} {number}" for name, number in record.environment["versions"].items())
+def _versions(records: list[Any]) -> list[tuple[str, str]]:
+    return sorted({pair for record in records for pair in record.environment["versions"].items()})
+
+
+def _conclusions(records: list[Any], language: str) -> list[str]:
+    """What the report concludes of accuracy; of times nothing, for other programs may have run beside."""
+    from lockstep.language import speaking
+    from lockstep.report.answer import of_accuracy
+    from lockstep.report.compared import compare
+    from lockstep.report.facts import Facts
+    from lockstep.report.groups import group
+
+    with speaking(language):
+        return of_accuracy(compare(group([Facts(record) for record in records])))
 
 
 def _file_of(record: Any) -> Any:
@@ -148,7 +165,7 @@ def _command(records: list[Any]) -> str:
     """The command that makes these runs: the study, and whatever in them is not the study's own."""
     study = _file_of(records[0])
     words = ["lockstep run", f"studies/{study.name}.toml"]
-    backends = tuple(dict.fromkeys(record.backend for record in records))
+    backends = tuple(name for name in study.backends if name in {record.backend for record in records})
     if backends != study.backends:
         words.append(f"--backends {','.join(backends)}")
     networks = dict.fromkeys(record.network for record in records)
@@ -213,6 +230,8 @@ def block(study: str, results: Mapping[str, Any], language: str) -> str:
     columns = [network, *([words["setting"]] if has_settings else []), *others]
     lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * (2 + has_settings)}{'---:|' * (len(others) - 1)}"]
     lines += [f"| {' | '.join(_cells(row, language, has_settings))} |" for row in found["rows"]]
+    if concluded := found["conclusions"][language]:
+        lines += ["", words["concluded"], "", *(f"- {line}" for line in concluded)]
     facts = {key: found[key] for key in ("cpu", "threads", "versions", "epochs")}
     facts["n_train"] = f"{found['n_train']:,}" if language == "en" else f"{found['n_train']:,}".replace(",", "\u00a0")
     lines += ["", str(words["made"]).format(command=f"`{found['command']}`", **facts)]

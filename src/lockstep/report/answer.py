@@ -213,10 +213,19 @@ def _reach(groups: Sequence[Group]) -> str:
 
 def conclusions(found: Comparison) -> list[str]:
     """A sentence or two for each kind of comparison that these runs allow."""
+    return [*of_accuracy(found), *of_costs(found)]
+
+
+def of_accuracy(found: Comparison) -> list[str]:
+    """What may be concluded from predictions alone, whatever the machine was busy with."""
     lines = [*_contests(found, "networks"), *_contests(found, "settings"), _kinds(found.held["networks"])]
-    lines += [_backends(found), _ranked(found.rankings), _memory(found.cells), _start(found.cells)]
-    lines += [*_gaps(found), _effects(found), _published(found.cells)]
+    lines += [_backends(found), *_gaps(found), _effects(found), _published(found.cells)]
     return [line for line in lines if line]
+
+
+def of_costs(found: Comparison) -> list[str]:
+    """What may be concluded of time and memory."""
+    return [line for line in (_ranked(found.rankings), _memory(found.cells), _start(found.cells)) if line]
 
 
 def _some(names: Sequence[str]) -> str:
