@@ -205,7 +205,7 @@ def resize(seen: Seen, x: np.ndarray, size: tuple[int, int]) -> Meanings:
 def conv_padding(seen: Seen, x: np.ndarray, size: int) -> Meanings:
     """What surrounds the image of a convolution."""
     n = x.shape[1]
-    yield _("none"), {"y": shaped(1, n - size + 1, n - size + 1, 1)}
+    yield _("no padding"), {"y": shaped(1, n - size + 1, n - size + 1, 1)}
     yield _("same"), {"y": shaped(1, n, n, 1)}
 
 
@@ -643,7 +643,9 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "resize": Subject(_("making images smaller"), "", {"x": waves(1, 11, 9, 1), "size": (4, 3)}, resize),
     # forward
-    "conv_padding": Subject(_("a convolution's padding"), _("none"), {"x": waves(1, 7, 7, 1), "size": 3}, conv_padding),
+    "conv_padding": Subject(
+        _("a convolution's padding"), _("no padding"), {"x": waves(1, 7, 7, 1), "size": 3}, conv_padding
+    ),
     "same_padding": Subject(
         _("`same` padding under a stride"), AFTER, {"x": waves(1, 6, 6, 1), "kernel": waves(3, 3, 1, 1), "stride": 2},
         same_padding, ("same_padding_before",),
