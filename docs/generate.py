@@ -4,8 +4,8 @@ Code: under `<!-- source: FILE FUNCTION -->` the fenced block becomes that funct
 Figures: what is drawn from the NumPy backend alone is drawn again.
 Results: with run folders (or folders that hold them) results.json takes their accuracies, study by study; a study
 without runs keeps what it had. From results.json come results.md and everything between `<!-- results: STUDY -->` and
-`<!-- end -->` in the chapters. A number is in a page because it is in a run. Times are left to `lockstep bench`, which
-sees to what they need to mean something.
+`<!-- end -->` in the chapters and in performance.md. A number is in a page because it is in a run. Times, but for a
+study that asks for them, are left to `lockstep bench`, which sees to what they need to mean something.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ CHAPTERS = DOCS / "chapters"
 RESULTS = DOCS / "results.json"
 
 SOURCE = re.compile(r"(<!-- source: (\S+) (\S+) -->\n)```python\n(.*?)```\n", re.DOTALL)
+TIMED = ("speedrun",)  # studies whose question is the time, and whose runs are made while the machine does nothing else
 BLOCK = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 # --------------------------------------------------------------------------------------------------------------- code
@@ -56,8 +57,9 @@ WORDS = {
         "concluded": "What the report concludes of accuracy:",
         "setting": "setting",
         "columns": ("network", "backend", "n seeds", "test accuracy", "training accuracy", "parameters"),
-        "made": "Made by {command} on {cpu}, {threads} threads, with {versions}; {epochs} epochs, {n_train} training "
-        "images.",
+        "seconds": "seconds of training (median)",
+        "made": "Made by {command} on {cpu}, {threads} threads, with {versions}; epochs: {epochs}, training images: "
+        "{n_train}.",
         "pictures": {
             "": "Accuracy and loss over the epochs, {study}",
             "-kernels": "The first layer's kernels, a test image and its feature maps, {study}",
@@ -73,6 +75,7 @@ WORDS = {
         "columns": (
             "сеть", "бэкенд", "n запусков", "точность на тесте", "точность на обучении", "параметров",
         ),
+        "seconds": "секунд обучения (медиана)",
         "made": "Получено командой {command} на {cpu}, потоков: {threads}, версии: {versions}; эпох: {epochs}, "
         "обучающих изображений: {n_train}.",
         "pictures": {
@@ -188,11 +191,12 @@ def _datasets(records: list[Any]) -> list[str]:
 
 
 def _row(dataset: str, network: str, setting: str, backend: str, records: list[Any]) -> dict[str, Any]:
-    from statistics import fmean
+    from statistics import fmean, median
 
     from lockstep.statistics import mean_interval
 
     found = mean_interval([record.metrics["test"]["accuracy"] for record in records])
+    seconds = [record.timing["seconds"]["train"] for record in records]
     trained = [record.history[-1].get("train_accuracy") for record in records]
     return {
         "dataset": dataset,
@@ -204,6 +208,7 @@ def _row(dataset: str, network: str, setting: str, backend: str, records: list[A
         "half_width": found.half,
         "train_accuracy": fmean(trained) if None not in trained else None,
         "parameters": records[0].metrics["parameters"],
+        **({"seconds": median(seconds)} if records[0].spec["name"] in TIMED else {}),
     }
 
 
@@ -227,6 +232,7 @@ def block(study: str, results: Mapping[str, Any], language: str) -> str:
         lines += ["", str(words["only"]).format(found=found["n_runs"], asked=asked)]
     has_settings = any(row.get("setting") for row in found["rows"])
     network, *others = words["columns"]
+    others += [words["seconds"]] if study in TIMED else []
     columns = [network, *([words["setting"]] if has_settings else []), *others]
     lines += ["", f"| {' | '.join(columns)} |", f"|{'---|' * (2 + has_settings)}{'---:|' * (len(others) - 1)}"]
     lines += [f"| {' | '.join(_cells(row, language, has_settings))} |" for row in found["rows"]]
@@ -248,6 +254,8 @@ def _cells(row: Mapping[str, Any], language: str, has_settings: bool) -> list[st
     numbers = [
         f"{len(row['seeds'])}", f"{100 * row['accuracy']:.2f}{half} %", trained, f"{row['parameters']:,}",
     ]  # fmt: skip
+    if "seconds" in row:
+        numbers.append(f"{row['seconds']:.2f}")
     if language == "ru":
         numbers = [number.replace(",", "\u00a0").replace(".", ",") for number in numbers]
     return [row["network"], *([row["setting"]] if has_settings else []), row["backend"], *numbers]
@@ -267,7 +275,7 @@ def results_page(results: Mapping[str, Any]) -> str:
         "made by `lockstep run` and `lockstep report`.",
         "",
     ]
-    for study in sorted(path.stem for path in (DOCS.parent / "studies").glob("lab-*.toml")):
+    for study in sorted(path.stem for path in (DOCS.parent / "studies").glob("*.toml") if path.stem != "demo"):
         lines += [f"## {study}", ""]
         if study in results:
             lines += [results[study]["question"], "", f"Last run finished: {results[study]['finished']}.", ""]
@@ -289,14 +297,15 @@ def draw_runs(folders: list[Path]) -> None:
         if record.is_finished:
             studies.setdefault(str(record.spec["name"]), []).append(record)
     for study, records in studies.items():
-        figures.save(figures.histories(records), DOCS / "figures" / f"{study}.svg")
+        if max(len(record.history) for record in records) > 1:
+            figures.save(figures.histories(records), DOCS / "figures" / f"{study}.svg")
         if study == "lab-lenet":
             figures.save(figures.kernels(records[0]), DOCS / "figures" / f"{study}-kernels.svg")
 
 
 def pages() -> list[tuple[Path, str]]:
-    """(path, language) of every chapter."""
-    return [(path, path.parent.name) for path in sorted(CHAPTERS.glob("*/*.md"))]
+    """(path, language) of every page with something to fill in."""
+    return [*((path, path.parent.name) for path in sorted(CHAPTERS.glob("*/*.md"))), (DOCS / "performance.md", "en")]
 
 
 def main(folders: list[Path]) -> None:
