@@ -222,7 +222,7 @@ def asked_runs(study: str) -> int | None:
 
 def block(study: str, results: Mapping[str, Any], language: str) -> str:
     """What a chapter says of a study's runs."""
-    words = WORDS[language]
+    words: Any = WORDS[language]
     if study not in results:
         return "\n" + str(words["nothing"]).format(study=study) + "\n\n"
     found = results[study]

@@ -16,7 +16,7 @@ import tomli_w
 
 from lockstep import metrics, store
 from lockstep.records import to_table
-from lockstep.report import gather, numbers, page, verdicts, write_proof, write_report
+from lockstep.report import answer, gather, numbers, page, verdicts, write_proof, write_report
 from lockstep.report import proven as proven_file
 from lockstep.report.facts import Facts
 from lockstep.report.groups import group
@@ -176,6 +176,15 @@ def test_several_seeds_become_means_and_bands(tmp_path):
     assert "Two seeds can hardly tell" in text
     assert "with a band from the lowest to the highest" in text
     assert "means over seeds lie between 85.1 % and 89.8 %" in text
+
+
+def test_of_many_seeds_it_is_not_said_that_they_tell_nothing(tmp_path):
+    for seed in range(answer.MANY_SEEDS):
+        for backend in ("numpy", "torch"):
+            fake_run(tmp_path, backend=backend, seed=seed)
+    text = words(page_of(tmp_path))
+    assert "from the backend or from chance is tested below" in text
+    assert "hardly tell" not in text
 
 
 def test_only_coordinates_that_vary_have_a_column(tmp_path):

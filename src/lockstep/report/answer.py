@@ -33,6 +33,7 @@ from lockstep.report.pairs import Contest, Held, Pair
 
 TOLD_ONE_BY_ONE = 3  # so many groups get a sentence of their own; more are summed up
 MAX_SENTENCES = 6  # of the first paragraph
+MANY_SEEDS = 10  # from which on a test between backends has some power
 MAX_NAMED = 4  # cells, pairs or contests that one conclusion names
 MEBIBYTE = 2**20
 
@@ -197,6 +198,11 @@ def _reach(groups: Sequence[Group]) -> str:
         return _(
             "One seed cannot tell whether a difference in accuracy comes from the backend or from chance, and equal "
             "accuracies do not prove equal arithmetic."
+        )
+    if fewest >= MANY_SEEDS:
+        return _(
+            "Whether a difference in accuracy comes from the backend or from chance is tested below; equal accuracies "
+            "do not prove equal arithmetic."
         )
     return n_(
         "{count} seeds can hardly tell whether a difference in accuracy comes from the backend or from chance, and "
