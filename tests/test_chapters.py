@@ -137,6 +137,19 @@ def test_results_in_the_pages_are_those_that_were_gathered():
         assert generate.with_results(read(path), results, language) == read(path), "python docs/generate.py"
 
 
+@pytest.mark.parametrize("language", generate.WORDS)
+def test_a_page_says_what_is_concluded_and_how_long_it_took_where_that_was_asked(language):
+    results = json.loads(read(generate.RESULTS))
+    for study, found in results.items():
+        said = generate.block(study, results, language)
+        assert found["conclusions"][language]
+        assert all(f"- {line}\n" in said for line in found["conclusions"][language])
+        seconds = [row.get("seconds") for row in found["rows"]]
+        assert (generate.WORDS[language]["seconds"] in said) == (study in generate.TIMED) == all(seconds)
+        for value in filter(None, seconds):
+            assert f"| {f'{value:.2f}'.replace('.', ',' if language == 'ru' else '.')} |" in said
+
+
 def test_of_a_study_with_a_grid_every_setting_is_a_row(tmp_path):
     from lockstep import run_study
     from lockstep.study import load_study
@@ -175,6 +188,8 @@ def test_results_are_what_the_runs_say_and_name_the_command_that_made_them(tmp_p
     (row,) = found["rows"]
     accuracies = [json.loads(read(record.folder / "metrics.json"))["test"]["accuracy"] for record in records]
     assert row["accuracy"] == pytest.approx(sum(accuracies) / 2)
+    assert found["conclusions"].keys() == generate.WORDS.keys()
+    assert "seconds" not in row
     assert (row["seeds"], row["backend"], found["n_runs"]) == ([0, 1], "numpy", 2)
     for words in (
         "studies/lab-lenet.toml --backends numpy",

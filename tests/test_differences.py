@@ -111,8 +111,8 @@ SAME_EVERYWHERE = re.compile(
 )
 
 
-def english(document, *, of=("canonical", "none", "measured", "missing")):
-    """The words in Latin letters that a Russian reader of the table would find in cells of these states."""
+def english(document):
+    """The words in Latin letters that a Russian reader of the table would find, but in what frameworks said."""
     found = []
     with language.speaking("ru"):
         for row in document["rows"]:
@@ -121,7 +121,7 @@ def english(document, *, of=("canonical", "none", "measured", "missing")):
                 differences.sentence(each)
                 for name in differences.FRAMEWORKS
                 for each in row[name]
-                if each["state"] in of
+                if each["state"] != "refused"
             ]
             found += [re.findall(r"[A-Za-z]{2,}", SAME_EVERYWHERE.sub(" ", language.say(cell))) for cell in cells]
     return sorted({word for words in found for word in words})
