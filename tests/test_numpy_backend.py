@@ -15,6 +15,7 @@ import conformance as table
 from lockstep.backends import numpy as backend
 from lockstep.backends import numpy_fast
 from lockstep.backends.base import Plan
+from lockstep.spec import Recipe
 from lockstep.weights import initial_weights
 
 STEP = 1e-6  # of a central difference: small enough to step over no kink of relu or max-pooling here
@@ -147,6 +148,22 @@ def test_the_number_of_threads_changes_only_rounding(name, threads):
     one, many = (table.compute("numpy", table.CASES[name], threads=n) for n in (1, threads))
     for key, value in one.items():
         assert np.abs(many[key] - value).max(initial=0) <= 1e-9 * max(np.abs(value).max(initial=0), 1e-3), key
+
+
+@pytest.mark.parametrize(
+    ("layers", "as_trained", "slices"),
+    [
+        (["flatten", "dense 100", "relu", "dense 10"], True, 1),
+        (["flatten", "dense 100", "relu", "dense 10"], False, 3),
+        (["flatten", "dense 800", "relu", "dense 800", "relu", "dense 10"], True, 3),
+        (["conv2d 2 3", "flatten", "dense 10"], True, 3),
+    ],
+)
+def test_a_few_small_products_are_not_shared_out_between_threads_but_by_the_judge(layers, as_trained, slices):
+    network, shape = table.net(*layers), (8, 8, 1)
+    plan = Plan(network, shape, Recipe(batch_size=64), 0, np.zeros(1), np.ones(1), 5, threads=3)
+    model = backend.build(plan, initial_weights(network, shape, 0, "float32"), as_trained)
+    assert model.n_slices == slices == len(model.slices)
 
 
 def test_a_fault_in_one_slice_ends_the_step_instead_of_hanging_it(monkeypatch):

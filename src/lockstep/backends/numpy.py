@@ -512,7 +512,7 @@ OPTIMIZERS: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "adamw": (("first_moment", "second_moment"), adam),
     "rmsprop": (("mean_square",), rmsprop),
 }
-CHUNK = 16_384  # numbers updated at a time, so that an optimizer's many small passes stay in the cache
+CHUNK = 131_072  # numbers updated at a time: few, so that passes stay in the cache, but worth the call of each
 
 
 # ------------------------------------------------------------------------------------------------------------ model
@@ -548,7 +548,8 @@ class Model:
     def __init__(self, plan: Plan, weights: Arrays, as_trained: bool = True) -> None:
         """Lay the parameters, each slice's gradients and the optimizer's slots out in flat buffers.
 
-        Unless `as_trained` every layer is computed as its plain function says: by the judge, for example.
+        Unless `as_trained` every layer is computed as its plain function says: by the judge, for example, whose slices
+        of a batch are as many as the plan's threads.
         """
         self.plan = plan
         self.dtype = np.dtype(plan.dtype)
@@ -557,16 +558,17 @@ class Model:
         self.loss, self.factor = LOSSES[plan.recipe.loss], FACTORS[plan.recipe.products]
         shapes = {name: value.shape for name, value in weights.items()}
         self.flat, self.parameters = _flat(shapes, self.dtype)
-        self.slices = [_flat(shapes, self.dtype) for _ in range(plan.threads)]
+        self.n_slices = _n_slices(plan) if as_trained else plan.threads
+        self.slices = [_flat(shapes, self.dtype) for _ in range(self.n_slices)]
         self.slots = {slot: _flat(shapes, self.dtype) for slot in self.slot_names}
-        self.spaces = [numpy_fast.Space(self.dtype) for _ in range(plan.threads)]
+        self.spaces = [numpy_fast.Space(self.dtype) for _ in range(self.n_slices)]
         self.is_plain = not as_trained or plan.recipe.products != "full"  # the fast forms do not round their factors
         self.is_rows_first = not self.is_plain and plan.rows[0].layer.kind != "flatten"
         plain = [(row, LAYERS[row.layer.kind]) for row in plan.fast_rows]
         self.fast_layers: Layers = plain if self.is_plain else numpy_fast.forms(plain, self.is_rows_first)
         self.statistics = plan.initial_statistics()
         self.taken = 0
-        self.pool = ThreadPoolExecutor(max(plan.threads - 1, 1))
+        self.pool = ThreadPoolExecutor(max(self.n_slices - 1, 1))
         for name, value in weights.items():
             self.parameters[name][...] = value
 
@@ -757,7 +759,7 @@ class Model:
 
     def _sliced(self, images: np.ndarray, work: Callable[[int, slice, Slices], Any]) -> list[Any]:
         """Run `work` on every slice of a batch, each in its own thread, the first in this one."""
-        n = min(self.plan.threads, len(images))
+        n = min(self.n_slices, len(images))
         sums = Slices(n)
         edges = [round(i * len(images) / n) for i in range(n + 1)]
         parts = [slice(start, stop) for start, stop in pairwise(edges)]
@@ -834,6 +836,16 @@ class Model:
             w = self.flat[chunk]
             scratch = space("scratch", w.shape)
             self.optimizer(self.plan.recipe.optimizer, now, w, gradient[chunk], scratch, *slots)
+
+
+FEW_MULTIPLY_ADDS = 2**25  # of a batch, forward: a thread of Python waits for its turn longer than it computes
+
+
+def _n_slices(plan: Plan) -> int:
+    """How many slices a batch is trained in, each in a thread: one, where there are only small products of matrices."""
+    is_dense = not any(row.layer.kind == "conv2d" for row in plan.rows)
+    multiply_adds = plan.recipe.batch_size * sum(row.multiply_adds for row in plan.rows)
+    return 1 if is_dense and multiply_adds < FEW_MULTIPLY_ADDS else plan.threads
 
 
 def _flat(shapes: dict[str, tuple[int, ...]], dtype: np.dtype) -> tuple[np.ndarray, Arrays]:
