@@ -196,7 +196,7 @@ def test_each_epoch_has_the_order_and_the_augmentation_of_its_number():
     (run,) = Study(NETWORK, "digits", "numpy", seeds=5, recipe=recipe, train_size=150).runs()
     parts = worker.Examples(data.load("digits", offline=True), run)
     model, told = Recorder(), []
-    history, steps, best = worker.train_epochs(model, run, parts, timing.Clocks(), told.append)
+    history, steps, best = worker.alone(worker.train_epochs(model, run, parts, timing.Clocks(), told.append))
     for epoch in range(3):
         np.testing.assert_array_equal(model.orders[epoch], batch_order(150, 5, epoch))
         np.testing.assert_array_equal(model.placed[epoch], augment(parts.train[0], recipe.augmentation, 5, epoch))

@@ -205,7 +205,7 @@ def work_here(run: Any, place: Path, tell: Any, threads: int, steps: int | None 
         tell(run, event)
 
     try:
-        worker.train(run, place, threads, report)
+        worker.alone(worker.train(run, place, threads, report))
     except LockstepError as error:
         return store.write_status(place, "failed", **worker.failure(error))
     except BaseException:

@@ -80,10 +80,14 @@ def run(
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False,
     again: Annotated[bool, typer.Option("--again", help="Repeat finished runs too.")] = False, as_json: AsJson = False,
     quick: Quick = False,
+    together: Annotated[
+        bool, typer.Option("--together", help="Train a small network's seeds and settings together (NumPy).")
+    ] = False,
 ) -> None:  # fmt: skip
     """Do every run of a study, then write its report."""
-    from lockstep import resuming, store, terminal
+    from lockstep import resuming, store, terminal, timing
     from lockstep import study as studies
+    from lockstep import together as crews
     from lockstep.report import write_report
 
     _end_on_signals()
@@ -94,6 +98,8 @@ def run(
         studies.fetch_data(loaded, offline, download.tell)
     for sentence in [] if again else resuming.news(loaded, runs, threads):
         _say(_("changed since it was run before: {what}", what=sentence), err=True)
+    for sentence in crews.alone(loaded.runs(), timing.checked_threads(threads)) if together else []:
+        _say(sentence, err=True)
     rows: list[dict[str, Any]] = []
     with terminal.Watcher(len(loaded.runs()), error_console) as watcher, _saying_what_is_kept(runs / loaded.name):
 
@@ -102,7 +108,7 @@ def run(
                 rows.append(terminal.summary(event["record"], run.grid, event["reused"]))
             watcher.tell(run, event)
 
-        records = studies.run_study(loaded, runs, tell, threads, again)
+        records = studies.run_study(loaded, runs, tell, threads, again, together)
     if not as_json:  # before the report, which may fail
         _console().print(terminal.results_table(rows))
     report_path = write_report(records, runs / loaded.name / "report.html", with_figures=True)

@@ -123,7 +123,7 @@ def resume(
                 records.append(now)
                 tell(one.run, {"event": "end", "record": now, "reused": True})
                 continue
-            records.append(study.work_on(one.run, place, tell, one.threads, lock))
+            records += study.work_on([study.Job(one.run, place, lock)], tell, one.threads)
     return records, problems
 
 

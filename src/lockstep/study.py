@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import Any, NamedTuple
 
-from lockstep import backends, checkpoints, data, files, locks, store, timing
+from lockstep import backends, checkpoints, data, files, locks, store, timing, together
 from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.language import later as _
 from lockstep.records import changed
@@ -213,51 +213,94 @@ def run_study(
     tell: Tell = lambda run, event: None,
     threads: int | None = None,
     again: bool = False,
+    is_together: bool = False,
 ) -> list[store.Record]:
     """Do every run of the study, one at a time; the records in the study's order, failed ones among them.
 
-    `tell` hears of the progress; `threads` is for every backend alike (default 2); `again` repeats finished runs.
+    `tell` hears of the progress; `threads` is for every backend alike (default 2); `again` repeats finished runs;
+    `is_together` trains those together, in one process, that gain from it (see `together.crews`).
     Raises LockstepError for a study that cannot be and for a folder that cannot be written; a run that fails is a
     record, not an exception.
     """
     study, threads = checked(study), timing.checked_threads(threads)
-    folder = runs_folder / study.name
-    return [_do(run, study, folder, tell, threads, again) for run in study.runs()]
+    folder, runs = runs_folder / study.name, study.runs()
+    records: dict[int, store.Record] = {}
+    for crew in together.crews(runs, threads) if is_together else [[index] for index in range(len(runs))]:
+        found = _do([runs[index] for index in crew], study, folder, tell, threads, again)
+        records |= dict(zip(crew, found, strict=True))
+    return [records[index] for index in range(len(runs))]
 
 
-def _do(run: Run, study: Study, folder: Path, tell: Tell, threads: int, again: bool) -> store.Record:
-    text = resolved_toml(one_run_study(study, run))
-    name = run_id(run, text)
+def _do(crew: Sequence[Run], study: Study, folder: Path, tell: Tell, threads: int, again: bool) -> list[store.Record]:
+    """The records of a run, or of some that are trained together."""
+    records: dict[int, store.Record] = {}
     store.make_folder(folder)
     files.remove_strays(folder)
+    with contextlib.ExitStack() as locked:
+        jobs: dict[int, Job] = {}
+        for index, run in enumerate(crew):
+            found = _found(run, study, folder, threads, again)
+            if isinstance(found, store.Record):
+                records[index] = found
+                tell(run, {"event": "end", "record": found, "reused": True})
+            else:
+                jobs[index] = found
+                locked.enter_context(found.lock)
+        if jobs:
+            records |= dict(zip(jobs, work_on(list(jobs.values()), tell, threads), strict=True))
+    return [records[index] for index in range(len(crew))]
+
+
+class Job(NamedTuple):
+    """A run, its folder and the folder's lock, which is held."""
+
+    run: Run
+    place: Path
+    lock: locks.Lock
+
+
+def _found(run: Run, study: Study, folder: Path, threads: int, again: bool) -> store.Record | Job:
+    """A finished run of the same content, or a folder in which this one is begun or goes on."""
+    text = resolved_toml(one_run_study(study, run))
+    name = run_id(run, text)
     with locks.briefly(folder):
         if not again and (done := _finished(folder, name, run, threads)):
             locks.clear(done.folder)  # a process that was killed after its last word
-            tell(run, {"event": "end", "record": done, "reused": True})
             return done
         place = None if again else _unfinished(folder, name, run, threads)
         place = place or store.claim(folder, name)
-        lock = locks.take(place)
-    with lock:
+        job = Job(run, place, locks.take(place))
+    try:
         if not (place / "spec.toml").exists():
             store.write_bytes(place / "spec.toml", text.encode())
-        return work_on(run, place, tell, threads, lock)
+    except BaseException:
+        job.lock.__exit__()
+        raise
+    return job
 
 
-def work_on(run: Run, place: Path, tell: Tell, threads: int, lock: locks.Lock) -> store.Record:
-    """Do a run in its folder, whose lock is held, or go on with it where it was left; a failure is a record too."""
-    store.write_status(place, "running", threads=threads)
-    tell(run, {"event": "start", "folder": str(place)})
+def work_on(jobs: Sequence[Job], tell: Tell, threads: int) -> list[store.Record]:
+    """Do a run, or some together, or go on where they were left; a failure is a record too."""
+    for job in jobs:
+        store.write_status(job.place, "running", threads=threads)
+        tell(job.run, {"event": "start", "folder": str(job.place)})
     try:
-        if reason := backends.why_missing(run.backend):
-            hint = f"pip install 'lockstep-nn[{backends.BACKENDS[run.backend][3]}]'"
-            raise LockstepError("LS-401", reason, where=_("backend {name}", name=run.backend), hint=hint)
-        work(run, place, tell, threads, lock=lock)
+        backend = jobs[0].run.backend
+        if reason := backends.why_missing(backend):
+            hint = f"pip install 'lockstep-nn[{backends.BACKENDS[backend][3]}]'"
+            raise LockstepError("LS-401", reason, where=_("backend {name}", name=backend), hint=hint)
+        if len(jobs) == 1:
+            work(jobs[0].run, jobs[0].place, tell, threads, lock=jobs[0].lock)
+        else:
+            work_together(jobs, tell, threads)
     except LockstepError as error:
-        store.write_status(place, "failed", error.code, str(error))
-    record = store.Record(place)
-    tell(run, {"event": "end", "record": record, "reused": False})
-    return record
+        for job in jobs:
+            if len(jobs) == 1 or store.read_status(job.place)["status"] == "running":
+                store.write_status(job.place, "failed", error.code, str(error))
+    records = [store.Record(job.place) for job in jobs]
+    for job, record in zip(jobs, records, strict=True):
+        tell(job.run, {"event": "end", "record": record, "reused": False})
+    return records
 
 
 def one_run_study(study: Study, run: Run) -> Study:
@@ -355,40 +398,57 @@ def work(
     The worker holds the lock too: it is free when both are gone. Raises LockstepError (LS-402) where it died without a
     word.
     """
-    environment = {**os.environ, **timing.thread_environment(run.backend, threads), **QUIET}
-    command = [sys.executable, "-P", "-m", "lockstep.worker", str(place), str(threads)]
-    command += [str(steps)] if steps is not None else []
+    words = ["lockstep.worker", str(place), str(threads)] + ([str(steps)] if steps is not None else [])
+    _work(words, [run], [place], tell, threads, [lock] if lock else [])
+
+
+def work_together(jobs: Sequence[Job], tell: Tell, threads: int) -> None:
+    """One worker process for some runs; what it says to nobody in particular stands in the first one's log."""
+    places = [job.place for job in jobs]
+    for place in places[1:]:
+        store.write_bytes(place / "worker.log", f"trained together with {places[0].name}, whose log it is\n".encode())
+    words = ["lockstep.crew", str(threads), *map(str, places)]
+    _work(words, [job.run for job in jobs], places, tell, threads, [job.lock for job in jobs])
+
+
+def _work(
+    words: Sequence[str], runs: Sequence[Run], places: Sequence[Path], tell: Tell, threads: int,
+    held: Sequence[locks.Lock],
+) -> None:  # fmt: skip
+    environment = {**os.environ, **timing.thread_environment(runs[0].backend, threads), **QUIET}
     out_of_memory, pace = _ended_for_memory(), Pace()
-    path = place / "worker.log"
-    with files.writing(path, store.HINT), open(path, "ab" if lock else "wb") as log:
+    path = places[0] / "worker.log"
+    with files.writing(path, store.HINT), open(path, "ab" if held else "wb") as log:
         if log.tell():
             log.write(f"\n{GOES_ON} {store.now()}\n".encode())
             log.flush()
         try:
             with timing.limited_to(threads):
                 worker = subprocess.Popen(  # noqa: S603
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
-                    encoding="utf-8", errors="replace", pass_fds=[lock.number] if lock else (),
+                    [sys.executable, "-P", "-m", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                    env=environment, text=True, encoding="utf-8", errors="replace",
+                    pass_fds=[lock.number for lock in held],
                 )  # fmt: skip
         except OSError as error:
             hint = _("free some memory and run it again")
             what = _("no worker could be started: {why}", why=error)
-            raise LockstepError("LS-503", what, where=str(place), hint=hint) from error
+            raise LockstepError("LS-503", what, where=str(places[0]), hint=hint) from error
     with worker:
         try:
             for line in worker.stdout or ():
-                if event := _event(line):
+                if event := _event(line, len(runs)):
                     pace.hear(event)
-                    tell(run, event)
+                    tell(runs[event.pop("run", 0)], event)
             worker.wait()
         except BaseException:
             _stop(worker, pace.patience())
-            with contextlib.suppress(LockstepError, KeyError):  # why it ends is more than what cannot be written
-                if store.read_status(place)["status"] == "running":
-                    store.write_status(place, "failed", "LS-402", store.INTERRUPTED)
+            for place in places:
+                with contextlib.suppress(LockstepError, KeyError):  # why it ends is more than what cannot be written
+                    if store.read_status(place)["status"] == "running":
+                        store.write_status(place, "failed", "LS-402", store.INTERRUPTED)
             raise
-    if store.read_status(place)["status"] == "running":
-        raise _death(worker.returncode, place, _ended_for_memory() > out_of_memory)
+    if any(store.read_status(place)["status"] == "running" for place in places):
+        raise _death(worker.returncode, places[0], _ended_for_memory() > out_of_memory)
 
 
 GOES_ON = "---- another process goes on with this run:"
@@ -402,11 +462,12 @@ QUIET = {
 }
 
 
-def _event(line: str) -> dict[str, Any] | None:
-    """A line of the worker's as an event; what some library printed instead is none."""
+def _event(line: str, n_runs: int) -> dict[str, Any] | None:
+    """A line of the worker's as an event of one of its runs; what some library printed instead is none."""
     with contextlib.suppress(ValueError):
         event = json.loads(line)
-        return event if isinstance(event, dict) and "event" in event else None
+        is_one = isinstance(event, dict) and "event" in event and event.get("run", 0) in range(n_runs)
+        return event if is_one else None
     return None
 
 

@@ -34,12 +34,12 @@ class Watcher:
     def __init__(self, n_runs: int, console: Console) -> None:
         """Prepare to show this many runs."""
         self.console, self.n_runs, self.number = console, n_runs, 0
+        self.under_way: dict[int, tuple[str, Any]] = {}  # by the run's identity: its name and its bar
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(_("epochs")),
             TimeElapsedColumn(), TextColumn("{task.fields[last]}"), console=console, transient=True,
             disable=not console.is_terminal,
         )  # fmt: skip
-        self.task: Any = None
 
     def __enter__(self) -> Watcher:
         """Start drawing."""
@@ -64,25 +64,29 @@ class Watcher:
 
     def _start(self, run: Run, event: dict[str, Any]) -> None:
         self.number += 1
-        self.task = self.progress.add_task(escape(self._name(run)), total=run.recipe.epochs, last=_("starting"))
-        self._line(_("{run}: starting", run=self._name(run)))
+        name = self._name(run)
+        bar = self.progress.add_task(escape(name), total=run.recipe.epochs, last=_("starting"))
+        self.under_way[id(run)] = name, bar
+        self._line(_("{run}: starting", run=name))
 
     def _resumed(self, run: Run, event: dict[str, Any]) -> None:
         """Said on a terminal too, and kept there: what is lost, and what may change the last bits."""
-        self.progress.update(self.task, completed=event["epoch"])
+        self.progress.update(self.under_way[id(run)][1], completed=event["epoch"])
         for line in resumption(event, run.recipe.epochs):
             self.console.print(escape(f"  {line}"), soft_wrap=True, highlight=False)
 
     def _phase(self, run: Run, event: dict[str, Any]) -> None:
-        self.progress.update(self.task, last=phase(event))
+        self.progress.update(self.under_way[id(run)][1], last=phase(event))
 
     def _epoch(self, run: Run, event: dict[str, Any]) -> None:
         loss = _number(event["train_loss"], ".4f") if event["train_loss"] is not None else _("no longer a number")
         accuracy = _percent(event["test_accuracy"])
         told = _("loss {loss}, test accuracy {accuracy}", loss=loss, accuracy=accuracy)
-        self.progress.update(self.task, completed=event["epoch"], last=told)
+        name, bar = self.under_way[id(run)]
+        self.progress.update(bar, completed=event["epoch"], last=told)
         place, seconds = f"{event['epoch']}/{run.recipe.epochs}", event["train_seconds"]
-        self._line(_("  epoch {place}: {said}, {seconds:.2f} s", place=place, said=told, seconds=seconds))
+        line = _("  epoch {place}: {said}, {seconds:.2f} s", place=place, said=told, seconds=seconds)
+        self._line(line if len(self.under_way) == 1 else f"{name}:{line[1:]}")
 
     def _end(self, run: Run, event: dict[str, Any]) -> None:
         if event["reused"]:
@@ -90,10 +94,11 @@ class Watcher:
             said = _("{run}: finished before, taken as it is (--again repeats it)", run=self._name(run))
             self.console.print(escape(said))
             return
-        self.progress.remove_task(self.task)
+        name, bar = self.under_way.pop(id(run))
+        self.progress.remove_task(bar)
         record: Record = event["record"]
         if not record.is_finished:
-            failed, why = _("{run}: failed", run=self._name(run)), stored(record.status["reason"])
+            failed, why = _("{run}: failed", run=name), stored(record.status["reason"])
             self.console.print(f"[bold red]{escape(failed)}[/]\n  {escape(why)}")
 
     def _line(self, text: str) -> None:

@@ -16,11 +16,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 import numpy as np
 
@@ -100,15 +100,54 @@ def start(run: Run, shape: Shape) -> dict[str, np.ndarray]:
 # ------------------------------------------------------------------------------------------------------------ the run
 
 
-def train(run: Run, folder: Path, threads: int, report: Report) -> None:
-    """Do the run and leave its facts in the folder."""
+class Taken(NamedTuple):
+    """What an epoch came to: each step's loss and correct answers, and its seconds."""
+
+    losses: np.ndarray
+    correct: np.ndarray
+    seconds: float
+    is_asked_to_end: Callable[[], bool] = lambda: False  # once it is saved
+
+
+T = TypeVar("T")
+# A training asks for one epoch after the other, with its model and the order of the examples, and is sent what each
+# came to. Who takes the epochs, alone or together with others', is not its business.
+Training = Generator[tuple[Any, np.ndarray], Taken, T]
+
+
+def alone(training: Training[T]) -> T:
+    """Take every epoch that a training asks for; what it returns."""
+    try:
+        model, order = next(training)
+        with ending_later() as is_asked_to_end:
+            while True:
+                start = time.perf_counter()
+                losses, correct = model.train_epoch(order)
+                model.wait()
+                taken = Taken(losses, correct, time.perf_counter() - start, is_asked_to_end)
+                model, order = training.send(taken)
+    except StopIteration as end:
+        return end.value
+
+
+def load(dataset: str) -> data.Data:
+    """A dataset that is on this machine."""
+    return data.load(dataset, offline=True)
+
+
+def train(
+    run: Run, folder: Path, threads: int, report: Report, together: int = 1,
+    load: Callable[[str], data.Data] = load,
+) -> Training[None]:  # fmt: skip
+    """Do the run and leave its facts in the folder; `together` with others, so many in all, or alone."""
     clocks = timing.Clocks()
     with clocks.measure("import"):
         backend = backends.load(run.backend)
     with clocks.measure("load"):
-        examples = Examples(data.load(run.dataset, offline=True), run)
-    keeper = checkpoints.Keeper(folder, environment(run, examples, threads))
-    store.write_json(folder / "environment.json", keeper.described())
+        examples = Examples(load(run.dataset), run)
+    keeper = checkpoints.Keeper(folder, {**environment(run, examples, threads), "trained_together": together})
+    described = keeper.described()
+    store.write_json(folder / "environment.json", described)
     if resumed := keeper.announce():
         report(resumed)
     store.write_npz(folder / "samples.npz", images=examples.test[0][:16], labels=examples.test[1][:16])
@@ -116,8 +155,7 @@ def train(run: Run, folder: Path, threads: int, report: Report) -> None:
     model = make_model(backend, run, examples, threads, clocks)
     keeper.resume(model, clocks)
     report({"event": "phase", "phase": "train"})
-    with ending_later() as is_asked_to_end:
-        history, steps, best = train_epochs(model, run, examples, clocks, report, keeper, is_asked_to_end)
+    history, steps, best = yield from train_epochs(model, run, examples, clocks, report, keeper)
     with clocks.measure("evaluate"):
         logits = model.predict(examples.test[0])
     keeper.note_peak()
@@ -132,7 +170,8 @@ def train(run: Run, folder: Path, threads: int, report: Report) -> None:
     store.write_json(folder / "metrics.json", {**quality, **facts, **run.network.summary(examples.shape)})
     epochs = [row["train_seconds"] for row in history]
     times = {"seconds": seconds, "epochs": epochs, "peak_memory_bytes": keeper.peak or None}
-    store.write_json(folder / "timing.json", {**times, "parts": keeper.progress.parts})
+    most = max(together, described.get("trained_together", 1))
+    store.write_json(folder / "timing.json", {**times, "parts": keeper.progress.parts, "together": most})
     store.write_manifest(folder)
     keeper.leave_only(final)
 
@@ -150,7 +189,7 @@ def hardest(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, recipe: 
 def watch(run: Run, folder: Path, threads: int, report: Report, steps: int) -> None:
     """Take the run's first steps and leave a trace of them in the folder, instead of training to the end."""
     backend = backends.load(run.backend)
-    examples = Examples(data.load(run.dataset, offline=True), run)
+    examples = Examples(load(run.dataset), run)
     store.write_json(folder / "environment.json", environment(run, examples, threads))
     take_steps(backend, run, examples, folder, threads, report, steps)
 
@@ -214,12 +253,12 @@ def make_model(backend: ModuleType, run: Run, examples: Examples, threads: int, 
 
 def train_epochs(
     model: Any, run: Run, examples: Examples, clocks: timing.Clocks, report: Report,
-    keeper: checkpoints.Keeper | None = None, is_asked_to_end: Callable[[], bool] = lambda: False,
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]:  # fmt: skip
+    keeper: checkpoints.Keeper | None = None,
+) -> Training[tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]]:  # fmt: skip
     """Every epoch: (history, one number per step of everything, the best epoch where one was looked for).
 
     With a keeper the epochs that it has are not taken again, and an epoch that is reported is saved. Raises Ended after
-    an epoch by whose end somebody asked for it.
+    an epoch by whose end somebody has asked for it.
     """
     recipe, (images, labels) = run.recipe, examples.train
     batch, n = recipe.batch_size, len(data.epoch_order(len(images), recipe, run.seed, 0))
@@ -235,11 +274,8 @@ def train_epochs(
                 model.place(data.augment(images, recipe.augmentation, run.seed, epoch), labels)
                 model.wait()
         order = data.epoch_order(len(images), recipe, run.seed, epoch)
-        start = time.perf_counter()
-        with clocks.measure("train"):
-            losses, correct = model.train_epoch(order)
-            model.wait()
-        train_seconds = time.perf_counter() - start
+        losses, correct, train_seconds, is_asked_to_end = yield model, order
+        clocks.add("train", train_seconds)
         progress.steps = np.concatenate([progress.steps, np.stack([losses, correct, sizes])], axis=1)
         with clocks.measure("evaluate"):
             row = {
@@ -374,31 +410,49 @@ def main(folder: Path, threads: int, steps: int | None = None) -> int:
 
     Returns the exit code.
     """
+    report = reporter(folder, begin())
+    try:
+        (run,) = store.read_asked(folder).runs()
+        if steps is None:
+            alone(train(run, folder, threads, report))
+        else:
+            watch(run, folder, threads, report, steps)
+    except BaseException as error:
+        end(folder, error, folder / "worker.log")
+        return 1
+    end(folder)
+    return 0
+
+
+def begin() -> TextIO:
+    """Make this process a worker. What it tells its parent goes into the file returned, all else into the log."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a framework prints goes to the log
     _have_the_system_end_it_with_its_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches parent and worker alike: the parent decides
+    return channel
+
+
+def reporter(folder: Path, channel: TextIO, **which: Any) -> Report:
+    """Who hears of a run's events: its folder, and the parent, who is told `which` run it is."""
 
     def report(event: dict[str, Any]) -> None:
         store.append_event(folder / "events.jsonl", event)
-        channel.write(json.dumps(store.finite(event)) + "\n")
+        channel.write(json.dumps(store.finite({**event, **which})) + "\n")
 
-    try:
-        (run,) = store.read_asked(folder).runs()
-        if steps is None:
-            train(run, folder, threads, report)
-        else:
-            watch(run, folder, threads, report, steps)
-    except Ended:
+    return report
+
+
+def end(folder: Path, error: BaseException | None = None, log: Path | None = None) -> None:
+    """Say in a run's folder how it ended; the traceback of an error goes into the log."""
+    if error is None:
+        store.write_status(folder, "finished")
+    elif isinstance(error, Ended):
         store.write_status(folder, "failed", "LS-402", store.INTERRUPTED)
-        return 1
-    except BaseException as error:
-        traceback.print_exc()
-        store.write_status(folder, "failed", **failure(error, folder / "worker.log"))
-        return 1
-    store.write_status(folder, "finished")
-    return 0
+    else:
+        traceback.print_exception(error)
+        store.write_status(folder, "failed", **failure(error, log))
 
 
 def _have_the_system_end_it_with_its_parent() -> None:

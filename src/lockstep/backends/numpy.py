@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,7 +27,7 @@ from numpy.lib.stride_tricks import as_strided
 from lockstep.backends import numpy_fast
 from lockstep.backends.base import PREDICT_BATCH, Arrays, Plan, batches, pool_counts, window_padding
 from lockstep.errors import LockstepError
-from lockstep.spec import LayerFacts
+from lockstep.spec import LayerFacts, Recipe
 
 Backward = Callable[[np.ndarray, bool], np.ndarray | None]  # (dL/dy, is dL/dx wanted?) → dL/dx
 Layer = tuple[np.ndarray, Backward]
@@ -558,7 +558,7 @@ class Model:
         self.loss, self.factor = LOSSES[plan.recipe.loss], FACTORS[plan.recipe.products]
         shapes = {name: value.shape for name, value in weights.items()}
         self.flat, self.parameters = _flat(shapes, self.dtype)
-        self.n_slices = _n_slices(plan) if as_trained else plan.threads
+        self.n_slices = n_slices(plan.rows, plan.recipe, plan.threads) if as_trained else plan.threads
         self.slices = [_flat(shapes, self.dtype) for _ in range(self.n_slices)]
         self.slots = {slot: _flat(shapes, self.dtype) for slot in self.slot_names}
         self.spaces = [numpy_fast.Space(self.dtype) for _ in range(self.n_slices)]
@@ -660,7 +660,7 @@ class Model:
 
     def apply(self, gradients: Arrays) -> None:
         """The optimizer's part of a step alone, from clipped gradients."""
-        gradient, now = self._filled(gradients)[0], self._numbers()
+        gradient, now = self._filled(gradients)[0], self.count_update()
         self._decay(now)
         self._update(now, gradient, slice(0, gradient.size), self.spaces[0])
 
@@ -675,7 +675,7 @@ class Model:
     def _step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
         n, training = len(images), self.plan.in_training
         masks = self.plan.masks(self.taken, n) if training else {}
-        now = self._numbers()
+        now = self.count_update()
 
         def work(index: int, part: slice, sums: Slices) -> tuple[float, int]:
             on = Pass(
@@ -691,6 +691,16 @@ class Model:
 
         results = self._sliced(images, work)
         return sum(loss for loss, _ in results) / n, sum(correct for _, correct in results)
+
+    def update(self, now: Numbers) -> None:
+        """Take the step that the gradients of one slice, the whole batch, ask for."""
+        self._finish(0, Slices(1), now)
+
+    def lay_in(self, flat: np.ndarray, gradient: np.ndarray) -> None:
+        """From here on keep the parameters and one slice's gradients in these arrays, which hold the same numbers."""
+        shapes = {name: value.shape for name, value in self.parameters.items()}
+        self.flat, self.parameters = flat, cut(flat, shapes)
+        self.slices[0] = gradient, cut(gradient, shapes)
 
     def _finish(self, index: int, sums: Slices, now: Numbers) -> None:
         """A thread's part of the update, once every slice has its gradients."""
@@ -789,7 +799,10 @@ class Model:
     def _prepare_fast(self, images: np.ndarray, space: numpy_fast.Space) -> np.ndarray:
         """The same for the fast layers, in an array that is used again."""
         images = numpy_fast.rows_first(images) if self.is_rows_first else images
-        x = space("input", images.shape)
+        return self.pixels(images, space("input", images.shape))
+
+    def pixels(self, images: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Write the pixels into `x` as they enter the first layer."""
         np.subtract(images, self.mean, out=x) if self.mean.any() else np.copyto(x, images)
         x *= self.scale
         return x
@@ -815,7 +828,7 @@ class Model:
                 if norm > limit:
                     part *= limit / norm
 
-    def _numbers(self) -> Numbers:
+    def count_update(self) -> Numbers:
         """What is decided for the next update, which is counted with that."""
         plan, taken = self.plan, self.taken
         self.taken += 1
@@ -841,21 +854,26 @@ class Model:
 FEW_MULTIPLY_ADDS = 2**25  # of a batch, forward: a thread of Python waits for its turn longer than it computes
 
 
-def _n_slices(plan: Plan) -> int:
+def n_slices(rows: Sequence[LayerFacts], recipe: Recipe, threads: int) -> int:
     """How many slices a batch is trained in, each in a thread: one, where there are only small products of matrices."""
-    is_dense = not any(row.layer.kind == "conv2d" for row in plan.rows)
-    multiply_adds = plan.recipe.batch_size * sum(row.multiply_adds for row in plan.rows)
-    return 1 if is_dense and multiply_adds < FEW_MULTIPLY_ADDS else plan.threads
+    is_dense = not any(row.layer.kind == "conv2d" for row in rows)
+    multiply_adds = recipe.batch_size * sum(row.multiply_adds for row in rows)
+    return 1 if is_dense and multiply_adds < FEW_MULTIPLY_ADDS else threads
 
 
 def _flat(shapes: dict[str, tuple[int, ...]], dtype: np.dtype) -> tuple[np.ndarray, Arrays]:
     """One buffer of zeros for all parameters, and a view of each."""
     flat = np.zeros(sum(math.prod(shape) for shape in shapes.values()), dtype)
+    return flat, cut(flat, shapes)
+
+
+def cut(flat: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> Arrays:
+    """Each array in the buffer that holds them all, which may be stacked: (…, numbers) → (…, *shape)."""
     views, start = {}, 0
     for name, shape in shapes.items():
-        views[name] = flat[start : start + math.prod(shape)].reshape(shape)
+        views[name] = flat[..., start : start + math.prod(shape)].reshape(*flat.shape[:-1], *shape)
         start += math.prod(shape)
-    return flat, views
+    return views
 
 
 def build(plan: Plan, weights: Arrays, as_trained: bool = True) -> Model:

@@ -135,6 +135,7 @@ class Timing(Part):
     seconds: dict[str, float | None] = {}
     epochs: tuple[float, ...] = ()
     peak_memory_bytes: Count | None = None
+    together: Count = 1
 
 
 class Epoch(Part):
@@ -207,7 +208,16 @@ class Facts:
 
     @cached_property
     def timing(self) -> Timing | None:
-        """Seconds per clock and epoch, peak memory."""
+        """Seconds per clock and epoch, peak memory: of a run that had its process to itself."""
+        return None if self.is_of_many else self._timing
+
+    @cached_property
+    def is_of_many(self) -> bool:
+        """Whether it was trained together with others: then neither time nor memory is its own."""
+        return self._timing is not None and self._timing.together > 1
+
+    @cached_property
+    def _timing(self) -> Timing | None:
         return self._read("timing.json", lambda: Timing.model_validate(self.record.timing))
 
     @cached_property

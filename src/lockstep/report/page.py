@@ -581,8 +581,14 @@ def _agreement(runs: Sequence[Facts]) -> Table | None:
 
 def _times(runs: Sequence[Facts]) -> dict[str, Any]:
     timed = [run for run in runs if run.timing]
+    n_together = sum(run.is_of_many for run in runs)
+    of_many = count(
+        n_together,
+        "{count} run was trained together with others in one process: neither time nor memory is its own.",
+        "{count} runs were trained together with others in one process: neither time nor memory is their own.",
+    )
     if not timed:
-        return {"plot": None, "caption": _("No run has a timing.json.")}
+        return {"plot": None, "caption": of_many if n_together else _("No run has a timing.json.")}
     varying = [name for name in varying_coordinates(runs) if name != "dataset"]
     rows = [
         (
@@ -600,9 +606,11 @@ def _times(runs: Sequence[Facts]) -> dict[str, Any]:
         "Comparisons. Loading and augmenting data are not in these clocks. "
         "The numbers are in the table of results."
     )
-    if len(timed) < len(runs):
+    if n_together:
+        text += " " + of_many
+    if len(timed) < len(runs) - n_together:
         text += " " + count(
-            len(runs) - len(timed),
+            len(runs) - n_together - len(timed),
             "Not drawn: {count} run without a timing.json.",
             "Not drawn: {count} runs without a timing.json.",
         )
