@@ -114,7 +114,13 @@ def test_the_first_epoch_is_warm_up():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"rounds": 0}, "rounds"), ({"epochs": 1}, "warm-up"), ({"against": "tensorflw"}, "nothing to compare")],
+    [
+        ({"rounds": 0}, "rounds"),
+        ({"epochs": 1}, "warm-up"),
+        ({"against": "tensorflw"}, "nothing to compare"),
+        ({"n_together": 0}, "0 together"),
+        ({"n_together": 33}, "from 2 to 32"),
+    ],
 )
 def test_what_cannot_be_timed_is_refused(options, words, clockwork, tmp_path):
     with pytest.raises(LockstepError, match=words):
@@ -191,6 +197,25 @@ def test_our_own_laps_are_runs(tmp_path):
     assert len(found["epochs"]) == 3
     assert found["images"] == 300
     assert found["seconds"]["evaluate"] < found["seconds"]["total"]
+
+
+def test_seeds_that_are_trained_together_are_runs_too(tmp_path):
+    alone = bench.lap(bench.Entry(bench._short(asked().runs()[0], 3), "numpy"))
+    found = bench.lap(bench.Entry(bench._short(asked().runs()[0], 3), "numpy", n_together=3))
+    assert len(found["epochs"]) == 3
+    assert found["accuracy"] == alone["accuracy"], "the first of them is the run that is trained alone beside them"
+
+
+def test_seeds_together_are_compared_with_one_alone_and_never_ranked(clockwork, tmp_path):
+    document = bench.bench(asked(chosen=("numpy", "torch")), tmp_path, rounds=5, n_together=10)
+    (network,) = document["networks"]
+    assert [row["together"] for row in network["rows"]] == [1, 1, 10]
+    assert network["ranking"] == [["NumPy"], ["PyTorch"]]
+    assert ("NumPy × 10", "NumPy") in [(row["entry"], row["over"]) for row in network["ratios"]]
+    assert "NumPy × 10" not in {row["over"] for row in network["ratios"]}
+    assert [(row["entry"], row["reason"]) for row in document["left_out"]] == [
+        ("PyTorch × 10", "only NumPy trains runs together")
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------- the faults

@@ -75,7 +75,11 @@ def test_each_model_takes_the_steps_that_it_takes_alone_to_the_last_bit(n, what)
 
 @pytest.mark.parametrize("key", ["optimizer", "l2", "clip_norm"])
 def test_models_may_differ_in_what_is_done_with_their_gradients(key):
-    values: dict[str, list] = {"optimizer": ["adam 0.01", "adam 0.001", "sgd 0.1"], "l2": [0, 0.1, 0.01], "clip_norm": [None, 1, 0.01]}
+    values: dict[str, list] = {
+        "optimizer": ["adam 0.01", "adam 0.001", "sgd 0.1"],
+        "l2": [0, 0.1, 0.01],
+        "clip_norm": [None, 1, 0.01],
+    }
     alone, crewed = ([model_of(3, **{key: value}) for value in values[key]] for _ in range(2))
     assert list(differing(alone, crewed)) == []
     assert alone[0].weights()["1_dense/kernel"].tobytes() != alone[1].weights()["1_dense/kernel"].tobytes()

@@ -12,6 +12,7 @@ backend's row carries the certificate of the study's proof where that is of this
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import statistics as plain
@@ -26,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, randomness, shipped, statistics, store, study, timing
+from lockstep import backends, locks, randomness, shipped, statistics, store, study, timing, together
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.records import changed, digest
@@ -55,17 +56,19 @@ class Entry:
     threads: int = 2
     fault: str = ""
     proof: dict[str, Any] | None = None  # what the study's proof says of it
+    n_together: int = 1  # seeds in one process; times are one seed's share
 
     @property
     def title(self) -> str:
         """How a table calls it."""
-        return shipped.SHIPPED[self.name][0] if self.is_shipped else backends.BACKENDS[self.name][0]
+        name = shipped.SHIPPED[self.name][0] if self.is_shipped else backends.BACKENDS[self.name][0]
+        return name if self.n_together == 1 else f"{name} × {self.n_together}"
 
     @property
     def key(self) -> str:
         """What tells it from the others of its bench."""
         parts = [self.run.network_name, self.run.dataset, self.run.dtype, "shipped" if self.is_shipped else "ours"]
-        return "/".join([*parts, self.name, *([self.fault] if self.fault else []), str(self.threads)])
+        return "/".join([*parts, self.title, *([self.fault] if self.fault else []), str(self.threads)])
 
 
 # ---------------------------------------------------------------------------------------------------------- the laps
@@ -77,26 +80,42 @@ def lap(entry: Entry) -> dict[str, Any]:
     Raises LockstepError (LS-402, LS-403) where the process dies or fails.
     """
     with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as temporary:
-        folder = Path(temporary)
-        alone = study.one_run_study(Study(networks={entry.run.network_name: entry.run.network}), entry.run)
-        text = resolved_toml(changed(alone, train_size=entry.run.train_size, device=entry.run.device))
-        store.write_bytes(folder / "spec.toml", text.encode())
-        return _shipped(entry, folder) if entry.is_shipped else _ours(entry, folder)
+        runs = [changed(entry.run, seed=entry.run.seed + index) for index in range(entry.n_together)]
+        places = [Path(temporary) / str(index) for index in range(len(runs))]
+        for run, place in zip(runs, places, strict=True):
+            store.make_folder(place)
+            alone = study.one_run_study(Study(networks={run.network_name: run.network}), run)
+            text = resolved_toml(changed(alone, train_size=run.train_size, device=run.device))
+            store.write_bytes(place / "spec.toml", text.encode())
+        return _shipped(entry, places[0]) if entry.is_shipped else _ours(entry, runs, places)
 
 
-def _ours(entry: Entry, folder: Path) -> dict[str, Any]:
-    store.write_status(folder, "running")
-    study.work(entry.run, folder, lambda run, event: None, entry.threads)
-    status = store.read_status(folder)
-    if status["status"] != "finished":
-        raise LockstepError(
-            status["code"] or "LS-403", str(status["reason"]), where=_("backend {name}", name=entry.name)
-        )
-    record = store.Record(folder)
+def _ours(entry: Entry, runs: Sequence[Run], places: Sequence[Path]) -> dict[str, Any]:
+    for place in places:
+        store.write_status(place, "running")
+    if len(runs) == 1:
+        study.work(runs[0], places[0], lambda run, event: None, entry.threads)
+    else:
+        with contextlib.ExitStack() as held:
+            jobs = [
+                study.Job(run, place, held.enter_context(locks.take(place)))
+                for run, place in zip(runs, places, strict=True)
+            ]
+            study.work_together(jobs, lambda run, event: None, entry.threads)
+    for status in map(store.read_status, places):
+        if status["status"] != "finished":
+            raise LockstepError(
+                status["code"] or "LS-403", str(status["reason"]), where=_("backend {name}", name=entry.name)
+            )
+    record = store.Record(places[0])
     seconds, environment = dict(record.timing["seconds"]), record.environment
     evaluations = len(record.timing["epochs"]) * (1 + bool(entry.run.recipe.validation)) + 1
     return {
-        "seconds": {**seconds, "evaluate": seconds["evaluate"] / evaluations},  # once, as the baselines do it
+        "seconds": {
+            **seconds,
+            "evaluate": seconds["evaluate"] / evaluations,  # once, as the baselines do it
+            "total": seconds["total"] / len(runs),
+        },
         "epochs": record.timing["epochs"], "images": environment["dataset"]["n_train"],
         "accuracy": record.metrics["test"]["accuracy"], "peak_memory_bytes": record.timing["peak_memory_bytes"],
         "threads": environment["threads"], "versions": environment["versions"],
@@ -160,9 +179,11 @@ def interleaved(entries: Sequence[Entry], rounds: int, tell: Tell) -> dict[str, 
 
 def bench(
     asked: Study, runs_folder: Path, rounds: int = ROUNDS, epochs: int = EPOCHS, against: str = "",
-    threads: int | None = None, tell: Tell = lambda event: None,
+    threads: int | None = None, tell: Tell = lambda event: None, n_together: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Time every network of a study in every backend, and with `against="shipped"` the baselines beside them.
+
+    With `n_together` above one also so many seeds trained together, where that can be (see `together`).
 
     The first seed, dataset, dtype and combination of the grid are taken, for `epochs` epochs. Returns the document that
     `bench.json` in the study's folder holds (docs/performance.md). Raises LockstepError for what cannot be.
@@ -181,7 +202,10 @@ def bench(
         raise LockstepError(
             "LS-209", _('"{name}" is nothing to compare with', name=against), where="--against", hint="shipped"
         )
-    entries, left_out = entries_of(asked, epochs, threads, against == "shipped", runs_folder / asked.name)
+    if not 1 <= n_together <= together.MOST:
+        hint = _("from 2 to {most}", most=together.MOST)
+        raise LockstepError("LS-205", _("{n} together were asked for", n=n_together), where="--together", hint=hint)
+    entries, left_out = entries_of(asked, epochs, threads, against == "shipped", runs_folder / asked.name, n_together)
     noise = noise_now()
     tell({"event": "noise", **noise})
     began = time.perf_counter()
@@ -201,7 +225,7 @@ def bench(
 
 
 def entries_of(
-    asked: Study, epochs: int, threads: int, with_shipped: bool, folder: Path
+    asked: Study, epochs: int, threads: int, with_shipped: bool, folder: Path, n_together: int = 1
 ) -> tuple[list[Entry], list[dict[str, Any]]]:
     """(what is timed, what is not and why); `folder` may hold the study's proof."""
     entries, left_out = [], []
@@ -214,10 +238,13 @@ def entries_of(
              backends.why_missing(run.backend))
             for run in runs
         ]  # fmt: skip
+        for run in runs if n_together > 1 else ():
+            entry = Entry(_short(run, epochs), run.backend, threads=threads, n_together=n_together)
+            found.append((entry, together.why_not(entry.run, threads) or backends.why_missing(run.backend)))
         for baseline in shipped.SHIPPED if with_shipped else ():
             entry = Entry(_short(runs[0], epochs), baseline, True, threads)
             found.append((entry, shipped.why_not(baseline, entry.run) or shipped.why_missing(baseline)))
-        entries += [entry for entry, reason in found if reason is None]
+        entries += [entry for entry, reason in found if not reason]
         left_out += [
             {"network": name, "entry": entry.title, "is_shipped": entry.is_shipped, "reason": reason}
             for entry, reason in found
@@ -242,7 +269,7 @@ def _network(name: str, entries: Sequence[Entry], laps: dict[str, list[dict[str,
     return {
         "network": name, "dataset": run.dataset if run else None, "dtype": run.dtype if run else None,
         "batch_size": run.recipe.batch_size if run else None, "rows": rows, "failed": failed,
-        "ranking": ranking([row for row in rows if not row["is_shipped"]]),
+        "ranking": ranking([row for row in rows if not row["is_shipped"] and row["together"] == 1]),
         "ratios": list(_ratios(entries, laps)),
     }  # fmt: skip
 
@@ -266,7 +293,7 @@ def _row(entry: Entry, laps: Sequence[dict[str, Any] | None]) -> dict[str, Any] 
         "peak_memory_bytes": plain.median(lap["peak_memory_bytes"] or 0 for lap in done),
         "accuracy": plain.median(lap["accuracy"] for lap in done),
         "versions": done[0]["versions"], "threads": done[0]["threads"],
-        "proof": entry.proof, "laps": epochs,
+        "proof": entry.proof, "laps": epochs, "together": entry.n_together,
     }  # fmt: skip
 
 
@@ -296,14 +323,17 @@ def ranking(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
 def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]]) -> Iterator[dict[str, Any]]:
     """How many times as long one takes per image as another, from rounds in which both ran.
 
-    Of two of our backends the slower over the faster; a baseline over our own of its framework, and over NumPy.
+    Of two of our backends the slower over the faster; a baseline over our own of its framework, and over NumPy; seeds
+    that are trained together, by their share, over one alone.
     """
-    ours = [entry for entry in entries if not entry.is_shipped]
+    ours = [entry for entry in entries if not entry.is_shipped and entry.n_together == 1]
     for entry in entries:
         for other in ours:
             values = ratio(laps[entry.key], laps[other.key])
             if entry.is_shipped:
                 wanted = other.name in (shipped.SHIPPED[entry.name][3], "numpy")
+            elif entry.n_together > 1:
+                wanted = other.name == entry.name
             else:
                 wanted = entry != other and bool(values) and plain.median(values) >= 1
             if values and wanted:

@@ -297,6 +297,9 @@ def bench(
         int, typer.Option(help="How often each is timed, in a fresh process and another order.", metavar="N")
     ] = 5,
     epochs: Annotated[int, typer.Option(help="Epochs of each; the first warms up.", metavar="N")] = 3,
+    together: Annotated[
+        int, typer.Option(help="Also N seeds trained together, as lockstep run --together does.", metavar="N")
+    ] = 1,
     faults: Annotated[bool, typer.Option("--faults", help="What classic mistakes of comparisons cost here.")] = False,
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -316,7 +319,7 @@ def bench(
         if faults:
             document = mistakes.measure(loaded, runs, rounds, epochs, threads, watcher.tell)
         else:
-            document = benches.bench(loaded, runs, rounds, epochs, against, threads, watcher.tell)
+            document = benches.bench(loaded, runs, rounds, epochs, against, threads, watcher.tell, together)
     if as_json:
         _print_json(document)
     else:
