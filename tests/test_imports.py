@@ -87,6 +87,22 @@ def test_a_framework_that_is_imported_is_seen():
         assert_none_of(FRAMEWORKS, "import lockstep.backends.torch")
 
 
+LOAD = "from lockstep import backends; {}backends.load('tensorflow'); "
+
+
+def test_tensorflow_starts_without_what_merely_happens_to_be_installed():
+    need_backend("tensorflow")
+    passed_by = backends.PASSED_BY["tensorflow"]
+    assert_none_of(passed_by, LOAD.format(""))
+    assert "scipy" in modules_after(LOAD.format("") + "import scipy"), "afterwards it is there again"
+
+
+def test_what_tensorflow_imports_where_nothing_is_passed_by_is_seen():
+    need_backend("tensorflow")
+    with pytest.raises(AssertionError, match="scipy"):
+        assert_none_of(backends.PASSED_BY["tensorflow"], LOAD.format("backends.PASSED_BY = {}; "))
+
+
 LATE = {"numpy", "pydantic", "pydantic_core", "sklearn", "scipy", "matplotlib", "jinja2", "PIL", "safetensors"}
 HELP = "import sys; from lockstep.cli import main\ntry: main({})\nexcept SystemExit as end: assert not end.code"
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 from lockstep.errors import LockstepError, did_you_mean
@@ -49,4 +52,21 @@ def load(name: str) -> ModuleType:
         raise LockstepError(
             "LS-401", reason, where=_("backend {name}", name=name), hint=f"pip install 'lockstep-nn[{extra}]'"
         )
-    return importlib.import_module(f"lockstep.backends.{name}")
+    with _as_if_not_installed(PASSED_BY.get(name, ())):
+        return importlib.import_module(f"lockstep.backends.{name}")
+
+
+# What Keras and TensorFlow import where it is installed, and what no training here asks for: half of their start.
+PASSED_BY = {"tensorflow": ("jax", "matplotlib", "pandas", "scipy", "sklearn")}
+
+
+@contextlib.contextmanager
+def _as_if_not_installed(names: Iterable[str]) -> Iterator[None]:
+    """Inside, importing one of these packages fails as it does where there is none, unless it has been imported."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # as importlib documents it
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
