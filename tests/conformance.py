@@ -182,6 +182,22 @@ CASES = {
         f"black-{kind}": Case(LAYER_CASES[kind], Recipe("momentum 0.05", EPOCHS, BATCH), levels=1)
         for kind in ("relu", "leaky_relu", "elu", "gelu", "max_pool2d")
     },
+    # Without a convolution TensorFlow compiles the whole epoch, and NumPy trains in one thread.
+    **{
+        f"flat-{optimizer}": Case(
+            net("flatten", "dense 9", "tanh", "dropout 0.3", "dense 5"),
+            Recipe(
+                optimizer + OPTIMIZER_OPTIONS.get(optimizer, ""),
+                EPOCHS,
+                BATCH,
+                l2=0.01,
+                clip_norm=0.5,
+                label_smoothing=0.1,
+                schedule="cosine",
+            ),
+        )
+        for optimizer in spec.OPTIMIZERS
+    },
     **{f"option-{name}": case for name, case in OPTION_CASES.items()},
     **{f"rounded-{name}": case for name, case in ROUNDED.items()},
     "scaled": Case(SMALL, Recipe("sgd 0.1", EPOCHS, BATCH), scaling=(101.0, 1 / 73)),

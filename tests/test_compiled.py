@@ -1,4 +1,7 @@
-"""What XLA makes of an epoch in JAX: one loop, without the convolutions that it does not optimise inside of loops."""
+"""What XLA makes of an epoch in JAX: one loop, without the convolutions that it does not optimise inside of loops.
+
+And whose epochs TensorFlow lets it compile.
+"""
 
 from __future__ import annotations
 
@@ -47,3 +50,27 @@ def test_weights_and_slots_stay_where_they_are(epoch):
 
 def test_a_convolution_in_a_loop_is_found():
     assert len(slow_convolutions(text("textbook"))) >= 5  # two forwards, two kernels' gradients, one input's
+
+
+TENSORFLOW = """
+import numpy as np
+import conformance as table
+from lockstep import backends
+from lockstep.weights import initial_weights
+for name in ("flat-adam", "recipe-adam_cross_entropy"):
+    case = table.CASES[name]
+    plan = table.plan_of(case)
+    model = backends.load("tensorflow").build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
+    model.place(*table.images_of(case))
+    for steps in (2, 1):
+        model.train_epoch(np.arange(steps * table.BATCH))
+    (function,) = model._functions.values()
+    print(name, "XLA" if function.function_spec.jit_compile else "op by op", function.experimental_get_tracing_count())
+"""
+
+
+def test_tensorflow_compiles_the_epoch_of_a_network_without_convolutions_and_traces_each_once():
+    need_backend("tensorflow")
+    command = [sys.executable, "-c", TENSORFLOW]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["flat-adam XLA 1", "recipe-adam_cross_entropy op by op 1"]

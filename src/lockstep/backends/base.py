@@ -201,6 +201,21 @@ def chunk_steps(plan: Plan, batch: int, steps: int) -> int:
     return max(min(steps, MASK_BYTES // (values * batch * np.dtype(plan.dtype).itemsize or 1)), 1)
 
 
+def most_steps(plan: Plan, chunk: Chunk, n_images: int) -> int:
+    """The most steps that any chunk of an epoch of so many images has, of those with this one's batch size.
+
+    A compiler that makes a program for given shapes makes one for all of them, where each is filled up to as many.
+    """
+    n, batch = chunk.indices.shape
+    most = max(n_images // batch, 1) if batch == plan.recipe.batch_size else 1
+    return max(chunk_steps(plan, batch, most), n)
+
+
+def filled_up(value: np.ndarray, room: int) -> np.ndarray:
+    """(steps, …) → (steps + room, …), with zeros for the steps that are not taken."""
+    return np.pad(value, ((0, room), *[(0, 0)] * (value.ndim - 1)))
+
+
 def window_padding(row: LayerFacts) -> tuple[tuple[int, int], tuple[int, int]]:
     """((top, bottom), (left, right)) of the padding of a layer that slides a window."""
     if row.layer.padding == "valid":

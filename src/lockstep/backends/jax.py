@@ -23,8 +23,9 @@ from lockstep.backends.base import (
     Arrays,
     Chunk,
     Plan,
-    chunk_steps,
     chunks,
+    filled_up,
+    most_steps,
     pool_counts,
     single_step,
     window_padding,
@@ -434,14 +435,12 @@ class Model:
     # ---- one step
 
     def _run(self, chunk: Chunk) -> np.ndarray:
-        """Fill the chunk up to the most steps a chunk can have, so that one program serves all of this batch size."""
-        n, batch = chunk.indices.shape
-        numbers = (chunk.rates, chunk.epsilons, chunk.buffer_factors)
+        """Fill the chunk up, so that one program serves all of this batch size."""
+        n, numbers = len(chunk.rates), (chunk.rates, chunk.epsilons, chunk.buffer_factors)
         masks = chunk.masks if self.plan.in_training else {}
-        most = max(len(self.labels) // batch, 1) if batch == self.plan.recipe.batch_size else 1
-        room = max(chunk_steps(self.plan, batch, most), n) - n
+        room = most_steps(self.plan, chunk, len(self.labels)) - n
         steps = jax.tree.map(
-            lambda value: np.pad(value, ((0, room), *[(0, 0)] * (value.ndim - 1))),
+            lambda value: filled_up(value, room),
             (chunk.indices, *(number.astype(self.plan.dtype) for number in numbers), masks),
         )
         self.carry, results = self._epoch(self.carry, self.images, self.labels, n, steps)

@@ -14,7 +14,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lockstep.backends.base import PREDICT_BATCH, Arrays, Chunk, Plan, chunks, pool_counts, single_step, window_padding
+from lockstep.backends.base import (
+    PREDICT_BATCH,
+    Arrays,
+    Chunk,
+    Plan,
+    chunks,
+    filled_up,
+    most_steps,
+    pool_counts,
+    single_step,
+    window_padding,
+)
 from lockstep.errors import LockstepError
 from lockstep.spec import LayerFacts
 
@@ -369,7 +380,9 @@ class Model:
         for name, value in weights.items():
             self.parameters[name].assign(value)
         self.taken = 0
-        self._compiled: dict[int, Any] = {}
+        # XLA halves the time of dense layers, but on the CPU it optimises no convolution inside a loop (jax#12868).
+        self.is_compiled_by_xla = not any(row.layer.kind == "conv2d" for row in plan.rows)
+        self._functions: dict[int, Any] = {}
         self._infer = tf.function(
             lambda images: self._forward(images, plan.fast_rows, training=False, masks={}),
             input_signature=(tf.TensorSpec((None, *plan.input_shape), tf.uint8),),
@@ -466,41 +479,47 @@ class Model:
         kept = getattr(o, "momentum", 0.0) * chunk.buffer_factors
         numbers = Numbers(chunk.rates, first, root_of_second, chunk.epsilons, kept)
         table = np.stack(numbers, axis=1).astype(self.plan.dtype)
+        n, room = len(chunk.rates), 0
+        if self.is_compiled_by_xla:  # for the shapes that it is given: one program for any number of steps
+            room = most_steps(self.plan, chunk, len(self.labels)) - n
+        steps = [filled_up(value, room) for value in (chunk.indices, table, *chunk.masks.values())]
         with tf.device(self.device):
-            masks = {name: tf.constant(mask) for name, mask in chunk.masks.items()}
-            indices = tf.constant(chunk.indices)
-            losses, correct = self._epoch(chunk)(self.images, self.labels, indices, tf.constant(table), masks)
-        self.taken += len(chunk.rates)
-        return np.stack([losses.numpy().astype(np.float64), correct.numpy().astype(np.float64)])
+            indices, table, *masks = map(tf.constant, steps)
+            named = dict(zip(chunk.masks, masks, strict=True))
+            results = self._epoch(chunk)(self.images, self.labels, tf.constant(n), indices, table, named)
+        self.taken += n
+        return np.stack([result.numpy()[:n].astype(np.float64) for result in results])
 
     def _epoch(self, chunk: Chunk) -> Any:
         """The compiled steps for this batch size, whatever their number: the warm-up's few and an epoch's many."""
         batch = chunk.indices.shape[1]
-        if batch not in self._compiled:
+        if batch not in self._functions:
             free = {name: tf.TensorSpec((None, *mask.shape[1:]), self.dtype) for name, mask in chunk.masks.items()}
-            self._compiled[batch] = tf.function(
+            self._functions[batch] = tf.function(
                 self._steps,
                 input_signature=(
                     tf.TensorSpec((None, *self.plan.input_shape), tf.uint8),
                     tf.TensorSpec((None,), tf.int32),
+                    tf.TensorSpec((), tf.int32),
                     tf.TensorSpec((None, batch), tf.int32),
                     tf.TensorSpec((None, len(Numbers._fields)), self.dtype),
                     free,
                 ),
                 autograph=False,  # no Python is left to translate, and the translator leaves files behind
+                jit_compile=self.is_compiled_by_xla,
             )
-        return self._compiled[batch]
+        return self._functions[batch]
 
-    def _steps(self, images: Any, labels: Any, indices: Any, table: Any, masks: dict[str, Any]) -> Any:
-        """All steps of a chunk inside one graph."""
-        n = tf.shape(indices)[0]
+    def _steps(self, images: Any, labels: Any, n: Any, indices: Any, table: Any, masks: dict[str, Any]) -> Any:
+        """The first `n` steps of a chunk inside one graph."""
+        room = tf.shape(indices)[0]
 
         def one_step(i: Any, losses: Any, correct: Any) -> Any:
             mask = {name: value[i] for name, value in masks.items()}
             loss, right = self._step(tf.gather(images, indices[i]), tf.gather(labels, indices[i]), table[i], mask)
             return i + 1, losses.write(i, loss), correct.write(i, right)
 
-        start = (0, tf.TensorArray(self.dtype, n), tf.TensorArray(tf.int32, n))
+        start = (0, *(tf.TensorArray(dtype, room, element_shape=()) for dtype in (self.dtype, tf.int32)))
         _, losses, correct = tf.while_loop(lambda i, *_: i < n, one_step, start)
         return losses.stack(), correct.stack()
 
