@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tortured
-from lockstep import EarlyStopping, Recipe, Study, crew, report, resuming, store, together, worker
+from lockstep import EarlyStopping, Recipe, Study, crew, data, report, resuming, store, terminal, together, worker
 from lockstep import study as studies
 from lockstep.backends import numpy as backend
 from lockstep.backends import numpy_together
@@ -91,8 +91,14 @@ def test_a_number_that_meets_another_models_is_seen(fault, monkeypatch):
     layers = ["flatten", "dense 9", "dropout 0.3", "relu", "dense 4"]
     alone, crewed = ([model_of(seed, layers) for seed in range(3)] for _ in range(2))
     if fault == "another's mask":
-        monkeypatch.setattr(np, "stack", lambda parts, stack=np.stack: stack([parts[0]] * len(parts)))
-        crewed[1].flat[...], crewed[2].flat[...] = 0, 0  # stacked weights would be another's too
+        gathered_pass = numpy_together.Stack._pass
+
+        def with_the_firsts(self, n):
+            on = gathered_pass(self, n)
+            on.masks = {name: np.stack([mask[0]] * len(mask)) for name, mask in on.masks.items()}
+            return on
+
+        monkeypatch.setattr(numpy_together.Stack, "_pass", with_the_firsts)
     elif fault == "another's order":
         gathered = numpy_together.Stack._gathered
         monkeypatch.setattr(
@@ -254,14 +260,79 @@ def test_who_is_trained_together_and_who_is_not():
         assert len(kinds) == 1
         assert len(one) == (4 if next(iter(kinds))[:2] == ("mlp", "numpy") else 1)
     assert together.alone(runs, 2) == [
-        "mlp in torch is trained run by run: only NumPy trains runs together",
-        "cnn in numpy is trained run by run: it has conv2d, and only dense layers gain from it",
-        "cnn in torch is trained run by run: only NumPy trains runs together",
+        "mlp in torch: trained by itself, 8 of 8: only NumPy trains runs together",
+        "cnn in numpy: trained by itself, 8 of 8: it has conv2d, and only dense layers gain from it",
+        "cnn in torch: trained by itself, 8 of 8: only NumPy trains runs together",
+    ]
+    sizes = study(
+        networks={"mlp": ["flatten", "dense 64", "relu", "dense 10"]}, grid={"recipe.batch_size": [32, 16384]}
+    )
+    assert together.alone(sizes.runs(), 2) == [
+        "mlp in numpy: trained by itself, 3 of 6: it is large enough to keep all threads busy by itself"
+    ]
+    assert together.alone(study(seeds=(0,), grid={}).runs(), 2) == [
+        "mlp in numpy: trained by itself, 1 of 1: there is no other of its kind"
     ]
     assert [len(one) for one in together.crews(study(seeds=tuple(range(40)), grid={}).runs(), 2)] == [32, 8]
     assert {len(one) for one in together.crews(runs, 1)} == {1}, "one thread gains nothing"
     batches = study(grid={"recipe.batch_size": [16, 32]}).runs()
     assert {len(one) for one in together.crews(batches, 2)} == {3}, "other batches are other arrays"
+
+
+def test_runs_with_images_of_their_own_are_as_many_as_memory_is_meant_for(monkeypatch):
+    monkeypatch.setattr(together, "IMAGE_BYTES", 3 * 64 * data.describe("digits").n_train + 1)
+    runs = study(seeds=tuple(range(8)), grid={}).runs()
+    assert [len(one) for one in together.crews(runs, 2)] == [3, 3, 2]
+    shared = Study(MLP, "digits", "numpy", recipe=Recipe(), seeds=tuple(range(8))).runs()
+    assert [len(one) for one in together.crews(shared, 2)] == [8], "they share the images"
+
+
+def test_two_settings_that_come_to_one_recipe_are_one_run(tmp_path):
+    wanted = study(grid={"recipe.optimizer": ["adam 0.001", "adam"]})
+    records = done(tmp_path, True, wanted)
+    assert [record.folder for record in records[:3]] == [record.folder for record in records[3:]]
+
+
+def test_times_that_were_a_share_once_are_nobodys_own(tmp_path, monkeypatch):
+    """Begun alone, gone on with together, finished alone."""
+
+    def after(seed, epoch):
+        def tell(run, event):
+            if event["event"] == "epoch" and (run.seed, event["epoch"]) == (seed, epoch):
+                raise KeyboardInterrupt
+
+        return tell
+
+    recipe = Recipe("adam 0.01", epochs=40, batch_size=32)
+    for seeds, is_together, tell in (((0,), False, after(0, 1)), ((0, 1), True, after(0, 9))):
+        with pytest.raises(KeyboardInterrupt):
+            done(tmp_path, is_together, study(recipe=recipe, grid={}, seeds=seeds), tell)
+    log = next(tmp_path.glob("lab/*seed1*/worker.log"))
+    log.write_text("what an earlier process said\n", encoding="utf-8")
+    (record,) = [one for one in store.find_runs([tmp_path]) if one.seed == 0]
+    waiting, _left, _problems = resuming.unfinished([record.folder])
+    (finished,), _held = resuming.resume(waiting)
+    assert finished.is_finished
+    assert finished.timing["parts"] == 3
+    assert finished.timing["together"] == 2
+    row = terminal.summary(finished, {})
+    assert (row["together"], row["seconds"], row["peak_memory_bytes"]) == (2, None, None)
+    done(tmp_path, True, study(recipe=recipe, grid={}, seeds=(1, 2)))
+    assert log.read_text(encoding="utf-8").startswith("what an earlier process said\n")
+
+
+def test_a_run_is_paced_by_its_own_epochs_and_not_by_its_neighbours(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(studies.time, "monotonic", lambda: now[0])
+    pace = studies.Pace()
+    for epoch in (1, 2):
+        now[0] += 10
+        for run in range(3):
+            now[0] += 0.05
+            pace.hear({"event": "epoch", "epoch": epoch, "run": run})
+    assert pace.patience() == 0.0, "the next epoch cannot be over within the grace"
+    pace.hear({"event": "phase", "run": 0})
+    assert pace.patience() == studies.GRACE_SECONDS
 
 
 def test_the_command_line_says_who_is_trained_alone(tmp_path):
@@ -270,7 +341,11 @@ def test_the_command_line_says_who_is_trained_alone(tmp_path):
     (tmp_path / "two.toml").write_text(toml.replace("seeds = 2", "seeds = [0, 1]"), encoding="utf-8")
     command = [sys.executable, "-m", "lockstep", "run", "two.toml", "--together", "--json"]
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
-    assert "cnn in numpy is trained run by run: it has conv2d" in finished.stderr
+    assert "cnn in numpy: trained by itself, 2 of 2: it has conv2d" in finished.stderr
     assert "mlp in numpy" not in finished.stderr
     assert "[2/4] mlp · numpy · digits · seed 1: epoch 1/1" in finished.stderr
+    rows = json.loads(finished.stdout)["runs"]
+    assert [(row["network"], row["seed"], row["together"]) for row in rows] == [
+        ("mlp", 0, 2), ("mlp", 1, 2), ("cnn", 0, 1), ("cnn", 1, 1),
+    ]  # fmt: skip
     assert [row["status"] for row in json.loads(finished.stdout)["runs"]] == ["finished"] * 4

@@ -326,7 +326,7 @@ class Keeper:
             self.warnings.append(_("environment.json is written anew: {message}", message=error.problems[0].message))
             begun = {**self.environment, **{key: self.before[key] for key in DECIDES}}
         row = {"after_epoch": self.progress.epoch, "at": store.now(), "changed": self.changes()}
-        row |= {key: self.environment[key] for key in (*DECIDES, "load")}
+        row |= {key: self.environment[key] for key in (*DECIDES, "load", "trained_together") if key in self.environment}
         earlier = begun.get("resumed")
         return {**begun, "resumed": [*(earlier if isinstance(earlier, list) else []), row]}
 

@@ -100,15 +100,19 @@ def run(
         _say(_("changed since it was run before: {what}", what=sentence), err=True)
     for sentence in crews.alone(loaded.runs(), timing.checked_threads(threads)) if together else []:
         _say(sentence, err=True)
-    rows: list[dict[str, Any]] = []
+    reused: set[Path] = set()
     with terminal.Watcher(len(loaded.runs()), error_console) as watcher, _saying_what_is_kept(runs / loaded.name):
 
         def tell(run: Any, event: dict[str, Any]) -> None:
-            if event["event"] == "end":
-                rows.append(terminal.summary(event["record"], run.grid, event["reused"]))
+            if event["event"] == "end" and event["reused"]:
+                reused.add(event["record"].folder)
             watcher.tell(run, event)
 
         records = studies.run_study(loaded, runs, tell, threads, again, together)
+    rows = [
+        terminal.summary(record, run.grid, record.folder in reused)
+        for run, record in zip(loaded.runs(), records, strict=True)
+    ]
     if not as_json:  # before the report, which may fail
         _console().print(terminal.results_table(rows))
     report_path = write_report(records, runs / loaded.name / "report.html", with_figures=True)

@@ -7,6 +7,7 @@ of what an epoch of all took.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import time
@@ -18,6 +19,7 @@ import numpy as np
 
 from lockstep import store, worker
 from lockstep.backends import numpy_together
+from lockstep.errors import LockstepError
 
 Asked = tuple[Any, np.ndarray]  # a training's model, and the order of the epoch that it waits for
 
@@ -33,12 +35,8 @@ def train(folders: list[Path], threads: int, report: Callable[[int], worker.Repo
     for index in range(len(folders)):
         crew.begin(index, training)
     with worker.ending_later() as is_asked_to_end:
-        pack, members = None, list[int]()
         while crew.waiting:
-            if members != list(crew.waiting):
-                members = list(crew.waiting)
-                pack = numpy_together.Together([model for model, _ in crew.waiting.values()])
-            crew.go_on(pack, is_asked_to_end)
+            crew.go_on(is_asked_to_end)
     return crew.failed
 
 
@@ -48,6 +46,8 @@ class Crew:
     def __init__(self, folders: list[Path]) -> None:
         self.folders, self.trainings = folders, dict[int, worker.Training[None]]()
         self.waiting: dict[int, Asked] = {}
+        self.pack: Any = None
+        self.packed: list[int] = []  # whose models lie in it
         self.failed = 0
 
     def begin(self, index: int, make: Callable[[int], worker.Training[None]]) -> None:
@@ -59,11 +59,14 @@ class Crew:
 
         self._step(index, first)
 
-    def go_on(self, pack: Any, is_asked_to_end: Callable[[], bool]) -> None:
+    def go_on(self, is_asked_to_end: Callable[[], bool]) -> None:
         """Take the epoch that each of them waits for, and let each come to its next one, or to its end."""
-        asked, start = dict(self.waiting), time.perf_counter()
+        asked = dict(self.waiting)
         try:
-            results = pack.train_epoch([order for _, order in asked.values()])
+            if self.packed != list(asked):
+                self.pack, self.packed = numpy_together.Together([model for model, _ in asked.values()]), list(asked)
+            start = time.perf_counter()
+            results = self.pack.train_epoch([order for _, order in asked.values()])
         except BaseException as error:
             for index in asked:
                 self._end(index, error)
@@ -84,7 +87,8 @@ class Crew:
     def _end(self, index: int, error: BaseException | None = None) -> None:
         self.waiting.pop(index, None)
         self.failed += error is not None
-        worker.end(self.folders[index], error, self.folders[0] / "worker.log")
+        with contextlib.suppress(LockstepError):  # who cannot even say how it ended is told of by the parent
+            worker.end(self.folders[index], error, self.folders[0] / "worker.log")
 
 
 def main(threads: int, folders: list[Path]) -> int:

@@ -1,4 +1,4 @@
-"""A study, done: what is checked before anything starts, then one worker process for each run.
+"""A study, done: what is checked before anything starts, then one worker process for each run, or for a few together.
 
 A run that fails is recorded as failed with its reason, and the others go on. A finished run of the same content is not
 repeated on the same data, versions, processor and threads, and no run folder is ever written over.
@@ -406,7 +406,8 @@ def work_together(jobs: Sequence[Job], tell: Tell, threads: int) -> None:
     """One worker process for some runs; what it says to nobody in particular stands in the first one's log."""
     places = [job.place for job in jobs]
     for place in places[1:]:
-        store.write_bytes(place / "worker.log", f"trained together with {places[0].name}, whose log it is\n".encode())
+        with files.writing(place / "worker.log", store.HINT), open(place / "worker.log", "ab") as log:
+            log.write(f"{store.now()} trained together with {places[0].name}, whose log it is\n".encode())
     words = ["lockstep.crew", str(threads), *map(str, places)]
     _work(words, [job.run for job in jobs], places, tell, threads, [job.lock for job in jobs])
 
@@ -477,12 +478,13 @@ class Pace:
     def __init__(self) -> None:
         """Nothing is known yet."""
         self.since, self.took = time.monotonic(), 0.0
+        self.heard: dict[int, float] = {}  # when each run was heard of last, where there are several
 
     def hear(self, event: dict[str, Any]) -> None:
-        """Take one event of the run."""
-        now = time.monotonic()
-        self.took = now - self.since if event["event"] == "epoch" else 0.0
-        self.since = now
+        """Take one event of a run."""
+        now, run = time.monotonic(), event.get("run", 0)
+        self.took = now - self.heard.get(run, self.since) if event["event"] == "epoch" else 0.0
+        self.since = self.heard[run] = now
 
     def patience(self) -> float:
         """Seconds: none where the epoch cannot be over in time, to go by the one before."""

@@ -7,15 +7,17 @@ gain from it.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 from lockstep import data
-from lockstep.backends import numpy_together
 from lockstep.language import later as _
 from lockstep.records import changed
 from lockstep.spec import Recipe, Run
 
-MOST = 32  # in one process, each with its own weights, optimizer and, where images are held out, images
+MOST = 32  # in one process, each with its own weights and optimizer
+IMAGE_BYTES = 2**31  # of the images that they have for themselves, those of all together
 
 
 def crews(runs: Sequence[Run], threads: int) -> list[list[int]]:
@@ -24,20 +26,43 @@ def crews(runs: Sequence[Run], threads: int) -> list[list[int]]:
     open_ones: dict[object, list[int]] = {}
     for index, run in enumerate(runs):
         crew = open_ones.get(key := _alike(run))
-        if crew is None or len(crew) == MOST or why_not(run, threads):
+        # Two settings may come to one recipe: that run is done once, and taken as it is the second time.
+        is_there = any((run.seed, run.recipe) == (runs[other].seed, runs[other].recipe) for other in crew or ())
+        if crew is None or is_there or len(crew) == _most(run) or why_not(run, threads):
             crew = open_ones[key] = []
             found.append(crew)
         crew.append(index)
     return found
 
 
+def _most(run: Run) -> int:
+    """How many runs like this one are trained together, by what they hold in memory."""
+    if not (run.recipe.validation or run.recipe.augmentation or run.train_size):
+        return MOST  # they share the images
+    facts = data.describe(run.dataset)
+    each = facts.n_train * math.prod(facts.image_shape) * (1 + bool(run.recipe.augmentation))
+    return max(min(MOST, IMAGE_BYTES // each), 1)
+
+
 def alone(runs: Sequence[Run], threads: int) -> list[str]:
-    """Which networks are trained one by one although it was asked for otherwise, and why: a sentence each."""
-    reasons = {(run.network_name, run.backend): why_not(run, threads) for run in runs}
+    """Which runs are trained one by one although it was asked for otherwise, and why: a sentence each."""
+    single = _("there is no other of its kind")
+    reasons = Counter(
+        (runs[crew[0]].network_name, runs[crew[0]].backend, why_not(runs[crew[0]], threads) or single)
+        for crew in crews(runs, threads)
+        if len(crew) == 1
+    )
+    all_of = Counter((run.network_name, run.backend) for run in runs)
     return [
-        _("{network} in {backend} is trained run by run: {why}", network=network, backend=backend, why=why)
-        for (network, backend), why in reasons.items()
-        if why
+        _(
+            "{network} in {backend}: trained by itself, {n} of {all}: {why}",
+            network=network,
+            backend=backend,
+            n=n,
+            all=all_of[network, backend],
+            why=why,
+        )
+        for (network, backend, why), n in reasons.items()
     ]
 
 
@@ -47,6 +72,8 @@ def why_not(run: Run, threads: int) -> str:
         return _("only NumPy trains runs together")
     if threads == 1:
         return _("on one thread nothing is gained")
+    from lockstep.backends import numpy_together  # no study without NumPy needs it
+
     return numpy_together.why_not(run.network, data.describe(run.dataset).image_shape, run.recipe, threads)
 
 

@@ -1,8 +1,9 @@
 """One run in a process of its own: `python -m lockstep.worker FOLDER THREADS [STEPS]`.
 
-The one training loop. It knows the contract and no framework; `backends.load` imports one, here and nowhere else. What
-the run is stands in the folder's spec.toml; what comes out goes into the folder; progress goes to the parent as one
-JSON object a line. The process ends when its parent does. With STEPS it leaves a trace for a proof instead.
+The one training loop. It knows the contract and no framework; `backends.load` imports one, in a worker alone. What the
+run is stands in the folder's spec.toml; what comes out goes into the folder; progress goes to the parent as one JSON
+object a line. The process ends when its parent does. With STEPS it leaves a trace for a proof instead. Runs that are
+trained together have one process for all: see `lockstep.crew`.
 """
 
 from __future__ import annotations
@@ -170,7 +171,8 @@ def train(
     store.write_json(folder / "metrics.json", {**quality, **facts, **run.network.summary(examples.shape)})
     epochs = [row["train_seconds"] for row in history]
     times = {"seconds": seconds, "epochs": epochs, "peak_memory_bytes": keeper.peak or None}
-    most = max(together, described.get("trained_together", 1))
+    parts = [described, *described.get("resumed", ())]
+    most = max(together, *(part.get("trained_together", 1) for part in parts))
     store.write_json(folder / "timing.json", {**times, "parts": keeper.progress.parts, "together": most})
     store.write_manifest(folder)
     keeper.leave_only(final)

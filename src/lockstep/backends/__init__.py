@@ -69,4 +69,4 @@ def _as_if_not_installed(names: Iterable[str]) -> Iterator[None]:
         yield
     finally:
         for name in hidden:
-            del sys.modules[name]
+            sys.modules.pop(name, None)

@@ -213,7 +213,7 @@ def most_steps(plan: Plan, chunk: Chunk, n_images: int) -> int:
 
 def filled_up(value: np.ndarray, room: int) -> np.ndarray:
     """(steps, …) → (steps + room, …), with zeros for the steps that are not taken."""
-    return np.pad(value, ((0, room), *[(0, 0)] * (value.ndim - 1)))
+    return np.pad(value, ((0, room), *[(0, 0)] * (value.ndim - 1))) if room else value
 
 
 def window_padding(row: LayerFacts) -> tuple[tuple[int, int], tuple[int, int]]:
