@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -280,7 +281,8 @@ def test_who_is_trained_together_and_who_is_not():
 
 
 def test_runs_with_images_of_their_own_are_as_many_as_memory_is_meant_for(monkeypatch):
-    monkeypatch.setattr(together, "IMAGE_BYTES", 3 * 64 * data.describe("digits").n_train + 1)
+    facts = data.describe("digits")
+    monkeypatch.setattr(together, "IMAGE_BYTES", 3 * facts.n_train * math.prod(facts.image_shape) + 1)
     runs = study(seeds=tuple(range(8)), grid={}).runs()
     assert [len(one) for one in together.crews(runs, 2)] == [3, 3, 2]
     shared = Study(MLP, "digits", "numpy", recipe=Recipe(), seeds=tuple(range(8))).runs()
