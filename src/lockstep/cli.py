@@ -115,6 +115,8 @@ def run(
     ]
     if not as_json:  # before the report, which may fail
         _console().print(terminal.results_table(rows))
+        if any((row["together"] or 1) > 1 for row in rows):
+            _say(_("–: of runs that were trained together neither time nor memory is one's own"))
     report_path = write_report(records, runs / loaded.name / "report.html", with_figures=True)
     if as_json:
         _print_json({"study": loaded.name, "runs": rows, "report": str(report_path)})
