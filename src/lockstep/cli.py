@@ -304,7 +304,7 @@ def bench(
     ] = 5,
     epochs: Annotated[int, typer.Option(help="Epochs of each; the first warms up.", metavar="N")] = 3,
     together: Annotated[
-        int, typer.Option(help="Also N seeds trained together, as lockstep run --together does.", metavar="N")
+        int, typer.Option(help="Also N seeds trained together in one process.", metavar="N")
     ] = 1,
     faults: Annotated[bool, typer.Option("--faults", help="What classic mistakes of comparisons cost here.")] = False,
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
