@@ -1,12 +1,14 @@
 """What every backend must compute alike: a table of cases, and `python -m conformance BACKEND FOLDER` to do them.
 
 Each case is computed in float64 by its backend in a process of its own and compared with the NumPy backend by
-`test_conformance.py`. All sizes of a case differ and are coprime, so that no wrong transpose fits.
+`test_conformance.py`; on a GPU with LOCKSTEP_DEVICE=cuda, where the framework is built for one. All sizes of a case
+differ and are coprime, so that no wrong transpose fits.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from dataclasses import dataclass
@@ -219,16 +221,16 @@ def images_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return images, generator.integers(0, CLASSES, case.n)
 
 
-def plan_of(case: Case, dtype: str = "", threads: int = 2) -> Plan:
+def plan_of(case: Case, dtype: str = "", threads: int = 2, device: str = "cpu") -> Plan:
     mean, scale = (np.full(case.shape[2], value) for value in case.scaling)
     steps = -(-case.n // case.recipe.batch_size)
-    return Plan(case.network, case.shape, case.recipe, 11, mean, scale, steps, dtype or case.dtype, "cpu", threads)
+    return Plan(case.network, case.shape, case.recipe, 11, mean, scale, steps, dtype or case.dtype, device, threads)
 
 
-def compute(backend: str, case: Case, dtype: str = "", threads: int = 2) -> dict[str, np.ndarray]:
+def compute(backend: str, case: Case, dtype: str = "", threads: int = 2, device: str = "cpu") -> dict[str, np.ndarray]:
     """Every verb of the contract: "stage|name" → array."""
     images, labels = images_of(case)
-    plan = plan_of(case, dtype, threads)
+    plan = plan_of(case, dtype, threads, device)
     weights = initial_weights(case.network, case.shape, plan.seed, plan.dtype)
     model = backends.load(backend).build(plan, weights)
     found: dict[str, dict[str, np.ndarray]] = {}
@@ -284,9 +286,10 @@ def alone(model: Model) -> dict[str, np.ndarray]:
 
 def main(backend: str, folder: Path) -> None:
     errors = {}
+    device = "cpu" if backend == "numpy" else os.environ.get("LOCKSTEP_DEVICE", "cpu")
     for name, case in CASES.items():
         try:
-            np.savez(folder / f"{name}.npz", allow_pickle=False, **compute(backend, case))
+            np.savez(folder / f"{name}.npz", allow_pickle=False, **compute(backend, case, device=device))
         except Exception:
             errors[name] = traceback.format_exc()
     (folder / "errors.json").write_text(json.dumps(errors))

@@ -146,7 +146,7 @@ def train(
         backend = backends.load(run.backend)
     with clocks.measure("load"):
         examples = Examples(load(run.dataset), run)
-    keeper = checkpoints.Keeper(folder, {**environment(run, examples, threads), "trained_together": together})
+    keeper = checkpoints.Keeper(folder, {**environment(backend, run, examples, threads), "trained_together": together})
     described = keeper.described()
     store.write_json(folder / "environment.json", described)
     if resumed := keeper.announce():
@@ -192,7 +192,7 @@ def watch(run: Run, folder: Path, threads: int, report: Report, steps: int) -> N
     """Take the run's first steps and leave a trace of them in the folder, instead of training to the end."""
     backend = backends.load(run.backend)
     examples = Examples(load(run.dataset), run)
-    store.write_json(folder / "environment.json", environment(run, examples, threads))
+    store.write_json(folder / "environment.json", environment(backend, run, examples, threads))
     take_steps(backend, run, examples, folder, threads, report, steps)
 
 
@@ -369,7 +369,7 @@ class Stopping:
 # ----------------------------------------------------------------------------------------------------- what is noted
 
 
-def environment(run: Run, examples: Examples, threads: int) -> dict[str, Any]:
+def environment(backend: ModuleType, run: Run, examples: Examples, threads: int) -> dict[str, Any]:
     """Everything around the run that its numbers depend on."""
     loaded, classes = examples.data, examples.data.n_classes
     known = data.DATASETS.get(loaded.name)
@@ -379,7 +379,7 @@ def environment(run: Run, examples: Examples, threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": backends.versions(run.backend),
         **timing.machine(),
-        "device": run.device,
+        "device": backend.device_name(run.device),
         "threads": timing.obtained_threads(threads),
         "dataset": {
             "name": loaded.name, "title": known.title if known else loaded.name, "origin": loaded.origin,

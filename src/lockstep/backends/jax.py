@@ -2,8 +2,8 @@
 
 XLA on the CPU only optimises convolutions outside of loops (jax#12868), so a convolution is written as shifted slices
 and one matrix product, over feature maps with the batch as their last axis: then every slice is made of long runs, and
-the product's result is the next feature map as it stands. The number of steps is an argument of the compiled loop, not
-a shape of it: the warm-up's few steps compile the program that a whole epoch runs.
+the product's result is the next feature map as it stands. On a GPU it is cuDNN's. The number of steps is an argument of
+the compiled loop, not a shape of it: the warm-up's few steps compile the program that a whole epoch runs.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from lockstep.spec import LayerFacts
 class Pass:
     """What a forward pass knows beside parameters; made anew while each function is traced."""
 
-    def __init__(self, training: bool, statistics: Any, masks: Any, products: str) -> None:
+    def __init__(self, plan: Plan, training: bool, statistics: Any, masks: Any) -> None:
         self.training, self.statistics, self.masks = training, statistics, masks
-        self.bits = FRACTION_BITS.get(products)
+        self.bits, self.on_gpu = FRACTION_BITS.get(plan.recipe.products), plan.device == "cuda"
         self.updated = dict(statistics)
 
 
@@ -55,6 +55,10 @@ def dense(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
 def conv2d(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
     """Every window as a column, then one matrix product: see the head of this file."""
     kernel = _factor(w[f"{row.name}/kernel"], on)
+    if on.on_gpu:
+        stride, padding, layout = row.layer.window()[1], window_padding(row), ("NHWC", "HWIO", "NHWC")
+        y = _product(jax.lax.conv_general_dilated(_factor(x, on), kernel, stride, padding, None, None, layout), on)
+        return y + w[f"{row.name}/bias"] if row.layer.bias else y
     filters = kernel.reshape(-1, kernel.shape[-1])
     y = _product(filters.T @ _unfold(row, _padded(row, _factor(x, on), 0.0)).reshape(len(filters), -1), on)
     if row.layer.bias:
@@ -326,6 +330,7 @@ OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any], optax.GradientTransf
 # rounding, where the next layer takes it, and what is seen would not be what was used. It runs a few times at most, so
 # LLVM need not optimise it: that is about a third of its compiling.
 TO_LOOK_AT = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
+ON_GPU = {"xla_gpu_deterministic_ops": True}  # what is resumed ends with the same bits
 
 
 class Model:
@@ -344,11 +349,12 @@ class Model:
         statistics = jax.device_put(plan.initial_statistics(), self.device)
         self.carry = (parameters, statistics, jax.device_put(self.optimizer.init(parameters), self.device))
         self.taken = 0
-        self._epoch = jax.jit(self._steps, donate_argnums=0)
+        to_train, to_look_at = (ON_GPU, None) if plan.device == "cuda" else (None, TO_LOOK_AT)
+        self._epoch = jax.jit(self._steps, donate_argnums=0, compiler_options=to_train)
         self._infer = jax.jit(self._logits)
         self._layer = jax.jit(self._alone, static_argnums=0)
-        self._outputs = jax.jit(self._observe, static_argnums=4, compiler_options=TO_LOOK_AT)
-        self._gradients = jax.jit(self._differentiate, compiler_options=TO_LOOK_AT)
+        self._outputs = jax.jit(self._observe, static_argnums=4, compiler_options=to_look_at)
+        self._gradients = jax.jit(self._differentiate, compiler_options=to_look_at)
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Move the training data to the device."""
@@ -486,7 +492,7 @@ class Model:
 
         The input and these outputs are left in `outputs`.
         """
-        on = Pass(training, statistics, masks, self.plan.recipe.products)
+        on = Pass(self.plan, training, statistics, masks)
         x = (images.astype(self.dtype) - self.mean) * self.scale
         if outputs is not None:
             outputs.append(x)
@@ -528,7 +534,7 @@ class Model:
     def _alone(self, name: str, w: Any, statistics: Any, x: Any, dy: Any, masks: Any) -> Any:
         """(y, parameter → gradient, dx) of one layer."""
         row = next(row for row in self.plan.rows if row.name == name)
-        on = Pass(self.plan.in_training, statistics, masks, self.plan.recipe.products)
+        on = Pass(self.plan, self.plan.in_training, statistics, masks)
         own = {f"{name}/{parameter}": w[f"{name}/{parameter}"] for parameter in row.parameter_shapes}
         y, backward = jax.vjp(lambda w, x: LAYERS[row.layer.kind](row, x, w, on), own, x)
         return y, *backward(dy)
@@ -562,6 +568,11 @@ class Model:
         if self.plan.recipe.clip_scope == "tensor":
             return {name: clipped(g) for name, g in gradients.items()}
         return clipped(gradients)
+
+
+def device_name(name: str) -> str:
+    """What computes: "cpu", or "cuda (NVIDIA H100 PCIe)"."""
+    return f"cuda ({_device(name).device_kind})" if name == "cuda" else name
 
 
 def _device(name: str) -> Any:

@@ -876,6 +876,11 @@ def cut(flat: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> Arrays:
     return views
 
 
+def device_name(name: str) -> str:
+    """What computes."""
+    return name
+
+
 def build(plan: Plan, weights: Arrays, as_trained: bool = True) -> Model:
     """A model ready to train from these weights."""
     if plan.device != "cpu":

@@ -620,6 +620,13 @@ class Model:
         return getattr(self.layers[layer], parameter).value
 
 
+def device_name(name: str) -> str:
+    """What computes: "cpu", or "cuda (NVIDIA H100 PCIe)"."""
+    found = tf.config.list_physical_devices("GPU") if name == "cuda" else []
+    details = tf.config.experimental.get_device_details(found[0]) if found else {}
+    return f"{name} ({details['device_name']})" if "device_name" in details else name
+
+
 def _device(name: str) -> str:
     if not tf.config.list_logical_devices("GPU") and name == "cuda":
         hint = 'use device = "cpu", or install a TensorFlow with CUDA'

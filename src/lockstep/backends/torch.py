@@ -1,7 +1,8 @@
 """The PyTorch backend: modules, autograd and PyTorch's own optimizers, eager.
 
 Images are kept channels-last, which is what the CPU's convolutions like best, and which makes the canonical flatten
-order (height, width, channels) a view instead of a copy.
+order (height, width, channels) a view instead of a copy. On CUDA the kernels of a step are recorded once and then
+started all at once (`Recorded`).
 """
 
 from __future__ import annotations
@@ -355,6 +356,7 @@ class Model:
         """Make the modules and the optimizer."""
         torch.set_num_threads(plan.threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+        torch.backends.cudnn.deterministic = True  # what is resumed ends with the same bits
         self.plan, self.device, self.dtype = plan, _device(plan.device), getattr(torch, plan.dtype)
         self.mean = self._tensor(plan.mean.astype(plan.dtype))
         self.scale = self._tensor(plan.scale.astype(plan.dtype))
@@ -370,20 +372,31 @@ class Model:
         }
         self.groups = self._grouped(slots)
         self.is_training: bool | None = None
+        self.is_recorded = Recorded.can_be(plan)
+        self.recorded: Recorded | None = None
+        self.placed: tuple[torch.Tensor, ...] = ()
         self.restore(weights, self.state() | {"step": np.array(0)})
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Move the training data to the device."""
-        self.images, self.labels = self._tensor(images), self._tensor(labels)
+        """Move the training data to the device, to where data of this size are already."""
+        entering = self._tensor(images), self._tensor(labels)
+        if self.placed and self.placed[0].shape == images.shape:
+            for held, new in zip(self.placed, entering, strict=True):
+                held.copy_(new)
+        else:
+            self.placed, self.recorded = entering, None  # a recording reads the data that were there
 
     def train_epoch(self, order: np.ndarray) -> np.ndarray:
         """Take every step of one epoch; nothing is read back from the device before its end."""
         full, short = batches(order, self.plan.recipe.batch_size)
-        steps = [*self._tensor(full), self._tensor(short)] if len(short) else list(self._tensor(full))
-        results = [
-            self._step(self.images.index_select(0, indices), self.labels.index_select(0, indices)) for indices in steps
-        ]
-        return np.stack([torch.stack(values).to("cpu", torch.float64).numpy() for values in zip(*results, strict=True)])
+        in_turn = len(full)
+        if self.is_recorded:  # the first step takes with it what must not happen in a recording
+            in_turn = min(in_turn, 0 if self.recorded else 1)
+        first = self._in_turn(full[:in_turn])
+        if in_turn < len(full):
+            self.recorded = self.recorded or Recorded(self)
+            first = np.concatenate([first, self.recorded.take(full[in_turn:])], axis=1)
+        return np.concatenate([first, self._in_turn(short[None])], axis=1) if len(short) else first
 
     def wait(self) -> None:
         """CUDA answers before it is done; the CPU does not."""
@@ -452,11 +465,29 @@ class Model:
 
     # ---- one step
 
+    def _in_turn(self, full: np.ndarray) -> np.ndarray:
+        """Start one step after the other on these batches, (steps, batch): (2, steps), loss and correct answers."""
+        results = [
+            self._step(*(values.index_select(0, indices) for values in self.placed)) for indices in self._tensor(full)
+        ]
+        both = [torch.stack(values).to("cpu", torch.float64).numpy() for values in zip(*results, strict=True)]
+        return np.stack(both) if both else np.empty((2, 0))
+
     def _step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self._forward(images, self.plan.in_training)
+        self._mode(self.plan.in_training, len(images))
+        rate: Any = self.plan.learning_rate(self.taken)
+        if self.is_recorded:
+            rate = torch.tensor(rate, device=self.device)  # as the recorded kernels read it
+        results = self._take(images, labels, rate)
+        self.taken += 1
+        return results
+
+    def _take(self, images: torch.Tensor, labels: torch.Tensor, rate: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """A step whose masks and rate are there."""
+        logits = self._pass(images)
         loss = self._differentiate(logits, labels)
         self._clip()
-        self._update()
+        self._update(rate)
         return loss, (logits.argmax(1) == labels).sum()
 
     def _mode(self, training: bool, n: int) -> None:
@@ -469,6 +500,9 @@ class Model:
 
     def _forward(self, images: torch.Tensor, training: bool) -> torch.Tensor:
         self._mode(training, len(images))
+        return self._pass(images)
+
+    def _pass(self, images: torch.Tensor) -> torch.Tensor:
         x = self._prepare(images)
         for row in self.plan.fast_rows:
             x = self.layers[row.name](x)
@@ -510,11 +544,13 @@ class Model:
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
         return _channels_first(images.to(self.dtype).sub_(self.mean).mul_(self.scale))
 
+    @torch.no_grad()
     def _add_l2(self) -> None:
         """The gradient of ½·λ·‖kernel‖², before clipping: PyTorch's weight_decay would add it after."""
         if self.plan.recipe.l2:
             torch._foreach_add_([value.grad for value in self.kernels], self.kernels, alpha=self.plan.recipe.l2)
 
+    @torch.no_grad()
     def _clip(self) -> None:
         """g ← g·min(1, c/‖g‖); PyTorch's clip_grad_norm_ divides by ‖g‖ + 1e-6."""
         if limit := self.plan.recipe.clip_norm:
@@ -527,17 +563,14 @@ class Model:
                 torch._foreach_mul_(gradients, torch.clamp(limit / norm, max=1.0))
 
     @torch.no_grad()
-    def _update(self) -> None:
-        """Let the optimizer take its step with this step's numbers."""
-        rate, epsilon, factor = (
-            number(self.taken) for number in (self.plan.learning_rate, self.plan.epsilon, self.plan.buffer_factor)
-        )
+    def _update(self, rate: Any) -> None:
+        """Let the optimizer take its step with this rate and the step's other numbers."""
+        epsilon, factor = self.plan.epsilon(self.taken), self.plan.buffer_factor(self.taken)
         for group in self.groups:
             if factor != 1:
                 torch._foreach_mul_(group.slots["momentum"], factor)
             gradients = [value.grad for value in group.weights if value.grad is not None]
             self.apply(group, gradients, self.plan.recipe.optimizer, rate, epsilon)
-        self.taken += 1
 
     # ---- between NumPy and PyTorch
 
@@ -577,6 +610,60 @@ class Model:
         return groups
 
 
+class Recorded:
+    """A full batch's step on CUDA: its kernels, recorded once, are started by one call for every batch.
+
+    Else Python takes longer to start a small network's kernels one by one than they take to run. What differs between
+    steps lies in memory that the kernels read: the batches' indices, the rates, the masks, and the number of the step.
+    """
+
+    UPDATES = frozenset({sgd, adam})  # those of PyTorch's that read the rate there
+
+    @classmethod
+    def can_be(cls, plan: Plan) -> bool:
+        """Whether nothing else differs between steps. In float64 the rate, a float32 there, would be too coarse."""
+        o = plan.recipe.optimizer
+        others_differ = getattr(o, "epsilon_mode", "") == "hat" or getattr(o, "form", "") == "velocity"
+        updates = OPTIMIZERS[o.kind][1] in cls.UPDATES
+        return plan.device == "cuda" and plan.dtype == "float32" and updates and not others_differ
+
+    def __init__(self, model: Model) -> None:
+        """Record a step; it is not taken. One has to have been taken before."""
+        plan = model.plan
+        on: Any = {"device": model.device}
+        steps, batch = plan.steps_per_epoch, plan.recipe.batch_size
+        self.model = model
+        self.number = torch.zeros(1, dtype=torch.int64, **on)
+        self.batches = torch.zeros((steps, batch), dtype=torch.int64, **on)
+        self.rates = torch.zeros(steps, **on)
+        self.results = torch.zeros((2, steps), **on)
+        model._mode(plan.in_training, batch)
+        dropped = [row.name for _, row in plan.dropouts] if plan.in_training else []
+        self.masks: dict[str, Any] = {name: model.layers[name].mask for name in dropped}
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            indices = self.batches.index_select(0, self.number)[0]
+            images, labels = (values.index_select(0, indices) for values in model.placed)
+            results = model._take(images, labels, self.rates.index_select(0, self.number)[0])
+            for kept, value in zip(self.results, results, strict=True):
+                kept.index_copy_(0, self.number, value.to(kept.dtype).reshape(1))
+            self.number += 1
+
+    def take(self, full: np.ndarray) -> np.ndarray:
+        """Take a step on each of these batches, (steps, batch): (2, steps) float64, loss and correct answers."""
+        model, n = self.model, len(full)
+        rates = [model.plan.learning_rate(step) for step in range(model.taken, model.taken + n)]
+        self.batches[:n] = model._tensor(full)
+        self.rates[:n] = torch.tensor(rates, device=model.device)
+        self.number.zero_()
+        for _ in full:
+            for name, mask in model.plan.masks(model.taken, model.plan.recipe.batch_size).items() if self.masks else ():
+                self.masks[name].copy_(_channels_first(torch.from_numpy(mask)))
+            self.graph.replay()
+            model.taken += 1
+        return self.results[:, :n].to("cpu", torch.float64).numpy()
+
+
 def _numpy(value: Any) -> np.ndarray:
     return value.detach().cpu().numpy().copy()
 
@@ -587,6 +674,11 @@ def _channels_first(value: torch.Tensor) -> torch.Tensor:
 
 def _canonical(y: Any) -> np.ndarray:
     return _numpy(y.permute(0, 2, 3, 1) if y.ndim == 4 else y)
+
+
+def device_name(name: str) -> str:
+    """What computes: "cpu", or "cuda (NVIDIA H100 PCIe)"."""
+    return f"cuda ({torch.cuda.get_device_name()})" if name == "cuda" and torch.cuda.is_available() else name
 
 
 def _device(name: str) -> torch.device:
