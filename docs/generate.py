@@ -111,7 +111,7 @@ def _study(records: list[Any]) -> dict[str, Any]:
     return {
         "question": first.spec.get("question", ""),
         "command": _command(records),
-        "cpu": environment["cpu"],
+        "cpu": _computed_on(environment),
         "threads": environment["threads"]["obtained"],
         "versions": ", ".join(f"{name} {number}" for name, number in _versions(records)),
         "epochs": max(len(record.history) for record in records),
@@ -121,6 +121,12 @@ def _study(records: list[Any]) -> dict[str, Any]:
         "rows": [_row(*key, members) for key, members in cells.items()],
         "conclusions": {language: _conclusions(records, language) for language in WORDS},
     }
+
+
+def _computed_on(environment: Mapping[str, Any]) -> str:
+    """The processor, and the GPU where there was one: "cuda (NVIDIA H200)"."""
+    device = str(environment["device"])
+    return environment["cpu"] if device == "cpu" else f"{environment['cpu']}, {device}"
 
 
 def _versions(records: list[Any]) -> list[tuple[str, str]]:
@@ -179,6 +185,8 @@ def _command(records: list[Any]) -> str:
             settings[key] = found
     if records[0].spec.get("train_size") != study.train_size:
         settings["train_size"] = records[0].spec.get("train_size")
+    if records[0].spec.get("device", study.device) != study.device:
+        settings["device"] = records[0].spec["device"]
     for record in records:
         asked = _asked(study, record)[2]
         settings |= {f"recipe.{key}": found for key, found in record.recipe.items() if found != asked.get(key)}

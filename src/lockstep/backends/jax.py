@@ -330,7 +330,8 @@ OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any], optax.GradientTransf
 # rounding, where the next layer takes it, and what is seen would not be what was used. It runs a few times at most, so
 # LLVM need not optimise it: that is about a third of its compiling.
 TO_LOOK_AT = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
-ON_GPU = {"xla_gpu_deterministic_ops": True}  # what is resumed ends with the same bits
+# What is resumed ends with the same bits; and XLA need not try every algorithm of cuDNN's, which takes seconds.
+ON_GPU = {"xla_gpu_deterministic_ops": True}
 
 
 class Model:
@@ -349,10 +350,10 @@ class Model:
         statistics = jax.device_put(plan.initial_statistics(), self.device)
         self.carry = (parameters, statistics, jax.device_put(self.optimizer.init(parameters), self.device))
         self.taken = 0
-        to_train, to_look_at = (ON_GPU, None) if plan.device == "cuda" else (None, TO_LOOK_AT)
-        self._epoch = jax.jit(self._steps, donate_argnums=0, compiler_options=to_train)
-        self._infer = jax.jit(self._logits)
-        self._layer = jax.jit(self._alone, static_argnums=0)
+        to_use, to_look_at = (ON_GPU, ON_GPU) if plan.device == "cuda" else (None, TO_LOOK_AT)
+        self._epoch = jax.jit(self._steps, donate_argnums=0, compiler_options=to_use)
+        self._infer = jax.jit(self._logits, compiler_options=to_use)
+        self._layer = jax.jit(self._alone, static_argnums=0, compiler_options=to_use)
         self._outputs = jax.jit(self._observe, static_argnums=4, compiler_options=to_look_at)
         self._gradients = jax.jit(self._differentiate, compiler_options=to_look_at)
 
@@ -558,12 +559,14 @@ class Model:
 
     def _clip(self, gradients: Any) -> Any:
         """g ← g·min(1, c/‖g‖) with the norm over all parameters together, or each one's own."""
+        limit: Any = self.plan.recipe.clip_norm
 
         def clipped(part: Any) -> Any:
-            factor = jnp.minimum(1.0, self.plan.recipe.clip_norm / optax.global_norm(part))
+            norm = jnp.sqrt(sum((jnp.vdot(g, g) for g in jax.tree.leaves(part)), jnp.zeros((), self.dtype)))
+            factor = jnp.minimum(1.0, limit / norm)
             return jax.tree.map(lambda g: g * factor, part)
 
-        if self.plan.recipe.clip_norm is None:
+        if limit is None:
             return gradients
         if self.plan.recipe.clip_scope == "tensor":
             return {name: clipped(g) for name, g in gradients.items()}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -346,6 +347,53 @@ OPTIMIZERS: dict[str, tuple[tuple[str, ...], Update]] = {
 }
 
 
+# On CUDA PyTorch's fused updates are not the canonical ones: they work 1 − βᵗ out in float32, which makes Adam's first
+# step 6e-6 too long, and take the rate as a float32. So there the formulas stand here, and a step's numbers are worked
+# out in float64 and lie in memory, where kernels that were recorded find those of the step they are started for.
+
+NUMBERS = ("rate", "epsilon", "buffer_factor", "shrinking", "root_scale")
+
+
+def numbers(plan: Plan, step: int) -> tuple[float, ...]:
+    """NUMBERS of update number `step`, from 0: with Adam the rate is lr/(1 − β₁ᵗ) and `root_scale` 1/√(1 − β₂ᵗ)."""
+    o, rate = plan.recipe.optimizer, plan.learning_rate(step)
+    shrinking, root_scale = 1 - rate * getattr(o, "weight_decay", 0.0), 1.0
+    if o.kind in ("adam", "adamw"):
+        rate, root_scale = rate / (1 - o.beta1 ** (step + 1)), 1 / math.sqrt(1 - o.beta2 ** (step + 1))
+    return rate, plan.epsilon(step), plan.buffer_factor(step), shrinking, root_scale
+
+
+def updated_on_cuda(group: Group, gradients: list[torch.Tensor], o: Any, now: Sequence[torch.Tensor]) -> None:
+    """w ← w − rate·direction, by each optimizer's formula, with NUMBERS in tensors of no axis."""
+    rate, epsilon, buffer_factor, shrinking, root_scale = now
+    directions: list[torch.Tensor] | tuple[torch.Tensor, ...] = gradients
+    if buffers := group.slots.get("momentum"):  # b ← μ·b + g
+        torch._foreach_mul_(buffers, buffer_factor)
+        torch._foreach_mul_(buffers, o.momentum)
+        torch._foreach_add_(buffers, gradients)
+        directions = torch._foreach_add(gradients, buffers, alpha=o.momentum) if o.kind == "nesterov" else buffers
+    elif means := group.slots.get("first_moment"):  # m̂/(√v̂ + ε)
+        squares = group.slots["second_moment"]
+        if group.decay:
+            torch._foreach_mul_(group.weights, shrinking)
+        torch._foreach_mul_(means, o.beta1)
+        torch._foreach_add_(means, gradients, alpha=1 - o.beta1)
+        torch._foreach_mul_(squares, o.beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - o.beta2)
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_mul_(roots, root_scale)
+        torch._foreach_add_(roots, epsilon)
+        directions = torch._foreach_div(means, roots)
+    elif "mean_square" in group.slots:  # g/(√s + ε), or g/√(s + ε)
+        squares = group.slots["mean_square"]
+        torch._foreach_mul_(squares, o.rho)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - o.rho)
+        inside = o.epsilon_mode == "inside"
+        roots = torch._foreach_sqrt(torch._foreach_add(squares, epsilon) if inside else squares)
+        directions = torch._foreach_div(gradients, roots if inside else torch._foreach_add(roots, epsilon))
+    torch._foreach_sub_(group.weights, torch._foreach_mul(directions, rate))
+
+
 # ------------------------------------------------------------------------------------------------------------ model
 
 
@@ -395,7 +443,7 @@ class Model:
         first = self._in_turn(full[:in_turn])
         if in_turn < len(full):
             self.recorded = self.recorded or Recorded(self)
-            first = np.concatenate([first, self.recorded.take(full[in_turn:])], axis=1)
+            first = np.concatenate([first, self.recorded.take(self, full[in_turn:])], axis=1)
         return np.concatenate([first, self._in_turn(short[None])], axis=1) if len(short) else first
 
     def wait(self) -> None:
@@ -475,19 +523,21 @@ class Model:
 
     def _step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._mode(self.plan.in_training, len(images))
-        rate: Any = self.plan.learning_rate(self.taken)
+        now: Sequence[torch.Tensor] = ()
         if self.is_recorded:
-            rate = torch.tensor(rate, device=self.device)  # as the recorded kernels read it
-        results = self._take(images, labels, rate)
+            now = torch.tensor(numbers(self.plan, self.taken), dtype=self.dtype, device=self.device).unbind()
+        results = self._take(images, labels, now)
         self.taken += 1
         return results
 
-    def _take(self, images: torch.Tensor, labels: torch.Tensor, rate: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """A step whose masks and rate are there."""
+    def _take(
+        self, images: torch.Tensor, labels: torch.Tensor, now: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A step whose masks are in their place; `now` is NUMBERS, on CUDA."""
         logits = self._pass(images)
         loss = self._differentiate(logits, labels)
         self._clip()
-        self._update(rate)
+        self._update(now)
         return loss, (logits.argmax(1) == labels).sum()
 
     def _mode(self, training: bool, n: int) -> None:
@@ -563,14 +613,17 @@ class Model:
                 torch._foreach_mul_(gradients, torch.clamp(limit / norm, max=1.0))
 
     @torch.no_grad()
-    def _update(self, rate: Any) -> None:
-        """Let the optimizer take its step with this rate and the step's other numbers."""
-        epsilon, factor = self.plan.epsilon(self.taken), self.plan.buffer_factor(self.taken)
+    def _update(self, now: Sequence[torch.Tensor]) -> None:
+        """Let the optimizer take its step with this step's numbers."""
+        o, plan = self.plan.recipe.optimizer, self.plan
         for group in self.groups:
-            if factor != 1:
-                torch._foreach_mul_(group.slots["momentum"], factor)
             gradients = [value.grad for value in group.weights if value.grad is not None]
-            self.apply(group, gradients, self.plan.recipe.optimizer, rate, epsilon)
+            if now:
+                updated_on_cuda(group, gradients, o, now)
+                continue
+            if (factor := plan.buffer_factor(self.taken)) != 1:
+                torch._foreach_mul_(group.slots["momentum"], factor)
+            self.apply(group, gradients, o, plan.learning_rate(self.taken), plan.epsilon(self.taken))
 
     # ---- between NumPy and PyTorch
 
@@ -614,52 +667,59 @@ class Recorded:
     """A full batch's step on CUDA: its kernels, recorded once, are started by one call for every batch.
 
     Else Python takes longer to start a small network's kernels one by one than they take to run. What differs between
-    steps lies in memory that the kernels read: the batches' indices, the rates, the masks, and the number of the step.
+    steps lies in memory that the kernels read: the batches' indices, NUMBERS, the masks, and which step it is.
     """
 
-    UPDATES = frozenset({sgd, adam})  # those of PyTorch's that read the rate there
-
-    @classmethod
-    def can_be(cls, plan: Plan) -> bool:
-        """Whether nothing else differs between steps. In float64 the rate, a float32 there, would be too coarse."""
-        o = plan.recipe.optimizer
-        others_differ = getattr(o, "epsilon_mode", "") == "hat" or getattr(o, "form", "") == "velocity"
-        updates = OPTIMIZERS[o.kind][1] in cls.UPDATES
-        return plan.device == "cuda" and plan.dtype == "float32" and updates and not others_differ
+    @staticmethod
+    def can_be(plan: Plan) -> bool:
+        """Whether steps can be recorded there."""
+        return plan.device == "cuda"
 
     def __init__(self, model: Model) -> None:
         """Record a step; it is not taken. One has to have been taken before."""
         plan = model.plan
         on: Any = {"device": model.device}
         steps, batch = plan.steps_per_epoch, plan.recipe.batch_size
-        self.model = model
         self.number = torch.zeros(1, dtype=torch.int64, **on)
         self.batches = torch.zeros((steps, batch), dtype=torch.int64, **on)
-        self.rates = torch.zeros(steps, **on)
-        self.results = torch.zeros((2, steps), **on)
+        self.numbers = torch.zeros((steps, len(NUMBERS)), dtype=model.dtype, **on)
+        self.results = torch.zeros((2, steps), dtype=model.dtype, **on)
         model._mode(plan.in_training, batch)
         dropped = [row.name for _, row in plan.dropouts] if plan.in_training else []
         self.masks: dict[str, Any] = {name: model.layers[name].mask for name in dropped}
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            indices = self.batches.index_select(0, self.number)[0]
-            images, labels = (values.index_select(0, indices) for values in model.placed)
-            results = model._take(images, labels, self.rates.index_select(0, self.number)[0])
-            for kept, value in zip(self.results, results, strict=True):
-                kept.index_copy_(0, self.number, value.to(kept.dtype).reshape(1))
-            self.number += 1
+        self.replay = self._record(model)
 
-    def take(self, full: np.ndarray) -> np.ndarray:
-        """Take a step on each of these batches, (steps, batch): (2, steps) float64, loss and correct answers."""
-        model, n = self.model, len(full)
-        rates = [model.plan.learning_rate(step) for step in range(model.taken, model.taken + n)]
+    def _record(self, model: Model) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._step(model)
+        return graph.replay
+
+    def _step(self, model: Model) -> None:
+        """Step number `number` of those asked for."""
+        indices = self.batches.index_select(0, self.number)[0]
+        images, labels = (values.index_select(0, indices) for values in model.placed)
+        results = model._take(images, labels, self.numbers.index_select(0, self.number)[0].unbind())
+        for kept, value in zip(self.results, results, strict=True):
+            kept.index_copy_(0, self.number, value.to(kept.dtype).reshape(1))
+        self.number += 1
+
+    def take(self, model: Model, full: np.ndarray) -> np.ndarray:
+        """Take a step on each of these batches, (steps, batch): (2, steps) float64, loss and correct answers.
+
+        It is the model that was recorded; kept here, it would be freed by the garbage collector, perhaps in the middle
+        of another's recording, which that ends.
+        """
+        n, plan = len(full), model.plan
+        of_each = [numbers(plan, step) for step in range(model.taken, model.taken + n)]
         self.batches[:n] = model._tensor(full)
-        self.rates[:n] = torch.tensor(rates, device=model.device)
+        self.numbers[:n] = model._tensor(np.array(of_each)).to(model.dtype)
         self.number.zero_()
         for _ in full:
-            for name, mask in model.plan.masks(model.taken, model.plan.recipe.batch_size).items() if self.masks else ():
+            masks = plan.masks(model.taken, plan.recipe.batch_size) if self.masks else {}
+            for name, mask in masks.items():
                 self.masks[name].copy_(_channels_first(torch.from_numpy(mask)))
-            self.graph.replay()
+            self.replay()
             model.taken += 1
         return self.results[:, :n].to("cpu", torch.float64).numpy()
 
