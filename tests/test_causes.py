@@ -80,6 +80,19 @@ def test_without_a_plant_nothing_diverges(backend, case, planted_traces):
     assert judged(trace_of(planted_traces, backend, case), case) == []
 
 
+@pytest.mark.parametrize("case", table.CASES)
+def test_a_place_is_judged_once_a_step_and_alone_as_with_all_others(case, planted_traces):
+    """A cause is tried on one place of one step, and what comes after it there is not worked out."""
+    found, judge = trace_of(planted_traces, "numpy", case), table.proof_case(case).judge
+    findings = list(judge.findings(found))
+    places = [(finding.place, finding.step) for finding in findings]
+    assert len(set(places)) == len(places) > 0
+    for finding in findings:
+        if finding.step is not None and finding.stage not in ("training", "whole epoch"):
+            again = judge.again(found, finding.place, [finding.step])
+            assert [other.answer for other in again] == [finding.answer], (finding.place, finding.step)
+
+
 @pytest.mark.parametrize("cause", [cause for cause in CAUSES if cause not in table.FLOAT32_ONLY])
 def test_a_planted_cause_is_found_placed_and_named_in_float64(cause, tmp_path):
     case = table.PLANTS[cause].case

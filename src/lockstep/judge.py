@@ -11,10 +11,12 @@ The judge follows the canonical meaning, or any other that a `Run` describes: th
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,7 @@ STAGES = {
     mark("reported loss"): "the training loss of an epoch as it is reported",
     mark("predictions"): "each layer's output and the logits in inference mode",
 }
+UPDATE = ("optimizer slots", "updated weights")
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ class Judge:
         single = dataclasses.replace(self.plan, dtype="float32")
         singly = {name: value.astype("float32") for name, value in weights.items()}
         self.single = reference.build(single, singly, as_trained=False)
+        self._updates: dict[tuple[Path, int], list[Finding]] = {}
 
     # ---- everything of a trace, in order
 
@@ -173,19 +177,25 @@ class Judge:
         elif stage == "predictions":
             found = self.predictions(trace, where)
         else:
-            found = (
-                finding
+            found = itertools.chain.from_iterable(
+                itertools.islice(self._again(trace, place, step), 1)
                 for step in sorted(step for step in steps if step is not None)
-                for finding in self._again(trace, place, step)
             )
         return [finding for finding in found if finding.place == place and finding.step in steps]
 
     def _again(self, trace: Trace, place: tuple[str, str], step: int) -> Iterator[Finding]:
+        """The finding of this place at this step, of which there is one at most; what comes after it is not judged."""
         arrays = trace.arrays(f"step-{step}")
         if place[0] == "data":
-            yield from self.batch(trace, step, arrays)
+            found = self.batch(trace, step, arrays)
+        elif place[0] in UPDATE:  # one pass through the network for all of its parameters and slots
+            if (trace.folder, step) not in self._updates:
+                all_of_it = self.step(trace, step, arrays, (place[0], ""))
+                self._updates[trace.folder, step] = [finding for finding in all_of_it if finding.stage in UPDATE]
+            found = iter(self._updates[trace.folder, step])
         else:
-            yield from self.step(trace, step, arrays, place)
+            found = self.step(trace, step, arrays, place)
+        return (finding for finding in found if finding.place == place)
 
     def _contradictions(self, trace: Trace) -> str:
         """What the trace says of itself that does not follow from its own run and data."""
@@ -266,7 +276,7 @@ class Judge:
             yield from self._loss(step, arrays, whole)
         elif whole:
             yield from self._whole(step, arrays, whole)
-        if whole and (only is None or only[0] in ("optimizer slots", "updated weights")):
+        if whole and (only is None or only[0] in UPDATE):
             yield from self._update(step, arrays, weights, state, whole)
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
