@@ -249,6 +249,14 @@ def test_a_committed_fault_still_trains_the_network(name, fault):
 # ---------------------------------------------------------------------------------------------------- what is printed
 
 
+@pytest.mark.parametrize("other", [["--against", "shipped"], ["--together", "2"]], ids=" ".join)
+def test_faults_are_timed_beside_nothing_else(other, tmp_path):
+    done = CliRunner().invoke(app, ["bench", "of-no-matter.toml", "--runs", str(tmp_path), "--faults", *other])
+    assert isinstance(done.exception, LockstepError)
+    assert done.exception.code == "LS-200"
+    assert "takes neither --against nor --together" in str(done.exception)
+
+
 def test_the_command_prints_times_ranking_and_what_was_left_out(clockwork, tmp_path):
     path = tmp_path / "small.toml"
     path.write_text('dataset = "digits"\nbackends = ["numpy", "torch"]\n[networks]\nnet = ["flatten", "dense 10"]\n')

@@ -314,7 +314,11 @@ def bench(
     from lockstep import faults as mistakes
     from lockstep import study as studies
     from lockstep import terminal, timed
+    from lockstep.errors import LockstepError
 
+    if faults and (against or together > 1):
+        message = _("--faults commits mistakes of our own, and takes neither --against nor --together")
+        raise LockstepError("LS-200", message, hint=_("ask for one of them"))
     _end_on_signals()
     error_console = _console(stderr=True)
     chosen = _names(backends)
