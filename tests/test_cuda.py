@@ -34,6 +34,10 @@ CASES = [
 def recorded(monkeypatch):
     """PyTorch's backend, which on the CPU runs the step again where it would start its recorded kernels."""
     need_backend("torch")
+    return recording(monkeypatch)
+
+
+def recording(monkeypatch):
     torch = backends.load("torch")
     monkeypatch.setattr(torch.Recorded, "can_be", staticmethod(lambda plan: True))
     monkeypatch.setattr(torch.Recorded, "_record", lambda self, model: partial(run_again, self, model))
@@ -53,6 +57,29 @@ def run_again(recording, model):
 def test_steps_that_find_their_numbers_in_memory_are_the_steps(name, recorded):
     case = table.CASES[name]
     assert_close(table.compute("torch", case), table.compute("numpy", case, threads=1))
+
+
+def test_in_float32_they_are_as_near_to_float64_as_pytorchs_own(monkeypatch):
+    need_backend("torch")
+    case = table.CASES["float32"]
+    exact, own = table.compute("numpy", case, "float64", 1), table.compute("torch", case)
+    recording(monkeypatch)
+    found = table.compute("torch", case)
+    for name, value in exact.items():
+        off, allowed = (np.abs(one[name] - value).max(initial=0.0) for one in (found, own))
+        assert found[name].dtype == own[name].dtype
+        assert off <= 16 * max(allowed, 1e-7 * np.abs(value).max(initial=1e-3)), name
+
+
+def test_a_proof_that_takes_its_steps_one_by_one_is_given_recorded_ones(recorded):
+    case = table.CASES["recipe-adam_cross_entropy"]
+    plan, (images, labels) = table.plan_of(case), table.images_of(case)
+    model = recorded.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
+    model.place(images, labels)
+    model.train_epoch(np.arange(table.BATCH))
+    assert model.recorded is None
+    model.train_epoch(np.arange(table.BATCH))
+    assert model.recorded is not None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +124,18 @@ def test_adam_whose_correction_is_worked_out_in_float32_is_seen(recorded, monkey
 
 # ----------------------------------------------------------------------------------------------------------- on a GPU
 
-on_a_gpu = pytest.mark.skipif(not Path("/dev/nvidiactl").exists(), reason="no GPU of NVIDIA's is here")
+HAS_GPU = Path("/dev/nvidiactl").exists()
+
+
+@pytest.fixture(autouse=True)
+def where_it_can_be(request):
+    """Skip what asks a GPU where there is none, or where the framework is not built for one."""
+    if request.node.get_closest_marker("gpu"):
+        backend = request.getfixturevalue("backend") if "backend" in request.fixturenames else "torch"
+        if not HAS_GPU or backends.why_missing(backend) or backends.load(backend).device_name("cuda") == "cuda":
+            pytest.skip(f"{backend} finds no GPU here")
+
+
 RECIPES = {
     "adam": Recipe("adam 0.01", 3, table.BATCH, schedule="cosine", label_smoothing=0.1),
     "adamw": Recipe("adamw 0.01", 3, table.BATCH, schedule="one_cycle", clip_norm=0.5),
@@ -142,7 +180,7 @@ def differing(found, wanted):
     return [name for name in wanted if not np.array_equal(found[name], wanted[name])]
 
 
-@on_a_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ON_GPU)
 def test_recorded_steps_are_the_steps(name):
     case = ON_GPU[name]
@@ -152,15 +190,16 @@ def test_recorded_steps_are_the_steps(name):
     assert not differing(found, trained(built("torch", case), case, by_step))
 
 
-@on_a_gpu
-@pytest.mark.parametrize("attribute", ["numbers", "batches"])
+@pytest.mark.gpu
+@pytest.mark.parametrize("attribute", ["numbers", "batches", "masks"])
 def test_a_recording_that_reads_what_stood_there_before_is_seen(attribute, monkeypatch):
     recording, case = backends.load("torch").Recorded, ON_GPU["adam"]
     take = recording.take
 
     def stale(self, model, full):
-        kept, held = getattr(self, attribute), getattr(self, attribute).clone()
-        setattr(self, attribute, held)  # what is written now does not reach the kernels
+        kept = getattr(self, attribute)
+        copied = {key: mask.clone() for key, mask in kept.items()} if attribute == "masks" else kept.clone()
+        setattr(self, attribute, copied)  # what is written now does not reach the kernels
         found = take(self, model, full)
         setattr(self, attribute, kept)
         return found
@@ -172,7 +211,7 @@ def test_a_recording_that_reads_what_stood_there_before_is_seen(attribute, monke
         )
 
 
-@on_a_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_the_same_training_ends_with_the_same_bits(backend):
     case = dataclasses.replace(ON_GPU["adam"], recipe=dataclasses.replace(ON_GPU["adam"].recipe, clip_norm=0.5))
@@ -180,7 +219,7 @@ def test_the_same_training_ends_with_the_same_bits(backend):
     assert not differing(first, second)
 
 
-@on_a_gpu
+@pytest.mark.gpu
 def test_the_gpu_is_named():
     assert "NVIDIA" in backends.load("torch").device_name("cuda")
     assert backends.load("torch").device_name("cpu") == "cpu"

@@ -146,7 +146,9 @@ def train(
         backend = backends.load(run.backend)
     with clocks.measure("load"):
         examples = Examples(load(run.dataset), run)
-    keeper = checkpoints.Keeper(folder, {**environment(backend, run, examples, threads), "trained_together": together})
+    with clocks.measure("build"):
+        device = backend.device_name(run.device)  # which starts it, where it is a GPU
+    keeper = checkpoints.Keeper(folder, {**environment(run, examples, threads, device), "trained_together": together})
     described = keeper.described()
     store.write_json(folder / "environment.json", described)
     if resumed := keeper.announce():
@@ -192,7 +194,7 @@ def watch(run: Run, folder: Path, threads: int, report: Report, steps: int) -> N
     """Take the run's first steps and leave a trace of them in the folder, instead of training to the end."""
     backend = backends.load(run.backend)
     examples = Examples(load(run.dataset), run)
-    store.write_json(folder / "environment.json", environment(backend, run, examples, threads))
+    store.write_json(folder / "environment.json", environment(run, examples, threads, backend.device_name(run.device)))
     take_steps(backend, run, examples, folder, threads, report, steps)
 
 
@@ -369,8 +371,8 @@ class Stopping:
 # ----------------------------------------------------------------------------------------------------- what is noted
 
 
-def environment(backend: ModuleType, run: Run, examples: Examples, threads: int) -> dict[str, Any]:
-    """Everything around the run that its numbers depend on."""
+def environment(run: Run, examples: Examples, threads: int, device: str) -> dict[str, Any]:
+    """Everything around the run that its numbers depend on; `device` is what the backend calls it."""
     loaded, classes = examples.data, examples.data.n_classes
     known = data.DATASETS.get(loaded.name)
     return {
@@ -379,7 +381,7 @@ def environment(backend: ModuleType, run: Run, examples: Examples, threads: int)
         "python": platform.python_version(),
         "versions": backends.versions(run.backend),
         **timing.machine(),
-        "device": backend.device_name(run.device),
+        "device": device,
         "threads": timing.obtained_threads(threads),
         "dataset": {
             "name": loaded.name, "title": known.title if known else loaded.name, "origin": loaded.origin,

@@ -1,8 +1,9 @@
 """The contract of a backend, and everything that is decided before one starts.
 
-A backend is one file with one function, `build(plan, weights) -> Model`. It computes; it decides nothing. Whatever two
-backends would have to agree on (learning rates, dropout masks, scaling, the order in which layers are run, how many
-pixels an average pools over) stands here, once, as NumPy arrays.
+A backend is one file with two functions: `build(plan, weights) -> Model`, and `device_name(device) -> str`, which says
+what "cpu" or "cuda" is here. It computes; it decides nothing. Whatever two backends would have to agree on (learning
+rates, dropout masks, scaling, the order in which layers are run, how many pixels an average pools over) stands here,
+once, as NumPy arrays.
 
 Arrays at the border are NumPy arrays in the canonical layout: images (batch, height, width, channels) uint8, labels
 (batch,) int64, kernels (height, width, in, out) or (in, out). Parameters are named `"<index>_<kind>/<parameter>"`,

@@ -330,7 +330,8 @@ OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any], optax.GradientTransf
 # rounding, where the next layer takes it, and what is seen would not be what was used. It runs a few times at most, so
 # LLVM need not optimise it: that is about a third of its compiling.
 TO_LOOK_AT = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
-# What is resumed ends with the same bits; and XLA need not try every algorithm of cuDNN's, which takes seconds.
+# On a GPU bits repeat as far as it is up to XLA, which then need not try every algorithm of cuDNN's for seconds. Its
+# fusions stay there: what is looked at may differ from what is used by their rounding.
 ON_GPU = {"xla_gpu_deterministic_ops": True}
 
 
@@ -562,6 +563,7 @@ class Model:
         limit: Any = self.plan.recipe.clip_norm
 
         def clipped(part: Any) -> Any:
+            # optax.global_norm, which Optax gives up for a name that its earlier versions do not have
             norm = jnp.sqrt(sum((jnp.vdot(g, g) for g in jax.tree.leaves(part)), jnp.zeros((), self.dtype)))
             factor = jnp.minimum(1.0, limit / norm)
             return jax.tree.map(lambda g: g * factor, part)
@@ -574,8 +576,11 @@ class Model:
 
 
 def device_name(name: str) -> str:
-    """What computes: "cpu", or "cuda (NVIDIA H100 PCIe)"."""
-    return f"cuda ({_device(name).device_kind})" if name == "cuda" else name
+    """What computes: "cpu", or "cuda (NVIDIA H100 PCIe)"; without a GPU what was asked for, which `build` refuses."""
+    try:
+        return f"cuda ({_device(name).device_kind})" if name == "cuda" else name
+    except LockstepError:
+        return name
 
 
 def _device(name: str) -> Any:

@@ -621,7 +621,7 @@ class Model:
 
 
 def device_name(name: str) -> str:
-    """What computes: "cpu", or "cuda (NVIDIA H100 PCIe)"."""
+    """What computes: "cpu", or "cuda (NVIDIA H100 PCIe)"; without a GPU what was asked for, which `build` refuses."""
     found = tf.config.list_physical_devices("GPU") if name == "cuda" else []
     details = tf.config.experimental.get_device_details(found[0]) if found else {}
     return f"{name} ({details['device_name']})" if "device_name" in details else name

@@ -1,4 +1,4 @@
-"""The PyTorch backend: modules, autograd and PyTorch's own optimizers, eager.
+"""The PyTorch backend: modules, autograd and PyTorch's own optimizers, eager; on CUDA the optimizers are written out.
 
 Images are kept channels-last, which is what the CPU's convolutions like best, and which makes the canonical flatten
 order (height, width, channels) a view instead of a copy. On CUDA the kernels of a step are recorded once and then
@@ -404,7 +404,7 @@ class Model:
         """Make the modules and the optimizer."""
         torch.set_num_threads(plan.threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-        torch.backends.cudnn.deterministic = True  # what is resumed ends with the same bits
+        torch.backends.cudnn.deterministic = True  # as far as it is up to cuDNN, bits repeat
         self.plan, self.device, self.dtype = plan, _device(plan.device), getattr(torch, plan.dtype)
         self.mean = self._tensor(plan.mean.astype(plan.dtype))
         self.scale = self._tensor(plan.scale.astype(plan.dtype))
@@ -420,7 +420,7 @@ class Model:
         }
         self.groups = self._grouped(slots)
         self.is_training: bool | None = None
-        self.is_recorded = Recorded.can_be(plan)
+        self.records, self.is_warm = Recorded.can_be(plan), False
         self.recorded: Recorded | None = None
         self.placed: tuple[torch.Tensor, ...] = ()
         self.restore(weights, self.state() | {"step": np.array(0)})
@@ -438,9 +438,10 @@ class Model:
         """Take every step of one epoch; nothing is read back from the device before its end."""
         full, short = batches(order, self.plan.recipe.batch_size)
         in_turn = len(full)
-        if self.is_recorded:  # the first step takes with it what must not happen in a recording
-            in_turn = min(in_turn, 0 if self.recorded else 1)
+        if self.records:  # the first step of all takes with it what must not happen in a recording
+            in_turn = min(in_turn, 0 if self.is_warm else 1)
         first = self._in_turn(full[:in_turn])
+        self.is_warm |= in_turn > 0
         if in_turn < len(full):
             self.recorded = self.recorded or Recorded(self)
             first = np.concatenate([first, self.recorded.take(self, full[in_turn:])], axis=1)
@@ -524,7 +525,7 @@ class Model:
     def _step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._mode(self.plan.in_training, len(images))
         now: Sequence[torch.Tensor] = ()
-        if self.is_recorded:
+        if self.records:
             now = torch.tensor(numbers(self.plan, self.taken), dtype=self.dtype, device=self.device).unbind()
         results = self._take(images, labels, now)
         self.taken += 1
@@ -679,7 +680,8 @@ class Recorded:
         """Record a step; it is not taken. One has to have been taken before."""
         plan = model.plan
         on: Any = {"device": model.device}
-        steps, batch = plan.steps_per_epoch, plan.recipe.batch_size
+        batch = plan.recipe.batch_size
+        steps = max(plan.steps_per_epoch, len(model.placed[0]) // batch)
         self.number = torch.zeros(1, dtype=torch.int64, **on)
         self.batches = torch.zeros((steps, batch), dtype=torch.int64, **on)
         self.numbers = torch.zeros((steps, len(NUMBERS)), dtype=model.dtype, **on)
@@ -737,7 +739,7 @@ def _canonical(y: Any) -> np.ndarray:
 
 
 def device_name(name: str) -> str:
-    """What computes: "cpu", or "cuda (NVIDIA H100 PCIe)"."""
+    """What computes: "cpu", or "cuda (NVIDIA H100 PCIe)"; without a GPU what was asked for, which `build` refuses."""
     return f"cuda ({torch.cuda.get_device_name()})" if name == "cuda" and torch.cuda.is_available() else name
 
 
