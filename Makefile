@@ -6,13 +6,17 @@ BIN := .venv/bin
 # The browser test needs one. As root on Debian it is installed where it is missing; elsewhere this says what to install.
 HAS_BROWSER := test -x "$${CHROMIUM:-$$(command -v chromium)}" && command -v chromedriver >/dev/null
 
-.PHONY: demo test torture lint types docs install browser clean
+.PHONY: demo test tests torture lint types docs install browser clean
 
 demo: .venv/installed
 	$(BIN)/lockstep run studies/demo.toml
 
-test: lint types browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+# Types are checked beside the first tests, and three workers share two cores: many tests wait for processes.
+test: lint browser
+	@$(MAKE) --no-print-directory -j 2 types tests
+
+tests: .venv/installed
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 torture: .venv/installed
 	$(BIN)/python -m pytest --torture tests/test_torture_*.py
