@@ -55,13 +55,15 @@ def activations() -> Figure:
 @rc_context(plots.STYLE)
 def histories(records: list[Any]) -> Figure:
     """Accuracy and loss over the epochs: a colour for each network and backend, seeds as a band."""
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
-    panels = figure.subplots(1, 2)
     cells: dict[str, list[Any]] = {}
     for record in records:
         cells.setdefault(f"{record.network} · {record.backend}", []).append(record.history)
+    colours = [colour for colour, _ in plots.LOOKS] + [plots.INK]
+    columns = 3 if len(cells) > 4 else 4
+    figure = Figure(figsize=(7.2, 3.2 + 0.2 * -(-len(cells) // columns)), layout="constrained")
+    panels = figure.subplots(1, 2)
     for axis, measure in zip(panels, ("accuracy", "loss"), strict=True):
-        for (colour, _), (name, runs) in zip(plots.LOOKS * 3, cells.items(), strict=False):
+        for colour, (name, runs) in zip(colours * 3, cells.items(), strict=False):
             for split, (_, dashes) in plots.SPLITS.items():
                 key = f"{split}_{measure}"
                 rows = [[row.get(key) for row in run] for run in runs]
@@ -70,15 +72,16 @@ def histories(records: list[Any]) -> Figure:
                 n = min(map(len, rows))
                 values = np.array([row[:n] for row in rows], float) * (100 if measure == "accuracy" else 1)
                 epochs = np.arange(1, n + 1)
-                label = name if split == "test" else None
+                label = name if split == "test" and measure == "accuracy" else None
                 axis.plot(epochs, np.median(values, axis=0), color=colour, linestyle=dashes, linewidth=1.2, label=label)
                 axis.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.14, linewidth=0)
         axis.set_title({"accuracy": "accuracy, %", "loss": "loss"}[measure])
         axis.grid(axis="y", color=plots.INK, alpha=0.13, linewidth=0.6)
     for split, (_, dashes) in plots.SPLITS.items():
         panels[1].plot([], [], color=plots.INK, linestyle=dashes, label=split)
-    panels[0].legend(loc="lower right")
     panels[1].legend(loc="upper right")
+    handles, _ = panels[0].get_legend_handles_labels()
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     return figure
 
 
