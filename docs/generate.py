@@ -174,7 +174,11 @@ def _command(records: list[Any]) -> str:
     """The command that makes these runs: the study, and whatever in them is not the study's own."""
     study = _file_of(records[0])
     words = ["lockstep run", f"studies/{study.name}.toml"]
-    backends = tuple(name for name in study.backends if name in {record.backend for record in records})
+    trained = dict.fromkeys(record.backend for record in records)
+    backends = (
+        *(name for name in study.backends if name in trained),
+        *(name for name in trained if name not in study.backends),
+    )
     if backends != study.backends:
         words.append(f"--backends {','.join(backends)}")
     networks = dict.fromkeys(record.network for record in records)

@@ -182,6 +182,19 @@ def test_networks_settings_and_backends_are_compared_each_by_itself(tmp_path):
     assert where[0] == "jax · optimizer.learning_rate 0.001"
 
 
+def test_optimizers_are_told_apart_by_their_names_and_by_what_varies_within_each(tmp_path):
+    for optimizer in ("sgd 0.1", "adam 0.001", "adam 0.01", "rmsprop"):
+        fake_run(tmp_path, optimizer=optimizer)
+    held = compare(tmp_path).held["settings"]
+    assert {name for _, pair in held.rows for name in pair.what} == {
+        "optimizer sgd", "optimizer rmsprop",
+        "optimizer adam, learning_rate 0.001", "optimizer adam, learning_rate 0.01",
+    }  # fmt: skip
+    text = words(page_of(tmp_path))
+    assert "adam, learning_rate 0.01" in text
+    assert "optimizer.kind" not in text
+
+
 def test_datasets_are_never_compared(tmp_path):
     fake_run(tmp_path, dataset="digits")
     fake_run(tmp_path, dataset="mnist")

@@ -35,12 +35,12 @@ N_TEST, EPOCHS = 211, 5
 
 def fake_run(
     root: Path, network="mlp", backend="numpy", seed=0, *, rate=1e-3, dataset="digits", accuracy=0.9, status="finished",
-    reason=None, class_names=CLASSES, epochs=EPOCHS, threads=2, question="Do four backends agree?",
+    reason=None, class_names=CLASSES, epochs=EPOCHS, threads=2, question="Do four backends agree?", optimizer="",
 ) -> Path:  # fmt: skip
     """A run folder as a worker writes it, with numbers made up from the arguments."""
-    recipe = Recipe(optimizer=Adam(rate), epochs=epochs, validation=0.1)
+    recipe = Recipe(optimizer=optimizer or Adam(rate), epochs=epochs, validation=0.1)
     study = Study({network: NETWORKS[network]}, dataset, backend, seed, recipe=recipe, question=question, name="demo")
-    folder = store.claim(root / "demo", f"{network}-{dataset}-{rate:g}-{backend}-{seed}")
+    folder = store.claim(root / "demo", f"{network}-{dataset}-{optimizer or rate}-{backend}-{seed}")
     code = "LS-402" if status == "failed" else None
     store.write_json(folder / "status.json", {"format": 1, "status": status, "code": code, "reason": reason})
     store.write_bytes(folder / "spec.toml", tomli_w.dumps(to_table(study)).encode())

@@ -55,6 +55,7 @@ class Group:
 
 def group(facts: Sequence[Facts]) -> list[Group]:
     """Group runs, in order of first appearance; within a group by seed, then backend."""
+    _say_kinds_in_words(facts)
     varying = varying_coordinates(facts)
     groups: dict[tuple[str, ...], Group] = {}
     for run in facts:
@@ -70,6 +71,26 @@ def group(facts: Sequence[Facts]) -> list[Group]:
         seeds = list(dict.fromkeys(run.seed for run in members.runs))
         members.runs.sort(key=lambda run: (seeds.index(run.seed), order.index(run.backend)))
     return _told_apart(list(groups.values()))
+
+
+def _say_kinds_in_words(facts: Sequence[Facts]) -> None:
+    """Where runs have different optimizers (or schedules), one setting says which, and what varies within its kind.
+
+    "optimizer": "adam, learning_rate 0.01" stands for all keys of that table, most of which other kinds do not have.
+    """
+    keys = dict.fromkeys(key for run in facts for key in run.settings)
+    for table in [key.removesuffix(".kind") for key in keys if key.endswith(".kind")]:
+        kinds: dict[str, list[Facts]] = {}
+        for run in facts:
+            if kind := run.settings.get(f"{table}.kind"):
+                kinds.setdefault(kind, []).append(run)
+        for kind, members in kinds.items() if len(kinds) > 1 else ():
+            own = [key for key in keys if key.startswith(f"{table}.") and key != f"{table}.kind"]
+            varying = [key for key in own if len({run.settings.get(key) for run in members}) > 1]
+            for run in members:
+                words = [f"{key.removeprefix(f'{table}.')} {run.settings.get(key, '—')}" for key in varying]
+                others = {key: value for key, value in run.settings.items() if not key.startswith(f"{table}.")}
+                run.settings = {table: ", ".join([kind, *words]), **others}
 
 
 def _told_apart(groups: list[Group]) -> list[Group]:
@@ -89,6 +110,7 @@ def _coordinates(run: Facts) -> dict[str, str]:
 
 def varying_coordinates(facts: Sequence[Facts]) -> list[str]:
     """The coordinates that are not the same in all runs: their columns are worth printing."""
+    _say_kinds_in_words(facts)
     rows = [{**_coordinates(run), "seed": run.seed} for run in facts if run.spec]
     names = list(dict.fromkeys(name for row in rows for name in row))
     names.sort(key=lambda name: ("dataset", "dtype", "seed").index(name) if name in ("dataset", "dtype", "seed") else 3)
