@@ -16,7 +16,7 @@ test: lint browser
 	@$(MAKE) --no-print-directory -j 2 types tests
 
 tests: .venv/installed
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 torture: .venv/installed
 	$(BIN)/python -m pytest --torture tests/test_torture_*.py

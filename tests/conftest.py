@@ -37,6 +37,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--at-most", type=int, help="with --torture: no more than so many cases of each battery")
 
 
+# The files that take longest are begun first, so that no worker is left alone with one of them at the end.
+LONGEST = [
+    "conformance", "causes", "torture_killed", "same_steps", "proof", "cli", "docs_commands", "torture_repeated",
+    "torture_disk", "bench", "report", "differences", "resuming", "study", "signals",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}" for name in LONGEST]
+    items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
+
+
 @pytest.fixture(scope="session")
 def torture(request: pytest.FixtureRequest) -> bool:
     """Whether the batteries of `tests/test_torture_*.py` run at full length (make torture), or as a small sample."""
