@@ -55,7 +55,6 @@ class Group:
 
 def group(facts: Sequence[Facts]) -> list[Group]:
     """Group runs, in order of first appearance; within a group by seed, then backend."""
-    _say_kinds_in_words(facts)
     varying = varying_coordinates(facts)
     groups: dict[tuple[str, ...], Group] = {}
     for run in facts:
