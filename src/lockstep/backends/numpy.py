@@ -17,7 +17,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -49,6 +49,7 @@ class Pass:
     leads: bool  # the one slice that updates the running statistics
     factor: Callable[[np.ndarray], np.ndarray] = lambda value: value  # what a factor of a product is rounded to
     space: numpy_fast.Space | None = None  # where the fast forms keep their arrays
+    left: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # see `Model._left`
 
 
 # ----------------------------------------------------------------------------------------------------------- layers
@@ -562,6 +563,7 @@ class Model:
         self.slices = [_flat(shapes, self.dtype) for _ in range(self.n_slices)]
         self.slots = {slot: _flat(shapes, self.dtype) for slot in self.slot_names}
         self.spaces = [numpy_fast.Space(self.dtype) for _ in range(self.n_slices)]
+        self.batch_space = numpy_fast.Space(self.dtype)
         self.is_plain = not as_trained or plan.recipe.products != "full"  # the fast forms do not round their factors
         self.is_rows_first = not self.is_plain and plan.rows[0].layer.kind != "flatten"
         plain = [(row, LAYERS[row.layer.kind]) for row in plan.fast_rows]
@@ -675,18 +677,19 @@ class Model:
     def _step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
         n, training = len(images), self.plan.in_training
         masks = self.plan.masks(self.taken, n) if training else {}
-        now = self.count_update()
+        now, left = self.count_update(), self._left(n)
 
         def work(index: int, part: slice, sums: Slices) -> tuple[float, int]:
             on = Pass(
                 training, self.parameters, self.slices[index][1], self.statistics,
                 {name: mask[part] for name, mask in masks.items()}, n,
                 lambda value: sums.total(index, value), index == 0, self.factor, self.spaces[index],
+                {name: (x[part], dy[part]) for name, (x, dy) in left.items()},
             )  # fmt: skip
             x = self._prepare_fast(images[part], self.spaces[index])
             result = self._differentiate(self.fast_layers, x, labels[part], on, None)
             sums.wait()
-            self._finish(index, sums, now)
+            self._finish(index, sums, now, left)
             return result
 
         results = self._sliced(images, work)
@@ -694,7 +697,7 @@ class Model:
 
     def update(self, now: Numbers) -> None:
         """Take the step that the gradients of one slice, the whole batch, ask for."""
-        self._finish(0, Slices(1), now)
+        self._finish(0, Slices(1), now, {})
 
     def lay_in(self, flat: np.ndarray, gradient: np.ndarray) -> None:
         """From here on keep the parameters and one slice's gradients in these arrays, which hold the same numbers."""
@@ -702,12 +705,34 @@ class Model:
         self.flat, self.parameters = flat, cut(flat, shapes)
         self.slices[0] = gradient, cut(gradient, shapes)
 
-    def _finish(self, index: int, sums: Slices, now: Numbers) -> None:
-        """A thread's part of the update, once every slice has its gradients."""
+    def _left(self, n: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Dense layer → where its slices put x and dy of the whole batch of `n`, and with that leave dw = xᵀ·dy.
+
+        Where the kernel is larger than these, it takes less time to multiply the batch once, each thread for some rows
+        of dw, than to multiply every slice and to add up.
+        """
+        if self.is_plain or min(self.n_slices, n) == 1:
+            return {}
+        shapes = {row.name: self.parameters[f"{row.name}/kernel"].shape for row in self.plan.rows
+                  if row.layer.kind == "dense"}  # fmt: skip
+        return {
+            name: (self.batch_space(f"{name} x", (n, inputs)), self.batch_space(f"{name} dy", (n, units)))
+            for name, (inputs, units) in shapes.items()
+            if inputs * units > n * (inputs + units)
+        }
+
+    def _finish(self, index: int, sums: Slices, now: Numbers, left: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """A thread's part of the update, once every slice has its gradients, or has left them."""
         n, (gradient, views) = len(sums.parts), self.slices[0]
-        mine = slice(self.flat.size * index // n, self.flat.size * (index + 1) // n)
-        for other, _ in self.slices[1:n]:
-            gradient[mine] += other[mine]
+        mine, others = self._parts(index, n, left), [flat for flat, _ in self.slices[1:n]]
+        for part, name in mine:
+            if name:
+                x, dy = left[name]
+                rows = slice(x.shape[1] * index // n, x.shape[1] * (index + 1) // n)
+                np.matmul(x[:, rows].T, dy, out=views[f"{name}/kernel"][rows])
+            else:
+                for other in others:
+                    gradient[part] += other[part]
         recipe = self.plan.recipe
         if recipe.l2 or recipe.clip_norm or recipe.optimizer.kind == "adamw":  # what goes by parameter, not by part
             sums.wait()
@@ -716,7 +741,29 @@ class Model:
                 self._clip(gradient, views)
                 self._decay(now)
             sums.wait()
-        self._update(now, gradient, mine, self.spaces[index])
+        for part, _ in mine:
+            self._update(now, gradient, part, self.spaces[index])
+
+    def _parts(self, index: int, n: int, left: dict[str, Any]) -> list[tuple[slice, str]]:
+        """What the index-th of `n` threads updates of the flat buffers: some rows of each kernel that was left, by its
+        layer's name, and its share of what lies between."""
+        parts: list[tuple[slice, str]] = []
+        start = end = 0
+
+        def between() -> None:
+            size = end - start
+            parts.append((slice(start + size * index // n, start + size * (index + 1) // n), ""))
+
+        for name, value in self.parameters.items():
+            layer, _, what = name.partition("/")
+            if layer in left and what == "kernel":
+                between()
+                inputs, units = value.shape
+                parts.append((slice(end + inputs * index // n * units, end + inputs * (index + 1) // n * units), layer))
+                start = end + value.size
+            end += value.size
+        between()
+        return parts
 
     def _differentiate(
         self, layers: Layers, x: np.ndarray, labels: np.ndarray, on: Pass, seen: tuple[Arrays, Arrays] | None,
@@ -803,8 +850,10 @@ class Model:
 
     def pixels(self, images: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Write the pixels into `x` as they enter the first layer."""
-        np.subtract(images, self.mean, out=x) if self.mean.any() else np.copyto(x, images)
-        x *= self.scale
+        shape = (-1, 1, 1) if self.is_rows_first else (-1,)
+        mean, scale = self.mean.reshape(shape), self.scale.reshape(shape)
+        np.subtract(images, mean, out=x) if mean.any() else np.copyto(x, images)
+        x *= scale
         return x
 
     def targets(self, labels: np.ndarray) -> np.ndarray:

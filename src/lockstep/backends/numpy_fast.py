@@ -1,10 +1,11 @@
 """The layers of `backends.numpy` as they are trained: the same sums, in a layout and an order that cost less time.
 
-NumPy's products are as fast as anybody's. What costs time are the passes over memory around them, so there are fewer:
+NumPy's products are as fast as anybody's. What costs time are the passes over memory around them, so there are fewer,
+and each goes along long runs of numbers:
 
-- Images lie rows first, (height, n, width, channels). Then all windows that begin in one row of the images lie side by
-  side, and a convolution copies the rows of its windows out, not whole windows: five times less for a kernel of 5 × 5.
-  Each row of the kernel is one product with a view of that copy, and the products are added up.
+- Images lie as (height, channels, width, n). Then a row of the output is one product of the kernel with the rows of
+  the images under it, of which each is unfolded along its width alone: `wide` copies of a pixel, not high · wide. The
+  unfolded rows that follow each other are one matrix as they stand, so nothing is added up afterwards.
 - Max-pooling looks along the rows of its windows first and then across them, where there is less left to look at.
 - Large arrays come from a `Space` and are used again in every step: fresh memory costs a page fault every 4 KB.
 
@@ -45,18 +46,23 @@ class Space:
 
 
 def rows_first(x: np.ndarray) -> np.ndarray:
-    """(n, height, width, channels) ↔ (height, n, width, channels)."""
-    return x.transpose(1, 0, 2, 3) if x.ndim == 4 else x
+    """(n, height, width, channels) → (height, channels, width, n)."""
+    return x.transpose(1, 3, 2, 0) if x.ndim == 4 else x
+
+
+def images_first(x: np.ndarray) -> np.ndarray:
+    """The way back of `rows_first`."""
+    return x.transpose(3, 0, 2, 1) if x.ndim == 4 else x
 
 
 def turned(layer: Form) -> Form:
     """A layer of `backends.numpy` for images that lie rows first."""
 
     def turned_layer(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-        y, backward = layer(row, rows_first(x), on)
+        y, backward = layer(row, np.ascontiguousarray(images_first(x)), on)
 
         def turned_backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
-            dx = backward(rows_first(dy), wants_dx)
+            dx = backward(np.ascontiguousarray(images_first(dy)), wants_dx)
             return dx if dx is None else np.ascontiguousarray(rows_first(dx))
 
         return np.ascontiguousarray(rows_first(y)), turned_backward
@@ -68,16 +74,22 @@ def turned(layer: Form) -> Form:
 
 
 def dense(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
+    """y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy. A large dw is left to `Model._finish`, with x and dy."""
     w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
     y = np.matmul(x, w, out=on.space(f"{row.name} y", (len(x), w.shape[1])))
     if b is not None:
         y += b
+    left = on.left.get(row.name)
+    if left is not None:
+        left[0][...] = x
 
     def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
         if b is not None:
             dy.sum(axis=0, out=on.gradients[f"{row.name}/bias"])
-        np.matmul(x.T, dy, out=on.gradients[f"{row.name}/kernel"])
+        if left is not None:
+            left[1][...] = dy
+        else:
+            np.matmul(x.T, dy, out=on.gradients[f"{row.name}/kernel"])
         return np.matmul(dy, w.T, out=on.space(f"{row.name} dx", x.shape)) if wants_dx else None
 
     return y, backward
@@ -95,8 +107,8 @@ def relu(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
 
 
 def flatten(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """(height, n, width, channels) → (n, height · width · channels), or with the channels first."""
-    there, back = ((1, 3, 0, 2), (2, 0, 3, 1)) if row.layer.order == "chw" else ((1, 0, 2, 3), (1, 0, 2, 3))
+    """(height, channels, width, n) → (n, height · width · channels), or with the channels first."""
+    there, back = ((3, 1, 0, 2), (2, 1, 3, 0)) if row.layer.order == "chw" else ((3, 0, 2, 1), (1, 3, 2, 0))
     y = on.space(f"{row.name} y", tuple(x.shape[axis] for axis in there))
     y[...] = x.transpose(there)
 
@@ -105,106 +117,62 @@ def flatten(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
         dx[...] = dy.reshape(y.shape).transpose(back)
         return dx
 
-    return y.reshape(x.shape[1], -1), backward
+    return y.reshape(len(y), -1), backward
 
 
 def conv2d(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """One product per row of the kernel with the rows of all windows; with few channels, one with whole windows."""
-    padded = pad(row, x, 0.0, on.space)
-    unfold = _whole_windows if row.layer.window()[0][1] * x.shape[3] < 16 else _rows_of_windows
-    return unfold(row, padded, on)
+    """For each row r of the output, y[r] = wᵀ·strips[r]: the unfolded rows of the images that the kernel covers there.
 
-
-def _rows_of_windows(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """A convolution of padded images by rows of windows: y = Σᵢ strips[i:]·w[i]."""
+    On the way back dw = Σ strips[r]·dy[r]ᵀ, and a row of the images takes from all rows of the output that it is in.
+    """
     w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
     (high, wide), (down, across) = row.layer.window()
-    height, n, width, channels = x.shape
     rows, columns, filters = row.output_shape
-    length, output_shape = wide * channels, (rows, n, columns, filters)
-    strips = on.space(f"{row.name} strips", (height, n, columns, length))
-    pixel = channels * x.itemsize  # strides of axes of length 1 are undefined in NumPy: they are worked out here
-    line = width * pixel
-    strips[...] = as_strided(x, strips.shape, (n * line, line, across * pixel, x.itemsize))
-
-    def beginning_at(i: int, of: np.ndarray) -> np.ndarray:
-        """What the i-th row of the kernel meets, for every row of the output."""
-        return of[i : i + (rows - 1) * down + 1 : down]
-
-    y = on.space(f"{row.name} y", output_shape)
-    part = on.space(f"{row.name} part", output_shape)
-    for i in range(high):
-        products = beginning_at(i, strips).reshape(-1, length)
-        np.matmul(products, w[i].reshape(length, filters), out=(part if i else y).reshape(-1, filters))
-        if i:
-            y += part
-    _add_bias(y, b)
+    x = pad(row, x, 0.0, on.space)
+    height, channels, _, n = x.shape
+    length, run = wide * channels, columns * n
+    places = [np.s_[:, :, j : j + (columns - 1) * across + 1 : across] for j in range(wide)]
+    strips = on.space(f"{row.name} strips", (height, wide, channels, columns, n))
+    for j, place in enumerate(places):
+        strips[:, j] = x[place]
+    size = strips.itemsize  # strides of axes of length 1 are undefined in NumPy: they are worked out here
+    covered = as_strided(strips, (rows, high * length, run), (down * length * run * size, run * size, size))
+    flat = w.reshape(-1, filters)
+    y = on.space(f"{row.name} y", (rows, filters, columns, n))
+    np.matmul(flat.T, covered, out=y.reshape(rows, filters, run))
+    if b is not None:
+        y += b[:, None, None]
 
     def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
-        dy = dy.reshape(-1, filters)
+        dy = dy.reshape(rows, filters, run)
         if b is not None:
-            np.matmul(on.space(f"{row.name} ones", (len(dy),), 1.0), dy, out=on.gradients[f"{row.name}/bias"])
-        for i in range(high):
-            dw = on.gradients[f"{row.name}/kernel"][i].reshape(length, filters)
-            np.matmul(beginning_at(i, strips).reshape(-1, length).T, dy, out=dw)
+            dy.sum(axis=2).sum(axis=0, out=on.gradients[f"{row.name}/bias"])
+        parts = np.matmul(covered, dy.transpose(0, 2, 1), out=on.space(f"{row.name} dw", (rows, *flat.shape)))
+        parts.sum(axis=0, out=on.gradients[f"{row.name}/kernel"].reshape(flat.shape))
         if not wants_dx:
             return None
         dstrips = on.space(f"{row.name} dstrips", strips.shape)
-        share = on.space(f"{row.name} share", (rows, n, columns, length))
-        dstrips.fill(0)
-        for i in range(high):
-            np.matmul(dy, w[i].reshape(length, filters).T, out=share.reshape(-1, length))
-            met = beginning_at(i, dstrips)
-            met += share
+        for h, first, last in _covering(height, rows, high, down):
+            if first == last:
+                dstrips[h].fill(0)
+                continue
+            met = w[h - (last - 1) * down : h - first * down + 1 : down][::-1]  # the rows of the kernel that lie on h
+            factors = met.reshape(last - first, length, filters).transpose(1, 0, 2).reshape(length, -1)
+            np.matmul(factors, dy[first:last].reshape(-1, run), out=dstrips[h].reshape(length, run))
         dx = on.space(f"{row.name} dx", x.shape)
         dx.fill(0)
-        for j in range(wide):
-            place = dx[:, :, j : j + (columns - 1) * across + 1 : across]
-            place += dstrips[..., j * channels : (j + 1) * channels]
+        for j, place in enumerate(places):
+            dx[place] += dstrips[:, j]
         return unpad(row, dx)
 
     return y, backward
 
 
-def _whole_windows(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """A convolution of padded images with few channels: windows are copied along the images, one place at a time."""
-    w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
-    (high, wide), _ = row.layer.window()
-    rows, columns, filters = row.output_shape
-    n, channels = x.shape[1], x.shape[3]
-    flat = w.reshape(-1, filters)
-    # A row of the output at a time, whose windows stay in the cache: (rows, place in a window, n · columns).
-    windows = on.space(f"{row.name} windows", (rows, len(flat), n * columns))
-    by_place = windows.reshape(rows, high, wide, channels, n, columns)
-    for (i, j), place in places(row):
-        by_place[:, i, j] = x[place].transpose(0, 3, 1, 2)
-    y = on.space(f"{row.name} y", (rows, n, columns, filters))
-    np.matmul(windows.transpose(0, 2, 1), flat, out=y.reshape(rows, -1, filters))
-    _add_bias(y, b)
-
-    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
-        dy = dy.reshape(-1, filters)
-        if b is not None:
-            np.matmul(on.space(f"{row.name} ones", (len(dy),), 1.0), dy, out=on.gradients[f"{row.name}/bias"])
-        dy = dy.reshape(rows, -1, filters)
-        np.matmul(windows, dy).sum(axis=0, out=on.gradients[f"{row.name}/kernel"].reshape(flat.shape))
-        if not wants_dx:
-            return None
-        np.matmul(flat, dy.transpose(0, 2, 1), out=windows)  # which have done their service
-        dx = on.space(f"{row.name} dx", x.shape)
-        dx.fill(0)
-        for (i, j), place in places(row):
-            dx[place] += by_place[:, i, j].transpose(0, 2, 3, 1)
-        return unpad(row, dx)
-
-    return y, backward
-
-
-def _add_bias(y: np.ndarray, b: np.ndarray | None) -> None:
-    """y += b, along whole rows of the images, as NumPy's inner loop over a few channels is a slow one."""
-    if b is not None:
-        by_line = y.reshape(y.shape[0] * y.shape[1], -1)
-        by_line += np.tile(b, y.shape[2])
+def _covering(height: int, rows: int, high: int, down: int) -> Iterator[tuple[int, int, int]]:
+    """For each row h of the images (h, first, last): the rows first ≤ r < last of the output whose windows cover it."""
+    for h in range(height):
+        first, last = max(0, -(-(h - high + 1) // down)), min(rows, h // down + 1)
+        yield h, min(first, last), last
 
 
 def max_pool2d(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
@@ -212,9 +180,9 @@ def max_pool2d(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
     padded = pad(row, x, -np.inf, on.space)
     (high, wide), (down, across) = row.layer.window()
     rows, columns, channels = row.output_shape
-    height, n = padded.shape[:2]
-    by_row = on.space(f"{row.name} by row", (height, n, columns, channels))
-    y = on.space(f"{row.name} y", (rows, n, columns, channels))
+    height, n = padded.shape[0], padded.shape[3]
+    by_row = on.space(f"{row.name} by row", (height, channels, columns, n))
+    y = on.space(f"{row.name} y", (rows, channels, columns, n))
 
     def along(of: np.ndarray) -> list[np.ndarray]:
         return [of[:, :, j : j + (columns - 1) * across + 1 : across] for j in range(wide)]
@@ -271,13 +239,79 @@ def _share(
         shares[0][...] = dy
 
 
+def batch_norm(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
+    """y = scale·x̂ + shift, x̂ = (x − mean)/√(variance + ε), of each channel; all in arrays that are used again."""
+    layer, rows, channels = row.layer, len(x), x.shape[1]
+    scale, shift = on.parameters[f"{row.name}/scale"], on.parameters[f"{row.name}/shift"]
+    n = on.n * rows * x.shape[2]
+    by_channel = (rows, channels, -1)
+
+    def total(of: np.ndarray) -> np.ndarray:
+        return of.reshape(by_channel).sum(axis=2).sum(axis=0)
+
+    def wide(of: np.ndarray) -> np.ndarray:
+        return of[:, None, None]
+
+    y, normal = (on.space(f"{row.name} {what}", x.shape) for what in ("y", "normal"))
+    if on.training:
+        mean = on.total(total(x)) / n
+        np.subtract(x, wide(mean), out=normal)
+        variance = on.total(total(np.square(normal, out=y))) / n
+        if on.leads:
+            seen = variance if layer.running_variance == "biased" else variance * (n / max(n - 1, 1))
+            for what, batch in (("mean", mean), ("variance", seen)):
+                running = on.statistics[f"{row.name}/running_{what}"]
+                running += layer.momentum * (batch - running)
+    else:
+        np.subtract(x, wide(on.statistics[f"{row.name}/running_mean"]), out=normal)
+        variance = on.statistics[f"{row.name}/running_variance"]
+    inverse = 1.0 / np.sqrt(variance + layer.epsilon)
+    normal *= wide(inverse)
+    np.multiply(normal, wide(scale), out=y)
+    y += wide(shift)
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        dx = on.space(f"{row.name} dx", x.shape)
+        dshift, dscale = total(dy), total(np.multiply(dy, normal, out=dx))
+        on.gradients[f"{row.name}/shift"][...] = dshift
+        on.gradients[f"{row.name}/scale"][...] = dscale
+        if not on.training:
+            return np.multiply(dy, wide(scale * inverse), out=dx)
+        dshift, dscale = on.total(dshift), on.total(dscale)
+        np.multiply(normal, wide(dscale / -n), out=dx)
+        dx += dy
+        dx -= wide(dshift / n)
+        dx *= wide(scale * inverse)
+        return dx
+
+    return y, backward
+
+
+def dropout(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
+    """y = mask · x, where the mask is 0 or 1/keep; without effect in inference."""
+    mask = on.masks.get(row.name)
+    if mask is None:
+        return x, lambda dy, wants_dx: dy
+    turned_mask = on.space(f"{row.name} mask", x.shape)
+    turned_mask[...] = rows_first(mask)
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        return np.multiply(dy, turned_mask, out=on.space(f"{row.name} dx", x.shape))
+
+    return np.multiply(x, turned_mask, out=on.space(f"{row.name} y", x.shape)), backward
+
+
 # The layers for which it matters in which order the axes of an image lie.
-TURNED = frozenset({"conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool", "flatten", "dropout"})
+TURNED = frozenset({
+    "conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool", "flatten", "batch_norm", "dropout",
+})  # fmt: skip
 # The layers that have a form of their own here; max-pooling's gives a tie to the first.
 LAYERS: dict[str, Form] = {
     "conv2d": conv2d,
     "max_pool2d": max_pool2d,
     "flatten": flatten,
+    "batch_norm": batch_norm,
+    "dropout": dropout,
     "dense": dense,
     "relu": relu,
 }
@@ -306,8 +340,8 @@ def pad(row: LayerFacts, x: np.ndarray, value: float, space: Space) -> np.ndarra
     (top, bottom), (left, right) = window_padding(row)
     if not (top or bottom or left or right):
         return x
-    height, n, width, channels = x.shape
-    padded = space(f"{row.name} padded", (height + top + bottom, n, width + left + right, channels), value)
+    height, channels, width, n = x.shape
+    padded = space(f"{row.name} padded", (height + top + bottom, channels, width + left + right, n), value)
     padded[top : top + height, :, left : left + width] = x
     return padded
 
@@ -316,11 +350,3 @@ def unpad(row: LayerFacts, x: np.ndarray) -> np.ndarray:
     """The way back of `pad`; a contiguous array."""
     (top, bottom), (left, right) = window_padding(row)
     return np.ascontiguousarray(x[top : x.shape[0] - bottom, :, left : x.shape[2] - right])
-
-
-def places(row: LayerFacts) -> Iterator[tuple[tuple[int, int], Any]]:
-    """For each place (i, j) of a window, the index of that pixel of all windows of padded images, rows first."""
-    (high, wide), (down, across) = row.layer.window()
-    rows, columns, _ = row.output_shape
-    for i, j in np.ndindex(high, wide):
-        yield (i, j), np.s_[i : i + (rows - 1) * down + 1 : down, :, j : j + (columns - 1) * across + 1 : across]
