@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import math
 from pathlib import Path
 
@@ -143,9 +144,20 @@ def test_erf_is_the_error_function(x):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.sampled_from(["layer-everything", "recipe-adam_cross_entropy", "layer-batch_norm"]), st.integers(2, 5))
-def test_the_number_of_threads_changes_only_rounding(name, threads):
-    one, many = (table.compute("numpy", table.CASES[name], threads=n) for n in (1, threads))
+@given(
+    st.sampled_from([
+        ("layer-everything", {}),
+        ("layer-everything", {"optimizer": "adamw 0.001 0.3"}),
+        ("layer-everything", {"l2": 0.1, "clip_norm": 0.5}),
+        ("recipe-adam_cross_entropy", {}),
+        ("layer-batch_norm", {}),
+    ]),
+    st.integers(2, 5),
+)  # fmt: skip
+def test_the_number_of_threads_changes_only_rounding(what, threads):
+    name, options = what
+    case = dataclasses.replace(table.CASES[name], recipe=dataclasses.replace(table.CASES[name].recipe, **options))
+    one, many = (table.compute("numpy", case, threads=n) for n in (1, threads))
     for key, value in one.items():
         assert np.abs(many[key] - value).max(initial=0) <= 1e-9 * max(np.abs(value).max(initial=0), 1e-3), key
 

@@ -32,10 +32,10 @@ def on(row, n, generator):
     )  # fmt: skip
 
 
-def both(layer, shape, n=3, seed=0, levels=3):
+def both(layer, shape, n=3, seed=0, levels=3, is_training=True):
     """(output, gradient of the input, gradients of the parameters) of the plain layer, and of the form for training.
 
-    Inputs have few different values, so that ties happen; the second form runs twice in the same space.
+    Inputs have few different values, so that ties happen. The form has run on other numbers in the same space before.
     """
     generator = np.random.default_rng(seed)
     row = Network(["flatten", layer] if layer.startswith("dense") else [layer]).facts(shape)[-1]
@@ -45,14 +45,18 @@ def both(layer, shape, n=3, seed=0, levels=3):
     form = numpy_fast.LAYERS.get(row.layer.kind)
     if form is None or getattr(row.layer, "ties", "first") != "first":
         form = numpy_fast.turned(plain)
-    found, pass_ = [], on(row, n, generator)
+    found, pass_, running = [], on(row, n, generator), on(row, n, generator).statistics
+    pass_.training = is_training
     as_it_is = (lambda a: a,) * 2
-    fast = numpy_fast.rows_first, numpy_fast.images_first
-    for one, (turn, back) in ((plain, as_it_is), (form, fast), (form, fast)):
-        y, backward = one(row, np.ascontiguousarray(turn(x)), pass_)
+    fast = numpy_fast.batch_last, numpy_fast.batch_first
+    for one, (turn, back), enters in ((plain, as_it_is, x), (form, fast, 5 - x), (form, fast, x)):
+        pass_.statistics = {name: value.copy() for name, value in running.items()}
+        y, backward = one(row, np.ascontiguousarray(turn(enters)), pass_)
         y = back(y).copy()
-        dx = backward(np.ascontiguousarray(turn(dy)), True)
-        found.append({"y": y, "dx": back(dx).copy(), **{name: g.copy() for name, g in pass_.gradients.items()}})
+        dx = backward(np.ascontiguousarray(turn(dy if enters is x else -dy)), True)
+        if enters is x:
+            arrays = pass_.gradients | pass_.statistics
+            found.append({"y": y, "dx": back(dx).copy(), **{name: value.copy() for name, value in arrays.items()}})
     return found
 
 
@@ -84,15 +88,15 @@ def layers(draw):
 
 
 @settings(max_examples=400, deadline=None)
-@given(layers(), SHAPES, st.integers(1, 4), st.integers(0, 999))
-def test_every_form_is_its_layer(layer, shape, n, seed):
+@given(layers(), SHAPES, st.integers(1, 4), st.integers(0, 999), st.booleans())
+def test_every_form_is_its_layer(layer, shape, n, seed, is_training):
     with contextlib.suppress(LockstepError):  # a window larger than the image
         Network([layer]).facts(shape)
-        assert_same(both(layer, shape, n, seed))
+        assert_same(both(layer, shape, n, seed, is_training=is_training))
 
 
 @pytest.mark.parametrize("layer", ["conv2d 7 3 2 same", "conv2d 7 [3, 1]", "conv2d 2 1 2 valid", "dense 4"])
-def test_many_channels_and_no_image(layer):
+def test_wide_kernels_and_flat_inputs(layer):
     assert_same(both(layer, (7, 8, 20)))
 
 
@@ -158,10 +162,24 @@ def test_large_kernels_are_left_to_the_whole_batch_and_one_that_is_forgotten_is_
     model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     assert list(model._left(table.BATCH)) == ["3_dense"]
     assert model._left(1) == {}, "one image is one slice"
-    monkeypatch.setattr(backend.Model, "_parts", lambda *how: [(part, "") for part, _ in parts(*how)])
+    monkeypatch.setattr(backend.Model, "_parts", lambda *how: [(part, "", rows) for part, _, rows in parts(*how)])
     plain, trained = gradients(case, 2)
     np.testing.assert_allclose(trained["5_dense/kernel"], plain["5_dense/kernel"], atol=1e-12)
     assert np.isnan(trained["3_dense/kernel"]).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 20])
+def test_threads_share_the_buffers_out_and_each_number_is_updated_once(n):
+    case = table.CASES["layer-everything"]
+    plan = table.plan_of(case, threads=n)
+    model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
+    updated = np.zeros(model.flat.size, int)
+    for left in ({}, {"12_dense": None, "15_dense": None}):
+        updated.fill(0)
+        for index in range(n):
+            for part, _, _ in model._parts(index, n, left):
+                updated[part] += 1
+        assert (updated == 1).all()
 
 
 def test_space_is_used_again_and_by_shape():

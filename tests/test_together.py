@@ -27,7 +27,7 @@ LAYERS = ["flatten", "dense 17", "relu", "dense 11", "relu", "dense 4"]
 def model_of(seed: int, layers=LAYERS, dtype="float32", threads=2, **recipe) -> backend.Model:
     """A model with images of its own."""
     network, generator = Network(list(layers)), np.random.default_rng(seed)
-    mean, scale = np.full(2, 20.0 + seed), np.full(2, 1 / 255)
+    mean, scale = np.array([20.0 + seed, 90.0]), np.array([1 / 255, 1 / 99])
     wanted = Recipe(**{"optimizer": "adam 0.01", "batch_size": BATCH, "epochs": 3, **recipe})
     plan = Plan(network, SHAPE, wanted, seed, mean, scale, -(-N // BATCH), dtype, threads=threads)
     model = backend.build(plan, initial_weights(network, SHAPE, seed, dtype))
@@ -62,6 +62,7 @@ def differing(alone: list[backend.Model], crewed: list[backend.Model]) -> Iterat
         {"optimizer": "adamw 0.01"}, {"optimizer": "rmsprop 0.001"}, {"dtype": "float64"}, {"threads": 1},
         {"l2": 0.01, "clip_norm": 0.5}, {"clip_norm": 0.1, "clip_scope": "tensor"}, {"label_smoothing": 0.1},
         {"loss": "mean_squared_error"}, {"loss_reduction": "sum"}, {"schedule": "cosine"},
+        {"layers": ["dropout 0.2", "tanh", "flatten", "dense 9", "dense 4"]},
         {"layers": ["flatten chw", "dense 9", "dropout 0.3", "tanh", "dense 4"]},
         {"layers": ["flatten", "dense 9 false", "sigmoid", "dense 7", "gelu", "dense 4"]},
         {"layers": ["flatten", "dense 9", "elu", "dense 7", "leaky_relu 0.1", "dense 6", "softplus", "dense 4"]},

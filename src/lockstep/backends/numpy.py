@@ -5,9 +5,9 @@ own backward pass. What the way back needs stays in that closure; nothing is sto
 of `backends.numpy_fast` for the layers on which it spends its time: the same sums in another order.
 
 Both cores work in every phase: a batch is cut into slices, one per thread, each slice goes through the whole network,
-and each thread updates its part of the parameters. Only batch normalisation looks across the slices, through
-`Pass.total`. NumPy's matrix products run single-threaded then (the worker sets this), because two levels of threads
-would fight.
+and each thread updates its part of the parameters. Two look across the slices: batch normalisation, through
+`Pass.total`, and the gradients of large dense kernels (`Model._left`). NumPy's matrix products run single-threaded then
+(the worker sets this), because two levels of threads would fight.
 """
 
 from __future__ import annotations
@@ -565,9 +565,9 @@ class Model:
         self.spaces = [numpy_fast.Space(self.dtype) for _ in range(self.n_slices)]
         self.batch_space = numpy_fast.Space(self.dtype)
         self.is_plain = not as_trained or plan.recipe.products != "full"  # the fast forms do not round their factors
-        self.is_rows_first = not self.is_plain and plan.rows[0].layer.kind != "flatten"
+        self.is_batch_last = not self.is_plain and plan.rows[0].layer.kind != "flatten"
         plain = [(row, LAYERS[row.layer.kind]) for row in plan.fast_rows]
-        self.fast_layers: Layers = plain if self.is_plain else numpy_fast.forms(plain, self.is_rows_first)
+        self.fast_layers: Layers = plain if self.is_plain else numpy_fast.forms(plain, self.is_batch_last)
         self.statistics = plan.initial_statistics()
         self.taken = 0
         self.pool = ThreadPoolExecutor(max(self.n_slices - 1, 1))
@@ -725,10 +725,9 @@ class Model:
         """A thread's part of the update, once every slice has its gradients, or has left them."""
         n, (gradient, views) = len(sums.parts), self.slices[0]
         mine, others = self._parts(index, n, left), [flat for flat, _ in self.slices[1:n]]
-        for part, name in mine:
+        for part, name, rows in mine:
             if name:
                 x, dy = left[name]
-                rows = slice(x.shape[1] * index // n, x.shape[1] * (index + 1) // n)
                 np.matmul(x[:, rows].T, dy, out=views[f"{name}/kernel"][rows])
             else:
                 for other in others:
@@ -741,29 +740,31 @@ class Model:
                 self._clip(gradient, views)
                 self._decay(now)
             sums.wait()
-        for part, _ in mine:
+        for part, _, _ in mine:
             self._update(now, gradient, part, self.spaces[index])
 
-    def _parts(self, index: int, n: int, left: dict[str, Any]) -> list[tuple[slice, str]]:
-        """What the index-th of `n` threads updates of the flat buffers: some rows of each kernel that was left, by its
-        layer's name, and its share of what lies between."""
-        parts: list[tuple[slice, str]] = []
+    def _parts(self, index: int, n: int, left: dict[str, Any]) -> list[tuple[slice, str, slice]]:
+        """What the index-th of `n` threads updates of the flat buffers: its share of the rows of each kernel that was
+        left (the layer's name, the rows), and of what lies between two of these ("")."""
+
+        def share(size: int) -> slice:
+            return slice(size * index // n, size * (index + 1) // n)
+
+        def between(start: int, end: int) -> tuple[slice, str, slice]:
+            part = share(end - start)
+            return slice(start + part.start, start + part.stop), "", part
+
+        parts: list[tuple[slice, str, slice]] = []
         start = end = 0
-
-        def between() -> None:
-            size = end - start
-            parts.append((slice(start + size * index // n, start + size * (index + 1) // n), ""))
-
         for name, value in self.parameters.items():
             layer, _, what = name.partition("/")
             if layer in left and what == "kernel":
-                between()
-                inputs, units = value.shape
-                parts.append((slice(end + inputs * index // n * units, end + inputs * (index + 1) // n * units), layer))
+                rows, units = share(len(value)), value.shape[1]
+                flat = slice(end + rows.start * units, end + rows.stop * units)
+                parts += [between(start, end), (flat, layer, rows)]
                 start = end + value.size
             end += value.size
-        between()
-        return parts
+        return [*parts, between(start, end)]
 
     def _differentiate(
         self, layers: Layers, x: np.ndarray, labels: np.ndarray, on: Pass, seen: tuple[Arrays, Arrays] | None,
@@ -845,12 +846,14 @@ class Model:
 
     def _prepare_fast(self, images: np.ndarray, space: numpy_fast.Space) -> np.ndarray:
         """The same for the fast layers, in an array that is used again."""
-        images = numpy_fast.rows_first(images) if self.is_rows_first else images
-        return self.pixels(images, space("input", images.shape))
+        if not self.is_batch_last:
+            return self.pixels(images, space("input", images.shape))
+        images = numpy_fast.batch_last(images)
+        return self.pixels(images, space("input", images.shape), axis=1)
 
-    def pixels(self, images: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Write the pixels into `x` as they enter the first layer."""
-        shape = (-1, 1, 1) if self.is_rows_first else (-1,)
+    def pixels(self, images: np.ndarray, x: np.ndarray, axis: int = 3) -> np.ndarray:
+        """Write the pixels into `x` as they enter the first layer; their channels lie along `axis`."""
+        shape = (-1,) + (1,) * (3 - axis)
         mean, scale = self.mean.reshape(shape), self.scale.reshape(shape)
         np.subtract(images, mean, out=x) if mean.any() else np.copyto(x, images)
         x *= scale

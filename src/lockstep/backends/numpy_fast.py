@@ -29,7 +29,10 @@ Form = Callable[[LayerFacts, np.ndarray, Any], Layer]
 
 
 class Space:
-    """Arrays by name and shape, the same ones every time: whoever asks again writes over what is there."""
+    """Arrays by name and shape, the same ones every time: whoever asks again writes over what is there.
+
+    Batches of another size have arrays of their own, which stay.
+    """
 
     def __init__(self, dtype: Any) -> None:
         self.dtype, self.arrays = np.dtype(dtype), dict[Any, np.ndarray]()
@@ -45,27 +48,27 @@ class Space:
         return found
 
 
-def rows_first(x: np.ndarray) -> np.ndarray:
+def batch_last(x: np.ndarray) -> np.ndarray:
     """(n, height, width, channels) → (height, channels, width, n)."""
     return x.transpose(1, 3, 2, 0) if x.ndim == 4 else x
 
 
-def images_first(x: np.ndarray) -> np.ndarray:
-    """The way back of `rows_first`."""
+def batch_first(x: np.ndarray) -> np.ndarray:
+    """The way back of `batch_last`."""
     return x.transpose(3, 0, 2, 1) if x.ndim == 4 else x
 
 
 def turned(layer: Form) -> Form:
-    """A layer of `backends.numpy` for images that lie rows first."""
+    """A layer of `backends.numpy` for images that lie batch last."""
 
     def turned_layer(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-        y, backward = layer(row, np.ascontiguousarray(images_first(x)), on)
+        y, backward = layer(row, np.ascontiguousarray(batch_first(x)), on)
 
         def turned_backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
-            dx = backward(np.ascontiguousarray(images_first(dy)), wants_dx)
-            return dx if dx is None else np.ascontiguousarray(rows_first(dx))
+            dx = backward(np.ascontiguousarray(batch_first(dy)), wants_dx)
+            return dx if dx is None else np.ascontiguousarray(batch_last(dx))
 
-        return np.ascontiguousarray(rows_first(y)), turned_backward
+        return np.ascontiguousarray(batch_last(y)), turned_backward
 
     return turned_layer
 
@@ -147,11 +150,16 @@ def conv2d(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
         dy = dy.reshape(rows, filters, run)
         if b is not None:
             dy.sum(axis=2).sum(axis=0, out=on.gradients[f"{row.name}/bias"])
-        parts = np.matmul(covered, dy.transpose(0, 2, 1), out=on.space(f"{row.name} dw", (rows, *flat.shape)))
-        parts.sum(axis=0, out=on.gradients[f"{row.name}/kernel"].reshape(flat.shape))
+        dw = on.gradients[f"{row.name}/kernel"].reshape(flat.shape)
+        if rows * dw.size <= strips.size:
+            np.matmul(covered, dy.transpose(0, 2, 1), out=on.space(f"{row.name} dw", (rows, *dw.shape))).sum(0, out=dw)
+        else:  # a product of each row at once would take more memory than the images
+            dw.fill(0)
+            for r in range(rows):
+                dw += np.matmul(covered[r], dy[r].T, out=on.space(f"{row.name} dw", dw.shape))
         if not wants_dx:
             return None
-        dstrips = on.space(f"{row.name} dstrips", strips.shape)
+        dstrips = strips  # which have done their service: a way back is gone once
         for h, first, last in _covering(height, rows, high, down):
             if first == last:
                 dstrips[h].fill(0)
@@ -240,7 +248,7 @@ def _share(
 
 
 def batch_norm(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """y = scale·x̂ + shift, x̂ = (x − mean)/√(variance + ε), of each channel; all in arrays that are used again."""
+    """y = scale·x̂ + shift, x̂ = (x − mean)/√(variance + ε);  dx = scale·(dy − Σdy/n − x̂·Σ(dy·x̂)/n)/√(variance + ε)."""
     layer, rows, channels = row.layer, len(x), x.shape[1]
     scale, shift = on.parameters[f"{row.name}/scale"], on.parameters[f"{row.name}/shift"]
     n = on.n * rows * x.shape[2]
@@ -293,7 +301,7 @@ def dropout(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
     if mask is None:
         return x, lambda dy, wants_dx: dy
     turned_mask = on.space(f"{row.name} mask", x.shape)
-    turned_mask[...] = rows_first(mask)
+    turned_mask[...] = batch_last(mask)
 
     def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
         return np.multiply(dy, turned_mask, out=on.space(f"{row.name} dx", x.shape))
@@ -317,14 +325,14 @@ LAYERS: dict[str, Form] = {
 }
 
 
-def forms(plain: list[tuple[LayerFacts, Form]], is_rows_first: bool) -> list[tuple[LayerFacts, Form]]:
-    """Each layer in the form in which it is trained; images lie rows first, or there are none but the flattened."""
+def forms(plain: list[tuple[LayerFacts, Form]], is_batch_last: bool) -> list[tuple[LayerFacts, Form]]:
+    """Each layer in the form in which it is trained; images lie batch last, or there are none but the flattened."""
 
     def form(row: LayerFacts, function: Form) -> Form:
         kind = row.layer.kind
         if kind not in TURNED or len(row.input_shape) == 1:
             return function if kind in TURNED else LAYERS.get(kind, function)
-        if not is_rows_first:
+        if not is_batch_last:
             return function
         has_form = kind in LAYERS and (kind != "max_pool2d" or row.layer.ties == "first")
         return LAYERS[kind] if has_form else turned(function)
@@ -336,7 +344,7 @@ def forms(plain: list[tuple[LayerFacts, Form]], is_rows_first: bool) -> list[tup
 
 
 def pad(row: LayerFacts, x: np.ndarray, value: float, space: Space) -> np.ndarray:
-    """Images, rows first, with a border of `value`."""
+    """Images, batch last, with a border of `value`."""
     (top, bottom), (left, right) = window_padding(row)
     if not (top or bottom or left or right):
         return x
