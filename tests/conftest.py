@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,11 @@ if os.environ.get("LOCKSTEP_DATA"):  # some tests work in a folder of their own
 # Tests run side by side, and a thread of PyTorch's that waits by spinning takes the core that another test needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 threadpool_limits(1)  # … and so does one of OpenBLAS; what the tests multiply is small, and one thread has it sooner.
+# Most of what JAX does in tests is to compile, often the same program: it is kept for the processes that follow.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers of pytest-xdist find what their parent has set
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="lockstep-tests-")
+    os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 # In CI the examples are the same every time: a change is not to be failed by a find that has nothing to do with it.
 settings.register_profile("ci", derandomize=True)
 if IN_CI:
