@@ -24,7 +24,7 @@ CHAPTERS = DOCS / "chapters"
 RESULTS = DOCS / "results.json"
 
 SOURCE = re.compile(r"(<!-- source: (\S+) (\S+) -->\n)```python\n(.*?)```\n", re.DOTALL)
-TIMED = ("speedrun",)  # studies whose question is the time, and whose runs are made while the machine does nothing else
+TIMED = ("speedrun", "speedrun-fashion")  # studies whose question is the time, and whose runs are made while the machine does nothing else
 BLOCK = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 # --------------------------------------------------------------------------------------------------------------- code
