@@ -24,7 +24,10 @@ CHAPTERS = DOCS / "chapters"
 RESULTS = DOCS / "results.json"
 
 SOURCE = re.compile(r"(<!-- source: (\S+) (\S+) -->\n)```python\n(.*?)```\n", re.DOTALL)
-TIMED = ("speedrun", "speedrun-fashion")  # studies whose question is the time, and whose runs are made while the machine does nothing else
+TIMED = (
+    "speedrun",
+    "speedrun-fashion",
+)  # studies whose question is the time, and whose runs are made while the machine does nothing else
 BLOCK = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 # --------------------------------------------------------------------------------------------------------------- code
@@ -273,9 +276,14 @@ def _cells(row: Mapping[str, Any], language: str, has_settings: bool) -> list[st
     return [row["network"], *([row["setting"]] if has_settings else []), row["backend"], *numbers]
 
 
-def with_results(page: str, results: Mapping[str, Any], language: str) -> str:
-    """The page with what the runs say in its blocks."""
-    return BLOCK.sub(lambda found: f"{found[1]}{block(found[2], results, language)}{found[3]}", page)
+def with_results(path: Path, page: str, results: Mapping[str, Any], language: str) -> str:
+    """The page of this path with what the runs say in its blocks."""
+
+    def filled(found: re.Match[str]) -> str:
+        said = block(found[2], results, language)
+        return found[1] + (said.replace("../../figures/", "figures/") if path.parent == DOCS else said) + found[3]
+
+    return BLOCK.sub(filled, page)
 
 
 def results_page(results: Mapping[str, Any]) -> str:
@@ -334,7 +342,7 @@ def main(folders: list[Path]) -> None:
     (DOCS / "results.md").write_text(results_page(results), encoding="utf-8")
     for path, language in pages():
         page = path.read_text(encoding="utf-8")
-        path.write_text(with_results(with_sources(page), results, language), encoding="utf-8")
+        path.write_text(with_results(path, with_sources(page), results, language), encoding="utf-8")
 
 
 if __name__ == "__main__":

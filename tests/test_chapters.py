@@ -134,7 +134,7 @@ def test_results_in_the_pages_are_those_that_were_gathered():
     results = json.loads(read(generate.RESULTS))
     assert generate.results_page(results) == read(DOCS / "results.md"), "python docs/generate.py"
     for path, language in generate.pages():
-        assert generate.with_results(read(path), results, language) == read(path), "python docs/generate.py"
+        assert generate.with_results(path, read(path), results, language) == read(path), "python docs/generate.py"
 
 
 @pytest.mark.parametrize("language", generate.WORDS)
@@ -142,7 +142,7 @@ def test_a_page_says_what_is_concluded_and_how_long_it_took_where_that_was_asked
     results = json.loads(read(generate.RESULTS))
     for study, found in results.items():
         said = generate.block(study, results, language)
-        assert found["conclusions"][language]
+        assert found["conclusions"][language] or len(found["rows"]) == 1, "one row has nothing to be compared with"
         assert all(f"- {line}\n" in said for line in found["conclusions"][language])
         seconds = [row.get("seconds") for row in found["rows"]]
         assert (generate.WORDS[language]["seconds"] in said) == (study in generate.TIMED) == all(seconds)
