@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import types
 
 import numpy as np
 import pytest
@@ -23,12 +22,13 @@ TOLERANCE = 1e-12  # relative to the largest value, in float64: sums are taken i
 def on(row, n, generator):
     """A pass with this layer's parameters, and an empty place for its gradients."""
     shapes = {f"{row.name}/{what}": shape for what, shape in row.parameter_shapes.items()}
-    return types.SimpleNamespace(
+    return backend.Pass(
+        training=True,
         parameters={name: generator.normal(size=shape) for name, shape in shapes.items()},
         gradients={name: np.full(shape, np.nan) for name, shape in shapes.items()},
-        masks={row.name: generator.integers(0, 2, (n, *row.input_shape)) * 1.25}, n=n, training=True,
-        factor=lambda value: value, space=numpy_fast.Space("float64"), left={}, leads=True, total=lambda value: value,
         statistics={f"{row.name}/running_{what}": np.ones(row.input_shape[-1]) for what in ("mean", "variance")},
+        masks={row.name: generator.integers(0, 2, (n, *row.input_shape)) * 1.25}, n=n, total=lambda value: value,
+        leads=True, space=numpy_fast.Space("float64"),
     )  # fmt: skip
 
 

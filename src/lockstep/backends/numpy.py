@@ -51,6 +51,14 @@ class Pass:
     space: numpy_fast.Space | None = None  # where the fast forms keep their arrays
     left: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # see `Model._left`
 
+    def keep_running(self, row: LayerFacts, mean: np.ndarray, variance: np.ndarray, n: int) -> None:
+        """Move a batch normalisation's running statistics towards those of a batch of `n` values a channel."""
+        if self.leads:
+            seen = variance if row.layer.running_variance == "biased" else variance * (n / max(n - 1, 1))
+            for what, batch in (("mean", mean), ("variance", seen)):
+                running = self.statistics[f"{row.name}/running_{what}"]
+                running += row.layer.momentum * (batch - running)
+
 
 # ----------------------------------------------------------------------------------------------------------- layers
 
@@ -180,11 +188,7 @@ def batch_norm(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
         mean = on.total(x.sum(axis=0)) / n
         centred = x - mean
         variance = on.total(np.square(centred).sum(axis=0)) / n
-        if on.leads:
-            seen = variance if layer.running_variance == "biased" else variance * (n / max(n - 1, 1))
-            for what, batch in (("mean", mean), ("variance", seen)):
-                running = on.statistics[f"{row.name}/running_{what}"]
-                running += layer.momentum * (batch - running)
+        on.keep_running(row, mean, variance, n)
     else:
         centred = x - on.statistics[f"{row.name}/running_mean"]
         variance = on.statistics[f"{row.name}/running_variance"]

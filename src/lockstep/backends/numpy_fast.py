@@ -265,11 +265,7 @@ def batch_norm(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
         mean = on.total(total(x)) / n
         np.subtract(x, wide(mean), out=normal)
         variance = on.total(total(np.square(normal, out=y))) / n
-        if on.leads:
-            seen = variance if layer.running_variance == "biased" else variance * (n / max(n - 1, 1))
-            for what, batch in (("mean", mean), ("variance", seen)):
-                running = on.statistics[f"{row.name}/running_{what}"]
-                running += layer.momentum * (batch - running)
+        on.keep_running(row, mean, variance, n)
     else:
         np.subtract(x, wide(on.statistics[f"{row.name}/running_mean"]), out=normal)
         variance = on.statistics[f"{row.name}/running_variance"]
