@@ -1,4 +1,4 @@
-"""A disk that fails: the i-th open, write, fsync or rename below a folder, counted over all processes that are forked.
+"""A disk that fails: the i-th open, write, fsync or rename below a folder, counted over all processes of a command.
 
 `CUT` is a power cut: every process ends there, and what was written but not flushed is gone, names like contents.
 """
@@ -26,7 +26,7 @@ class Disk:
 
     def __init__(self, folder: Path, number: int, kind: str, for_good: bool) -> None:
         self.folder, self.number, self.kind, self.for_good = os.path.realpath(folder), number, KINDS[kind], for_good
-        self.count = mmap.mmap(-1, 8)  # shared with forks
+        self.count = _shared_count(Path(f"{self.folder}.operations"))
         self.contents: dict[str, int] = {}  # a file with content that is not flushed → how much of it is
         self.names: dict[str, Callable[[], object]] = {}  # a name that is not flushed → what a power cut does to it
         self.real = {"open": io.open, "os.open": os.open, "write": os.write, "fsync": os.fsync, "mkdir": os.mkdir}
@@ -130,6 +130,13 @@ class Disk:
         with self.real["open"](path, "wb") as file:
             file.write(before)
         return None
+
+
+def _shared_count(path: Path) -> mmap.mmap:
+    """Eight bytes that all processes see which map this file."""
+    with open(path, "a+b") as file:
+        file.truncate(8)
+        return mmap.mmap(file.fileno(), 8)
 
 
 class _File:

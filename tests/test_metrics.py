@@ -87,6 +87,9 @@ def test_everything_agrees_with_scikit_learn(logits, labels):
     for index, row in enumerate(found["per_class"]):
         wanted = report[str(index)]
         assert list(row.values()) == pytest.approx([wanted[k] for k in ("precision", "recall", "f1-score", "support")])
+    chances = np.exp(logits.astype(float) - logits.astype(float).max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    assert found["log_loss"] == pytest.approx(judge.log_loss(labels, chances, labels=range(5)), rel=1e-9)
     for average in ("macro", "weighted"):
         wanted = report[f"{average} avg"]
         assert list(found[average].values()) == pytest.approx([wanted[k] for k in ("precision", "recall", "f1-score")])

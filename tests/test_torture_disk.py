@@ -9,22 +9,32 @@ import pytest
 
 import faulty
 import tortured
-from lockstep import checkpoints
+from conftest import need_backend
+from lockstep import backends, checkpoints
 
 PROGRESS = re.compile(r"\[1/1\]|  epoch |report:|[┏┃┡│└]")
 
 
 @pytest.fixture(scope="module")
-def stable():
-    with tortured.stable("numpy") as found:
+def stable(request):
+    need_backend(request.param)
+    with tortured.stable(request.param) as found:
         yield found
+
+
+def pytest_generate_tests(metafunc):
+    """Every backend where there is time for it; the twins are of NumPy alone."""
+    if "stable" in metafunc.fixturenames:
+        is_twin = metafunc.function is not test_a_disk_that_fails_loses_nothing_that_was_saved
+        asked = list(backends.BACKENDS) if metafunc.config.option.torture and not is_twin else ["numpy"]
+        metafunc.parametrize("stable", asked, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
 def whole(stable, tmp_path_factory):
     """(the bits, the number of operations) of the run on a sound disk."""
     folder = tmp_path_factory.mktemp("whole")
-    tortured.write_study(folder, "numpy", "mlp")
+    tortured.write_study(folder, stable.backend, "mlp")
     done = stable.run(folder, *tortured.RUN, disk={"number": 0, "kind": "EIO", "for_good": False})
     assert done.code == 0, done.said
     return tortured.fingerprint(folder), done.operations
@@ -45,7 +55,7 @@ def epochs_saved(folder) -> int:
 
 def assert_survived(stable, folder, wanted, disk, plant="") -> bool:
     """Run on this disk, then go on with a sound one. False where the fault did not come to pass."""
-    tortured.write_study(folder, "numpy", "mlp")
+    tortured.write_study(folder, stable.backend, "mlp")
     done = stable.run(folder, *tortured.RUN, disk=disk, plant=plant)
     if done.operations < disk["number"]:
         return False
@@ -78,21 +88,24 @@ def battery(stable, tmp_path, wanted, disks, plant="") -> tuple[int, list[str]]:
     return n, misses
 
 
-def disks(kinds, operations):
-    """Every operation that may fail, some more than there were, each way."""
+def disks(kinds, operations, ways_at_once=6):
+    """Every operation that may fail, some more than there were, each way; or with so many of the ways, by turns."""
     ways = [(kind, for_good) for kind in kinds for for_good in ((False,) if kind == "CUT" else (False, True))]
-    numbers = range(1, operations + 6)
-    return [{"number": i, "kind": kind, "for_good": good} for i in numbers for kind, good in ways]
+    found = []
+    for i in range(1, operations + 6):
+        turn = [ways[(i + k) % len(ways)] for k in range(min(ways_at_once, len(ways)))]
+        found += [{"number": i, "kind": kind, "for_good": good} for kind, good in turn]
+    return found
 
 
 @pytest.mark.parametrize("kinds", [("ENOSPC", "EIO", "EACCES"), ("CUT",)], ids=["faults", "power cuts"])
 def test_a_disk_that_fails_loses_nothing_that_was_saved(kinds, stable, whole, cases, tally, tmp_path):
     wanted, operations = whole
-    every = disks(kinds, operations)
+    every = disks(kinds, operations, 6 if stable.backend in tortured.FORKED else 1)
     chosen = random.Random(7).sample(every, cases(8, len(every)))
     n, misses = battery(stable, tmp_path, wanted, chosen)
-    name = "the i-th open, write, fsync or rename fails: numpy"
-    tally(name if len(kinds) > 1 else "the power is cut at the i-th of them: numpy", n, len(misses))
+    what = "the i-th open, write, fsync or rename fails" if len(kinds) > 1 else "the power is cut at the i-th of them"
+    tally(f"{what}: {stable.backend}", n, len(misses))
     assert not misses
     assert n
 

@@ -14,9 +14,6 @@ import pytest
 import malformed
 from conftest import TESTS
 
-# How many cases of each format; every one is drawn from its number, so that a longer run begins with the same ones.
-N_CASES = {False: 200, True: 20_000}
-
 
 def result_of(name: str, cases: int, folder: Path) -> dict:
     """What the battery of a format found, in a process of its own: a decoder in C may bring that down."""
@@ -33,16 +30,18 @@ def result_of(name: str, cases: int, folder: Path) -> dict:
 
 
 @pytest.mark.parametrize("name", malformed.FORMATS)
-def test_damaged_input_is_one_clear_error_in_little_time_and_memory(name, torture, tmp_path):
-    cases = int(os.environ.get("LOCKSTEP_CASES") or N_CASES[torture])
-    found = result_of(name, cases, tmp_path)
-    assert not found["failures"], f"{len(found['failures'])} of {cases}: {json.dumps(found['failures'][:3], indent=1)}"
-    assert sum(found["outcomes"].values()) == cases
-    assert found["outcomes"].get("read", 0) < 0.9 * cases, "the damage is too slight to test anything"
-    if cases >= malformed.N_RAW:
+def test_damaged_input_is_one_clear_error_in_little_time_and_memory(name, cases, tally, tmp_path):
+    """Every case is drawn from its number, so that a longer battery begins with the same ones."""
+    n = cases(200, 20_000)
+    found = result_of(name, n, tmp_path)
+    tally(f"malformed input: {name.replace('_', ' ')}", n, len(found["failures"]))
+    assert not found["failures"], f"{len(found['failures'])} of {n}: {json.dumps(found['failures'][:3], indent=1)}"
+    assert sum(found["outcomes"].values()) == n
+    assert found["outcomes"].get("read", 0) < 0.9 * n, "the damage is too slight to test anything"
+    if n >= malformed.N_RAW:
         assert found["raw_failures"] > 10, "a reader without any check would pass too"
     worst = f"{found['worst']['seconds']:.3f} s, {found['worst']['bytes'] / 1e6:.1f} MB"
-    print(f"\n{name}: {cases} cases, {found['outcomes']}, at worst {worst}")
+    print(f"\n{name}: {n} cases, {found['outcomes']}, at worst {worst}")
 
 
 @pytest.mark.parametrize(

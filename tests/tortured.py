@@ -288,6 +288,8 @@ def _command(question: dict[str, Any], disk: Any, forks_workers: bool) -> None:
     _report_quickly()
     if disk:
         disk.install()
+        if not forks_workers:
+            _hand_on(question["disk"])
     if question["plant"]:
         PLANTS[question["plant"]]()
     code = 70
@@ -298,6 +300,24 @@ def _command(question: dict[str, Any], disk: Any, forks_workers: bool) -> None:
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+# What a spawned worker does before all else.
+SITE = """
+import sys, pathlib
+sys.path.insert(0, {tests!r})
+import faulty
+faulty.Disk(pathlib.Path({runs!r}), **{disk!r}).install()
+sys.path.remove({tests!r})
+"""
+
+
+def _hand_on(disk: dict[str, Any]) -> None:
+    """Workers that are spawned have this disk too."""
+    site = Path("site").absolute()
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SITE.format(tests=str(TESTS), runs=str(Path("runs").absolute()), disk=disk))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
 
 
 def _limit(file_bytes: int, more_bytes: int) -> None:

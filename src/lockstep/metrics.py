@@ -58,31 +58,42 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, recipe: Recipe) -> dict[str
 
     Keys: accuracy, loss, log_loss (None unless the loss is cross-entropy: other outputs are no probabilities),
     per_class (precision, recall, f1, support), macro, weighted, confusion (rows: labels; columns: predictions).
+    They mean what they mean in scikit-learn, whose import would take longer than a short run.
     """
-    from sklearn import metrics
-
-    classes = np.arange(logits.shape[1])
-    predicted = logits.argmax(axis=1)
-    found = metrics.precision_recall_fscore_support
-    rows = found(labels, predicted, labels=classes, zero_division=0.0)
-    keys = ("precision", "recall", "f1", "support")
-    averages = {
-        average: dict(
-            zip(keys[:3], found(labels, predicted, labels=classes, average=average, zero_division=0.0), strict=False)
-        )
-        for average in ("macro", "weighted")
+    confusion = confusion_matrix(logits.argmax(axis=1), labels, logits.shape[1])
+    right, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    rates = {
+        "precision": _share(right, predicted),
+        "recall": _share(right, support),
+        "f1": _share(2 * right, support + predicted),
     }
-    log_loss = None
-    if recipe.loss != "mean_squared_error" and np.isfinite(logits).all():
-        probabilities = np.exp(log_softmax(logits))
-        log_loss = float(
-            metrics.log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=classes)
-        )
+    rows = zip(*rates.values(), support, strict=True)
     return {
         "accuracy": accuracy(logits, labels),
         "loss": mean_loss(logits, labels, recipe),
-        "log_loss": log_loss,
-        "per_class": [dict(zip(keys, row, strict=True)) for row in zip(*rows, strict=True)],
-        **averages,
-        "confusion": metrics.confusion_matrix(labels, predicted, labels=classes),
+        "log_loss": None if recipe.loss == "mean_squared_error" else log_loss(logits, labels),
+        "per_class": [dict(zip((*rates, "support"), row, strict=True)) for row in rows],
+        "macro": {name: float(rate.mean()) for name, rate in rates.items()},
+        "weighted": {name: float(np.average(rate, weights=support)) for name, rate in rates.items()},
+        "confusion": confusion,
     }
+
+
+def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """How many examples of each label (rows) were predicted as each class (columns): (classes, classes)."""
+    return np.bincount(labels.astype(np.intp) * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def log_loss(logits: np.ndarray, labels: np.ndarray) -> float | None:
+    """The mean negative log of the softmax probability of the label, none below float64's ε; None for infinities."""
+    if not np.isfinite(logits).all():
+        return None
+    probabilities = np.exp(log_softmax(logits))
+    chosen = probabilities[np.arange(len(labels)), labels] / probabilities.sum(axis=1)
+    epsilon = np.finfo(np.float64).eps
+    return float(-np.log(chosen.clip(epsilon, 1 - epsilon)).mean())
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part ÷ whole, and 0 where there is nothing to divide by."""
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole != 0)
