@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import types
 
@@ -60,6 +61,7 @@ def clockwork(monkeypatch):
 
 def test_every_entry_runs_once_per_round_in_an_order_of_its_own(clockwork, tmp_path):
     document = bench.bench(asked(chosen=("numpy", "torch", "tensorflow")), tmp_path, rounds=6)
+    assert document["rounds"] == 6
     order = [entry.name for entry in clockwork.ran]
     rounds = [tuple(order[i : i + 3]) for i in range(0, 18, 3)]
     assert all(sorted(row) == ["numpy", "tensorflow", "torch"] for row in rounds)
@@ -68,7 +70,6 @@ def test_every_entry_runs_once_per_round_in_an_order_of_its_own(clockwork, tmp_p
     assert {row["n"] for row in network["rows"]} == {6}
     ranking = [sorted(names) for names in network["ranking"]]
     assert ranking == [["NumPy"], ["PyTorch", "TensorFlow"]], "1 % apart with 2 % of noise is no ranking"
-    assert json.loads((tmp_path / "small" / "bench.json").read_text())["rounds"] == 6
 
 
 def test_below_five_rounds_nothing_is_ranked(clockwork, tmp_path):
@@ -267,6 +268,64 @@ def test_the_command_prints_times_ranking_and_what_was_left_out(clockwork, tmp_p
     done = CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path), "--faults", "--json", "--rounds", "2"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["faults"]
+
+
+INTERRUPTED = pytest.mark.parametrize(
+    ("end", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)], ids=["Ctrl-C", "TERM"]
+)
+
+
+def benched(tmp_path, monkeypatch, end, n):
+    """`lockstep bench` that is interrupted in its n-th lap."""
+    path, laps, whole = tmp_path / "small.toml", itertools.count(1), bench.lap
+
+    def lap(entry):
+        if next(laps) == n:
+            raise end
+        return whole(entry)
+
+    path.write_text('dataset = "digits"\nbackends = ["numpy", "torch"]\n[networks]\nnet = ["flatten", "dense 10"]\n')
+    monkeypatch.setattr(bench, "lap", lap)
+    return CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path)])
+
+
+@INTERRUPTED
+def test_a_bench_that_is_interrupted_keeps_its_whole_rounds(end, code, clockwork, tmp_path, monkeypatch):
+    done = benched(tmp_path, monkeypatch, end, 6)
+    assert done.exit_code == code
+    for words in ("2 of 5 rounds were whole, and are kept", "NumPy", "n = 2 rounds"):
+        assert words in done.output
+    kept = store.read_json(tmp_path / "small" / "bench.json")
+    assert kept["rounds"] == 2
+    assert [row["n"] for row in kept["networks"][0]["rows"]] == [2, 2]
+
+
+@INTERRUPTED
+def test_half_a_round_is_none(end, code, clockwork, tmp_path, monkeypatch):
+    assert benched(tmp_path, monkeypatch, end, 2).exit_code in (1, code)
+    assert not (tmp_path / "small" / "bench.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_lap(clockwork, tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text('dataset = "digits"\nbackends = ["numpy"]\n[networks]\nnet = ["flatten", "dense 10"]\n')
+    (tmp_path / "small").write_text("no folder")
+    done = CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path)])
+    assert isinstance(done.exception, LockstepError)
+    assert done.exception.code == "LS-501"
+    assert not clockwork.ran
+
+
+def test_times_are_printed_before_they_are_written(clockwork, tmp_path, monkeypatch):
+    def is_full(path, value):
+        raise LockstepError("LS-502", "the disk is full", where=str(path))
+
+    path = tmp_path / "small.toml"
+    path.write_text('dataset = "digits"\nbackends = ["numpy", "torch"]\n[networks]\nnet = ["flatten", "dense 10"]\n')
+    monkeypatch.setattr(store, "write_json", is_full)
+    done = CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path)])
+    assert isinstance(done.exception, LockstepError)
+    assert "fastest first: NumPy < PyTorch" in done.output
 
 
 def test_seconds_have_three_digits():

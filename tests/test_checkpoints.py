@@ -446,3 +446,15 @@ def test_a_checkpoint_that_is_removed_half_way_is_none(run, monkeypatch):
     checkpoints.remove(run / "checkpoint-1")
     assert (run / "checkpoint-1" / "weights.safetensors").exists()
     assert checkpoints.newest(run, SPEC) is None
+
+
+@pytest.mark.parametrize(
+    ("without_manifest", "stay"), [((1,), {2}), ((1, 2), {1, 2}), ((2,), {1, 2}), ((), {1, 2})], ids=str
+)
+def test_what_is_left_of_older_checkpoints_goes_and_no_damaged_one(without_manifest, stay, run):
+    for epoch in (1, 2):
+        saved(run, epoch)
+    for epoch in without_manifest:
+        (run / f"checkpoint-{epoch}" / "manifest.json").unlink()
+    checkpoints.remove_remains(run)
+    assert {int(path.name.partition("-")[2]) for path in checkpoints.find(run)} == stay

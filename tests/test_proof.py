@@ -173,6 +173,14 @@ def test_a_backend_that_fails_is_an_error(tmp_path, monkeypatch):
     assert proof.exit_code(document) == 4
 
 
+def test_a_disk_that_is_full_is_no_fault_of_a_backend(tmp_path, monkeypatch):
+    def finds_no_room(*_, **__):
+        raise LockstepError("LS-502", "the disk is full")
+
+    monkeypatch.setattr(study, "work", finds_no_room)
+    assert proof.exit_code(proof.prove(small(), tmp_path)) == 5
+
+
 def test_a_training_that_blows_up_is_named_at_its_first_place(tmp_path):
     document = proof.prove(small(["flatten", "dense 10"], optimizer="sgd 1e300", loss="mean_squared_error"), tmp_path)
     first = document["divergences"][0]

@@ -157,7 +157,7 @@ def fingerprint(folder: Path) -> dict[str, Any]:
 def bits(place: Path) -> dict[str, Any]:
     """SHA-256 of all that a finished run has to have bit for bit; and its history, times apart."""
     assert json.loads((place / "status.json").read_text())["status"] == "finished"
-    (checkpoint,) = place.glob("checkpoint-*")
+    (checkpoint,) = (path.parent for path in place.glob("checkpoint-*/manifest.json"))
     files = [*(place / name for name in BITS), *sorted(checkpoint.glob("*.safetensors"))]
     found: dict[str, Any] = {str(path.relative_to(place)): _hash(path.read_bytes()) for path in files}
     rows = [json.loads(line) for line in (place / "events.jsonl").read_text().splitlines()]

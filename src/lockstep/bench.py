@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import statistics as plain
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, locks, randomness, shipped, statistics, store, study, timing, together
+from lockstep import backends, files, locks, randomness, shipped, statistics, store, study, timing, together
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.records import changed, digest
@@ -155,24 +156,47 @@ def steady(lap: Mapping[str, Any]) -> float:
 def interleaved(entries: Sequence[Entry], rounds: int, tell: Tell) -> dict[str, list[dict[str, Any] | None]]:
     """Entry key → its lap of each round, None where it failed; each round in an order of its own.
 
-    An entry that fails is not run again. `tell` hears {"event": "lap" | "failed", "entry", "round", …}.
+    An entry that fails is not run again. Who interrupts it gets the rounds that were whole, if there was one. `tell`
+    hears {"event": "lap" | "failed", "entry", "round", …} and {"event": "interrupted", "rounds", "code"}.
     """
     laps: dict[str, list[dict[str, Any] | None]] = {entry.key: [] for entry in entries}
     failed: set[str] = set()
     for number in range(rounds):
-        for place in randomness.permutation(len(entries), 0, "bench", number):
-            entry = entries[place]
-            found = None
-            if entry.key not in failed:
-                tell({"event": "start", "entry": entry, "round": number})
-                try:
-                    found = lap(entry)
-                    tell({"event": "lap", "entry": entry, "round": number, "seconds": steady(found)})
-                except LockstepError as error:
-                    failed.add(entry.key)
-                    tell({"event": "failed", "entry": entry, "round": number, "reason": str(error)})
-            laps[entry.key].append(found)
+        try:
+            found = _round(entries, number, failed, tell)
+        except (KeyboardInterrupt, SystemExit) as end:
+            if not number:
+                raise
+            code = end.code if isinstance(end, SystemExit) else 128 + signal.SIGINT
+            tell({"event": "interrupted", "rounds": number, "code": code})
+            break
+        for key, of_this in found.items():
+            laps[key].append(of_this)
     return laps
+
+
+def _round(entries: Sequence[Entry], number: int, failed: set[str], tell: Tell) -> dict[str, dict[str, Any] | None]:
+    """Entry key → its lap of this round; who fails joins the `failed`."""
+    laps: dict[str, dict[str, Any] | None] = {}
+    for place in randomness.permutation(len(entries), 0, "bench", number):
+        entry, found = entries[place], None
+        if entry.key not in failed:
+            tell({"event": "start", "entry": entry, "round": number})
+            try:
+                found = lap(entry)
+                tell({"event": "lap", "entry": entry, "round": number, "seconds": steady(found)})
+            except LockstepError as error:
+                failed.add(entry.key)
+                tell({"event": "failed", "entry": entry, "round": number, "reason": str(error)})
+        laps[entry.key] = found
+    return laps
+
+
+def ready(place: Path) -> None:
+    """See to it before hours of laps that their document can be written here; raises LockstepError if it cannot."""
+    store.make_folder(place.parent)
+    with files.writing(place, store.HINT), tempfile.TemporaryFile(dir=place.parent) as file:
+        file.write(bytes(2**16))
 
 
 # ------------------------------------------------------------------------------------------------------------ a bench
@@ -186,8 +210,9 @@ def bench(
 
     With `n_together` above one also so many seeds trained together, where that can be (see `together`).
 
-    The first seed, dataset, dtype and combination of the grid are taken, for `epochs` epochs. Returns the document that
-    `bench.json` in the study's folder holds (docs/performance.md). Raises LockstepError for what cannot be.
+    The first seed, dataset, dtype and combination of the grid are taken, for `epochs` epochs; `runs_folder` may hold a
+    proof of the study. Returns what `lockstep bench` writes into its bench.json (docs/performance.md). Raises
+    LockstepError for what cannot be.
     """
     asked, threads = study.checked(asked), timing.checked_threads(threads)
     if not 1 <= rounds <= MOST_ROUNDS:
@@ -214,15 +239,17 @@ def bench(
     networks = [
         _network(name, [entry for entry in entries if entry.run.network_name == name], laps) for name in asked.networks
     ]
-    found = {
-        "format": FORMAT, "study": asked.name, "rounds": rounds, "epochs": epochs, "threads": threads,
+    return {
+        "format": FORMAT, "study": asked.name, "rounds": n_rounds(laps), "epochs": epochs, "threads": threads,
         "networks": networks, "left_out": left_out, "noise": noise, "machine": timing.machine(),
         "seconds": time.perf_counter() - began, "lockstep": version("lockstep-nn"),
         "git_revision": timing.git_revision(), "measured": store.now(),
     }  # fmt: skip
-    store.make_folder(runs_folder / asked.name)
-    store.write_json(runs_folder / asked.name / "bench.json", found)
-    return found
+
+
+def n_rounds(laps: Mapping[str, Sequence[Any]]) -> int:
+    """How many rounds there were, which may be fewer than were asked for."""
+    return max(map(len, laps.values()), default=0)
 
 
 def entries_of(

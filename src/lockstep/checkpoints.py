@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -113,6 +114,14 @@ def remove(folder: Path) -> None:
     with contextlib.suppress(OSError):  # what cannot be removed does no harm
         (folder / "manifest.json").unlink(missing_ok=True)
         shutil.rmtree(folder)
+
+
+def remove_remains(folder: Path) -> None:
+    """Remove what is left of a finished run's checkpoints before the one that it keeps: their removal failed midway."""
+    after_it = itertools.dropwhile(lambda place: not (place / "manifest.json").exists(), find(folder))
+    for place in itertools.islice(after_it, 1, None):
+        if not (place / "manifest.json").exists():
+            remove(place)
 
 
 def remove_strays(folder: Path) -> None:

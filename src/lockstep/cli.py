@@ -312,8 +312,8 @@ def bench(
     """Time a study's networks, interleaved in fresh processes, and rank what can be ranked."""
     from lockstep import bench as benches
     from lockstep import faults as mistakes
+    from lockstep import store, terminal, timed
     from lockstep import study as studies
-    from lockstep import terminal, timed
     from lockstep.errors import LockstepError
 
     if faults and (against or together > 1):
@@ -325,6 +325,8 @@ def bench(
     loaded = studies.load_study(study, settings, chosen, network)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
+    place = runs / loaded.name / ("faults.json" if faults else "bench.json")
+    benches.ready(place)
     with timed.BenchWatcher(rounds, error_console) as watcher:
         if faults:
             document = mistakes.measure(loaded, runs, rounds, epochs, threads, watcher.tell)
@@ -334,7 +336,11 @@ def bench(
         _print_json(document)
     else:
         (timed.print_faults if faults else timed.print_bench)(document, _console())
-        _say(_("records: {path}", path=runs / loaded.name / ("faults.json" if faults else "bench.json")))
+    store.write_json(place, document)  # after it has been said: a disk that is full by now loses nothing
+    if not as_json:
+        _say(_("records: {path}", path=place))
+    if watcher.code is not None:
+        raise typer.Exit(watcher.code)
 
 
 @app.command()

@@ -84,7 +84,7 @@ def measure(
     asked: Study, runs_folder: Path, rounds: int = bench.ROUNDS, epochs: int = bench.EPOCHS,
     threads: int | None = None, tell: Tell = lambda event: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Size every fault on the networks of a study: the document that `faults.json` in its folder holds.
+    """Size every fault on the networks of a study: what `lockstep bench --faults` writes into its faults.json.
 
     Raises LockstepError for what cannot be.
     """
@@ -100,14 +100,12 @@ def measure(
     began = time.perf_counter()
     laps = bench.interleaved([*sound, *wrong], rounds, tell)
     rows = [row for name, fault in FAULTS.items() for row in _sized(name, fault, sound, laps)]
-    found = {
-        "format": FORMAT, "study": asked.name, "rounds": rounds, "epochs": epochs, "threads": threads, "faults": rows,
+    return {
+        "format": FORMAT, "study": asked.name, "rounds": bench.n_rounds(laps), "epochs": epochs, "threads": threads,
+        "faults": rows,
         "noise": noise, "machine": timing.machine(), "seconds": time.perf_counter() - began,
         "lockstep": version("lockstep-nn"), "git_revision": timing.git_revision(), "measured": store.now(),
     }  # fmt: skip
-    store.make_folder(runs_folder / asked.name)
-    store.write_json(runs_folder / asked.name / "faults.json", found)
-    return found
 
 
 def _wrong(fault: Committed, sound: Sequence[Entry]) -> Iterator[Entry]:

@@ -384,7 +384,10 @@ def costly(asked: Study, plants: Sequence[str]) -> list[tuple[Study, Study]]:
 
 
 def exit_code(document: dict[str, Any]) -> int:
-    """0 where all is equal, 1 where something diverged, else 4: a backend failed or is missing."""
+    """0 where all is equal, 1 where something diverged, 5 for want of a disk or memory, else 4: a backend failed."""
     if document["verdict"] in ("IDENTICAL", "EQUAL"):
         return 0
-    return 1 if document["divergences"] else 4
+    if document["divergences"]:
+        return 1
+    rows = [row for network in document["networks"] for row in network["backends"] if row["reason"]]
+    return 5 if rows and all((row["code"] or "").startswith("LS-5") for row in rows) else 4

@@ -41,6 +41,7 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
         try:
             if record.is_finished:
                 locks.clear(record.folder)  # a process that was killed after its last word
+                checkpoints.remove_remains(record.folder)
                 continue
         except LockstepError as error:
             problems += error.problems

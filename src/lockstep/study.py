@@ -266,6 +266,7 @@ def _found(run: Run, study: Study, folder: Path, threads: int, again: bool) -> s
     with locks.briefly(folder):
         if not again and (done := _finished(folder, name, run, threads)):
             locks.clear(done.folder)  # a process that was killed after its last word
+            checkpoints.remove_remains(done.folder)
             return done
         place = None if again else _unfinished(folder, name, run, threads)
         place = place or store.claim(folder, name)

@@ -22,6 +22,7 @@ class BenchWatcher:
     def __init__(self, rounds: int, console: Console) -> None:
         """Prepare to show this many rounds."""
         self.console, self.rounds = console, rounds
+        self.code: int | None = None  # with which a bench has to end that was interrupted
         self.progress = Progress(
             TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("{task.fields[last]}"), console=console,
             transient=True, disable=not console.is_terminal,
@@ -43,6 +44,11 @@ class BenchWatcher:
             for warning in event["warnings"]:
                 lead = _("warning")
                 self.console.print(f"[yellow]{lead}[/] {escape(say(warning))}", soft_wrap=True)
+            return
+        if event["event"] == "interrupted":
+            self.code = event["code"]
+            said = _("interrupted: {n} of {all} rounds were whole, and are kept", n=event["rounds"], all=self.rounds)
+            self.console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True)
             return
         entry = event["entry"]
         fault = f" ({entry.fault})" if entry.fault else ""
