@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from conftest import need_backend
 from lockstep import LockstepError, timing
 
 # -------------------------------------------------------------------------------------------------------------- clocks
@@ -112,6 +113,26 @@ def test_a_thread_too_few_is_seen():
         pytest.skip("this process may use one processor only")
     with pytest.raises(AssertionError, match=r"asked for 2, the pools have \[1"):
         assert_threads(2, OPENBLAS_NUM_THREADS="1")
+
+
+CHOSEN = """
+import numpy as np, torch
+from lockstep import backends
+from lockstep.backends.base import Plan
+from lockstep.spec import Network, Recipe
+from lockstep.weights import initial_weights
+for batch_size in (32, 512):
+    network = Network(["flatten", "dense 100", "relu", "dense 10"])
+    plan = Plan(network, (28, 28, 1), Recipe(batch_size=batch_size), 0, np.zeros(1), np.ones(1), 5, threads=2)
+    backends.load("torch").build(plan, initial_weights(network, (28, 28, 1), 0, "float32"))
+    print(torch.get_num_threads())
+"""
+
+
+def test_pytorch_takes_one_thread_where_products_are_small():
+    need_backend("torch")
+    done = subprocess.run([sys.executable, "-c", CHOSEN], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["1", "2"]
 
 
 def test_a_process_started_inside_may_use_so_many_processors_and_afterwards_all_again():

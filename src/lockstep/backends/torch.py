@@ -402,7 +402,7 @@ class Model:
 
     def __init__(self, plan: Plan, weights: Arrays) -> None:
         """Make the modules and the optimizer."""
-        torch.set_num_threads(plan.threads)
+        torch.set_num_threads(n_threads(plan))
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 means float32
         torch.backends.cudnn.deterministic = True  # as far as it is up to cuDNN, bits repeat
         self.plan, self.device, self.dtype = plan, _device(plan.device), getattr(torch, plan.dtype)
@@ -662,6 +662,18 @@ class Model:
                 )
             )
         return groups
+
+
+FEW_MULTIPLY_ADDS = 2**22  # of a batch, forward
+
+
+def n_threads(plan: Plan) -> int:
+    """How many threads PyTorch gets: one, where there are only small products.
+
+    These take one as long as two, which wait for each other by spinning: beside other work, forty times as long.
+    """
+    multiply_adds = plan.recipe.batch_size * sum(row.multiply_adds for row in plan.rows)
+    return 1 if multiply_adds < FEW_MULTIPLY_ADDS else plan.threads
 
 
 class Recorded:
