@@ -16,7 +16,8 @@ from lockstep import LockstepError, checkpoints, reading, store, timing
 SPEC = 'name = "lab"\nseeds = [3]\n[recipe]\nepochs = 7\nbatch_size = 31\n'
 ENVIRONMENT = {
     "lockstep": "0.1.0", "git_revision": None, "python": "3.11.7", "versions": {"numpy": "2.1.0"}, "platform": "Linux",
-    "cpu": "one of them", "device": "cpu", "threads": {"asked": 2, "obtained": 2, "pools": [{"num_threads": 1}]},
+    "cpu": "one of them", "arithmetic": "some", "device": "cpu",
+    "threads": {"asked": 2, "obtained": 2, "pools": [{"num_threads": 1}]},
     "load": [0.5], "dataset": {"name": "digits", "hashes": {"images": "ab", "labels": "cd"}},
 }  # fmt: skip
 
@@ -373,8 +374,22 @@ def test_half_written_files_go_when_a_run_goes_on(run):
     assert again.progress.epoch == 2
     take_epochs(again, 4)
     assert names(run) == ["checkpoint-3", "checkpoint-4"]
-    again.leave_only(run / "checkpoint-4")
-    assert names(run) == ["checkpoint-4"]
+    (run / "checkpoint-3" / "manifest.json").unlink()
+    (run / "checkpoint-4-onnx").mkdir()
+    for said, stay in ((5, ["3", "4"]), (None, ["3", "4"]), ("4", ["3", "4"]), (4, ["4"]), (4, ["4"])):
+        store.write_json(run / "metrics.json", {"weights_of_epoch": said})
+        checkpoints.leave_last(run)
+        found = sorted(path.name for path in run.glob("checkpoint-*"))
+        assert found == [*(f"checkpoint-{epoch}" for epoch in stay), "checkpoint-4-onnx"], said
+
+
+def test_a_link_in_place_of_a_checkpoint_is_left_with_what_it_leads_to(run, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    saved(run, 1).rename(elsewhere)
+    (run / "checkpoint-1").symlink_to(elsewhere)
+    before = sorted(path.name for path in elsewhere.iterdir())
+    checkpoints.remove(run / "checkpoint-1")
+    assert sorted(path.name for path in elsewhere.iterdir()) == before
 
 
 CHANGES = {
@@ -446,15 +461,3 @@ def test_a_checkpoint_that_is_removed_half_way_is_none(run, monkeypatch):
     checkpoints.remove(run / "checkpoint-1")
     assert (run / "checkpoint-1" / "weights.safetensors").exists()
     assert checkpoints.newest(run, SPEC) is None
-
-
-@pytest.mark.parametrize(
-    ("without_manifest", "stay"), [((1,), {2}), ((1, 2), {1, 2}), ((2,), {1, 2}), ((), {1, 2})], ids=str
-)
-def test_what_is_left_of_older_checkpoints_goes_and_no_damaged_one(without_manifest, stay, run):
-    for epoch in (1, 2):
-        saved(run, epoch)
-    for epoch in without_manifest:
-        (run / f"checkpoint-{epoch}" / "manifest.json").unlink()
-    checkpoints.remove_remains(run)
-    assert {int(path.name.partition("-")[2]) for path in checkpoints.find(run)} == stay

@@ -21,7 +21,7 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}
 # From the bottom to the top: a module imports from the rows below its own only. A package stands in one row.
 FLOORS = (
     {"language"},
-    {"errors", "formulas", "usage"},
+    {"errors", "formulas", "streams", "usage"},
     {"topics"},
     {"records", "files", "reading", "randomness", "timing", "remedies", "crash"},
     {"spec"},

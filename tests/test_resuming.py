@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 
 import numpy as np
@@ -310,6 +311,32 @@ def test_a_changed_spec_is_refused_until_it_is_put_back(whole, tmp_path):
     spec.write_text(text)
     (record,), *_ = resumed(tmp_path)
     assert tortured.bits(record.folder) == whole
+
+
+@pytest.mark.parametrize("damage", ["none was saved", "all are damaged"])
+def test_without_a_checkpoint_a_changed_spec_is_refused_too(damage, whole, tmp_path):
+    begun = interrupted(tmp_path, 2)
+    for place in checkpoints.find(begun.folder):
+        shutil.rmtree(place) if damage == "none was saved" else (place / "weights.safetensors").write_bytes(b"")
+    spec = begun.folder / "spec.toml"
+    text = spec.read_text()
+    spec.write_text(text.replace("epochs = 4", "epochs = 1"))
+    (record,), *_ = resumed(tmp_path)
+    assert (record.status["status"], record.status["code"]) == ("failed", "LS-506")
+    assert ("no longer what it was begun with" if damage == "none was saved" else "4 → 1") in record.status["reason"]
+    spec.write_text(text)
+    (record,), *_ = resumed(tmp_path)
+    assert tortured.bits(record.folder) == whole
+
+
+def test_a_finished_run_whose_spec_was_changed_is_not_taken_for_what_was_asked(tmp_path):
+    (begun,) = studies.run_study(study(), tmp_path, threads=1)
+    (begun.folder / "spec.toml").write_text(
+        begun.folder.joinpath("spec.toml").read_text().replace("epochs = 4", "epochs = 1")
+    )
+    store.write_manifest(begun.folder)
+    (record,) = studies.run_study(study(), tmp_path, threads=1)
+    assert record.folder != begun.folder
 
 
 def test_changed_data_are_refused(tmp_path):

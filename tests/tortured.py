@@ -157,7 +157,8 @@ def fingerprint(folder: Path) -> dict[str, Any]:
 def bits(place: Path) -> dict[str, Any]:
     """SHA-256 of all that a finished run has to have bit for bit; and its history, times apart."""
     assert json.loads((place / "status.json").read_text())["status"] == "finished"
-    (checkpoint,) = (path.parent for path in place.glob("checkpoint-*/manifest.json"))
+    checkpoint = last_checkpoint(place)
+    assert (checkpoint / "manifest.json").exists()
     files = [*(place / name for name in BITS), *sorted(checkpoint.glob("*.safetensors"))]
     found: dict[str, Any] = {str(path.relative_to(place)): _hash(path.read_bytes()) for path in files}
     rows = [json.loads(line) for line in (place / "events.jsonl").read_text().splitlines()]
@@ -165,6 +166,11 @@ def bits(place: Path) -> dict[str, Any]:
         {key: value for key, value in row.items() if key != "train_seconds"} for row in rows if row["event"] == "epoch"
     ]
     return found
+
+
+def last_checkpoint(place: Path) -> Path:
+    """The one that a finished run ended with."""
+    return place / f"checkpoint-{json.loads((place / 'metrics.json').read_text())['weights_of_epoch']}"
 
 
 def _hash(content: bytes) -> str:
@@ -181,7 +187,8 @@ def go_on(stable: Stable, folder: Path, **orders: Any) -> Started:
 def strays(folder: Path) -> list[str]:
     """What no run leaves behind that came to its end."""
     found = [path for path in folder.glob("runs/**/*") if path.name.endswith(".part") or path.name == "lock"]
-    found += [path for path in folder.glob("runs/**/checkpoint-*") if not (path / "manifest.json").exists()]
+    last = last_checkpoint(run_folder(folder))
+    found += [path for path in folder.glob("runs/**/checkpoint-*") if path != last]
     return [str(path.relative_to(folder)) for path in found]
 
 
@@ -211,7 +218,7 @@ def work_here(run: Any, place: Path, tell: Any, threads: int, steps: int | None 
     except BaseException:
         store.write_status(place, "failed", "LS-402", store.INTERRUPTED)
         raise
-    return store.write_status(place, "finished")
+    return worker.end(place)
 
 
 # ------------------------------------------------------------------------------------------------------- in the stable

@@ -80,7 +80,7 @@ def lap(entry: Entry) -> dict[str, Any]:
 
     Raises LockstepError (LS-402, LS-403) where the process dies or fails.
     """
-    with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as temporary:
+    with _temporary() as temporary:
         runs = [changed(entry.run, seed=entry.run.seed + index) for index in range(entry.n_together)]
         places = [Path(temporary) / str(index) for index in range(len(runs))]
         for run, place in zip(runs, places, strict=True):
@@ -89,6 +89,16 @@ def lap(entry: Entry) -> dict[str, Any]:
             text = resolved_toml(changed(alone, train_size=run.train_size, device=run.device))
             store.write_bytes(place / "spec.toml", text.encode())
         return _shipped(entry, places[0]) if entry.is_shipped else _ours(entry, runs, places)
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[str]:
+    """A folder for a lap; raises LockstepError (LS-501, LS-502) where the system's place for them cannot be written."""
+    with (
+        files.writing(Path(tempfile.gettempdir()), _("set TMPDIR to a folder with room")),
+        tempfile.TemporaryDirectory(prefix="lockstep-bench-") as folder,
+    ):
+        yield folder
 
 
 def _ours(entry: Entry, runs: Sequence[Run], places: Sequence[Path]) -> dict[str, Any]:
@@ -130,16 +140,19 @@ def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
     names = timing.thread_environment("torch" if backend == "numpy" else backend, entry.threads)
     environment = {**os.environ, **names, **study.QUIET}
     command = [sys.executable, "-P", "-m", "lockstep.shipped", entry.name, str(folder), str(entry.threads), entry.fault]
-    with timing.limited_to(entry.threads), open(folder / "log", "wb") as log:
-        try:
+    held_open, ours = os.pipe()  # the baseline ends when nobody holds this end any more
+    try:
+        with timing.limited_to(entry.threads), open(folder / "log", "wb") as log:
             done = subprocess.run(  # noqa: S603
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, timeout=LONGEST
+                command, stdin=held_open, stdout=log, stderr=log, env=environment, timeout=LONGEST
             )
-        except subprocess.TimeoutExpired:
-            message = _("it took longer than {seconds} s", seconds=LONGEST)
-            raise LockstepError(
-                "LS-402", message, where=_("baseline {name}", name=entry.name), hint=_("fewer --epochs")
-            ) from None
+    except subprocess.TimeoutExpired:
+        message = _("it took longer than {seconds} s", seconds=LONGEST)
+        where = _("baseline {name}", name=entry.name)
+        raise LockstepError("LS-402", message, where=where, hint=_("fewer --epochs")) from None
+    finally:
+        os.close(held_open)
+        os.close(ours)
     if done.returncode:
         last = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         message = _("it ended with exit code {code}: {words}", code=done.returncode, words=" ".join(last))
@@ -245,6 +258,11 @@ def bench(
         "seconds": time.perf_counter() - began, "lockstep": version("lockstep-nn"),
         "git_revision": timing.git_revision(), "measured": store.now(),
     }  # fmt: skip
+
+
+def has_times(document: Mapping[str, Any]) -> bool:
+    """Whether a bench, or one of faults, came to any time at all."""
+    return bool(document.get("faults")) or any(network["rows"] for network in document.get("networks", ()))
 
 
 def n_rounds(laps: Mapping[str, Sequence[Any]]) -> int:
@@ -387,7 +405,7 @@ def certificate(folder: Path, run: Run) -> dict[str, Any] | None:
                 one = row.get("certificate")
                 if one and row["backend"] == run.backend and _is_of(one, run):
                     return {"verdict": row["verdict"], "steps": one["steps"], "values": one["values"]}
-    except (LockstepError, KeyError, TypeError):
+    except (LockstepError, KeyError, TypeError, AttributeError):
         return None  # no proof, or one that cannot be read: the row says "not proven"
     return None
 

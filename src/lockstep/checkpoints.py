@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import math
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ Arrays = dict[str, np.ndarray]
 KEPT = 2  # the newest ones that stay; beside them the best one, where early stopping looks for one
 STEPS = ("loss", "correct", "examples")
 # What of environment.json decides whether the same steps give the same bits.
-DECIDES = ("lockstep", "git_revision", "python", "versions", "platform", "cpu", "device", "threads")
+DECIDES = ("lockstep", "git_revision", "python", "versions", "platform", "cpu", "arithmetic", "device", "threads")
 
 
 def _is(*kinds: type) -> Callable[[Any], bool]:
@@ -40,7 +40,7 @@ SOUND: dict[str, Callable[[Any], bool]] = {  # what a manifest must say to be go
     "history": lambda value: isinstance(value, list) and all(map(_TABLE, value)),
     "spec": _is(str),
     "data": _TABLE,
-    "environment": lambda value: _TABLE(value) and set(DECIDES) <= value.keys(),
+    "environment": lambda value: _TABLE(value) and {*DECIDES} - {"arithmetic"} <= value.keys(),  # which came later
     "best_epoch": lambda value: value is None or (_is(int)(value) and value > 0),
     "best": lambda value: value is None or _NUMBER(value),
     "keeps_best": _is(bool),
@@ -110,18 +110,28 @@ def save(folder: Path, spec: str, environment: Mapping[str, Any], progress: Prog
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint; its manifest goes first, so that no half of it is ever taken for a whole one."""
+    """Remove a checkpoint; its manifest goes first, so that no half of it is ever taken for a whole one.
+
+    A link is left: what it leads to is somebody else's.
+    """
+    if folder.is_symlink():
+        return
     with contextlib.suppress(OSError):  # what cannot be removed does no harm
         (folder / "manifest.json").unlink(missing_ok=True)
         shutil.rmtree(folder)
 
 
-def remove_remains(folder: Path) -> None:
-    """Remove what is left of a finished run's checkpoints before the one that it keeps: their removal failed midway."""
-    after_it = itertools.dropwhile(lambda place: not (place / "manifest.json").exists(), find(folder))
-    for place in itertools.islice(after_it, 1, None):
-        if not (place / "manifest.json").exists():
-            remove(place)
+def leave_last(folder: Path) -> None:
+    """Remove every checkpoint of a finished run but the one that it ended with: it goes on from none.
+
+    metrics.json says which that is; where that one is not there, all stay.
+    """
+    with contextlib.suppress(LockstepError, OSError, KeyError, TypeError, ValueError):
+        last = folder / f"checkpoint-{store.read_json(folder / 'metrics.json')['weights_of_epoch']:d}"
+        if (last / "manifest.json").exists():
+            for other in find(folder):
+                if other != last:
+                    remove(other)
 
 
 def remove_strays(folder: Path) -> None:
@@ -136,7 +146,8 @@ def remove_strays(folder: Path) -> None:
 
 def find(folder: Path) -> list[Path]:
     """Every checkpoint of a run, the newest first, whatever it is worth."""
-    return sorted(folder.glob("checkpoint-*"), key=store.natural, reverse=True)
+    found = [place for place in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", place.name)]
+    return sorted(found, key=store.natural, reverse=True)
 
 
 def read(folder: Path, spec: str) -> Point:
@@ -275,6 +286,10 @@ class Keeper:
         self.before = point.environment if point else None
         self.progress = point.progress if point else Progress()
         self.written: list[Path] = []
+        if not self.before and not store.is_as_begun(folder, self.spec):
+            message = _("its spec.toml is no longer what it was begun with")
+            hint = _("put the file back as it was, or run the study anew with lockstep run")
+            raise LockstepError("LS-506", message, where=str(folder), hint=hint)
         if self.before:
             self._refuse_other_data(self.before["data"])
             self.written = [folder / f"checkpoint-{self.progress.epoch}"]
@@ -329,12 +344,14 @@ class Keeper:
         path = self.folder / "environment.json"
         if self.before is None:
             return self.environment
+        lost: list[str] = []
         try:
             begun = store.read_json(path)
         except LockstepError as error:
             self.warnings.append(_("environment.json is written anew: {message}", message=error.problems[0].message))
-            begun = {**self.environment, **{key: self.before[key] for key in DECIDES}}
-        row = {"after_epoch": self.progress.epoch, "at": store.now(), "changed": self.changes()}
+            begun = {**self.environment, **{key: self.before.get(key) for key in DECIDES}}
+            lost = ["environment.json: damaged → written anew"]  # and with it what had changed before
+        row = {"after_epoch": self.progress.epoch, "at": store.now(), "changed": [*self.changes(), *lost]}
         row |= {key: self.environment[key] for key in (*DECIDES, "load", "trained_together") if key in self.environment}
         earlier = begun.get("resumed")
         return {**begun, "resumed": [*(earlier if isinstance(earlier, list) else []), row]}
@@ -405,9 +422,3 @@ class Keeper:
             self.progress, history=self.progress.history[:epoch], steps=self.progress.steps[:, :n]
         )
         return save(self.folder, self.spec, self.environment, then, model.weights(), model.state())
-
-    def leave_only(self, place: Path) -> None:
-        """Remove every other checkpoint: a run that is done goes on from none."""
-        for other in find(self.folder):
-            if other != place:
-                remove(other)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lockstep import language
+from lockstep import language, streams
 from lockstep.language import later as _
 from lockstep.language import mark, say
 
@@ -177,18 +177,23 @@ def resume(
     waiting, left, problems = resuming.unfinished(folders, threads)
     for sentence in left:
         _say(_("left as it is: {what}", what=sentence), err=True)
+    ready = []
     with terminal.Download(error_console) as download:
         for one in waiting:
-            studies.fetch_data(one.study, offline, download.tell)
+            try:
+                studies.fetch_data(one.study, offline, download.tell)
+                ready.append(one)
+            except LockstepError as missing:
+                problems += missing.problems
     rows: list[dict[str, Any]] = []
-    with terminal.Watcher(len(waiting), error_console) as watcher, _saying_what_is_kept(*folders):
+    with terminal.Watcher(len(ready), error_console) as watcher, _saying_what_is_kept(*folders):
 
         def tell(run: Any, event: dict[str, Any]) -> None:
             if event["event"] == "end":
                 rows.append(terminal.summary(event["record"], run.grid, event["reused"]))
             watcher.tell(run, event)
 
-        records, held = resuming.resume(waiting, tell)
+        records, held = resuming.resume(ready, tell)
     problems += held
     if rows and not as_json:
         _console().print(terminal.results_table(rows))
@@ -332,11 +337,21 @@ def bench(
             document = mistakes.measure(loaded, runs, rounds, epochs, threads, watcher.tell)
         else:
             document = benches.bench(loaded, runs, rounds, epochs, against, threads, watcher.tell, together)
+    failed: LockstepError | None = None
+    try:
+        if benches.has_times(document):
+            store.write_json(place, document)
+        else:
+            message = _("nothing could be timed, so no record was written")
+            failed = LockstepError("LS-403", message, where=str(place), hint=_("the reasons stand above"))
+    except LockstepError as error:
+        failed = error
     if as_json:
         _print_json(document)
-    else:
+    else:  # also where it could not be written
         (timed.print_faults if faults else timed.print_bench)(document, _console())
-    store.write_json(place, document)  # after it has been said: a disk that is full by now loses nothing
+    if failed:
+        raise failed
     if not as_json:
         _say(_("records: {path}", path=place))
     if watcher.code is not None:
@@ -536,7 +551,7 @@ def doctor(
         machine[key] = _("{n:,.1f} GiB", n=machine[key] / 2**30) if machine[key] else _("unknown")
     if language.spoken() != language.LANGUAGES[0]:
         machine["runs_folder_is_writable"] = _("yes") if machine["runs_folder_is_writable"] else _("no")
-    machine_rows = [(_(MACHINE.get(key, key)), value) for key, value in machine.items()]
+    machine_rows = [(_(MACHINE[key]), value) for key, value in machine.items() if key in MACHINE]
     console.print(terminal.plain_table(_("Machine"), (_("what"), _("found")), machine_rows))
     data_rows = [(row["name"], row["state"], row["n_train"], row["n_test"]) for row in found["datasets"]]
     columns = (_("dataset"), _("state"), _("training"), _("test"))
@@ -708,6 +723,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code; the only place that turns exceptions into messages."""
     from lockstep.errors import LockstepError
 
+    streams.make_lasting()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments or bool(os.environ.get("LOCKSTEP_DEBUG"))
     arguments = [word for word in arguments if word != "--debug"]
@@ -749,7 +765,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     try:
         code = command(arguments or ["--help"], prog_name="lockstep", standalone_mode=False)
     except SystemExit as ended:
-        code = 0 if ended.code == 1 else ended.code  # 1 is typer's answer to a reader that closed the pipe
+        code = ended.code
     except KeyboardInterrupt:
         code = 130
     except Exception as error:

@@ -70,7 +70,8 @@ def _start(name: str, folder: Path) -> subprocess.Popen[bytes]:
     environment |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-P", "-m", "lockstep.differences", name, str(folder / f"{name}.json")]
     with open(folder / f"{name}.log", "wb") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)  # noqa: S603
+        # The other end of its standard input is held by this process, whose end is its end.
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)  # noqa: S603
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:
@@ -246,4 +247,7 @@ def _cell(found: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    from lockstep.worker import end_with_parent
+
+    end_with_parent()
     Path(sys.argv[2]).write_text(json.dumps(run(sys.argv[1])), encoding="utf-8")

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lockstep import backends, bundle, data, files, growth, store, study, timing
+from lockstep import backends, bundle, data, files, growth, locks, store, study, timing
 from lockstep.cases import Case, cases
 from lockstep.causes import CAUSES, differing, planted
 from lockstep.errors import LockstepError, Problem, did_you_mean
@@ -75,7 +75,8 @@ def prove(
     `steps` are taken on as many training images as make two epochs of them, the short last batch among them. `plants`
     are `cause@backend`: differences switched on in one backend; one given twice is one. `tell` hears of the progress.
     Returns the document that `proof.json` in the study's folder holds; docs/proof.md describes it. Raises
-    LockstepError for a study that cannot be, an unknown plant and a folder that cannot be written.
+    LockstepError for a study that cannot be, an unknown plant, a folder that cannot be written and one where another
+    process proves the same (LS-504).
     """
     asked, threads, plants = study.checked(asked), timing.checked_threads(threads), list(dict.fromkeys(plants))
     if not 2 <= steps <= 100_000:
@@ -83,6 +84,18 @@ def prove(
         message = n_("{n:,} step was asked for", "{n:,} steps were asked for", steps)
         raise LockstepError("LS-205", message, where="--steps", hint=hint)
     check_plants(plants, asked)
+    traces = runs_folder / asked.name / store.TRACES
+    store.make_folder(traces)
+    with locks.take(traces):  # a second proof would take this one's traces away
+        found = _document(asked, runs_folder, steps, threads, plants, tell)
+        write(found, runs_folder)
+    return found
+
+
+def _document(
+    asked: Study, runs_folder: Path, steps: int, threads: int, plants: Sequence[str], tell: Tell
+) -> dict[str, Any]:
+    """All traces made and judged: what proof.json holds."""
     networks, divergences = [], []
     for case in cases(asked, steps, plants):
         rows = _rows(case, asked, runs_folder / asked.name / store.TRACES, steps, threads, tell)
@@ -97,7 +110,7 @@ def prove(
             _pack(case, row, runs_folder / asked.name / "unexplained")
         networks.append(_network(case, rows, parting.document))
         divergences += [item for row in rows for item in row["divergences"]]
-    found = {
+    return {
         "format": FORMAT,
         "study": asked.name,
         "verdict": worst_of(row["verdict"] for row in networks),
@@ -114,8 +127,6 @@ def prove(
         "threads": threads,
         "proven": store.now(),
     }
-    write(found, runs_folder)
-    return found
 
 
 def write(document: dict[str, Any], runs_folder: Path) -> Path:

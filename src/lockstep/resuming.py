@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,7 +42,7 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
         try:
             if record.is_finished:
                 locks.clear(record.folder)  # a process that was killed after its last word
-                checkpoints.remove_remains(record.folder)
+                checkpoints.leave_last(record.folder)
                 continue
         except LockstepError as error:
             problems += error.problems
@@ -60,16 +61,26 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
 
 
 def unreported(paths: Iterable[Path]) -> list[Path]:
-    """Study folders with a finished run and no report: a command was ended before it had written it.
+    """Study folders with a finished run and no report since: a command was ended before it had written it.
 
     What it left half written goes. Raises LockstepError (LS-505) where no run is.
     """
     found = []
-    for folder in sorted({record.folder.parent for record in store.find_runs(paths) if _is_finished(record)}):
+    finished = [record.folder for record in store.find_runs(paths) if _is_finished(record)]
+    for folder in sorted({place.parent for place in finished}):
         files.remove_strays(folder)
-        if not (folder / "report.html").exists():
+        last = max(_written(place / "status.json") for place in finished if place.parent == folder)
+        if _written(folder / "report.html") < last:
             found.append(folder)
     return found
+
+
+def _written(path: Path) -> float:
+    """When a file was last written; before all others where it is not there."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return -math.inf
 
 
 def _is_finished(record: store.Record) -> bool:
@@ -96,7 +107,7 @@ def threads_for(record: store.Record, asked: int | None = None) -> int:
         return timing.checked_threads(asked)
     # A run that failed before it described its environment was asked for some number of threads all the same.
     for said in (lambda: record.environment["threads"]["asked"], lambda: record.status["threads"]):
-        with contextlib.suppress(LockstepError, KeyError, TypeError, ValueError):
+        with contextlib.suppress(LockstepError, KeyError, TypeError, ValueError, OverflowError):
             return max(min(int(said()), len(timing.usable_cores())), 1)
     return timing.default_threads()
 

@@ -244,9 +244,23 @@ def read_spec(run: Path) -> str:
         raise damaged(run / "spec.toml", error) from error
 
 
+def spec_hash(text: str) -> str:
+    """The hash of all that a spec.toml says a run is, with which the name of its folder ends."""
+    content = "\n".join(line for line in text.splitlines() if not line.startswith(("name = ", "question = ")))
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def is_as_begun(run: Path, text: str) -> bool:
+    """Whether this spec.toml is the one that a run's folder was named for; a name of somebody's own says nothing."""
+    named = re.search(r"-([0-9a-f]{8})(-[0-9]+)?$", run.name)
+    return not named or named[1] == spec_hash(text)
+
+
 def read_asked(run: Path) -> Study:
     """What a run's spec.toml asks for, a study of this one run; raises LockstepError (LS-505)."""
     path = run / "spec.toml"
+    if path.exists() and not path.is_file():
+        read_spec(run)  # which says so, and which a pipe does not hold up
     try:
         study = read_study(path)
         (_run,) = study.runs()
@@ -493,7 +507,7 @@ def find_runs(paths: Iterable[Path]) -> list[Record]:
 
 def natural(path: Path) -> list[Any]:
     """A sort key by which run-2 comes before run-10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def newest_checkpoint(run: Path, warn: Callable[[str], None] = lambda message: None) -> Path | None:

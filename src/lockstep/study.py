@@ -7,7 +7,6 @@ repeated on the same data, versions, processor and threads, and no run folder is
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -266,11 +265,15 @@ def _found(run: Run, study: Study, folder: Path, threads: int, again: bool) -> s
     with locks.briefly(folder):
         if not again and (done := _finished(folder, name, run, threads)):
             locks.clear(done.folder)  # a process that was killed after its last word
-            checkpoints.remove_remains(done.folder)
+            checkpoints.leave_last(done.folder)
             return done
         place = None if again else _unfinished(folder, name, run, threads)
         place = place or store.claim(folder, name)
         job = Job(run, place, locks.take(place))
+    with contextlib.suppress(LockstepError):
+        if (done := store.Record(place)).is_finished:  # by another process, in between
+            job.lock.__exit__()
+            return done
     try:
         if not (place / "spec.toml").exists():
             store.write_bytes(place / "spec.toml", text.encode())
@@ -314,10 +317,9 @@ def one_run_study(study: Study, run: Run) -> Study:
 
 def run_id(run: Run, text: str) -> str:
     """A name to read and a hash of everything that the run is."""
-    content = "\n".join(line for line in text.splitlines() if not line.startswith(("name = ", "question = ")))
     dataset = re.sub(r"[^A-Za-z0-9]+", "-", Path(run.dataset).stem)[:24].strip("-")
     parts = [run.network_name, dataset, run.backend, f"seed{run.seed}"] + [run.dtype] * (run.dtype != "float32")
-    return "-".join([*parts, hashlib.sha256(content.encode()).hexdigest()[:8]])
+    return "-".join([*parts, store.spec_hash(text)])
 
 
 def _finished(folder: Path, name: str, run: Run, threads: int) -> store.Record | None:
@@ -326,6 +328,8 @@ def _finished(folder: Path, name: str, run: Run, threads: int) -> store.Record |
         record = store.Record(place)
         with contextlib.suppress(LockstepError, KeyError, TypeError, AttributeError):  # damaged: it is done anew
             if not record.is_finished or not record.spec or not record.metrics["test"] or not record.timing["seconds"]:
+                continue
+            if run_id(run, store.read_spec(place)) != name:
                 continue
             store.check_manifest(place)
             if not changes_since(record, run, threads):
@@ -379,7 +383,8 @@ def changes_since(record: store.Record, run: Run, threads: int) -> list[str]:
     """
     before = record.environment
     now: dict[str, Any] = {"lockstep": version("lockstep-nn"), "versions": backends.versions(run.backend)}
-    now |= {"git_revision": timing.git_revision(), "cpu": timing.machine()["cpu"], "python": python_version()}
+    now |= {key: timing.machine()[key] for key in ("cpu", "arithmetic")}
+    now |= {"git_revision": timing.git_revision(), "python": python_version()}
     found = [f"{key}: {before[key]} → {value}" for key, value in now.items() if before[key] != value]
     if before["threads"]["asked"] != threads:
         found.append(_("threads: {before} → {now}", before=before["threads"]["asked"], now=threads))
@@ -515,10 +520,15 @@ def _ended_for_memory() -> int:
     return 0
 
 
+LAST_BYTES = 2**16  # of a log, in which its last words are looked for
+
+
 def _death(code: int, place: Path, out_of_memory: bool = False) -> LockstepError:
     """How a worker ended that could not say so itself."""
     log = place / "worker.log"
-    text = log.read_text(encoding="utf-8", errors="replace")
+    with open(log, "rb") as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - LAST_BYTES, 0))
+        text = file.read(LAST_BYTES).decode("utf-8", errors="replace")
     text = text.rpartition(GOES_ON)[2].partition("\n")[2] if GOES_ON in text else text
     last = [line for line in text.splitlines() if line.strip()][-3:]
     hint = _("see {file}", file=log)

@@ -164,11 +164,12 @@ def train(
     keeper.note_peak()
     seconds = {**clocks.seconds, "total": clocks.total()}
     epoch = best if best and run.recipe.early_stopping and run.recipe.early_stopping.restore_best else len(history)
-    final = keeper.finish(epoch, model)
+    keeper.finish(epoch, model)
     store.write_npz(folder / "steps.npz", **steps)
     store.write_npz(folder / "predictions.npz", logits=logits, labels=examples.test[1])
     store.write_npz(folder / "hardest.npz", **hardest(examples.test[0], examples.test[1], logits, run.recipe))
     facts = {"epochs": len(history), "best_epoch": best, "stopped_early": len(history) < run.recipe.epochs}
+    facts |= {"weights_of_epoch": epoch}
     quality = {"test": metrics.evaluate(logits, examples.test[1], run.recipe)}
     store.write_json(folder / "metrics.json", {**quality, **facts, **run.network.summary(examples.shape)})
     epochs = [row["train_seconds"] for row in history]
@@ -177,7 +178,6 @@ def train(
     most = max(together, *(part.get("trained_together", 1) for part in parts))
     store.write_json(folder / "timing.json", {**times, "parts": keeper.progress.parts, "together": most})
     store.write_manifest(folder)
-    keeper.leave_only(final)
 
 
 HARDEST, HARDEST_BYTES = 200, 2**21  # test images that are kept to be looked at, and their size, where they are large
@@ -432,8 +432,7 @@ def begin() -> TextIO:
     """Make this process a worker. What it tells its parent goes into the file returned, all else into the log."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a framework prints goes to the log
-    _have_the_system_end_it_with_its_parent()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches parent and worker alike: the parent decides
     return channel
 
@@ -452,11 +451,18 @@ def end(folder: Path, error: BaseException | None = None, log: Path | None = Non
     """Say in a run's folder how it ended; the traceback of an error goes into the log."""
     if error is None:
         store.write_status(folder, "finished")
+        checkpoints.leave_last(folder)  # not before: whoever is killed here goes on from the newest
     elif isinstance(error, Ended):
         store.write_status(folder, "failed", "LS-402", store.INTERRUPTED)
     else:
         traceback.print_exception(error)
         store.write_status(folder, "failed", **failure(error, log))
+
+
+def end_with_parent() -> None:
+    """Let this process end when its parent does, however that ends; the parent holds the other end of its stdin."""
+    _have_the_system_end_it_with_its_parent()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _have_the_system_end_it_with_its_parent() -> None:

@@ -1,0 +1,50 @@
+"""Output that never ends the work: to a terminal that was closed, or a pipe that nobody reads, it goes in vain."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
+GONE = (errno.EPIPE, errno.EIO)  # the pipe's reader, the terminal
+
+
+class Lasting(io.FileIO):
+    """An open file of which nobody has to be there to read; what else goes wrong (a full disk) is raised."""
+
+    def write(self, content: Buffer) -> int:
+        """Write, or from now on write to nobody."""
+        try:
+            return super().write(content)
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nobody, self.fileno())
+        os.close(nobody)
+        return super().write(content)
+
+
+def make_lasting() -> None:
+    """Let standard output and error outlast their readers, and write what no encoding has as an escape.
+
+    Streams that somebody has put in their place (a test, a notebook) are left alone.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if type(stream) is not io.TextIOWrapper or type(getattr(stream.buffer, "raw", None)) is not io.FileIO:
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+            raw = Lasting(stream.fileno(), "w", closefd=False)
+            lasting = io.TextIOWrapper(
+                io.BufferedWriter(raw), stream.encoding, "backslashreplace", line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )  # fmt: skip
+            setattr(sys, name, lasting)
