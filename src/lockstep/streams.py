@@ -16,18 +16,18 @@ GONE = (errno.EPIPE, errno.EIO)  # the pipe's reader, the terminal
 
 
 class Lasting(io.FileIO):
-    """An open file of which nobody has to be there to read; what else goes wrong (a full disk) is raised."""
+    """An open file of which nobody has to be there to read; what else goes wrong (a full disk) is raised, once."""
 
     def write(self, content: Buffer) -> int:
         """Write, or from now on write to nobody."""
         try:
             return super().write(content)
         except OSError as error:
+            nobody = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nobody, self.fileno())
+            os.close(nobody)
             if error.errno not in GONE:
                 raise
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nobody, self.fileno())
-        os.close(nobody)
         return super().write(content)
 
 
@@ -38,8 +38,8 @@ def make_lasting() -> None:
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if type(stream) is not io.TextIOWrapper or type(getattr(stream.buffer, "raw", None)) is not io.FileIO:
-            continue
+        if type(stream) is not io.TextIOWrapper or type(getattr(stream.buffer, "raw", stream.buffer)) is not io.FileIO:
+            continue  # an unbuffered stream has no buffer around its file
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
             raw = Lasting(stream.fileno(), "w", closefd=False)
