@@ -394,11 +394,41 @@ def test_a_folder_without_runs_is_told(tmp_path):
         resuming.unfinished([tmp_path])
 
 
+@pytest.mark.parametrize("damage", ["{rubbish", None])
+@pytest.mark.parametrize(
+    "start", [resumed, lambda folder: (studies.run_study(study(), folder, threads=1), [])], ids=["resume", "run"]
+)
+def test_a_run_without_a_status_goes_on_from_its_checkpoint(start, damage, whole, tmp_path):
+    status = interrupted(tmp_path, 2).folder / "status.json"
+    status.unlink() if damage is None else status.write_text(damage)
+    (record,), problems, *_ = start(tmp_path)
+    assert not problems
+    assert record.folder == status.parent
+    assert event_of(record)["epoch"] == 2
+    assert tortured.bits(record.folder) == whole
+
+
+@pytest.mark.parametrize("code", ["LS-501", "LS-502", "LS-503"])
+def test_a_run_that_wanted_room_is_begun_again_in_its_folder(code, whole, tmp_path, monkeypatch):
+    def wants(*_, **__):
+        raise LockstepError(code, "there is none")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "work", wants)
+        (first,) = studies.run_study(study(), tmp_path, threads=1)
+    assert first.status["code"] == code
+    (record,) = studies.run_study(study(), tmp_path, threads=1)
+    assert record.folder == first.folder
+    assert tortured.bits(record.folder) == whole
+
+
 @pytest.mark.parametrize("name", ["status.json", "spec.toml"])
 def test_a_run_that_is_too_damaged_is_named_and_the_others_go_on(name, tmp_path):
     bad = interrupted(tmp_path, 1, study(seeds=5))
     good = interrupted(tmp_path, 1, study(seeds=6))
     (bad.folder / name).write_text("{rubbish")
+    if name == "status.json":
+        shutil.rmtree(bad.folder / "checkpoint-1")
     records, problems, _ = resumed(tmp_path)
     assert [record.folder for record in records] == [good.folder]
     (problem,) = problems

@@ -426,7 +426,8 @@ def test_runs_are_found_at_three_depths_in_their_natural_order(tmp_path):
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
-    refused(lambda: find_runs([tmp_path, tmp_path / "none"]), "LS-505", "no run folder here", "none")
+    refused(lambda: find_runs([tmp_path]), "LS-505", "no run folder here", str(tmp_path))
+    refused(lambda: find_runs([tmp_path, tmp_path / "none"]), "LS-200", "no such folder", "none")
 
 
 @pytest.mark.parametrize("text", ["", "a = ", "\0", "name = 1"])

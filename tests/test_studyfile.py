@@ -108,12 +108,21 @@ def test_a_study_without_a_name_has_its_files(tmp_path):
         ("...", "study"),
         ("ü", "u"),
         ("Größe 1", "Grosse-1"),
-        ("试", "study"),
+        ("试", "study-ce9e"),
         ("-a-", "a"),
         ("x" * 99, "x" * 64),
     ):
         assert parse_study(DEMO, name=text).name == name
     assert parse_study(f'name = "own"\n{DEMO}', name="other").name == "own"
+
+
+def test_files_of_other_names_are_studies_of_other_names():
+    """Or the report of one would take the place of the other's."""
+    names = ["моя сеть", "другая работа", "лаба1", "лаба2", "課題一", "課題二", "課題", "Щука", "щука 1", "study"]
+    found = [parse_study(DEMO, name=name).name for name in names]
+    assert found[:4] == ["moia-set", "drugaia-rabota", "laba1", "laba2"]
+    assert len(set(found)) == len(names)
+    assert found[-3:] == ["Shchuka", "shchuka-1", "study"]
 
 
 # ------------------------------------------------------------------------------------------------------------- --set

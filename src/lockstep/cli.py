@@ -205,7 +205,7 @@ def resume(
         errors = {"errors": [vars(problem) for problem in problems]} if problems else {}
         _print_json({"runs": rows, "left": left, "reports": reports, **errors})
     elif not rows:
-        _say(_("no run is waiting") if not problems else _("no run that is waiting is free"))
+        _say(_("no run is waiting") if not problems else _("no run that is waiting can go on now"))
     for path in reports:
         _say(_("report: {path}", path=path), err=as_json)
     if problems:
@@ -340,6 +340,8 @@ def bench(
     failed: LockstepError | None = None
     try:
         if benches.has_times(document):
+            if watcher.code is not None and place.exists():  # a few rounds do not replace a whole bench
+                place = place.with_stem(f"{place.stem}-interrupted")
             store.write_json(place, document)
         else:
             message = _("nothing could be timed, so no record was written")
@@ -490,7 +492,10 @@ def report(
     from lockstep.report import write_report
 
     path = out or folders[0] / "report.html"
-    written = write_report(store.find_runs(folders), path, image=image, with_figures=figures)
+    records = store.find_runs(folders)
+    written = write_report(records, path, image=image, with_figures=figures)
+    for sentence in store.damages(records):
+        _say(_("warning: {what}", what=sentence), err=True)
     _say(_("report: {path}", path=written))
 
 
@@ -506,9 +511,11 @@ def verify(
     as_csv: Annotated[bool, typer.Option("--csv", help="One CSV table on stdout.")] = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Compute what was handed in again: metrics, predictions from the weights, the report; a line per submission."""
+    from lockstep import store
     from lockstep import verify as checks
     from lockstep.errors import LockstepError
 
+    store.must_be_there(folders)
     if as_csv and as_json:
         raise LockstepError("LS-200", _("--csv and --json are two answers"), hint=_("ask for one of them"))
     rows = []

@@ -45,8 +45,9 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
                 checkpoints.leave_last(record.folder)
                 continue
         except LockstepError as error:
-            problems += error.problems
-            continue
+            if not checkpoints.find(record.folder):  # else those say how far it came
+                problems += error.problems
+                continue
         try:
             asked = store.read_asked(record.folder)
         except LockstepError as error:
@@ -131,7 +132,7 @@ def resume(
         with lock:
             files.remove_strays(place.parent)
             now = store.Record(place)
-            if now.is_finished:  # by another process, in between
+            if _is_finished(now):  # by another process, in between
                 records.append(now)
                 tell(one.run, {"event": "end", "record": now, "reused": True})
                 continue

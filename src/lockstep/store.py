@@ -487,14 +487,20 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 
 
 def find_runs(paths: Iterable[Path]) -> list[Record]:
-    """Every run at or below the given folders, sorted by path; raises LockstepError (LS-505) where there is none."""
+    """Every run at or below the given folders, sorted by path.
+
+    One that has lost its status.json is found by its environment.json. Raises LockstepError: LS-505 where there is no
+    run, LS-200 where there is no such folder.
+    """
     paths = list(paths)
+    must_be_there(paths)
     found: set[Path] = set()
     for path in paths:
         found.update(
             file.parent
-            for pattern in ("status.json", "*/status.json", "*/*/status.json")
-            for file in path.glob(pattern)
+            for below in ("", "*/", "*/*/")
+            for name in ("status.json", "environment.json")
+            for file in path.glob(f"{below}{name}")
             if file.parent.parent.name != TRACES
         )
     if not found:
@@ -503,6 +509,27 @@ def find_runs(paths: Iterable[Path]) -> list[Record]:
             "LS-505", _("no run folder here"), where=where, hint=_("name a folder below runs/ that holds runs")
         )
     return [Record(folder) for folder in sorted(found, key=natural)]
+
+
+def damages(records: Iterable[Record]) -> list[str]:
+    """A sentence for each file of a finished run that is not as it was written, and for each run without a status."""
+    found: list[str] = []
+    for record in records:
+        try:
+            files_of = check_files(record.folder) if record.is_finished else {}
+        except LockstepError as error:
+            found.append(joined((error.problems[0].where, error.problems[0].message), ": "))
+            continue
+        wrong = {name: what for name, what in files_of.items() if what is not None}
+        found += [joined((f"{record.folder}/{name}", what), ": ") for name, what in wrong.items()]
+    return found
+
+
+def must_be_there(folders: Iterable[Path]) -> None:
+    """Raise LockstepError (LS-200) where one is not."""
+    if missing := [folder for folder in folders if not folder.exists()]:
+        hint = _("look for a typing error; lockstep run says where it puts its runs")
+        raise LockstepError("LS-200", _("there is no such folder"), where=", ".join(map(str, missing)), hint=hint)
 
 
 def natural(path: Path) -> list[Any]:

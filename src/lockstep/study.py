@@ -340,7 +340,7 @@ def _finished(folder: Path, name: str, run: Run, threads: int) -> store.Record |
 def _unfinished(folder: Path, name: str, run: Run, threads: int) -> Path | None:
     """The newest run of this content that was ended on its way and can go on as if nothing had happened.
 
-    One that failed by itself before its first epoch was saved is not: what it left tells why. Raises LockstepError
+    One that failed by itself before its first epoch was saved cannot: what it left tells why. Raises LockstepError
     (LS-504) where another process works on such a run.
     """
     for place in sorted(folder.glob(f"{name}*"), key=store.natural, reverse=True):
@@ -350,7 +350,7 @@ def _unfinished(folder: Path, name: str, run: Run, threads: int) -> Path | None:
             return place
         with contextlib.suppress(LockstepError, OSError, KeyError, TypeError, AttributeError):
             record = store.Record(place)
-            if run_id(run, store.read_spec(place)) != name or record.is_finished:
+            if run_id(run, store.read_spec(place)) != name:
                 continue
             has_begun = (place / "environment.json").exists()
             if was_interrupted(record) and not (has_begun and changes_since(record, run, threads)):
@@ -369,11 +369,18 @@ def _is_blank(place: Path, name: str) -> bool:
     return all(path.name in BLANK or path.name.startswith(half_written) for path in place.iterdir())
 
 
+WANT = ("LS-501", "LS-502", "LS-503")  # of a folder, of room, of memory: the run itself is not to blame
+
+
 def was_interrupted(record: store.Record) -> bool:
-    """Whether a run was ended from outside, or failed with some of it saved, and not finished."""
-    status = record.status.get("status")
-    outside = status == "running" or (status == "failed" and record.status.get("reason") == store.INTERRUPTED)
-    return outside or (status == "failed" and bool(checkpoints.find(record.folder)))
+    """Whether a run was ended from outside, want of room included, or came to grief with some of it saved."""
+    has_begun = bool(checkpoints.find(record.folder))
+    try:
+        status, code = record.status.get("status"), str(record.status.get("code"))
+    except LockstepError:  # a status that cannot be read says nothing, and checkpoints say enough
+        return has_begun
+    outside = record.status.get("reason") == store.INTERRUPTED or code in WANT
+    return status == "running" or (status == "failed" and (outside or has_begun))
 
 
 def changes_since(record: store.Record, run: Run, threads: int) -> list[str]:

@@ -7,6 +7,7 @@ that tomllib has accepted.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import tomllib
 import unicodedata
@@ -75,7 +76,7 @@ def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: s
     except RecursionError as error:
         hint = _("a study needs three levels")
         raise LockstepError("LS-202", _("nested too deeply"), where=file, hint=hint) from error
-    document.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", _ascii(name)).strip("-._")[:64] or "study")
+    document.setdefault("name", _folder_name(name))
     settings = list(settings)
     problems = [problem for setting in settings for problem in _apply(document, setting)]
     try:
@@ -98,9 +99,27 @@ def placing(path: Path, settings: Sequence[str]) -> Iterator[None]:
         raise LockstepError.several(_placed(error.problems, text, str(path), settings)) from None
 
 
+def _folder_name(text: str) -> str:
+    """A file's name as a study's, by which its folder is called: Übung 1 → Ubung-1, лаба → laba, 課題 → study-4e05."""
+    latin = _ascii(text)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", latin).strip("-._")
+    if any(letter.isalnum() and not letter.isascii() for letter in latin):  # what is left may be another's name too
+        name = f"{name[:59] or 'study'}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:4]}"
+    return name[:64] or "study"
+
+
+# A letter and what it is in Latin (the Library of Congress's table, without its marks).
+LETTERS = (
+    "ßss аa бb вv гg дd еe ёe жzh зz иi йi кk лl мm нn оo пp рr сs тt уu фf хkh цts чch шsh щshch ъ ыy ь эe юiu яia"
+)
+
+
 def _ascii(text: str) -> str:
-    """Letters without their accents: Übung → Ubung."""
-    text = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
+    """Letters without their accents, and Russian ones in Latin: Übung → Ubung, сеть → set."""
+    for pair in LETTERS.split():
+        letter, latin = pair[0], pair[1:]
+        text = text.replace(letter, latin).replace(letter.upper(), latin.capitalize())
+    text = unicodedata.normalize("NFKD", text)
     return "".join(letter for letter in text if not unicodedata.combining(letter))
 
 

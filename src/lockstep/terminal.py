@@ -129,9 +129,16 @@ def told(row: Mapping[str, Any], key: str) -> str:
 
 
 def stored(reason: object) -> str:
-    """A reason, which is English out of a run folder: in another language it is told behind its code's meaning."""
+    """A reason, which is English out of a run folder, in the language in use, as far as its words are known there.
+
+    What they are not is told behind the meaning of its code.
+    """
     if isinstance(reason, Text):
         return say(reason)
+    if parts := re.fullmatch(r"(LS-\d+ .*?: )([^\n]*)(?:\n\s*→ ([^\n]*))?", str(reason)):
+        message, hint = _(parts[2]), _(parts[3] or "")
+        if " " in parts[2] and say(message) != parts[2]:  # a word alone may mean something else
+            return parts[1] + say(message) + (f"\n    → {say(hint)}" if parts[3] else "")
     if spoken() != LANGUAGES[0] and (code := str(reason).partition(" ")[0].rstrip(":")) in CODES:
         return f"{title(code)}: {reason}"
     return str(reason)

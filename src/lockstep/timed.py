@@ -127,7 +127,7 @@ def print_bench(document: Mapping[str, Any], console: Console) -> None:
         epochs=document["epochs"],
         threads=document["threads"],
         cpu=document["machine"]["cpu"],
-        load=document["noise"]["load"],
+        load="–" if (load := document["noise"]["load"]) is None else number(f"{load:.1f}"),
     )
     console.print(escape(said), soft_wrap=True)
 
