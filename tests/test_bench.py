@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import subprocess
+import sys
+import time
 import types
 
 import numpy as np
@@ -13,9 +16,11 @@ from typer.testing import CliRunner
 
 from conftest import need_backend
 from lockstep import LockstepError, bench, faults, proof, shipped, store, timed
+from lockstep import study as studies
 from lockstep.cli import app
 from lockstep.records import changed
 from lockstep.spec import Network, Recipe, Study
+from lockstep.studyfile import resolved_toml
 
 MLP = ["flatten", "dense 16", "relu", "dense 10"]
 CNN = ["conv2d 4 3", "relu", "max_pool2d 2", "flatten", "dense 10"]
@@ -298,6 +303,48 @@ def test_a_bench_that_is_interrupted_keeps_its_whole_rounds(end, code, clockwork
     kept = store.read_json(tmp_path / "small" / "bench.json")
     assert kept["rounds"] == 2
     assert [row["n"] for row in kept["networks"][0]["rows"]] == [2, 2]
+
+
+def test_a_few_rounds_do_not_replace_a_whole_bench(clockwork, tmp_path, monkeypatch):
+    store.make_folder(tmp_path / "small")
+    store.write_json(tmp_path / "small" / "bench.json", {"rounds": 5})
+    assert benched(tmp_path, monkeypatch, KeyboardInterrupt(), 6).exit_code == 130
+    assert store.read_json(tmp_path / "small" / "bench.json") == {"rounds": 5}
+    assert store.read_json(tmp_path / "small" / "bench-interrupted.json")["rounds"] == 2
+
+
+def test_a_bench_without_a_time_is_none(clockwork, tmp_path, monkeypatch):
+    def dies(entry):
+        raise LockstepError("LS-402", "it died")
+
+    path = tmp_path / "small.toml"
+    path.write_text('dataset = "digits"\nbackends = ["numpy"]\n[networks]\nnet = ["flatten", "dense 10"]\n')
+    store.make_folder(tmp_path / "small")
+    store.write_json(tmp_path / "small" / "bench.json", {"rounds": 5})
+    monkeypatch.setattr(bench, "lap", dies)
+    done = CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path)])
+    assert isinstance(done.exception, LockstepError)
+    assert "nothing could be timed" in str(done.exception)
+    assert store.read_json(tmp_path / "small" / "bench.json") == {"rounds": 5}
+
+
+def test_a_lap_that_finds_no_room_is_a_failed_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench.tempfile, "tempdir", str(tmp_path / "none"))
+    (entry, *_), _ = bench.entries_of(asked(chosen=("numpy",)), 2, 1, False, tmp_path)
+    with pytest.raises(LockstepError, match=r"LS-501 .*cannot write"):
+        bench.lap(entry)
+
+
+def test_a_baseline_ends_with_whoever_started_it(tmp_path):
+    need_backend("numpy")
+    run = asked(epochs=10_000).runs()[0]
+    (tmp_path / "spec.toml").write_text(resolved_toml(studies.one_run_study(asked(epochs=10_000), run)))
+    command = [sys.executable, "-m", "lockstep.shipped", "sklearn", str(tmp_path), "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        time.sleep(1)
+        assert process.poll() is None
+        process.stdin.close()  # as the system does when its parent is gone
+        assert process.wait(timeout=60) == 1
 
 
 @INTERRUPTED

@@ -16,7 +16,20 @@ from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from conftest import need_backend
-from lockstep import LockstepError, backends, bundle, cases, comparison, proof, rounding, store, study, terminal, trace
+from lockstep import (
+    LockstepError,
+    backends,
+    bundle,
+    cases,
+    comparison,
+    locks,
+    proof,
+    rounding,
+    store,
+    study,
+    terminal,
+    trace,
+)
 from lockstep.backends.base import Plan
 from lockstep.judge import Finding
 from lockstep.spec import Network, Recipe, Study
@@ -171,6 +184,14 @@ def test_a_backend_that_fails_is_an_error(tmp_path, monkeypatch):
     assert document["verdict"] == "ERROR"
     assert "SIGKILL" in document["networks"][0]["backends"][0]["reason"]
     assert proof.exit_code(document) == 4
+
+
+def test_two_proofs_of_one_study_do_not_take_each_others_traces_away(tmp_path):
+    traces = tmp_path / "small" / store.TRACES
+    store.make_folder(traces)
+    with locks.take(traces), pytest.raises(LockstepError, match="LS-504"):
+        proof.prove(small(), tmp_path)
+    assert proof.prove(small(), tmp_path)["verdict"] in ("EQUAL", "IDENTICAL")
 
 
 def test_a_disk_that_is_full_is_no_fault_of_a_backend(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import tortured
 from lockstep import (
@@ -27,6 +28,7 @@ from lockstep import (
     worker,
 )  # fmt: skip
 from lockstep import study as studies
+from lockstep.cli import app
 
 MLP = {"mlp": ["flatten", "dense 17", "relu", "dropout 0.3", "dense 10"]}
 RECIPE = Recipe("adam 0.01", epochs=4, batch_size=64)
@@ -420,6 +422,44 @@ def test_a_run_that_wanted_room_is_begun_again_in_its_folder(code, whole, tmp_pa
     (record,) = studies.run_study(study(), tmp_path, threads=1)
     assert record.folder == first.folder
     assert tortured.bits(record.folder) == whole
+
+
+def test_a_run_whose_data_are_gone_does_not_hold_the_others_up(tmp_path, monkeypatch):
+    monkeypatch.delenv("LOCKSTEP_DATA", raising=False)
+    path = tmp_path / "mine.npz"
+    images, labels = np.zeros((200, 8, 8), np.uint8), np.arange(200) % 10
+    np.savez(path, train_images=images, train_labels=labels, test_images=images[:50], test_labels=labels[:50])
+    interrupted(tmp_path, 1, Study(MLP, str(path), "numpy", recipe=RECIPE, name="lab"))
+    interrupted(tmp_path, 1, study(seeds=6))
+    good, gone = store.find_runs([tmp_path])
+    assert ("digits" in good.folder.name, "mine" in gone.folder.name) == (True, True)
+    path.unlink()
+    done = CliRunner().invoke(app, ["resume", str(tmp_path)])
+    assert isinstance(done.exception, LockstepError)
+    assert done.exception.code.startswith("LS-3")
+    assert Record(good.folder).is_finished
+    assert not Record(gone.folder).is_finished
+
+
+def test_a_report_of_before_the_last_run_is_written_again(tmp_path):
+    (record,) = studies.run_study(study(), tmp_path, threads=1)
+    assert resuming.unreported([tmp_path]) == [record.folder.parent]
+    page = record.folder.parent / "report.html"
+    page.write_text("a page")
+    assert resuming.unreported([tmp_path]) == []
+    os.utime(page, (0, 0))
+    assert resuming.unreported([tmp_path]) == [record.folder.parent]
+
+
+def test_a_report_on_what_was_changed_afterwards_says_so(tmp_path):
+    (record,) = studies.run_study(study(), tmp_path, threads=1)
+    done = CliRunner().invoke(app, ["report", str(tmp_path), "--no-figures"])
+    assert (done.exit_code, "warning" in done.output) == (0, False), done.output
+    with open(record.folder / "predictions.npz", "ab") as file:
+        file.write(b"x")
+    done = CliRunner().invoke(app, ["report", str(tmp_path), "--no-figures"])
+    assert done.exit_code == 0
+    assert f"warning: {record.folder}/predictions.npz: " in done.output
 
 
 @pytest.mark.parametrize("name", ["status.json", "spec.toml"])
