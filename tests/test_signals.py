@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -128,3 +130,22 @@ def test_a_worker_does_not_outlive_its_command(stopped, begun):
     started.kill("parent")
     assert started.wait() == -9
     wait_for(lambda: not is_running(worker), five_seconds())
+
+
+def test_who_interrupts_before_it_has_begun_hears_no_traceback(tmp_path):
+    """Whenever it is, from the first line of ours on."""
+    code = (
+        "import signal, sys, builtins\n"
+        "real = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name == sys.argv[1]:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = interrupted\n"
+        "from lockstep.__main__ import main\n"
+        "main()\n"
+    )
+    for name in ("typer", "rich.console", "numpy"):
+        command = [sys.executable, "-c", code, name, "run", "lab.toml"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "Traceback" in done.stderr) == (130, False), (name, done.stderr)

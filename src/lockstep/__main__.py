@@ -1,5 +1,19 @@
-"""`python -m lockstep`."""
+"""The command line: `lockstep`, `python -m lockstep`."""
 
-from lockstep.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run it; Ctrl-C while it is still being imported ends it without a word too."""
+    try:
+        from lockstep import cli
+
+        cli.main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -266,7 +266,8 @@ def read_asked(run: Path) -> Study:
         (_run,) = study.runs()
     except LockstepError as error:
         first = error.problems[0]
-        place = f"{first.code} {first.where}: " if first.where else f"{first.code} "
+        where = first.where.removeprefix(str(path)).lstrip(":")  # the file is named already, its line is not
+        place = f"{first.code} {where}: " if where else f"{first.code}: "
         raise damaged(path, joined((place, first.message), "")) from error
     except ValueError as error:
         raise damaged(path, _("it asks for more than one run")) from error

@@ -18,6 +18,8 @@ GONE = (errno.EPIPE, errno.EIO)  # the pipe's reader, the terminal
 class Lasting(io.FileIO):
     """An open file of which nobody has to be there to read; what else goes wrong (a full disk) is raised, once."""
 
+    instead_of: object = None  # the stream that had the file, and would close it if nobody held it
+
     def write(self, content: Buffer) -> int:
         """Write, or from now on write to nobody."""
         try:
@@ -43,6 +45,7 @@ def make_lasting() -> None:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
             raw = Lasting(stream.fileno(), "w", closefd=False)
+            raw.instead_of = stream
             lasting = io.TextIOWrapper(
                 io.BufferedWriter(raw), stream.encoding, "backslashreplace", line_buffering=stream.line_buffering,
                 write_through=stream.write_through,
