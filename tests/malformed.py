@@ -459,7 +459,7 @@ def run_folders(folder: Path) -> Target:
     place = _run_folder(folder)
     originals = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
     wanted = read_study(place / "spec.toml")
-    names = [name for name in originals if name not in ("manifest.json", "worker.log", "lock")]
+    names = sorted(originals.keys() - {"manifest.json", "worker.log", "lock"})
     last: list[str] = []
 
     def damage(draw: Draw) -> None:

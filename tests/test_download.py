@@ -133,13 +133,14 @@ def huge(handler):
 def dripping(handler):
     handler.send_response(200)
     handler.end_headers()
-    for _ in range(300):
+    end = time.monotonic() + 4 * download.SLOW_SECONDS
+    while time.monotonic() < end:
         handler.wfile.write(b"\x1f")
         time.sleep(0.02)
 
 
 def silent(handler):
-    time.sleep(1.0)
+    time.sleep(2 * download.ANSWER_SECONDS)
 
 
 def nonsense(handler):
@@ -162,7 +163,7 @@ FAULTS = {
     "endless body": (endless, "sent more than"),
     "huge body": (huge, "announces 1,000,000,000,000 bytes"),
     "dripping": (dripping, "too slow"),
-    "silent": (silent, "no answer for 0.5 seconds"),
+    "silent": (silent, "no answer for "),
     "no web server": (nonsense, "SSH-2.0"),
 }
 

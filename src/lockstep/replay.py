@@ -28,6 +28,15 @@ class Learned:
     state: Arrays
 
 
+def image_shape(record: store.Record) -> Shape:
+    """(height, width, channels) of the run's images, as environment.json has it; raises LockstepError (LS-505)."""
+    dataset = record.environment.get("dataset")
+    shape = dataset.get("shape") if isinstance(dataset, dict) else None
+    if not isinstance(shape, list) or len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape):
+        raise store.damaged(record.folder / "environment.json", _("dataset.shape: three sizes are missing"))
+    return tuple(shape)
+
+
 def learned(record: store.Record) -> Learned:
     """What a finished run ended with; raises LockstepError (LS-505) where spec.toml or the checkpoint cannot be used.
 
@@ -38,9 +47,7 @@ def learned(record: store.Record) -> Learned:
     if folder is None:
         raise store.damaged(record.folder, _("no checkpoint with its weights can be used"))
     weights, state = store.read_checkpoint(folder)
-    shape = tuple(int(size) for size in record.environment.get("dataset", {}).get("shape") or ())
-    if len(shape) != 3:
-        raise store.damaged(record.folder / "environment.json", _("dataset.shape: three sizes are missing"))
+    shape = image_shape(record)
     wanted = run.network.parameter_shapes(shape)
     found = {name: value.shape for name, value in weights.items()}
     if found != wanted:

@@ -121,7 +121,10 @@ def _run(
         (run,) = store.read_asked(record.folder).runs()
         arrays, quality, hashes = record.arrays("predictions"), record.metrics, record.environment["dataset"]["hashes"]
         logits, labels = arrays["logits"], arrays["labels"]
-        if logits.ndim != 2 or labels.shape != logits.shape[:1] or not labels.size:
+        if (
+            logits.ndim != 2 or logits.dtype.kind != "f" or labels.shape != logits.shape[:1] or not labels.size
+            or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= logits.shape[1]
+        ):  # fmt: skip
             raise store.damaged(record.folder / "predictions.npz", _("logits and labels do not have their shapes"))
         again = store.finite(metrics.evaluate(logits, labels, run.recipe))
     except (LockstepError, KeyError, TypeError, IndexError, ValueError) as error:

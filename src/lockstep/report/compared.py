@@ -693,7 +693,9 @@ def _fairness(cells: Sequence[Cell]) -> list[str]:
     versions = dict.fromkeys(f"{name} {text}" for one in known for name, text in sorted(one.versions.items()))
     numbers = [len(cell.seconds) for cell in cells if cell.seconds]
     loads = [one.load[0] for one in known if one.load]
-    n = f"{min(numbers)}" if min(numbers) == max(numbers) else span(str(min(numbers)), str(max(numbers)))
+    n = MISSING
+    if numbers:
+        n = f"{min(numbers)}" if min(numbers) == max(numbers) else span(str(min(numbers)), str(max(numbers)))
     devices = dict.fromkeys(one.device or MISSING for one in known)
     lines = [
         _(

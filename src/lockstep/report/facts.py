@@ -254,7 +254,11 @@ class Facts:
         if arrays is None:
             return None
         values, labels = arrays.get(key), arrays.get(labelled)
-        if values is None or labels is None or not fits(values) or labels.shape != values.shape[:1] or not values.size:
+        if (
+            values is None or labels is None or not fits(values) or labels.shape != values.shape[:1]
+            or not values.size or labels.dtype.kind not in "iu" or labels.min() < 0
+            or (key == "logits" and labels.max() >= values.shape[1])
+        ):  # fmt: skip
             self.gaps[f"{name}.npz"] = _(
                 "{values} and {labels} do not have the shapes that they should", values=key, labels=labelled
             )
