@@ -568,6 +568,8 @@ def place(run_folder):
     yield run_folder
     for path in [path for path in root.rglob("*") if path not in kept and not path.is_dir()]:
         path.unlink()
+    for path in kept:  # a finished run keeps one checkpoint, and whoever looks for what can go on sees to that
+        path.parent.mkdir(exist_ok=True)
     for path, content in kept.items():
         if path.is_dir():
             path.rmdir()

@@ -107,7 +107,7 @@ def test_every_command_is_known():
 
 @pytest.mark.parametrize("command", [command for command in OURS if command not in ELSEWHERE])
 def test_a_command_of_the_documentation_works(command, folder, capsys, request):
-    words = shlex.split(command)
+    words = shlex.split(command, comments=True)
     if "mnist" in words or "dataset=fashion-mnist" in words:
         request.getfixturevalue("mnist")
     if words[1:] == ["RUN_A", "RUN_B"]:

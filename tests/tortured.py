@@ -187,8 +187,9 @@ def go_on(stable: Stable, folder: Path, **orders: Any) -> Started:
 def strays(folder: Path) -> list[str]:
     """What no run leaves behind that came to its end."""
     found = [path for path in folder.glob("runs/**/*") if path.name.endswith(".part") or path.name == "lock"]
-    last = last_checkpoint(run_folder(folder))
-    found += [path for path in folder.glob("runs/**/checkpoint-*") if path != last]
+    for place in (path.parent for path in folder.glob("runs/lab/*/metrics.json")):  # of those that are finished
+        found += [path for path in place.glob("checkpoint-*") if path != last_checkpoint(place)]
+    found += [path for path in folder.glob("runs/**/checkpoint-*") if not (path / "manifest.json").exists()]
     return [str(path.relative_to(folder)) for path in found]
 
 

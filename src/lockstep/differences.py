@@ -75,6 +75,8 @@ def _start(name: str, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:
+    if worker.stdin:
+        worker.stdin.close()
     if worker.poll() is None:
         worker.kill()
         worker.wait()
