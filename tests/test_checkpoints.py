@@ -398,6 +398,7 @@ CHANGES = {
     "lockstep": ("0.2.0", ["lockstep: 0.1.0 → 0.2.0"]),
     "python": ("3.12.1", ["python: 3.11.7 → 3.12.1"]),
     "cpu": ("another", ["cpu: one of them → another"]),
+    "arithmetic": ("others", ["arithmetic: some → others"]),
     "device": ("cuda", ["device: cpu → cuda"]),
 }
 

@@ -441,6 +441,24 @@ def test_a_run_whose_data_are_gone_does_not_hold_the_others_up(tmp_path, monkeyp
     assert not Record(gone.folder).is_finished
 
 
+def test_a_run_that_is_finished_in_between_is_taken_as_it_is(tmp_path, monkeypatch):
+    begun = interrupted(tmp_path, 2)
+    take = locks.take
+
+    def later(folder):
+        """The lock, after somebody else had it and came to the end."""
+        monkeypatch.setattr(locks, "take", take)
+        resumed(tmp_path)
+        return take(folder)
+
+    monkeypatch.setattr(locks, "take", later)
+    told = []
+    (record,) = studies.run_study(study(), tmp_path, lambda run, event: told.append(event), threads=1)
+    assert record.folder == begun.folder
+    assert [event["event"] for event in told] == ["end"]
+    assert told[0]["reused"]
+
+
 def test_a_report_of_before_the_last_run_is_written_again(tmp_path):
     (record,) = studies.run_study(study(), tmp_path, threads=1)
     assert resuming.unreported([tmp_path]) == [record.folder.parent]

@@ -425,6 +425,23 @@ def test_runs_are_found_at_three_depths_in_their_natural_order(tmp_path):
     ]
 
 
+def test_a_packed_divergence_is_no_run(tmp_path):
+    for place, name in (
+        ("unexplained/one", "environment.json"),
+        ("traces/one", "status.json"),
+        ("a", "environment.json"),
+    ):
+        (tmp_path / "lab" / place).mkdir(parents=True)
+        (tmp_path / "lab" / place / name).write_text("{}")
+    assert [record.folder.name for record in find_runs([tmp_path])] == ["a"]
+    assert [record.folder.name for record in find_runs([tmp_path / "lab"])] == ["a"]
+
+
+def test_a_pipe_in_place_of_a_spec_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "spec.toml")
+    refused(lambda: store.read_asked(tmp_path), "LS-505", "spec.toml")
+
+
 def test_a_folder_without_runs_is_refused(tmp_path):
     refused(lambda: find_runs([tmp_path]), "LS-505", "no run folder here", str(tmp_path))
     refused(lambda: find_runs([tmp_path, tmp_path / "none"]), "LS-200", "no such folder", "none")

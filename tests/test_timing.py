@@ -115,6 +115,21 @@ def test_a_thread_too_few_is_seen():
         assert_threads(2, OPENBLAS_NUM_THREADS="1")
 
 
+def test_what_chooses_a_librarys_instructions_is_noted():
+    """In a process that has not imported NumPy yet, as in one that has."""
+    code = "from lockstep import timing; print(timing.arithmetic())"
+    said = []
+    for head, variables in (("", {}), ("import numpy; ", {}), ("", {"OPENBLAS_CORETYPE": "Nehalem"})):
+        words = [sys.executable, "-c", head + code]
+        environment = {**os.environ, **variables}
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60, check=True)
+        said.append(done.stdout.strip())
+    assert said[0] == said[1]
+    assert "openblas" in said[0]
+    assert "OPENBLAS_CORETYPE=Nehalem" in said[2]
+    assert said[2] != said[0]
+
+
 CHOSEN = """
 import numpy as np, torch
 from lockstep import backends

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -144,10 +143,7 @@ def remove_strays(folder: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def find(folder: Path) -> list[Path]:
-    """Every checkpoint of a run, the newest first, whatever it is worth."""
-    found = [place for place in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", place.name)]
-    return sorted(found, key=store.natural, reverse=True)
+find = store.find_checkpoints
 
 
 def read(folder: Path, spec: str) -> Point:

@@ -107,7 +107,7 @@ def _document(
             if was_open:
                 tell(row["run"], _end(row))
         for row in rows:
-            _pack(case, row, runs_folder / asked.name / "unexplained")
+            _pack(case, row, runs_folder / asked.name / store.UNEXPLAINED)
         networks.append(_network(case, rows, parting.document))
         divergences += [item for row in rows for item in row["divergences"]]
     return {

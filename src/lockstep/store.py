@@ -49,6 +49,7 @@ SEALED = 2  # the format of a status and of a checkpoint's manifest that carry t
 INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside
 UNUSABLE = mark("cannot be used: {why}")
 TRACES = "traces"  # the folder in a study's that holds what its proofs rest on; they are no runs
+UNEXPLAINED = "unexplained"  # and what it packs of a divergence without a known cause
 
 # ------------------------------------------------------------------------------------------------------------ writing
 
@@ -502,7 +503,7 @@ def find_runs(paths: Iterable[Path]) -> list[Record]:
             for below in ("", "*/", "*/*/")
             for name in ("status.json", "environment.json")
             for file in path.glob(f"{below}{name}")
-            if file.parent.parent.name != TRACES
+            if file.parent.parent.name not in (TRACES, UNEXPLAINED)
         )
     if not found:
         where = ", ".join(map(str, paths))
@@ -538,9 +539,15 @@ def natural(path: Path) -> list[Any]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
+def find_checkpoints(run: Path) -> list[Path]:
+    """Every checkpoint of a run, the newest first, whatever it is worth; what has another name is somebody else's."""
+    found = [place for place in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", place.name)]
+    return sorted(found, key=natural, reverse=True)
+
+
 def newest_checkpoint(run: Path, warn: Callable[[str], None] = lambda message: None) -> Path | None:
     """The last complete checkpoint; an incomplete one is skipped and reported, never deleted."""
-    for folder in sorted(run.glob("checkpoint-*"), key=natural, reverse=True):
+    for folder in find_checkpoints(run):
         try:
             read_checkpoint(folder)
             return folder

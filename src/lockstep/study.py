@@ -390,7 +390,8 @@ def changes_since(record: store.Record, run: Run, threads: int) -> list[str]:
     """
     before = record.environment
     now: dict[str, Any] = {"lockstep": version("lockstep-nn"), "versions": backends.versions(run.backend)}
-    now |= {key: timing.machine()[key] for key in ("cpu", "arithmetic")}
+    machine = timing.machine()
+    now |= {"cpu": machine["cpu"], "arithmetic": machine["arithmetic"]}
     now |= {"git_revision": timing.git_revision(), "python": python_version()}
     found = [f"{key}: {before[key]} → {value}" for key, value in now.items() if before[key] != value]
     if before["threads"]["asked"] != threads:

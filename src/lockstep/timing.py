@@ -138,6 +138,7 @@ ARITHMETIC_VARIABLES = (
 
 def arithmetic() -> str:
     """What else decides the last bits: the processor's instructions, which of them NumPy's BLAS takes, variables."""
+    import numpy  # noqa: F401  # whose BLAS is there to be asked once it is imported
     from threadpoolctl import threadpool_info
 
     flags = hashlib.sha256(_cpuinfo("flags").encode()).hexdigest()[:8]
