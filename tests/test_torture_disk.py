@@ -88,20 +88,17 @@ def battery(stable, tmp_path, wanted, disks, plant="") -> tuple[int, list[str]]:
     return n, misses
 
 
-def disks(kinds, operations, ways_at_once=6):
-    """Every operation that may fail, some more than there were, each way; or with so many of the ways, by turns."""
+def disks(kinds, operations):
+    """Every operation that may fail, and some more than there were, each way."""
     ways = [(kind, for_good) for kind in kinds for for_good in ((False,) if kind == "CUT" else (False, True))]
-    found = []
-    for i in range(1, operations + 6):
-        turn = [ways[(i + k) % len(ways)] for k in range(min(ways_at_once, len(ways)))]
-        found += [{"number": i, "kind": kind, "for_good": good} for kind, good in turn]
-    return found
+    numbers = range(1, operations + 6)
+    return [{"number": i, "kind": kind, "for_good": for_good} for i in numbers for kind, for_good in ways]
 
 
 @pytest.mark.parametrize("kinds", [("ENOSPC", "EIO", "EACCES"), ("CUT",)], ids=["faults", "power cuts"])
 def test_a_disk_that_fails_loses_nothing_that_was_saved(kinds, stable, whole, cases, tally, tmp_path):
     wanted, operations = whole
-    every = disks(kinds, operations, 6 if stable.backend in tortured.FORKED else 1)
+    every = disks(kinds, operations)
     chosen = random.Random(7).sample(every, cases(8, len(every)))
     n, misses = battery(stable, tmp_path, wanted, chosen)
     what = "the i-th open, write, fsync or rename fails" if len(kinds) > 1 else "the power is cut at the i-th of them"

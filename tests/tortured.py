@@ -2,7 +2,7 @@
 
 Most of a short run's seconds are imports, and those need no torture. What is forked is the command line with its own
 signals, and, where it would spawn a worker, that worker: the same code in processes of their own, killed for real.
-TensorFlow and JAX have threads of their own, which a fork loses: their workers are spawned as always.
+TensorFlow and JAX have been imported there and not used: their threads, which a fork would lose, begin with first use.
 """
 
 from __future__ import annotations
@@ -225,7 +225,6 @@ def work_here(run: Any, place: Path, tell: Any, threads: int, steps: int | None 
 # ------------------------------------------------------------------------------------------------------- in the stable
 
 LONGEST_SECONDS = 600
-FORKED = ("numpy", "torch")
 
 
 def main(backend: str) -> None:
@@ -234,8 +233,7 @@ def main(backend: str) -> None:
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    if backend in FORKED:
-        backends.load(backend)
+    backends.load(backend)
     data.load("digits", offline=True)
     import safetensors.numpy  # noqa: F401
     import threadpoolctl  # noqa: F401
@@ -247,7 +245,7 @@ def main(backend: str) -> None:
             disk = _disk(question)
             number = os.fork()
             if not number:
-                _command(question, disk, backend in FORKED)
+                _command(question, disk)
             with contextlib.suppress(OSError):
                 os.setpgid(number, number)  # here too, so that it is done when the answer is out
             disks[number] = disk
@@ -275,7 +273,7 @@ def _disk(question: dict[str, Any]) -> Any:
     return Disk(Path(question["folder"]) / "runs", **question["disk"]) if question["disk"] else None
 
 
-def _command(question: dict[str, Any], disk: Any, forks_workers: bool) -> None:
+def _command(question: dict[str, Any], disk: Any) -> None:
     """The forked command line; does not return."""
     from lockstep import cli
 
@@ -291,13 +289,10 @@ def _command(question: dict[str, Any], disk: Any, forks_workers: bool) -> None:
     if question["nohup"]:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _limit(question["file_bytes"], question["more_bytes"])
-    if forks_workers:
-        _fork_workers()
+    _fork_workers()
     _report_quickly()
     if disk:
         disk.install()
-        if not forks_workers:
-            _hand_on(question["disk"])
     if question["plant"]:
         PLANTS[question["plant"]]()
     code = 70
@@ -308,24 +303,6 @@ def _command(question: dict[str, Any], disk: Any, forks_workers: bool) -> None:
     finally:
         sys.stdout.flush()
         os._exit(code)
-
-
-# What a spawned worker does before all else.
-SITE = """
-import sys, pathlib
-sys.path.insert(0, {tests!r})
-import faulty
-faulty.Disk(pathlib.Path({runs!r}), **{disk!r}).install()
-sys.path.remove({tests!r})
-"""
-
-
-def _hand_on(disk: dict[str, Any]) -> None:
-    """Workers that are spawned have this disk too."""
-    site = Path("site").absolute()
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(SITE.format(tests=str(TESTS), runs=str(Path("runs").absolute()), disk=disk))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
 
 
 def _limit(file_bytes: int, more_bytes: int) -> None:
