@@ -93,8 +93,8 @@ def test_a_run_that_is_killed_ten_times_ends_with_the_same_bits(numpy_stable, ca
 
 def test_a_fork_computes_what_a_process_does(stable, tmp_path):
     """What is forked here is what users start."""
-    wanted, _ = reference(stable, "cnn", tmp_path)
-    tortured.write_study(tmp_path / "real", stable.backend, "cnn")
+    wanted, _ = reference(stable, "mlp", tmp_path)
+    tortured.write_study(tmp_path / "real", stable.backend, "mlp")
     command = [sys.executable, "-m", "lockstep", *tortured.RUN]
     subprocess.run(command, cwd=tmp_path / "real", check=True, capture_output=True, timeout=300)
     assert tortured.fingerprint(tmp_path / "real") == wanted

@@ -12,9 +12,11 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,8 +53,10 @@ class Stable:
     """A process that has imported a backend and forks a command line whenever it is asked to."""
 
     def __init__(self, backend: str) -> None:
+        self.backend, self.compiled = backend, tempfile.mkdtemp(prefix="lockstep-tests-")
         environment = {**os.environ, **timing.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        self.backend = backend
+        # XLA's programs are kept, as conftest keeps JAX's: to compile one takes longer than all else in a run.
+        environment["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={self.compiled}"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tortured", backend], cwd=TESTS, env=environment, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -87,6 +91,7 @@ class Stable:
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
+        shutil.rmtree(self.compiled, ignore_errors=True)
 
 
 class Started:
