@@ -7,6 +7,7 @@ benches.json keeps, network by network, the last measurement that was given; fro
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,10 @@ TARGETS = (
 )
 
 
+SLOWEST = {"cnn": 2.0}  # how many times as long our slowest backend may take as our fastest
+PRODUCTS = {"cnn": 2.0}  # and our fastest as its matrix products would at the machine's best rate
+
+
 def gather(paths: Sequence[Path]) -> dict[str, Any]:
     """Network → what its bench says; of two benches of one network the later one counts."""
     found = {}
@@ -56,6 +61,7 @@ def gather(paths: Sequence[Path]) -> dict[str, Any]:
             ]
             facts = {key: document[key] for key in ("study", "rounds", "epochs", "threads", "measured")}
             facts |= {key: network[key] for key in ("dataset", "batch_size", "ranking")}
+            facts["products"] = network.get("products")
             versions = {name: text for row in network["rows"] for name, text in row["versions"].items()}
             facts |= {"cpu": document["machine"]["cpu"], "load": document["noise"]["load"], "versions": versions}
             found[network["network"]] = {**facts, "rows": rows}
@@ -70,6 +76,12 @@ def block(kept: Mapping[str, Any]) -> str:
     lines = ["", f"| how many times as long per image | target | {' | '.join(there)} |"]
     lines += [f"|---|---|{'---:|' * len(there)}"]
     lines += [row for target in TARGETS if (row := _judged(target, kept, there))]
+    for title, limits, of in (
+        ("our slowest backend ÷ our fastest", SLOWEST, _slowest),
+        ("our fastest ÷ its matrix products", PRODUCTS, _products),
+    ):
+        values = [of(kept[name]) for name in there]
+        lines += [_limited(title, limits, values, there)] if any(values) else []
     lines += [
         "",
         "**Bold**: missed. In brackets the 95 % bootstrap interval of the median over rounds, none below five.",
@@ -99,6 +111,31 @@ def _judged(target: Target, kept: Mapping[str, Any], there: Sequence[str]) -> st
     return f"| {titles[0]} ÷ {titles[1]} | {asked} | {' | '.join(cells)} |" if titles[0] else ""
 
 
+def _limited(
+    title: str, limits: Mapping[str, float], values: Sequence[tuple[float, str] | None], there: Sequence[str]
+) -> str:
+    """A row of ratios of which some networks' have a limit."""
+    cells = []
+    for name, found in zip(there, values, strict=True):
+        if found is None:
+            cells.append("–")
+        else:
+            cells.append(f"**{found[1]}**" if found[0] > limits.get(name, math.inf) else found[1])
+    asked = ", ".join(f"≤ {limit:g} {name}" for name, limit in limits.items())
+    return f"| {title} | {asked} | {' | '.join(cells)} |"
+
+
+def _slowest(network: Mapping[str, Any]) -> tuple[float, str] | None:
+    ours = [row for row in network["rows"] if not row["is_shipped"] and row["together"] == 1]
+    ours.sort(key=lambda row: float(row["epoch"]["median"]))
+    return _ratio(ours[-1], ours[0]) if len(ours) > 1 else None
+
+
+def _products(network: Mapping[str, Any]) -> tuple[float, str] | None:
+    found = network.get("products")
+    return (found["median"], _told(found)) if found else None
+
+
 def _row(network: Mapping[str, Any], name: str, is_shipped: bool) -> dict[str, Any] | None:
     rows = [
         row for row in network["rows"] if (row["name"], row["is_shipped"], row["together"]) == (name, is_shipped, 1)
@@ -115,8 +152,12 @@ def _ratio(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, str
 
     laps = zip(one["laps"], other["laps"], strict=False)
     found = interval([first / one["images"] / (second / other["images"]) for first, second in laps])
+    return found["median"], _told(found)
+
+
+def _told(found: Mapping[str, Any]) -> str:
     ends = "" if found["low"] is None else f" ({found['low']:.2f} – {found['high']:.2f})"
-    return found["median"], f"{found['median']:.2f}{ends}"
+    return f"{found['median']:.2f}{ends}"
 
 
 def _table(name: str, network: Mapping[str, Any]) -> list[str]:
@@ -149,9 +190,14 @@ def _table(name: str, network: Mapping[str, Any]) -> list[str]:
         *lines,
         "",
         f"`lockstep bench studies/{network['study']}.toml --against shipped`: {facts}, load before it began "
-        f"{network['load']:.1f}; {versions}.",
+        f"{network['load']:.1f}{_rate(network)}; {versions}.",
         "",
     ]
+
+
+def _rate(network: Mapping[str, Any]) -> str:
+    found = network.get("products")
+    return f", {found['peak']['median'] / 1e9:.0f} GFLOP/s in a large matrix product" if found else ""
 
 
 def main(paths: Sequence[Path]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import need_backend
-from lockstep import LockstepError, bench, faults, proof, shipped, store, timed
+from lockstep import LockstepError, bench, faults, proof, roofline, shipped, store, timed
 from lockstep import study as studies
 from lockstep.cli import app
 from lockstep.records import changed
@@ -105,6 +105,43 @@ def test_an_entry_that_fails_is_told_and_not_run_again(clockwork, tmp_path):
     assert sum(entry.name == "jax" for entry in clockwork.ran) == 1
     assert document["networks"][0]["failed"] == ["JAX"]
     assert any(event["event"] == "failed" and "it died" in event["reason"] for event in told)
+
+
+def test_the_fastest_is_held_against_its_products_at_the_rate_of_each_round(clockwork, tmp_path, monkeypatch):
+    peaks = iter([1e6, 2e6, 1e6, 4e6, 1e6, 9e9])  # NumPy's three epochs of a round take 0.99 to 1.01 s each
+    monkeypatch.setattr(bench.roofline, "peak", lambda threads, dtype: next(peaks))
+    document = bench.bench(asked(chosen=("numpy", "torch", "jax")), tmp_path, rounds=5)
+    found = document["networks"][0]["products"]
+    flops = 2 * (2 * 784 * 16 + 3 * 16 * 10)  # the pixels need no gradient
+    assert found["flops"] == flops
+    assert found["entry"] == "NumPy"
+    assert found["peak"]["median"] == 1e6
+    assert found["seconds"]["median"] == flops * 100 / 1e6
+    assert found["median"] == pytest.approx(1 / (flops * 100 / 1e6), rel=0.02)
+    assert found["high"] == pytest.approx(4 * found["median"], rel=0.04)
+
+
+def test_a_large_product_is_no_slower_than_others(tmp_path):
+    """The roof lies above what a network's own products reach."""
+    rate = roofline.peak(1, "float32")
+    a, b = np.random.default_rng(0).random((2, 256, 256)).astype(np.float32)
+    start = time.perf_counter()
+    a @ b
+    assert 1e8 < rate < 1e13
+    assert rate > 0.2 * 2 * 256**3 / (time.perf_counter() - start)
+
+
+@pytest.mark.parametrize(
+    ("layers", "multiply_adds"),
+    [
+        (["conv2d 4 3", "relu", "flatten", "dense 10"], 2 * 36 * 4 * 9 + 3 * 36 * 4 * 10),
+        (["flatten", "dense 10"], 2 * 640),
+        (["flatten", "dropout 0.1", "dense 7", "dense 10"], 2 * 448 + 3 * 70),
+        (["relu", "flatten"], 0),
+    ],
+)
+def test_training_takes_three_products_a_layer_and_the_first_two(layers, multiply_adds):
+    assert roofline.training_flops(Network(layers), (8, 8, 1)) == 2 * multiply_adds
 
 
 def test_a_ratio_is_taken_round_by_round_and_per_image():
@@ -268,7 +305,10 @@ def test_the_command_prints_times_ranking_and_what_was_left_out(clockwork, tmp_p
     path.write_text('dataset = "digits"\nbackends = ["numpy", "torch"]\n[networks]\nnet = ["flatten", "dense 10"]\n')
     done = CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path), "--against", "shipped"])
     assert done.exit_code == 0, done.output
-    for words in ("fastest first: NumPy < PyTorch", "as shipped", "not proven", "n = 5 rounds", "bench.json"):
+    for words in (
+        "fastest first: NumPy < PyTorch", "as shipped", "not proven", "n = 5 rounds", "bench.json",
+        "GFLOP/s of a large matrix product its products alone would take",
+    ):  # fmt: skip
         assert words in done.output
     done = CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path), "--faults", "--json", "--rounds", "2"])
     assert done.exit_code == 0, done.output

@@ -30,6 +30,9 @@ BENCH = {
         "rows": [row("NumPy", 0.41, proof={"verdict": "EQUAL", "steps": 10, "values": 7}), row("JAX", 0.133)],
         "ranking": [["JAX"], ["NumPy"]],
         "ratios": [{"entry": "NumPy", "is_shipped": False, "over": "JAX", **middle(3.08, 0.05)}],
+        "products": {
+            "flops": 9, "peak": middle(17.1e10), "seconds": middle(0.0412), "entry": "JAX", **middle(3.2, 0.1)
+        },
     }],
     "left_out": [{"network": "mlp", "entry": "PyTorch", "is_shipped": False, "reason": "it is not installed"}],
     "noise": {"load": 0.31, "spread": 0.017, "warnings": ["the machine is busy"]},
@@ -51,8 +54,19 @@ def test_times_stand_with_machine_threads_versions_and_repetitions(tmp_path):
         "0.410", "0.400 to 0.420", "EQUAL, 10 steps", "not proven", "AMD EPYC 9654, 2 cores", "numpy 9.8.7", "5 rounds",
         "2 threads asked for, 2 obtained", "Warning: the machine is busy.", "PyTorch, mlp: it is not installed",
         "3.08 3.03 to 3.13",
+        "At the 171 GFLOP/s of a large matrix product its products alone would take 0.041 s an epoch; JAX takes "
+        "3.20 (3.10 to 3.30) times as long.",
     ):  # fmt: skip
         assert said in text, said
+
+
+def test_an_older_bench_says_nothing_of_products(tmp_path):
+    fake_run(tmp_path)
+    network = {key: value for key, value in BENCH["networks"][0].items() if key != "products"}
+    write_bench(tmp_path / "demo", networks=[network])
+    text = words(page_of(tmp_path))
+    assert "fastest first: JAX < NumPy" in text
+    assert "products alone" not in text
 
 
 @pytest.mark.parametrize(

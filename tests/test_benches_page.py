@@ -25,8 +25,9 @@ def row(name, title, laps, is_shipped=False, images=100, together=1):
     }  # fmt: skip
 
 
-def document(rows, network="mlp", measured="2026-01-02T00:00:00"):
+def document(rows, network="mlp", measured="2026-01-02T00:00:00", products=None):
     found = {"network": network, "dataset": "mnist", "batch_size": 128, "rows": rows, "ranking": []}
+    found["products"] = products
     return {
         "study": "lab-frameworks", "rounds": 5, "epochs": 3, "threads": 2, "measured": measured,
         "machine": {"cpu": "a CPU"}, "noise": {"load": 0.25}, "networks": [found],
@@ -65,6 +66,25 @@ def test_what_was_not_measured_is_not_said(kept):
     few = benches.block(kept(document([row("numpy", "NumPy", [1.0, 2.0]), row("torch", "PyTorch", [2.0, 2.0])])))
     assert "| NumPy ÷ PyTorch | ≤ 1, " not in few
     assert "| NumPy ÷ PyTorch | ≤ 1 mlp | 0.75 |" in few, "no interval below five rounds"
+
+
+def above(times):
+    from lockstep.bench import interval
+
+    return {"flops": 1, "entry": "NumPy", "peak": interval([17e10] * 5), **interval([times] * 5)}
+
+
+def test_the_slowest_backend_and_the_distance_from_products_have_limits_on_the_cnn(kept):
+    slow = row("jax", "JAX", [1.9] * 4 + [2.4])
+    met = benches.block(kept(document([OURS, slow, TUTORIAL], "cnn", products=above(1.9))))
+    assert "| our slowest backend ÷ our fastest | ≤ 2 cnn | 1.90 (1.58 – 2.40) |" in met
+    assert "| our fastest ÷ its matrix products | ≤ 2 cnn | 1.90 (1.90 – 1.90) |" in met
+    assert "170 GFLOP/s in a large matrix product" in met
+    slower = row("jax", "JAX", [3.9] * 5)
+    missed = benches.block(kept(document([OURS, slower, TUTORIAL], "cnn", products=above(2.1))))
+    assert "≤ 2 cnn | **3.90 (3.25 – 3.90)** |" in missed
+    assert "≤ 2 cnn | **2.10 (2.10 – 2.10)** |" in missed
+    assert "**3.90" not in benches.block(kept(document([OURS, slower], "mlp"))), "no limit there"
 
 
 def test_seeds_that_share_a_time_stand_for_no_backend(kept):

@@ -25,7 +25,7 @@ FLOORS = (
     {"topics"},
     {"records", "files", "reading", "randomness", "timing", "remedies", "crash"},
     {"spec"},
-    {"studyfile", "metrics", "statistics", "locks"},
+    {"studyfile", "metrics", "statistics", "locks", "roofline"},
     {"weights", "data", "store", "backends", "meanings"},
     {"backends.base", "plots", "terminal", "checkpoints"},
     {"replay", "trace", "doctor", "backends.numpy_fast"},

@@ -28,7 +28,20 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, files, locks, randomness, shipped, statistics, store, study, timing, together
+from lockstep import (
+    backends,
+    data,
+    files,
+    locks,
+    randomness,
+    roofline,
+    shipped,
+    statistics,
+    store,
+    study,
+    timing,
+    together,
+)
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.records import changed, digest
@@ -166,8 +179,10 @@ def steady(lap: Mapping[str, Any]) -> float:
     return plain.median(epochs[1:] or epochs)
 
 
-def interleaved(entries: Sequence[Entry], rounds: int, tell: Tell) -> dict[str, list[dict[str, Any] | None]]:
-    """Entry key → its lap of each round, None where it failed; each round in an order of its own.
+def interleaved(
+    entries: Sequence[Entry], rounds: int, tell: Tell, beside: Callable[[], object] = lambda: None
+) -> dict[str, list[dict[str, Any] | None]]:
+    """Entry key → its lap of each round, None where it failed; each round in an order of its own, after `beside`.
 
     An entry that fails is not run again. Who interrupts it gets the rounds that were whole, if there was one. `tell`
     hears {"event": "lap" | "failed", "entry", "round", …} and {"event": "interrupted", "rounds", "code"}.
@@ -176,6 +191,7 @@ def interleaved(entries: Sequence[Entry], rounds: int, tell: Tell) -> dict[str, 
     failed: set[str] = set()
     for number in range(rounds):
         try:
+            beside()
             found = _round(entries, number, failed, tell)
         except (KeyboardInterrupt, SystemExit) as end:
             if not number:
@@ -248,9 +264,11 @@ def bench(
     noise = noise_now()
     tell({"event": "noise", **noise})
     began = time.perf_counter()
-    laps = interleaved(entries, rounds, tell)
+    peaks: list[float] = []
+    laps = interleaved(entries, rounds, tell, lambda: peaks.append(roofline.peak(threads, entries[0].run.dtype)))
     networks = [
-        _network(name, [entry for entry in entries if entry.run.network_name == name], laps) for name in asked.networks
+        _network(name, [entry for entry in entries if entry.run.network_name == name], laps, peaks)
+        for name in asked.networks
     ]
     return {
         "format": FORMAT, "study": asked.name, "rounds": n_rounds(laps), "epochs": epochs, "threads": threads,
@@ -307,7 +325,9 @@ def _short(run: Run, epochs: int) -> Run:
     return changed(run, recipe=recipe)
 
 
-def _network(name: str, entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]]) -> dict[str, Any]:
+def _network(
+    name: str, entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]], peaks: Sequence[float]
+) -> dict[str, Any]:
     """Rows, ranking and ratios of one network."""
     rows = [row for entry in entries if (row := _row(entry, laps[entry.key]))]
     failed = [entry.title for entry in entries if not any(laps[entry.key])]
@@ -316,7 +336,7 @@ def _network(name: str, entries: Sequence[Entry], laps: dict[str, list[dict[str,
         "network": name, "dataset": run.dataset if run else None, "dtype": run.dtype if run else None,
         "batch_size": run.recipe.batch_size if run else None, "rows": rows, "failed": failed,
         "ranking": ranking([row for row in rows if not row["is_shipped"] and row["together"] == 1]),
-        "ratios": list(_ratios(entries, laps)),
+        "ratios": list(_ratios(entries, laps)), "products": _products(rows, entries, laps, peaks),
     }  # fmt: skip
 
 
@@ -385,6 +405,27 @@ def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None
             if values and wanted:
                 over = {"entry": entry.title, "is_shipped": entry.is_shipped, "over": other.title}
                 yield {**over, **interval(values)}
+
+
+def _products(
+    rows: Sequence[dict[str, Any]], entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]],
+    peaks: Sequence[float],
+) -> dict[str, Any] | None:  # fmt: skip
+    """How many times as long the fastest of our backends takes as its products would at the machine's best."""
+    ours = [row for row in rows if not row["is_shipped"] and row["together"] == 1]
+    if not ours:
+        return None
+    fastest = min(ours, key=lambda row: float(row["epoch"]["median"]))
+    (entry,) = (one for one in entries if one.title == fastest["entry"])
+    flops = roofline.training_flops(entry.run.network, data.describe(entry.run.dataset).image_shape)
+    if not flops:
+        return None
+    rounds = [(lap, best) for lap, best in zip(laps[entry.key], peaks, strict=False) if lap]
+    return {
+        "flops": flops, "peak": interval([best for _lap, best in rounds]),
+        "seconds": interval([flops * lap["images"] / best for lap, best in rounds]), "entry": entry.title,
+        **interval([steady(lap) / (flops * lap["images"] / best) for lap, best in rounds]),
+    }  # fmt: skip
 
 
 def ratio(first: Sequence[dict[str, Any] | None], second: Sequence[dict[str, Any] | None]) -> list[float]:

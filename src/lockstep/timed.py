@@ -117,6 +117,8 @@ def print_bench(document: Mapping[str, Any], console: Console) -> None:
         console.print(table)
         console.print(escape(ranked(network, rounds)), soft_wrap=True)
         _print_ratios(network, console)
+        if found := network["products"]:
+            console.print(escape(above_products(found)), soft_wrap=True)
     for row in document["left_out"]:
         facts = {"entry": _told(row), "network": row["network"], "why": row["reason"]}
         console.print(escape(_("not timed: {entry}, {network}: {why}", **facts)), soft_wrap=True)
@@ -130,6 +132,13 @@ def print_bench(document: Mapping[str, Any], console: Console) -> None:
         load="–" if (load := document["noise"]["load"]) is None else number(f"{load:.1f}"),
     )
     console.print(escape(said), soft_wrap=True)
+
+
+def above_products(found: Mapping[str, Any]) -> str:
+    """How far the fastest backend is from what its products alone would take, in words."""
+    from lockstep.report import benched
+
+    return benched.above_products(benched.Products.model_validate(found))
 
 
 def ranked(network: Mapping[str, Any], rounds: int) -> str:

@@ -18,7 +18,7 @@ from lockstep.language import _, moment, n_
 from lockstep.report import kept
 from lockstep.report.compared import CLOCKS as CLOCK_TITLES
 from lockstep.report.facts import Count, Part, Threads, why_unsound
-from lockstep.report.numbers import MISSING, column, fixed, listed, percent, span
+from lockstep.report.numbers import MISSING, column, fixed, listed, percent, significant, span
 from lockstep.report.table import Table
 
 FORMAT = 1
@@ -71,6 +71,17 @@ class Ratio(Part):
     n: Count = 0
 
 
+class Products(Part):
+    """How many times as long the fastest backend takes as its matrix products would at the machine's best rate."""
+
+    entry: str
+    peak: Middle
+    seconds: Middle
+    median: float
+    low: float | None = None
+    high: float | None = None
+
+
 class Network(Part):
     """What was timed of one network."""
 
@@ -81,6 +92,7 @@ class Network(Part):
     rows: tuple[Row, ...] = ()
     ranking: tuple[tuple[str, ...], ...] = ()
     ratios: tuple[Ratio, ...] = ()
+    products: Products | None = None
 
 
 class LeftOut(Part):
@@ -228,8 +240,21 @@ def _network(network: Network, rounds: int) -> dict[str, Any]:
         "title": network.network,
         "table": Table(caption, columns, body),
         "ranking": f"{network.network}: {ranked([list(names) for names in network.ranking], rounds)}.",
+        "products": above_products(network.products) if network.products else "",
         "ratios": _ratios(network),
     }
+
+
+def above_products(found: Products) -> str:
+    """A sentence: what the products alone would take, and how many times that the fastest backend takes."""
+    facts = {"rate": significant(found.peak.median / 1e9), "seconds": significant(found.seconds.median)}
+    ends = _interval(fixed(found.low, 2), fixed(found.high, 2))
+    facts |= {"entry": found.entry, "times": fixed(found.median, 2) + (f" ({ends})" if ends != MISSING else "")}
+    return _(
+        "At the {rate} GFLOP/s of a large matrix product its products alone would take {seconds} s an epoch; {entry} "
+        "takes {times} times as long.",
+        **facts,
+    )
 
 
 def _ratios(network: Network) -> Table | None:
