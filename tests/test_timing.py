@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -261,3 +262,33 @@ def test_the_git_revision_is_the_checkouts_or_nothing(monkeypatch, tmp_path):
     assert timing.git_revision() == (wanted.stdout.strip() or None)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert timing.git_revision() is None
+
+
+FREED = """
+import resource
+from lockstep import timing
+{first}
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def step():
+    return [bytearray(b"x") * (6 * 2**20) for _ in range(3)]
+step()
+before = faults()
+for _ in range(20):
+    step()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_memory_that_a_step_frees_is_there_for_the_next():
+    """And its twin: without, it goes back to the system, and every page is a fault."""
+
+    def faults(first, **more):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+        command = [sys.executable, "-c", FREED.format(first=first)]
+        return int(subprocess.run(command, env=kept | more, check=True, capture_output=True, text=True).stdout)
+
+    pages = 20 * 18 * 2**20 // os.sysconf("SC_PAGE_SIZE")
+    assert faults("timing.keep_freed_memory()") < pages / 10
+    assert faults("") > pages / 3
+    assert faults("timing.keep_freed_memory()", MALLOC_MMAP_THRESHOLD_="65536") > pages / 3, "the user's word counts"

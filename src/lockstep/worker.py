@@ -146,6 +146,7 @@ def train(
         backend = backends.load(run.backend)
     with clocks.measure("load"):
         examples = Examples(load(run.dataset), run)
+    timing.keep_freed_memory()  # from here on: what was freed while loading goes back
     with clocks.measure("build"):
         device = backend.device_name(run.device)  # which starts it, where it is a GPU
     keeper = checkpoints.Keeper(folder, {**environment(run, examples, threads, device), "trained_together": together})
