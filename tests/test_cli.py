@@ -213,6 +213,13 @@ def test_a_misspelt_topic_is_proposed_rightly(topic, words, folder):
     assert words in finished.stderr
 
 
+@pytest.mark.parametrize("word", ["LS-999", "ls-000"])
+def test_a_code_that_there_is_not_is_no_other_code(word, folder):
+    done = lockstep("explain", word, folder=folder, code=2)
+    assert "did you mean" not in done.stderr
+    assert "→ every code there is: lockstep explain errors" in done.stderr
+
+
 def test_an_error_can_be_explained(folder):
     said = lockstep("explain", "ls-301", folder=folder).stdout
     assert said.startswith(f"LS-301: {CODES['LS-301']} (exit code 3)\n")

@@ -136,7 +136,7 @@ MISTAKES = [
     (["prove", "lab.toml", "--plant", "nothing@numpy"], 2),
     (["verify", "x"], 2), (["bench", "lab.toml", "--rounds", "0"], 2), (["prove", "x", "y"], 2),
     (["prove", "lab.toml", "lab.toml"], 2), (["prove", "lab.toml", "--dtype", "int8"], 2),
-    (["explain", "nothing-of-that-kind"], 2), (["data", "fetch", "mnst"], 2),
+    (["explain", "nothing-of-that-kind"], 2), (["explain", "LS-999"], 2), (["data", "fetch", "mnst"], 2),
     (["explain", "adam_epsilon_hat", "--markdown"], 2),
 
 ]  # fmt: skip

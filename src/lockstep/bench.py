@@ -255,8 +255,11 @@ def bench(
         raise LockstepError("LS-205", _("one epoch is all warm-up"), where="--epochs", hint=_("ask for 2 or more"))
     if against not in ("", "shipped"):
         raise LockstepError(
-            "LS-209", _('"{name}" is nothing to compare with', name=against), where="--against", hint="shipped"
-        )
+            "LS-209",
+            _('"{name}" is nothing to compare with', name=against),
+            where="--against",
+            hint="--against shipped",
+        )  # fmt: skip
     if not 1 <= n_together <= together.MOST:
         hint = _("from 2 to {most}", most=together.MOST)
         raise LockstepError("LS-205", _("{n} together were asked for", n=n_together), where="--together", hint=hint)

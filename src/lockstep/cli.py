@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -396,11 +397,14 @@ def explain(
     if topic not in ("causes", "errors", *CAUSES) and code not in CODES:
         words = [name for one in topics.LANGUAGES for name in topics.topics(one)]
         known = ["topics", "differences", "causes", "errors", *words, *CAUSES, *map(str.lower, CODES)]
-        near = did_you_mean(topic, known)
+        is_code = re.fullmatch(r"LS-\d{3}", code)  # spelt as codes are: its neighbours are other errors
+        near = "" if is_code else did_you_mean(topic, known)
         hint: str = _(
             "words of the field (lockstep explain topics), differences, causes, errors, one cause or one error (LS-301)"
         )
         message = _('there is nothing to explain by the name "{name}"', name=topic)
+        if is_code:
+            hint = _("every code there is: lockstep explain errors")
         raise LockstepError("LS-209", message, where="TOPIC", hint=near if near.startswith("did you mean") else hint)
     if markdown:
         hint = "lockstep explain causes --json"
