@@ -45,7 +45,7 @@ TARGETS = (
 
 
 SLOWEST = {"cnn": 2.0}  # how many times as long our slowest backend may take as our fastest
-PRODUCTS = {"cnn": 2.0}  # and our fastest as its matrix products would at the machine's best rate
+PRODUCTS = {"cnn": 2.0}  # and our fastest as its matrix products would at the rate of a large one
 
 
 def gather(paths: Sequence[Path]) -> dict[str, Any]:

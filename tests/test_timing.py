@@ -11,8 +11,10 @@ import time
 
 import pytest
 
+import tortured
 from conftest import need_backend
-from lockstep import LockstepError, timing
+from lockstep import LockstepError, study, timing
+from lockstep.studyfile import parse_study
 
 # -------------------------------------------------------------------------------------------------------------- clocks
 
@@ -264,6 +266,13 @@ def test_the_git_revision_is_the_checkouts_or_nothing(monkeypatch, tmp_path):
     assert timing.git_revision() is None
 
 
+def number_of(code, **more):
+    """What a process prints whose allocator nobody has told anything else."""
+    usual = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    command = [sys.executable, "-c", code]
+    return int(subprocess.run(command, env=usual | more, check=True, capture_output=True, text=True).stdout)
+
+
 FREED = """
 import resource
 from lockstep import timing
@@ -284,11 +293,57 @@ def test_memory_that_a_step_frees_is_there_for_the_next():
     """And its twin: without, it goes back to the system, and every page is a fault."""
 
     def faults(first, **more):
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-        command = [sys.executable, "-c", FREED.format(first=first)]
-        return int(subprocess.run(command, env=kept | more, check=True, capture_output=True, text=True).stdout)
+        return number_of(FREED.format(first=first), **more)
 
     pages = 20 * 18 * 2**20 // os.sysconf("SC_PAGE_SIZE")
     assert faults("timing.keep_freed_memory()") < pages / 10
     assert faults("") > pages / 3
     assert faults("timing.keep_freed_memory()", MALLOC_MMAP_THRESHOLD_="65536") > pages / 3, "the user's word counts"
+    assert faults("timing.keep_freed_memory()", GLIBC_TUNABLES="glibc.malloc.mmap_threshold=65536") > pages / 3
+
+
+PEAK = """
+from lockstep import timing
+{first}
+held = [bytearray(b"x") * 2**24 for _ in range(6)]
+last = bytearray(b"x") * 2**20  # the heap's end is not free
+del held
+timing.forget_peak_memory()
+print(timing.peak_memory_bytes())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_memory_that_is_kept_and_free_is_nobodys_peak():
+    """And its twin: unless it goes back, it is counted."""
+
+    def peak(first):
+        return number_of(PEAK.format(first=first))
+
+    usual, kept = peak(""), peak("timing.keep_freed_memory()")
+    assert kept < usual + 2**24
+    broken = "timing.keep_freed_memory(); timing._c_function = lambda name: lambda *_: 0"
+    assert peak(broken) > usual + 5 * 2**24
+
+
+def test_a_library_without_such_functions_is_left_alone(monkeypatch):
+    import ctypes
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    timing.keep_freed_memory()
+    timing.forget_peak_memory()
+    refused = []
+    monkeypatch.setattr(timing, "_c_function", lambda name: lambda *about: refused.append(about) or 0)
+    timing.keep_freed_memory()
+    assert refused == [timing.M_MMAP_THRESHOLD], "the others alone would fix it at its smallest"
+
+
+def test_a_training_keeps_what_it_frees(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(timing, "keep_freed_memory", lambda: kept.append(True))
+    monkeypatch.setattr(study, "work", tortured.work_here)
+    small = parse_study('dataset = "digits"\nbackends = ["numpy"]\ntrain_size = 100\n[recipe]\nepochs = 1\n'
+                        '[networks]\nn = ["flatten", "dense 10"]', "small", [], name="small")  # fmt: skip
+    (record,) = study.run_study(small, tmp_path, lambda run, event: None, 1)
+    assert record.is_finished
+    assert kept == [True]

@@ -267,10 +267,15 @@ def bench(
     noise = noise_now()
     tell({"event": "noise", **noise})
     began = time.perf_counter()
-    peaks: list[float] = []
-    laps = interleaved(entries, rounds, tell, lambda: peaks.append(roofline.peak(threads, entries[0].run.dtype)))
+    flops = flops_of(entries)  # before the laps: what fails here costs none
+    peaks: list[float | None] = []
+
+    def take_peak() -> None:
+        peaks.append(roofline.peak(threads, entries[0].run.dtype) if any(flops.values()) else None)
+
+    laps = interleaved(entries, rounds, tell, take_peak)
     networks = [
-        _network(name, [entry for entry in entries if entry.run.network_name == name], laps, peaks)
+        _network(name, [one for one in entries if one.run.network_name == name], laps, peaks, flops.get(name, 0))
         for name in asked.networks
     ]
     return {
@@ -299,7 +304,7 @@ def entries_of(
     first = changed(asked, seeds=asked.seeds[:1], dtype=asked.dtype[:1], dataset=asked.dataset[:1])
     for name in asked.networks:
         runs = [run for run in first.runs() if run.network_name == name]
-        runs = [run for run in runs if run.recipe == runs[0].recipe]
+        runs = list({run.backend: run for run in runs if run.recipe == runs[0].recipe}.values())  # each once
         found = [
             (Entry(_short(run, epochs), run.backend, threads=threads, proof=certificate(folder, run)),
              backends.why_missing(run.backend))
@@ -322,6 +327,13 @@ def entries_of(
     return entries, left_out
 
 
+def flops_of(entries: Sequence[Entry]) -> dict[str, int]:
+    """Network → floating-point operations of training one image; none on a GPU, whose rate is not taken."""
+    runs = {entry.run.network_name: entry.run for entry in entries if entry.run.device == "cpu"}
+    shapes = {name: data.describe(name).image_shape for name in {run.dataset for run in runs.values()}}
+    return {name: roofline.training_flops(run.network, shapes[run.dataset]) for name, run in runs.items()}
+
+
 def _short(run: Run, epochs: int) -> Run:
     """The run with so many epochs, all of which are trained."""
     recipe = changed(run.recipe, epochs=epochs, early_stopping=None, validation=0.0)
@@ -329,7 +341,11 @@ def _short(run: Run, epochs: int) -> Run:
 
 
 def _network(
-    name: str, entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]], peaks: Sequence[float]
+    name: str,
+    entries: Sequence[Entry],
+    laps: dict[str, list[dict[str, Any] | None]],
+    peaks: Sequence[float | None],
+    flops: int,
 ) -> dict[str, Any]:
     """Rows, ranking and ratios of one network."""
     rows = [row for entry in entries if (row := _row(entry, laps[entry.key]))]
@@ -339,7 +355,7 @@ def _network(
         "network": name, "dataset": run.dataset if run else None, "dtype": run.dtype if run else None,
         "batch_size": run.recipe.batch_size if run else None, "rows": rows, "failed": failed,
         "ranking": ranking([row for row in rows if not row["is_shipped"] and row["together"] == 1]),
-        "ratios": list(_ratios(entries, laps)), "products": _products(rows, entries, laps, peaks),
+        "ratios": list(_ratios(entries, laps)), "products": _products(rows, entries, laps, peaks, flops),
     }  # fmt: skip
 
 
@@ -412,22 +428,21 @@ def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None
 
 def _products(
     rows: Sequence[dict[str, Any]], entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]],
-    peaks: Sequence[float],
+    peaks: Sequence[float | None], flops: int,
 ) -> dict[str, Any] | None:  # fmt: skip
-    """How many times as long the fastest of our backends takes as its products would at the machine's best."""
+    """How many times as long the fastest of our backends takes as its products would at the rate of a large one."""
     ours = [row for row in rows if not row["is_shipped"] and row["together"] == 1]
-    if not ours:
+    if not ours or not flops:
         return None
     fastest = min(ours, key=lambda row: float(row["epoch"]["median"]))
-    (entry,) = (one for one in entries if one.title == fastest["entry"])
-    flops = roofline.training_flops(entry.run.network, data.describe(entry.run.dataset).image_shape)
-    if not flops:
+    entry = next(one for one in entries if one.title == fastest["entry"])
+    rounds = [(lap, rate) for lap, rate in zip(laps[entry.key], peaks, strict=False) if lap and rate]
+    if not rounds:
         return None
-    rounds = [(lap, best) for lap, best in zip(laps[entry.key], peaks, strict=False) if lap]
     return {
-        "flops": flops, "peak": interval([best for _lap, best in rounds]),
-        "seconds": interval([flops * lap["images"] / best for lap, best in rounds]), "entry": entry.title,
-        **interval([steady(lap) / (flops * lap["images"] / best) for lap, best in rounds]),
+        "flops": flops, "peak": interval([rate for _lap, rate in rounds]),
+        "seconds": interval([flops * lap["images"] / rate for lap, rate in rounds]), "entry": entry.title,
+        **interval([steady(lap) / (flops * lap["images"] / rate) for lap, rate in rounds]),
     }  # fmt: skip
 
 

@@ -1,20 +1,25 @@
-"""How fast a network could be trained if it were matrix products alone, at the machine's best.
+"""How long a network's matrix products would take at the rate of one large product: what an epoch can be held against.
 
 The roofline of Williams, Waterman and Patterson (2009), of which only the flat part is drawn: a network's operations
-over the rate that one large product reaches here. Nobody's epoch is shorter, and what it takes longer is memory, small
-products, and everything around them.
+over the rate that NumPy's library reaches here. What an epoch takes longer is memory, small products, and everything
+around them. It is no law: another library, or an algorithm of fewer multiplications, may lie below.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
 
+from lockstep import timing
 from lockstep.spec import Network, Shape
 
 SIDE = 1024  # of the matrices: large enough for a peak, small enough for a few to lie in a cache
 TIMES = 8
+LONGEST = 60  # seconds, of a process that takes half of one
 
 
 def training_flops(network: Network, image_shape: Shape) -> int:
@@ -27,16 +32,34 @@ def training_flops(network: Network, image_shape: Shape) -> int:
     return 2 * (3 * sum(each) - each[0]) if each else 0
 
 
-def peak(threads: int, dtype: str) -> float:
-    """Floating-point operations a second of NumPy's fastest product of two square matrices, on so many threads."""
-    from threadpoolctl import threadpool_limits
+def peak(threads: int, dtype: str) -> float | None:
+    """Floating-point operations a second of NumPy's fastest product of two square matrices.
 
+    In a process of its own, with the threads and the processors that a lap has; None where that comes to nothing.
+    """
+    environment = {**os.environ, **timing.thread_environment("torch", threads)}
+    command = [sys.executable, "-P", "-m", "lockstep.roofline", dtype]
+    try:
+        with timing.limited_to(threads):
+            done = subprocess.run(  # noqa: S603
+                command, env=environment, capture_output=True, text=True, timeout=LONGEST, check=True
+            )
+        return float(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def rate(dtype: str) -> float:
+    """The same in this process."""
     matrix = np.random.default_rng(0).random((SIDE, SIDE)).astype(dtype)
     product = np.empty_like(matrix)
     best = np.inf
-    with threadpool_limits(threads, user_api="blas"):
-        for _time in range(TIMES):
-            start = time.perf_counter()
-            np.matmul(matrix, matrix, out=product)
-            best = min(best, time.perf_counter() - start)
+    for _time in range(TIMES):
+        start = time.perf_counter()
+        np.matmul(matrix, matrix, out=product)
+        best = min(best, time.perf_counter() - start)
     return 2 * SIDE**3 / best
+
+
+if __name__ == "__main__":
+    print(rate(sys.argv[1]))

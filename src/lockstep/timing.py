@@ -8,9 +8,9 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
@@ -183,13 +183,14 @@ def peak_memory_bytes() -> int | None:
     return None
 
 
-# glibc's parameters (malloc.h) and what they are set to: give back what lies free at the end of the heap above 1 GiB;
-# take 16 MiB at once; arrays of up to 32 MiB, the most that it takes, come from the heap. What sets one fixes all.
-MALLOPT = {-1: 2**30, -2: 2**24, -3: 2**25}
+# glibc's parameters (malloc.h) and what they are set to. Arrays of up to 32 MiB, the most that it takes, come from the
+# heap; so much is taken at once; and the heap gives back what lies free at its end once that is over 1 GiB. Setting
+# the others alone would fix the first at 128 KiB, so it goes before them, and they only where it was taken.
+M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD = (-3, 2**25), (-2, 2**24), (-1, 2**30)
 
 
 def keep_freed_memory() -> None:
-    """Let the C library (glibc) keep what this process frees for whoever asks next.
+    """Let the C library (glibc) keep what this process frees, arrays of up to 32 MiB, for whoever asks next.
 
     By default it gives large arrays back to the system and asks for them again at the next step, whose pages are each a
     fault and zeroed. How many depends on how the heap happens to lie: from 30 to 3,400 a step, and up to half of its
@@ -197,16 +198,28 @@ def keep_freed_memory() -> None:
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return
-    import ctypes
+    mallopt = _c_function("mallopt")
+    if mallopt(*M_MMAP_THRESHOLD):
+        mallopt(*M_TOP_PAD)
+        mallopt(*M_TRIM_THRESHOLD)
 
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in MALLOPT.items():
-            mallopt(parameter, value)
+
+def _c_function(name: str) -> Callable[..., int]:
+    """A function of the C library; where it has none of this name, one that does nothing."""
+    try:
+        import ctypes
+
+        return cast("Callable[..., int]", getattr(ctypes.CDLL(None), name))
+    except (ImportError, OSError, AttributeError, TypeError):  # without libffi, macOS and musl, Windows
+        return lambda *_: 0
 
 
 def forget_peak_memory() -> None:
-    """Let `peak_memory_bytes` begin again with what this process holds now, where the system can (Linux)."""
+    """Let `peak_memory_bytes` begin again with what this process holds now, where the system can (Linux).
+
+    What is free and kept goes back first: it would be counted.
+    """
+    _c_function("malloc_trim")(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

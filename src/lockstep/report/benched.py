@@ -72,7 +72,7 @@ class Ratio(Part):
 
 
 class Products(Part):
-    """How many times as long the fastest backend takes as its matrix products would at the machine's best rate."""
+    """How many times as long the fastest backend takes as its matrix products would at the rate of a large one."""
 
     entry: str
     peak: Middle
@@ -247,7 +247,7 @@ def _network(network: Network, rounds: int) -> dict[str, Any]:
 
 def above_products(found: Products) -> str:
     """A sentence: what the products alone would take, and how many times that the fastest backend takes."""
-    facts = {"rate": significant(found.peak.median / 1e9), "seconds": significant(found.seconds.median)}
+    facts = {"rate": fixed(found.peak.median / 1e9, 0), "seconds": significant(found.seconds.median)}
     ends = _interval(fixed(found.low, 2), fixed(found.high, 2))
     facts |= {"entry": found.entry, "times": fixed(found.median, 2) + (f" ({ends})" if ends != MISSING else "")}
     return _(

@@ -44,11 +44,11 @@ def column(values: Sequence[float | None]) -> list[str]:
 def significant(value: float) -> str:
     """Two significant digits, with a power of ten where the value is very small or very large.
 
-    >>> significant(0.054), significant(3.4e-5), significant(0.0), significant(4.5e35)
-    ('0.054', '3.4·10⁻⁵', '0', '4.5·10³⁵')
+    >>> significant(0.054), significant(99.7), significant(3.4e-5), significant(0.0), significant(4.5e35)
+    ('0.054', '100', '3.4·10⁻⁵', '0', '4.5·10³⁵')
     """
     if value == 0 or 0.001 <= value < 1e6 or not math.isfinite(value):
-        return number(f"{value:,.2g}") if value < 100 else fixed(value, 0)
+        return number(f"{value:,.2g}") if value < 99.5 else fixed(value, 0)
     digits, exponent = f"{value:.1e}".split("e")
     return f"{number(digits)}·10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
