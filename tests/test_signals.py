@@ -136,6 +136,7 @@ def test_who_interrupts_before_it_has_begun_hears_no_traceback(tmp_path):
     """Whenever it is, from the first line of ours on."""
     code = (
         "import signal, sys, builtins\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # who is started in the background ignores it
         "real = builtins.__import__\n"
         "def interrupted(name, *rest):\n"
         "    if name == sys.argv[1]:\n"
