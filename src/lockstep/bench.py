@@ -259,7 +259,7 @@ def bench(
             _('"{name}" is nothing to compare with', name=against),
             where="--against",
             hint="--against shipped",
-        )  # fmt: skip
+        )
     if not 1 <= n_together <= together.MOST:
         hint = _("from 2 to {most}", most=together.MOST)
         raise LockstepError("LS-205", _("{n} together were asked for", n=n_together), where="--together", hint=hint)
