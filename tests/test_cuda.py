@@ -8,7 +8,9 @@ bits repeat. More is asked by `LOCKSTEP_DEVICE=cuda pytest tests/test_conformanc
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +82,48 @@ def test_a_proof_that_takes_its_steps_one_by_one_is_given_recorded_ones(recorded
     assert model.recorded is None
     model.train_epoch(np.arange(table.BATCH))
     assert model.recorded is not None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_to_be_recorded_reads_no_value(name, recorded, monkeypatch):
+    """Whatever makes a tensor's value a number of Python's ends a recording on CUDA."""
+    read, step = [], recorded.Recorded._step
+
+    def looked_at(self, model):
+        with operations(read):
+            step(self, model)
+
+    monkeypatch.setattr(recorded.Recorded, "_step", looked_at)
+    table.compute("torch", table.CASES[name])
+    assert "index_copy_" in " ".join(read), "the operations are seen"
+    assert not [operation for operation in read if operation in ("_local_scalar_dense", "is_nonzero", "nonzero")]
+
+
+@contextlib.contextmanager
+def operations(names: list[str]) -> Iterator[None]:
+    """The names of all operations of PyTorch's until the end, those that Python's conversions call too."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Listing(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            names.append(operation._overloadpacket.__name__)
+            return operation(*args, **(kwargs or {}))
+
+    with Listing():
+        yield
+
+
+def test_an_update_that_reads_a_value_is_seen(recorded, monkeypatch):
+    """As PyTorch's `_foreach_add` does with a tensor of no axis, which it takes for a number."""
+    update = recorded.updated_on_cuda
+
+    def reading(group, gradients, o, now):
+        recorded.torch._foreach_add(gradients, now[1])
+        update(group, gradients, o, now)
+
+    monkeypatch.setattr(recorded, "updated_on_cuda", reading)
+    with pytest.raises(AssertionError, match="_local_scalar_dense"):
+        test_a_step_to_be_recorded_reads_no_value("recipe-adam_cross_entropy", recorded, monkeypatch)
 
 
 @pytest.mark.parametrize(

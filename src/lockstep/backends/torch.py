@@ -274,7 +274,8 @@ def cross_entropy_softmax_twice(z: torch.Tensor, labels: torch.Tensor, plan: Pla
 def _targets(z: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
     """(batch, classes): 1 for the label and 0 elsewhere, smoothed."""
     s = plan.recipe.label_smoothing
-    return F.one_hot(labels, plan.classes).to(z.dtype) * (1 - s) + s / plan.classes
+    # Not by F.one_hot, which looks at every label first and so, on the CPU, reads the least and the largest.
+    return torch.zeros_like(z).scatter_(1, labels[:, None], 1 - s) + s / plan.classes
 
 
 LOSSES = {
@@ -351,6 +352,7 @@ OPTIMIZERS: dict[str, tuple[tuple[str, ...], Update]] = {
 # step 6e-6 too long, and take the rate as a float32. So there the formulas stand here, and a step's numbers are worked
 # out in float64 and lie in memory, where kernels that were recorded find those of the step they are started for.
 
+Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
 NUMBERS = ("rate", "epsilon", "buffer_factor", "shrinking", "root_scale")
 
 
@@ -364,9 +366,15 @@ def numbers(plan: Plan, step: int) -> tuple[float, ...]:
 
 
 def updated_on_cuda(group: Group, gradients: list[torch.Tensor], o: Any, now: Sequence[torch.Tensor]) -> None:
-    """w ← w − rate·direction, by each optimizer's formula, with NUMBERS in tensors of no axis."""
+    """w ← w − rate·direction, or w ← w − rate·direction/roots, by each optimizer's formula, with NUMBERS in tensors.
+
+    These have no axis: for most functions of a list of tensors the same as a Python number, but to be read where they
+    lie, when the kernels run. `_foreach_add` would read them at once, which a recording can't, so it is told not to.
+    """
     rate, epsilon, buffer_factor, shrinking, root_scale = now
-    directions: list[torch.Tensor] | tuple[torch.Tensor, ...] = gradients
+    add = torch.ops.aten._foreach_add.Tensor
+    directions: Tensors = gradients
+    roots: Tensors | None = None
     if buffers := group.slots.get("momentum"):  # b ← μ·b + g
         torch._foreach_mul_(buffers, buffer_factor)
         torch._foreach_mul_(buffers, o.momentum)
@@ -376,22 +384,21 @@ def updated_on_cuda(group: Group, gradients: list[torch.Tensor], o: Any, now: Se
         squares = group.slots["second_moment"]
         if group.decay:
             torch._foreach_mul_(group.weights, shrinking)
-        torch._foreach_mul_(means, o.beta1)
-        torch._foreach_add_(means, gradients, alpha=1 - o.beta1)
+        torch._foreach_lerp_(means, gradients, 1 - o.beta1)
         torch._foreach_mul_(squares, o.beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - o.beta2)
-        roots = torch._foreach_sqrt(squares)
-        torch._foreach_mul_(roots, root_scale)
-        torch._foreach_add_(roots, epsilon)
-        directions = torch._foreach_div(means, roots)
+        directions, roots = means, add(torch._foreach_mul(torch._foreach_sqrt(squares), root_scale), epsilon)
     elif "mean_square" in group.slots:  # g/(√s + ε), or g/√(s + ε)
         squares = group.slots["mean_square"]
         torch._foreach_mul_(squares, o.rho)
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - o.rho)
         inside = o.epsilon_mode == "inside"
-        roots = torch._foreach_sqrt(torch._foreach_add(squares, epsilon) if inside else squares)
-        directions = torch._foreach_div(gradients, roots if inside else torch._foreach_add(roots, epsilon))
-    torch._foreach_sub_(group.weights, torch._foreach_mul(directions, rate))
+        roots = torch._foreach_sqrt(add(squares, epsilon)) if inside else add(torch._foreach_sqrt(squares), epsilon)
+    ways = torch._foreach_mul(directions, rate)
+    if roots is None:
+        torch._foreach_sub_(group.weights, ways)
+    else:
+        torch._foreach_addcdiv_(group.weights, ways, roots, value=-1)
 
 
 # ------------------------------------------------------------------------------------------------------------ model
