@@ -28,19 +28,22 @@ from test_conformance import assert_close
 
 LAYERS = ["layer-dropout", "layer-batch_norm", "layer-everything"]
 CASES = [
-    name for name in table.CASES if name in LAYERS or name.startswith(("recipe-", "flat-", "option-", "scaled", "one_"))
+    name
+    for name in table.CASES
+    if name in LAYERS or name.startswith(("layer-conv2d", "recipe-", "flat-", "option-", "scaled", "one_"))
 ]
 
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """PyTorch's backend, which on the CPU runs the step again where it would start its recorded kernels."""
+    """PyTorch's backend, which on the CPU convolves as on a GPU and runs a step again where recorded kernels would."""
     need_backend("torch")
     return recording(monkeypatch)
 
 
 def recording(monkeypatch):
     torch = backends.load("torch")
+    monkeypatch.setattr(torch, "takes_products", lambda plan: True)
     monkeypatch.setattr(torch.Recorded, "can_be", staticmethod(lambda plan: True))
     monkeypatch.setattr(torch.Recorded, "_record", lambda self, model: partial(run_again, self, model))
     return torch
