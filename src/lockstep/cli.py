@@ -234,7 +234,7 @@ def prove(
     ],
     settings: Settings = [], backends: Backends = [], network: Networks = [],  # noqa: B006
     dtype: Annotated[
-        str | None, typer.Option(help="float32 or float64, in place of the study's.", metavar="DTYPE")
+        str | None, typer.Option("--dtype", help="float32 or float64, in place of the study's.", metavar="DTYPE")
     ] = None,
     steps: Annotated[int, typer.Option(help="How many steps are taken and judged.", metavar="N")] = 10,
     plant: Annotated[
