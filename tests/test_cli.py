@@ -263,6 +263,21 @@ def test_wrong_usage_is_exit_code_two_and_one_error(name, folder):
     assert word in finished.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "hint"),
+    [
+        ("run", "--epochs", "--set recipe.epochs=VALUE"),
+        ("prove", "--batch-size", "--set recipe.batch_size=VALUE"),
+        ("bench", "--learning-rate", "--set recipe.optimizer.learning_rate=VALUE"),
+        ("run", "--seed", "--set seeds=VALUE"),
+        ("run", "--nothing", "see: lockstep run --help"),
+        ("report", "--seeds", "see: lockstep report --help"),  # takes no --set
+    ],
+)
+def test_a_key_of_the_study_taken_for_an_option_is_told_how_to_set(command, option, hint, folder):
+    assert hint in lockstep(command, "lab.toml", option, "3", folder=folder, code=2).stderr
+
+
 def test_errors_with_json_are_one_document_too(folder):
     finished = lockstep("show", "lab.toml", "--json", "--set", "a=1", "--set", "recipe.l2=-1", folder=folder, code=2)
     errors = json.loads(finished.stdout)["errors"]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from lockstep import LockstepError, Study, parse_study, read_study, resolved_toml
 from lockstep.reading import LARGEST_SPEC
-from lockstep.records import to_table
+from lockstep.records import EXAMPLES, to_table
+from lockstep.spec import Adam
 from lockstep.study import QUICK_EPOCHS, load_study
 from lockstep.studyfile import lines_of
 from test_spec import STUDIES
@@ -155,6 +156,40 @@ def test_a_setting_goes_over_the_file(setting, find, wanted):
     before, after = parse_study(DEMO), parse_study(DEMO, settings=[setting])
     assert find(after) == wanted
     assert setting == "question=" or before != after
+
+
+BY_DEFAULT = """
+[networks]
+mlp = ["flatten", "dense 10"]
+"""
+
+
+@pytest.mark.parametrize("text", [BY_DEFAULT, "[recipe]\nepochs = 2\n" + BY_DEFAULT])
+def test_a_setting_into_a_default_goes_over_that(text):
+    study = parse_study(text, settings=["recipe.optimizer.learning_rate=0.5"])
+    assert to_table(study.recipe.optimizer) == to_table(Adam(learning_rate=0.5))
+    assert study.recipe.schedule == parse_study(text).recipe.schedule
+
+
+def test_a_setting_into_a_default_that_has_no_such_key_is_named():
+    (problem,) = refused(BY_DEFAULT, "recipe.optimizer.momentum=0.5")
+    assert (problem.code, problem.where) == ("LS-203", "--set recipe.optimizer.momentum")
+
+
+IN_A_STUDY = {
+    "layers": "[networks]\nmlp = [{}]",
+    "initializer": "[networks.mlp]\nlayers = ['flatten', 'dense 10']\ninitializer = {}",
+    "optimizer": BY_DEFAULT + "[recipe]\noptimizer = {}",
+    "schedule": BY_DEFAULT + "[recipe]\nschedule = {}",
+}
+
+
+@pytest.mark.parametrize("key", EXAMPLES)
+def test_the_example_for_a_table_without_a_kind_is_one(key):
+    (problem,) = refused(IN_A_STUDY[key].replace("{}", "{a = 1}"))
+    assert problem.code == "LS-208"
+    assert EXAMPLES[key] in str(problem.hint)
+    parse_study(IN_A_STUDY[key].replace("{}", EXAMPLES[key]))
 
 
 def test_the_last_of_two_settings_counts():

@@ -64,6 +64,7 @@ def _everywhere(
     language: Annotated[
         str | None,
         typer.Option(
+            "--language",
             help="What to speak: en or ru (anywhere in a command; else what LOCKSTEP_LANGUAGE says).",
             metavar="LANGUAGE",
         ),
@@ -798,7 +799,7 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         typer.echo(str(error))
         return 0
     if hasattr(error, "format_message"):  # a usage error of click's, which newer versions of typer carry inside
-        error = LockstepError("LS-200", usage.error(error.format_message()), hint=_("see: lockstep --help"))
+        error = LockstepError("LS-200", usage.error(error.format_message()), hint=usage.hint(error))
     if isinstance(error, MemoryError):
         error = LockstepError("LS-503", _("not enough memory"), hint=_("a smaller dataset, network or batch"))
     if isinstance(error, OSError):

@@ -230,6 +230,12 @@ def _range(context: Mapping[str, Any]) -> str:
 
 
 MOST_PROBLEMS = 100
+EXAMPLES = {  # field → a table in it
+    "layers": '{kind = "dense", units = 10}',
+    "optimizer": '{kind = "adam", learning_rate = 0.001}',
+    "schedule": '{kind = "step", every = 5}',
+    "initializer": '{kind = "normal", std = 0.1}',
+}
 # What pydantic says of the rest.
 MESSAGES = (
     mark("tuple should have at most {most} items after validation, not {n}"),
@@ -285,7 +291,7 @@ def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
     if kind in ("missing", "missing_argument"):
         return Problem("LS-208", _('"{key}" is required', key=plain[-1]), where, _("add it"))
     if kind == "union_tag_not_found":
-        hint = _("name it, for example {example}", example='{kind = "dense", units = 10}')
+        hint = _("name it, for example {example}", example=EXAMPLES.get(str(plain[-1]), EXAMPLES["layers"]))
         return Problem("LS-208", _('this table has no "kind": {found}', found=found), where, hint)
     if kind == "union_tag_invalid":
         kinds = [word.strip(" '") for word in context["expected_tags"].split(",")]

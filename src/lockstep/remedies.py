@@ -23,7 +23,7 @@ class Remedy:
 REMEDIES: dict[str, Remedy] = {
     "LS-200": Remedy(
         "A command, an option or a value on the command line is misspelt, missing or does not go with the others.",
-        "LS-200: Missing argument 'STUDY'. → see: lockstep --help",
+        "LS-200: Missing argument 'STUDY'. → see: lockstep run --help",
         "Read the help of the command: lockstep run --help. Values of a study are set with --set recipe.epochs=3.",
     ),
     "LS-201": Remedy(

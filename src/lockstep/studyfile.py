@@ -23,7 +23,7 @@ from lockstep.errors import LockstepError, Problem, system
 from lockstep.language import later as _
 from lockstep.language import mark, reason, recognised
 from lockstep.records import parse_word, problems_of, set_key, to_table
-from lockstep.spec import Study
+from lockstep.spec import Recipe, Study
 
 
 def read_study(path: Path, settings: Iterable[str] = ()) -> Study:
@@ -130,6 +130,7 @@ def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
     if not equals or not all(key.split(".")):
         hint = _("write --set recipe.epochs=3")
         return [Problem("LS-200", _('"{text}" is not key=value', text=setting), "--set", hint)]
+    _write_default_out(document, key)
     try:
         set_key(document, key, parse_word(value.strip()))
     except KeyError as error:
@@ -138,6 +139,15 @@ def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
     except ValueError as error:  # a short form on the way is wrong in itself
         return [Problem("LS-205", reason(error), "--set", _("set it whole"))]
     return []
+
+
+def _write_default_out(document: dict[str, Any], key: str) -> None:
+    """Before a setting into what a recipe has by default, such as `recipe.optimizer.learning_rate`: write that out."""
+    table, *path = key.split(".")
+    recipe = document.setdefault(table, {}) if table == "recipe" and len(path) > 1 else None
+    default = to_table(Recipe()).get(path[0]) if path else None
+    if isinstance(recipe, dict) and isinstance(default, dict):
+        recipe.setdefault(path[0], default)
 
 
 def _placed(problems: Iterable[Problem], text: str, file: str, settings: Iterable[str]) -> Iterator[Problem]:

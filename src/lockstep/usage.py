@@ -6,6 +6,7 @@ Texts of our own commands are translated where the help is written.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -45,6 +46,24 @@ ERRORS = (
 def error(message: str) -> str:
     """An error of usage as a text that can be said in the language in use, if it is one of ERRORS."""
     return recognised(message, ERRORS)
+
+
+def hint(error: Any) -> str:
+    """What to do after an error of usage: the key of a study that an unknown option names, or where to read on."""
+    context, option = getattr(error, "ctx", None), getattr(error, "option_name", None) or ""
+    takes_settings = context is not None and any("--set" in one.opts for one in context.command.params)
+    if takes_settings and (key := _key(option.strip("-").replace("-", "_"))):
+        return _("a key of the study; put a value over the file's: --set {key}=VALUE", key=key)
+    return _("see: {command} --help", command=context.command_path if context else "lockstep")
+
+
+def _key(name: str) -> str:
+    """The path of a study's key of this name, or ""."""
+    from lockstep import spec
+
+    tables = (("", spec.Study), ("recipe.", spec.Recipe), ("recipe.optimizer.", spec.Adam))
+    keys = {field.name: path + field.name for path, kind in reversed(tables) for field in dataclasses.fields(kind)}
+    return keys.get(name) or keys.get(f"{name}s", "")
 
 
 def texts(command: Any) -> Iterator[str]:
