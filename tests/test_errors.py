@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import gzip
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -290,6 +291,27 @@ def test_without_any_place_for_a_log_it_is_said(tmp_path, monkeypatch, capsys):
     assert found == crash.EXIT_CODE
     assert "No folder for a log could be written." in said
     assert "--debug" in said
+
+
+def test_a_fault_of_ours_in_a_folder_that_is_gone_is_logged_too(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    found, _ = ended(fault(monkeypatch), capsys)
+    assert found == crash.EXIT_CODE
+    (log,) = (tmp_path / "home").rglob("fault-*.log")
+    assert "folder: ([Errno 2]" in log.read_text(encoding="utf-8")
+
+
+def test_a_checkout_that_is_not_installed_logs_its_fault_too(tmp_path, monkeypatch, capsys):
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    found, _ = ended(fault(monkeypatch), capsys)
+    assert found == crash.EXIT_CODE
+    (log,) = (tmp_path / "home").rglob("fault-*.log")
+    assert log.read_text(encoding="utf-8").startswith("lockstep not installed, Python ")
 
 
 def test_a_fault_of_ours_with_json_is_one_document(monkeypatch, capsys):

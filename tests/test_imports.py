@@ -20,12 +20,12 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}
 
 # From the bottom to the top: a module imports from the rows below its own only. A package stands in one row.
 FLOORS = (
-    {"language"},
-    {"errors", "formulas", "streams", "usage"},
+    {"language", "installed"},
+    {"errors", "formulas", "streams"},
     {"topics"},
     {"records", "files", "reading", "randomness", "timing", "remedies", "crash"},
     {"spec"},
-    {"studyfile", "metrics", "statistics", "locks", "roofline"},
+    {"studyfile", "metrics", "statistics", "locks", "roofline", "usage"},
     {"weights", "data", "store", "backends", "meanings"},
     {"backends.base", "plots", "terminal", "checkpoints"},
     {"replay", "trace", "doctor", "backends.numpy_fast"},

@@ -32,9 +32,12 @@ _PUBLIC = {
 }  # fmt: skip
 _WHERE = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = list(_WHERE)
+__version__: str
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("lockstep.installed").version()
     if name not in _WHERE:
         raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
     return getattr(importlib.import_module(_WHERE[name]), name)

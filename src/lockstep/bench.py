@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ from lockstep import (
     together,
 )
 from lockstep.errors import LockstepError
+from lockstep.installed import version
 from lockstep.language import later as _
 from lockstep.records import changed, digest
 from lockstep.spec import Run, Study
@@ -281,7 +281,7 @@ def bench(
     return {
         "format": FORMAT, "study": asked.name, "rounds": n_rounds(laps), "epochs": epochs, "threads": threads,
         "networks": networks, "left_out": left_out, "noise": noise, "machine": timing.machine(),
-        "seconds": time.perf_counter() - began, "lockstep": version("lockstep-nn"),
+        "seconds": time.perf_counter() - began, "lockstep": version(),
         "git_revision": timing.git_revision(), "measured": store.now(),
     }  # fmt: skip
 

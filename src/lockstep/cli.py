@@ -52,9 +52,9 @@ DatasetName = Annotated[str, typer.Argument(help="A dataset's name; see: lockste
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from lockstep.installed import version
 
-        typer.echo(f"lockstep {version('lockstep-nn')}")
+        typer.echo(f"lockstep {version()}")
         raise typer.Exit
 
 

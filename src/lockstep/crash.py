@@ -21,12 +21,16 @@ def write_log(error: BaseException, arguments: Sequence[str]) -> Path | None:
 
     Nothing leaves this machine: whoever reads the file decides whether to send it.
     """
-    from importlib.metadata import version
+    from lockstep.installed import version
 
+    try:
+        here = os.getcwd()
+    except OSError as gone:
+        here = f"({gone})"
     name = f"fault-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.log"
     facts = (
-        f"lockstep {version('lockstep-nn')}, Python {platform.python_version()}, {platform.platform()}\n"
-        f"command: lockstep {' '.join(arguments)}\nfolder: {os.getcwd()}\n\n"
+        f"lockstep {version()}, Python {platform.python_version()}, {platform.platform()}\n"
+        f"command: lockstep {' '.join(arguments)}\nfolder: {here}\n\n"
     )
     text = facts + "".join(traceback.format_exception(error))
     for folder in _folders():
@@ -45,8 +49,9 @@ def _folders() -> Iterator[Path]:
         folder = Path(platformdirs.user_log_dir("lockstep", appauthor=False))
         if folder.is_absolute():
             yield folder
-    yield Path(tempfile.gettempdir())
-    yield Path.cwd()
+    for found in (tempfile.gettempdir, os.getcwd):
+        with contextlib.suppress(OSError):
+            yield Path(found())
 
 
 def told(error: BaseException, log: Path | None) -> tuple[str, str, str]:

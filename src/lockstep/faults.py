@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lockstep import backends, bench, shipped, store, study, timing
 from lockstep.bench import Entry, Tell, interval, steady
 from lockstep.errors import LockstepError
+from lockstep.installed import version
 from lockstep.language import later as _
 from lockstep.language import mark
 from lockstep.spec import Study
@@ -104,7 +104,7 @@ def measure(
         "format": FORMAT, "study": asked.name, "rounds": bench.n_rounds(laps), "epochs": epochs, "threads": threads,
         "faults": rows,
         "noise": noise, "machine": timing.machine(), "seconds": time.perf_counter() - began,
-        "lockstep": version("lockstep-nn"), "git_revision": timing.git_revision(), "measured": store.now(),
+        "lockstep": version(), "git_revision": timing.git_revision(), "measured": store.now(),
     }  # fmt: skip
 
 

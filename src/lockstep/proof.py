@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from lockstep import backends, bundle, data, files, growth, locks, store, study,
 from lockstep.cases import Case, cases
 from lockstep.causes import CAUSES, differing, planted
 from lockstep.errors import LockstepError, Problem, did_you_mean
+from lockstep.installed import version
 from lockstep.judge import STAGES, Finding
 from lockstep.judgement import Court, coverage, judge_growth
 from lockstep.language import joined
@@ -121,7 +121,7 @@ def _document(
         "coverage": _coverage_of_all(networks),
         "networks": networks,
         "divergences": divergences,
-        "lockstep": version("lockstep-nn"),
+        "lockstep": version(),
         "git_revision": timing.git_revision(),
         "machine": timing.machine(),
         "threads": threads,

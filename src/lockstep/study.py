@@ -15,13 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Any, NamedTuple
 
 from lockstep import backends, checkpoints, data, files, locks, store, timing, together
 from lockstep.errors import LockstepError, Problem, did_you_mean
+from lockstep.installed import version
 from lockstep.language import later as _
 from lockstep.records import changed
 from lockstep.spec import LayerFacts, Network, Recipe, Run, Study
@@ -389,7 +389,7 @@ def changes_since(record: store.Record, run: Run, threads: int) -> list[str]:
     Raises LockstepError (LS-3…, LS-505) and KeyError where the data or the record cannot be read.
     """
     before = record.environment
-    now: dict[str, Any] = {"lockstep": version("lockstep-nn"), "versions": backends.versions(run.backend)}
+    now: dict[str, Any] = {"lockstep": version(), "versions": backends.versions(run.backend)}
     machine = timing.machine()
     now |= {"cpu": machine["cpu"], "arithmetic": machine["arithmetic"]}
     now |= {"git_revision": timing.git_revision(), "python": python_version()}

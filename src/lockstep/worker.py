@@ -18,7 +18,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TextIO, TypeVar
@@ -28,6 +27,7 @@ import numpy as np
 from lockstep import backends, checkpoints, data, metrics, randomness, store, timing, trace
 from lockstep.backends.base import Plan
 from lockstep.errors import LockstepError, Problem
+from lockstep.installed import version
 from lockstep.spec import Recipe, Run, Shape
 from lockstep.weights import initial_weights, transposed
 
@@ -377,7 +377,7 @@ def environment(run: Run, examples: Examples, threads: int, device: str) -> dict
     loaded, classes = examples.data, examples.data.n_classes
     known = data.DATASETS.get(loaded.name)
     return {
-        "lockstep": version("lockstep-nn"),
+        "lockstep": version(),
         "git_revision": timing.git_revision(),
         "python": platform.python_version(),
         "versions": backends.versions(run.backend),

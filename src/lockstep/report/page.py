@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import jinja2
 import numpy as np
 
 from lockstep import plots, store
+from lockstep.installed import version
 from lockstep.language import _, mark, n_, number, spoken
 from lockstep.report import benched, compared, figures, hard, kept, seen, trained
 from lockstep.report.answer import answer, conclusions
@@ -143,7 +143,7 @@ def about(records: Sequence[store.Record], image: int) -> dict[str, Any]:
     """
     folders = ["/".join(record.folder.absolute().parts[-2:]) for record in records]
     other = {} if spoken() == "en" else {"language": spoken()}
-    return {"lockstep": version("lockstep-nn"), "image": image, "runs": folders} | other
+    return {"lockstep": version(), "image": image, "runs": folders} | other
 
 
 def _distinct(values: Iterable[str]) -> list[str]:
