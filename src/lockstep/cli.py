@@ -22,6 +22,8 @@ from lockstep.language import mark, say
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lockstep.errors import LockstepError
+
 HELP = "Train the same neural network in NumPy, PyTorch, TensorFlow and JAX, and compare what is left."
 EPILOG = (
     "Exit codes: 0 fine · 1 a proof diverged, a submission does not fit · 2 usage or configuration · 3 data · "
@@ -377,14 +379,12 @@ def explain(
     """Explain a layer, an optimizer, a term; what frameworks do by default (measured here and now); what a divergence
     comes from; what an error means.
     """
-    from lockstep import topics
-
     if _explain_topic(topic, markdown, as_json):
         return None
 
     from lockstep import differences, judgement, remedies, terminal
     from lockstep.causes import CAUSES
-    from lockstep.errors import CODES, LockstepError, did_you_mean
+    from lockstep.errors import CODES, LockstepError
 
     if topic == "differences":
         _end_on_signals()
@@ -396,17 +396,7 @@ def explain(
         return _say(_("Measured with {versions}.", versions=differences.measured_with(document)))
     code = topic.upper()
     if topic not in ("causes", "errors", *CAUSES) and code not in CODES:
-        words = [name for one in topics.LANGUAGES for name in topics.topics(one)]
-        known = ["topics", "differences", "causes", "errors", *words, *CAUSES, *map(str.lower, CODES)]
-        is_code = re.fullmatch(r"LS-\d{3}", code)  # spelt as codes are: its neighbours are other errors
-        near = "" if is_code else did_you_mean(topic, known)
-        hint: str = _(
-            "words of the field (lockstep explain topics), differences, causes, errors, one cause or one error (LS-301)"
-        )
-        message = _('there is nothing to explain by the name "{name}"', name=topic)
-        if is_code:
-            hint = _("every code there is: lockstep explain errors")
-        raise LockstepError("LS-209", message, where="TOPIC", hint=near if near.startswith("did you mean") else hint)
+        raise _nothing_to_explain(topic)
     if markdown:
         hint = "lockstep explain causes --json"
         raise LockstepError("LS-200", _("--markdown is for differences and words of the field"), hint=hint)
@@ -425,6 +415,25 @@ def explain(
         return _print_json({"causes": rows})
     terminal.print_causes(rows, _console())
     return None
+
+
+def _nothing_to_explain(topic: str) -> LockstepError:
+    """The error that proposes what was perhaps meant."""
+    from lockstep import topics
+    from lockstep.causes import CAUSES
+    from lockstep.errors import CODES, LockstepError, did_you_mean
+
+    words = [name for one in topics.LANGUAGES for name in topics.topics(one)]
+    known = ["topics", "differences", "causes", "errors", *words, *CAUSES, *map(str.lower, CODES)]
+    is_code = re.fullmatch(r"LS-\d{3}", topic.upper())  # spelt as codes are: its neighbours are other errors
+    near = "" if is_code else did_you_mean(topic, known)
+    hint: str = _(
+        "words of the field (lockstep explain topics), differences, causes, errors, one cause or one error (LS-301)"
+    )
+    if is_code:
+        hint = _("every code there is: lockstep explain errors")
+    message = _('there is nothing to explain by the name "{name}"', name=topic)
+    return LockstepError("LS-209", message, where="TOPIC", hint=near if near.startswith("did you mean") else hint)
 
 
 def _explain_topic(word: str, markdown: bool, as_json: bool) -> bool:
