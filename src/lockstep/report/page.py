@@ -602,8 +602,8 @@ def _times(runs: Sequence[Facts]) -> dict[str, Any]:
         for label, clocks in rows[:8]
     )
     text = _(
-        "Each run once, in its own process: this is a record, not a ranking; what may be ranked stands under "
-        "Comparisons. Loading and augmenting data are not in these clocks. "
+        "Each run once, in its own process: this is a record, not a ranking; what may be ranked stands "
+        "above. Loading and augmenting data are not in these clocks. "
         "The numbers are in the table of results."
     )
     if n_together:
