@@ -65,6 +65,7 @@ LAYER_CASES = {
     "conv2d": net("conv2d 4 [3, 2]", *HEAD),
     "conv2d_stride": net("conv2d 4 [3, 2] [2, 3]", *HEAD),
     "conv2d_same": net("conv2d 4 [3, 2] padding=same", *HEAD),
+    "conv2d_same_unequal": net("conv2d 4 [5, 3] padding=same", *HEAD),  # two pixels above and below, one beside
     "conv2d_same_stride": net("conv2d 4 [4, 3] [3, 2] padding=same", *HEAD),
     "conv2d_pointwise": net("conv2d 4 1", *HEAD),
     "conv2d_wide": net("conv2d 19 3", "conv2d 6 [2, 3] padding=same", *HEAD),
@@ -168,7 +169,10 @@ OPTION_CASES = {
 # Rounded factors: where a value lies between two of few bits, its last bit decides, so only layers alone are compared.
 ROUNDED = {
     products: Case(
-        net("conv2d 4 [3, 2] padding=same", "tanh", "conv2d 6 3", "flatten", "dense 17", "dense 5"),
+        net(
+            "conv2d 4 [3, 2] padding=same", "tanh", "conv2d 6 [5, 3] [2, 1] padding=same", "flatten", "dense 17",
+            "dense 5",
+        ),
         recipe(products=products), "float32", alone=True,
     )
     for products in ("tf32", "bfloat16")

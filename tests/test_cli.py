@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+import lockstep as lockstep_package
 from lockstep import cli, judgement, terminal
 from lockstep.causes import CAUSES
 from lockstep.errors import CODES
@@ -272,6 +273,8 @@ def test_wrong_usage_is_exit_code_two_and_one_error(name, folder):
         ("run", "--seed", "--set seeds=VALUE"),
         ("run", "--nothing", "see: lockstep run --help"),
         ("report", "--seeds", "see: lockstep report --help"),  # takes no --set
+        ("run", "--networks", "see: lockstep run --help"),  # a table
+        ("run", "--backend", "see: lockstep run --help"),  # there is --backends
     ],
 )
 def test_a_key_of_the_study_taken_for_an_option_is_told_how_to_set(command, option, hint, folder):
@@ -379,6 +382,7 @@ def test_nothing_that_can_be_typed_leads_to_a_traceback(folder, monkeypatch, cap
 
 def test_the_version_is_told(folder):
     assert lockstep("--version", folder=folder).stdout == f"lockstep {version('lockstep-nn')}\n"
+    assert lockstep_package.__version__ == version("lockstep-nn")
 
 
 def test_a_partial_report_says_that_more_runs_lie_there(folder):

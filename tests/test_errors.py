@@ -311,7 +311,7 @@ def test_a_checkout_that_is_not_installed_logs_its_fault_too(tmp_path, monkeypat
     found, _ = ended(fault(monkeypatch), capsys)
     assert found == crash.EXIT_CODE
     (log,) = (tmp_path / "home").rglob("fault-*.log")
-    assert log.read_text(encoding="utf-8").startswith("lockstep not installed, Python ")
+    assert log.read_text(encoding="utf-8").startswith("lockstep unknown (not installed), Python ")
 
 
 def test_a_fault_of_ours_with_json_is_one_document(monkeypatch, capsys):

@@ -209,7 +209,7 @@ def test_json_is_the_same_in_every_language(folder, capsys):
     Path("wrong.toml").write_text(WRONG)
     for words in (
         ["show", "lab.toml"], ["explain", "errors"], ["explain", "causes"], ["data", "list"],
-        ["run", "wrong.toml"], ["run", "none.toml"],
+        ["run", "wrong.toml"], ["run", "none.toml"], ["run", "lab.toml", "--epochs", "3"], ["run", "--nothing"],
     ):  # fmt: skip
         said = []
         for russian in (False, True):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lockstep import LockstepError, Study, parse_study, read_study, resolved_toml
 from lockstep.reading import LARGEST_SPEC
-from lockstep.records import EXAMPLES, to_table
-from lockstep.spec import Adam
+from lockstep.records import EXAMPLES, FAMILY_FIELDS, to_table
+from lockstep.spec import OPTIMIZERS, Adam
 from lockstep.study import QUICK_EPOCHS, load_study
 from lockstep.studyfile import lines_of
 from test_spec import STUDIES
@@ -171,6 +171,16 @@ def test_a_setting_into_a_default_goes_over_that(text):
     assert study.recipe.schedule == parse_study(text).recipe.schedule
 
 
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("recipe", ["", "[recipe]\nepochs = 2\n"])
+def test_the_kind_of_a_default_is_set_before_or_after_its_keys(kind, recipe):
+    pair = [f"recipe.optimizer.kind={kind}", "recipe.optimizer.learning_rate=0.5"]
+    for some in (pair[:1], pair, pair[::-1]):
+        optimizer = parse_study(recipe + BY_DEFAULT, settings=some).recipe.optimizer
+        assert optimizer.kind == kind
+        assert len(some) == 1 or optimizer.learning_rate == 0.5
+
+
 def test_a_setting_into_a_default_that_has_no_such_key_is_named():
     (problem,) = refused(BY_DEFAULT, "recipe.optimizer.momentum=0.5")
     assert (problem.code, problem.where) == ("LS-203", "--set recipe.optimizer.momentum")
@@ -179,12 +189,13 @@ def test_a_setting_into_a_default_that_has_no_such_key_is_named():
 IN_A_STUDY = {
     "layers": "[networks]\nmlp = [{}]",
     "initializer": "[networks.mlp]\nlayers = ['flatten', 'dense 10']\ninitializer = {}",
+    "bias_initializer": "[networks]\nmlp = ['flatten', {kind = 'dense', units = 10, bias_initializer = {}}]",
     "optimizer": BY_DEFAULT + "[recipe]\noptimizer = {}",
     "schedule": BY_DEFAULT + "[recipe]\nschedule = {}",
 }
 
 
-@pytest.mark.parametrize("key", EXAMPLES)
+@pytest.mark.parametrize("key", ["layers", *FAMILY_FIELDS])
 def test_the_example_for_a_table_without_a_kind_is_one(key):
     (problem,) = refused(IN_A_STUDY[key].replace("{}", "{a = 1}"))
     assert problem.code == "LS-208"

@@ -6,8 +6,8 @@ from importlib import metadata
 
 
 def version() -> str:
-    """The version of what is installed: "0.1.0"; or "not installed", for a checkout on PYTHONPATH."""
+    """The version of what is installed: "0.1.0"; or "unknown (not installed)", for a checkout on PYTHONPATH."""
     try:
         return metadata.version("lockstep-nn")
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return "unknown (not installed)"

@@ -235,6 +235,7 @@ EXAMPLES = {  # field → a table in it
     "optimizer": '{kind = "adam", learning_rate = 0.001}',
     "schedule": '{kind = "step", every = 5}',
     "initializer": '{kind = "normal", std = 0.1}',
+    "bias_initializer": '{kind = "uniform", limit = 0.1}',
 }
 # What pydantic says of the rest.
 MESSAGES = (

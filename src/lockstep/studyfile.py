@@ -130,7 +130,7 @@ def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
     if not equals or not all(key.split(".")):
         hint = _("write --set recipe.epochs=3")
         return [Problem("LS-200", _('"{text}" is not key=value', text=setting), "--set", hint)]
-    _write_default_out(document, key)
+    _write_kind_out(document, key)
     try:
         set_key(document, key, parse_word(value.strip()))
     except KeyError as error:
@@ -141,13 +141,13 @@ def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
     return []
 
 
-def _write_default_out(document: dict[str, Any], key: str) -> None:
-    """Before a setting into what a recipe has by default, such as `recipe.optimizer.learning_rate`: write that out."""
+def _write_kind_out(document: dict[str, Any], key: str) -> None:
+    """Before a setting into what a recipe has by default, as `recipe.optimizer.learning_rate` is: name its kind."""
     table, *path = key.split(".")
     recipe = document.setdefault(table, {}) if table == "recipe" and len(path) > 1 else None
     default = to_table(Recipe()).get(path[0]) if path else None
-    if isinstance(recipe, dict) and isinstance(default, dict):
-        recipe.setdefault(path[0], default)
+    if isinstance(recipe, dict) and isinstance(default, dict) and "kind" in default:
+        recipe.setdefault(path[0], {"kind": default["kind"]})
 
 
 def _placed(problems: Iterable[Problem], text: str, file: str, settings: Iterable[str]) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lockstep.language import _, mark, recognised
+from lockstep.language import Text, _, later, mark, recognised
 
 HEADINGS = {"Usage": mark("Usage"), "Arguments": mark("Arguments"), "Options": mark("Options")}
 HEADINGS |= {"Commands": mark("Commands")}
@@ -48,21 +48,29 @@ def error(message: str) -> str:
     return recognised(message, ERRORS)
 
 
-def hint(error: Any) -> str:
+TO_SET = mark("a key of the study; put a value over the file's: --set {key}=VALUE")
+TO_READ = mark("see: {command} --help")
+
+
+def hint(raised: Any) -> Text:
     """What to do after an error of usage: the key of a study that an unknown option names, or where to read on."""
-    context, option = getattr(error, "ctx", None), getattr(error, "option_name", None) or ""
-    takes_settings = context is not None and any("--set" in one.opts for one in context.command.params)
-    if takes_settings and (key := _key(option.strip("-").replace("-", "_"))):
-        return _("a key of the study; put a value over the file's: --set {key}=VALUE", key=key)
-    return _("see: {command} --help", command=context.command_path if context else "lockstep")
+    context, option = getattr(raised, "ctx", None), getattr(raised, "option_name", None) or ""
+    options = {name for one in context.command.params for name in one.opts} if context else set()
+    if "--set" in options and f"{option}s" not in options and (key := _key(option.strip("-").replace("-", "_"))):
+        return later(TO_SET, key=key)
+    return later(TO_READ, command=context.command_path if context else "lockstep")
 
 
 def _key(name: str) -> str:
-    """The path of a study's key of this name, or ""."""
+    """The path of a study's key of this name that takes a value and no table, or ""."""
     from lockstep import spec
 
-    tables = (("", spec.Study), ("recipe.", spec.Recipe), ("recipe.optimizer.", spec.Adam))
-    keys = {field.name: path + field.name for path, kind in reversed(tables) for field in dataclasses.fields(kind)}
+    keys = {"learning_rate": "recipe.optimizer.learning_rate"}
+    for path, kind, tables in (
+        ("recipe.", spec.Recipe, {"augmentation", "early_stopping"}),
+        ("", spec.Study, {"networks", "recipe", "grid", "recipe_for"}),
+    ):
+        keys |= {field.name: path + field.name for field in dataclasses.fields(kind) if field.name not in tables}
     return keys.get(name) or keys.get(f"{name}s", "")
 
 

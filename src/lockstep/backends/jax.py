@@ -3,8 +3,8 @@
 XLA on the CPU only optimises convolutions outside of loops (jax#12868), so a convolution is written as shifted slices
 and one matrix product, over feature maps with the batch as their last axis: then every slice is made of long runs, and
 the product's result is the next feature map as it stands. On a GPU that is as exact as a product is: cuDNN would also
-convolve by transforms, whose error in every number is in proportion to the largest of all, and in float64 XLA hands
-cuDNN the momentum that it adds to a kernel's gradient rounded to float32 (JAX 0.11.2).
+convolve by transforms, whose error in every number is in proportion to the largest of all; and in float64, where XLA
+lets cuDNN add μ times the momentum to a kernel's gradient, that μ is a float32 (JAX 0.11.2).
 
 The number of steps is an argument of the compiled loop, not a shape of it: the warm-up's few steps compile the program
 that a whole epoch runs.
@@ -331,8 +331,8 @@ OPTIMIZERS: dict[str, tuple[dict[str, str], Callable[[Any], optax.GradientTransf
 # LLVM need not optimise it: that is about a third of its compiling. (XLA's older emitters would compile it in a tenth
 # of the time, and added an L2 penalty to a kernel's gradient wrongly: a proof found them.)
 TO_LOOK_AT = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
-# On a GPU bits repeat as far as it is up to XLA, which then need not try every algorithm of cuDNN's for seconds. Its
-# fusions stay there: what is looked at may differ from what is used by their rounding.
+# On a GPU bits repeat as far as it is up to XLA. Its fusions stay there: what is looked at may differ from what is used
+# by their rounding.
 ON_GPU = {"xla_gpu_deterministic_ops": True}
 
 

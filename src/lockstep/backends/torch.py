@@ -1,8 +1,8 @@
 """The PyTorch backend: modules, autograd and PyTorch's own optimizers, eager; on CUDA the optimizers are written out.
 
 Images are kept channels-last, which is what the CPU's convolutions like best, and which makes the canonical flatten
-order (height, width, channels) a view instead of a copy. On CUDA the kernels of a step are recorded once and then
-started all at once (`Recorded`).
+order (height, width, channels) a view instead of a copy. On CUDA a convolution is one matrix product, and the kernels
+of a step are recorded once and then started all at once (`Recorded`).
 """
 
 from __future__ import annotations
@@ -442,7 +442,7 @@ class Model:
         """Make the modules and the optimizer."""
         torch.set_num_threads(n_threads(plan))
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-        torch.backends.cudnn.deterministic = True  # as far as it is up to cuDNN, bits repeat
+        torch.backends.cudnn.deterministic = True  # batch normalisation may be cuDNN's: its bits repeat
         self.plan, self.device, self.dtype = plan, _device(plan.device), getattr(torch, plan.dtype)
         self.mean = self._tensor(plan.mean.astype(plan.dtype))
         self.scale = self._tensor(plan.scale.astype(plan.dtype))
