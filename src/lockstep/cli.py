@@ -221,6 +221,21 @@ def resume(
     _end_where_runs_failed(rows, *folders)
 
 
+def _check_what_to_prove(targets: Sequence[Path], dtype: str | None) -> None:
+    """Refuse a dtype that there is not, and several studies at once."""
+    from lockstep.errors import LockstepError
+    from lockstep.spec import DTYPES
+
+    if dtype is not None and dtype not in DTYPES:
+        hint = _("one of {names}", names=", ".join(DTYPES))
+        raise LockstepError("LS-205", _('there is no dtype "{name}"', name=dtype), where="--dtype", hint=hint)
+    if len(targets) > 1 and all(target.suffix == ".toml" for target in targets):
+        first, then = (f"lockstep prove {target}" for target in targets[:2])
+        message = _("prove takes one study at a time, not {n}", n=len(targets))
+        hint = _("{first}, then {then}", first=first, then=then)
+        raise LockstepError("LS-200", message, where="STUDY", hint=hint)
+
+
 @contextlib.contextmanager
 def _saying_that_nothing_is_proven() -> Iterator[None]:
     try:
@@ -252,19 +267,11 @@ def prove(
     from lockstep import study as studies
     from lockstep.errors import LockstepError
     from lockstep.report import write_proof, write_report
-    from lockstep.spec import DTYPES
 
     _end_on_signals()
     error_console = _console(stderr=True)
     plant = list(dict.fromkeys(plant))
-    if dtype is not None and dtype not in DTYPES:
-        hint = _("one of {names}", names=", ".join(DTYPES))
-        raise LockstepError("LS-205", _('there is no dtype "{name}"', name=dtype), where="--dtype", hint=hint)
-    if len(targets) > 1 and all(target.suffix == ".toml" for target in targets):
-        first, then = (f"lockstep prove {target}" for target in targets[:2])
-        message = _("prove takes one study at a time, not {n}", n=len(targets))
-        hint = _("{first}, then {then}", first=first, then=then)
-        raise LockstepError("LS-200", message, where="STUDY", hint=hint)
+    _check_what_to_prove(targets, dtype)
     chosen_anything = settings or network or backends or dtype or steps != 10
     if len(targets) == 2 and not plant and not chosen_anything:
         document = comparison.compare_runs(*targets)
