@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,15 @@ from lockstep import (
     study,
     terminal,
     trace,
+    worker,
 )
+from lockstep.backends import numpy as reference
 from lockstep.backends.base import Plan
+from lockstep.causes import Finder
 from lockstep.judge import Finding
+from lockstep.language import say
 from lockstep.spec import Network, Recipe, Study
+from lockstep.studyfile import resolved_toml
 from lockstep.trace import Trace
 
 NET = ["conv2d 4 3 2 same bias=false", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
@@ -202,11 +208,63 @@ def test_a_disk_that_is_full_is_no_fault_of_a_backend(tmp_path, monkeypatch):
     assert proof.exit_code(proof.prove(small(), tmp_path)) == 5
 
 
-def test_a_training_that_blows_up_is_named_at_its_first_place(tmp_path):
-    document = proof.prove(small(["flatten", "dense 10"], optimizer="sgd 1e300", loss="mean_squared_error"), tmp_path)
-    first = document["divergences"][0]
-    assert (first["stage"], first["where"], first["step"]) == ("updated weights", "1_dense/kernel", 0)
-    assert "inf" in first["problem"] or "nan" in first["problem"]
+BN_THRICE = [*["conv2d 4 3 1 same", "batch_norm", "relu"] * 2, "flatten", "dense 12", "batch_norm", "relu", "dense 10"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "recipe", "verdict"),
+    [
+        (MLP, {"optimizer": "sgd 1e20"}, "EQUAL"),
+        (
+            ["flatten", "dense 12 initializer='normal 1e30'", "relu", "dense 10 initializer='normal 1e30'"],
+            {},
+            "INCONCLUSIVE",
+        ),
+        (BN_THRICE, {"optimizer": "sgd 100"}, "EQUAL"),
+        (["flatten", "dense 10"], {"optimizer": "sgd 1e300", "loss": "mean_squared_error"}, "INCONCLUSIVE"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_recipe_that_leaves_the_range_of_its_numbers_accuses_nobody(backend, layers, recipe, verdict, tmp_path):
+    need_backend(backend)
+    document = proof.prove(small(layers, (backend,), **recipe), tmp_path)
+    (row,) = document["networks"][0]["backends"]
+    assert (document["divergences"], document["verdict"], row["verdict"]) == ([], verdict, verdict)
+    assert "this recipe's numbers are not finite in any backend" in say(row["reason"])
+    assert not (tmp_path / "small" / store.UNEXPLAINED).exists()
+
+
+class TooLargeAlone(reference.Model):
+    """A backend whose second step ends in infinity, where the recipe's numbers are finite."""
+
+    def train_epoch(self, order):
+        found = super().train_epoch(order)
+        if self.taken == 2:
+            self.parameters["1_dense/bias"][0] = np.inf
+        return found
+
+
+def test_who_alone_leaves_the_range_has_diverged_and_no_cause_is_named(tmp_path):
+    (case,) = cases.cases(small(), 10)
+    backend = types.SimpleNamespace(build=TooLargeAlone)
+    asked = dataclasses.replace(study.one_run_study(small(), case.runs[0]), train_size=case.runs[0].train_size)
+    store.write_bytes(tmp_path / "spec.toml", resolved_toml(asked).encode())
+    with np.errstate(all="ignore"):
+        worker.take_steps(backend, case.runs[0], case.examples, tmp_path, 1, lambda event: None, 10)
+    findings = list(case.judge.findings(Trace(tmp_path)))
+    wrong = [finding for finding in findings if not finding.agrees]
+    assert (wrong[0].stage, wrong[0].where, wrong[0].step) == ("updated weights", "1_dense/bias", 1)
+    assert "inf" in wrong[0].problem
+    finder = Finder(Trace(tmp_path), case.canonical, case.examples.shape, case.judge_of, findings)
+    assert finder.causes(wrong[:1]) == []
+
+
+@pytest.mark.parametrize("std", ["3e4", "1e6"])
+def test_a_large_bias_before_batch_normalisation_is_nobodys_fault(std, tmp_path):
+    """Rooms that overflowed were taken for a recipe that leaves its range, and innocent causes were named."""
+    layers = [f"conv2d 4 3 1 same bias_initializer='normal {std}'", "batch_norm", "relu"] * 2
+    document = proof.prove(small([*layers, "flatten", "dense 10"]), tmp_path)
+    assert (document["verdict"], document["divergences"]) == ("EQUAL", [])
 
 
 WRONG = Finding("training", "all weights", 3, 9.0, 9e-9, 1e-9, n=1, whole=True)
@@ -406,7 +464,7 @@ def spoilt(traced, tmp_path, file, change):
     [
         ("step-3.safetensors", lambda content: content[:-1] + bytes([content[-1] ^ 1]), "SHA-256"),
         ("step-3.safetensors", lambda content: content[:50], "it has 50 bytes, the manifest says"),
-        ("manifest.json", lambda content: content.replace(b'"format": 1', b'"format": 2'), "format 2"),
+        ("manifest.json", lambda content: content.replace(b'"format": 2', b'"format": 3'), "format 3"),
         ("manifest.json", lambda content: content.replace(b'"kept"', b'"kopt"'), '"kept" is missing'),
         ("manifest.json", lambda content: content[:40], "cannot be used"),
     ],
@@ -471,7 +529,7 @@ def test_what_is_wrong_in_a_trace_is_found_at_its_place(name, change, stage, whe
 def test_a_trace_in_which_nothing_was_kept_is_not_equal(traced, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(traced, copy)
-    manifest = json.loads((copy / "manifest.json").read_text()) | {"kept": [], "observed": []}
+    manifest = json.loads((copy / "manifest.json").read_text()) | {"kept": [], "observed": [], "late": []}
     (copy / "manifest.json").write_text(json.dumps(manifest))
     changed_arrays(copy, "step-9", lambda arrays: arrays["weights/5_dense/kernel"].fill(9))
     document = comparison.compare_runs(traced, copy)

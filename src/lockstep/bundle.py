@@ -65,7 +65,7 @@ def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: di
     if divergence["stage"] == "predictions":
         before, batch, work = trace.state(trace.steps) or {}, trace.arrays("end"), PREDICT
     else:
-        before = trace.state(step or 0) or trace.arrays("start")
+        before = trace.before(step or 0) or trace.arrays("start")
         batch = trace.arrays(f"step-{step or 0}")
         work = _work(divergence["stage"], layer if f"activation/{layer}" in batch else "", canonical.recipe.l2)
     kept: Arrays = {name: batch[name] for name in ("images", "labels", "indices") if name in batch}
@@ -117,13 +117,10 @@ def _work(stage: str, layer: str, l2: float) -> str:
 
 
 def _layer(divergence: dict[str, Any], plan: Plan) -> str:
-    """The layer that a place speaks of; what is sent back from a layer is the work of the one behind it."""
-    names = [row.name for row in plan.rows]
+    """The layer that a place speaks of."""
     where = str(divergence["where"]).partition("/")[0]
-    if divergence["stage"] == "backward" and where in ("input", *names):
-        index = names.index(where) + 1 if where in names else 0
-        return names[index] if index < len(names) else ""
-    return where if divergence["stage"] in ("forward", "gradients", "statistics") and where in names else ""
+    is_layer = where in [row.name for row in plan.rows]
+    return where if divergence["stage"] in ("forward", "backward", "gradients", "statistics") and is_layer else ""
 
 
 def _input_of(batch: Arrays, plan: Plan, layer: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any
 
 from lockstep.backends.base import window_padding
 from lockstep.errors import LockstepError, did_you_mean
-from lockstep.judge import Finding, Judge
+from lockstep.judge import UPDATE, Finding, Judge
 from lockstep.language import later as _
 from lockstep.records import changed
 from lockstep.spec import LayerFacts, Recipe, Run, Shape
@@ -625,17 +625,35 @@ MOST_TRIED_TOGETHER = 12
 class Finder:
     """Names the causes of what a judge found wrong in one trace, by reproduction."""
 
-    def __init__(self, trace: Trace, run: Run, shape: Shape, judge_of: Callable[[Run], Judge]) -> None:
-        """`run` is what should have been run; `judge_of` makes the judge of another meaning."""
+    def __init__(
+        self, trace: Trace, run: Run, shape: Shape, judge_of: Callable[[Run], Judge], findings: Iterable[Finding] = (),
+        canonical: Judge | None = None,
+    ) -> None:  # fmt: skip
+        """`run` is what should have been run; `judge_of` makes the judge of another meaning; `findings` are all that
+        the judge of `run`, `canonical`, found, right and wrong.
+        """
         self.trace, self.run, self.shape, self._judge_of = trace, run, shape, judge_of
+        self._canonical = canonical
         self._judges: dict[tuple[str, ...], Judge | None] = {}
         self._named: list[tuple[str, ...]] = []
+        self._wrong: set[tuple[str, str, int | None]] = set()
+        self._right: dict[tuple[str, str], list[int | None]] = {}
+        for finding in findings:
+            if finding.agrees:
+                self._right.setdefault(finding.place, []).append(finding.step)
+            else:
+                self._wrong.add((*finding.place, finding.step))
+        self._fits: dict[tuple[tuple[str, ...], int | None, str], bool] = {}
 
     def causes(self, wrong: list[Finding]) -> list[tuple[str, ...]]:
         """The causes of one place's findings, tried on the first, a middle and the last of them.
 
-        Every single one that fits; else what was named for an earlier place; else pairs; else none.
+        Every single one that fits; else what was named for an earlier place; else pairs; else none. A cause must give
+        the backend's numbers where they are wrong, and leave right what is right: at the other places of those steps,
+        and at this place in other steps.
         """
+        if not all(finding.can_be_explained for finding in wrong):
+            return []
         at = sorted(wrong, key=lambda finding: -1 if finding.step is None else finding.step)
         at = [at[index] for index in sorted({0, len(at) // 2, len(at) - 1})]
         singles: list[tuple[str, ...]] = [(name,) for name in CAUSES if self._explains((name,), at)]
@@ -660,9 +678,26 @@ class Finder:
         for finding in at:
             again = judge.again(self.trace, finding.place, [finding.step])
             moves = is_named or finding.problem or any(other.answer != finding.answer for other in again)
-            if not again or not moves or not all(other.agrees for other in again):
+            if not again or not moves or not all(other.agrees and not other.is_beyond for other in again):
                 return False
-        return True
+        return self._leaves_right(names, judge, at)
+
+    def _leaves_right(self, names: tuple[str, ...], judge: Judge, at: list[Finding]) -> bool:
+        """Whether what agrees without these differences agrees with them, too, beside the findings that they explain.
+
+        Tried on the first step that is wrong, and on the first and last in which the place is right.
+        """
+        place, step = at[0].place, at[0].step
+        if (names, step, place[0]) not in self._fits:
+            self._fits[names, step, place[0]] = all(
+                other.agrees or (*other.place, other.step) in self._wrong
+                for other in judge.beside(self.trace, place[0], step)
+            )
+        if not self._fits[names, step, place[0]]:
+            return False
+        steps = self._right.get(place, [])
+        others = {number for number in (*steps[:1], *steps[-1:]) if number is not None}
+        return all(other.agrees for other in judge.again(self.trace, place, others))
 
     def _pairs(self, finding: Finding) -> Iterator[tuple[str, ...]]:
         """Pairs of those causes that move the judge's answer at this place."""
@@ -680,5 +715,7 @@ class Finder:
             run: Run | None = self.run
             for name in names:
                 run = differing(name, run, self.shape) if run else None
-            self._judges[names] = self._judge_of(run) if run else None
+            judge = self._judges[names] = self._judge_of(run) if run else None
+            if judge and self._canonical and all(CAUSES[name].stage in UPDATE for name in names):
+                judge.share_passes(self._canonical)  # what comes before an update is the same
         return self._judges[names]

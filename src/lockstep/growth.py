@@ -21,6 +21,7 @@ from lockstep.cases import Case
 from lockstep.judge import Finding, Judge, compare
 from lockstep.trace import Trace, part, reported_loss
 
+WITHOUT_SHORT = " without the short batch"  # said of an epoch's full batches in one call
 DETERMINED = 1e-3  # relative: beyond this, a parameter follows rounding and not the training
 
 
@@ -60,9 +61,10 @@ class Parting:
 
     `loss` and `weights`: name → one number per step, relative to the judge's loss and to its largest weight; of weights
     None where they were not kept. `D_loss`, not relative, and `D_weights`, relative, are what rounding alone was seen
-    to do; `size` is that of a loss's rounding. `undetermined` are parameters left out, because rounding alone moves
-    them by more than DETERMINED: the bias before a batch normalisation has gradient 0, of which Adam makes steps of
-    full length.
+    to do; `size` is that of a loss's rounding. `D_state` is the same of statistics and slots, by what they are called
+    ("running_mean", "first_moment"). `undetermined` are parameters left out, with their slots, because rounding alone
+    moves them by more than DETERMINED: the bias before a batch normalisation has gradient 0, of which Adam makes steps
+    of full length.
     """
 
     dtype: str
@@ -71,6 +73,7 @@ class Parting:
     weights: dict[str, list[float | None]] = field(default_factory=dict)
     D_loss: list[float] = field(default_factory=list)
     D_weights: list[float] = field(default_factory=list)
+    D_state: dict[str, list[float]] = field(default_factory=dict)
     size: list[float] = field(default_factory=list)
     undetermined: set[str] = field(default_factory=set)
 
@@ -91,6 +94,14 @@ class Parting:
     def weights_room(self) -> np.ndarray:
         """How far weights may be from others of the same training, after each step, relative to the largest."""
         return self._room(self.D_weights, 1.0)
+
+    def state_room(self, kind: str) -> np.ndarray:
+        """The same for one kind of state, relative to its largest number."""
+        return self._room(self.D_state[kind], 1.0)
+
+    def is_determined(self, name: str) -> bool:
+        """Whether a parameter, one of its slots or a statistic follows the training, and not rounding."""
+        return name not in self.undetermined and name.rpartition("/")[0] not in self.undetermined
 
     def _room(self, seen: list[float], size: Any) -> np.ndarray:
         own = rounding.tolerance(self.dtype, np.asarray(size), self.n_train)  # what one step rounds by itself
@@ -120,7 +131,11 @@ def measured(case: Case, traces: Sequence[Trace], steps: int) -> Parting:
         found.undetermined |= {
             name for name in exact if any(relative({name: one[name]}, exact, [name]) > DETERMINED for one in rounded)
         }
-        compared = [name for name in exact if name not in found.undetermined]
+        compared = [name for name in exact if found.is_determined(name)]
+        states = judge.exact.state(), [twin.state() for twin in twins]
+        for kind, pieces in _kinds(states[0], found).items():
+            own = {name: states[0][name] for name in pieces}
+            found.D_state.setdefault(kind, []).append(max(relative(one, own, pieces) for one in states[1]))
         off = [abs(loss - wanted) for loss in losses]
         apart = [relative(one, exact, compared) for one in rounded]
         found.D_loss.append(max(off))
@@ -133,6 +148,16 @@ def measured(case: Case, traces: Sequence[Trace], steps: int) -> Parting:
             found.loss[trace.backend].append(abs(loss - wanted) / max(abs(wanted), 1e-300))
             found.weights[trace.backend].append(relative(part(state, "weights"), exact, compared) if state else None)
     return found
+
+
+def _kinds(state: Arrays, parting: Parting) -> dict[str, list[str]]:
+    """What a piece of state is called → all pieces of that name that follow the training."""
+    kinds: dict[str, list[str]] = {}
+    for name in sorted(state):
+        kind = name.rpartition("/")[2]
+        if name != "step" and parting.is_determined(name):
+            kinds.setdefault(kind, []).append(name)
+    return kinds
 
 
 def _nudged(start: Arrays, dtype: str) -> Arrays:
@@ -151,29 +176,50 @@ def training(parting: Parting, trace: Trace) -> Iterator[Finding]:
         return
     for step, (size, room) in enumerate(zip(parting.weights[trace.backend], parting.weights_room, strict=True)):
         if size is not None:
-            yield Finding("training", "all weights", step, size / room, size, room, n=1, whole=True)
+            yield _apart("training", "all weights", step, size, room, 1)
 
 
 def whole_epoch(parting: Parting, trace: Trace) -> Iterator[Finding]:
     """The first epoch taken in one call, against the same backend's steps one by one, which were judged.
 
-    Both are the same arithmetic, if not always the same program: a compiled loop over steps may round otherwise.
+    Both are the same arithmetic, if not always the same program: a compiled loop over steps may round otherwise. Once
+    more without the short last batch: a loop over full batches ends otherwise where nothing comes behind it.
     """
-    if not trace.has_epoch:
-        return
-    arrays, steps = trace.arrays("epoch"), trace.manifest["steps_per_epoch"]
+    steps = trace.manifest["steps_per_epoch"]
+    if trace.has("epoch"):
+        yield from _in_one_call(parting, trace, "epoch", steps, "")
+    if trace.has("full"):
+        yield from _in_one_call(parting, trace, "full", steps - 1, WITHOUT_SHORT)
+
+
+def _in_one_call(parting: Parting, trace: Trace, name: str, steps: int, which: str) -> Iterator[Finding]:
+    """So many steps in one call: losses, where the first that is off gives the step; weights, statistics and slots."""
+    arrays, last = trace.arrays(name), steps - 1
     one_by_one = [trace.arrays(f"step-{step}") for step in range(steps)]
-    losses = np.array([reported_loss(step) for step in one_by_one])
-    room = parting.loss_room[:steps]
-    yield compare("whole epoch", "losses", steps - 1, arrays.get("loss"), losses, room, whole=True)
-    taken, updates = arrays.get("state/step"), one_by_one[-1].get("state/step")
-    yield compare("whole epoch", "updates taken", steps - 1, taken, steps if updates is None else updates, whole=True)
+    losses, room = np.array([reported_loss(step) for step in one_by_one]), parting.loss_room[:steps]
+    found = compare("whole epoch", f"losses{which}", last, arrays.get("loss"), losses, room, whole=True)
+    if not found.agrees and not found.problem:
+        off = np.abs(arrays["loss"] - losses) > room
+        found = dataclasses.replace(found, step=int(off.argmax()))
+    yield found
+    updates = one_by_one[-1].get("state/step", np.array(steps))
+    yield compare("whole epoch", f"updates taken{which}", last, arrays.get("state/step"), updates, whole=True)
     if (after := trace.state(steps)) is None:
         return
-    exact = part(after, "weights")
-    compared = [name for name in exact if name not in parting.undetermined]
-    size, allowed = relative(part(arrays, "weights"), exact, compared), float(parting.weights_room[steps - 1])
-    yield Finding(
-        "whole epoch", "all weights", steps - 1, size / allowed, size, allowed, n=sum(map(np.size, exact.values())),
-        whole=True,
-    )  # fmt: skip
+    exact, state = part(after, "weights"), part(after, "state")
+    names = [name for name in exact if parting.is_determined(name)]
+    parts = [("all weights", "weights", exact, names, parting.weights_room)]
+    for kind, pieces in _kinds(state, parting).items():
+        if len(parting.D_state.get(kind, ())) > last:
+            own = {name: state[name] for name in pieces}
+            parts.append((kind, "state", own, pieces, parting.state_room(kind)))
+    for where, prefix, wanted, compared, allowed in parts:
+        size, n = relative(part(arrays, prefix), wanted, compared), sum(map(np.size, wanted.values()))
+        yield _apart("whole epoch", f"{where}{which}", last, size, float(allowed[last]), n)
+
+
+def _apart(stage: str, where: str, step: int, size: float, room: float, n: int) -> Finding:
+    """A finding of many arrays at once, by their largest difference; nothing where the room is not finite."""
+    if not np.isfinite(room):
+        return Finding(stage, where, step, whole=True, is_beyond=True)
+    return Finding(stage, where, step, size / room, size, room, n=n, whole=True)

@@ -14,21 +14,21 @@ import dataclasses
 import itertools
 import math
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lockstep import data, rounding, worker
+from lockstep import data, rounding, update, worker
 from lockstep.backends import numpy as reference
 from lockstep.backends.base import Arrays, Plan
 from lockstep.language import joined, mark
 from lockstep.language import later as _
-from lockstep.passage import Whole
+from lockstep.passage import FAR, Whole
 from lockstep.spec import Run
-from lockstep.trace import N_PREDICTED, Trace, part, reported_loss, under
+from lockstep.trace import Trace, part, predicted, reported_loss, under
 
 # In the order in which data flow through a run: the first that differs is the divergence, the rest may follow from it.
 STAGES = {
@@ -47,6 +47,7 @@ STAGES = {
     mark("predictions"): "each layer's output and the logits in inference mode",
 }
 UPDATE = ("optimizer slots", "updated weights")
+RANGE = "range"  # no stage: the place of a finding that says where the recipe's numbers cease to be numbers
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Finding:
     `size` is the worst |difference| and `tolerance` what is allowed at that place (`index`); `units` is the worst ratio
     of the two. `whole` marks a comparison through the whole network: it is no reason to suspect its own stage while
     anything before it is off. `problem` says what makes a comparison impossible: a shape, a dtype, NaN. `answer` is a
-    checksum of what the judge wanted: another meaning with the same one says nothing else here.
+    checksum of what the judge wanted: another meaning with the same one says nothing else here. `within` is, of an
+    update, the norm of what was allowed over that of what the update did: from 1 on nothing of it was judged; None
+    where the update is rounding alone. `is_beyond` marks where the recipe itself leaves the range of its numbers.
     """
 
     stage: str
@@ -72,6 +75,13 @@ class Finding:
     whole: bool = False
     problem: str = ""
     answer: int = 0
+    within: float | None = None
+    is_beyond: bool = False
+
+    @property
+    def can_be_explained(self) -> bool:
+        """Whether another meaning may explain it: a finite difference, or another shape or dtype."""
+        return math.isfinite(self.size) and math.isfinite(self.tolerance)
 
     @property
     def agrees(self) -> bool:
@@ -99,31 +109,29 @@ def compare(
         note = _("its dtype is {found} and not {wanted}", found=found.dtype, wanted=dtype)
         return Finding(stage, where, step, whole=whole, problem=note)
     values = found.astype(np.float64)
-    strange = ~np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(values - wanted)
+    allowed = np.broadcast_to(allowed, off.shape)
+    # Where the judge's number or its room is not finite, nothing can be said of the backend's.
+    can_be_judged = np.isfinite(wanted) & np.isfinite(allowed)
+    strange = ~np.isfinite(values) & can_be_judged
     if strange.any():
         index = tuple(map(int, np.argwhere(strange)[0])) if values.ndim else ()
-        facts = {"value": values[index], "place": list(index)}
-        note = _("it holds {value} at {place}", **facts)
-        if not np.isfinite(wanted[index]):
-            text = mark(
-                "it holds {value} at {place}, and the judge's is not finite either: this recipe diverges by itself"
-            )
-            note = _(text, **facts)
-        return Finding(stage, where, step, index=index, n=values.size, whole=whole, problem=note)
-    off = np.abs(values - wanted)
-    allowed = np.broadcast_to(allowed, off.shape)
-    if not np.isfinite(allowed).all():
-        note = _("what rounding may do to it is not finite: the numbers of this recipe leave the range of its dtype")
-        return Finding(stage, where, step, n=values.size, whole=whole, problem=note)
+        note = _("it holds {value} at {place}", value=values[index], place=list(index))
+        size = math.inf  # no meaning reproduces it
+        return Finding(stage, where, step, size=size, index=index, n=values.size, whole=whole, problem=note)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(off == 0, 0.0, off / allowed)
+        ratio = np.where((off == 0) | ~can_be_judged, 0.0, off / allowed)
     ratio = np.where(np.isnan(ratio), np.inf, ratio)
     index = tuple(map(int, np.unravel_index(int(ratio.argmax()), ratio.shape))) if ratio.size and ratio.ndim else ()
     if not ratio.size:
         return Finding(stage, where, step, whole=whole)
+    if not can_be_judged.any():
+        return Finding(stage, where, step, n=0, whole=whole, is_beyond=True)
     return Finding(
-        stage, where, step, float(ratio[index]), float(off[index]), float(allowed[index]), index,
-        float(values[index]), float(wanted[index]), values.size, whole, answer=zlib.crc32(wanted.tobytes()),
+        stage, where, step, float(ratio[index]), float(off[index]), float(allowed[index]), index, float(values[index]),
+        float(wanted[index]), int(can_be_judged.sum()), whole, answer=zlib.crc32(wanted.tobytes()),
+        is_beyond=not can_be_judged.all(),
     )  # fmt: skip
 
 
@@ -150,6 +158,8 @@ class Judge:
         singly = {name: value.astype("float32") for name, value in weights.items()}
         self.single = reference.build(single, singly, as_trained=False)
         self._updates: dict[tuple[Path, int], list[Finding]] = {}
+        self._last: tuple[Path, int, Whole] | None = None
+        self._passes_of: Judge = self
 
     # ---- everything of a trace, in order
 
@@ -161,6 +171,9 @@ class Judge:
         yield from self.starting_weights(trace)
         for step, arrays in trace.each_step():
             yield from self.batch(trace, step, arrays)
+            if self._leaves_range(trace, step, arrays):
+                yield Finding(RANGE, "recipe", step, is_beyond=True)
+                return
             yield from self.step(trace, step, arrays)
         yield from self.reported_losses(trace)
         yield from self.predictions(trace)
@@ -182,6 +195,19 @@ class Judge:
                 for step in sorted(step for step in steps if step is not None)
             )
         return [finding for finding in found if finding.place == place and finding.step in steps]
+
+    def beside(self, trace: Trace, stage: str, step: int | None) -> Iterator[Finding]:
+        """All findings of the step of one, or of the stage where it is of no step."""
+        if stage == "starting weights":
+            yield from self.starting_weights(trace)
+        elif stage == "predictions" or step is None:
+            yield from self.predictions(trace)
+        elif stage == "reported loss":
+            yield from self.reported_losses(trace)
+        else:
+            arrays = trace.arrays(f"step-{step}")
+            yield from self.batch(trace, step, arrays)
+            yield from self.step(trace, step, arrays)
 
     def _again(self, trace: Trace, place: tuple[str, str], step: int) -> Iterator[Finding]:
         """The finding of this place at this step, of which there is one at most; what comes after it is not judged."""
@@ -259,25 +285,71 @@ class Judge:
         if wrong := self._wrong(told, shapes):
             yield Finding("data", "names", step, problem=wrong)
             return
-        before = trace.state(step)
+        before = self._before(trace, step)
         if before is None or not kept:
             return
-        weights, state = part(before, "weights"), part(before, "state")
-        if self._wrong(under("weights", weights) | under("state", state), self._state_shapes()):
-            return  # what came out of the step before was named there
-        if any(not np.isfinite(value).all() for value in (*weights.values(), *state.values())):
-            return  # and so was this
-        self._stand(weights, state, step)
         whole = None
         if only is None or not observed or only[0] not in ("forward", "backward", "gradients"):
-            whole = Whole(self.exact, self.single, self.dtype, arrays["images"], arrays["labels"])
+            whole = self._passes(trace, step, arrays)
+        self._stand(*before, step)
         if observed:
             yield from self._layers(step, arrays, whole, only)
             yield from self._loss(step, arrays, whole)
         elif whole:
             yield from self._whole(step, arrays, whole)
         if whole and (only is None or only[0] in UPDATE):
-            yield from self._update(step, arrays, weights, state, whole)
+            yield from self._update(step, arrays, before, whole)
+
+    def _before(self, trace: Trace, step: int) -> tuple[Arrays, Arrays] | None:
+        """(weights, state) that a step began with, where they are known, whole and finite.
+
+        What came wrong out of the step before was named there.
+        """
+        if (before := trace.before(step)) is None:
+            return None
+        weights, state = part(before, "weights"), part(before, "state")
+        if self._wrong(under("weights", weights) | under("state", state), self._state_shapes()):
+            return None
+        is_finite = all(np.isfinite(value).all() for value in (*weights.values(), *state.values()))
+        return (weights, state) if is_finite else None
+
+    def _passes(self, trace: Trace, step: int, arrays: Arrays) -> Whole:
+        """The references' own passes of one step from where the backend stood; those of the last step are kept."""
+        if self._passes_of is not self:
+            return self._passes_of._passes(trace, step, arrays)
+        if self._last is None or self._last[:2] != (trace.folder, step):
+            self._stand(*(self._before(trace, step) or ({}, {})), step)
+            whole = Whole(self.exact, self.single, self.dtype, arrays["images"], arrays["labels"])
+            self._last = trace.folder, step, whole
+        return self._last[2]
+
+    def share_passes(self, other: Judge) -> None:
+        """From here on take another judge's passes, whose meaning is the same up to the gradients."""
+        self._passes_of = other
+
+    def _leaves_range(self, trace: Trace, step: int, arrays: Arrays) -> bool:
+        """Whether this step's numbers, or those that it leaves, are not finite in NumPy either, in the trace's dtype.
+
+        Then nothing can be said of a backend from here on: its sums may overflow in another order.
+        """
+        before = self._before(trace, step)
+        if before is None or step not in trace.manifest["kept"] or self._lacks(arrays):
+            return False
+        whole = self._passes(trace, step, arrays)
+        if not whole.is_finite:
+            return True
+        self._stand(*before, step)
+        model, passage = (self.single, whole.singles[0]) if self.dtype == "float32" else (self.exact, whole.exact)
+        model.apply(model.clipped(passage.on.gradients))
+        return not all(
+            (np.abs(value) <= FAR * np.finfo(self.dtype).max).all()
+            for value in (model.weights() | model.state()).values()
+        )
+
+    def _lacks(self, arrays: Arrays) -> bool:
+        """Whether a step's batch cannot be run."""
+        shapes = {"images": (len(arrays.get("labels", ())), *self.plan.input_shape)}
+        return bool(self._wrong({name: arrays[name] for name in shapes if name in arrays}, shapes))
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
         """ "weights/…" and "state/…" → shape."""
@@ -328,7 +400,7 @@ class Judge:
         before = "input"
         for index, row in enumerate(self.plan.rows):
             y, dy = outputs.get(row.name), sent.get(row.name)
-            concerned = only is None or only[1] in (row.name, before) or only[1].startswith(f"{row.name}/")
+            concerned = only is None or only[1] in ("", row.name) or only[1].startswith(f"{row.name}/")
             if x is None or y is None or dy is None or not all(np.isfinite(value).all() for value in (x, y)):
                 yield present("forward", row.name, step, y, (n, *row.output_shape), self.dtype)
                 yield present("backward", row.name, step, dy, (n, *row.output_shape), self.dtype)
@@ -344,13 +416,14 @@ class Judge:
                 # `Model.gradients` promises that x, y, dy and the gradients are of one pass: nothing has drifted.
                 if before in sent and is_sent:
                     extra = rounding.fragile(row, x.astype(np.float64), work.y, slack, dy)
-                    yield compare("backward", before, step, sent[before], work.dx, work.allowed_dx + extra, self.dtype)
+                    room = work.allowed_dx + extra
+                    yield compare("backward", row.name, step, sent[before], work.dx, room, self.dtype)
                 for name, (gradient, room) in work.gradients.items() if is_sent else ():
                     yield compare("gradients", name, step, arrays.get(f"gradient/{name}"), gradient, room, self.dtype)
                 if whole and work.statistics:  # but training took these from a pass of its own
-                    drift = whole.drift(index - 1, x)
+                    moved = rounding.moved(x.astype(np.float64), work.statistics, whole.drift(index - 1, x))
                     for name, (value, room) in work.statistics.items():
-                        room = room + work.momentum * drift * work.slopes[name]
+                        room = room + work.momentum * moved[name]
                         yield compare("statistics", name, step, after.get(name), value, room, self.dtype)
             x, slack, before = y, allowed, row.name
 
@@ -408,80 +481,20 @@ class Judge:
 
     # ---- the update
 
-    def _update(self, step: int, arrays: Arrays, weights: Arrays, state: Arrays, whole: Whole) -> Iterator[Finding]:
-        """Clip and optimizer, from the backend's own gradients and slots.
-
-        What the gradients of training's own pass may be off is followed through the optimizer by working the update
-        out again at both ends, and at 0 where that lies between: there a division by √v̂ turns on its head.
-        """
+    def _update(self, step: int, arrays: Arrays, before: tuple[Arrays, Arrays], whole: Whole) -> Iterator[Finding]:
+        """Slots from the backend's own gradients, weights from its own new slots; see `update`."""
         gradients = {name: value.astype(np.float64) for name, value in part(arrays, "gradient").items()}
-        if gradients.keys() != weights.keys() or not all(np.isfinite(value).all() for value in gradients.values()):
+        if gradients.keys() != before[0].keys() or not all(np.isfinite(value).all() for value in gradients.values()):
             return
-        rooms = whole.rooms(gradients)
-        norms = {
-            name: (float(np.linalg.norm(g)), float(np.linalg.norm(rooms[name] + 0 * g)))
-            for name, g in gradients.items()
-        }
-        if self.run.recipe.clip_scope == "all":
-            together = (
-                math.hypot(*(norm for norm, _ in norms.values())),
-                math.hypot(*(room for _, room in norms.values())),
-            )
-            norms = dict.fromkeys(norms, together)
-        clipped = self.exact.clipped(gradients)
-        room = {}
-        for name, g in gradients.items():
-            largest = float(np.abs(g).max(initial=0.0))  # 0 says nothing of the scale: clipping takes nothing from it
-            scale = float(np.abs(clipped[name]).max(initial=0.0)) / largest if largest else 1.0
-            # A clipped gradient also moves with the norm that it is divided by.
-            of_norm = (
-                np.abs(clipped[name]) * norms[name][1] / max(norms[name][0], 1e-300) if self.run.recipe.clip_norm else 0
-            )
-            own = rounding.tolerance(self.dtype, np.abs(clipped[name]) + self._memory(name, state))
-            room[name] = rooms[name] * scale + of_norm + own
-        gradients = clipped
-        wanted = self._updated(weights, state, step, gradients)
-        sizes = self._updated(weights, {k: np.abs(v) for k, v in state.items()}, step, _absolute(gradients))
-        shifts: list[Callable[[str, np.ndarray], np.ndarray]] = [
-            lambda name, g: g + room[name],
-            lambda name, g: g - room[name],
-            lambda name, g: np.where(np.abs(g) <= room[name], 0.0, g),
-        ]
-        spread = {name: np.zeros_like(value, dtype=np.float64) for name, value in wanted.items()}
-        for shift in shifts:
-            moved = self._updated(weights, state, step, {name: shift(name, g) for name, g in gradients.items()})
-            for name, value in moved.items():
-                np.maximum(spread[name], np.abs(value - wanted[name]), out=spread[name])
-        found = part(arrays, "state") | part(arrays, "weights")
-        for name, value in wanted.items():
-            if name == "step" or "running_" in name:
-                continue
-            is_slot = name not in weights
-            size = np.abs(sizes[name]) if is_slot else np.abs(weights[name]) + np.abs(value - weights[name])
-            allowed = 2 * spread[name] + rounding.tolerance(self.dtype, size)
-            if not is_slot:
-                allowed = allowed + np.abs(value - weights[name]) * self._correction(step)
-            stage = "optimizer slots" if is_slot else "updated weights"
-            yield compare(stage, name, step, found.get(name), value, allowed, self.dtype)
-
-    def _correction(self, step: int) -> float:
-        """How far Adam's bias correction may be off, relative: 1 − βᵗ is worked out in float64, from numbers near 1."""
-        o = self.run.recipe.optimizer
-        room = float(rounding.tolerance("float64", 1.0))
-        return room * sum(1 / (1 - beta ** (step + 1)) for beta in (getattr(o, "beta1", 0.0), getattr(o, "beta2", 0.0)))
-
-    def _memory(self, name: str, state: Arrays) -> Any:
-        """What a rounding error of the first slot amounts to in the gradient."""
-        o = self.run.recipe.optimizer
-        for slot, share in (("momentum", 1.0), ("first_moment", 1 / (1 - getattr(o, "beta1", 0.0)))):
-            if f"{name}/{slot}" in state:
-                return np.abs(state[f"{name}/{slot}"].astype(np.float64)) * share
-        return 0.0
-
-    def _updated(self, weights: Arrays, state: Arrays, step: int, gradients: Arrays) -> Arrays:
-        self._stand(weights, state, step)
-        self.exact.apply(gradients)
-        return self.exact.weights() | self.exact.state()
+        state, weights = part(arrays, "state"), part(arrays, "weights")
+        rooms, is_rounding = whole.rooms(gradients), {name: whole.is_rounding(name) for name in gradients}
+        for half in update.halves(self.plan, self.dtype, step, before, state, gradients, rooms, is_rounding):
+            found = (state if half.stage == "optimizer slots" else weights).get(half.name)
+            finding = compare(half.stage, half.name, step, found, half.wanted, half.room, self.dtype)
+            if half.effect is not None and (effect := float(np.linalg.norm(half.effect))):
+                within = float(np.linalg.norm(np.broadcast_to(half.room, half.effect.shape))) / effect
+                finding = dataclasses.replace(finding, within=within)
+            yield finding
 
     # ---- what is reported and predicted
 
@@ -489,13 +502,15 @@ class Judge:
         """The loss of each whole epoch, from the losses of its steps."""
         losses, sizes = [], []
         reported = trace.manifest["reported_losses"]
-        for step, arrays in trace.each_step():
+        for step in range(trace.steps):
+            arrays = trace.arrays(f"step-{step}")
             losses.append(reported_loss(arrays))
             sizes.append(len(arrays.get("labels", ())))
             epoch, within = divmod(len(losses), trace.manifest["steps_per_epoch"])
             if within == 0 and epoch <= len(reported):
                 start = -trace.manifest["steps_per_epoch"]
-                wanted = worker.mean_of_steps(np.array(losses[start:]), np.array(sizes[start:]), self.run.recipe)
+                weights = None if "last_batch_unweighted" in self.run.recipe.mistakes else sizes[start:]
+                wanted = float(np.average(losses[start:], weights=weights))  # the mean over examples
                 found = reported[epoch - 1]
                 yield compare("reported loss", f"epoch {epoch}", step, np.nan if found is None else found, wanted,
                               rounding.tolerance("float64", abs(wanted), len(losses)))  # fmt: skip
@@ -508,7 +523,7 @@ class Judge:
         weights, state, images = part(after, "weights"), part(after, "state"), arrays.get("images")
         if self._wrong(under("weights", weights) | under("state", state), self._state_shapes()):
             return  # it was named at its step
-        shown = self.examples.test[0][:N_PREDICTED] if self.examples else images
+        shown = predicted(self.examples.test[0]) if self.examples else images
         same = compare("data", "test images", None, images, np.zeros(0) if shown is None else shown)
         yield same
         if images is None or not same.agrees:
@@ -588,7 +603,7 @@ class Isolated:
             size_dx = back(np.abs(dy64), True) if wants_dx else None
         elif kind == "batch_norm":
             kept, exact.statistics = exact.statistics, old
-            size, backward_sizes, statistics = rounding.batch_norm_sizes(row, x64, exact)
+            size, backward_sizes, statistics = rounding.batch_norm_sizes(row, x64, exact, dtype)
             exact.statistics = kept
             size_dx, sizes = backward_sizes(dy64)
         else:
@@ -612,11 +627,6 @@ class Isolated:
             self.gradients[name] = exact.gradients[name].copy(), room
         self.statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.momentum = getattr(row.layer, "momentum", 0.0)
-        self.slopes = rounding.slopes(x64, statistics)
         for name, size_s in statistics.items():
             c = rounding.measured(single.statistics[name], exact.statistics[name], size_s)
             self.statistics[name] = exact.statistics[name], rounding.tolerance(dtype, size_s, terms_y, c)
-
-
-def _absolute(arrays: Mapping[str, np.ndarray]) -> Arrays:
-    return {name: np.abs(value) for name, value in arrays.items()}

@@ -6,6 +6,7 @@ found by reproduction (`causes`).
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import growth
+from lockstep import growth, independent, rehearsal
 from lockstep.cases import Case
 from lockstep.causes import CAUSES, Finder
-from lockstep.judge import STAGES, Finding, Judge
+from lockstep.growth import WITHOUT_SHORT
+from lockstep.judge import RANGE, STAGES, UPDATE, Finding, Judge
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.spec import Run
@@ -32,20 +34,57 @@ def judged(trace: Trace, case: Case, heed: Callable[[], None] = lambda: None) ->
         heed()
         return case.judge_of(run)
 
-    findings = []
-    for finding in case.judge.findings(trace):
+    findings, judge = [], case.judge
+    for finding in judge.findings(trace):
         heed()
         findings.append(finding)
     wrong = guilty(findings)
-    finder = Finder(trace, case.canonical, case.examples.shape, judge_of)
-    divergences = [_divergence(trace, case, place, finder) for place in wrong]
-    verdict = "DIVERGED" if divergences else "EQUAL"
-    reason = None
+    finder = Finder(trace, case.canonical, case.examples.shape, judge_of, findings, judge)
+    row = {"trace": trace, "findings": findings}
+    row["divergences"] = [_divergence(trace, case, place, finder) for place in wrong]
     later = ("training", "whole epoch")  # `judge_growth`
-    unseen = [stage for stage in coverage(case, trace, findings)["missing"] if stage not in later]
-    if unseen and not divergences:  # never equal on what was not observed
-        verdict, reason = "INCONCLUSIVE", _("not observed: {stages}", stages=joined(map(_, unseen)))
-    return {"trace": trace, "findings": findings, "divergences": divergences, "verdict": verdict, "reason": reason}
+    return row | _verdict(case, row, later)
+
+
+def _verdict(case: Case, row: dict[str, Any], later: Sequence[str] = ()) -> dict[str, Any]:
+    """{"verdict", "reason"} of what was found in one trace, but for stages that come later."""
+    if row["divergences"]:
+        return {"verdict": "DIVERGED", "reason": None}
+    unseen = [stage for stage in coverage(case, row["trace"], row["findings"])["missing"] if stage not in later]
+    end = range_ends(row["findings"])
+    if end == 0:
+        return {"verdict": "INCONCLUSIVE", "reason": _("this recipe's numbers are not finite in any backend")}
+    if unseen:  # never equal on what was not observed
+        return {"verdict": "INCONCLUSIVE", "reason": _("not observed: {stages}", stages=joined(map(_, unseen)))}
+    if end is not None:
+        reason = _("judged up to step {step}: from there this recipe's numbers are not finite in any backend", step=end)
+        return {"verdict": "EQUAL", "reason": reason}
+    return {"verdict": "EQUAL", "reason": None}
+
+
+def range_ends(findings: Sequence[Finding]) -> int | None:
+    """The step from which on the recipe's own numbers are not finite, and nothing can be judged."""
+    return next((finding.step for finding in findings if finding.stage == RANGE), None)
+
+
+WIDE = 0.1  # of a step: where the most closely judged update of a parameter was allowed more, float64 is asked
+
+
+def updates_within(findings: Sequence[Finding]) -> dict[str, float | None]:
+    """Parameter → to within what part of itself its most closely judged update was judged; None: it is rounding alone.
+
+    An update is its slots, given the gradients, and its weights, given the slots: the wider of them.
+    """
+    widest: dict[str, dict[int | None, float]] = {}
+    for finding in findings:
+        if finding.stage not in UPDATE:
+            continue
+        name = finding.where if finding.stage == "updated weights" else finding.where.rpartition("/")[0]
+        steps = widest.setdefault(name, {})
+        within = math.inf if finding.is_beyond else finding.within
+        if within is not None and not finding.problem:
+            steps[finding.step] = max(steps.get(finding.step, 0.0), within)
+    return {name: min(steps.values(), default=None) for name, steps in widest.items()}
 
 
 class GivenUp(Exception):  # noqa: N818 - nothing is wrong
@@ -107,10 +146,13 @@ def guilty(findings: Sequence[Finding]) -> list[list[Finding]]:
 
 
 def _divergence(trace: Trace, case: Case, rows: list[Finding], finder: Finder) -> dict[str, Any]:
-    """One guilty place, as the document has it."""
+    """One guilty place, as the document has it, with its causes."""
+    return _told(trace, case, rows, finder.causes(rows))
+
+
+def _told(trace: Trace, case: Case, rows: list[Finding], named: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     first = rows[0]
     worst = max(rows, key=lambda finding: finding.units)
-    named = finder.causes(rows)
     return {
         "network": case.canonical.network_name, "dataset": case.canonical.dataset, "dtype": case.canonical.dtype,
         "seed": case.canonical.seed, "grid": dict(case.canonical.grid), "backend": trace.backend,
@@ -132,6 +174,87 @@ def explained(names: Iterable[str]) -> list[dict[str, str]]:
     ]
 
 
+def _lacks_epoch(trace: Trace, findings: Sequence[Finding]) -> bool:
+    """Whether an epoch in one call, with its short batch and without, was not compared although there is one."""
+    manifest, batch = trace.manifest, trace.run.recipe.batch_size
+    found = {finding.where for finding in findings if finding.stage == "whole epoch"}
+    full = batch * (manifest["steps_per_epoch"] - 1)
+    has_short = 0 < full < manifest["n_train"] < full + batch
+    return bool(found) and not {"losses", *([f"losses{WITHOUT_SHORT}"] if has_short else [])} <= found
+
+
+BEHIND = ("training", "whole epoch", "reported loss", "predictions")  # stages that come after the steps
+
+
+def is_wide(findings: Sequence[Finding]) -> bool:
+    """Whether some parameter's updates were allowed more than WIDE of themselves at every step."""
+    return any(within is not None and within > WIDE for within in updates_within(findings).values())
+
+
+def all_updates_within(row: dict[str, Any]) -> dict[str, float | None]:
+    """`updates_within` of a row, or of what was judged beside it in float64 where that is closer."""
+    closest = updates_within(row["findings"])
+    for name, within in updates_within(row.get("beside", {}).get("findings", ())).items():
+        known = closest.get(name)
+        closest[name] = within if known is None or within is None else min(known, within)
+    return closest
+
+
+def verdict_of_updates(row: dict[str, Any]) -> dict[str, Any]:
+    """{"verdict", "reason"} of a row that was EQUAL and is not, because an update was allowed all of itself."""
+    if row["verdict"] not in ("IDENTICAL", "EQUAL"):
+        return {}
+    open_ones = [name for name, within in all_updates_within(row).items() if within is not None and within >= 1]
+    if not open_ones:
+        return {}
+    reason = _("updates were not judged of {names}: rounding may be as large as they", names=", ".join(open_ones))
+    return {"verdict": "INCONCLUSIVE", "reason": reason}
+
+
+@np.errstate(all="ignore")
+def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, Any] | None:
+    """Whether the judge itself is to be suspected, and of what: {"stage", "where", "step", "reason"}.
+
+    First by independent formulas: where they differ from the judge's, the NumPy backend, which shares them, has
+    diverged, and nothing is said of others. Then by the others: where all of them, two at least, differ from the judge
+    first at one place and alike, the judge is alone, whoever is right.
+    """
+    judge = case.judge
+    found = independent.doubts(judge.plan, judge.start, *case.examples.train, steps)
+    found += rehearsal.doubts(case.canonical, case.examples)
+    if found:
+        stage, where, size, allowed = found[0]
+        reason = _(
+            "the judge itself is not what an independent formula gives: {stage}, {where}", stage=_(stage), where=where
+        )
+        for row in rows:
+            if row["run"].backend == "numpy" and row["trace"]:
+                finding = Finding(stage, where, None, size / allowed, size, allowed, problem=reason)
+                own = [_told(row["trace"], case, [finding], [])]
+                row |= {
+                    "divergences": [*own, *row["divergences"]],
+                    "verdict": "DIVERGED",
+                    "reason": None,
+                    "is_doubted": True,
+                }
+            elif row["trace"]:
+                row |= {"divergences": [], "verdict": "INCONCLUSIVE", "reason": reason}
+        return {"stage": stage, "where": where, "step": None, "reason": reason}
+    others = [row for row in rows if row["run"].backend != "numpy" and row["trace"]]
+    firsts = [row["divergences"][0] if row["divergences"] else None for row in others]
+    if len(firsts) < 2 or None in firsts:
+        return None
+    places = {(first["stage"], first["where"], first["step"], tuple(first["index"])) for first in firsts if first}
+    values = [first["found"] for first in firsts if first]
+    room = max(first["tolerance"] for first in firsts if first)
+    if len(places) > 1 or not max(values) - min(values) <= 2 * room:
+        return None
+    stage, where, step, _index = places.pop()
+    names = ", ".join(row["run"].backend for row in others)
+    reason = _("{names} differ from the judge at one place, and alike: suspect the judge", names=names)
+    return {"stage": stage, "where": where, "step": step, "reason": reason}
+
+
 def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> dict[str, Any]:
     """What was observed of one backend, and what was not."""
     names = set(case.canonical.network.parameter_shapes(case.examples.shape))
@@ -142,7 +265,10 @@ def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> di
     rows = [row.name for row in case.judge.plan.rows]
     forward = {finding.where for finding in findings if finding.stage == "forward"}
     gradients = {finding.where for finding in findings if finding.stage == "gradients"}
-    missing = [stage for stage in STAGES if stage not in seen]
+    unjudged = {finding.stage for finding in findings if finding.is_beyond} - {*UPDATE}  # see `verdict_of_updates`
+    missing = [stage for stage in STAGES if stage not in seen or stage in unjudged]
+    if _lacks_epoch(trace, findings):
+        missing = [stage for stage in STAGES if stage in (*missing, "whole epoch")]
     if not any(row.layer.has_state for row in case.judge.plan.rows):
         missing = [stage for stage in missing if stage != "statistics"]  # there are none
     if not case.judge.exact.slot_names:
@@ -151,9 +277,18 @@ def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> di
         missing = [stage for stage in missing if stage != "training"]  # rounding alone parts two of them
     if manifest["steps"] < manifest["steps_per_epoch"]:
         missing = [stage for stage in missing if stage != "whole epoch"]  # there was none
+    if range_ends(findings) is not None:  # there are none behind it
+        missing = [
+            stage for stage in missing if stage not in ("training", "whole epoch", "reported loss", "predictions")
+        ]
     return {
         "steps": manifest["steps"],
-        "updates_judged": len(judged_steps := [k for k in manifest["kept"] if k == 0 or k - 1 in manifest["kept"]]),
+        "updates_judged": len(
+            judged_steps := [
+                k for k in manifest["kept"] if k < manifest["steps"] and (k == 0 or k - 1 in manifest["kept"])
+            ]
+        ),
+        "late_steps": len(manifest["late"]),
         "steps_with_layers_judged": len(set(manifest["observed"]) & set(judged_steps)),
         "epochs": manifest["steps"] / manifest["steps_per_epoch"],
         "layers": f"{len(forward & set(rows))} of {len(rows)}",
@@ -172,9 +307,7 @@ def judge_growth(case: Case, row: dict[str, Any], parting: growth.Parting) -> No
     row["findings"] += found
     wrong = guilty(found)
     if wrong and not row["divergences"]:
-        finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of)
+        finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of, row["findings"])
         row["divergences"] = [_divergence(trace, case, wrong[0], finder)]
-        row["verdict"] = "DIVERGED"
-    unseen = coverage(case, trace, row["findings"])["missing"]
-    if unseen and row["verdict"] in ("IDENTICAL", "EQUAL"):
-        row["verdict"], row["reason"] = "INCONCLUSIVE", _("not observed: {stages}", stages=joined(map(_, unseen)))
+    if row["verdict"] != "INCONCLUSIVE" or wrong:
+        row |= _verdict(case, row)

@@ -8,8 +8,10 @@ branch is followed down to the parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,10 @@ from lockstep import randomness, rounding
 from lockstep.backends import numpy as reference
 from lockstep.backends.base import Arrays, Plan
 from lockstep.spec import LayerFacts
+
+FAR = 1e-3  # of a dtype's largest number: what is summed beyond may overflow in one order and not in another
+OF_ONE = 8.0  # by how much one shaking in float64 may understate the others; what it measures is far below any fault
+CANCELLED = 1024  # roundings of float64: what is no larger is none of the training's
 
 
 @dataclass
@@ -65,8 +71,8 @@ def there_and_back(
 
 
 def _forward_size(row: LayerFacts, x: np.ndarray, y: np.ndarray, on: reference.Pass) -> np.ndarray:
-    if row.layer.kind == "batch_norm":
-        return rounding.batch_norm_sizes(row, x, on)[0]
+    if row.layer.kind == "batch_norm":  # its statistics are sums over the whole batch
+        return rounding.batch_norm_sizes(row, x, on)[0] * max(1.0, 0.5 * math.sqrt(rounding.terms(row, len(x))[0]))
     return rounding.FORWARD.get(row.layer.kind, lambda x, y, layer: np.abs(y))(x, y, row.layer)
 
 
@@ -94,7 +100,8 @@ class Whole:
     """The passes of one step, and what follows from their difference for a trace of the given dtype.
 
     In float32 there are two, one of them shaken: how far the step's own conditioning carries a rounding is measured by
-    both, for one alone may by luck come out right.
+    both, for one alone may by luck come out right. For a trace in float64 one more is shaken in float64: where float32
+    is at its end (a batch normalisation of numbers a million times their spread), what it was off says too little.
     """
 
     def __init__(
@@ -106,16 +113,55 @@ class Whole:
         self.unit = rounding.eps(dtype) / rounding.eps("float32")
         self.exact = there_and_back(exact, images, labels)
         self.singles = [there_and_back(single, images, labels, shaken) for shaken in (False, True)]
+        self.rounded = [(passage, self.unit) for passage in self.singles]
+        if dtype == "float64":
+            self.rounded.append((there_and_back(exact, images, labels, shaken=True), OF_ONE))
 
     @property
     def gradients(self) -> Arrays:
         """Every parameter's gradient, exactly."""
         return self.exact.on.gradients
 
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether every number of these passes is one, and far enough from the end of its range to be added up."""
+        return all(
+            bool((np.abs(value) <= FAR * np.finfo(value.dtype).max).all())
+            for passage in (self.exact, *self.singles)
+            for value in (*passage.outputs, *passage.sent, *passage.on.gradients.values(), np.asarray(passage.loss),
+                          *passage.on.statistics.values())
+        )  # fmt: skip
+
+    def is_rounding(self, name: str) -> bool:
+        """Whether a parameter's gradient is exactly 0 but for rounding, as that of a bias before batch normalisation.
+
+        So is what cancels to the last digits of float64: what is left of it is in no two programs the same.
+        """
+        gradient, eps = np.abs(self.gradients[name]), rounding.eps("float64")
+        through_norms = self._cancelled.get(name, 0.0) / rounding.eps(self.dtype)
+        return bool((gradient <= CANCELLED * eps * (self._terms_of_gradient[name] + through_norms)).all())
+
+    @cached_property
+    def _terms_of_gradient(self) -> Arrays:
+        """parameter → the sum of the absolute values of what its gradient adds up."""
+        found: Arrays = {}
+        for row, x, dy in zip(self.plan.rows, self.exact.inputs, self.exact.sent, strict=True):
+            if row.layer.kind == "batch_norm":
+                found |= rounding.batch_norm_sizes(row, x, self.exact.on)[1](dy)[1]
+            elif row.parameter_shapes:
+                (_, back), sizes = rounding.absolute(row, x, self.exact.on)
+                back(np.abs(dy).astype(np.float32), False)
+                found |= sizes
+        l2 = self.plan.recipe.l2
+        return {
+            name: size + (l2 * np.abs(self.exact.on.parameters[name]) if name in self.plan.decayed else 0.0)
+            for name, size in found.items()
+        }
+
     def _off(self, of: Callable[[Passage, Any], np.ndarray], what: Any = None) -> float:
-        """How far float32 was off in something of a passage, as a rounding of the trace's dtype would be."""
+        """How far rounding was off in something of a passage, as that of the trace's dtype would be."""
         exact = of(self.exact, what)
-        return max(float(np.abs(of(single, what) - exact).max(initial=0.0)) for single in self.singles) * self.unit
+        return max(float(np.abs(of(one, what) - exact).max(initial=0.0)) * unit for one, unit in self.rounded)
 
     def drift(self, index: int, seen: np.ndarray | None = None) -> float:
         """How far another pass may be from the one that was seen, in layer number `index`'s output; −1 is the input.
@@ -143,18 +189,18 @@ class Whole:
             if row.layer.kind != "batch_norm":
                 continue
             x = self.exact.inputs[index]
-            _, _, sizes = rounding.batch_norm_sizes(row, x, self.exact.on)
-            moved, drift = rounding.slopes(x, sizes), self.drift(index - 1)
+            _, _, sizes = rounding.batch_norm_sizes(row, x, self.exact.on, self.dtype)
+            moved = rounding.moved(x, sizes, self.drift(index - 1))
             for name, size in sizes.items():
                 value = self.exact.on.statistics[name]
                 off = self._off(lambda passage, name: passage.on.statistics[name], name)
                 room = rounding.FACTOR * off + rounding.tolerance(self.dtype, size, rounding.terms(row, self.n)[0])
-                found[name] = value, room + row.layer.momentum * drift * moved[name]
+                found[name] = value, room + row.layer.momentum * moved[name]
         return found
 
     def rooms(self, found: Arrays) -> Arrays:
         """parameter → how far another pass's gradient may be from `found`, the one that was seen."""
-        spread, noise = self._fragile(), self._cancelled()
+        spread, noise = self._fragile(), self._cancelled
         rooms = {}
         for name, gradient in self.gradients.items():
             largest = float(np.abs(gradient).max(initial=0.0))
@@ -171,11 +217,15 @@ class Whole:
                 room = room + rounding.tolerance(self.dtype, size, terms, is_sum=True)
             # Of factors that keep few bits, some lie so near a tie that two passes round them to either side.
             room = room + 2 * rounding.FEW_BITS[self.plan.recipe.products] * largest
-            if name in found and largest:
-                room = room * max(float(np.abs(found[name]).max(initial=0.0)) / largest, 1.0)
+            # The gradient that was seen is at most `largest + room` if its pass is one of these; a larger one is of a
+            # pass whose numbers are larger, and so are its roundings. Where the exact gradient cancels to 0, `largest`
+            # says nothing of its pass, and `room` does.
+            if name in found and (at_most := largest + float(np.max(room))):
+                room = room * max(float(np.abs(found[name]).max(initial=0.0)) / at_most, 1.0)
             rooms[name] = np.asarray(room + spread.get(name, 0.0) + noise.get(name, 0.0))
         return rooms
 
+    @cached_property
     def _cancelled(self) -> Arrays:
         """parameter → how far its gradient may be off because of what batch normalisation cancels on the way back.
 
@@ -189,8 +239,12 @@ class Whole:
             row, x, dy = self.plan.rows[index], self.exact.inputs[index], self.exact.sent[index]
             if variance is not None and row.layer.kind in rounding.LINEAR:
                 (_, back), sizes = rounding.absolute(row, x, on, power=2)
-                variance = back(variance.astype(np.float32), index > 0)
-                found.update({name: rounding.FACTOR * np.sqrt(size) for name, size in sizes.items()})
+                peak = float(np.max(variance)) or 1.0  # what follows is linear in it, and float32 ends at 3e38
+                variance = back((variance / peak).astype(np.float32), index > 0)
+                variance = None if variance is None else variance.astype(np.float64) * peak
+                found.update(
+                    {name: rounding.FACTOR * np.sqrt(peak * size.astype(np.float64)) for name, size in sizes.items()}
+                )
             elif variance is not None and row.layer.kind != "batch_norm":
                 variance = np.abs(np.asarray(self.exact.backwards[index](variance, True)))
             if row.layer.kind == "batch_norm" and index > 0:

@@ -15,12 +15,13 @@ What is claimed is exactly this: the first steps are the same within rounding. L
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lockstep import backends, bundle, data, files, growth, locks, store, study, timing
+from lockstep import backends, bundle, data, files, growth, judgement, locks, power, store, study, timing
 from lockstep.cases import Case, cases
 from lockstep.causes import CAUSES, differing, planted
 from lockstep.errors import LockstepError, Problem, did_you_mean
@@ -98,17 +99,22 @@ def _document(
     """All traces made and judged: what proof.json holds."""
     networks, divergences = [], []
     for case in cases(asked, steps, plants):
-        rows = _rows(case, asked, runs_folder / asked.name / store.TRACES, steps, threads, tell)
+        folder = runs_folder / asked.name / store.TRACES
+        rows = _rows(case, asked, folder, steps, threads, tell)
         _compare_with_numpy(rows)
         parting = growth.measured(case, [row["trace"] for row in rows if row["trace"]], steps)
+        was_open = [row["trace"] and not row["divergences"] for row in rows]
         for row in rows:
-            was_open = row["trace"] and not row["divergences"]
             judge_growth(case, row, parting)
-            if was_open:
-                tell(row["run"], _end(row))
+        _beside(case, rows, asked, folder, steps, threads, tell)
         for row in rows:
+            row |= judgement.verdict_of_updates(row)
+        suspicion = judgement.suspicion(case, rows, steps)
+        for row, is_told in zip(rows, was_open, strict=True):
+            if is_told:
+                tell(row["run"], _end(row))
             _pack(case, row, runs_folder / asked.name / store.UNEXPLAINED)
-        networks.append(_network(case, rows, parting.document))
+        networks.append(_network(case, rows, parting.document) | {"suspicion": suspicion} | _seen_here(case, rows))
         divergences += [item for row in rows for item in row["divergences"]]
     return {
         "format": FORMAT,
@@ -221,6 +227,43 @@ def _rows(case: Case, asked: Study, folder: Path, steps: int, threads: int, tell
     return rows
 
 
+def _beside(
+    case: Case, rows: list[dict[str, Any]], asked: Study, folder: Path, steps: int, threads: int, tell: Tell
+) -> None:  # fmt: skip
+    """Take the steps again in float64 where float32's rounding leaves updates wide open, and judge them in that.
+
+    Below kinks and batch normalisations a gradient of float32 may be off by more than itself. The same backend's
+    float64 is the same code, and there nothing is wide. Its divergences are the row's.
+    """
+    wide = [row for row in rows if row["trace"] and not row["divergences"] and judgement.is_wide(row["findings"])]
+    if not wide or case.canonical.dtype != "float32" or case.canonical.recipe.products != "full":
+        return
+    double = dataclasses.replace(case, canonical=changed(case.canonical, dtype="float64"), runs=())
+
+    def passed_on(row: dict[str, Any]) -> Tell:
+        return lambda run, event: tell(row["run"], event) if event["event"] == "phase" else None
+
+    with Court(threads) as court:
+        waiting = []
+        for row in wide:
+            found = _traced(changed(row["run"], dtype="float64"), asked, folder, steps, threads, passed_on(row))
+            waiting.append((row, found, found["trace"] and court.judge(found["trace"], double)))
+        for row, found, judgement_of in waiting:
+            row["beside"] = found | (judgement_of.result() if judgement_of else {})
+            if row["beside"]["divergences"]:
+                row |= {"divergences": row["beside"]["divergences"], "verdict": "DIVERGED", "reason": None}
+
+
+def _seen_here(case: Case, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """{"differences", "blind"}: which known differences would have been seen, measured on a trace that is right."""
+    right = [row for row in rows if row["trace"] and row["verdict"] in ("IDENTICAL", "EQUAL")]
+    if not right or judgement.range_ends(right[0]["findings"]) is not None:
+        return {"differences": [], "blind": []}
+    traces = [trace for trace in (right[0]["trace"], right[0].get("beside", {}).get("trace")) if trace]
+    found = power.effects(case, traces)
+    return {"differences": found, "blind": [item["cause"] for item in found if not item["is_seen"]]}
+
+
 def _traced(run: Run, asked: Study, folder: Path, steps: int, threads: int, tell: Tell) -> dict[str, Any]:
     """One backend's trace, made."""
     row: dict[str, Any] = {"run": run, "trace": None, "findings": [], "divergences": [], "reason": None}
@@ -256,8 +299,10 @@ def _end(row: dict[str, Any]) -> dict[str, Any]:
 def _pack(case: Case, row: dict[str, Any], folder: Path) -> None:
     """Bundle what nothing explains."""
     for item in row["divergences"]:
-        if item["causes"] == ["unexplained"]:
-            item["bundle"] = str(bundle.write(folder, row["trace"], case.canonical, case.judge.plan, item))
+        if item["causes"] == ["unexplained"] and item["stage"] in STAGES and not row.get("is_doubted"):
+            trace = row["trace"] if item["dtype"] == case.canonical.dtype else row["beside"]["trace"]
+            canonical = changed(case.canonical, dtype=item["dtype"])
+            item["bundle"] = str(bundle.write(folder, trace, canonical, case.judge.plan, item))
 
 
 # ------------------------------------------------------------------------------------------------- the whole of a case
@@ -298,10 +343,16 @@ def described(case: Case, row: dict[str, Any]) -> dict[str, Any]:
     trace, findings = row["trace"], row["findings"]
     found = {
         "stages": [_stage(name, [finding for finding in findings if finding.stage == name], row) for name in STAGES],
-        "coverage": coverage(case, trace, findings),
+        "coverage": coverage(case, trace, findings) | _power_of(row),
         "trace": str(trace.folder) if trace else None,
     }
     return found | {"certificate": certificate(case, row, found) if findings else None}
+
+
+def _power_of(row: dict[str, Any]) -> dict[str, Any]:
+    """{"updates_within", "in_float64"}: how closely updates were judged, and whether float64 was asked for that."""
+    is_beside = bool(row.get("beside", {}).get("trace"))
+    return {"updates_within": judgement.all_updates_within(row), "in_float64": is_beside} if row["trace"] else {}
 
 
 def _stage(name: str, findings: list[Finding], row: dict[str, Any]) -> dict[str, Any]:

@@ -129,11 +129,15 @@ def terms(row: LayerFacts, n: int) -> tuple[int, int, int]:
 
 
 def batch_norm_sizes(
-    row: LayerFacts, x: np.ndarray, on: reference.Pass
+    row: LayerFacts, x: np.ndarray, on: reference.Pass, dtype: str = "float32"
 ) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[np.ndarray, Arrays]], Arrays]:
     """(size of y, dy → (size of dx, sizes of the parameters' gradients), sizes of the new running statistics).
 
     x̂ = (x − mean)/√(variance + ε) is off by about (|x| + mean |x|)/√(variance + ε): large where x varies little.
+
+    The variance is the mean of (x − mean)², and the mean is rounded too: by up to n roundings where all x are equal
+    and round one way. Where x is constant the first order of that, 2·(x − mean)·δ, is 0, and δ² is all that there is;
+    `dtype` is whose roundings these are.
     """
     axes = tuple(range(x.ndim - 1))
     scale, shift = (np.abs(on.parameters[f"{row.name}/{name}"]) for name in ("scale", "shift"))
@@ -158,16 +162,26 @@ def batch_norm_sizes(
 
     m, running = row.layer.momentum, on.statistics
     mean_size = np.abs(running[f"{row.name}/running_mean"]) + m * np.abs(x).mean(axes)
-    variance_size = np.abs(running[f"{row.name}/running_variance"]) + m * 2 * (spread * np.abs(x - mean)).mean(axes)
+    n = math.prod(x.shape[:-1])
+    is_constant = np.abs(x - x.mean(axes)).max(axes) <= 2**-40 * np.abs(x).max(axes)
+    worst, usual = (tolerance(dtype, np.abs(x).mean(axes), n, is_sum=is_sum) for is_sum in (True, False))
+    of_mean = np.square(np.where(is_constant, worst, usual)) / eps(dtype)
+    batch = 2 * (spread * np.abs(x - mean)).mean(axes) + of_mean
+    variance_size = np.abs(running[f"{row.name}/running_variance"]) + m * batch * n / max(n - 1, 1)
     return y, backward, {f"{row.name}/running_mean": mean_size, f"{row.name}/running_variance": variance_size}
 
 
-def slopes(x: np.ndarray, names: Iterable[str]) -> Arrays:
-    """How far a batch's mean and variance move with x: by as much, and by twice its mean distance from the mean."""
+def moved(x: np.ndarray, names: Iterable[str], drift: float) -> Arrays:
+    """How far a batch's mean and variance move where x is off by `drift`.
+
+    The mean by as much; the variance by twice that times x's mean distance from the mean, and, where x is constant and
+    this is 0, still by the square of the drift.
+    """
     axes = tuple(range(x.ndim - 1))
     n = math.prod(x.shape[:-1])
-    spread = 2 * np.abs(x - x.mean(axis=axes)).mean(axis=axes) * n / max(n - 1, 1)
-    return {name: spread if name.endswith("variance") else np.ones_like(spread) for name in names}
+    spread = np.abs(x - x.mean(axis=axes)).mean(axis=axes)
+    of_variance = (2 * spread * drift + drift**2) * n / max(n - 1, 1)
+    return {name: of_variance if name.endswith("variance") else np.full_like(spread, drift) for name in names}
 
 
 def fragile(row: LayerFacts, x: np.ndarray, y: np.ndarray, slack: Any, dy: np.ndarray) -> Any:

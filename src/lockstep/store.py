@@ -45,6 +45,7 @@ from lockstep.spec import Study
 from lockstep.studyfile import read_study
 
 FORMAT = 1
+FORMAT_OF_TRACES = 2  # of a trace's manifest, whose files are listed as a run's are
 SEALED = 2  # the format of a status and of a checkpoint's manifest that carry their own SHA-256; those of 1 have none
 INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside
 UNUSABLE = mark("cannot be used: {why}")
@@ -364,7 +365,7 @@ def check_files(run: Path) -> dict[str, str | None]:
     try:
         manifest = read_json(path)
         listed = manifest.get("files")
-        if manifest.get("format") != FORMAT:
+        if manifest.get("format") not in (FORMAT, FORMAT_OF_TRACES):
             raise damaged(
                 path,
                 _(

@@ -1,7 +1,9 @@
 """Traces: what one backend computed, step by step, kept so that it can be judged later and elsewhere.
 
-A trace is a run folder whose worker watched instead of training to the end. Steps are taken by `train_epoch`, the very
-call that training makes, one batch at a time; around some of them the worker looks at everything that can be seen.
+A trace is a run folder whose worker watched instead of training to the end. The model is made, warmed up and put back
+as for training, over images in another order and random labels. Steps are taken by `train_epoch`, the very call that
+training makes, one batch at a time; around some of them the worker looks at everything that can be seen. Half way
+weights and state are taken out, the start is put in and taken further, and they are put back, as a resumed run does.
 
     status.json  spec.toml  environment.json  worker.log      as in every run folder
     start.safetensors           "weights/<parameter>", "state/<name>" before the first step
@@ -10,14 +12,19 @@ call that training makes, one batch at a time; around some of them the worker lo
                                 "weights/…" and "state/…"; of an observed step also "activation/<layer>",
                                 "sent_back/<layer>" (the gradient of a layer's output) and "observed_loss", all in
                                 training mode
-    end.safetensors             "images" of some test images, "logits" that are predicted for them, and of the first of
-                                them "inference/<layer>"
+    end.safetensors             "images", N_PREDICTED test images (from the first again where there are fewer), "logits"
+                                that are predicted for them, and of the first of them "inference/<layer>"
+    late.safetensors            what the last two steps of the whole schedule begin with: weights and state as they are
+                                after the first steps, the last kernel enlarged until the network is as sure of itself
+                                as at the end of a training, and their number; the two are step-<k>.safetensors
     epoch.safetensors           the first epoch once more, from the start, in one call as training takes it: "loss" and
                                 "correct" of its steps and, after it, "weights/…" and "state/…"
+    full.safetensors            the same without the short last batch, where there is one behind full ones
     manifest.json               format, sizes, which steps were kept and observed, SHA-256 of every file; written last,
                                 with those of spec.toml and environment.json under "described_by"
 
-Every array is in the canonical layout. A trace of fewer steps than an epoch has no epoch.safetensors. The same run on
+Every array is in the canonical layout. A trace of fewer steps than an epoch has no epoch.safetensors; one that reaches
+the end of the schedule takes its late steps behind that. The same run on
 the same machine writes the same bytes. A trace stays below about BUDGET: half of it is for observed steps (the first,
 the last, the first epoch's last, then in order), half for kept ones (the same); losses and the order of the examples
 are there for every step.
@@ -42,7 +49,7 @@ from lockstep.language import later as _
 from lockstep.spec import Run
 from lockstep.studyfile import read_study
 
-FORMAT = 1
+FORMAT = store.FORMAT_OF_TRACES
 BUDGET = 2**28  # bytes
 N_PREDICTED = PREDICT_BATCH + 64  # test images: a full call of inference and a part of one
 DESCRIPTIONS = ("spec.toml", "environment.json")
@@ -74,6 +81,7 @@ class Writer:
         self.folder, self.plan, self.steps = folder, plan, steps
         self.kept, self.observed = kept_and_observed(plan, steps)
         self.taken = 0
+        self.late: list[int] = []
         self.files: dict[str, dict[str, Any]] = {}
         self.reported: list[float] = []
 
@@ -84,35 +92,50 @@ class Writer:
     def step(self, model: Any, images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Take one step of training on the placed `images` at `indices`, looking as closely as was decided."""
         number, self.taken = self.taken, self.taken + 1
+        return self._look(number, model, images, labels, indices)
+
+    def late_step(
+        self, number: int, model: Any, images: np.ndarray, labels: np.ndarray, indices: np.ndarray
+    ) -> None:  # fmt: skip
+        """Take one of the last steps of the schedule; before the first of them the model was put there."""
+        if not self.late:
+            self._write("late", _state(model))
+        self.late.append(number)
+        self._look(number, model, images, labels, indices)
+
+    def _look(
+        self, number: int, model: Any, images: np.ndarray, labels: np.ndarray, indices: np.ndarray
+    ) -> np.ndarray:  # fmt: skip
         batch = {"images": images[indices], "labels": labels[indices]}
         arrays: Arrays = {"labels": batch["labels"], "indices": indices}
-        if number in self.kept:
+        is_kept, is_observed = number in (*self.kept, *self.late), number in (*self.observed, *self.late)
+        if is_kept:
             arrays["images"] = batch["images"]
             loss, gradients, sent_back, outputs = model.gradients(**batch)
             arrays |= under("gradient", gradients)
-            if number in self.observed:
+            if is_observed:
                 arrays |= under("activation", outputs)
                 arrays |= under("sent_back", sent_back)
                 arrays["observed_loss"] = np.array(loss)
         result = model.train_epoch(indices)
         model.wait()
         arrays |= {"loss": result[0], "correct": result[1]}
-        if number in self.kept:
+        if is_kept:
             arrays |= _state(model)
         self._write(f"step-{number}", arrays)
         return np.asarray(result)
 
     def end(self, model: Any, images: np.ndarray) -> None:
         """Keep some predictions."""
-        images = images[:N_PREDICTED]
+        images = predicted(images)
         inference = under("inference", model.activations(images[:N_LAYERS_PREDICTED], False))
         self._write("end", {"images": images, "logits": model.predict(images), **inference})
 
-    def epoch(self, model: Any, order: np.ndarray) -> None:
-        """Take the whole of the first epoch in one call; the model stands at the start, with its images placed."""
+    def epoch(self, model: Any, order: np.ndarray, name: str = "epoch") -> None:
+        """Take the first epoch in one call, whole or its full batches; the model stands at the start, images placed."""
         losses, correct = model.train_epoch(order)
         model.wait()
-        self._write("epoch", {"loss": losses, "correct": correct, **_state(model)})
+        self._write(name, {"loss": losses, "correct": correct, **_state(model)})
 
     def finish(self, n_train: int) -> None:
         """Write the manifest."""
@@ -125,7 +148,8 @@ class Writer:
         store.write_json(
             self.folder / "manifest.json",
             {
-                "format": FORMAT, "steps": self.steps, "kept": self.kept, "observed": self.observed,
+                "format": FORMAT, "steps": self.steps, "kept": [*self.kept, *self.late],
+                "observed": [*self.observed, *self.late], "late": self.late,
                 "dtype": plan.dtype, "input_shape": plan.input_shape, "mean": plan.mean, "scale": plan.scale,
                 "n_train": n_train, "steps_per_epoch": plan.steps_per_epoch, "reported_losses": self.reported,
                 "files": self.files, "described_by": described_by,
@@ -138,6 +162,11 @@ class Writer:
         content = save({key: np.asarray(value, order="C") for key, value in sorted(arrays.items())})
         store.write_bytes(self.folder / f"{name}.safetensors", content)
         self.files[f"{name}.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def predicted(images: np.ndarray) -> np.ndarray:
+    """N_PREDICTED of these images, from the first again where there are fewer: more than one call of inference."""
+    return images[np.arange(N_PREDICTED) % len(images)]
 
 
 def under(prefix: str, arrays: Arrays) -> Arrays:
@@ -177,13 +206,14 @@ class Trace:
             "dtype": lambda v: v in ("float32", "float64"), "n_train": lambda v: isinstance(v, int) and v > 0,
             "steps_per_epoch": lambda v: isinstance(v, int) and v > 0, "mean": _is_numbers, "scale": _is_numbers,
             "reported_losses": lambda v: isinstance(v, list), "files": lambda v: isinstance(v, dict),
-            "described_by": lambda v: isinstance(v, dict),
+            "described_by": lambda v: isinstance(v, dict), "late": _is_steps,
         }  # fmt: skip
         for key, is_right in wanted.items():
             if not is_right(manifest.get(key)):
                 raise store.damaged(self.folder / "manifest.json", _('"{key}" is missing or wrong', key=key))
-        kept, observed = set(manifest["kept"]), set(manifest["observed"])
-        if not (observed <= kept and max(kept, default=-1) < manifest["steps"]):
+        kept, observed, late = (set(manifest[key]) for key in ("kept", "observed", "late"))
+        is_late = all(step >= manifest["steps"] for step in late) and late <= kept
+        if not (observed <= kept and is_late and max(kept - late, default=-1) < manifest["steps"]):
             message = _('"kept" holds steps that were not taken, or "observed" some that were not kept')
             raise store.damaged(self.folder / "manifest.json", message)
         return manifest
@@ -239,10 +269,9 @@ class Trace:
         except (OSError, ValueError) as error:
             raise store.damaged(self.folder / name, error) from error
 
-    @property
-    def has_epoch(self) -> bool:
-        """Whether the first epoch was also taken in one call."""
-        return "epoch.safetensors" in self.manifest["files"]
+    def has(self, name: str) -> bool:
+        """Whether there are arrays of this name."""
+        return f"{name}.safetensors" in self.manifest["files"]
 
     def state(self, number: int) -> Arrays | None:
         """Weights and state after so many updates, where they were kept."""
@@ -250,9 +279,13 @@ class Trace:
             return None
         return self.arrays(f"step-{number - 1}" if number else "start")
 
+    def before(self, step: int) -> Arrays | None:
+        """What a step began with: what the one before it left, or for the first of the late ones what was put there."""
+        return self.arrays("late") if step in self.manifest["late"][:1] else self.state(step)
+
     def each_step(self) -> Iterator[tuple[int, Arrays]]:
-        """Every step's number and arrays, in order."""
-        for number in range(self.steps):
+        """Every step's number and arrays, in order, the late ones last."""
+        for number in (*range(self.steps), *self.manifest["late"]):
             yield number, self.arrays(f"step-{number}")
 
 

@@ -203,33 +203,76 @@ def take_steps(
     backend: ModuleType, run: Run, examples: Examples, folder: Path, threads: int, report: Report, steps: int
 ) -> None:
     """The trace of the run's first steps in one backend, on these images."""
-    plan = make_plan(run, examples, threads)
-    model = backend.build(plan, start(run, examples.shape))
+    model = make_model(backend, run, examples, threads, timing.Clocks())
+    plan, (images, labels) = model.plan, examples.train
     writer = trace.Writer(folder, plan, steps)
     writer.start(model)
-    weights, state = model.weights(), model.state()
-    images, labels = examples.train
+    start_of_all = model.weights(), model.state()
     epoch = 0
     while writer.taken < steps:
         report({"event": "phase", "phase": f"step {writer.taken + 1} of {steps}"})
-        pixels = data.augment(images, run.recipe.augmentation, run.seed, epoch) if run.recipe.augmentation else images
-        model.place(pixels, labels)
-        order = data.epoch_order(len(images), run.recipe, run.seed, epoch)
-        batches = [order[i : i + run.recipe.batch_size] for i in range(0, len(order), run.recipe.batch_size)]
-        results = [writer.step(model, pixels, labels, batch) for batch in batches[: steps - writer.taken]]
+        pixels, batches = epoch_of(run, images, epoch)
+        if epoch == 0 or run.recipe.augmentation:  # when training does
+            model.place(pixels, labels)
+        results = []
+        for batch in batches[: steps - writer.taken]:
+            if writer.taken == max(steps // 2, 1):
+                put_back(model, start_of_all, batch)
+            results.append(writer.step(model, pixels, labels, batch))
         if len(results) == len(batches):
             losses = np.concatenate(results, axis=1)[0]
             sizes = np.array([len(batch) for batch in batches])
             writer.reported.append(mean_of_steps(losses, sizes, run.recipe))
         epoch += 1
     writer.end(model, examples.test[0])
+    report({"event": "phase", "phase": "the last steps of the schedule"})
+    late = max(run.recipe.epochs * plan.steps_per_epoch - 2, steps)
+    logits = model.predict(examples.test[0][:64])
+    model.restore(stretched(model.weights(), logits), model.state() | {"step": np.array(late)})
+    for number in (late, late + 1):
+        epoch, within = divmod(number, plan.steps_per_epoch)
+        pixels, batches = epoch_of(run, images, epoch)
+        model.place(pixels, labels)
+        writer.late_step(number, model, pixels, labels, batches[within])
     if steps >= plan.steps_per_epoch:
         report({"event": "phase", "phase": "a whole epoch"})
-        pixels = data.augment(images, run.recipe.augmentation, run.seed, 0) if run.recipe.augmentation else images
-        model.restore(weights, state)
+        pixels, batches = epoch_of(run, images, 0)
+        full = [batch for batch in batches if len(batch) == run.recipe.batch_size]
         model.place(pixels, labels)
-        writer.epoch(model, data.epoch_order(len(images), run.recipe, run.seed, 0))
+        for name, taken in (("epoch", batches), ("full", full)):
+            if name == "epoch" or 0 < len(full) < len(batches):
+                model.restore(*start_of_all)
+                writer.epoch(model, np.concatenate(taken), name)
     writer.finish(len(images))
+
+
+def epoch_of(run: Run, images: np.ndarray, epoch: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(the training images of an epoch, augmented; the indices of its batches)."""
+    recipe = run.recipe
+    pixels = data.augment(images, recipe.augmentation, run.seed, epoch) if recipe.augmentation else images
+    order = data.epoch_order(len(images), recipe, run.seed, epoch)
+    return pixels, [order[i : i + recipe.batch_size] for i in range(0, len(order), recipe.batch_size)]
+
+
+SURE = 60.0  # the largest logit of the late steps: some probabilities are so small that what cuts them shows
+
+
+def stretched(weights: dict[str, np.ndarray], logits: np.ndarray) -> dict[str, np.ndarray]:
+    """The weights with the last kernel enlarged until logits such as these are as large as those of a long training."""
+    largest = float(np.abs(logits).max(initial=0.0))
+    kernels = [name for name in weights if name.endswith("/kernel")]
+    if not kernels or not 0 < largest < SURE:
+        return weights
+    last = max(kernels, key=lambda name: int(name.partition("_")[0]))
+    return weights | {last: (weights[last] * (SURE / largest)).astype(weights[last].dtype)}
+
+
+def put_back(model: Any, elsewhere: tuple[Any, Any], batch: np.ndarray) -> None:
+    """Take the model's weights and state out, let it stand and train elsewhere, and put them back."""
+    kept = model.weights(), model.state()
+    model.restore(*elsewhere)
+    model.train_epoch(batch)
+    model.restore(*kept)
 
 
 def make_model(backend: ModuleType, run: Run, examples: Examples, threads: int, clocks: timing.Clocks) -> Any:
@@ -245,7 +288,7 @@ def make_model(backend: ModuleType, run: Run, examples: Examples, threads: int, 
     n, batch = len(images), run.recipe.batch_size
     few = np.arange(min(n // batch, 2) * batch + n % batch)
     random_labels = randomness.bits(n, run.seed, "warm_up") % np.uint64(examples.data.n_classes)
-    model.place(images, random_labels.astype(np.int64))
+    model.place(images[::-1], random_labels.astype(np.int64))
     with clocks.measure("compile"):
         model.train_epoch(few)
         model.predict(examples.test[0][: 2 * len(few)])
