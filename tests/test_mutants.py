@@ -105,7 +105,8 @@ def test_a_cause_is_right_wrong_or_none():
 
 def test_an_innocent_backend_that_is_named_is_told():
     result = said(backend="torch")
-    assert (result.accused, result.is_placed) == (("torch",), False)
+    assert (result.accused, result.is_placed, result.cause) == (("torch",), False, runner.NONE)
+    assert said(backend="torch", causes=["clip_each"]).cause == runner.WRONG, "it is not true of that backend"
     assert "accuses torch" in result.line
 
 

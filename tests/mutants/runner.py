@@ -124,6 +124,7 @@ def command(folder: Path, mutant: Mutant) -> list[str]:
 def proven(folder: Path, source: Path, mutant: Mutant) -> Proof:
     """A mutant's study, proven by this source; raises RuntimeError where that leaves no document."""
     environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+    environment |= {"XDG_STATE_HOME": str(folder)}  # where a fault of the program is logged
     done = subprocess.run(
         command(folder, mutant), cwd=folder, env=environment, capture_output=True, text=True, check=False,
         timeout=SECONDS,
@@ -169,7 +170,14 @@ def told(mutant: Mutant, proof: Proof, clean: Proof, seconds: float) -> Result:
     first = rows[0]
     accused = tuple(dict.fromkeys(row["backend"] for row in rows if row["backend"] not in mutant.guilty))
     named = tuple(dict.fromkeys(cause for row in rows for cause in row["causes"] if cause != "unexplained"))
-    false = [name for cause in named for name in cause.split(" + ") if name not in mutant.causes]
+    true = {row["backend"]: mutant.causes if row["backend"] in mutant.guilty else () for row in rows}
+    false = [
+        name
+        for row in rows
+        for cause in row["causes"]
+        for name in cause.split(" + ")
+        if name not in (*true[row["backend"]], "unexplained")
+    ]
     return Result(
         **facts, outcome=FOUND, is_placed=is_place(mutant, first) and not accused,
         cause=WRONG if false else RIGHT if named else NONE, accused=accused, named=named,
