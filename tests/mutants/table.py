@@ -70,6 +70,7 @@ STUDIES: dict[str, Asked] = {
     "mlp": Asked("demo.toml", ("mlp",)),
     "cnn": Asked("demo.toml", ("cnn",)),
     "norm4": shipped("lab-architectures", "conv4-norm", 8),
+    "norm4-32": shipped("lab-architectures", "conv4-norm", 32),
     "norm3": shipped("lab-regularisation", "batch-norm", 16),
     "l2": shipped("lab-regularisation", "l2", 16),
     "everything": shipped("lab-regularisation", "together", 16),
@@ -116,6 +117,10 @@ STUDIES: dict[str, Asked] = {
     "drop-image": own("conv2d 4 5 2 | relu | dropout 0.3 | flatten | dense 10"),
     "norm": own("flatten | dense 24 bias=false | batch_norm | relu | dense 10", 'schedule = "cosine"'),
     "norm-sgd": own("conv2d 4 5 2 bias=false | batch_norm | relu | flatten | dense 10", 'optimizer = "momentum 0.05"'),
+    # biases that batch norms take out again, under one clip of all: what their rounding may do must not hide the rest
+    "biased": own("conv2d 8 3 padding=same | batch_norm | relu | max_pool2d | conv2d 8 3 padding=same | batch_norm | "
+                  "relu | flatten | dense 16 | batch_norm | relu | dense 10",
+                  'optimizer = "momentum 0.05"\nl2 = 0.01\nclip_norm = 0.5\nschedule = "cosine"\nbatch_size = 32'),
     # 1437 images are 359 batches and one image more
     "one": own("conv2d 4 5 2 bias=false | batch_norm | relu | flatten | dense 10", "batch_size = 4"),
     "no-short": own(MLP, 'schedule = "cosine"', "train_size = 1280"),  # 80 full batches
