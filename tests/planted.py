@@ -108,7 +108,7 @@ PLANTS = {
     "loss_summed": Plant("flat", "gradient of the logits"),
     "targets_broadcast": Plant("squared", "loss"),
     "label_smoothing_others": Plant("flat", "loss"),
-    "max_pool_ties_shared": Plant("ties", "1_relu"),
+    "max_pool_ties_shared": Plant("ties", "2_max_pool2d"),
     "l2_without_half": Plant("flat", "5_dense/kernel"),
     "decay_coupled": Plant("adamw", DENSE),
     "decay_decoupled": Plant("adam", DENSE),

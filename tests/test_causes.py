@@ -215,8 +215,8 @@ def test_an_unknown_forward_difference_is_found_at_its_layer_and_said_to_be_unex
 
 def test_an_unknown_backward_difference_is_found_at_its_layer_and_said_to_be_unexplained(tmp_path, monkeypatch):
     divergences = judged(written_with(tmp_path, monkeypatch, "ties", "max_pool2d", from_the_right), "ties")
-    # What the pooling sends back is the gradient of the layer before it.
-    assert [(item["stage"], item["where"], item["step"]) for item in divergences] == [("backward", "1_relu", 0)]
+    # The layer is named that computed, and not the one before it, which received.
+    assert [(item["stage"], item["where"], item["step"]) for item in divergences] == [("backward", "2_max_pool2d", 0)]
     assert divergences[0]["causes"] == ["unexplained"]
 
 

@@ -138,7 +138,7 @@ def compare(
 def present(stage: str, where: str, step: int | None, found: Any, shape: tuple[int, ...], dtype: str) -> Finding:
     """Whether an array is there, of this shape and dtype and finite: for what cannot be judged further."""
     is_whole = found is not None and found.shape == shape
-    return compare(stage, where, step, found, found if is_whole else np.zeros(shape), 0.0, dtype)
+    return compare(stage, where, step, found, np.nan_to_num(found) if is_whole else np.zeros(shape), 0.0, dtype)
 
 
 class Judge:
@@ -483,7 +483,8 @@ class Judge:
 
     def _update(self, step: int, arrays: Arrays, before: tuple[Arrays, Arrays], whole: Whole) -> Iterator[Finding]:
         """Slots from the backend's own gradients, weights from its own new slots; see `update`."""
-        gradients = {name: value.astype(np.float64) for name, value in part(arrays, "gradient").items()}
+        seen = part(arrays, "gradient")
+        gradients = {name: seen[name].astype(np.float64) for name in self.start if name in seen}
         if gradients.keys() != before[0].keys() or not all(np.isfinite(value).all() for value in gradients.values()):
             return
         state, weights = part(arrays, "state"), part(arrays, "weights")
@@ -596,8 +597,8 @@ class Isolated:
         self.dx = nothing if dx is None or not wants_dx else np.asarray(dx)
         statistics: Arrays = {}
         if kind in rounding.LINEAR:
-            (size, size_back), sizes = rounding.absolute(row, x64, exact)
-            size_dx = size_back(np.abs(dy64).astype(np.float32), wants_dx)
+            (size, size_back), sizes = rounding.absolute(row, x64, exact, dtype=dtype)
+            size_dx = size_back(np.abs(dy64).astype(dtype), wants_dx)
         elif kind == "max_pool2d":  # where windows overlap, gradients of both signs are added up
             size, sizes = np.abs(self.y), {}
             size_dx = back(np.abs(dy64), True) if wants_dx else None

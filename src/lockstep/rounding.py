@@ -93,15 +93,17 @@ JUMPS: dict[str, Callable[[Any], float]] = {
 }
 
 
-def absolute(row: LayerFacts, x: np.ndarray, on: reference.Pass, power: int = 1) -> tuple[reference.Layer, Arrays]:
+def absolute(
+    row: LayerFacts, x: np.ndarray, on: reference.Pass, power: int = 1, dtype: str = "float32"
+) -> tuple[reference.Layer, Arrays]:  # fmt: skip
     """A linear layer run on absolute values, and where its parameters' sizes will stand after its backward pass.
 
-    In float32, which is exact enough for a size. With `power` 2 it is run on squares: what goes through it then is the
-    variance of independent errors.
+    In float32, which is exact enough for a size, or in float64 for numbers that would be 0 in it. With `power` 2 it is
+    run on squares: what goes through it then is the variance of independent errors.
     """
 
     def size(value: np.ndarray) -> np.ndarray:
-        return (np.abs(value) ** power).astype(np.float32)
+        return np.asarray(np.abs(value) ** power, dtype)
 
     parameters = {name: size(value) for name, value in on.parameters.items() if name.startswith(f"{row.name}/")}
     sizes = {name: np.zeros_like(value) for name, value in parameters.items()}

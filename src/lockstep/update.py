@@ -23,7 +23,7 @@ from lockstep import rounding
 from lockstep.backends.base import Arrays, Plan
 from lockstep.spec import Recipe
 
-ROUNDINGS = 2.0  # of a new weight itself: of the sum w − Δ, and of w·(1 − lr·λ) before it
+ROUNDINGS = 4.0  # of a new weight itself: of w − Δ, and before it of the factor 1 − lr·λ and its product with w
 
 
 class Half(NamedTuple):
@@ -153,11 +153,11 @@ def halves(
             allowed = rule.share * moved + rounding.tolerance(dtype, np.abs(kept) + np.abs(share))
             effect = None if is_rounding[name] else share
             yield Half(f"{name}/{slot}", "optimizer slots", kept + share, allowed, effect)
-    for name, w in weights.items():
+    for name in gradients:
         if any(f"{name}/{slot}" not in after for slot in rules):
             continue  # which was told among the slots
         old, new = ({slot: arrays[f"{name}/{slot}"].astype(np.float64) for slot in rules} for arrays in (state, after))
-        w, g, room = w.astype(np.float64), entering[name], room_of[name]
+        w, g, room = weights[name].astype(np.float64), entering[name], room_of[name]
         decay = now.rate * o.weight_decay if o.kind == "adamw" and name in plan.decayed else 0.0
         delta = now.direction(g, old, new)
         # A compiled program may keep a slot's own sum unrounded, or round it another way, before it is stored.
