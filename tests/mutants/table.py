@@ -92,7 +92,7 @@ STUDIES: dict[str, Asked] = {
     "clip-loose": own(MLP, 'optimizer = "sgd 0.1"\nclip_norm = 50.0'),
     # gradients of 0.05, beside which 1e-6 is not nothing
     "clip-small": own("flatten | dense 24 initializer='normal 0.01' | relu | dense 10 initializer='normal 0.01'",
-                      'optimizer = "sgd 0.1"\nloss = "mean_squared_error"\nclip_norm = 0.01'),
+                      'optimizer = "momentum 0.1"\nloss = "mean_squared_error"\nclip_norm = 0.01'),
     "squared": own(MLP, 'optimizer = "sgd 0.1"\nloss = "mean_squared_error"\nlabel_smoothing = 0.1'),
     "smooth": own(MLP, "label_smoothing = 0.1"),
     "steps": own(MLP, 'optimizer = "sgd 0.1"\nschedule = "step 1 0.3"'),
