@@ -881,3 +881,116 @@ def more_memory_than_was_taken(folder: Path, others: Others) -> None:
 def a_run_that_somebody_else_trained(folder: Path, others: Others) -> None:
     shutil.rmtree(folder)
     hand_in(folder, page=False)
+
+
+# ---- one number, drawn
+
+
+def drawn(folder: Path, seed: int) -> str:
+    """Change one number of the first run that is drawn, wherever it stands, and seal all of it; what was changed."""
+    rng = np.random.default_rng([seed, 3])
+    run = runs_of(folder)[0]
+    name, forge = list(DRAWN.items())[seed % len(DRAWN)]
+    said = forge(run, rng)
+    seal(run)
+    return f"{name}: {said}"
+
+
+def _leaves(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The places of all numbers in JSON."""
+    if isinstance(value, dict):
+        return [leaf for key, item in value.items() for leaf in _leaves(item, (*place, key))]
+    if isinstance(value, list):
+        return [leaf for key, item in enumerate(value) for leaf in _leaves(item, (*place, key))]
+    return [place] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def _moved_a_little(value: float, rng: np.random.Generator) -> float:
+    if isinstance(value, int):
+        return value + int(rng.integers(1, 4))
+    return value * (1 + float(rng.choice([1e-3, -1e-2, 0.05]))) if value else 0.01
+
+
+def _one_number(found: dict[str, Any], rng: np.random.Generator) -> str:
+    leaves = _leaves(found)
+    *path, last = leaves[int(rng.integers(len(leaves)))]
+    inner: Any = found
+    for key in path:
+        inner = inner[key]
+    before = inner[last]
+    inner[last] = _moved_a_little(before, rng)
+    return f"{[*path, last]}: {before} → {inner[last]}"
+
+
+def _in_json(name: str, part: str = "") -> Callable[[Path, np.random.Generator], str]:
+    def forge(run: Path, rng: np.random.Generator) -> str:
+        said = []
+        edit(run / name, lambda found: said.append(_one_number(found[part] if part else found, rng)))
+        return said[0]
+
+    return forge
+
+
+def _in_the_last_row(run: Path, rng: np.random.Generator) -> str:
+    keys = ("test_loss", "validation_loss", "train_loss", "train_accuracy", "learning_rate")
+    key = keys[int(rng.integers(len(keys)))]
+    edit_history(run, lambda rows: rows[-1].update({key: rows[-1][key] * 1.05}))
+    return key
+
+
+def _in_a_row_of_one_place(run: Path, rng: np.random.Generator) -> str:
+    said: list[str] = []
+    edit_events(run, lambda rows: said.append(_one_number(rows[int(rng.integers(len(rows)))], rng)))
+    return said[0]
+
+
+def _in_the_first_steps(run: Path, rng: np.random.Generator) -> str:
+    step = int(rng.integers(10))
+    edit_steps(run, lambda steps: steps["loss"].__setitem__(step, steps["loss"][step] * 0.999))
+    return f"step {step}"
+
+
+def _in_the_last_step(run: Path, rng: np.random.Generator) -> str:
+    edit_steps(run, lambda steps: steps["loss"].__setitem__(-1, steps["loss"][-1] * 0.99))
+    return "the last loss"
+
+
+def _in_the_logits(run: Path, rng: np.random.Generator) -> str:
+    place = int(rng.integers(300)), int(rng.integers(10))
+    edit_arrays(run, "predictions", lambda arrays: arrays["logits"].__setitem__(place, arrays["logits"][place] + 0.01))
+    evaluate_again(run)
+    return f"{place}"
+
+
+def _in_the_weights(run: Path, rng: np.random.Generator) -> str:
+    def moved(facts: dict[str, Any], arrays: dict[str, dict[str, np.ndarray]]) -> None:
+        value = arrays["weights"]["4_dense/bias"].copy()
+        value[int(rng.integers(10))] += 0.01
+        arrays["weights"] = {**arrays["weights"], "4_dense/bias": value}
+
+    edit_checkpoint(run, moved)
+    return "a bias"
+
+
+def _in_the_weights_and_all_that_follows(run: Path, rng: np.random.Generator) -> str:
+    def moved(facts: dict[str, Any], arrays: dict[str, dict[str, np.ndarray]]) -> None:
+        value = arrays["weights"]["4_dense/kernel"].copy()
+        value *= 1.02
+        arrays["weights"] = {**arrays["weights"], "4_dense/kernel": value}
+
+    edit_checkpoint(run, moved)
+    predict_again(run)
+    return "a kernel"
+
+
+DRAWN: dict[str, Callable[[Path, np.random.Generator], str]] = {
+    "metrics.json": _in_json("metrics.json"),
+    "the dataset's facts": _in_json("environment.json", "dataset"),
+    "the last row": _in_the_last_row,
+    "a row of one place": _in_a_row_of_one_place,
+    "the first steps": _in_the_first_steps,
+    "the last step": _in_the_last_step,
+    "the logits": _in_the_logits,
+    "the weights": _in_the_weights,
+    "the weights and all that follows": _in_the_weights_and_all_that_follows,
+}

@@ -85,6 +85,20 @@ def test_a_forgery_is_found(name, copy, others):
     assert words in found, found or "nothing"
 
 
+def test_one_number_that_is_drawn_is_found(honest, others, tmp_path, cases, tally):
+    n = cases(18, 270)
+    passed = []
+    for seed in range(n):
+        folder = Path(shutil.copytree(honest, tmp_path / str(seed)))
+        (folder / "report.html").unlink()
+        said = forgeries.drawn(folder, seed)
+        if not problems(folder, others):
+            passed.append(said)
+        shutil.rmtree(folder)
+    tally("hand-ins with one number forged and all sealed, of which none may fit", n, len(passed))
+    assert not passed
+
+
 @pytest.mark.parametrize("name", DEEP)
 def test_a_whole_epoch_tells_what_the_first_steps_do_not(name, copy, others):
     forge, words = DEEP[name]

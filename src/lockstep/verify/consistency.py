@@ -212,6 +212,11 @@ def _timing(record: store.Record, history: list[dict[str, Any]]) -> Iterator[str
     asked = record.status.get("threads")
     environment = record.environment
     parts = [environment, *(part for part in environment.get("resumed") or () if isinstance(part, dict))]
+    if "together" in timing:
+        most = max(part.get("trained_together", 1) for part in parts)
+        yield from same("timing.json: together", timing["together"], most)
+    if "parts" in timing and not 1 <= timing["parts"] <= len(parts):
+        yield from same("timing.json: parts", timing["parts"], len(parts))
     said = (parts[-1].get("threads") or {}).get("asked")
     if asked is not None and said is not None and asked != said:
         yield from same("status.json: threads", asked, said)
