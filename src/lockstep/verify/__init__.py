@@ -172,7 +172,11 @@ class _Check:
             met.add((pair[1].submission, pair[1].name))
             for is_problem, sentence in copies.judged(pair, self.fits):
                 if is_problem:
-                    found.add("copies", record.folder.name, sentence)
+                    elsewhere = pair[1].owner != pair[0].owner
+                    briefly = (
+                        _("the same run as in the folder {folder}", folder=pair[1].submission) if elsewhere else ""
+                    )
+                    found.add("copies", record.folder.name, sentence, briefly)
                 else:
                     found.notes.append(_("{name}: {note}", name=record.folder.name, note=sentence))
 

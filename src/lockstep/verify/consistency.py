@@ -144,6 +144,8 @@ def _epochs(record: store.Record, run: Run, history: list[dict[str, Any]]) -> It
         if run.recipe.mistakes == () and size.sum() != n_train:
             counts = {"epoch": row["epoch"], "n": f"{size.sum():.0f}", "all": shown(n_train)}
             yield _("steps.npz: epoch {epoch} takes {n} examples, there are {all}", **counts)
+        elif run.recipe.mistakes == () and not np.array_equal(size, _sizes(int(size.sum()), run)):
+            yield _("steps.npz: the batches of epoch {epoch} are not those of the recipe", epoch=row["epoch"])
         told = {key: row.get(key) for key in ("train_loss", "train_accuracy", "learning_rate")}
         wanted = {
             "train_loss": worker.mean_of_steps(loss, size, run.recipe),
@@ -151,6 +153,12 @@ def _epochs(record: store.Record, run: Run, history: list[dict[str, Any]]) -> It
             "learning_rate": plan.learning_rate(row["epoch"] * n_steps - 1),
         }
         yield from same(f"events.jsonl: epoch {row['epoch']}", told, store.finite(wanted))
+
+
+def _sizes(n: int, run: Run) -> np.ndarray:
+    """How many examples each step of an epoch takes."""
+    batch = run.recipe.batch_size
+    return np.minimum(batch, n - np.arange(0, n, batch))
 
 
 class _NoModel:

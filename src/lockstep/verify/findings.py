@@ -48,6 +48,7 @@ class Problem(NamedTuple):
     kind: str
     where: str
     text: str
+    briefly: str = ""  # in place of what is said of its kind
 
 
 @dataclasses.dataclass
@@ -58,9 +59,9 @@ class Findings:
     unchecked: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
 
-    def add(self, kind: str, where: str, problem: object) -> None:
+    def add(self, kind: str, where: str, problem: object, briefly: str = "") -> None:
         """Take note of a problem."""
-        self.problems.append(Problem(kind, where, joined((where, problem), ": ")))
+        self.problems.append(Problem(kind, where, joined((where, problem), ": "), briefly))
 
     def look(self, kind: str, where: str, check: Callable[[], Iterator[str]]) -> bool:
         """Take note of each problem that a check yields, and of its giving up; whether there was none."""
@@ -82,19 +83,27 @@ class Findings:
         return WRONG if self.problems else PARTLY if self.unchecked else FITS if n_finished else NOTHING
 
     def summary(self) -> str:
-        """All problems in one sentence: the only one itself, of several their kinds with the number of places."""
+        """All problems in one sentence: the only one itself, of several what they come to and how many places have it.
+
+        Where all are of one run, it is named once.
+        """
         if len(self.problems) < 2:
             return self.problems[0].text if self.problems else ""
-        told = []
+        groups: dict[str, set[str]] = {}
         for kind, words in KINDS.items():
-            places = {problem.where for problem in self.problems if problem.kind == kind}
-            if not places:
-                continue
-            if kind == "page" or len(places) == 1:
-                told.append(joined((_(words), " (", ", ".join(sorted(places)), ")"), ""))
-            else:
-                told.append(joined((_(words), " (", n_("{n} run", "{n} runs", len(places)), ")"), ""))
-        return joined(told, "; ")
+            for problem in self.problems:
+                if problem.kind == kind:
+                    groups.setdefault(problem.briefly or _(words), set()).add(problem.where)
+        runs = {problem.where for problem in self.problems if problem.kind != "page"}
+        said: list[str] = [
+            words if len(runs) == 1 and places == runs else joined((words, " (", _places(places), ")"), "")
+            for words, places in groups.items()
+        ]
+        return joined((*runs, joined(said, "; ")), ": ") if len(runs) == 1 else joined(said, "; ")
+
+
+def _places(places: set[str]) -> str:
+    return next(iter(places)) if len(places) == 1 else n_("{n} run", "{n} runs", len(places))
 
 
 def exit_code(rows: Sequence[Mapping[str, Any]]) -> int:

@@ -2,8 +2,8 @@
 
 Outside its drawings and pictures a page is compared as it is written, spaces and the last digit of numbers aside: so no
 style, script or attribute can be there that the page made again does not have. A drawing's lines depend on matplotlib's
-version; its texts are compared, and it may hold no kind of element, attribute or style that no drawing made again has.
-Pictures are compared by their pixels.
+version; its texts are compared, and it may hold no kind of element, attribute or style that draws nothing. Pictures are
+compared by their pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 DRAWING = re.compile(r"<svg\b.*?</svg\s*>", re.DOTALL)
-PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]*")
+PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=\s]*")
 TOKEN = re.compile(r"(<[^<>]*>)")
 SHOWN = 3  # differences of a page that are named
 SIDE = 20_000  # pixels of a picture along one side that are looked at
@@ -132,10 +132,28 @@ def _frame(drawing: str) -> str:
 # ------------------------------------------------------------------------------------------------------------ drawings
 
 
+# What any version of matplotlib may draw with: it shows nothing outside of its drawing and does nothing.
+ELEMENTS = "svg g defs path rect use text tspan image clippath line polyline polygon circle ellipse title desc"
+ATTRIBUTES = (
+    "d x y x1 y1 x2 y2 cx cy r rx ry dx dy width height points transform viewbox id class role style aria-label href "
+    "clip-path clip-rule fill fill-opacity fill-rule stroke stroke-width stroke-opacity stroke-dasharray "
+    "stroke-dashoffset stroke-linecap stroke-linejoin stroke-miterlimit opacity text-anchor font-size font-family "
+    "font-style font-weight preserveaspectratio image-rendering xml:space version"
+)
+PROPERTIES = (
+    "fill fill-opacity fill-rule stroke stroke-width stroke-opacity stroke-dasharray stroke-dashoffset stroke-linecap "
+    "stroke-linejoin stroke-miterlimit opacity text-anchor font font-size font-family font-style font-weight "
+    "font-variant font-stretch image-rendering"
+)
+PLAIN = {
+    *(f"<{name}>" for name in ELEMENTS.split()), *(f"{name}=" for name in ATTRIBUTES.split()),
+    *(f"style {name}:" for name in PROPERTIES.split()), "href=data:picture",
+}  # fmt: skip
+
+
 def strange(told: str, wanted: str) -> list[str]:
-    """Elements, attributes and styles in a page's drawings that no drawing of the page made again has."""
-    known = _kinds(wanted)
-    return sorted(_kinds(told) - known)
+    """Elements, attributes and styles in a page's drawings that no drawing of ours has, whatever drew it."""
+    return sorted(_kinds(told) - _kinds(wanted) - PLAIN)
 
 
 def _kinds(text: str) -> set[str]:
@@ -177,7 +195,7 @@ def drawn_otherwise(told: str, wanted: str) -> int:
 
 def other_pictures(told: str, wanted: str) -> Iterator[int]:
     """The numbers, from 1, of a page's pictures whose pixels are not those of the page made again."""
-    one, two = PICTURE.findall(told), PICTURE.findall(wanted)
+    one, two = (PICTURE.findall(DRAWING.sub("", text)) for text in (told, wanted))
     for number, (a, b) in enumerate(zip(one, two, strict=False), 1):
         if a != b and _pixels(a) != _pixels(b):
             yield number
@@ -190,7 +208,7 @@ def _pixels(source: str) -> tuple[Any, ...] | None:
     from PIL import Image
 
     try:
-        packed = base64.b64decode(source.partition(",")[2], validate=True)
+        packed = base64.b64decode("".join(source.partition(",")[2].split()), validate=True)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with Image.open(io.BytesIO(packed), formats=["PNG"]) as image:

@@ -53,17 +53,12 @@ class Submission:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Submission]:
     """A submission to look at; raises LockstepError (LS-505) for a file that is no zip, or one that is a trap."""
+    zips = [path] if path.is_file() else [] if _has_runs(path) else _zips(path)
     with contextlib.ExitStack() as stack:
-        if path.is_file():
-            stack.enter_context(_told(path))
-            yield Submission(path, stack.enter_context(_unpacked([path])), True)
-            return
-        zips = [] if not path.is_dir() or _has_runs(path) else _zips(path)
         if zips:
-            stack.enter_context(_told(path))
-            yield Submission(path, stack.enter_context(_unpacked(zips)), True)
-            return
-        yield Submission(path, path)
+            with _told(path):
+                place = stack.enter_context(_unpacked(zips))
+        yield Submission(path, place if zips else path, bool(zips))
 
 
 def _has_runs(folder: Path) -> bool:
@@ -74,6 +69,8 @@ def _has_runs(folder: Path) -> bool:
 
 def _zips(folder: Path) -> list[Path]:
     """The zips in a folder that holds no run: nobody unpacked what was uploaded."""
+    if not folder.is_dir():
+        return []
     found = [path for place in store.folders_below(folder, DEEP) for path in place.glob("*.zip")]
     return [path for path in sorted(found) if path.is_file() and zipfile.is_zipfile(path)][:ZIPS]
 
@@ -81,10 +78,13 @@ def _zips(folder: Path) -> list[Path]:
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
     """What is wrong with an archive, as an error of ours."""
+    hint = _("unpack it with a program of yours, and give the folder")
     try:
+        if path.is_file() and not zipfile.is_zipfile(path):
+            message = _("it is no zip archive: give a folder that holds runs, or a zip of one")
+            raise LockstepError("LS-505", message, where=str(path), hint=hint)
         yield
     except (ValueError, OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        hint = _("unpack it with a program of yours, and give the folder")
         message = _("it is a zip archive that cannot be unpacked: {why}", why=error)
         raise LockstepError("LS-505", message, where=str(path), hint=hint) from error
 
@@ -101,8 +101,6 @@ def _unpacked(paths: list[Path]) -> Iterator[Path]:
 def _unpack(path: Path, place: Path) -> None:
     """Write every file of a zip below `place`; raises ValueError for one that leads out of it or is too large."""
     with reading.opened(path) as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError(_("it is no zip archive: give a folder that holds runs, or a zip of one"))
         archive = zipfile.ZipFile(file)
         members = [info for info in archive.infolist() if not info.is_dir()]
         n_bytes = sum(info.file_size for info in members)
