@@ -19,7 +19,7 @@ tests: .venv/installed
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 torture: .venv/installed
-	$(BIN)/python -m pytest --torture tests/test_torture_*.py
+	$(BIN)/python -m pytest --torture tests/test_torture_*.py tests/test_forged.py tests/test_canvas.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from lockstep import plots, spec
+from lockstep import canvas, plots, spec
 from lockstep.backends import numpy as reference
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "sigmoid", "tanh", "softplus")
@@ -30,7 +30,7 @@ def draw(folder: Path) -> None:
     save(activations(), folder / "activations.svg")
 
 
-@rc_context(plots.STYLE)
+@canvas.settings()
 def activations() -> Figure:
     """Each activation function and its slope, as the NumPy backend computes them."""
     x = np.linspace(-4, 4, 161)
@@ -52,7 +52,7 @@ def activations() -> Figure:
     return figure
 
 
-@rc_context(plots.STYLE)
+@canvas.settings()
 def histories(records: list[Any]) -> Figure:
     """Accuracy and loss over the epochs: a colour for each network and backend, seeds as a band."""
     cells: dict[str, list[Any]] = {}
@@ -85,7 +85,7 @@ def histories(records: list[Any]) -> Figure:
     return figure
 
 
-@rc_context(plots.STYLE)
+@canvas.settings()
 def kernels(record: Any) -> Figure:
     """The first layer's kernels and the feature maps that they make of the first test image."""
     from lockstep import store

@@ -47,8 +47,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 # The files that take longest are begun first, so that no worker is left alone with one of them at the end.
 LONGEST = [
-    "conformance", "causes", "torture_killed", "same_steps", "proof", "cli", "docs_commands", "torture_repeated",
-    "torture_disk", "bench", "report", "differences", "resuming", "study", "signals",
+    "conformance", "causes", "forged", "torture_killed", "same_steps", "proof", "cli", "docs_commands",
+    "torture_repeated", "torture_disk", "bench", "report", "differences", "resuming", "study", "signals",
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tortured
+from conftest import need
 from lockstep import (
     EarlyStopping,
     LockstepError,
@@ -492,6 +494,111 @@ def test_a_run_that_is_too_damaged_is_named_and_the_others_go_on(name, tmp_path)
     (problem,) = problems
     assert (problem.code, problem.where) == ("LS-505", str(bad.folder / name))
     assert (bad.folder / name).read_text() == "{rubbish"
+
+
+def finished(folder) -> Record:
+    """A run that came to its end."""
+    (record,) = studies.run_study(study(), folder, silent, 1)
+    assert record.is_finished
+    return record
+
+
+def rubbish(path):
+    path.write_text("{rubbish")
+
+
+def gone(path):
+    path.unlink()
+
+
+def edited(path):
+    path.write_text(path.read_text().replace("finished", "running", 1))
+
+
+def line_ends(path):
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def contents(folder) -> dict:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["status.json", "manifest.json", "spec.toml", "checkpoint-4/manifest.json"])
+@pytest.mark.parametrize("harm", [rubbish, gone, edited, line_ends])
+def test_resume_never_begins_anew_where_a_run_came_to_its_end(name, harm, tmp_path):
+    record = finished(tmp_path)
+    harm(record.folder / name)
+    before = contents(record.folder)
+    records, problems, _ = resumed(tmp_path)
+    assert records == []
+    assert contents(record.folder) == before
+    assert [problem.code for problem in problems] == (
+        ["LS-505"] if name == "status.json" and harm is not line_ends else []
+    )
+    if problems:
+        assert "a run came to its end here, and its status.json cannot be used" in problems[0].message
+
+
+def test_resume_never_begins_anew_where_results_lie_and_no_checkpoint_can_be_used(tmp_path):
+    record = finished(tmp_path)
+    store.write_status(record.folder, "running", threads=1)
+    rubbish(record.folder / "checkpoint-4" / "manifest.json")
+    before = contents(record.folder)
+    records, problems, _ = resumed(tmp_path)
+    assert (records, contents(record.folder)) == ([], before)
+    assert "a run came to its end here, and no checkpoint can be used" in problems[0].message
+    (again,) = studies.run_study(study(), tmp_path, silent, 1)  # nor does `run`: it takes a folder of its own
+    assert again.folder.name == f"{record.folder.name}-2"
+    assert contents(record.folder) == before
+
+
+@pytest.mark.parametrize("harm", [rubbish, gone])
+def test_run_never_begins_anew_in_a_finished_folder_whose_status_is_lost(harm, tmp_path):
+    record = finished(tmp_path)
+    harm(record.folder / "status.json")
+    before = contents(record.folder)
+    (again,) = studies.run_study(study(), tmp_path, silent, 1)
+    assert again.folder != record.folder
+    assert contents(record.folder) == before
+
+
+def test_a_run_whose_line_ends_were_changed_is_taken_as_it_is(tmp_path):
+    record = finished(tmp_path)
+    for path in record.folder.rglob("*"):
+        if path.suffix in (".toml", ".json", ".jsonl"):
+            line_ends(path)
+    (again,) = studies.run_study(study(), tmp_path, silent, 1)
+    assert again.folder == record.folder
+
+
+def test_runs_tells_git_to_change_no_line_end(tmp_path):
+    finished(tmp_path / "runs")
+    assert "* -text" in (tmp_path / "runs" / ".gitattributes").read_text()
+    assert not (tmp_path / "runs" / "lab" / ".gitattributes").exists()
+    (tmp_path / "mine").mkdir()  # a folder of somebody's own, about which nothing is said but of what was made in it
+    finished(tmp_path / "mine")
+    assert not (tmp_path / "mine" / ".gitattributes").exists()
+    assert "* -text" in (tmp_path / "mine" / "lab" / ".gitattributes").read_text()
+
+
+def test_git_leaves_the_line_ends_of_runs_alone(tmp_path):
+    need(shutil.which("git") is not None, "git")
+
+    def told(*words):
+        settings = ["-c", "core.autocrlf=true", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", "-C", str(tmp_path), *settings, *words], check=True, capture_output=True)
+
+    record = finished(tmp_path / "runs")
+    (tmp_path / "other.json").write_text("{\n}\n")
+    before = contents(record.folder)
+    told("init")
+    told("add", ".")
+    told("commit", "-m", "runs")
+    shutil.rmtree(tmp_path / "runs")
+    (tmp_path / "other.json").unlink()
+    told("checkout", "--", ".")
+    assert contents(record.folder) == before
+    assert b"\r\n" in (tmp_path / "other.json").read_bytes(), "git would have"
 
 
 def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path):

@@ -15,6 +15,7 @@ from lockstep.errors import LockstepError
 from lockstep.report import write_report
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
 from lockstep.study import run_study
+from lockstep.verify import markup, pages
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_a_folder_may_be_renamed_when_it_is_handed_in(copy):
 
 @pytest.mark.parametrize("name", ["../etc", "work", "/etc/passwd", "a/b/c", ""])
 def test_a_page_cannot_name_other_folders(name, copy):
-    assert verify._matching([name], store.find_runs([copy])) == {}
+    assert pages.matching([name], store.find_runs([copy])) == {}
 
 
 def test_a_page_of_runs_that_are_not_here_is_found(copy):
@@ -199,7 +200,7 @@ def test_a_page_of_runs_that_are_not_here_is_found(copy):
     ],
 )
 def test_a_page_may_differ_by_the_last_decimal_alone(told, wanted, differ):
-    assert bool(verify.differences(told, wanted)) is differ
+    assert bool(markup.differences(told, wanted)) is differ
 
 
 def test_what_cannot_be_checked_is_named_and_does_not_count_as_fitting(copy, monkeypatch):

@@ -157,7 +157,7 @@ def read(folder: Path, spec: str) -> Point:
     for key, is_right in SOUND.items():
         if key not in manifest or not is_right(manifest[key]):
             raise store.damaged(folder / "manifest.json", _('"{key}" is missing or wrong', key=key))
-    if manifest["spec"] != spec:
+    if manifest["spec"] != spec and store.as_written(manifest["spec"]) != store.as_written(spec):
         what = "; ".join(differences(manifest["spec"], spec)) or _("its text")
         hint = _("put the file back as it was, or run the study anew with lockstep run")
         message = _("it is of a run with another spec.toml: {what}", what=what)
@@ -209,6 +209,13 @@ def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message
     if of_others is not None:
         raise of_others
     return None
+
+
+def can_be_gone_on_from(folder: Path) -> bool:
+    """Whether a run's folder has a checkpoint that can be used, so that it need not begin anew."""
+    with contextlib.suppress(LockstepError):
+        return newest(folder, store.read_spec(folder)) is not None
+    return False
 
 
 def _assert_fit(place: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], all_of_them: bool) -> None:

@@ -523,15 +523,17 @@ def report(
 @app.command()
 def verify(
     folders: Annotated[
-        list[Path], typer.Argument(help="Submissions: folders that hold runs and their report.", metavar="FOLDER…")
+        list[Path],
+        typer.Argument(help="Submissions: folders, or zips of them, that hold runs and a report.", metavar="FOLDER…"),
     ],
     images: Annotated[
         int | None,
         typer.Option(min=1, help="Test images that go through each network again (default: all).", metavar="N"),
     ] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Train the first epoch of every run again: minutes.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="One CSV table on stdout.")] = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Compute what was handed in again: metrics, predictions from the weights, the report; a line per submission."""
+    """Compute what was handed in again: first losses, metrics, predictions, the report; a line per submission."""
     from lockstep import store
     from lockstep import verify as checks
     from lockstep.errors import LockstepError
@@ -541,14 +543,16 @@ def verify(
     if as_csv and as_json:
         raise LockstepError("LS-200", _("--csv and --json are two answers"), hint=_("ask for one of them"))
     rows = []
-    for folder in folders:
-        rows.append(checks.verify(folder, images))
+    for row in checks.verify_all(folders, images, deep):
+        rows.append(row)
         if not (as_csv or as_json):
-            typer.echo(checks.as_line(rows[-1]))
+            typer.echo(checks.as_line(row))
     if as_json:
         _print_json({"submissions": rows})
     elif as_csv:
         typer.echo(checks.as_csv(rows), nl=False)
+    elif any(row["finished"] for row in rows):
+        typer.echo(checks.closing(rows), err=True)
     raise typer.Exit(checks.exit_code(rows))
 
 

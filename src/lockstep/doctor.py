@@ -105,6 +105,8 @@ def _run(record: store.Record) -> dict[str, Any]:
                 problems.append(_sentence(error, folder))
     if status == "finished" and not points:
         problems.append(_("no checkpoint with its weights can be used"))
+    if changed := store.other_line_ends(folder):
+        notes.append(_("git or an editor has changed line ends, and nothing else: {names}", names=", ".join(changed)))
     if not is_at_work and (strays := [path.name for path in folder.glob("**/.*.part")]):
         notes.append(
             n_(

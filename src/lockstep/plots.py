@@ -3,7 +3,8 @@
 Three constraints shape this file. Lockstep's lines lie on top of each other by design, so a backend is told apart by
 its colour and by markers that never hide each other. A figure stands in a page that may be light or dark, so everything
 that is not data is drawn in INK, which `svg` turns into `currentColor`. The same data must give the same bytes, so
-identifiers are salted and nothing is dated. pyplot, whose state is global, is never imported.
+identifiers are salted and nothing is dated. pyplot, whose state is global, is never imported, and the settings of
+whoever runs this (a matplotlibrc, MPLBACKEND, plt.rcParams, a style) are neither asked nor changed: see `canvas`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+
+from lockstep import canvas  # first: it imports matplotlib, whatever the environment says of it
+
+# isort: split
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -41,7 +45,7 @@ class Drawing(str):
     label: str
 
 
-INK = "#010203"  # stands for the page's text colour; no data is drawn in it
+INK = canvas.INK
 
 # Okabe & Ito 2008: told apart with every kind of colour vision. The first four fall to the four backends.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
@@ -74,29 +78,6 @@ DOTS = 180  # per inch of a PNG
 MAX_POINTS = 200  # per line: more cannot be seen, and a page has a size
 LARGEST = 1e100  # what a diverged network's loss may be drawn at; beyond it no axis can be computed
 MAX_CELL_TEXT = 16  # classes up to which each cell of a confusion matrix carries its count
-
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lockstep",
-    "text.parse_math": False,  # a class may be called "$"
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8.5,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "axes.axisbelow": True,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
-}
 
 # ------------------------------------------------------------------------------------------------------------ looks
 
@@ -151,7 +132,7 @@ def _grid(axes: Axes, axis: str) -> None:
 History = Sequence[Mapping[str, Any]]  # one row per epoch, as `store.Record.history` gives it
 
 
-@rc_context(STYLE)
+@canvas.settings()
 def curves(
     histories: Mapping[str, Sequence[History]], measure: str, best: Mapping[str, Iterable[int]] | None = None
 ) -> Figure:
@@ -182,7 +163,7 @@ def curves(
     return figure
 
 
-@rc_context(STYLE)
+@canvas.settings()
 def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure:
     """Test loss or accuracy of many networks over epochs, one line each: name → the histories of its runs.
 
@@ -311,7 +292,7 @@ def _legends(
 Differences = Sequence[float | None]  # one number per step, None where nothing was observed
 
 
-@rc_context(STYLE)
+@canvas.settings()
 def growth(lines: Mapping[str, Differences], alone: tuple[str, Differences] | None, measure: str) -> Figure:
     """How far each backend is from the judge, step by step, on a logarithmic axis: backend → relative difference.
 
@@ -375,7 +356,7 @@ def _lone(heights: np.ndarray) -> list[int]:
     return np.flatnonzero(seen[1:-1] & ~seen[:-2] & ~seen[2:]).tolist()
 
 
-@rc_context(STYLE)
+@canvas.settings()
 def confusion(
     counts: np.ndarray, class_names: Sequence[str], most_errors: int | None = None, in_percent: bool = False
 ) -> Figure:
@@ -426,7 +407,7 @@ def _tints(counts: np.ndarray, most_errors: int | None) -> np.ndarray:
     return np.asarray(tints)
 
 
-@rc_context(STYLE)
+@canvas.settings()
 def clocks(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> Figure:
     """One stacked bar per run: (label, clock → seconds); a clock without a value takes no room."""
     labels = [short(label, 44) for label, _ in rows]
@@ -456,7 +437,7 @@ def clocks(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> Figure:
     return figure
 
 
-@rc_context(STYLE)
+@canvas.settings()
 def class_balance(class_names: Sequence[str], counts: Sequence[int]) -> Figure:
     """One bar per class with its number of training examples."""
     names = [short(name) for name in class_names]
@@ -483,7 +464,7 @@ def svg(figure: Figure, label: str, prefix: str) -> Drawing:
     `label` is what a screen reader says; `prefix` keeps identifiers apart from those of the page's other figures.
     """
     buffer = io.StringIO()
-    with rc_context(STYLE), warnings.catch_warnings():
+    with canvas.settings(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts of its own
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     drawing = buffer.getvalue()
@@ -508,7 +489,7 @@ def alone(drawing: Drawing) -> tuple[bytes, bytes]:
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     text = text.replace("<svg ", f'<svg {names} style="background: #fff; font-family: sans-serif" ', 1)
     buffer = io.BytesIO()
-    with rc_context(STYLE), warnings.catch_warnings():
+    with canvas.settings(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         drawing.figure.savefig(buffer, format="png", dpi=DOTS, facecolor="white", metadata={"Software": None})
     return text.encode(), buffer.getvalue()

@@ -84,6 +84,20 @@ def checked(path: Path, known: Any, limit: int = LARGEST_ARRAYS) -> bytes:
     return found
 
 
+def line_ends_put_back(content: bytes) -> bytes:
+    """A text with the line ends that Lockstep writes: git and editors turn them into others, and take the last away."""
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n") + b"\n"
+
+
+def is_but_for_line_ends(path: Path, known: Any) -> bool:
+    """Whether a text file would be what a manifest lists as `known` with its line ends put back; raises OSError,
+    ValueError.
+    """
+    if not isinstance(known, dict):
+        return False
+    return hashlib.sha256(line_ends_put_back(content(path, LARGEST_JSON))).hexdigest() == known.get("sha256")
+
+
 def compare(path: Path, known: Any, limit: int = LARGEST_ARRAYS) -> None:
     """Raise ValueError or OSError where a file is not what a manifest lists as `known`; it is read piece by piece."""
     _compare_size(path, known, limit)

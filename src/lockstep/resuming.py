@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lockstep import checkpoints, files, locks, store, study, timing
-from lockstep.errors import LockstepError, Problem
+from lockstep.errors import LockstepError, Problem, without
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
@@ -45,6 +45,9 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
                 checkpoints.leave_last(record.folder)
                 continue
         except LockstepError as error:
+            if store.holds_results(record.folder):
+                problems.append(_of_finished(record.folder, error))
+                continue
             if not checkpoints.find(record.folder):  # else those say how far it came
                 problems += error.problems
                 continue
@@ -54,11 +57,24 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
             problems += error.problems
             continue
         (run,) = asked.runs()
+        if store.holds_results(record.folder) and not checkpoints.can_be_gone_on_from(record.folder):
+            problems.append(_of_finished(record.folder))
+            continue
         if done := _finished_since(record, run):
             left.append(_("{run}: the same run was finished since, in {other}", run=record.folder, other=done.name))
             continue
         found.append(Unfinished(record, asked, run, threads_for(record, threads)))
     return found, left, problems
+
+
+def _of_finished(folder: Path, error: LockstepError | None = None) -> Problem:
+    """Why a folder with the results of a run is left as it is: nothing of it can be gone on from, or it had ended."""
+    message = _("a run came to its end here, and no checkpoint can be used")
+    if error:
+        why = without(error.problems[0].message, store.UNUSABLE)
+        message = _("a run came to its end here, and its status.json cannot be used: {why}", why=why)
+    hint = _("what it left stays as it is; to do the run again: lockstep run {path} --again", path=folder / "spec.toml")
+    return Problem("LS-505", message, str(folder), hint)
 
 
 def unreported(paths: Iterable[Path]) -> list[Path]:

@@ -29,7 +29,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -231,17 +231,28 @@ def _check_seal(path: Path, value: Mapping[str, Any]) -> None:
             ),
         )
     try:
-        as_written = value.get("seal") == seal(value) and path.read_bytes() == _as_json(value)
+        as_written = value.get("seal") == seal(value) and _is_text(path, _as_json(value))
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
     if not as_written:
         raise damaged(path, _("it is not as it was written"))
 
 
+def _is_text(path: Path, wanted: bytes) -> bool:
+    """Whether a file holds this text, whatever its line ends."""
+    found = path.read_bytes()
+    return found == wanted or reading.line_ends_put_back(found) == wanted
+
+
+def as_written(text: str) -> str:
+    """A text with the line ends that it was written with."""
+    return reading.line_ends_put_back(text.encode()).decode()
+
+
 def read_spec(run: Path) -> str:
-    """The text of a run's spec.toml; raises LockstepError (LS-505)."""
+    """The text of a run's spec.toml, with the line ends that it was written with; raises LockstepError (LS-505)."""
     try:
-        return reading.text(run / "spec.toml")
+        return as_written(reading.text(run / "spec.toml"))
     except (OSError, ValueError) as error:
         raise damaged(run / "spec.toml", error) from error
 
@@ -386,7 +397,53 @@ def check_files(run: Path) -> dict[str, str | None]:
             found[name] = None
         except (OSError, ValueError) as error:
             found[name] = _("it is missing") if isinstance(error, FileNotFoundError) else reason(error)
+            if Path(name).suffix in TEXTS and _is_but_for_line_ends(run / name, known):
+                found[name] = None
     return found
+
+
+TEXTS = (".toml", ".json", ".jsonl")  # the files of a run that git and editors take for texts
+
+
+def _is_but_for_line_ends(path: Path, known: Any) -> bool:
+    try:
+        return reading.is_but_for_line_ends(path, known)
+    except (OSError, ValueError):
+        return False
+
+
+def other_line_ends(run: Path) -> list[str]:
+    """The texts of a run's folder whose line ends are no longer those that Lockstep writes; none where it is whole."""
+    found = []
+    for place in (run, *find_checkpoints(run)):
+        for path in sorted(place.glob("*")):
+            if path.suffix in TEXTS and path.is_file():
+                with contextlib.suppress(OSError, ValueError):
+                    content = reading.content(path, reading.LARGEST_JSON)
+                    if content and content != reading.line_ends_put_back(content):
+                        found.append(path.relative_to(run).as_posix())
+    return found
+
+
+def holds_results(run: Path) -> bool:
+    """Whether a run came to its end in this folder, whatever its status says or has lost."""
+    return any((run / name).exists() for name in ("manifest.json", "metrics.json"))
+
+
+ATTRIBUTES = b"""# Hashes of runs hold for the bytes that were written: git is to leave their line ends alone.
+* -text
+"""
+
+
+def make_study_folder(folder: Path) -> None:
+    """Make the folder of a study's runs; the outermost that had to be made, runs/ or it, tells git to change nothing.
+
+    Raises LockstepError (LS-501, LS-502).
+    """
+    new = next((place for place in (folder.parent, folder) if not place.exists()), None)
+    make_folder(folder)
+    if new is not None and not (folder.parent / ".gitattributes").exists():
+        write_bytes(new / ".gitattributes", ATTRIBUTES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -489,29 +546,54 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     return events
 
 
-def find_runs(paths: Iterable[Path]) -> list[Record]:
-    """Every run at or below the given folders, sorted by path.
+RUNS_BELOW = 2  # folders between one that is named and its runs: runs/<study>/<run>
+
+
+def find_runs(paths: Iterable[Path], depth: int = RUNS_BELOW) -> list[Record]:
+    """Every run at or at most `depth` folders below the given ones, sorted by path.
 
     One that has lost its status.json is found by its environment.json. Raises LockstepError: LS-505 where there is no
     run, LS-200 where there is no such folder.
     """
     paths = list(paths)
     must_be_there(paths)
-    found: set[Path] = set()
-    for path in paths:
-        found.update(
-            file.parent
-            for below in ("", "*/", "*/*/")
-            for name in ("status.json", "environment.json")
-            for file in path.glob(f"{below}{name}")
-            if file.parent.parent.name not in (TRACES, UNEXPLAINED)
-        )
+    found = {
+        folder
+        for path in paths
+        for folder in folders_below(path, depth)
+        if is_run(folder) and folder.parent.name not in NO_RUNS
+    }
     if not found:
         where = ", ".join(map(str, paths))
         raise LockstepError(
             "LS-505", _("no run folder here"), where=where, hint=_("name a folder below runs/ that holds runs")
         )
     return [Record(folder) for folder in sorted(found, key=natural)]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's."""
+    return any((folder / name).exists() for name in ("status.json", "environment.json"))
+
+
+NO_RUNS = (TRACES, UNEXPLAINED, "__MACOSX")  # folders that hold none; the last is what macOS adds to a zip
+
+
+def folders_below(path: Path, depth: int) -> Iterator[Path]:
+    """A folder and those at most `depth` below it, none within a run's; links are followed, no folder comes twice."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [(path, depth)]
+    while waiting:
+        folder, left = waiting.pop()
+        with contextlib.suppress(OSError):
+            known = folder.stat()
+            if not folder.is_dir() or (known.st_dev, known.st_ino) in seen:
+                continue
+            seen.add((known.st_dev, known.st_ino))
+            yield folder
+            if left and not is_run(folder):
+                below = sorted(place for place in folder.iterdir() if place.name not in NO_RUNS)
+                waiting += [(place, left - 1) for place in reversed(below) if place.is_dir()]
 
 
 def damages(records: Iterable[Record]) -> list[str]:

@@ -233,7 +233,7 @@ def run_study(
 def _do(crew: Sequence[Run], study: Study, folder: Path, tell: Tell, threads: int, again: bool) -> list[store.Record]:
     """The records of a run, or of some that are trained together."""
     records: dict[int, store.Record] = {}
-    store.make_folder(folder)
+    store.make_study_folder(folder)
     files.remove_strays(folder)
     with contextlib.ExitStack() as locked:
         jobs: dict[int, Job] = {}
@@ -352,6 +352,8 @@ def _unfinished(folder: Path, name: str, run: Run, threads: int) -> Path | None:
             record = store.Record(place)
             if run_id(run, store.read_spec(place)) != name:
                 continue
+            if store.holds_results(place) and not checkpoints.can_be_gone_on_from(place):
+                continue  # it would begin anew over them
             has_begun = (place / "environment.json").exists()
             if was_interrupted(record) and not (has_begun and changes_since(record, run, threads)):
                 return place
@@ -377,8 +379,8 @@ def was_interrupted(record: store.Record) -> bool:
     has_begun = bool(checkpoints.find(record.folder))
     try:
         status, code = record.status.get("status"), str(record.status.get("code"))
-    except LockstepError:  # a status that cannot be read says nothing, and checkpoints say enough
-        return has_begun
+    except LockstepError:  # a status that cannot be read says nothing; checkpoints do, but for a run that had ended
+        return has_begun and not store.holds_results(record.folder)
     outside = record.status.get("reason") == store.INTERRUPTED or code in WANT
     return status == "running" or (status == "failed" and (outside or has_begun))
 

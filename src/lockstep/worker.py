@@ -422,6 +422,7 @@ def environment(run: Run, examples: Examples, threads: int, device: str) -> dict
     return {
         "lockstep": version(),
         "git_revision": timing.git_revision(),
+        "lockstep_sources": timing.own_sources(),
         "python": platform.python_version(),
         "versions": backends.versions(run.backend),
         **timing.machine(),

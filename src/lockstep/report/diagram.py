@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lockstep import plots
+from lockstep import canvas, plots
 from lockstep.language import _, n_
-from lockstep.plots import BLUE, GREEN, INK, ORANGE, STYLE
+from lockstep.plots import BLUE, GREEN, INK, ORANGE
 from lockstep.report.facts import Layer
 from lockstep.report.numbers import shape, whole
 
@@ -28,7 +27,7 @@ MAX_LAYERS = 60
 ARROW = {"arrowstyle": "-|>", "color": INK, "linewidth": 0.7, "mutation_scale": 7}
 
 
-@rc_context(STYLE)
+@canvas.settings()
 def diagram(image: Sequence[int], layers: Sequence[Layer]) -> Figure:
     """The layers as shapes with their names, output shapes and parameters."""
     blocks = _blocks(image, layers)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from lockstep import plots
+from lockstep import canvas, plots
 from lockstep.language import _, mark, n_, number
-from lockstep.plots import INK, STYLE
+from lockstep.plots import INK
 
 COSTS = {"seconds": mark("Seconds per epoch"), "parameters": mark("Parameters")}
 POINTS = 72 / 100  # of a pixel of matplotlib's
@@ -44,7 +43,7 @@ def front(points: Sequence[Point]) -> list[Point]:
     return found
 
 
-@rc_context(STYLE)
+@canvas.settings()
 def pareto(points: Sequence[Point], cost: str) -> Figure:
     """Accuracy over a cost on a logarithmic axis: backends by colour and marker, the front filled and joined."""
     backends = plots.backend_order(point.backend for point in points)

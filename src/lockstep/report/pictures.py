@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lockstep import plots
+from lockstep import canvas, plots
 
 GAP = 255  # the palette's index of what lies between maps: transparent
 LEVELS = 255  # a map's values
@@ -58,7 +57,7 @@ class Sheet:
         """(SVG, PNG)."""
         return plots.alone(plots.svg(self.figure(), self.label, self.name))
 
-    @rc_context(plots.STYLE)
+    @canvas.settings()
     def figure(self) -> Figure:
         """All tiles in rows of COLUMNS; sizes in inches."""
         pitch, side, line = 1.1, 0.78, 0.125

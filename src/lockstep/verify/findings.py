@@ -1,0 +1,112 @@
+"""What was found in a submission: problems by their kind, what could not be checked, what is worth a word beside."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lockstep import store
+from lockstep.errors import LockstepError, without
+from lockstep.language import joined, mark
+from lockstep.language import later as _
+from lockstep.language import n_later as n_
+
+FITS, PARTLY = mark("fits"), mark("fits as far as checked")
+WRONG, NOTHING = mark("does not fit"), mark("nothing to check")
+REPORTS = (mark("differs"), mark("fits"), mark("identical"), mark("missing"))  # what a report is, the worst first
+EXIT_CODES = {FITS: 0, PARTLY: 3, WRONG: 1, NOTHING: 1}
+
+# Kind → what is wrong, in a few words; in the order in which they are told.
+KINDS = {
+    "unreadable": mark("runs that cannot be read"),
+    "copies": mark("the same run twice"),
+    "training": mark("losses that seed, recipe and data do not give"),
+    "weights": mark("predictions or evaluations that the weights do not give"),
+    "metrics": mark("metrics that the predictions do not give"),
+    "data": mark("data that are not the dataset's"),
+    "twice": mark("files that contradict each other"),
+    "files": mark("files changed after they were written"),
+    "page": mark("a page that its runs do not give"),
+}
+
+
+# What reading raises where a sealed file holds a text for a number, a list for a table, or nothing.
+NOT_OURS = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
+
+
+def told(error: BaseException) -> str:
+    """An exception in a few words."""
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= 120 else f"{text[:117]}…"
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: its kind, the run or page, and a sentence."""
+
+    kind: str
+    where: str
+    text: str
+    briefly: str = ""  # in place of what is said of its kind
+
+
+@dataclasses.dataclass
+class Findings:
+    """What was found wrong in one submission, what could not be checked, and notes, which are no fault."""
+
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+    unchecked: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, kind: str, where: str, problem: object, briefly: str = "") -> None:
+        """Take note of a problem."""
+        self.problems.append(Problem(kind, where, joined((where, problem), ": "), briefly))
+
+    def look(self, kind: str, where: str, check: Callable[[], Iterator[str]]) -> bool:
+        """Take note of each problem that a check yields, and of its giving up; whether there was none."""
+        before = len(self.problems)
+        try:
+            for problem in check():
+                self.add(kind, where, problem)
+        except LockstepError as error:
+            first = error.problems[0]
+            name = Path(first.where).name if first.where else ""
+            said = without(first.message, store.UNUSABLE)
+            self.add("unreadable", where, joined((name, said), ": ") if name else said)
+        except NOT_OURS as error:
+            self.add("unreadable", where, _("it holds what Lockstep does not write: {error}", error=told(error)))
+        return len(self.problems) == before
+
+    def verdict(self, n_finished: int) -> str:
+        """What a submission with so many finished runs is worth."""
+        return WRONG if self.problems else PARTLY if self.unchecked else FITS if n_finished else NOTHING
+
+    def summary(self) -> str:
+        """All problems in one sentence: the only one itself, of several what they come to and how many places have it.
+
+        Where all are of one run, it is named once.
+        """
+        if len(self.problems) < 2:
+            return self.problems[0].text if self.problems else ""
+        groups: dict[str, set[str]] = {}
+        for kind, words in KINDS.items():
+            for problem in self.problems:
+                if problem.kind == kind:
+                    groups.setdefault(problem.briefly or _(words), set()).add(problem.where)
+        runs = {problem.where for problem in self.problems if problem.kind != "page"}
+        said: list[str] = [
+            words if len(runs) == 1 and places == runs else joined((words, " (", _places(places), ")"), "")
+            for words, places in groups.items()
+        ]
+        return joined((*runs, joined(said, "; ")), ": ") if len(runs) == 1 else joined(said, "; ")
+
+
+def _places(places: set[str]) -> str:
+    return next(iter(places)) if len(places) == 1 else n_("{n} run", "{n} runs", len(places))
+
+
+def exit_code(rows: Sequence[Mapping[str, Any]]) -> int:
+    """0 where everything fits, 1 where something does not, 3 where a dataset was missing to check it."""
+    codes = {EXIT_CODES[row["verdict"]] for row in rows}
+    return 1 if 1 in codes else 3 if 3 in codes else 0

@@ -1,0 +1,66 @@
+"""What is said of submissions: a line for each, or a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lockstep.language import later as _
+from lockstep.language import n_later as n_
+from lockstep.language import say
+
+COLUMNS = ("folder", "verdict", "runs", "finished", "weights_checked", "report", "best_accuracy")
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one
+
+
+def as_line(row: Mapping[str, Any]) -> str:
+    """One submission on one line: what it is worth, and in one sentence what is wrong, unchecked or of note."""
+    facts: dict[str, Any] = {**row, "verdict": _(row["verdict"]), "report": _(row["report"])}
+    said = _(
+        "{folder}: {verdict}: {finished} of {runs} runs finished, {weights_checked} computed from their weights, "
+        "report {report}",
+        **facts,
+    )
+    if row["best_accuracy"] is not None:
+        said = _("{said}, best test accuracy {percent:.2f} %", said=said, percent=100 * row["best_accuracy"])
+    if row["problems"]:
+        said = _("{said} – {problem}", said=said, problem=row["summary"])
+        if len(row["problems"]) > 1:
+            said = _("{said}; one by one: --json", said=said)
+    elif row["unchecked"]:
+        said = _("{said} – {problem}", said=said, problem=row["unchecked"][0])
+        if len(row["unchecked"]) > 1:
+            said = _("{said} (and {n} more: --json)", said=said, n=len(row["unchecked"]) - 1)
+    elif row["notes"]:
+        said = _("{said} – of note: {note}", said=said, note=row["notes"][0])
+        if len(row["notes"]) > 1:
+            said = _("{said} (and {n} more: --json)", said=said, n=len(row["notes"]) - 1)
+    line = say(said)
+    return "".join(" " if unicodedata.category(sign).startswith("C") else sign for sign in line)
+
+
+def closing(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What no check can tell, for whoever takes the lines above for more than they are."""
+    n = sum(row["finished"] for row in rows)
+    return say(
+        n_(
+            "Not decidable from {n} run alone: whether its times were measured, and whose machine trained it.",
+            "Not decidable from {n} runs alone: whether their times were measured, and whose machine trained them.",
+            n,
+        )
+    )
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Submissions as CSV with a header; what is wrong in one cell. No cell is taken for a formula by a spreadsheet."""
+    file = io.StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    lists = ("problems", "unchecked", "notes")
+    table.writerow([*COLUMNS, *lists])
+    for row in rows:
+        cells = [row[name] for name in COLUMNS] + ["; ".join(row[name]) for name in lists]
+        table.writerow([f"'{cell}" if str(cell).startswith(FORMULAS) else cell for cell in cells])
+    return file.getvalue()
