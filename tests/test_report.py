@@ -59,6 +59,7 @@ def fake_run(
         loss = 0.9 / epoch + 0.001 * BACKENDS.index(backend)
         rows = {f"{s}_loss": loss + 0.05 * i for i, s in enumerate(("train", "validation", "test"))}
         rows |= {f"{s}_accuracy": 1 - loss / 3 - 0.01 * i for i, s in enumerate(("train", "validation", "test"))}
+        rows |= {"train_inference_loss": loss, "train_inference_accuracy": rows["train_accuracy"]}
         row = {"event": "epoch", "epoch": epoch, **rows, "learning_rate": rate, "train_seconds": 0.4}
         store.append_event(folder / "events.jsonl", row)
         if status == "failed" and epoch == 2:

@@ -33,7 +33,7 @@ NAMES = set(
     """
     numpy torch tensorflow jax optax NumPy PyTorch TensorFlow Keras JAX Lockstep Python AMD EPYC Linux UTC SHA cpu
     mlp cnn demo Digits digits conv d max pool flatten dense relu kernel bias batch size softmax dropout
-    float dtype BCa precision recall adam epsilon hat learning rate optimizer
+    float dtype BCa seed precision recall adam epsilon hat learning rate optimizer
     """.split()  # noqa: SIM905
 )
 CLASSES = {"zero", "one", "two", "three", "four", "five", "six"}

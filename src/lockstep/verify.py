@@ -42,6 +42,7 @@ WRONG, NOTHING = mark("does not fit"), mark("nothing to check")
 REPORTS = (mark("differs"), mark("fits"), mark("identical"), mark("missing"))  # what a report is, the worst first
 EXIT_CODES = {FITS: 0, PARTLY: 3, WRONG: 1, NOTHING: 1}
 CLOSE = 1e-9  # relative: the same float64 arithmetic in another order
+ROUNDED = 1e-3  # a mean loss of float32, or of products that are rounded further, beside that of float64
 FEW = 2  # images by which an epoch's evaluation and the last one may differ: the same weights, computed twice
 SHOWN = 3  # differences of a page that are named
 
@@ -133,7 +134,7 @@ def _run(
         found.problems.append(_("{name}: cannot be read: {why}", name=name, why=why))
         return False
     best.append(again["accuracy"])
-    found.look(name, lambda: _same("metrics.json: test", quality.get("test"), again))
+    found.look(name, lambda: _same("metrics.json: test", quality.get("test"), _as_averaged(again, quality)))
     found.look(name, lambda: _training(record, run, quality, again))
     try:
         loaded = datasets(run.dataset)
@@ -149,6 +150,14 @@ def _run(
     found.look(name, lambda: _data(record, loaded, labels))
     found.look(name, lambda: _weights(record, run, loaded, logits, n_images))
     return True
+
+
+def _as_averaged(again: dict[str, Any], quality: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics with macro averages over all classes, for a run of before they were over those that occur."""
+    over_all = metrics.means_over_all(again)
+    test = quality.get("test")
+    told = test.get("macro") if isinstance(test, Mapping) else None
+    return again | {"macro": over_all} if not [*_same("", told, over_all)] else again
 
 
 def _same(where: str, told: Any, wanted: Any) -> Iterator[str]:
@@ -208,6 +217,11 @@ def _training(record: store.Record, run: Run, quality: Mapping[str, Any], again:
     if not isinstance(said, int | float) or abs(said - again["accuracy"]) * n > FEW + 1e-6:
         facts = {"told": _shown(said), "wanted": _shown(again["accuracy"])}
         yield _("events.jsonl: test accuracy at the end: it says {told}, computed: {wanted}", **facts)
+    train = quality.get("train") or {}  # a run of before it was evaluated has none
+    told, wanted = (last or {}).get("train_inference_accuracy"), train.get("accuracy")
+    if train and (not _is_number(told) or not _is_number(wanted) or abs(told - wanted) * n > FEW + 1e-6):
+        facts = {"told": _shown(wanted), "wanted": _shown(told)}
+        yield _("metrics.json: train.accuracy: it says {told}, events.jsonl at that epoch {wanted}", **facts)
 
 
 def _data(record: store.Record, loaded: data.Data, labels: np.ndarray) -> Iterator[str]:
@@ -241,6 +255,8 @@ def _weights(record: store.Record, run: Run, loaded: data.Data, logits: np.ndarr
     )
     images = examples.test[0][:limit]
     wanted = exact.predict(images)
+    if limit is None:
+        yield from _train_part(record.metrics.get("train"), run, examples, exact.predict)
     if not np.isfinite(logits).all():
         if np.isfinite(wanted).all():
             yield _("predictions.npz: not what the weights give: they have values that are not finite")
@@ -261,6 +277,25 @@ def _weights(record: store.Record, run: Run, loaded: data.Data, logits: np.ndarr
             off=float(apart.max()),
             room=room,
         )
+
+
+def _train_part(told: Any, run: Run, examples: Examples, predict: Callable[[np.ndarray], np.ndarray]) -> Iterator[str]:
+    """What the network makes of its own training images; a run of before that was computed says nothing of it."""
+    if not isinstance(told, Mapping):
+        return
+    images, labels = examples.train_part
+    logits = predict(images)
+    accuracy, loss = metrics.accuracy(logits, labels), metrics.mean_loss(logits, labels, run.recipe)
+    if not _is_number(told.get("accuracy")) or abs(told["accuracy"] - accuracy) * len(images) > FEW + 1e-6:
+        facts = {"told": _shown(told.get("accuracy")), "wanted": _shown(accuracy)}
+        yield _("metrics.json: train.accuracy: it says {told}, the weights give {wanted}", **facts)
+    elif math.isfinite(loss) and not math.isclose(told.get("loss") or 0.0, loss, rel_tol=ROUNDED, abs_tol=ROUNDED):
+        facts = {"told": _shown(told.get("loss")), "wanted": _shown(loss)}
+        yield _("metrics.json: train.loss: it says {told}, the weights give {wanted}", **facts)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 # -------------------------------------------------------------------------------------------------------- the report

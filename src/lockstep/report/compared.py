@@ -274,6 +274,7 @@ def _overview(found: Comparison) -> Table | None:
         (_("Test accuracy (%), ± over seeds"), "r", [plus_minus(cell.over_seeds, places) for cell in shown]),
         (_("95 % over test images"), "r", [between(_over_images(found, cell), places) for cell in shown]),
         (_("Test loss, ± over seeds"), "r", [plus_minus(mean_of(cell.losses), 4, 1) for cell in shown]),
+        (_("Own training images right (%)"), "r", [plus_minus(mean_of(cell.fits), places) for cell in shown]),
         (_("Gap at the end (points)"), "r", [plus_minus(mean_of(cell.gaps), places) for cell in shown]),
         (_("Gap at the best epoch"), "r", [plus_minus(mean_of(cell.best_gaps), places) for cell in shown]),
         (_("Parameters"), "r", [fixed(cell.parameters, 0) for cell in shown]),
@@ -286,10 +287,17 @@ def _overview(found: Comparison) -> Table | None:
     caption = _(
         "Means over seeds with Student’s 95 % interval of the mean: what other seeds would change. Over test images: "
         "the BCa bootstrap’s interval of the same mean, for one seed Wilson’s: what other images would change. The "
-        "gap is training minus test accuracy; training accuracy is taken during the epoch, with its dropout and "
-        "augmentation, so the gap is rather understated. The best epoch is that of the lowest validation loss. Of "
-        "five times and more the bootstrap’s interval of the median, of fewer the range in brackets."
+        "gap is training minus test accuracy, both computed at the epoch’s end in inference mode, the former on a "
+        "fixed part of the training images without augmentation. The best epoch is that of the lowest validation "
+        "loss. Of five times and more the bootstrap’s interval of the median, of fewer the range in brackets."
     )
+    if any(cell.runs and not cell.gaps for cell in shown):
+        caption += " " + _("Runs that did not evaluate their training images so have no gap that is like with like.")
+    if underfitted := [cell for cell in shown if cell.underfitted is not None]:
+        caption += " " + _(
+            "Underfitted, with more of their own training images wrong than test images add: {names}.",
+            names=listed([cell.name for cell in underfitted[:8]]),
+        )
     if len(cells) > MAX_CELLS:
         caption += " " + more_rows(len(cells) - MAX_CELLS)
     rows = [list(row) for row in zip(*(values for *_, values in columns), strict=True)]
@@ -341,6 +349,7 @@ def _signed(share: float) -> str:
 
 
 def _p(value: float | None) -> str:
+    """ "0.012", "< 0.001"."""
     if value is None:
         return MISSING
     return number("< 0.001" if value < 0.001 else f"{value:.3f}")
@@ -466,8 +475,9 @@ def _gap_table(found: Comparison) -> Table | None:
     columns += [(_("Points"), "r"), (_("95 % interval"), "r"), (_("p, Holm"), "r")]
     names = listed(list(dict.fromkeys(contest.name(contest.baseline) for contest, _ in found.gaps)))
     caption = _(
-        "Training minus test accuracy at the end, beside {names}, the one without any remedy against overfitting. A "
-        "narrower gap is no gain by itself: whether the test accuracy rose stands in the tables of pairs.",
+        "Training minus test accuracy at the end, both in inference mode, beside {names}, the one without any remedy "
+        "against overfitting. Of an underfitted network the gap says nothing for its remedy. A narrower gap is no gain "
+        "by itself: whether the test accuracy rose stands in the tables of pairs.",
         names=names,
     )
     return _without_constant(Table(caption, columns, rows, breaks=breaks, marks=marks), 0)

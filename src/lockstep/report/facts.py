@@ -18,6 +18,7 @@ from lockstep.errors import LockstepError
 from lockstep.language import _, say
 from lockstep.records import first_fault
 from lockstep.report import kept
+from lockstep.report.numbers import is_number
 from lockstep.store import Record
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -117,10 +118,19 @@ class Test(Part):
         return self
 
 
+class Train(Part):
+    """What the network makes of a part of its own training images, in inference mode."""
+
+    accuracy: float | None = None
+    loss: float | None = None
+    images: Count | None = None
+
+
 class Metrics(Part):
     """metrics.json."""
 
     test: Test = Test()
+    train: Train = Train()
     parameters: Count | None = None
     multiply_adds: Count | None = None
     epochs: Count | None = None
@@ -144,6 +154,8 @@ class Epoch(Part):
     epoch: Count
     train_loss: float | None = None
     train_accuracy: float | None = None
+    train_inference_loss: float | None = None
+    train_inference_accuracy: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
     test_loss: float | None = None
@@ -276,6 +288,12 @@ class Facts:
     def is_finished(self) -> bool:
         """Whether the run came to its end."""
         return self.status.status == "finished"
+
+    @cached_property
+    def is_diverged(self) -> bool:
+        """Whether it came to its end with numbers that are no longer finite: then its answers are nobody's."""
+        test = self.metrics.test if self.is_finished and self.metrics else None
+        return test is not None and "loss" in test.model_fields_set and not is_number(test.loss)
 
     @property
     def study(self) -> str:

@@ -28,8 +28,8 @@ class Group:
 
     @property
     def finished(self) -> list[Facts]:
-        """The runs that came to their end."""
-        return [run for run in self.runs if run.is_finished]
+        """The runs that came to their end with numbers that are some."""
+        return [run for run in self.runs if run.is_finished and not run.is_diverged]
 
     @property
     def backends(self) -> list[str]:
@@ -128,8 +128,8 @@ def title_of(run: Facts) -> str:
 
 
 def accuracy(run: Facts) -> float | None:
-    """Test accuracy of a finished run."""
-    value = run.metrics.test.accuracy if run.is_finished and run.metrics else None
+    """Test accuracy of a finished run that did not diverge."""
+    value = run.metrics.test.accuracy if run.is_finished and run.metrics and not run.is_diverged else None
     return value if is_number(value) else None
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from lockstep import plots, store
 from lockstep.installed import version
-from lockstep.language import _, mark, n_, number, spoken
-from lockstep.report import benched, compared, figures, hard, kept, seen, trained
+from lockstep.language import _, mark, n_, number, speaking, spoken
+from lockstep.report import benched, compared, figures, hard, kept, question, seen, trained
 from lockstep.report.answer import answer, conclusions
 from lockstep.report.diagram import diagram
 from lockstep.report.diagram import said as said_of
@@ -110,7 +110,7 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
         "about": json.dumps(about(records, image), ensure_ascii=False),
         "title": listed(_distinct(run.study for run in runs)) or _("Report"),
         "questions": _distinct(str(run.spec.get("question") or "") for run in runs),
-        "answer": answer(groups, comparison),
+        **_answer(groups, comparison, runs),
         "unfinished": [_unfinished(run) for run in runs if not run.is_finished],
         "n_runs": len(runs),
         "results": _results(runs, groups, verdicts if any(reading.proof for reading, _ in proofs) else None),
@@ -134,6 +134,15 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
         "hashes": _hashes(runs),
     }
     return page | {"cautions": _cautions(groups), "gaps": _gaps(runs)}  # last: gaps are found while reading
+
+
+def _answer(groups: Sequence[Group], found: compared.Comparison, runs: Sequence[Facts]) -> dict[str, str]:
+    """The first paragraph, in the language in which the study asks, and which that is where it is another."""
+    asked_for = next((str(run.spec.get("question")) for run in runs if run.spec.get("question")), "")
+    own = question.language(asked_for) or spoken()
+    with speaking(own):
+        said = answer(groups, found, asked_for)
+    return {"answer": said, "answer_language": "" if own == spoken() else own}
 
 
 def about(records: Sequence[store.Record], image: int) -> dict[str, Any]:
@@ -196,6 +205,8 @@ STATES = {"running": mark("unfinished"), "failed": mark("failed"), "unknown": ma
 def _state(run: Facts) -> str:
     """One word or two for the table: "finished", "stopped early", "failed", "unfinished"."""
     if run.is_finished:
+        if run.is_diverged:
+            return _("diverged")
         return _("stopped early") if run.metrics and run.metrics.stopped_early else _("finished")
     return _(STATES.get(run.status.status, run.status.status))
 
