@@ -164,7 +164,7 @@ def _same(where: str, told: Any, wanted: Any) -> Iterator[str]:
     """Every number of a part of a JSON file that is not what it should be."""
     if isinstance(wanted, Mapping) and isinstance(told, Mapping):
         for key in wanted:
-            yield from _same(f"{where}.{key}", told.get(key), wanted[key])
+            yield from _same(f"{where}.{key}" if where else key, told.get(key), wanted[key])
     elif isinstance(wanted, list) and isinstance(told, list) and len(told) == len(wanted):
         for place, (one, other) in enumerate(zip(told, wanted, strict=True)):
             yield from _same(f"{where}[{place}]", one, other)
@@ -225,7 +225,10 @@ def _training(record: store.Record, run: Run, quality: Mapping[str, Any], again:
 
 
 def _data(record: store.Record, loaded: data.Data, labels: np.ndarray) -> Iterator[str]:
-    """Labels and images are the dataset's."""
+    """Labels and images are the dataset's, and how many test images are training images too."""
+    told = record.environment.get("dataset", {}).get("n_test_in_training")
+    if told is not None and told != (n := loaded.n_test_in_training()):
+        yield _("environment.json: n_test_in_training: it says {told}, computed: {wanted}", told=told, wanted=n)
     if not np.array_equal(labels, loaded.test_labels):
         yield _("predictions.npz: its labels are not those of the dataset's test images")
     for name, numbers in (("samples", None), ("hardest", "indices")):
@@ -368,7 +371,11 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
         again = [_under_its_name(Path(temporary), name, here[name]) for name in names]
         with language.speaking(_language_of(about)):
-            rebuilt = report.render(report.gather(again, image))
+            made = report.gather(again, image)
+            rebuilt = report.render(made)
+    numbers = report.numbers_of(path)
+    if numbers.exists():
+        found.look(numbers.name, lambda: _same("", _but_its_version(store.read_json(numbers)), made["document"]))
     if rebuilt == text:
         return "identical"
     with language.speaking(_language_of(about)):
@@ -385,6 +392,11 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
         said = _("{said}; written by Lockstep {by}, this is {ours}", said=said, by=by, ours=ours)
     found.problems.append(joined((path.name, said), ": "))
     return "differs"
+
+
+def _but_its_version(told: dict[str, Any]) -> dict[str, Any]:
+    """report.json as this version would sign it: its numbers are what is compared."""
+    return told | {"lockstep": report.about([], 1)["lockstep"]}
 
 
 def _language_of(about: Mapping[str, Any]) -> str:

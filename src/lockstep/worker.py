@@ -413,7 +413,7 @@ def environment(run: Run, examples: Examples, threads: int, device: str) -> dict
             "shape": list(examples.shape), "class_names": list(loaded.class_names),
             "class_counts": np.bincount(examples.train[1], minlength=classes),
             "n_train": len(examples.train[0]), "n_validation": len(examples.validation[0]),
-            "n_test": len(examples.test[0]),
+            "n_test": len(examples.test[0]), "n_test_in_training": loaded.n_test_in_training(),
             "pixel_mean": examples.mean.tolist(), "pixel_scale": examples.scale.tolist(),
         },
     }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lockstep import plots, statistics
 from lockstep.language import _, mark, n_, number
@@ -79,6 +79,27 @@ CLOCKS = {  # of a table's columns
 }
 
 
+class Obstacle(NamedTuple):
+    """What keeps two times from being ranked, a key of OBSTACLES; `n` is how many repetitions there are."""
+
+    kind: str
+    n: int
+
+    def said(self) -> str:
+        """It in words."""
+        if self.kind == "too_few_repetitions":
+            enough = word(ENOUGH)
+            return count(self.n, "{count} repetition, not {enough}", "{count} repetitions, not {enough}", enough=enough)
+        return _(OBSTACLES[self.kind])
+
+
+OBSTACLES = {
+    "different_machines": mark("different machines, devices or threads"),
+    "not_interleaved": mark("not interleaved"),
+    "intervals_overlap": mark("the intervals overlap"),
+}
+
+
 @dataclasses.dataclass
 class Ranking:
     """Two cells' seconds per epoch: who is faster, or why that cannot be said."""
@@ -86,7 +107,12 @@ class Ranking:
     where: str
     first: Cell
     second: Cell
-    reasons: list[str]
+    obstacles: list[Obstacle]
+
+    @property
+    def reasons(self) -> list[str]:
+        """The obstacles in words."""
+        return [one.said() for one in self.obstacles]
 
     @property
     def ratio(self) -> float | None:
@@ -184,23 +210,17 @@ def _by_time(first: Cell, second: Cell) -> tuple[Cell, Cell]:
     return (first, second) if (median(first.seconds) or 0) <= (median(second.seconds) or 0) else (second, first)
 
 
-def _obstacles(first: Cell, second: Cell) -> list[str]:
+def _obstacles(first: Cell, second: Cell) -> list[Obstacle]:
     """What keeps two times from being ranked."""
-    found = []
-    if not same_machine([*first.finished, *second.finished]):
-        found.append(_("different machines, devices or threads"))
     fewest = min(len(first.seconds), len(second.seconds))
-    if fewest < ENOUGH:
-        enough = word(ENOUGH)
-        found.append(
-            count(fewest, "{count} repetition, not {enough}", "{count} repetitions, not {enough}", enough=enough)
-        )
-    if not _is_interleaved(first.finished, second.finished):
-        found.append(_("not interleaved"))
     ends = [_ends(statistics.bootstrap_median(cell.seconds)) for cell in (first, second)]
-    if fewest >= ENOUGH and ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]:
-        found.append(_("the intervals overlap"))
-    return found
+    stands = {
+        "different_machines": not same_machine([*first.finished, *second.finished]),
+        "too_few_repetitions": fewest < ENOUGH,
+        "not_interleaved": not _is_interleaved(first.finished, second.finished),
+        "intervals_overlap": fewest >= ENOUGH and ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1],
+    }
+    return [Obstacle(kind, fewest) for kind, is_so in stands.items() if is_so]
 
 
 def _ends(found: Interval) -> tuple[float, float]:
@@ -272,7 +292,7 @@ def _overview(found: Comparison) -> Table | None:
         (_("Backend"), "l", [cell.backend for cell in shown]),
         (_("Seeds"), "r", [str(len(cell.runs)) for cell in shown]),
         (_("Test accuracy (%), ± over seeds"), "r", [plus_minus(cell.over_seeds, places) for cell in shown]),
-        (_("95 % over test images"), "r", [between(_over_images(found, cell), places) for cell in shown]),
+        (_("95 % over test images"), "r", [between(over_images(found, cell), places) for cell in shown]),
         (_("Test loss, ± over seeds"), "r", [plus_minus(mean_of(cell.losses), 4, 1) for cell in shown]),
         (_("Own training images right (%)"), "r", [plus_minus(mean_of(cell.fits), places) for cell in shown]),
         (_("Gap at the end (points)"), "r", [plus_minus(mean_of(cell.gaps), places) for cell in shown]),
@@ -314,7 +334,7 @@ def more_rows(n: int) -> str:
     )
 
 
-def _over_images(found: Comparison, cell: Cell) -> Interval | None:
+def over_images(found: Comparison, cell: Cell) -> Interval | None:
     """The bootstrap's interval; Wilson's for one seed, and where every image was right or wrong with every seed."""
     interval = found.over_images.get(cell)
     if interval is not None or len(cell.runs) == 1:

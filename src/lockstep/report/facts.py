@@ -62,6 +62,7 @@ class Dataset(Part):
     n_train: Count | None = None
     n_validation: Count | None = None
     n_test: Count | None = None
+    n_test_in_training: Count | None = None
 
 
 class Environment(Part):
@@ -180,6 +181,7 @@ class Facts:
 
     record: Record
     gaps: dict[str, str] = dataclasses.field(default_factory=dict)
+    copy_of: str = ""  # the folder of the run that it is a copy of; see `report.copies`
 
     def _read(self, file: str, read: Callable[[], _P]) -> _P | None:
         try:

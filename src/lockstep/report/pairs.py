@@ -25,6 +25,13 @@ HIGHER = mark("{higher} higher by {size}\u00a0±\u00a0{half} points, {seeds}")
 LOWER_GAP = mark("{higher} wider by {size}\u00a0±\u00a0{half} points, {seeds}")
 
 
+OBSTACLES = {
+    "no_run": mark("not compared: {name} has no finished run with a test accuracy"),
+    "other_images": mark("not compared: tested on different images"),
+    "not_like_with_like": mark("not known like with like: training images were not evaluated as test images were"),
+}
+
+
 @dataclasses.dataclass
 class Pair:
     """Two cells and what their runs say of the difference first − second. `what` names each side in a verdict."""
@@ -32,7 +39,7 @@ class Pair:
     first: Cell
     second: Cell
     what: tuple[str, str]
-    problem: str = ""
+    obstacle: str = ""  # why they are not compared, a key of OBSTACLES
     seeds: tuple[str, ...] = ()
     difference: Difference | None = None
     seed: str = ""  # whose predictions were compared
@@ -42,6 +49,12 @@ class Pair:
     p: float | None = None  # adjusted for the table
     mcnemar_p: float | None = None  # likewise
     tests: int = 1  # how many p values the table holds
+
+    @property
+    def problem(self) -> str:
+        """Why they are not compared, in words."""
+        missing = next((cell for cell in (self.first, self.second) if not cell.runs), self.first)
+        return _(OBSTACLES[self.obstacle], name=missing.name) if self.obstacle else ""
 
     @property
     def is_shown(self) -> bool:
@@ -186,17 +199,16 @@ def compare(first: Cell, second: Cell, what: tuple[str, str], answers: Answers, 
     For accuracies the predictions of the first shared seed are compared too.
     """
     pair = Pair(first, second, what)
-    missing = next((cell for cell in (first, second) if not cell.runs), None)
-    if missing:
-        pair.problem = _("not compared: {name} has no finished run with a test accuracy", name=missing.name)
+    if not (first.runs and second.runs):
+        pair.obstacle = "no_run"
     elif first.test_set != second.test_set:
-        pair.problem = _("not compared: tested on different images")
-    if pair.problem:
+        pair.obstacle = "other_images"
+    if pair.obstacle:
         return pair
     pair.seeds = tuple(seed for seed in getattr(first, read) if seed in getattr(second, read))
     pair.difference = difference(first, second, read)
     if pair.difference is None and read == "gaps":
-        pair.problem = _("not known like with like: training images were not evaluated as test images were")
+        pair.obstacle = "not_like_with_like"
     if read == "accuracies":
         _compare_answers(pair, answers)
     return pair
