@@ -75,15 +75,15 @@ class Expectation:
             self.is_settled = True
             seconds = time.monotonic() - self.began
             whole = len(self.runs) * (self.began - self.started) + self.from_epoch(run, seconds)
-            facts = {"time": roughly(whole), "n": len(self.runs), "epoch": roughly(seconds)}
-            say = n_(
+            told = n_(
                 "expected: about {time} for {n} run, to go by its first epoch ({epoch})",
                 "expected: about {time} for {n} runs, beside what other frameworks take to start, if their epochs take "
                 "as long for each image and multiply-add as this first one ({epoch})",
-                facts.pop("n"),
-                **facts,
+                len(self.runs),
+                time=roughly(whole),
+                epoch=roughly(seconds),
             )
-            self.say(say)
+            self.say(told)
 
     def from_epoch(self, run: Run, seconds: float) -> float:
         """Seconds of all runs, to go by one epoch of this one."""

@@ -25,7 +25,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -218,9 +218,9 @@ def _training(record: store.Record, run: Run, quality: Mapping[str, Any], again:
         facts = {"told": _shown(said), "wanted": _shown(again["accuracy"])}
         yield _("events.jsonl: test accuracy at the end: it says {told}, computed: {wanted}", **facts)
     train = quality.get("train") or {}  # a run of before it was evaluated has none
-    told, wanted = (last or {}).get("train_inference_accuracy"), train.get("accuracy")
-    if train and (not _is_number(told) or not _is_number(wanted) or abs(told - wanted) * n > FEW + 1e-6):
-        facts = {"told": _shown(wanted), "wanted": _shown(told)}
+    before, at_end = (last or {}).get("train_inference_accuracy"), train.get("accuracy")
+    if train and (not _is_number(before) or not _is_number(at_end) or abs(before - at_end) * n > FEW + 1e-6):
+        facts = {"told": _shown(at_end), "wanted": _shown(before)}
         yield _("metrics.json: train.accuracy: it says {told}, events.jsonl at that epoch {wanted}", **facts)
 
 
@@ -297,7 +297,7 @@ def _train_part(told: Any, run: Run, examples: Examples, predict: Callable[[np.n
         yield _("metrics.json: train.loss: it says {told}, the weights give {wanted}", **facts)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -41,16 +41,22 @@ MAX_NAMED = 4  # cells, pairs or contests that one conclusion names
 MEBIBYTE = 2**20
 
 
-def answer(groups: Sequence[Group], found: Comparison | None = None, asked_for: str = "") -> str:
-    """One paragraph: what diverged, what the question `asked_for`, accuracy and time, and how far that reaches."""
+def answer(
+    groups: Sequence[Group], found: Comparison | None = None, asked_for: str = "", proven: tuple[str, int] | None = None
+) -> str:
+    """One paragraph: what diverged, what the question `asked_for`, accuracy and time, and how far that reaches.
+
+    `proven` is the verdict of a proof of these runs and its number of steps.
+    """
     told = [found for found in groups if any(accuracy(run) is not None for run in found.finished)]
     failed = [line for line in [_diverged(groups)] if line]
     if not told:
         return " ".join([*failed, _("No run has finished with a test accuracy, so there is nothing to compare yet.")])
-    own = _asked(told, found, asked_for) if found else []
+    own = _asked(told, found, asked_for, proven) if found else []
     best = [line for kind in ("networks", "settings") for line in _contests(found, kind)][:1] if found else []
     if len(told) <= TOLD_ONE_BY_ONE:
-        sentences = [*own, *(_accuracies(group) for group in told), *best, _times(told)]
+        each = [_accuracies(group) for group in told if not own or len(group.backends) > 1]
+        sentences = [*own, *each, *best, _times(told)]
     else:
         sentences = [*own, *_summary(told), *best]
     sentences = list(dict.fromkeys(filter(None, sentences)))[: MAX_SENTENCES - 1]
@@ -81,19 +87,38 @@ def seed_of(run: Facts) -> str:
     return _("seed {seed}", seed=run.seed or MISSING)
 
 
-def _asked(told: Sequence[Group], found: Comparison, asked_for: str) -> list[str]:
+def _asked(
+    told: Sequence[Group], found: Comparison, asked_for: str, proven: tuple[str, int] | None = None
+) -> list[str]:
     """What the runs say to the study's own question, in its order; nothing where it asks for what they do not have."""
     answers: dict[str, Callable[[], list[str]]] = {
         "gap": lambda: _gaps(found) or [_gap_sizes(found.cells)],
         "structure": lambda: [_effects(found)],
         "settings": lambda: _contests(found, "settings") or _contests(found, "networks"),
-        "backends": lambda: [*(_accuracies(group) for group in told[:TOLD_ONE_BY_ONE]), _backends(found)],
+        "backends": lambda: (
+            [_proven(proven), *(_accuracies(one) for one in told[:TOLD_ONE_BY_ONE]), _backends(found)]
+            if found.held["backends"].rows
+            else []
+        ),
         "networks": lambda: _contests(found, "networks"),
         "cost": lambda: [_times(told) if len(told) <= TOLD_ONE_BY_ONE else _cheapest(found)],
     }
     aim = question.target(asked_for)
     reached = [_reached(found.cells, aim)] if aim is not None else []
     return [*reached, *(line for name in question.asked(asked_for) for line in answers[name]() if line)]
+
+
+def _proven(proven: tuple[str, int] | None) -> str:
+    """Whether the backends take the same steps, which no accuracy tells."""
+    if proven is None:
+        return _("Whether the backends take the same steps is not proven here: lockstep prove does that.")
+    verdict, steps = proven
+    return n_(
+        "Whether the backends take the same steps was tried for the first {n} step: {verdict}.",
+        "Whether the backends take the same steps was tried for the first {n} steps: {verdict}.",
+        steps,
+        verdict=_(verdict),
+    )
 
 
 def _reached(cells: Sequence[Cell], aim: float) -> str:
@@ -108,7 +133,7 @@ def _reached(cells: Sequence[Cell], aim: float) -> str:
         "aim": points(aim, len(f"{100 * aim:g}".partition(".")[2])),
         "best": best.name,
         "mean": f"{plus_minus(best.over_seeds, places)}\u00a0%",
-        "hits": whole(len(hits)),
+        "hits": _word(len(hits)),
         "seeds": seeds_of(len(best.accuracies)),
         "time": _training_time(best),
     }
@@ -397,7 +422,9 @@ def _contests(found: Comparison, kind: str) -> list[str]:
 def _levels(contest: Contest, best: Cell, pairs: Sequence[Pair]) -> str:
     """What each level supports of the best cell: shown over seeds, of the trained networks at hand alone, or open."""
     name = contest.name(best)
-    shown, of_images, still_open = [], [], []
+    shown: list[Pair] = []
+    of_images: list[Pair] = []
+    still_open: list[Pair] = []
     for pair in pairs:
         if pair.is_shown and pair.higher == name:
             shown.append(pair)
@@ -411,9 +438,17 @@ def _levels(contest: Contest, best: Cell, pairs: Sequence[Pair]) -> str:
             parts.append(_of_these_networks(contest, best, some, is_better))
     if still_open:
         parts.append(_("no difference from {open} could be shown", open=_others(contest, best, still_open)))
-    low = [cell for cell in contest.cells if cell.underfitted is not None]
-    parts += [fitted_badly(contest.name(cell), cell.underfitted) for cell in low[:MAX_NAMED]]
+    low = [(contest.name(cell), cell.underfitted) for cell in contest.cells if cell.underfitted is not None]
+    parts += _underfitted(low)
     return "".join(f"; {part}" for part in parts)
+
+
+def _underfitted(rows: Sequence[tuple[str, float]]) -> list[str]:
+    """Which ones are underfitted, in one part of a sentence."""
+    if len(rows) < 2:
+        return [fitted_badly(name, fit) for name, fit in rows]
+    names = _some([f"{name} ({points(fit, 1)})" for name, fit in rows])
+    return [_("underfitted, with so many of their own training images right, are {names}", names=names)]
 
 
 def _others(contest: Contest, best: Cell, pairs: Sequence[Pair]) -> str:
@@ -444,6 +479,8 @@ def _of_these_networks(contest: Contest, best: Cell, pairs: Sequence[Pair], is_b
         )
     if n < 2:
         return text + _(", and of other seeds one cannot tell")
+    if not any(pair.difference and pair.difference.sd for pair in pairs):
+        return text + _(", and with every seed by as much, without a spread from which chance could be judged")
     most = None if None in needed else max(value for value in needed if value is not None)
     return text + _(", and of other seeds {n} cannot tell, {needed}", n=word(n), needed=seeds_would(most))
 
@@ -620,7 +657,9 @@ def _gaps(found: Comparison) -> list[str]:
             for pair in pairs
             if pair.is_shown and pair.difference and pair.difference.value < 0 and pair not in low
         ]
-        unfit = "".join(f"; {fitted_badly(pair.what[0], pair.first.underfitted)}" for pair in low[:MAX_NAMED])
+        unfit = "".join(
+            f"; {part}" for part in _underfitted([(pair.what[0], pair.first.underfitted or 0.0) for pair in low])
+        )
         if not narrower:
             numbers = [pair.difference.n for pair in pairs if pair.difference]
             lines.append(

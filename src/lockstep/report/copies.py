@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterator, Sequence
 
+from lockstep import store
 from lockstep.errors import LockstepError
 from lockstep.report.facts import Facts
 
 
 def mark_copies(facts: Sequence[Facts]) -> None:
-    """Write into each copy which run it is one of: of those alike the first in order stays.
+    """Write into each copy which run it is one of: of those alike the first stays.
 
     A run of the same seed that was done again has the same bits and another time: it is no copy.
     """
     seen: dict[Hashable, list[Facts]] = {}
-    for run in facts:
+    for run in sorted(facts, key=lambda run: not _is_named_by_its_spec(run)):  # the folder that was not renamed stays
         if not run.is_finished or run.is_diverged:
             continue
         results = list(_results(run))
@@ -29,6 +30,11 @@ def mark_copies(facts: Sequence[Facts]) -> None:
             continue
         for key in results:
             seen.setdefault(key, []).append(run)
+
+
+def _is_named_by_its_spec(run: Facts) -> bool:
+    """Whether the folder has the name that Lockstep gives a run, which ends with the hash of what the run is."""
+    return bool(run.spec) and run.record.folder.name.endswith(store.spec_hash(run.spec_text))
 
 
 def _results(run: Facts) -> Iterator[Hashable]:

@@ -15,7 +15,7 @@ from lockstep.installed import version
 from lockstep.language import speaking
 from lockstep.report.answer import answer, conclusions
 from lockstep.report.cells import Cell, mean_of, median
-from lockstep.report.compared import Comparison, Ranking, over_images
+from lockstep.report.compared import Comparison, Effect, Ranking, over_images
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group
 from lockstep.report.pairs import LOWER_GAP, Contest, Pair
@@ -181,27 +181,27 @@ class Document:
     times: list[RankingRow]
 
 
-def document(groups: Sequence[Group], found: Comparison) -> dict[str, Any]:
-    """The document of a comparison, as plain tables of numbers and texts."""
+def document(groups: Sequence[Group], found: Comparison, proven: tuple[str, int] | None = None) -> dict[str, Any]:
+    """The document of a comparison, as plain tables of numbers and texts; `proven` as for `answer`."""
     runs = [run for members in groups for run in members.runs]
     questions = _distinct(run.spec.get("question") for run in runs)
     with speaking("en"):
         made = Document(
-            FORMAT, version(), _distinct(run.study for run in runs), questions,
-            answer(groups, found, questions[0] if questions else ""), conclusions(found), _leaks(runs),
-            [_cell(found, cell) for cell in found.cells],
-            *(_pairs(found.held[kind].rows) for kind in ("networks", "settings", "backends")),
-            [PairRow.of(pair, contest.where, LOWER_GAP) for contest, pair in found.gaps],
-            [
-                EffectRow(
-                    effect.step.attribute, effect.step.values, PairRow.of(effect.pair),
-                    *(_factor(effect.step.less, effect.step.more, name) for name in ("parameters", "multiply_adds")),
-                    _quotient(median(effect.step.less.seconds), median(effect.step.more.seconds)),
-                )
-                for effect in found.effects
-            ],
-            [_ranking(row) for row in found.rankings],
-        )  # fmt: skip
+            format=FORMAT,
+            lockstep=version(),
+            studies=_distinct(run.study for run in runs),
+            questions=questions,
+            answer=answer(groups, found, questions[0] if questions else "", proven),
+            conclusions=conclusions(found),
+            test_images_in_training=_leaks(runs),
+            cells=[_cell(found, cell) for cell in found.cells],
+            networks=_pairs(found.held["networks"].rows),
+            settings=_pairs(found.held["settings"].rows),
+            backends=_pairs(found.held["backends"].rows),
+            gaps=[PairRow.of(pair, contest.where, LOWER_GAP) for contest, pair in found.gaps],
+            effects=[_effect(effect) for effect in found.effects],
+            times=[_ranking(row) for row in found.rankings],
+        )
     return dataclasses.asdict(made)
 
 
@@ -232,14 +232,18 @@ def _cell(found: Comparison, cell: Cell) -> CellRow:
     )  # fmt: skip
 
 
+def _effect(found: Effect) -> EffectRow:
+    less, more = found.step.less, found.step.more
+    return EffectRow(
+        found.step.attribute, found.step.values, PairRow.of(found.pair), _quotient(less.parameters, more.parameters),
+        _quotient(less.multiply_adds, more.multiply_adds), _quotient(median(less.seconds), median(more.seconds)),
+    )  # fmt: skip
+
+
 def _ranking(row: Ranking) -> RankingRow:
     return RankingRow(
         row.where, row.first.name, row.second.name, row.ratio, not row.obstacles, [one.kind for one in row.obstacles]
     )
-
-
-def _factor(less: Cell, more: Cell, name: str) -> float | None:
-    return _quotient(getattr(less, name), getattr(more, name))
 
 
 def _quotient(less: float | None, more: float | None) -> float | None:

@@ -101,7 +101,8 @@ def write_proof(document: Mapping[str, Any], path: Path) -> Path:
 def compare(records: Sequence[store.Record]) -> dict[str, Any]:
     """What these runs say of each other, in numbers: the document of `lockstep report --json` (docs/run-folder.md)."""
     groups = group([Facts(record) for record in records])
-    return store.finite(document(groups, compared.compare(groups)))
+    runs = [run for found in groups for run in found.runs]
+    return store.finite(document(groups, compared.compare(groups), _verdict(_proofs(runs))))
 
 
 def render(page: dict[str, Any], template: str = "report.html") -> str:
@@ -121,19 +122,19 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
     groups = group(facts)
     shown, rest = groups[:MAX_GROUPS], groups[MAX_GROUPS:]
     runs = [run for found in groups for run in found.runs]
-    proofs = [_proof(members) for members in _by(runs, lambda run: str(run.record.folder.absolute().parent))]
+    proofs = _proofs(runs)
     verdicts = {folder: verdict for _, fit in proofs if fit for folder, verdict in fit.covered.items()}
     comparison = compared.compare(groups)
     page = {
         "about": json.dumps(about(records, image), ensure_ascii=False),
         "title": listed(_distinct(run.study for run in runs)) or _("Report"),
         "questions": _distinct(str(run.spec.get("question") or "") for run in runs),
-        **_answer(groups, comparison, runs),
+        **_answer(groups, comparison, runs, _verdict(proofs)),
         "unfinished": [_unfinished(run) for run in runs if not run.is_finished],
         "n_runs": len(runs),
         "results": _results(runs, groups, verdicts if any(reading.proof for reading, _ in proofs) else None),
         "comparisons": compared.tell(comparison),
-        "document": store.finite(document(groups, comparison)),
+        "document": store.finite(document(groups, comparison, _verdict(proofs))),
         "conclusions": conclusions(comparison),
         "proofs": [tell_proof(reading, f"proof{n}", fit) for n, (reading, fit) in enumerate(proofs or [(NONE, None)])],
         "datasets": [_dataset(members, n) for n, members in enumerate(_by(runs, lambda run: run.dataset))],
@@ -158,12 +159,20 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
     return page | {"cautions": _cautions(groups), "gaps": _gaps(runs)}  # last: gaps are found while reading
 
 
-def _answer(groups: Sequence[Group], found: compared.Comparison, runs: Sequence[Facts]) -> dict[str, str]:
+def _verdict(proofs: Sequence[tuple[Reading, Fit | None]]) -> tuple[str, int] | None:
+    """The verdict and the steps of the first proof that is one of these runs."""
+    found = [reading.proof for reading, fit in proofs if fit and fit.covered and reading.proof]
+    return (found[0].verdict, found[0].steps) if found else None
+
+
+def _answer(
+    groups: Sequence[Group], found: compared.Comparison, runs: Sequence[Facts], proven: tuple[str, int] | None
+) -> dict[str, str]:
     """The first paragraph, in the language in which the study asks, and which that is where it is another."""
     asked_for = next((str(run.spec.get("question")) for run in runs if run.spec.get("question")), "")
     own = question.language(asked_for) or spoken()
     with speaking(own):
-        said = answer(groups, found, asked_for)
+        said = answer(groups, found, asked_for, proven)
     return {"answer": said, "answer_language": "" if own == spoken() else own}
 
 
@@ -191,6 +200,11 @@ def _by(runs: Iterable[Facts], key: Callable[[Facts], str]) -> list[list[Facts]]
 
 def _transposed(columns: Sequence[Sequence[str]]) -> list[list[str]]:
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _proofs(runs: Sequence[Facts]) -> list[tuple[Reading, Fit | None]]:
+    """The proof beside each study's runs, and which of them it speaks of."""
+    return [_proof(members) for members in _by(runs, lambda run: str(run.record.folder.absolute().parent))]
 
 
 def _proof(runs: Sequence[Facts]) -> tuple[Reading, Fit | None]:
