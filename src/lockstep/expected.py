@@ -87,13 +87,13 @@ class Expectation:
 
     def from_epoch(self, run: Run, seconds: float) -> float:
         """Seconds of all runs, to go by one epoch of this one."""
-        work = _work(run)
-        return sum(seconds * other.recipe.epochs * _work(other) / work for other in self.runs)
+        facts = {name: data.describe(name) for name in {other.dataset for other in [run, *self.runs]}}
+        work = _work(run, facts[run.dataset])
+        return sum(seconds * other.recipe.epochs * _work(other, facts[other.dataset]) / work for other in self.runs)
 
 
-def _work(run: Run) -> float:
+def _work(run: Run, facts: data.Facts) -> float:
     """Images of an epoch times multiply-adds of one."""
-    facts = data.describe(run.dataset)
     n = min(run.train_size or facts.n_train, facts.n_train)
     return float(max(n * run.network.summary(facts.image_shape)["multiply_adds"], 1))
 

@@ -214,7 +214,7 @@ def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure
 def is_like_with_like(histories: Mapping[str, Sequence[History]]) -> bool:
     """Whether every run says what it makes of its training images in inference mode, as of its test images."""
     ends = [run[-1] for runs in histories.values() for run in runs if run]
-    return bool(ends) and all(row.get("train_inference_loss") is not None for row in ends)
+    return bool(ends) and all(row.get("train_inference_accuracy") is not None for row in ends)
 
 
 def of_split(split: str, histories: Mapping[str, Sequence[History]]) -> str:

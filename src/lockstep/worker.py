@@ -180,7 +180,6 @@ def train(
     report({"event": "phase", "phase": "train"})
     history, steps, best = yield from train_epochs(model, run, examples, clocks, report, keeper)
     with clocks.measure("evaluate"):
-        learned = _evaluate(model, examples.train_part, "train_inference", run.recipe)
         logits = model.predict(examples.test[0])
     keeper.note_peak()
     seconds = {**clocks.seconds, "total": clocks.total()}
@@ -192,8 +191,10 @@ def train(
     facts = {"epochs": len(history), "best_epoch": best, "stopped_early": len(history) < run.recipe.epochs}
     facts |= {"weights_of_epoch": epoch}
     quality: dict[str, Any] = {"test": metrics.evaluate(logits, examples.test[1], run.recipe)}
-    quality["train"] = {name.removeprefix("train_inference_"): value for name, value in learned.items()}
-    quality["train"]["images"] = len(examples.train_part[0])
+    at_end = history[epoch - 1]  # whose weights these are; an epoch of an earlier version did not evaluate its images
+    if "train_inference_accuracy" in at_end:
+        train = {name: at_end[f"train_inference_{name}"] for name in ("accuracy", "loss")}
+        quality["train"] = {**train, "images": len(examples.train_part[0])}
     store.write_json(folder / "metrics.json", {**quality, **facts, **run.network.summary(examples.shape)})
     epochs = [row["train_seconds"] for row in history]
     times = {"seconds": seconds, "epochs": epochs, "peak_memory_bytes": keeper.peak or None}
