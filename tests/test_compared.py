@@ -19,7 +19,7 @@ from lockstep.report.facts import Facts
 from lockstep.report.groups import group
 from lockstep.report.pairs import LEVEL, MAX_PAIRS, Pair, contests, remedies
 from lockstep.spec import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, Network, ReLU
-from test_report import Outside, fake_run, page_of, words
+from test_report import Outside, fake_run, page_of, proof_of, proven, words
 
 N = test_report.N_TEST
 HEAD = (Flatten(), Dense(23), ReLU(), Dense(7))
@@ -235,6 +235,26 @@ def test_a_study_whose_trainings_all_diverged_says_nothing_else(tmp_path):
     assert page["answer"].startswith("Two of 2 trainings diverged")
     assert page["answer"].endswith("so there is nothing to compare yet.")
     assert "html" in render(page)
+
+
+def test_networks_that_are_level_are_called_that(tmp_path):
+    for name in ("mlp", "cnn", "conv1"):
+        seeds_of(tmp_path, "numpy", (0.90, 0.91 if name == "conv1" else 0.95), network=name)
+    said = gather(store.find_runs([tmp_path]))["answer"]
+    assert re.search(
+        r"Networks, numpy: (mlp \(level with cnn\)|cnn \(level with mlp\)) has the highest mean test", said
+    )
+    assert "conv1 (level" not in said
+
+
+def test_a_question_of_the_same_steps_is_answered_by_the_proof(tmp_path):
+    for backend in ("numpy", "torch"):
+        fake_run(tmp_path, backend=backend)
+    store.write_json(tmp_path / "demo" / "proof.json", proof_of([proven("numpy"), proven("torch")]))
+    first = gather(store.find_runs([tmp_path]))["answer"].partition(". ")[0]
+    assert re.fullmatch(r"Whether the backends take the same steps was tried for the first \d+ steps?: EQUAL", first)
+    amend(tmp_path / "demo", "proof.json", lambda found: found.update(verdict="DIVERGED"))
+    assert gather(store.find_runs([tmp_path]))["answer"].partition(". ")[0].endswith("DIVERGED")
 
 
 @pytest.mark.parametrize(

@@ -194,9 +194,6 @@ def _facts(network: Network, facts: data.Facts) -> list[LayerFacts]:
     return []
 
 
-LEAST_WATCHED = 50  # images by which early stopping decides: one of fewer moves the accuracy by two points and more
-
-
 def few_images(study: Study) -> list[str]:
     """What a share of the images comes to, where it is hardly any: a sentence with the number for each case."""
     found = []
@@ -217,7 +214,7 @@ def few_images(study: Study) -> list[str]:
                             share=recipe.validation,
                         )
                     )
-                if recipe.early_stopping and 0 < len(held_out) < LEAST_WATCHED:
+                if recipe.early_stopping and 0 < len(held_out) < data.LEAST_WATCHED:
                     found.append(
                         n_(
                             "early stopping watches {n} image of {dataset} (validation = {share}), so chance decides",

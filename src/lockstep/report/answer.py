@@ -397,7 +397,7 @@ def _contests(found: Comparison, kind: str) -> list[str]:
         own = [pair for pair in pairs if best in (pair.first, pair.second) and not pair.problem]
         said = {
             "title": _("Networks") if kind == "networks" else _("Settings"),
-            "best": contest.name(best),
+            "best": _level_with(contest, best, cells),
             "where": f", {contest.where}" if contest.where else "",
             "mean": f"{plus_minus(best.over_seeds, accuracy_decimals(best.n_test))}\u00a0%",
             "seeds": seeds_of(len(best.runs)),
@@ -417,6 +417,18 @@ def _contests(found: Comparison, kind: str) -> list[str]:
             )
         )
     return lines
+
+
+def _level_with(contest: Contest, best: Cell, cells: Sequence[Cell]) -> str:
+    """The name of the best cell, with those that have the same mean."""
+    same = [
+        contest.name(cell)
+        for cell in cells
+        if cell is not best and cell.over_seeds and best.over_seeds and cell.over_seeds.value == best.over_seeds.value
+    ]
+    if not same:
+        return contest.name(best)
+    return _("{best} (level with {others})", best=contest.name(best), others=_some(same))
 
 
 def _levels(contest: Contest, best: Cell, pairs: Sequence[Pair]) -> str:

@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 
 from lockstep import plots, store
+from lockstep.data import LEAST_WATCHED
 from lockstep.installed import version
 from lockstep.language import _, mark, n_, number, speaking, spoken
 from lockstep.report import benched, chapters, compared, figures, hard, kept, question, seen, trained
@@ -55,7 +56,6 @@ MAX_GROUPS = 16  # combinations shown with curves and confusion matrices
 MAX_MATRICES = 40  # confusion matrices that are drawn
 MAX_BARS = 60  # runs in the figure of times
 MAX_DIAGRAMS = 16  # networks that are drawn layer by layer
-LEAST_WATCHED = 50  # images by which early stopping decides, as in lockstep.study
 MAX_SECONDS = 1e9  # longer is no clock
 MAX_CLASSES = 40  # classes up to which a table of all classes is printed
 
