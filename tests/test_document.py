@@ -60,6 +60,15 @@ def test_the_documents_numbers_are_those_of_the_comparison_and_of_the_page(two):
     assert told["answer"] == gather(store.find_runs([two]))["answer"]
 
 
+def test_a_headline_is_data_too(two):
+    (row,) = numbers(two)["headlines"]
+    names = {key: row[key] for key in row if key not in ("kind", "within", "underfitted")}
+    assert (row["kind"], row["within"], row["best"]) == ("networks", "numpy", "cnn")
+    told = [one for key in ("shown_higher_than", "right_more_often_than", "not_told_from") for one in names[key]]
+    assert told == ["mlp"]
+    assert (row["underfitted"], row["level_with"], row["right_less_often_than"]) == ({}, [], [])
+
+
 def test_every_number_is_a_number_and_nothing_is_prose_twice(two):
     def leaves(part):
         if isinstance(part, dict | list):

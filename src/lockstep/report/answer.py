@@ -17,6 +17,7 @@ from lockstep.report.cells import Cell, mean_of, median, minus, plus_minus
 from lockstep.report.compared import START, Comparison, Ranking, start_seconds, took_turns
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group, accuracy, epoch_seconds, n_test, same_machine
+from lockstep.report.headlines import Headline, headlines
 from lockstep.report.numbers import (
     MISSING,
     accuracy_decimals,
@@ -389,70 +390,40 @@ def _where(contest: Contest) -> str:
 
 
 def _contests(found: Comparison, kind: str) -> list[str]:
-    """Which network or setting is best, and than which ones that is shown."""
-    lines = []
-    for contest, pairs in _by_contest(found.held[kind].rows)[:MAX_NAMED]:
-        cells = [cell for cell in contest.cells if cell.over_seeds]
-        best = max(cells, key=lambda cell: cell.over_seeds.value if cell.over_seeds else 0.0)
-        own = [pair for pair in pairs if best in (pair.first, pair.second) and not pair.problem]
-        said = {
-            "title": _("Networks") if kind == "networks" else _("Settings"),
-            "best": _level_with(contest, best, cells),
-            "where": f", {contest.where}" if contest.where else "",
-            "mean": f"{plus_minus(best.over_seeds, accuracy_decimals(best.n_test))}\u00a0%",
-            "seeds": seeds_of(len(best.runs)),
-        }
-        if len(best.runs) < 2 or not any(pair.difference and pair.difference.n > 1 for pair in own):
-            told = [pair for pair in own if pair.is_shown_of_images]
-            rest = (
-                _levels(contest, best, told) if told else "; " + _("with one seed it cannot be told whether by chance")
-            )
-            lines.append(_("{title}{where}: {best} has the highest test accuracy ({mean}){rest}.", rest=rest, **said))
-            continue
-        lines.append(
-            _(
-                "{title}{where}: {best} has the highest mean test accuracy ({mean}, {seeds}){rest}.",
-                rest=_levels(contest, best, own),
-                **said,
-            )
-        )
-    return lines
+    """Which network or setting is best, and what each level supports of that."""
+    return [_headline(one) for one in headlines(found, kind)]
 
 
-def _level_with(contest: Contest, best: Cell, cells: Sequence[Cell]) -> str:
-    """The name of the best cell, with those that have the same mean."""
-    same = [
-        contest.name(cell)
-        for cell in cells
-        if cell is not best and cell.over_seeds and best.over_seeds and cell.over_seeds.value == best.over_seeds.value
-    ]
-    if not same:
-        return contest.name(best)
-    return _("{best} (level with {others})", best=contest.name(best), others=_some(same))
+def _headline(one: Headline) -> str:
+    best = one.best
+    said = {
+        "title": _("Networks") if one.kind == "networks" else _("Settings"),
+        "best": one.contest.name(best),
+        "where": f", {one.contest.where}" if one.contest.where else "",
+        "mean": f"{plus_minus(best.over_seeds, accuracy_decimals(best.n_test))}\u00a0%",
+        "seeds": seeds_of(len(best.runs)),
+    }
+    if one.level_with:
+        same = _some([one.contest.name(cell) for cell in one.level_with])
+        said["best"] = _("{best} (level with {others})", best=said["best"], others=same)
+    rest = "".join(f"; {part}" for part in _levels(one))
+    if one.is_of_one_seed:
+        return _("{title}{where}: {best} has the highest test accuracy ({mean}){rest}.", rest=rest, **said)
+    return _("{title}{where}: {best} has the highest mean test accuracy ({mean}, {seeds}){rest}.", rest=rest, **said)
 
 
-def _levels(contest: Contest, best: Cell, pairs: Sequence[Pair]) -> str:
-    """What each level supports of the best cell: shown over seeds, of the trained networks at hand alone, or open."""
-    name = contest.name(best)
-    shown: list[Pair] = []
-    of_images: list[Pair] = []
-    still_open: list[Pair] = []
-    for pair in pairs:
-        if pair.is_shown and pair.higher == name:
-            shown.append(pair)
-        else:
-            (of_images if pair.is_shown_of_images else still_open).append(pair)
+def _levels(one: Headline) -> list[str]:
+    """What each level supports: shown over seeds, of the trained networks at hand alone, or open."""
     parts = []
-    if shown:
-        parts.append(_("it is shown to be higher than {lower}", lower=_others(contest, best, shown)))
-    for is_better in (True, False):
-        if some := [pair for pair in of_images if (pair.more_right == name) is is_better]:
-            parts.append(_of_these_networks(contest, best, some, is_better))
-    if still_open:
-        parts.append(_("no difference from {open} could be shown", open=_others(contest, best, still_open)))
-    low = [(contest.name(cell), cell.underfitted) for cell in contest.cells if cell.underfitted is not None]
-    parts += _underfitted(low)
-    return "".join(f"; {part}" for part in parts)
+    if one.shown:
+        parts.append(_("it is shown to be higher than {lower}", lower=_some(one.others(one.shown))))
+    parts += [_right_more_often(one, one.more_right)] if one.more_right else []
+    parts += [_right_less_often(one, one.less_right)] if one.less_right else []
+    if one.is_of_one_seed:
+        parts += [] if parts else [_("with one seed it cannot be told whether by chance")]
+    elif one.still_open:
+        parts.append(_("no difference from {open} could be shown", open=_some(one.others(one.still_open))))
+    return parts + _underfitted([(one.contest.name(cell), cell.underfitted or 0.0) for cell in one.underfitted])
 
 
 def _underfitted(rows: Sequence[tuple[str, float]]) -> list[str]:
@@ -463,38 +434,43 @@ def _underfitted(rows: Sequence[tuple[str, float]]) -> list[str]:
     return [_("underfitted, with so many of their own training images right, are {names}", names=names)]
 
 
-def _others(contest: Contest, best: Cell, pairs: Sequence[Pair]) -> str:
-    return _some([contest.name(pair.second if pair.first is best else pair.first) for pair in pairs])
+def _right_more_often(one: Headline, pairs: Sequence[Pair]) -> str:
+    text = _(
+        "of these trained networks it is right more often than {others} on these {images} (seed {seed}, McNemar "
+        "p\u00a0{p})",
+        **_of_images(one, pairs),
+    )
+    return text + _of_other_seeds(pairs)
 
 
-def _of_these_networks(contest: Contest, best: Cell, pairs: Sequence[Pair], is_better: bool) -> str:
-    """What McNemar's test says of these trained networks, and what these seeds cannot tell of others."""
-    needed = [pair.seeds_needed for pair in pairs]
-    n = min(pair.difference.n for pair in pairs if pair.difference)
-    said = {
-        "others": _others(contest, best, pairs),
-        "images": images_of(best.n_test or 0),
+def _right_less_often(one: Headline, pairs: Sequence[Pair]) -> str:
+    text = _(
+        "of these trained networks it is right less often than {others} on these {images} (seed {seed}, McNemar "
+        "p\u00a0{p})",
+        **_of_images(one, pairs),
+    )
+    return text + _of_other_seeds(pairs)
+
+
+def _of_images(one: Headline, pairs: Sequence[Pair]) -> dict[str, str]:
+    return {
+        "others": _some(one.others(pairs)),
+        "images": images_of(one.best.n_test or 0),
         "seed": listed(list(dict.fromkeys(pair.seed for pair in pairs))),
         "p": p_value(max(pair.mcnemar_p or 0.0 for pair in pairs)),
     }
-    if is_better:
-        text = _(
-            "of these trained networks it is right more often than {others} on these {images} (seed {seed}, McNemar "
-            "p\u00a0{p})",
-            **said,
-        )
-    else:
-        text = _(
-            "of these trained networks it is right less often than {others} on these {images} (seed {seed}, McNemar "
-            "p\u00a0{p})",
-            **said,
-        )
+
+
+def _of_other_seeds(pairs: Sequence[Pair]) -> str:
+    """What these seeds cannot tell of others."""
+    n = min(pair.difference.n for pair in pairs if pair.difference)
     if n < 2:
-        return text + _(", and of other seeds one cannot tell")
+        return _(", and of other seeds one cannot tell")
     if not any(pair.difference and pair.difference.sd for pair in pairs):
-        return text + _(", and with every seed by as much, without a spread from which chance could be judged")
+        return _(", and with every seed by as much, without a spread from which chance could be judged")
+    needed = [pair.seeds_needed for pair in pairs]
     most = None if None in needed else max(value for value in needed if value is not None)
-    return text + _(", and of other seeds {n} cannot tell, {needed}", n=word(n), needed=seeds_would(most))
+    return _(", and of other seeds {n} cannot tell, {needed}", n=word(n), needed=seeds_would(most))
 
 
 def _kinds(held: Held) -> str:

@@ -18,6 +18,7 @@ from lockstep.report.cells import Cell, mean_of, median
 from lockstep.report.compared import Comparison, Effect, Ranking, over_images
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group
+from lockstep.report.headlines import Headline, headlines
 from lockstep.report.pairs import LOWER_GAP, Contest, Pair
 from lockstep.statistics import Difference, Interval
 
@@ -162,6 +163,31 @@ class RankingRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class HeadlineRow:
+    """The best of a contest, and the names of those from which it differs at each level, or does not."""
+
+    kind: str
+    within: str
+    best: str
+    level_with: list[str]
+    shown_higher_than: list[str]
+    right_more_often_than: list[str]
+    right_less_often_than: list[str]
+    not_told_from: list[str]
+    underfitted: dict[str, float]  # the share of their own training images that they get right
+
+    @classmethod
+    def of(cls, one: Headline) -> HeadlineRow:
+        """A headline as names of the contest."""
+        name = one.contest.name
+        return cls(
+            one.kind, one.contest.where, name(one.best), [name(cell) for cell in one.level_with],
+            one.others(one.shown), one.others(one.more_right), one.others(one.less_right), one.others(one.still_open),
+            {name(cell): cell.underfitted or 0.0 for cell in one.underfitted},
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
 class Document:
     """All of it; see docs/run-folder.md."""
 
@@ -170,6 +196,7 @@ class Document:
     studies: list[str]
     questions: list[str]
     answer: str
+    headlines: list[HeadlineRow]
     conclusions: list[str]
     test_images_in_training: dict[str, int]
     cells: list[CellRow]
@@ -192,6 +219,7 @@ def document(groups: Sequence[Group], found: Comparison, proven: tuple[str, int]
             studies=_distinct(run.study for run in runs),
             questions=questions,
             answer=answer(groups, found, questions[0] if questions else "", proven),
+            headlines=[HeadlineRow.of(one) for kind in ("networks", "settings") for one in headlines(found, kind)],
             conclusions=conclusions(found),
             test_images_in_training=_leaks(runs),
             cells=[_cell(found, cell) for cell in found.cells],
