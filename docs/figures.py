@@ -65,7 +65,7 @@ def histories(records: list[Any]) -> Figure:
     for axis, measure in zip(panels, ("accuracy", "loss"), strict=True):
         for colour, (name, runs) in zip(colours * 3, cells.items(), strict=False):
             for split, (_, dashes) in plots.SPLITS.items():
-                key = f"{split}_{measure}"
+                key = f"{plots.of_split(split, cells)}_{measure}"
                 rows = [[row.get(key) for row in run] for run in runs]
                 if any(None in row or not row for row in rows):
                     continue

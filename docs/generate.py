@@ -214,7 +214,7 @@ def _row(dataset: str, network: str, setting: str, backend: str, records: list[A
     found = mean_interval([record.metrics["test"]["accuracy"] for record in records])
     clocks = [record.timing["seconds"] for record in records]
     seconds = [clock["train"] + clock.get("augment", 0.0) for clock in clocks]
-    trained = [record.history[-1].get("train_accuracy") for record in records]
+    trained = [_trained(record) for record in records]
     return {
         "dataset": dataset,
         "network": network,
@@ -227,6 +227,12 @@ def _row(dataset: str, network: str, setting: str, backend: str, records: list[A
         "parameters": records[0].metrics["parameters"],
         **({"seconds": median(seconds)} if records[0].spec["name"] in TIMED else {}),
     }
+
+
+def _trained(record: Any) -> float | None:
+    """Training accuracy in inference mode; of an older run what its last epoch's steps got right."""
+    train = record.metrics.get("train") or record.history[-1]
+    return train.get("accuracy", train.get("train_accuracy"))
 
 
 def asked_runs(study: str) -> int | None:

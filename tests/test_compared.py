@@ -12,14 +12,14 @@ import tomli_w
 
 import test_report
 from lockstep import plots, randomness, store
-from lockstep.report import compared, effects, fronts, gather, published
+from lockstep.report import cells, compared, effects, fronts, gather, published, render
 from lockstep.report.answer import MAX_SENTENCES, conclusions
 from lockstep.report.cells import make_cells
 from lockstep.report.facts import Facts
 from lockstep.report.groups import group
 from lockstep.report.pairs import LEVEL, MAX_PAIRS, Pair, contests, remedies
 from lockstep.spec import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, Network, ReLU
-from test_report import Outside, fake_run, page_of, words
+from test_report import Outside, fake_run, page_of, proof_of, proven, words
 
 N = test_report.N_TEST
 HEAD = (Flatten(), Dense(23), ReLU(), Dense(7))
@@ -95,7 +95,11 @@ def test_a_difference_within_chance_is_not_shown_and_says_how_many_seeds_would_s
     seeds_of(tmp_path, "torch", (0.90, 0.94, 0.93, 0.95, 0.91))
     (pair,) = pairs_of(tmp_path, "backends")
     assert not pair.is_shown
-    assert re.fullmatch(r"no difference could be shown; about \d+ seeds would settle one of this size", pair.verdict())
+    assert re.fullmatch(
+        r"the trained networks of seed 0 differ: numpy is right more often on these images \(McNemar p = 0\.\d+\); "
+        r"of other seeds five cannot tell, about \d+ would",
+        pair.verdict().replace("\xa0", " "),
+    )
     assert "higher by" not in section(page_of(tmp_path))
 
 
@@ -112,7 +116,10 @@ def test_one_seed_says_no_more_than_of_the_two_trained_networks(tmp_path):
     seeds_of(tmp_path, "torch", (0.80,))
     (pair,) = pairs_of(tmp_path, "backends")
     assert pair.mcnemar_p < 1e-6
-    assert pair.verdict() == "one seed: cannot be told; of these two trained networks numpy is right more often"
+    assert pair.verdict().replace("\xa0", " ") == (
+        "the trained networks of seed 0 differ: numpy is right more often on these images (McNemar p < 0.001); of "
+        "other seeds one cannot tell"
+    )
     assert "one seed cannot tell whether they differ" in section(page_of(tmp_path))
 
 
@@ -164,6 +171,119 @@ def test_mcnemar_says_which_seed_it_is_of(tmp_path):
     (pair,) = pairs_of(tmp_path, "backends")
     assert (pair.seed, pair.difference.n) == ("8", 2)
     assert "The columns behind are of seed 8" in section(page_of(tmp_path))
+
+
+def test_a_headline_says_what_holds_of_these_networks_and_what_other_seeds_leave_open(tmp_path):
+    """Two seeds, far apart on the images, and too few to be told from chance among three networks."""
+    for name, values in {"mlp": (0.86, 0.93), "cnn": (0.95, 0.97), "conv1": (0.90, 0.94)}.items():
+        seeds_of(tmp_path, "numpy", values, network=name)
+    found = compare(tmp_path)
+    pair = next(pair for _, pair in found.held["networks"].rows if set(pair.what) == {"mlp", "cnn"})
+    assert (pair.is_shown, pair.is_shown_of_images, pair.more_right) == (False, True, "cnn")
+    said = gather(store.find_runs([tmp_path]))["answer"].replace("\xa0", " ")
+    needed = max(p.seeds_needed for _, p in found.held["networks"].rows if "cnn" in p.what and p.is_shown_of_images)
+    assert "cnn has the highest mean test accuracy (96.0 ± " in said
+    assert "of these trained networks it is right more often than " in said
+    assert f"on these {N} images (seed 0, McNemar p " in said
+    assert f"and of other seeds two cannot tell, about {needed} would" in said
+    assert "no difference from mlp could be shown" not in said
+    assert "is shown to be higher" not in said
+
+
+def test_a_headline_does_not_say_more_than_the_images_do(tmp_path):
+    """The twin: two or three images apart, nothing differs, of these networks or of others."""
+    seeds_of(tmp_path, "numpy", (0.94, 0.95), network="mlp")
+    seeds_of(tmp_path, "numpy", (0.95, 0.94), network="cnn")
+    said = gather(store.find_runs([tmp_path]))["answer"]
+    assert "no difference from " in said
+    assert "right more often" not in said
+
+
+# ----------------------------------------------------------------------------------------- the question, what diverged
+
+
+def diverge(folder):
+    def change(found):
+        found["test"] |= {"loss": None, "log_loss": None, "accuracy": 1.0}
+
+    amend(folder, "metrics.json", change)
+
+
+def test_a_diverged_training_is_said_first_and_counts_nowhere(tmp_path):
+    seeds_of(tmp_path, "numpy", (0.90, 0.91, 0.92))
+    seeds_of(tmp_path, "torch", (0.90, 0.91, 0.92))
+    (lost,) = seeds_of(tmp_path, "numpy", (0.5,), seeds=(3,))
+    diverge(lost)
+    page = gather(store.find_runs([tmp_path]))
+    assert page["answer"].startswith(
+        "One of 7 trainings diverged, its numbers are no longer finite: mlp (numpy, seed 3); it is in no mean, no best "
+        "and no comparison below."
+    )
+    (numpy, torch) = make_cells(group([Facts(record) for record in store.find_runs([tmp_path])]))
+    assert list(numpy.accuracies.values()) == list(torch.accuracies.values())
+    assert len(numpy.seconds) == 3
+    assert numpy.notes == ["mlp (numpy): left out, training diverged: seed 3."]
+    row = next(row for row in page["results"].rows if row[1:3] == ["numpy", "3"])
+    assert (row[3], row[-1]) == ("—", "diverged")
+    assert "100" not in page["answer"]
+
+
+def test_a_study_whose_trainings_all_diverged_says_nothing_else(tmp_path):
+    for folder in seeds_of(tmp_path, "numpy", (0.90, 0.91)):
+        diverge(folder)
+    page = gather(store.find_runs([tmp_path]))
+    assert page["answer"].startswith("Two of 2 trainings diverged")
+    assert page["answer"].endswith("so there is nothing to compare yet.")
+    assert "html" in render(page)
+
+
+def test_networks_that_are_level_are_called_that(tmp_path):
+    for name in ("mlp", "cnn", "conv1"):
+        seeds_of(tmp_path, "numpy", (0.90, 0.91 if name == "conv1" else 0.95), network=name)
+    said = gather(store.find_runs([tmp_path]))["answer"]
+    assert re.search(
+        r"Networks, numpy: (mlp \(level with cnn\)|cnn \(level with mlp\)) has the highest mean test", said
+    )
+    assert "conv1 (level" not in said
+
+
+def test_a_question_of_the_same_steps_is_answered_by_the_proof(tmp_path):
+    for backend in ("numpy", "torch"):
+        fake_run(tmp_path, backend=backend)
+    store.write_json(tmp_path / "demo" / "proof.json", proof_of([proven("numpy"), proven("torch")]))
+    first = gather(store.find_runs([tmp_path]))["answer"].partition(". ")[0]
+    assert re.fullmatch(r"Whether the backends take the same steps was tried for the first \d+ steps?: EQUAL", first)
+    amend(tmp_path / "demo", "proof.json", lambda found: found.update(verdict="DIVERGED"))
+    assert gather(store.find_runs([tmp_path]))["answer"].partition(". ")[0].endswith("DIVERGED")
+
+
+@pytest.mark.parametrize(
+    ("asked", "begins"),
+    [
+        ("Which of the networks is best?", "Networks, numpy: cnn has the highest mean test accuracy"),
+        ("Is it the same in every framework?", "Whether the backends take the same steps is not proven here"),
+        ("How large is the gap?", "The gap between training and test accuracy at the end is from 2.00 points "),
+        ("Do networks reach 99.9 %?", r"A mean test accuracy of 99\.9\xa0% is not reached: the highest is that of cnn"),
+        ("Do networks reach 90 %?", r"A mean test accuracy of 90\xa0% is reached by cnn \(\w+\): 9\d\.\d"),
+        ("What do they cost?", "One epoch of "),
+    ],
+)
+def test_the_first_paragraph_begins_with_what_is_asked(tmp_path, asked, begins):
+    for backend in ("numpy", "torch"):
+        seeds_of(tmp_path, backend, (0.90, 0.91), network="dropped", question=asked)
+        seeds_of(tmp_path, backend, (0.90, 0.91), network="mlp", question=asked)
+        seeds_of(tmp_path, backend, (0.96, 0.97), network="cnn", question=asked)
+    assert re.match(begins, gather(store.find_runs([tmp_path]))["answer"])
+
+
+def test_a_question_in_russian_is_answered_in_russian(tmp_path):
+    seeds_of(tmp_path, "numpy", (0.90, 0.91), network="mlp", question="Какая сеть лучше?")
+    seeds_of(tmp_path, "numpy", (0.96, 0.97), network="cnn", question="Какая сеть лучше?")
+    page = page_of(tmp_path)
+    assert '<p class="answer" lang="ru">Networks' not in page
+    assert '<p class="answer" lang="ru">' in page
+    assert "наибольшая средняя доля верных ответов" in page.split('lang="ru">')[1].partition("</p>")[0]
+    assert '<html lang="en">' in page
 
 
 # ------------------------------------------------------------------------------------------------------ who with whom
@@ -491,7 +611,7 @@ def with_gap(root, name, gaps):
         folder = fake_run(root, name, seed=seed)
         rows = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
         for row in rows:
-            row["train_accuracy"] = row["test_accuracy"] + gap
+            row["train_inference_accuracy"] = row["test_accuracy"] + gap
         (folder / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -508,6 +628,61 @@ def test_a_remedy_narrows_the_gap_where_that_is_shown(tmp_path, gaps, is_narrowe
     if is_narrower:
         assert "most, from 8.13 ± 0.38 to 2.00 ± 0.25 points (−6.13 ± " in said
         assert "mlp wider by 6.13" in said
+
+
+def with_fit(root, name, fits, accuracy):
+    """Runs with these shares of their own training images right, and this test accuracy in every epoch."""
+    for seed, fit in enumerate(fits):
+        folder = fake_run(root, name, seed=seed, accuracy=accuracy, question="What narrows the gap?")
+        rows = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+        for row in rows:
+            row |= {"train_inference_accuracy": fit, "test_accuracy": accuracy}
+        (folder / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_an_underfitted_network_is_called_that_and_its_remedy_is_not_praised(tmp_path):
+    with_fit(tmp_path, "mlp", (0.999, 0.998, 0.9985), 0.9)
+    with_fit(tmp_path, "dropped", (0.74, 0.742, 0.738), 0.79)
+    said = section(page_of(tmp_path))
+    assert "dropped narrowed the gap" not in said
+    assert "dropped is underfitted: it gets 74.0 % of its own training images right" in said
+    assert "Underfitted, with more of their own training images wrong than test images add: dropped (numpy)." in said
+    first = gather(store.find_runs([tmp_path]))["answer"]
+    assert first.startswith("Overfitting: no variant could be shown to narrow the gap")
+    assert "dropped is underfitted" in first
+
+
+def test_a_well_fitted_network_with_the_same_gap_is_praised(tmp_path):
+    """The twin: what makes the difference is its own training images."""
+    with_fit(tmp_path, "mlp", (0.999, 0.998, 0.9985), 0.9)
+    with_fit(tmp_path, "dropped", (0.94, 0.942, 0.938), 0.93)
+    said = section(page_of(tmp_path))
+    assert "dropped narrowed the gap between training and test accuracy (numpy) most" in said
+    assert "nderfitted" not in said.replace("Of an underfitted network the gap says nothing", "")
+
+
+@pytest.mark.parametrize(
+    ("fit", "gap", "is_so"),
+    [(0.74, -0.05, True), (0.74, 0.3, False), (0.95, 0.0, False), (0.89, 0.1, True), (0.89, 0.12, False)],
+)
+def test_underfitted_is_more_wrong_on_its_own_images_than_the_gap_adds(fit, gap, is_so):
+    assert cells.is_underfitted(fit, gap) == is_so
+
+
+def test_the_gap_of_runs_that_did_not_evaluate_training_images_is_not_known(tmp_path):
+    with_gap(tmp_path, "mlp", (0.08, 0.081))
+    with_gap(tmp_path, "dropped", (0.01, 0.011))
+    for path in tmp_path.glob("*/*/events.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        kept = [{key: value for key, value in row.items() if "inference" not in key} for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    page = page_of(tmp_path)
+    said = section(page)
+    assert "Overfitting: the gap between training and test accuracy is not known like with like (numpy)" in said
+    assert "narrowed the gap" not in said
+    assert "not known like with like: training images were not evaluated as test images were" in said
+    assert "the gap of overfitting is not known like with like" in words(page)
+    assert "The bracket at the right" not in words(page)
 
 
 def test_remedies_are_seen_in_layers_and_recipe(tmp_path):

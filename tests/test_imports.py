@@ -28,7 +28,7 @@ FLOORS = (
     {"studyfile", "metrics", "statistics", "locks", "roofline", "usage"},
     {"weights", "data", "store", "backends", "meanings"},
     {"backends.base", "plots", "terminal", "checkpoints"},
-    {"replay", "trace", "doctor", "backends.numpy_fast"},
+    {"replay", "trace", "doctor", "expected", "backends.numpy_fast"},
     {"report", "backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax"},
     {"bundle", "backends.numpy_together"},
     {"together"},

@@ -90,9 +90,48 @@ def test_everything_agrees_with_scikit_learn(logits, labels):
     chances = np.exp(logits.astype(float) - logits.astype(float).max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
     assert found["log_loss"] == pytest.approx(judge.log_loss(labels, chances, labels=range(5)), rel=1e-9)
-    for average in ("macro", "weighted"):
-        wanted = report[f"{average} avg"]
+    averages = judge.classification_report(labels, predicted, output_dict=True, zero_division=0.0)
+    for average in ("macro", "weighted"):  # over the classes that occur
+        wanted = averages[f"{average} avg"]
         assert list(found[average].values()) == pytest.approx([wanted[k] for k in ("precision", "recall", "f1-score")])
+
+
+@st.composite
+def with_gaps(draw):
+    """(labels, predicted, classes) where some classes occur among the labels, some among the answers, some nowhere."""
+    classes = draw(st.integers(2, 27))
+    some = st.lists(st.integers(0, classes - 1), min_size=1, max_size=classes, unique=True)
+    n = draw(st.integers(1, 40))
+    labels, predicted = (draw(st.lists(st.sampled_from(draw(some)), min_size=n, max_size=n)) for _ in range(2))
+    return np.array(labels), np.array(predicted), classes
+
+
+def averages_agree(found, labels, predicted) -> bool:
+    from sklearn.metrics import precision_recall_fscore_support as judge
+
+    return all(
+        list(found[average].values())
+        == pytest.approx(judge(labels, predicted, average=average, zero_division=0.0)[:3], abs=1e-12)
+        for average in ("macro", "weighted")
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(with_gaps())
+def test_averages_are_scikit_learns_over_labels_with_gaps(drawn):
+    labels, predicted, classes = drawn
+    assert averages_agree(metrics.evaluate(np.eye(classes)[predicted], labels, CROSS_ENTROPY), labels, predicted)
+
+
+def test_a_mean_over_classes_that_do_not_occur_is_caught():
+    """Labels 1 to 26 of 27 classes, as EMNIST's letters have them: class 0 is no zero among the others."""
+    labels = np.tile(np.arange(1, 27), 3)
+    predicted = np.where(np.arange(78) % 3 == 0, labels, 1 + labels % 26)
+    found = metrics.evaluate(np.eye(27)[predicted], labels, CROSS_ENTROPY)
+    assert averages_agree(found, labels, predicted)
+    over_all = {key: float(np.mean([row[key] for row in found["per_class"]])) for key in found["macro"]}
+    assert over_all["f1"] == pytest.approx(found["macro"]["f1"] * 26 / 27)
+    assert not averages_agree({**found, "macro": over_all}, labels, predicted)
 
 
 @settings(max_examples=60, deadline=None)

@@ -50,6 +50,24 @@ def test_accuracy_is_in_percent():
     assert accuracy[0] == pytest.approx(70)
 
 
+def brackets(figure):
+    return [list(line.get_ydata()) for line in figure.axes[0].lines if line.get_gid() == "gap"]
+
+
+def test_the_bracket_stands_between_training_and_test_values_that_are_like_with_like():
+    alike = [row | {"train_inference_loss": 0.3 / row["epoch"], "train_inference_accuracy": 0.9} for row in history()]
+    figure = plots.curves({"numpy": [alike]}, "loss")
+    np.testing.assert_allclose(line_values(figure, plots.BLUE)[0], [0.3 / e for e in range(1, EPOCHS + 1)])
+    assert brackets(figure) == [pytest.approx([0.3 / EPOCHS, 0.3 / EPOCHS, 1.2 / EPOCHS, 1.2 / EPOCHS])]
+
+
+def test_without_values_that_are_like_with_like_there_is_no_bracket():
+    """Steps with dropout stand on one side, a network without it on the other: their difference is no gap."""
+    alike = [row | {"train_inference_loss": 0.3, "train_inference_accuracy": 0.9} for row in history()]
+    assert brackets(plots.curves({"numpy": [history()]}, "loss")) == []
+    assert brackets(plots.curves({"numpy": [alike], "torch": [history()]}, "loss")) == []
+
+
 def test_several_seeds_are_a_median_with_a_band():
     figure = plots.curves({"numpy": [history(0.0), history(0.1), history(0.5)]}, "loss")
     np.testing.assert_allclose(line_values(figure, plots.BLUE)[0], [1 / e + 0.1 for e in range(1, EPOCHS + 1)])

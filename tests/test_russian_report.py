@@ -32,13 +32,16 @@ CATALOG = SOURCE / "locale" / "ru" / "report.po"
 NAMES = set(
     """
     numpy torch tensorflow jax optax NumPy PyTorch TensorFlow Keras JAX Lockstep Python AMD EPYC Linux UTC SHA cpu
-    mlp cnn demo Digits digits conv d max pool flatten dense relu kernel bias batch size softmax dropout
-    float dtype BCa precision recall adam epsilon hat learning rate optimizer
+    mlp cnn demo Digits digits conv d max pool flatten dense relu kernel bias batch size softmax Softmax dropout
+    float dtype BCa seed precision recall adam epsilon hat learning rate optimizer
     """.split()  # noqa: SIM905
 )
 CLASSES = {"zero", "one", "two", "three", "four", "five", "six"}
 OF_THE_RUNS = set("Do four backends agree made up the backend failed".split()) | {"LS"}  # noqa: SIM905
-FILES = re.compile(r"[\w./-]+\.(?:json|jsonl|npz|toml|gz)\b|demo/[\w.-]+|\b(?:ab){32}\b")
+FILES = re.compile(
+    r"[\w./-]+\.(?:json|jsonl|npz|toml|gz|md)\b|demo/[\w.-]+|\b(?:ab){32}\b|lockstep explain \w+|lab-[\w-]+"
+    r"|lockstep prove"
+)
 
 
 def visible(page: str) -> list[str]:

@@ -131,6 +131,37 @@ def test_a_curve_that_is_not_that_of_the_steps_is_found(copy, key):
     assert f"events.jsonl: epoch 1.{key}: it says" in problems(copy)
 
 
+def test_a_training_accuracy_that_the_weights_do_not_have_is_found(copy):
+    """Said alike in both places, it is not what the weights make of the training images."""
+    one, _ = first_and_second(copy)
+    edit(one / "metrics.json", lambda found: found["train"].update(accuracy=0.999))
+    hash_again(one)
+    assert "metrics.json: train.accuracy: it says 0.999, events.jsonl at that epoch 0." in problems(copy)
+    events = store.read_events(one / "events.jsonl")
+    next(event for event in events if event.get("epoch") == 2)["train_inference_accuracy"] = 0.999
+    (one / "events.jsonl").write_text("".join(map(store.as_line, events)))
+    hash_again(one)
+    row = verify.verify(copy)
+    assert any("metrics.json: train.accuracy: it says 0.999, the weights give 0." in said for said in row["problems"])
+
+
+def test_a_run_of_before_its_training_images_were_evaluated_fits(copy):
+    one, _ = first_and_second(copy)
+    edit(one / "metrics.json", lambda found: found.pop("train"))
+    hash_again(one)
+    (copy / "report.html").unlink()
+    assert verify.verify(copy)["problems"] == []
+
+
+def test_averages_over_all_classes_are_those_of_a_run_of_before(copy):
+    """Class 9 is in no label and no answer: its zeros were in the macro averages once, and another number never was."""
+    quality = metrics.evaluate(np.eye(10)[[1, 2, 3]], np.array([1, 2, 4]), Recipe())
+    before = {**quality, "macro": metrics.means_over_all(quality)}
+    assert consistency.as_averaged(quality, {"test": before})["macro"] == before["macro"] != quality["macro"]
+    made_up = {**quality, "macro": {**before["macro"], "f1": 0.9}}
+    assert consistency.as_averaged(quality, {"test": made_up}) == quality
+
+
 def test_images_that_are_not_the_datasets_are_found(copy):
     one, _ = first_and_second(copy)
     arrays = store.read_npz(one / "hardest.npz")

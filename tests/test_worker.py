@@ -7,7 +7,19 @@ import math
 import numpy as np
 import pytest
 
-from lockstep import Augmentation, EarlyStopping, LockstepError, Recipe, Record, Study, data, metrics, run_study, worker
+from lockstep import (
+    Augmentation,
+    EarlyStopping,
+    LockstepError,
+    Recipe,
+    Record,
+    Study,
+    data,
+    metrics,
+    replay,
+    run_study,
+    worker,
+)
 from lockstep.data import Data, augment, batch_order, split
 
 NETWORK = {"mlp": ["flatten", "dense 31", "relu", "dense 10"]}
@@ -210,6 +222,60 @@ def test_each_epoch_has_the_order_and_the_augmentation_of_its_number():
     assert [row["train_accuracy"] for row in history] == [15 / 150] * 3
     assert [row["learning_rate"] for row in history] == [2, 5, 8]
     assert history[0]["test_loss"] == metrics.mean_loss(model.predict(parts.test[0]), parts.test[1], recipe)
+
+
+# ------------------------------------------------------------------------------------------------ like with like
+
+
+def test_a_part_of_the_training_images_is_evaluated_as_the_test_images_are(tmp_path):
+    """Under dropout and shifts an epoch's steps get fewer right than the network that they leave."""
+    network = {"dropped": ["flatten", "dense 64", "relu", "dropout 0.6", "dense 10"]}
+    recipe = Recipe("adam 0.003", 6, 32, augmentation=Augmentation(1), validation=0.1)
+    (record,) = run_study(Study(network, "digits", "numpy", recipe=recipe, name="lab"), tmp_path)
+    (run,) = Study(network, "digits", "numpy", recipe=recipe).runs()
+    parts = worker.Examples(data.load("digits", offline=True), run)
+    images, labels = parts.train_part
+    learned = replay.learned(record)
+    logits = replay.model(learned, parts.shape, parts.mean, parts.scale).predict(images)
+    told, last = record.metrics["train"], record.history[-1]
+    assert told == {"accuracy": metrics.accuracy(logits, labels), "loss": told["loss"], "images": 360}
+    assert told["loss"] == pytest.approx(metrics.mean_loss(logits, labels, recipe), rel=1e-6)
+    assert (told["accuracy"], told["loss"]) == (last["train_inference_accuracy"], last["train_inference_loss"])
+    assert last["train_accuracy"] < told["accuracy"] - 0.03
+
+
+def test_the_part_is_fixed_and_has_every_class_of_sorted_images():
+    images = np.repeat(np.arange(7, dtype=np.uint8), 100)[:, None, None, None]
+    some, labels = worker._part(images, images.ravel().astype(np.int64), 90)
+    again, _ = worker._part(images, images.ravel().astype(np.int64), 90)
+    np.testing.assert_array_equal(some, again)
+    np.testing.assert_array_equal(some.ravel(), labels)
+    assert np.bincount(labels, minlength=7).min() >= 5
+    assert np.bincount(images.ravel()[:90], minlength=7).min() == 0, "the first ones would be of one class"
+    assert worker._part(images, labels, 700)[0] is images
+
+
+def test_all_of_a_few_training_images_are_evaluated():
+    found = examples(Recipe(), train_size=100)
+    assert found.train_part[0] is found.train[0]
+    assert len(examples(Recipe()).train_part[0]) == 360  # as many as there are test images
+
+
+def test_evaluation_is_outside_the_training_clock():
+    import time
+
+    from lockstep import timing
+
+    class Slow(Recorder):
+        def predict(self, images):
+            time.sleep(0.05)
+            return super().predict(images)
+
+    (run,) = Study(NETWORK, "digits", "numpy", recipe=Recipe(epochs=2, batch_size=64), train_size=150).runs()
+    parts, clocks = worker.Examples(data.load("digits", offline=True), run), timing.Clocks()
+    history, *_ = worker.alone(worker.train_epochs(Slow(), run, parts, clocks, lambda event: None))
+    assert clocks.seconds["train"] < 0.05 < 0.2 <= clocks.seconds["evaluate"]
+    assert sum(row["train_seconds"] for row in history) < 0.05
 
 
 # ------------------------------------------------------------------------------------------------------------ failures

@@ -28,7 +28,7 @@ _PUBLIC = {
     "lockstep.proof": ("prove",),
     "lockstep.comparison": ("compare_runs",),
     "lockstep.store": ("Record", "find_runs"),
-    "lockstep.report": ("write_report",),
+    "lockstep.report": ("compare", "write_report"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = list(_WHERE)

@@ -89,10 +89,10 @@ def run(
     ] = False,
 ) -> None:  # fmt: skip
     """Do every run of a study, then write its report."""
-    from lockstep import resuming, store, terminal, timing
+    from lockstep import expected, resuming, store, terminal, timing
     from lockstep import study as studies
     from lockstep import together as crews
-    from lockstep.report import write_report
+    from lockstep.report import gather, write
 
     _end_on_signals()
     error_console = _console(stderr=True)
@@ -104,6 +104,12 @@ def run(
         _say(_("changed since it was run before: {what}", what=sentence), err=True)
     for sentence in crews.alone(loaded.runs(), timing.checked_threads(threads)) if together else []:
         _say(sentence, err=True)
+    for sentence in studies.few_images(loaded):
+        _say(_("warning: {what}", what=sentence), err=True)
+    to_do = loaded.runs() if again else studies.not_done(loaded, runs)
+    expectation = expected.Expectation(
+        to_do, runs, timing.checked_threads(threads), lambda said: _say_above(said, error_console)
+    )
     reused: set[Path] = set()
     with terminal.Watcher(len(loaded.runs()), error_console) as watcher, _saying_what_is_kept(runs / loaded.name):
 
@@ -111,6 +117,7 @@ def run(
             if event["event"] == "end" and event["reused"]:
                 reused.add(event["record"].folder)
             watcher.tell(run, event)
+            expectation.hear(run, event)
 
         records = studies.run_study(loaded, runs, tell, threads, again, together)
     rows = [
@@ -121,10 +128,12 @@ def run(
         _console().print(terminal.results_table(rows))
         if any((row["together"] or 1) > 1 for row in rows):
             _say(_("–: of runs that were trained together neither time nor memory is one's own"))
-    report_path = write_report(records, runs / loaded.name / "report.html", with_figures=True)
+    page = gather(records)
+    report_path = write(page, runs / loaded.name / "report.html", with_figures=True)
     if as_json:
         _print_json({"study": loaded.name, "runs": rows, "report": str(report_path)})
     else:
+        _say(page["answer"])
         _say(_("report: {path}", path=report_path))
         if len(store.find_runs([report_path.parent])) > len(records):
             command = f"lockstep report {report_path.parent}"
@@ -507,17 +516,23 @@ def report(
         int, typer.Option(min=1, max=16, help="The test image, from 1, whose feature maps are drawn.", metavar="N")
     ] = 1,
     figures: Annotated[bool, typer.Option(help="Write every figure as SVG and PNG beside the page too.")] = True,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the report of run folders again; needs no framework."""
+    """Write the report of run folders again, and what was compared in numbers; needs no framework."""
     from lockstep import store
-    from lockstep.report import write_report
+    from lockstep.report import gather, write
 
     path = out or folders[0] / "report.html"
     records = store.find_runs(folders)
-    written = write_report(records, path, image=image, with_figures=figures)
+    page = gather(records, image)
+    written = write(page, path, with_figures=figures)
     for sentence in store.damages(records):
         _say(_("warning: {what}", what=sentence), err=True)
-    _say(_("report: {path}", path=written))
+    if as_json:
+        _print_json(page["document"])
+    else:
+        _say(page["answer"])
+    _say(_("report: {path}", path=written), err=as_json)
 
 
 @app.command()
@@ -705,8 +720,12 @@ def data_import(
     counts: dict[str, object] = {"n_train": facts.n_train, "n_test": facts.n_test, "n_classes": facts.n_classes}
     counts |= {"name": name, "path": path}
     _say(_("{name}: {n_train} training and {n_test} test images in {n_classes} classes, {path}", **counts))
-    for note in data.load(name, offline=True).notes:  # what was resized, recoloured or split on the way
+    loaded = data.load(name, offline=True)
+    for note in loaded.notes:  # what was resized, recoloured or split on the way
         typer.echo(f"  {say(language.recognised(note, images.NOTES))}")
+    if n := loaded.n_test_in_training():
+        leak = {"n": n, "all": len(loaded.test_images)}
+        _say(_("warning: {n:,} of {all:,} test images are also training images, pixel by pixel", **leak), err=True)
 
 
 @data_app.command("path")
@@ -724,6 +743,11 @@ def data_path() -> None:
 
 def _say(text: object, err: bool = False) -> None:
     typer.echo(say(text), err=err)
+
+
+def _say_above(text: object, console: Console) -> None:
+    """A line that stays above a bar that may be drawn."""
+    console.print(say(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _console(stderr: bool = False) -> Console:

@@ -57,7 +57,8 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, recipe: Recipe) -> dict[str
     """Everything that is said of a set of predictions: logits (n, classes), labels (n,).
 
     Keys: accuracy, loss, log_loss (None unless the loss is cross-entropy: other outputs are no probabilities),
-    per_class (precision, recall, f1, support), macro, weighted, confusion (rows: labels; columns: predictions).
+    per_class (precision, recall, f1, support), macro (the mean over the classes that occur among labels or
+    predictions), weighted, confusion (rows: labels; columns: predictions).
     They mean what they mean in scikit-learn, whose import would take longer than a short run.
     """
     confusion = confusion_matrix(logits.argmax(axis=1), labels, logits.shape[1])
@@ -67,16 +68,23 @@ def evaluate(logits: np.ndarray, labels: np.ndarray, recipe: Recipe) -> dict[str
         "recall": _share(right, support),
         "f1": _share(2 * right, support + predicted),
     }
+    occurs = support + predicted > 0  # a class that nobody has seen or named is no zero in a mean over classes
     rows = zip(*rates.values(), support, strict=True)
     return {
         "accuracy": accuracy(logits, labels),
         "loss": mean_loss(logits, labels, recipe),
         "log_loss": None if recipe.loss == "mean_squared_error" else log_loss(logits, labels),
         "per_class": [dict(zip((*rates, "support"), row, strict=True)) for row in rows],
-        "macro": {name: float(rate.mean()) for name, rate in rates.items()},
+        "macro": {name: float(rate[occurs].mean()) for name, rate in rates.items()},
         "weighted": {name: float(np.average(rate, weights=support)) for name, rate in rates.items()},
         "confusion": confusion,
     }
+
+
+def means_over_all(found: dict[str, Any]) -> dict[str, float]:
+    """Macro averages of `evaluate` with 0 for classes that do not occur, as runs of before had them."""
+    rows = found["per_class"]
+    return {name: float(np.mean([row[name] for row in rows])) for name in found["macro"]}
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

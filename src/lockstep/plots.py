@@ -140,7 +140,8 @@ def curves(
 
     Several runs of a backend become their median with a band from the lowest to the highest. A value that is missing
     (None, NaN) leaves a gap in its line. `best` holds the best epochs of each backend's runs, marked at the top. What
-    lies between the first backend's training and test line at the end is marked at the right.
+    lies between the first backend's training and test line at the end is marked at the right, where all runs have
+    evaluated training images as they have test images.
     """
     label, scale = MEASURES[measure]
     names, more = backend_order(histories), 0.2 * ((len(histories) - 1) // 4)  # further rows of names
@@ -149,7 +150,7 @@ def curves(
     style, drawn = looks(histories), []
     for place, backend in enumerate(names):
         for split, (_name, dashes) in SPLITS.items():
-            epochs, values = _table(histories[backend], f"{split}_{measure}")
+            epochs, values = _table(histories[backend], f"{of_split(split, histories)}_{measure}")
             if values.count():
                 _line(axes, epochs, values * scale, style[backend], dashes, place, len(histories))
                 drawn.append(split)
@@ -157,8 +158,9 @@ def curves(
     lines = [Line2D([], [], color=INK, linestyle=SPLITS[s][1], label=_(SPLITS[s][0])) for s in SPLITS if s in drawn]
     if _mark_best(axes, {name: sorted(set((best or {}).get(name, ()))) for name in names}, style):
         lines.append(Line2D([], [], color=INK, marker=BEST, markersize=4, linestyle="none", label=_("best epoch")))
-    if names:
-        _mark_gap(axes, *(_table(histories[names[0]], f"{split}_{measure}")[1] * scale for split in ("train", "test")))
+    if names and is_like_with_like(histories):
+        ends = (_table(histories[names[0]], f"{split}_{measure}")[1] * scale for split in ("train_inference", "test"))
+        _mark_gap(axes, *ends)
     _legends(figure, style, names, lines)
     return figure
 
@@ -174,7 +176,7 @@ def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure
     figure, axes = _figure(4.9, 3.6 + more, left=0.62, bottom=0.96 + more, right=0.12, top=0.12)
     style = many_looks(histories)
     for place, name in enumerate(histories):
-        epochs, values = _table(histories[name], f"train_{measure}")
+        epochs, values = _table(histories[name], f"{of_split('train', histories)}_{measure}")
         if values.count():
             middle = np.ma.filled(np.ma.median(values, axis=0), np.nan) * scale
             axes.plot(epochs, middle, color=style[name][0], linestyle=SPLITS["train"][1], linewidth=0.8, alpha=0.75)
@@ -188,6 +190,17 @@ def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure
     ]
     _legends(figure, style, list(histories), lines, 2, 34)
     return figure
+
+
+def is_like_with_like(histories: Mapping[str, Sequence[History]]) -> bool:
+    """Whether every run says what it makes of its training images in inference mode, as of its test images."""
+    ends = [run[-1] for runs in histories.values() for run in runs if run]
+    return bool(ends) and all(row.get("train_inference_accuracy") is not None for row in ends)
+
+
+def of_split(split: str, histories: Mapping[str, Sequence[History]]) -> str:
+    """What a history calls the values of a split: those of training in inference mode, if every run has them."""
+    return "train_inference" if split == "train" and is_like_with_like(histories) else split
 
 
 def _finish(axes: Axes, label: str, measure: str) -> None:

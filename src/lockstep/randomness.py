@@ -11,7 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 # Purposes never share numbers. Append only: an index is part of every stream's key.
-PURPOSES = ("weights", "order", "split", "augmentation", "dropout", "warm_up", "bootstrap", "bench", "rounding")
+PURPOSES = (
+    "weights", "order", "split", "augmentation", "dropout", "warm_up", "bootstrap", "bench", "rounding", "evaluated",
+)  # fmt: skip
 
 
 def bits(n: int, seed: int, purpose: str, *position: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from lockstep import backends, checkpoints, data, files, locks, store, timing, t
 from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.installed import version
 from lockstep.language import later as _
+from lockstep.language import n_later as n_
 from lockstep.records import changed
 from lockstep.spec import LayerFacts, Network, Recipe, Run, Study
 from lockstep.studyfile import placing, read_study, resolved_toml
@@ -193,6 +194,39 @@ def _facts(network: Network, facts: data.Facts) -> list[LayerFacts]:
     return []
 
 
+def few_images(study: Study) -> list[str]:
+    """What a share of the images comes to, where it is hardly any: a sentence with the number for each case."""
+    found = []
+    for dataset in study.dataset:
+        facts = data.describe(dataset)
+        for name in study.networks:
+            for recipe in study.recipes(name):
+                kept, held_out = data.split(facts.n_train, recipe.validation, 0)
+                n = min(study.train_size or facts.n_train, len(kept))
+                if n < facts.n_classes:
+                    found.append(
+                        n_(
+                            "{n} image of {dataset} is trained on, for {classes} classes (validation = {share})",
+                            "{n} images of {dataset} are trained on, for {classes} classes (validation = {share})",
+                            n,
+                            dataset=dataset,
+                            classes=facts.n_classes,
+                            share=recipe.validation,
+                        )
+                    )
+                if recipe.early_stopping and 0 < len(held_out) < data.LEAST_WATCHED:
+                    found.append(
+                        n_(
+                            "early stopping watches {n} image of {dataset} (validation = {share}), so chance decides",
+                            "early stopping watches {n} images of {dataset} (validation = {share}), so chance decides",
+                            len(held_out),
+                            dataset=dataset,
+                            share=recipe.validation,
+                        )
+                    )
+    return list(dict.fromkeys(found))
+
+
 def fetch_data(study: Study, offline: bool, tell: Callable[[str, int, int], None] = lambda *_: None) -> None:
     """Download what is not on this machine, once, before any worker needs it.
 
@@ -248,6 +282,24 @@ def _do(crew: Sequence[Run], study: Study, folder: Path, tell: Tell, threads: in
         if jobs:
             records |= dict(zip(jobs, work_on(list(jobs.values()), tell, threads), strict=True))
     return [records[index] for index in range(len(crew))]
+
+
+def not_done(study: Study, runs_folder: Path) -> list[Run]:
+    """The runs of a study that no folder says to have finished, by its name and status alone."""
+    folder = runs_folder / study.name
+    waiting = []
+    for run in study.runs():
+        name = run_id(run, resolved_toml(one_run_study(study, run)))
+        records = map(store.Record, folder.glob(f"{name}*"))
+        if not any(_is_over(record) for record in records):
+            waiting.append(run)
+    return waiting
+
+
+def _is_over(record: store.Record) -> bool:
+    with contextlib.suppress(LockstepError):
+        return record.is_finished
+    return False
 
 
 class Job(NamedTuple):

@@ -459,13 +459,14 @@ def summary(record: Record, grid: Mapping[str, Any], reused: bool = False) -> di
         "dtype": record.dtype, "grid": dict(grid), "status": record.status["status"], "code": record.status.get("code"),
         "reason": record.status.get("reason"), "parameters": None, "test_accuracy": None, "test_loss": None,
         "epochs": None, "seconds": None, "seconds_per_epoch": None, "peak_memory_bytes": None,
-        "folder": str(record.folder), "reused": reused, "together": None,
+        "folder": str(record.folder), "reused": reused, "together": None, "diverged": False,
     }  # fmt: skip
     if record.is_finished:
         test, timing = record.metrics["test"], record.timing
         row |= {
             "parameters": record.metrics["parameters"], "test_accuracy": test["accuracy"], "test_loss": test["loss"],
             "epochs": record.metrics["epochs"], "together": timing.get("together", 1),
+            "diverged": test["loss"] is None,
         }  # fmt: skip
         if row["together"] == 1:  # of several in one process neither time nor memory is one's own
             row |= {
@@ -498,8 +499,9 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def _result_cells(row: dict[str, Any]) -> list[str]:
     memory, total = row["peak_memory_bytes"], (row["seconds"] or {}).get("total")
+    accuracy = f"[bold red]{_('diverged')}[/]" if row["diverged"] else _percent(row["test_accuracy"])
     return [
-        _percent(row["test_accuracy"]), _number(row["test_loss"], ".4f"), _number(row["seconds_per_epoch"], ".2f"),
+        accuracy, _number(row["test_loss"], ".4f"), _number(row["seconds_per_epoch"], ".2f"),
         _number(total, ".1f"), "–" if memory is None else _("{n:,.0f} MB", n=memory / 1e6),
     ]  # fmt: skip
 

@@ -38,7 +38,11 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class Examples:
-    """A run's images and labels: training, validation and test, and what a pixel becomes."""
+    """A run's images and labels: training, validation and test, and what a pixel becomes.
+
+    `train_part` is the part of the training images, without augmentation, on which the network is evaluated as it is on
+    the test images: of the two accuracies the gap of overfitting is the difference.
+    """
 
     def __init__(self, loaded: data.Data, run: Run) -> None:
         """Hold the validation images out, then keep the first `train_size` of the rest."""
@@ -50,12 +54,27 @@ class Examples:
         self.train = (loaded.train_images, loaded.train_labels) if whole else _some(loaded, kept)
         self.validation = _some(loaded, held_out)
         self.test = (loaded.test_images, loaded.test_labels)
+        self.train_part = _part(*self.train, min(len(self.test[0]), MOST_EVALUATED))
         self.mean, self.scale = _scaling(self.train[0], run.recipe)
 
     @property
     def shape(self) -> Shape:
         """(height, width, channels) of an image."""
         return tuple(self.train[0].shape[1:])
+
+
+MOST_EVALUATED = 10_000  # training images that are evaluated at an epoch's end, as the test images are
+
+
+def _part(images: np.ndarray, labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """So many of the training images, or all: the same ones in every epoch, backend and seed.
+
+    Drawn and not the first ones, because many a folder of images is sorted by class.
+    """
+    if len(images) <= most:
+        return images, labels
+    places = np.sort(randomness.permutation(len(images), 0, "evaluated")[:most])
+    return images[places], labels[places]
 
 
 def _some(loaded: data.Data, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +190,11 @@ def train(
     store.write_npz(folder / "hardest.npz", **hardest(examples.test[0], examples.test[1], logits, run.recipe))
     facts = {"epochs": len(history), "best_epoch": best, "stopped_early": len(history) < run.recipe.epochs}
     facts |= {"weights_of_epoch": epoch}
-    quality = {"test": metrics.evaluate(logits, examples.test[1], run.recipe)}
+    quality: dict[str, Any] = {"test": metrics.evaluate(logits, examples.test[1], run.recipe)}
+    at_end = history[epoch - 1]  # whose weights these are; an epoch of an earlier version did not evaluate its images
+    if "train_inference_accuracy" in at_end:
+        train = {name: at_end[f"train_inference_{name}"] for name in ("accuracy", "loss")}
+        quality["train"] = {**train, "images": len(examples.train_part[0])}
     store.write_json(folder / "metrics.json", {**quality, **facts, **run.network.summary(examples.shape)})
     epochs = [row["train_seconds"] for row in history]
     times = {"seconds": seconds, "epochs": epochs, "peak_memory_bytes": keeper.peak or None}
@@ -329,6 +352,7 @@ def train_epochs(
             row = {
                 "event": "epoch", "epoch": epoch + 1,
                 "train_loss": mean_of_steps(losses, sizes, recipe), "train_accuracy": float(correct.sum() / n),
+                **_evaluate(model, examples.train_part, "train_inference", recipe),
                 **_evaluate(model, examples.validation, "validation", recipe),
                 **_evaluate(model, examples.test, "test", recipe),
                 "learning_rate": model.plan.learning_rate((epoch + 1) * len(sizes) - 1), "train_seconds": train_seconds,
@@ -434,7 +458,7 @@ def environment(run: Run, examples: Examples, threads: int, device: str) -> dict
             "shape": list(examples.shape), "class_names": list(loaded.class_names),
             "class_counts": np.bincount(examples.train[1], minlength=classes),
             "n_train": len(examples.train[0]), "n_validation": len(examples.validation[0]),
-            "n_test": len(examples.test[0]),
+            "n_test": len(examples.test[0]), "n_test_in_training": loaded.n_test_in_training(),
             "pixel_mean": examples.mean.tolist(), "pixel_scale": examples.scale.tolist(),
         },
     }  # fmt: skip

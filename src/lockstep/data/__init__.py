@@ -4,7 +4,7 @@ Importing this package is cheap: Pillow, scikit-learn and everything for downloa
 """
 
 from lockstep.data.augmentation import augment
-from lockstep.data.batches import batch_order, epoch_order, split
+from lockstep.data.batches import LEAST_WATCHED, batch_order, epoch_order, split
 from lockstep.data.catalogue import DATASETS, Dataset, File
 from lockstep.data.contents import Data, Facts
 from lockstep.data.download import fetch
@@ -14,6 +14,7 @@ from lockstep.data.places import Place, available, path
 
 __all__ = [
     "DATASETS",
+    "LEAST_WATCHED",
     "Data",
     "Dataset",
     "Facts",

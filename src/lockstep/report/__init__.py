@@ -4,6 +4,6 @@
 plain dict, `report.html` lays it out. `proof.html` is the page of a proof alone.
 """
 
-from lockstep.report.page import about, gather, render, write_proof, write_report
+from lockstep.report.page import about, compare, gather, numbers_of, render, write, write_proof, write_report
 
-__all__ = ["about", "gather", "render", "write_proof", "write_report"]
+__all__ = ["about", "compare", "gather", "numbers_of", "render", "write", "write_proof", "write_report"]

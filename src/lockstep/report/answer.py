@@ -1,21 +1,25 @@
 """What the runs say, in sentences: generated from the numbers, and never stronger than the number of seeds allows.
 
-`answer` is the page's first paragraph, short enough to be read; `conclusions` says of every kind of comparison that the
-runs allow what came of it, and stands above its tables.
+`answer` is the page's first paragraph, short enough to be read: what went wrong, then what the study asked, then what
+is left of accuracy and time. `conclusions` says of every kind of comparison that the runs allow what came of it, and
+stands above its tables. A sentence never says less than its row either: where other seeds are open, what holds of the
+trained networks at hand is said as that.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lockstep.language import _, n_
-from lockstep.report import published
-from lockstep.report.cells import Cell, mean_of, median, plus_minus
+from lockstep.report import published, question
+from lockstep.report.cells import Cell, mean_of, median, minus, plus_minus
 from lockstep.report.compared import START, Comparison, Ranking, start_seconds, took_turns
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group, accuracy, epoch_seconds, n_test, same_machine
+from lockstep.report.headlines import Headline, headlines
 from lockstep.report.numbers import (
+    MISSING,
     accuracy_decimals,
     count,
     fixed,
@@ -29,7 +33,7 @@ from lockstep.report.numbers import (
     whole,
     word,
 )
-from lockstep.report.pairs import Contest, Held, Pair
+from lockstep.report.pairs import Contest, Held, Pair, fitted_badly, p_value, seeds_would
 
 TOLD_ONE_BY_ONE = 3  # so many groups get a sentence of their own; more are summed up
 MAX_SENTENCES = 6  # of the first paragraph
@@ -38,17 +42,150 @@ MAX_NAMED = 4  # cells, pairs or contests that one conclusion names
 MEBIBYTE = 2**20
 
 
-def answer(groups: Sequence[Group], found: Comparison | None = None) -> str:
-    """One paragraph: accuracy and time, which network or setting is best, and how far that reaches."""
+def answer(
+    groups: Sequence[Group], found: Comparison | None = None, asked_for: str = "", proven: tuple[str, int] | None = None
+) -> str:
+    """One paragraph: what diverged, what the question `asked_for`, accuracy and time, and how far that reaches.
+
+    `proven` is the verdict of a proof of these runs and its number of steps.
+    """
     told = [found for found in groups if any(accuracy(run) is not None for run in found.finished)]
+    failed = [line for line in [_diverged(groups)] if line]
     if not told:
-        return _("No run has finished with a test accuracy, so there is nothing to compare yet.")
+        return " ".join([*failed, _("No run has finished with a test accuracy, so there is nothing to compare yet.")])
+    own = _asked(told, found, asked_for, proven) if found else []
     best = [line for kind in ("networks", "settings") for line in _contests(found, kind)][:1] if found else []
     if len(told) <= TOLD_ONE_BY_ONE:
-        sentences = [*(_accuracies(group) for group in told), *best, _times(told)]
+        each = [_accuracies(group) for group in told if not own or len(group.backends) > 1]
+        sentences = [*own, *each, *best, _times(told)]
     else:
-        sentences = [*_summary(told), *best]
-    return " ".join([*filter(None, sentences), *filter(None, [_reach(told)])][:MAX_SENTENCES])
+        sentences = [*own, *_summary(told), *best]
+    sentences = list(dict.fromkeys(filter(None, sentences)))[: MAX_SENTENCES - 1]
+    return " ".join([*failed, *sentences, *filter(None, [_reach(told)])])
+
+
+def _diverged(groups: Sequence[Group]) -> str:
+    """The trainings whose numbers are no longer finite, which nothing below counts."""
+    lost = [(found, run) for found in groups for run in found.runs if run.is_diverged]
+    if not lost:
+        return ""
+    names = [f"{found.label} ({run.backend}, {seed_of(run)})" for found, run in lost]
+    n = sum(run.is_finished for found in groups for run in found.runs)
+    return n_(
+        "{count} of {all} trainings diverged, its numbers are no longer finite: {names}; it is in no mean, no best "
+        "and no comparison below.",
+        "{count} of {all} trainings diverged, their numbers are no longer finite: {names}; they are in no mean, no "
+        "best and no comparison below.",
+        len(lost),
+        count=word(len(lost)).capitalize(),
+        all=whole(n),
+        names=_some(names),
+    )
+
+
+def seed_of(run: Facts) -> str:
+    """ "seed 3"."""
+    return _("seed {seed}", seed=run.seed or MISSING)
+
+
+def _asked(
+    told: Sequence[Group], found: Comparison, asked_for: str, proven: tuple[str, int] | None = None
+) -> list[str]:
+    """What the runs say to the study's own question, in its order; nothing where it asks for what they do not have."""
+    answers: dict[str, Callable[[], list[str]]] = {
+        "gap": lambda: _gaps(found) or [_gap_sizes(found.cells)],
+        "structure": lambda: [_effects(found)],
+        "settings": lambda: _contests(found, "settings") or _contests(found, "networks"),
+        "backends": lambda: (
+            [_proven(proven), *(_accuracies(one) for one in told[:TOLD_ONE_BY_ONE]), _backends(found)]
+            if found.held["backends"].rows
+            else []
+        ),
+        "networks": lambda: _contests(found, "networks"),
+        "cost": lambda: [_times(told) if len(told) <= TOLD_ONE_BY_ONE else _cheapest(found)],
+    }
+    aim = question.target(asked_for)
+    reached = [_reached(found.cells, aim)] if aim is not None else []
+    return [*reached, *(line for name in question.asked(asked_for) for line in answers[name]() if line)]
+
+
+def _proven(proven: tuple[str, int] | None) -> str:
+    """Whether the backends take the same steps, which no accuracy tells."""
+    if proven is None:
+        return _("Whether the backends take the same steps is not proven here: lockstep prove does that.")
+    verdict, steps = proven
+    return n_(
+        "Whether the backends take the same steps was tried for the first {n} step: {verdict}.",
+        "Whether the backends take the same steps was tried for the first {n} steps: {verdict}.",
+        steps,
+        verdict=_(verdict),
+    )
+
+
+def _reached(cells: Sequence[Cell], aim: float) -> str:
+    """Whether the accuracy that the question names was reached, by which seeds and with how long a training."""
+    means = {cell: cell.over_seeds.value for cell in cells if cell.over_seeds}
+    if not means:
+        return ""
+    best = max(means, key=lambda cell: means[cell])
+    hits = [value for value in best.accuracies.values() if value >= aim]
+    places = max(accuracy_decimals(best.n_test), len(f"{100 * aim:g}".partition(".")[2]))
+    said = {
+        "aim": points(aim, len(f"{100 * aim:g}".partition(".")[2])),
+        "best": best.name,
+        "mean": f"{plus_minus(best.over_seeds, places)}\u00a0%",
+        "hits": _word(len(hits)),
+        "seeds": seeds_of(len(best.accuracies)),
+        "time": _training_time(best),
+    }
+    if means[best] >= aim:
+        return _(
+            "A mean test accuracy of {aim} is reached by {best}: {mean}, {hits} of {seeds} reach it by "
+            "themselves{time}.",
+            **said,
+        )
+    return _(
+        "A mean test accuracy of {aim} is not reached: the highest is that of {best}, {mean}; {hits} of {seeds} reach "
+        "it by themselves{time}.",
+        **said,
+    )
+
+
+def _training_time(cell: Cell) -> str:
+    taken = [run.timing.seconds.get("train") for run in cell.finished if run.timing]
+    middle = median([value for value in taken if value is not None])
+    return "" if middle is None else _(", with a median of {time} of training", time=seconds(middle))
+
+
+def _gap_sizes(cells: Sequence[Cell]) -> str:
+    """The smallest and the largest gap, where no network without a remedy stands beside those with one."""
+    sizes = {cell.name: found.value for cell in cells if (found := mean_of(cell.gaps))}
+    if not sizes:
+        return ""
+    low, high = _ends(sizes)
+    return _(
+        "The gap between training and test accuracy at the end is from {smallest} points ({low}) to {largest} points "
+        "({high}).",
+        smallest=minus(fixed(100 * sizes[low], 2)),
+        low=low,
+        largest=minus(fixed(100 * sizes[high], 2)),
+        high=high,
+    )
+
+
+def _cheapest(found: Comparison) -> str:
+    """The shortest and the longest median epoch of all, where there are too many for each to be told."""
+    times = {cell.name: value for cell in found.cells if (value := median(cell.seconds)) is not None}
+    if len(times) < 2:
+        return ""
+    low, high = _ends(times)
+    return _(
+        "One epoch took from {shortest} ({low}) to {longest} ({high}), a record and not a ranking.",
+        shortest=seconds(times[low]),
+        low=low,
+        longest=seconds(times[high]),
+        high=high,
+    )
 
 
 def _who(found: Group, runs: Sequence[Facts]) -> str:
@@ -253,50 +390,87 @@ def _where(contest: Contest) -> str:
 
 
 def _contests(found: Comparison, kind: str) -> list[str]:
-    """Which network or setting is best, and than which ones that is shown."""
-    lines = []
-    for contest, pairs in _by_contest(found.held[kind].rows)[:MAX_NAMED]:
-        cells = [cell for cell in contest.cells if cell.over_seeds]
-        best = max(cells, key=lambda cell: cell.over_seeds.value if cell.over_seeds else 0.0)
-        own = [pair for pair in pairs if best in (pair.first, pair.second) and not pair.problem]
-        said = {
-            "title": _("Networks") if kind == "networks" else _("Settings"),
-            "best": contest.name(best),
-            "where": f", {contest.where}" if contest.where else "",
-            "mean": f"{plus_minus(best.over_seeds, accuracy_decimals(best.n_test))}\u00a0%",
-            "seeds": seeds_of(len(best.runs)),
-        }
-        if len(best.runs) < 2 or not any(pair.difference and pair.difference.n > 1 for pair in own):
-            lines.append(
-                _(
-                    "{title}{where}: {best} has the highest test accuracy ({mean}); with one seed it cannot be told "
-                    "whether by chance.",
-                    **said,
-                )
-            )
-            continue
-        names = {True: [], False: []}  # type: dict[bool, list[str]]
-        for pair in own:
-            other = pair.second if pair.first is best else pair.first
-            names[pair.is_shown and pair.higher == contest.name(best)].append(contest.name(other))
-        rest = _shown(_some(names[True]), _some(names[False]))
-        lines.append(
-            _("{title}{where}: {best} has the highest mean test accuracy ({mean}, {seeds}); {rest}.", rest=rest, **said)
-        )
-    return lines
+    """Which network or setting is best, and what each level supports of that."""
+    return [_headline(one) for one in headlines(found, kind)]
 
 
-def _shown(lower: str, still_open: str) -> str:
-    """Than which ones it is shown to be higher, and for which ones that is open."""
-    if not lower:
-        return _("no difference from {open} could be shown", open=still_open)
-    if not still_open:
-        return _("it is shown to be higher than {lower}", lower=lower)
-    return _(
-        "it is shown to be higher than {lower}, and no difference from {open} could be shown",
-        lower=lower,
-        open=still_open,
+def _headline(one: Headline) -> str:
+    best = one.best
+    said = {
+        "title": _("Networks") if one.kind == "networks" else _("Settings"),
+        "best": one.contest.name(best),
+        "where": f", {one.contest.where}" if one.contest.where else "",
+        "mean": f"{plus_minus(best.over_seeds, accuracy_decimals(best.n_test))}\u00a0%",
+        "seeds": seeds_of(len(best.runs)),
+    }
+    if one.level_with:
+        same = _some([one.contest.name(cell) for cell in one.level_with])
+        said["best"] = _("{best} (level with {others})", best=said["best"], others=same)
+    rest = "".join(f"; {part}" for part in _levels(one))
+    if one.is_of_one_seed:
+        return _("{title}{where}: {best} has the highest test accuracy ({mean}){rest}.", rest=rest, **said)
+    return _("{title}{where}: {best} has the highest mean test accuracy ({mean}, {seeds}){rest}.", rest=rest, **said)
+
+
+def _levels(one: Headline) -> list[str]:
+    """What each level supports: shown over seeds, of the trained networks at hand alone, or open."""
+    parts = []
+    if one.shown:
+        parts.append(_("it is shown to be higher than {lower}", lower=_some(one.others(one.shown))))
+    parts += [_right_more_often(one, one.more_right)] if one.more_right else []
+    parts += [_right_less_often(one, one.less_right)] if one.less_right else []
+    if one.is_of_one_seed:
+        parts += [] if parts else [_("with one seed it cannot be told whether by chance")]
+    elif one.still_open:
+        parts.append(_("no difference from {open} could be shown", open=_some(one.others(one.still_open))))
+    return parts + _underfitted([(one.contest.name(cell), cell.underfitted or 0.0) for cell in one.underfitted])
+
+
+def _underfitted(rows: Sequence[tuple[str, float]]) -> list[str]:
+    """Which ones are underfitted, in one part of a sentence."""
+    if len(rows) < 2:
+        return [fitted_badly(name, fit) for name, fit in rows]
+    names = _some([f"{name} ({points(fit, 1)})" for name, fit in rows])
+    return [_("underfitted, with so many of their own training images right, are {names}", names=names)]
+
+
+def _right_more_often(one: Headline, pairs: Sequence[Pair]) -> str:
+    text = _(
+        "of these trained networks it is right more often than {others} on these {images} (seed {seed}, McNemar "
+        "p\u00a0{p})",
+        **_of_images(one, pairs),
     )
+    return text + _of_other_seeds(pairs)
+
+
+def _right_less_often(one: Headline, pairs: Sequence[Pair]) -> str:
+    text = _(
+        "of these trained networks it is right less often than {others} on these {images} (seed {seed}, McNemar "
+        "p\u00a0{p})",
+        **_of_images(one, pairs),
+    )
+    return text + _of_other_seeds(pairs)
+
+
+def _of_images(one: Headline, pairs: Sequence[Pair]) -> dict[str, str]:
+    return {
+        "others": _some(one.others(pairs)),
+        "images": images_of(one.best.n_test or 0),
+        "seed": listed(list(dict.fromkeys(pair.seed for pair in pairs))),
+        "p": p_value(max(pair.mcnemar_p or 0.0 for pair in pairs)),
+    }
+
+
+def _of_other_seeds(pairs: Sequence[Pair]) -> str:
+    """What these seeds cannot tell of others."""
+    n = min(pair.difference.n for pair in pairs if pair.difference)
+    if n < 2:
+        return _(", and of other seeds one cannot tell")
+    if not any(pair.difference and pair.difference.sd for pair in pairs):
+        return _(", and with every seed by as much, without a spread from which chance could be judged")
+    needed = [pair.seeds_needed for pair in pairs]
+    most = None if None in needed else max(value for value in needed if value is not None)
+    return _(", and of other seeds {n} cannot tell, {needed}", n=word(n), needed=seeds_would(most))
 
 
 def _kinds(held: Held) -> str:
@@ -352,10 +526,12 @@ def _backends(found: Comparison) -> str:
     n, shown = _comparisons(len(told)), [pair for pair in told if pair.is_shown]
     if not shown:
         seeds = seeds_of(min(pair.difference.n for pair in told if pair.difference))
+        differ = [f"{pair.first.title}: {pair.of_images()}" for pair in told if pair.is_shown_of_images]
         return _(
-            "Backends: no difference in test accuracy between them could be shown in {n} with {seeds}.",
+            "Backends: no difference in test accuracy between them could be shown in {n} with {seeds}{differ}.",
             n=n,
             seeds=seeds if len(told) == 1 else _("at least {seeds}", seeds=seeds),
+            differ=_("; but {which}", which=_some(differ)) if differ else "",
         )
     return n_(
         "Backends: {k} of {all} shows a difference in test accuracy: {which}.",
@@ -454,15 +630,33 @@ def _gaps(found: Comparison) -> list[str]:
     lines = []
     for contest, pairs in _by_contest(found.gaps)[:MAX_NAMED]:
         where = _where(contest)
-        narrower = [pair for pair in pairs if pair.is_shown and pair.difference and pair.difference.value < 0]
+        if not any(pair.difference for pair in pairs):
+            lines.append(
+                _(
+                    "Overfitting: the gap between training and test accuracy is not known like with like{where}: these "
+                    "runs did not evaluate their training images as they did test images.",
+                    where=where,
+                )
+            )
+            continue
+        low = [pair for pair in pairs if pair.first.underfitted is not None]
+        narrower = [
+            pair
+            for pair in pairs
+            if pair.is_shown and pair.difference and pair.difference.value < 0 and pair not in low
+        ]
+        unfit = "".join(
+            f"; {part}" for part in _underfitted([(pair.what[0], pair.first.underfitted or 0.0) for pair in low])
+        )
         if not narrower:
             numbers = [pair.difference.n for pair in pairs if pair.difference]
             lines.append(
                 _(
                     "Overfitting: no variant could be shown to narrow the gap between training and test accuracy"
-                    "{where} ({seeds}).",
+                    "{where} ({seeds}){unfit}.",
                     where=where,
                     seeds=seeds_of(min(numbers)) if numbers else _("no runs"),
+                    unfit=unfit,
                 )
             )
             continue
@@ -471,7 +665,7 @@ def _gaps(found: Comparison) -> list[str]:
         lines.append(
             _(
                 "Overfitting: {variant} narrowed the gap between training and test accuracy{where} most, from {before} "
-                "to {after} points ({size}, {seeds}); of its test accuracy: {accuracy}.",
+                "to {after} points ({size}, {seeds}); of its test accuracy: {accuracy}{unfit}.",
                 variant=best.what[0],
                 where=where,
                 before=plus_minus(before, 2),
@@ -479,6 +673,7 @@ def _gaps(found: Comparison) -> list[str]:
                 size=plus_minus(best.difference, 2).replace("-", "−"),
                 seeds=seeds_of(best.difference.n if best.difference else 0),
                 accuracy=_verdict_of(found, best),
+                unfit=unfit,
             )
         )
     return lines

@@ -69,8 +69,26 @@ class Cell:
 
     @cached_property
     def gaps(self) -> dict[str, float]:
-        """Training minus test accuracy after the last epoch, by seed."""
+        """Training minus test accuracy after the last epoch, both in inference mode, by seed.
+
+        A run of before training accuracy was computed so has none: what its epoch's steps got right, with dropout and
+        augmentation, is no measure of it.
+        """
         return self._numbers(lambda run: _gap(run.history[-1]) if run.history else None)
+
+    @cached_property
+    def fits(self) -> dict[str, float]:
+        """The share of its own training images that it gets right after the last epoch, in inference mode, by seed."""
+        return self._numbers(lambda run: run.history[-1].get("train_inference_accuracy") if run.history else None)
+
+    @cached_property
+    def underfitted(self) -> float | None:
+        """The share of its own training images that it gets right, where it is underfitted: see `is_underfitted`."""
+        seeds = [seed for seed in self.fits if seed in self.gaps]
+        if not seeds:
+            return None
+        fit = averages.fmean(self.fits[seed] for seed in seeds)
+        return fit if is_underfitted(fit, averages.fmean(self.gaps[seed] for seed in seeds)) else None
 
     @cached_property
     def best_gaps(self) -> dict[str, float]:
@@ -140,6 +158,9 @@ class Cell:
         found = []
         silent = [run.seed for run in self.finished if accuracy(run) is None]
         other = [run.seed for run in self.finished if accuracy(run) is not None and tested_on(run) != self.test_set]
+        diverged = [run.seed for run in self.group.runs if run.backend == self.backend and run.is_diverged]
+        if diverged:
+            found.append(_("{name}: left out, training diverged: {seeds}.", name=self.name, seeds=_seeds(diverged)))
         repeated = len(self.finished) - len(silent) - len(other) - len(self.runs)
         if silent:
             found.append(_("{name}: left out, without a test accuracy: {seeds}.", name=self.name, seeds=_seeds(silent)))
@@ -184,8 +205,19 @@ def _seeds(seeds: Iterable[str]) -> str:
 
 
 def _gap(row: dict[str, Any]) -> float | None:
-    train, test = row.get("train_accuracy"), row.get("test_accuracy")
+    train, test = row.get("train_inference_accuracy"), row.get("test_accuracy")
     return None if train is None or test is None else train - test
+
+
+WELL_FITTED = 0.9  # of its own training images
+
+
+def is_underfitted(fit: float, gap: float) -> bool:
+    """Whether a network does not fit its own training images, so that it lacks training or size and no remedy.
+
+    It gets more than one in ten of them wrong, and that is more than the test images add to it.
+    """
+    return fit < WELL_FITTED and 1 - fit > gap
 
 
 def _best_gap(run: Facts) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lockstep import plots, statistics
 from lockstep.language import _, mark, n_, number
@@ -79,6 +79,27 @@ CLOCKS = {  # of a table's columns
 }
 
 
+class Obstacle(NamedTuple):
+    """What keeps two times from being ranked, a key of OBSTACLES; `n` is how many repetitions there are."""
+
+    kind: str
+    n: int
+
+    def said(self) -> str:
+        """It in words."""
+        if self.kind == "too_few_repetitions":
+            enough = word(ENOUGH)
+            return count(self.n, "{count} repetition, not {enough}", "{count} repetitions, not {enough}", enough=enough)
+        return _(OBSTACLES[self.kind])
+
+
+OBSTACLES = {
+    "different_machines": mark("different machines, devices or threads"),
+    "not_interleaved": mark("not interleaved"),
+    "intervals_overlap": mark("the intervals overlap"),
+}
+
+
 @dataclasses.dataclass
 class Ranking:
     """Two cells' seconds per epoch: who is faster, or why that cannot be said."""
@@ -86,7 +107,12 @@ class Ranking:
     where: str
     first: Cell
     second: Cell
-    reasons: list[str]
+    obstacles: list[Obstacle]
+
+    @property
+    def reasons(self) -> list[str]:
+        """The obstacles in words."""
+        return [one.said() for one in self.obstacles]
 
     @property
     def ratio(self) -> float | None:
@@ -184,23 +210,17 @@ def _by_time(first: Cell, second: Cell) -> tuple[Cell, Cell]:
     return (first, second) if (median(first.seconds) or 0) <= (median(second.seconds) or 0) else (second, first)
 
 
-def _obstacles(first: Cell, second: Cell) -> list[str]:
+def _obstacles(first: Cell, second: Cell) -> list[Obstacle]:
     """What keeps two times from being ranked."""
-    found = []
-    if not same_machine([*first.finished, *second.finished]):
-        found.append(_("different machines, devices or threads"))
     fewest = min(len(first.seconds), len(second.seconds))
-    if fewest < ENOUGH:
-        enough = word(ENOUGH)
-        found.append(
-            count(fewest, "{count} repetition, not {enough}", "{count} repetitions, not {enough}", enough=enough)
-        )
-    if not _is_interleaved(first.finished, second.finished):
-        found.append(_("not interleaved"))
     ends = [_ends(statistics.bootstrap_median(cell.seconds)) for cell in (first, second)]
-    if fewest >= ENOUGH and ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1]:
-        found.append(_("the intervals overlap"))
-    return found
+    stands = {
+        "different_machines": not same_machine([*first.finished, *second.finished]),
+        "too_few_repetitions": fewest < ENOUGH,
+        "not_interleaved": not _is_interleaved(first.finished, second.finished),
+        "intervals_overlap": fewest >= ENOUGH and ends[0][0] <= ends[1][1] and ends[1][0] <= ends[0][1],
+    }
+    return [Obstacle(kind, fewest) for kind, is_so in stands.items() if is_so]
 
 
 def _ends(found: Interval) -> tuple[float, float]:
@@ -272,8 +292,9 @@ def _overview(found: Comparison) -> Table | None:
         (_("Backend"), "l", [cell.backend for cell in shown]),
         (_("Seeds"), "r", [str(len(cell.runs)) for cell in shown]),
         (_("Test accuracy (%), ± over seeds"), "r", [plus_minus(cell.over_seeds, places) for cell in shown]),
-        (_("95 % over test images"), "r", [between(_over_images(found, cell), places) for cell in shown]),
+        (_("95 % over test images"), "r", [between(over_images(found, cell), places) for cell in shown]),
         (_("Test loss, ± over seeds"), "r", [plus_minus(mean_of(cell.losses), 4, 1) for cell in shown]),
+        (_("Own training images right (%)"), "r", [plus_minus(mean_of(cell.fits), places) for cell in shown]),
         (_("Gap at the end (points)"), "r", [plus_minus(mean_of(cell.gaps), places) for cell in shown]),
         (_("Gap at the best epoch"), "r", [plus_minus(mean_of(cell.best_gaps), places) for cell in shown]),
         (_("Parameters"), "r", [fixed(cell.parameters, 0) for cell in shown]),
@@ -286,10 +307,17 @@ def _overview(found: Comparison) -> Table | None:
     caption = _(
         "Means over seeds with Student’s 95 % interval of the mean: what other seeds would change. Over test images: "
         "the BCa bootstrap’s interval of the same mean, for one seed Wilson’s: what other images would change. The "
-        "gap is training minus test accuracy; training accuracy is taken during the epoch, with its dropout and "
-        "augmentation, so the gap is rather understated. The best epoch is that of the lowest validation loss. Of "
-        "five times and more the bootstrap’s interval of the median, of fewer the range in brackets."
+        "gap is training minus test accuracy, both computed at the epoch’s end in inference mode, the former on a "
+        "fixed part of the training images without augmentation. The best epoch is that of the lowest validation "
+        "loss. Of five times and more the bootstrap’s interval of the median, of fewer the range in brackets."
     )
+    if any(cell.runs and not cell.gaps for cell in shown):
+        caption += " " + _("Runs that did not evaluate their training images so have no gap that is like with like.")
+    if underfitted := [cell for cell in shown if cell.underfitted is not None]:
+        caption += " " + _(
+            "Underfitted, with more of their own training images wrong than test images add: {names}.",
+            names=listed([cell.name for cell in underfitted[:8]]),
+        )
     if len(cells) > MAX_CELLS:
         caption += " " + more_rows(len(cells) - MAX_CELLS)
     rows = [list(row) for row in zip(*(values for *_, values in columns), strict=True)]
@@ -306,7 +334,7 @@ def more_rows(n: int) -> str:
     )
 
 
-def _over_images(found: Comparison, cell: Cell) -> Interval | None:
+def over_images(found: Comparison, cell: Cell) -> Interval | None:
     """The bootstrap's interval; Wilson's for one seed, and where every image was right or wrong with every seed."""
     interval = found.over_images.get(cell)
     if interval is not None or len(cell.runs) == 1:
@@ -341,6 +369,7 @@ def _signed(share: float) -> str:
 
 
 def _p(value: float | None) -> str:
+    """ "0.012", "< 0.001"."""
     if value is None:
         return MISSING
     return number("< 0.001" if value < 0.001 else f"{value:.3f}")
@@ -466,8 +495,9 @@ def _gap_table(found: Comparison) -> Table | None:
     columns += [(_("Points"), "r"), (_("95 % interval"), "r"), (_("p, Holm"), "r")]
     names = listed(list(dict.fromkeys(contest.name(contest.baseline) for contest, _ in found.gaps)))
     caption = _(
-        "Training minus test accuracy at the end, beside {names}, the one without any remedy against overfitting. A "
-        "narrower gap is no gain by itself: whether the test accuracy rose stands in the tables of pairs.",
+        "Training minus test accuracy at the end, both in inference mode, beside {names}, the one without any remedy "
+        "against overfitting. Of an underfitted network the gap says nothing for its remedy. A narrower gap is no gain "
+        "by itself: whether the test accuracy rose stands in the tables of pairs.",
         names=names,
     )
     return _without_constant(Table(caption, columns, rows, breaks=breaks, marks=marks), 0)

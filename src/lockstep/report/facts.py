@@ -18,6 +18,7 @@ from lockstep.errors import LockstepError
 from lockstep.language import _, say
 from lockstep.records import first_fault
 from lockstep.report import kept
+from lockstep.report.numbers import is_number
 from lockstep.store import Record
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -61,6 +62,7 @@ class Dataset(Part):
     n_train: Count | None = None
     n_validation: Count | None = None
     n_test: Count | None = None
+    n_test_in_training: Count | None = None
 
 
 class Environment(Part):
@@ -117,10 +119,19 @@ class Test(Part):
         return self
 
 
+class Train(Part):
+    """What the network makes of a part of its own training images, in inference mode."""
+
+    accuracy: float | None = None
+    loss: float | None = None
+    images: Count | None = None
+
+
 class Metrics(Part):
     """metrics.json."""
 
     test: Test = Test()
+    train: Train = Train()
     parameters: Count | None = None
     multiply_adds: Count | None = None
     epochs: Count | None = None
@@ -144,6 +155,8 @@ class Epoch(Part):
     epoch: Count
     train_loss: float | None = None
     train_accuracy: float | None = None
+    train_inference_loss: float | None = None
+    train_inference_accuracy: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
     test_loss: float | None = None
@@ -168,6 +181,7 @@ class Facts:
 
     record: Record
     gaps: dict[str, str] = dataclasses.field(default_factory=dict)
+    copy_of: str = ""  # the folder of the run that it is a copy of; see `report.copies`
 
     def _read(self, file: str, read: Callable[[], _P]) -> _P | None:
         try:
@@ -276,6 +290,12 @@ class Facts:
     def is_finished(self) -> bool:
         """Whether the run came to its end."""
         return self.status.status == "finished"
+
+    @cached_property
+    def is_diverged(self) -> bool:
+        """Whether it came to its end with numbers that are no longer finite: then its answers are nobody's."""
+        test = self.metrics.test if self.is_finished and self.metrics else None
+        return test is not None and "loss" in test.model_fields_set and not is_number(test.loss)
 
     @property
     def study(self) -> str:

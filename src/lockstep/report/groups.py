@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lockstep.language import _
 from lockstep.plots import backend_order
+from lockstep.report.copies import mark_copies
 from lockstep.report.facts import Facts
 from lockstep.report.numbers import is_number
 
@@ -28,8 +29,8 @@ class Group:
 
     @property
     def finished(self) -> list[Facts]:
-        """The runs that came to their end."""
-        return [run for run in self.runs if run.is_finished]
+        """The runs that came to their end with numbers that are some, each once."""
+        return [run for run in self.runs if run.is_finished and not run.is_diverged and not run.copy_of]
 
     @property
     def backends(self) -> list[str]:
@@ -55,6 +56,7 @@ class Group:
 
 def group(facts: Sequence[Facts]) -> list[Group]:
     """Group runs, in order of first appearance; within a group by seed, then backend."""
+    mark_copies(facts)
     varying = varying_coordinates(facts)
     groups: dict[tuple[str, ...], Group] = {}
     for run in facts:
@@ -128,8 +130,8 @@ def title_of(run: Facts) -> str:
 
 
 def accuracy(run: Facts) -> float | None:
-    """Test accuracy of a finished run."""
-    value = run.metrics.test.accuracy if run.is_finished and run.metrics else None
+    """Test accuracy of a finished run that did not diverge."""
+    value = run.metrics.test.accuracy if run.is_finished and run.metrics and not run.is_diverged else None
     return value if is_number(value) else None
 
 

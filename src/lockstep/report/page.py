@@ -12,12 +12,14 @@ import jinja2
 import numpy as np
 
 from lockstep import plots, store
+from lockstep.data import LEAST_WATCHED
 from lockstep.installed import version
-from lockstep.language import _, mark, n_, number, spoken
-from lockstep.report import benched, compared, figures, hard, kept, seen, trained
+from lockstep.language import _, mark, n_, number, speaking, spoken
+from lockstep.report import benched, chapters, compared, figures, hard, kept, question, seen, trained
 from lockstep.report.answer import answer, conclusions
 from lockstep.report.diagram import diagram
 from lockstep.report.diagram import said as said_of
+from lockstep.report.document import document
 from lockstep.report.facts import Environment, Facts, Layer, Scores
 from lockstep.report.groups import (
     Group,
@@ -65,14 +67,24 @@ NONE = Reading("")  # where there are no runs, there is no proof of them
 def write_report(records: list[store.Record], path: Path, *, image: int = 1, with_figures: bool = False) -> Path:
     """Write one self-contained page about these runs and return its path; raises LockstepError (LS-501, LS-502).
 
-    `image` is the test image, from 1, whose feature maps are drawn. `with_figures` writes every figure as SVG and PNG
-    into a folder beside the page too.
+    Beside it, as report.json, lies what was compared in numbers. `image` is the test image, from 1, whose feature maps
+    are drawn. `with_figures` writes every figure as SVG and PNG into a folder beside the page too.
     """
-    page = gather(records, image)
+    return write(gather(records, image), path, with_figures)
+
+
+def write(page: dict[str, Any], path: Path, with_figures: bool = False) -> Path:
+    """Write what `gather` gave: the page, its numbers and its figures; raises as `write_report`."""
     store.write_bytes(path, render(page).encode("utf-8", errors="replace"))
+    store.write_json(numbers_of(path), page["document"])
     if with_figures:
         figures.write(page, path)
     return path
+
+
+def numbers_of(page: Path) -> Path:
+    """report.html → report.json; those of a page of another name never lie where a bench or a proof has its record."""
+    return page.with_name("report.json" if page.stem == "report" else f"{page.stem}-report.json")
 
 
 def write_proof(document: Mapping[str, Any], path: Path) -> Path:
@@ -84,6 +96,13 @@ def write_proof(document: Mapping[str, Any], path: Path) -> Path:
     page = {"title": _proof_title(reading), "proof": tell_proof(reading, "proof")}
     store.write_bytes(path, render(page, "proof.html").encode("utf-8", errors="replace"))
     return path
+
+
+def compare(records: Sequence[store.Record]) -> dict[str, Any]:
+    """What these runs say of each other, in numbers: the document of `lockstep report --json` (docs/run-folder.md)."""
+    groups = group([Facts(record) for record in records])
+    runs = [run for found in groups for run in found.runs]
+    return store.finite(document(groups, compared.compare(groups), _verdict(_proofs(runs))))
 
 
 def render(page: dict[str, Any], template: str = "report.html") -> str:
@@ -103,18 +122,19 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
     groups = group(facts)
     shown, rest = groups[:MAX_GROUPS], groups[MAX_GROUPS:]
     runs = [run for found in groups for run in found.runs]
-    proofs = [_proof(members) for members in _by(runs, lambda run: str(run.record.folder.absolute().parent))]
+    proofs = _proofs(runs)
     verdicts = {folder: verdict for _, fit in proofs if fit for folder, verdict in fit.covered.items()}
     comparison = compared.compare(groups)
     page = {
         "about": json.dumps(about(records, image), ensure_ascii=False),
         "title": listed(_distinct(run.study for run in runs)) or _("Report"),
         "questions": _distinct(str(run.spec.get("question") or "") for run in runs),
-        "answer": answer(groups, comparison),
+        **_answer(groups, comparison, runs, _verdict(proofs)),
         "unfinished": [_unfinished(run) for run in runs if not run.is_finished],
         "n_runs": len(runs),
         "results": _results(runs, groups, verdicts if any(reading.proof for reading, _ in proofs) else None),
         "comparisons": compared.tell(comparison),
+        "document": store.finite(document(groups, comparison, _verdict(proofs))),
         "conclusions": conclusions(comparison),
         "proofs": [tell_proof(reading, f"proof{n}", fit) for n, (reading, fit) in enumerate(proofs or [(NONE, None)])],
         "datasets": [_dataset(members, n) for n, members in enumerate(_by(runs, lambda run: run.dataset))],
@@ -132,8 +152,28 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
         "backends": _backends(runs),
         "reproduce": [_reproduce(found) for found in _by(runs, lambda run: run.network)],
         "hashes": _hashes(runs),
+        "explained": chapters.links(),
+        "chapters": chapters.table(),
+        "control_questions": chapters.control_questions(_distinct(run.study for run in runs)),
     }
     return page | {"cautions": _cautions(groups), "gaps": _gaps(runs)}  # last: gaps are found while reading
+
+
+def _verdict(proofs: Sequence[tuple[Reading, Fit | None]]) -> tuple[str, int] | None:
+    """The verdict and the steps of the first proof that is one of these runs."""
+    found = [reading.proof for reading, fit in proofs if fit and fit.covered and reading.proof]
+    return (found[0].verdict, found[0].steps) if found else None
+
+
+def _answer(
+    groups: Sequence[Group], found: compared.Comparison, runs: Sequence[Facts], proven: tuple[str, int] | None
+) -> dict[str, str]:
+    """The first paragraph, in the language in which the study asks, and which that is where it is another."""
+    asked_for = next((str(run.spec.get("question")) for run in runs if run.spec.get("question")), "")
+    own = question.language(asked_for) or spoken()
+    with speaking(own):
+        said = answer(groups, found, asked_for, proven)
+    return {"answer": said, "answer_language": "" if own == spoken() else own}
 
 
 def about(records: Sequence[store.Record], image: int) -> dict[str, Any]:
@@ -160,6 +200,11 @@ def _by(runs: Iterable[Facts], key: Callable[[Facts], str]) -> list[list[Facts]]
 
 def _transposed(columns: Sequence[Sequence[str]]) -> list[list[str]]:
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _proofs(runs: Sequence[Facts]) -> list[tuple[Reading, Fit | None]]:
+    """The proof beside each study's runs, and which of them it speaks of."""
+    return [_proof(members) for members in _by(runs, lambda run: str(run.record.folder.absolute().parent))]
 
 
 def _proof(runs: Sequence[Facts]) -> tuple[Reading, Fit | None]:
@@ -196,6 +241,10 @@ STATES = {"running": mark("unfinished"), "failed": mark("failed"), "unknown": ma
 def _state(run: Facts) -> str:
     """One word or two for the table: "finished", "stopped early", "failed", "unfinished"."""
     if run.is_finished:
+        if run.is_diverged:
+            return _("diverged")
+        if run.copy_of:
+            return _("copy")
         return _("stopped early") if run.metrics and run.metrics.stopped_early else _("finished")
     return _(STATES.get(run.status.status, run.status.status))
 
@@ -245,6 +294,18 @@ def _cautions(groups: Sequence[Group]) -> list[str]:
     versions = _distinct(run.environment.lockstep or "" for run in runs if run.environment)
     if len(versions) > 1:
         found.append(_("The runs were made by several versions of Lockstep: {versions}.", versions=listed(versions)))
+    found += [
+        _(
+            "{run} is a copy of {other}: the same losses or predictions to the last bit. The two are one measurement, "
+            "and the copy is in no mean.",
+            run=run.folder,
+            other=run.copy_of,
+        )
+        for run in runs
+        if run.copy_of
+    ]
+    found += list(dict.fromkeys(line for run in runs for line in _few_images(run)))
+    found += [leak for members in _by(runs, lambda run: run.dataset) if (leak := _leak(members))]
     for members in groups:
         described = [run.environment for run in members.finished if run.environment]
         if len({tuple(sorted(one.dataset.hashes.items())) for one in described}) > 1:
@@ -252,6 +313,55 @@ def _cautions(groups: Sequence[Group]) -> list[str]:
         if not same_machine(members.finished):
             found.append(_("{title}: the runs report different CPUs, devices or thread counts.", title=members.title))
     return found
+
+
+def _few_images(run: Facts) -> list[str]:
+    """That hardly any images were trained on, or watched by early stopping."""
+    described = run.environment.dataset if run.environment else None
+    if not described:
+        return []
+    n, held_out, classes = described.n_train, described.n_validation, len(described.class_names)
+    title, found = title_of(run), []
+    if n is not None and n < classes:
+        found.append(
+            n_(
+                "{title}: {count} image was trained on, for {classes} classes.",
+                "{title}: {count} images were trained on, for {classes} classes.",
+                n,
+                title=title,
+                count=whole(n),
+                classes=whole(classes),
+            )
+        )
+    if (run.spec.get("recipe") or {}).get("early_stopping") and held_out and held_out < LEAST_WATCHED:
+        found.append(
+            n_(
+                "{title}: early stopping watched {count} image, so chance decided.",
+                "{title}: early stopping watched {count} images, so chance decided.",
+                held_out,
+                title=title,
+                count=whole(held_out),
+            )
+        )
+    return found
+
+
+def _leak(runs: Sequence[Facts]) -> str:
+    """How many test images of a dataset are training images too, where the runs say that there are such."""
+    told = [run.environment.dataset for run in runs if run.environment]
+    n = max((one.n_test_in_training or 0 for one in told), default=0)
+    if not n:
+        return ""
+    return n_(
+        "{title}: {count} of {all} test images is also a training image, pixel by pixel: what is right there may be "
+        "known by heart.",
+        "{title}: {count} of {all} test images are also training images, pixel by pixel: what is right there may be "
+        "known by heart.",
+        n,
+        title=title_of(runs[0]),
+        count=whole(n),
+        all=whole(told[0].n_test or 0),
+    )
 
 
 def _absent(members: Group, file: str, not_done: str = mark("Not shown: {why}.")) -> str:

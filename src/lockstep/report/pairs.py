@@ -14,7 +14,7 @@ from typing import Any
 from lockstep import statistics
 from lockstep.language import _, mark, n_, number
 from lockstep.report.cells import Answers, Cell
-from lockstep.report.numbers import seeds_of, whole
+from lockstep.report.numbers import MISSING, points, seeds_of, whole, word
 from lockstep.statistics import LEVEL, Difference, McNemar
 
 MAX_PAIRS = 40  # of one table; a page has a size and a reader has patience
@@ -25,6 +25,13 @@ HIGHER = mark("{higher} higher by {size}\u00a0±\u00a0{half} points, {seeds}")
 LOWER_GAP = mark("{higher} wider by {size}\u00a0±\u00a0{half} points, {seeds}")
 
 
+OBSTACLES = {
+    "no_run": mark("not compared: {name} has no finished run with a test accuracy"),
+    "other_images": mark("not compared: tested on different images"),
+    "not_like_with_like": mark("not known like with like: training images were not evaluated as test images were"),
+}
+
+
 @dataclasses.dataclass
 class Pair:
     """Two cells and what their runs say of the difference first − second. `what` names each side in a verdict."""
@@ -32,7 +39,7 @@ class Pair:
     first: Cell
     second: Cell
     what: tuple[str, str]
-    problem: str = ""
+    obstacle: str = ""  # why they are not compared, a key of OBSTACLES
     seeds: tuple[str, ...] = ()
     difference: Difference | None = None
     seed: str = ""  # whose predictions were compared
@@ -44,9 +51,37 @@ class Pair:
     tests: int = 1  # how many p values the table holds
 
     @property
+    def problem(self) -> str:
+        """Why they are not compared, in words."""
+        missing = next((cell for cell in (self.first, self.second) if not cell.runs), self.first)
+        return _(OBSTACLES[self.obstacle], name=missing.name) if self.obstacle else ""
+
+    @property
     def is_shown(self) -> bool:
         """Whether the difference over seeds stands after the correction."""
         return self.p is not None and self.p <= LEVEL and self.difference is not None and self.difference.sd > 0
+
+    @property
+    def is_shown_of_images(self) -> bool:
+        """Whether these two trained networks differ on these images: of other trainings that says nothing."""
+        return self.mcnemar_p is not None and self.mcnemar_p <= LEVEL
+
+    @property
+    def more_right(self) -> str:
+        """The side whose trained network is right more often, of those that McNemar's test compared."""
+        return self.what[0 if self.mcnemar and self.mcnemar.only_first > self.mcnemar.only_second else 1]
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """How many seeds would settle a difference of this size among so many comparisons; None beyond what is counted.
+
+        Of a single seed nothing says how much another would bring.
+        """
+        found = self.difference
+        if found is None or found.n < 2 or not found.sd:
+            return None
+        n = statistics.seeds_to_settle(found.value, found.sd, level=LEVEL / max(self.tests, 1))
+        return None if n is None else max(n, found.n + 1)
 
     @property
     def higher(self) -> str:
@@ -54,37 +89,55 @@ class Pair:
         return self.what[0] if self.difference is None or self.difference.value >= 0 else self.what[1]
 
     def verdict(self, higher: str = HIGHER) -> str:
-        """What may be said, in words."""
-        found = self.difference
-        if self.problem or found is None:
+        """What may be said, in words: of other seeds, where that is shown, else of these trained networks alone."""
+        if self.problem or self.difference is None:
             return self.problem or _("one seed: cannot be told")
-        if found.n == 1:
-            if self.mcnemar and self.mcnemar_p is not None and self.mcnemar_p <= LEVEL:
-                first = self.mcnemar.only_first > self.mcnemar.only_second
-                return _(
-                    "one seed: cannot be told; of these two trained networks {higher} is right more often",
-                    higher=self.what[0 if first else 1],
-                )
+        if not self.is_shown:
+            return self._not_shown()
+        said = _(higher, higher=self.higher, seeds=self._seeds(), size=self._size(), half=self._half())
+        return f"{said}; {fit}" if (fit := self.fit()) else said
+
+    def fit(self) -> str:
+        """That one of the two is underfitted, which is no judgement on what it was tried for."""
+        low = [(cell.underfitted, name) for cell, name in zip((self.first, self.second), self.what, strict=True)]
+        told = [(value, name) for value, name in low if value is not None]
+        return fitted_badly(told[0][1], told[0][0]) if len(told) == 1 else ""
+
+    def of_images(self) -> str:
+        """What McNemar's test shows of the two trained networks that it compared."""
+        return _(
+            "the trained networks of seed {seed} differ: {higher} is right more often on these images "
+            "(McNemar p\u00a0{p})",
+            seed=self.seed,
+            higher=self.more_right,
+            p=p_value(self.mcnemar_p),
+        )
+
+    def _not_shown(self) -> str:
+        found = self.difference
+        if found is None or found.n == 1:
+            if self.is_shown_of_images:
+                return _("{images}; of other seeds one cannot tell", images=self.of_images())
             return _("one seed: cannot be told")
-        if found.is_paired:
-            seeds = seeds_of(found.n)
-        else:
-            seeds = n_("{n} or more unpaired runs each", "{n} or more unpaired runs each", found.n)
-        size, half = (number(f"{100 * abs(value):.2f}") for value in (found.value, found.half or 0))
-        if self.is_shown:
-            return _(higher, higher=self.higher, seeds=seeds, size=size, half=half)
+        if not found.sd and not found.value:
+            return _("equal with every seed ({seeds})", seeds=self._seeds())
         if not found.sd:
-            if not found.value:
-                return _("equal with every seed ({seeds})", seeds=seeds)
             return _(
                 "{higher} higher by {size} points with every seed ({seeds}): no spread from which chance could be "
                 "judged",
                 higher=self.higher,
-                size=size,
-                seeds=seeds,
+                size=self._size(),
+                seeds=self._seeds(),
+            )
+        if self.is_shown_of_images:
+            return _(
+                "{images}; of other seeds {n} cannot tell, {needed}",
+                images=self.of_images(),
+                n=word(found.n),
+                needed=seeds_would(self.seeds_needed),
             )
         if abs(found.value) < 1e-12:
-            return _("no difference could be shown: the means are equal ({seeds})", seeds=seeds)
+            return _("no difference could be shown: the means are equal ({seeds})", seeds=self._seeds())
         if found.p is not None and found.p <= LEVEL:
             not_shown = n_(
                 "no difference could be shown among {n} comparisons",
@@ -93,7 +146,7 @@ class Pair:
             )
         else:
             not_shown = _("no difference could be shown")
-        n = statistics.seeds_to_settle(found.value, found.sd, level=LEVEL / max(self.tests, 1))
+        n = self.seeds_needed
         if n is None:
             return _(
                 "{not_shown}; more than {most} seeds would be needed for one of this size",
@@ -103,9 +156,41 @@ class Pair:
         return n_(
             "{not_shown}; about {n} seeds would settle one of this size",
             "{not_shown}; about {n} seeds would settle one of this size",
-            max(n, found.n + 1),
+            n,
             not_shown=not_shown,
         )
+
+    def _seeds(self) -> str:
+        n = self.difference.n if self.difference else 0
+        if self.difference and not self.difference.is_paired:
+            return n_("{n} or more unpaired runs each", "{n} or more unpaired runs each", n)
+        return seeds_of(n)
+
+    def _size(self) -> str:
+        return number(f"{100 * abs(self.difference.value if self.difference else 0.0):.2f}")
+
+    def _half(self) -> str:
+        return number(f"{100 * ((self.difference and self.difference.half) or 0.0):.2f}")
+
+
+def fitted_badly(name: str, fit: float | None) -> str:
+    """That a network does not even get its own training images right."""
+    share = points(fit, 1)
+    return _("{name} is underfitted: it gets {share} of its own training images right", name=name, share=share)
+
+
+def p_value(value: float | None) -> str:
+    """ "= 0.012", or "< 0.001": a p value behind its letter."""
+    if value is None:
+        return MISSING
+    return number("<\u00a00.001" if value < 0.001 else f"=\u00a0{value:.3f}")
+
+
+def seeds_would(n: int | None) -> str:
+    """How many seeds would settle what is open."""
+    if n is None:
+        return _("more than {most} would be needed", most=whole(statistics.MOST_SEEDS))
+    return n_("about {n} would", "about {n} would", n)
 
 
 def compare(first: Cell, second: Cell, what: tuple[str, str], answers: Answers, read: str = "accuracies") -> Pair:
@@ -114,15 +199,16 @@ def compare(first: Cell, second: Cell, what: tuple[str, str], answers: Answers, 
     For accuracies the predictions of the first shared seed are compared too.
     """
     pair = Pair(first, second, what)
-    missing = next((cell for cell in (first, second) if not cell.runs), None)
-    if missing:
-        pair.problem = _("not compared: {name} has no finished run with a test accuracy", name=missing.name)
+    if not (first.runs and second.runs):
+        pair.obstacle = "no_run"
     elif first.test_set != second.test_set:
-        pair.problem = _("not compared: tested on different images")
-    if pair.problem:
+        pair.obstacle = "other_images"
+    if pair.obstacle:
         return pair
     pair.seeds = tuple(seed for seed in getattr(first, read) if seed in getattr(second, read))
     pair.difference = difference(first, second, read)
+    if pair.difference is None and read == "gaps":
+        pair.obstacle = "not_like_with_like"
     if read == "accuracies":
         _compare_answers(pair, answers)
     return pair

@@ -20,12 +20,19 @@ MAX_FIGURES = 8  # datasets
 
 COLUMNS = {
     "train_loss": mark("Train loss"),
+    "train_inference_loss": mark("Train loss, inference"),
     "validation_loss": mark("Validation loss"),
     "test_loss": mark("Test loss"),
     "train_accuracy": mark("Train accuracy (%)"),
+    "train_inference_accuracy": mark("Train accuracy, inference (%)"),
     "validation_accuracy": mark("Validation accuracy (%)"),
     "test_accuracy": mark("Test accuracy (%)"),
 }
+
+UNKNOWN_GAP = mark(
+    "The training line is what the epoch’s steps got right, with their dropout and augmentation: these runs did not "
+    "evaluate training images as they did test images, so the gap of overfitting is not known like with like."
+)
 
 Histories = Mapping[str, Sequence[Sequence[dict[str, Any]]]]
 
@@ -119,18 +126,20 @@ def _marked(members: Group, histories: Histories) -> str:
     """What the marks mean: the best epochs, and the gap at the end of the first backend's runs."""
     first = plots.backend_order(histories)[0]
     runs = [run for run in members.of(first) if run.history]
-    ends = [(row.get("train_accuracy"), row.get("test_accuracy")) for row in (run.history[-1] for run in runs)]
+    ends = [(row["train_inference_accuracy"], row["test_accuracy"]) for row in (run.history[-1] for run in runs)]
     gaps = [train - test for train, test in ends if train is not None and test is not None]
     found = []
     if any(best_epoch(run) for run in members.finished):
         found.append(
             _("Triangles at the top: each run’s best epoch, that of the lowest validation loss or of early stopping.")
         )
-    if gaps:
+    if not plots.is_like_with_like(histories):
+        found.append(_(UNKNOWN_GAP))
+    elif gaps:
         found.append(
             _(
-                "The bracket at the right is {backend}’s gap between training and test at the end: {gap} points of "
-                "accuracy.",
+                "The bracket at the right is {backend}’s gap between training and test at the end, both in inference "
+                "mode: {gap} points of accuracy.",
                 backend=first,
                 gap=percent(sum(gaps) / len(gaps), 2).replace("-", "−"),
             )
@@ -152,7 +161,8 @@ def _widest(members: Group, key: str) -> float | None:
 def _curves_twin(members: Group, stride: int) -> Table:
     """The numbers behind the curves, epoch by epoch."""
     rows = [row for run in members.runs for row in run.history]
-    keys = [f"{split}_{measure}" for measure in plots.MEASURES for split in plots.SPLITS]
+    splits = ("train", "train_inference", "validation", "test")
+    keys = [f"{split}_{measure}" for measure in plots.MEASURES for split in splits]
     keys = [key for key in keys if any(row[key] is not None for row in rows)]
     body: list[list[str]] = []
     breaks: set[int] = set()
@@ -191,10 +201,12 @@ def _overview(dataset: str, backend: str, named: dict[str, list[Facts]], number:
     shown = dict(list(named.items())[:MAX_LINES])
     histories = {name: [run.history for run in runs] for name, runs in shown.items()}
     where = f"{dataset}, {backend}"
-    rows = [_ends(name, runs) for name, runs in shown.items()]
+    rows = [_ends(name, runs, plots.of_split("train", histories)) for name, runs in shown.items()]
     caption = []
     if any(len(runs) > 1 for runs in shown.values()):
         caption.append(_("Several runs of a network: the median, with a band from the lowest to the highest."))
+    if not plots.is_like_with_like(histories):
+        caption.append(_(UNKNOWN_GAP))
     if len(named) > MAX_LINES:
         caption.append(_("The first {n} of {all} are drawn.", n=MAX_LINES, all=len(named)))
     titles = [_("Runs"), _("Epochs"), _("Training loss"), _("Test loss")]
@@ -226,10 +238,10 @@ def _overview(dataset: str, backend: str, named: dict[str, list[Facts]], number:
     }  # fmt: skip
 
 
-def _ends(name: str, runs: Sequence[Facts]) -> list[str]:
+def _ends(name: str, runs: Sequence[Facts], train: str) -> list[str]:
     """Medians over runs of the last epoch's numbers."""
     last = [run.history[-1] for run in runs]
-    keys = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+    keys = (f"{train}_loss", "test_loss", f"{train}_accuracy", "test_accuracy")
     middle = {key: median([row[key] for row in last if row[key] is not None]) for key in keys}
     epochs = sorted({len(run.history) for run in runs})
     lasted = span(str(epochs[0]), str(epochs[-1])) if len(epochs) > 1 else str(epochs[0])

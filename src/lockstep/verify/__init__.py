@@ -135,7 +135,13 @@ class _Check:
             found.add("unreadable", name, _("cannot be read: {why}", why=why))
             return False
         best.append(again["accuracy"])
-        found.look("metrics", name, lambda: consistency.same("metrics.json: test", quality.get("test"), again))
+        found.look(
+            "metrics",
+            name,
+            lambda: consistency.same(
+                "metrics.json: test", quality.get("test"), consistency.as_averaged(again, quality)
+            ),
+        )
         for check in (
             lambda: consistency.spec(record, run),
             lambda: consistency.table(record, run, quality, again),

@@ -16,11 +16,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from lockstep import checkpoints, store, study, worker
+from lockstep import checkpoints, metrics, store, study, worker
 from lockstep import data as datasets
 from lockstep.backends.base import Plan
 from lockstep.errors import LockstepError
@@ -200,6 +200,23 @@ def _end(
     if not isinstance(said, int | float) or abs(said - again["accuracy"]) * n_images > FEW + 1e-6:
         facts = {"told": shown(said), "wanted": shown(again["accuracy"])}
         yield _("events.jsonl: test accuracy at the end: it says {told}, computed: {wanted}", **facts)
+    train = quality.get("train") or {}  # a run of before it was evaluated has none
+    before, at_end = (last or {}).get("train_inference_accuracy"), train.get("accuracy")
+    if train and (not _is_number(before) or not _is_number(at_end) or abs(before - at_end) * n_images > FEW + 1e-6):
+        facts = {"told": shown(at_end), "wanted": shown(before)}
+        yield _("metrics.json: train.accuracy: it says {told}, events.jsonl at that epoch {wanted}", **facts)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def as_averaged(again: dict[str, Any], quality: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics with macro averages over all classes, for a run of before they were over those that occur."""
+    over_all = metrics.means_over_all(again)
+    test = quality.get("test")
+    told = test.get("macro") if isinstance(test, Mapping) else None
+    return again | {"macro": over_all} if not [*same("", told, over_all)] else again
 
 
 FEW = 2  # images by which an epoch's evaluation and the last one may differ: the same weights, computed twice
@@ -240,6 +257,7 @@ def data(record: store.Record, examples: worker.Examples) -> Iterator[str]:
         "class_counts": np.bincount(examples.train[1], minlength=loaded.n_classes),
         "n_train": len(examples.train[0]), "n_validation": len(examples.validation[0]),
         "n_test": len(examples.test[0]), "pixel_mean": examples.mean.tolist(), "pixel_scale": examples.scale.tolist(),
+        "n_test_in_training": loaded.n_test_in_training(),
     }  # fmt: skip
     wanted = store.finite(wanted)
     there = {key: value for key, value in wanted.items() if key in told}
@@ -253,7 +271,7 @@ def same(where: str, told: Any, wanted: Any) -> Iterator[str]:
     """Every number of a part of a JSON file that is not what it should be."""
     if isinstance(wanted, Mapping) and isinstance(told, Mapping):
         for key in wanted:
-            yield from same(f"{where}.{key}", told.get(key), wanted[key])
+            yield from same(f"{where}.{key}" if where else key, told.get(key), wanted[key])
     elif isinstance(wanted, list | tuple) and isinstance(told, list) and len(told) == len(wanted):
         for place, (one, other) in enumerate(zip(told, wanted, strict=True)):
             yield from same(f"{where}[{place}]", one, other)

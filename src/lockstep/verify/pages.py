@@ -13,6 +13,7 @@ from lockstep.errors import LockstepError
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.verify import markup
+from lockstep.verify.consistency import same
 from lockstep.verify.findings import NOT_OURS, REPORTS, Findings, told
 from lockstep.verify.markup import SHOWN, Page
 
@@ -57,7 +58,9 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
         again = [_under_its_name(Path(temporary), name, here[name]) for name in names]
         with language.speaking(_language_of(about)):
-            rebuilt = store.as_written(report.render(report.gather(again, image)))
+            made = report.gather(again, image)
+            rebuilt = store.as_written(report.render(made))
+    _numbers(report.numbers_of(path), made["document"], found)
     if rebuilt == text:
         return "identical"
     said = _said(text, page, rebuilt, _language_of(about))
@@ -76,6 +79,14 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
         said.append(_("written by Lockstep {by}, this is {ours}", by=about.get("lockstep"), ours=ours))
     found.add("page", path.name, joined(said, "; "))
     return "differs"
+
+
+def _numbers(path: Path, wanted: Mapping[str, Any], found: Findings) -> None:
+    """What report.json says beside a page, whatever version signed it, is what the page's runs give."""
+    if not path.exists():
+        return
+    told = store.read_json(path) | {"lockstep": report.about([], 1)["lockstep"]}
+    found.look("page", path.name, lambda: same("", told, wanted))
 
 
 def _said(text: str, page: Page, rebuilt: str, spoken: str) -> list[str]:

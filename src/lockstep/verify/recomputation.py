@@ -365,6 +365,9 @@ def weights(
     if len(examples.validation[0]) and limit is None:
         held_out, room = _predicted(exact, single, examples.validation[0], run)
         yield from _last_row(record, run, "validation", held_out, examples.validation[1], room)
+    if record.metrics.get("train") and limit is None:  # a run of before that was computed says nothing of it
+        learned, room = _predicted(exact, single, examples.train_part[0], run)
+        yield from _last_row(record, run, "train_inference", learned, examples.train_part[1], room)
 
 
 def _predicted(exact: Any, single: Any, images: np.ndarray, run: Run) -> tuple[np.ndarray, float]:
