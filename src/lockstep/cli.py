@@ -326,9 +326,8 @@ def bench(
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Time a study's networks, interleaved in fresh processes, and rank what can be ranked."""
-    from lockstep import bench as benches
+    from lockstep import benches, store, terminal, timed
     from lockstep import faults as mistakes
-    from lockstep import store, terminal, timed
     from lockstep import study as studies
     from lockstep.errors import LockstepError
 
@@ -532,8 +531,7 @@ def verify(
     as_csv: Annotated[bool, typer.Option("--csv", help="One CSV table on stdout.")] = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Compute what was handed in again: metrics, predictions from the weights, the report; a line per submission."""
-    from lockstep import store
-    from lockstep import verify as checks
+    from lockstep import store, submissions
     from lockstep.errors import LockstepError
 
     if not any(folder.exists() for folder in folders):  # one of many that is missing has a line of its own
@@ -542,14 +540,14 @@ def verify(
         raise LockstepError("LS-200", _("--csv and --json are two answers"), hint=_("ask for one of them"))
     rows = []
     for folder in folders:
-        rows.append(checks.verify(folder, images))
+        rows.append(submissions.verify(folder, images))
         if not (as_csv or as_json):
-            typer.echo(checks.as_line(rows[-1]))
+            typer.echo(submissions.as_line(rows[-1]))
     if as_json:
         _print_json({"submissions": rows})
     elif as_csv:
-        typer.echo(checks.as_csv(rows), nl=False)
-    raise typer.Exit(checks.exit_code(rows))
+        typer.echo(submissions.as_csv(rows), nl=False)
+    raise typer.Exit(submissions.exit_code(rows))
 
 
 @app.command()
