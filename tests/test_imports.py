@@ -20,10 +20,10 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}
 
 # From the bottom to the top: a module imports from the rows below its own only. A package stands in one row.
 FLOORS = (
-    {"language", "installed"},
+    {"language", "installed", "naming"},
     {"errors", "formulas", "streams"},
     {"topics"},
-    {"records", "files", "reading", "randomness", "timing", "remedies", "crash"},
+    {"arguments", "results", "records", "files", "reading", "randomness", "timing", "remedies", "crash"},
     {"spec"},
     {"studyfile", "metrics", "statistics", "locks", "roofline", "usage"},
     {"weights", "data", "store", "backends", "meanings"},
@@ -42,7 +42,7 @@ FLOORS = (
     {"proof", "shipped"},
     {"benches"},
     {"faults", "timed"},
-    {"comparison"},
+    {"comparison", "scripting"},
     {"cli"},
     {"__main__", ""},  # the package's face
 )

@@ -329,7 +329,7 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
         found.problems.append(_("{name}: it shows runs that are not here: {named}", name=path.name, named=named))
         return "differs"
     image = about.get("image")
-    image = image if isinstance(image, int) and image > 0 else 1
+    image = image if isinstance(image, int) and image >= 0 else 0
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
         again = [_under_its_name(Path(temporary), name, here[name]) for name in names]
         with language.speaking(_language_of(about)):

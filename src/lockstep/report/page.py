@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 
-from lockstep import plots, store
+from lockstep import arguments, plots, store
 from lockstep.installed import version
 from lockstep.language import _, mark, n_, number, spoken
 from lockstep.report import benched, compared, figures, hard, kept, seen, trained
@@ -62,13 +63,17 @@ MEBIBYTE = 2**20
 NONE = Reading("")  # where there are no runs, there is no proof of them
 
 
-def write_report(records: list[store.Record], path: Path, *, image: int = 1, with_figures: bool = False) -> Path:
+def write_report(
+    records: store.Record | Iterable[store.Record], path: str | PathLike[str], *, image: int = 0,
+    with_figures: bool = False,
+) -> Path:  # fmt: skip
     """Write one self-contained page about these runs and return its path; raises LockstepError (LS-501, LS-502).
 
-    `image` is the test image, from 1, whose feature maps are drawn. `with_figures` writes every figure as SVG and PNG
+    `image` is the test image, from 0, whose feature maps are drawn. `with_figures` writes every figure as SVG and PNG
     into a folder beside the page too.
     """
-    page = gather(records, image)
+    path, image = arguments.path(path, "path"), arguments.index(image, "image", store.SAMPLES)
+    page = gather(store.given(records), image)
     store.write_bytes(path, render(page).encode("utf-8", errors="replace"))
     if with_figures:
         figures.write(page, path)
@@ -97,7 +102,7 @@ def render(page: dict[str, Any], template: str = "report.html") -> str:
     return environment.get_template(template).render(page=page, css=css)
 
 
-def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
+def gather(records: Sequence[store.Record], image: int = 0) -> dict[str, Any]:
     """Everything that the page says, as plain data: texts, tables and drawings."""
     facts = [Facts(record) for record in records]
     groups = group(facts)
@@ -109,7 +114,7 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
     page = {
         "about": json.dumps(about(records, image), ensure_ascii=False),
         "title": listed(_distinct(run.study for run in runs)) or _("Report"),
-        "questions": _distinct(str(run.spec.get("question") or "") for run in runs),
+        "questions": _distinct(_(str(run.spec.get("question") or "")) for run in runs),
         "answer": answer(groups, comparison),
         "unfinished": [_unfinished(run) for run in runs if not run.is_finished],
         "n_runs": len(runs),
@@ -124,7 +129,7 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
         "confusion": [_confusion(found, n, MAX_MATRICES // len(shown)) for n, found in enumerate(shown)],
         "images": hard.tell_all(groups),
         "images_left_out": [found.title for found in groups[hard.MAX_GROUPS :]],
-        "seen": seen.see(groups, image - 1),
+        "seen": seen.see(groups, image),
         "left_out": [found.title for found in rest],
         "times": _times(runs),
         "bench": benched.tell(list(dict.fromkeys(run.record.folder.absolute().parent for run in runs))),
@@ -371,7 +376,7 @@ def _dataset(runs: Sequence[Facts], number: int) -> dict[str, Any]:
         images, labels = samples
         found["images"] = [
             {"source": plots.png(image), "name": names[label] if 0 <= label < len(names) else _("class {n}", n=label)}
-            for image, label in zip(images[:16], labels[:16].astype(int).tolist(), strict=True)
+            for image, label in zip(images[: store.SAMPLES], labels[: store.SAMPLES].astype(int).tolist(), strict=True)
             if image.shape[-1] in (1, 3, 4)
         ]
     return found
