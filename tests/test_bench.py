@@ -16,7 +16,7 @@ import threadpoolctl
 from typer.testing import CliRunner
 
 from conftest import need_backend
-from lockstep import LockstepError, bench, faults, proof, roofline, shipped, store, timed
+from lockstep import LockstepError, benches, faults, proof, roofline, shipped, store, timed
 from lockstep import study as studies
 from lockstep.cli import app
 from lockstep.records import changed
@@ -58,7 +58,7 @@ def clockwork(monkeypatch):
             epochs.get(entry.name, 9.0) * wobble / (2 if entry.threads == 1 else 1) * (1 + 2 * bool(entry.fault))
         )
 
-    monkeypatch.setattr(bench, "lap", lap)
+    monkeypatch.setattr(benches, "lap", lap)
     return types.SimpleNamespace(ran=ran, epochs=epochs)
 
 
@@ -66,7 +66,7 @@ def clockwork(monkeypatch):
 
 
 def test_every_entry_runs_once_per_round_in_an_order_of_its_own(clockwork, tmp_path):
-    document = bench.bench(asked(chosen=("numpy", "torch", "tensorflow")), tmp_path, rounds=6)
+    document = benches.bench(asked(chosen=("numpy", "torch", "tensorflow")), tmp_path, rounds=6)
     assert document["rounds"] == 6
     order = [entry.name for entry in clockwork.ran]
     rounds = [tuple(order[i : i + 3]) for i in range(0, 18, 3)]
@@ -79,7 +79,7 @@ def test_every_entry_runs_once_per_round_in_an_order_of_its_own(clockwork, tmp_p
 
 
 def test_below_five_rounds_nothing_is_ranked(clockwork, tmp_path):
-    document = bench.bench(asked(chosen=("numpy", "torch")), tmp_path, rounds=4)
+    document = benches.bench(asked(chosen=("numpy", "torch")), tmp_path, rounds=4)
     (network,) = document["networks"]
     assert network["ranking"] == [["NumPy", "PyTorch"]]
     assert "fewer than five rounds" in timed.ranked(network, 4)
@@ -91,18 +91,18 @@ def a_row(name, median, low, high):
 
 def test_a_chain_of_overlaps_stands_together_and_a_gap_parts():
     rows = [a_row("a", 1, 0.9, 1.2), a_row("b", 1.3, 1.1, 1.5), a_row("c", 1.6, 1.45, 1.8), a_row("d", 3, 2.9, 3.1)]
-    assert bench.ranking(rows) == [["a", "b", "c"], ["d"]]
-    assert bench.ranking(rows[:1] + rows[2:]) == [["a"], ["c"], ["d"]]
+    assert benches.ranking(rows) == [["a", "b", "c"], ["d"]]
+    assert benches.ranking(rows[:1] + rows[2:]) == [["a"], ["c"], ["d"]]
 
 
 def test_a_wide_interval_holds_together_what_lies_inside_it():
     rows = [a_row("wide", 1, 0.5, 9), a_row("b", 2, 1.9, 2.1), a_row("c", 4, 3.9, 4.1)]
-    assert bench.ranking(rows) == [["wide", "b", "c"]]
+    assert benches.ranking(rows) == [["wide", "b", "c"]]
 
 
 def test_an_entry_that_fails_is_told_and_not_run_again(clockwork, tmp_path):
     told = []
-    document = bench.bench(asked(chosen=("numpy", "jax")), tmp_path, rounds=5, tell=told.append)
+    document = benches.bench(asked(chosen=("numpy", "jax")), tmp_path, rounds=5, tell=told.append)
     assert sum(entry.name == "jax" for entry in clockwork.ran) == 1
     assert document["networks"][0]["failed"] == ["JAX"]
     assert any(event["event"] == "failed" and "it died" in event["reason"] for event in told)
@@ -111,9 +111,9 @@ def test_an_entry_that_fails_is_told_and_not_run_again(clockwork, tmp_path):
 def test_the_fastest_is_held_against_its_products_at_the_rate_of_each_round(clockwork, tmp_path, monkeypatch):
     peaks = iter([1e6, 2e6, 1e6, 4e6, 1e6])  # one thread: an epoch takes 0.49 to 0.51 s
     told = []
-    monkeypatch.setattr(bench.roofline, "peak", lambda *about: told.append(about) or next(peaks))
+    monkeypatch.setattr(benches.roofline, "peak", lambda *about: told.append(about) or next(peaks))
     study = changed(asked(chosen=("numpy", "torch", "jax")), dtype=("float64",))
-    document = bench.bench(study, tmp_path, rounds=5, threads=1)
+    document = benches.bench(study, tmp_path, rounds=5, threads=1)
     assert told == [(1, "float64")] * 5
     found = document["networks"][0]["products"]
     flops = 2 * (2 * 784 * 16 + 3 * 16 * 10)  # the pixels need no gradient
@@ -157,21 +157,21 @@ def test_a_product_has_the_dtype_and_the_threads_that_are_asked(monkeypatch):
 
 
 def test_a_gpu_is_not_held_against_this_processor(clockwork, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench.roofline, "peak", lambda threads, dtype: pytest.fail("nobody asked"))
-    document = bench.bench(changed(asked(chosen=("torch",)), device="cuda"), tmp_path, rounds=1)
+    monkeypatch.setattr(benches.roofline, "peak", lambda threads, dtype: pytest.fail("nobody asked"))
+    document = benches.bench(changed(asked(chosen=("torch",)), device="cuda"), tmp_path, rounds=1)
     assert document["networks"][0]["products"] is None
 
 
 def test_a_bench_goes_on_where_no_product_can_be_timed(clockwork, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench.roofline, "peak", lambda threads, dtype: None)
-    document = bench.bench(asked(), tmp_path, rounds=1)
+    monkeypatch.setattr(benches.roofline, "peak", lambda threads, dtype: None)
+    document = benches.bench(asked(), tmp_path, rounds=1)
     assert document["networks"][0]["products"] is None
     assert document["networks"][0]["rows"]
 
 
 def test_a_recipe_that_stands_twice_in_the_grid_is_timed_once(clockwork, tmp_path):
     study = dataclasses.replace(asked(), grid={"optimizer": ("adam", "adam 0.001")})
-    document = bench.bench(study, tmp_path, rounds=2)
+    document = benches.bench(study, tmp_path, rounds=2)
     assert [row["entry"] for row in document["networks"][0]["rows"]] == ["NumPy"]
     assert len(clockwork.ran) == 2
 
@@ -180,10 +180,10 @@ def test_a_dataset_that_is_gone_is_told_before_the_first_lap(clockwork, tmp_path
     def describe(name):
         raise LockstepError("LS-301", "it is gone")
 
-    monkeypatch.setattr(bench, "study", types.SimpleNamespace(checked=lambda study: study))
-    monkeypatch.setattr(bench.data, "describe", describe)
+    monkeypatch.setattr(benches, "study", types.SimpleNamespace(checked=lambda study: study))
+    monkeypatch.setattr(benches.data, "describe", describe)
     with pytest.raises(LockstepError, match="it is gone"):
-        bench.bench(asked(), tmp_path, rounds=1)
+        benches.bench(asked(), tmp_path, rounds=1)
     assert clockwork.ran == []
 
 
@@ -203,12 +203,12 @@ def test_training_takes_three_products_a_layer_and_the_first_two(layers, multipl
 def test_a_ratio_is_taken_round_by_round_and_per_image():
     first = [a_lap(2.0), None, a_lap(8.0, images=200)]
     second = [a_lap(1.0), a_lap(1.0), a_lap(1.0)]
-    assert bench.ratio(first, second) == [2.0, 4.0]
+    assert benches.ratio(first, second) == [2.0, 4.0]
 
 
 def test_the_first_epoch_is_warm_up():
-    assert bench.steady({"epochs": [9.0, 1.0, 3.0, 2.0]}) == 2.0
-    assert bench.steady({"epochs": [9.0]}) == 9.0
+    assert benches.steady({"epochs": [9.0, 1.0, 3.0, 2.0]}) == 2.0
+    assert benches.steady({"epochs": [9.0]}) == 9.0
 
 
 @pytest.mark.parametrize(
@@ -223,17 +223,17 @@ def test_the_first_epoch_is_warm_up():
 )
 def test_what_cannot_be_timed_is_refused(options, words, clockwork, tmp_path):
     with pytest.raises(LockstepError, match=words):
-        bench.bench(asked(), tmp_path, **options)
+        benches.bench(asked(), tmp_path, **options)
 
 
 def test_a_busy_machine_is_told(monkeypatch):
-    quiet = bench.noise_now()
+    quiet = benches.noise_now()
     assert 0 <= quiet["spread"] < 100
-    monkeypatch.setattr(bench.timing, "machine", lambda: {"load": [3.2, 1, 1]})
-    assert "load average is 3.2" in bench.noise_now()["warnings"][0]
-    monkeypatch.setattr(bench.timing, "machine", lambda: {"load": [0.0, 0, 0]})
-    monkeypatch.setattr(bench, "UNSTEADY", 1e9)
-    assert bench.noise_now()["warnings"] == []
+    monkeypatch.setattr(benches.timing, "machine", lambda: {"load": [3.2, 1, 1]})
+    assert "load average is 3.2" in benches.noise_now()["warnings"][0]
+    monkeypatch.setattr(benches.timing, "machine", lambda: {"load": [0.0, 0, 0]})
+    monkeypatch.setattr(benches, "UNSTEADY", 1e9)
+    assert benches.noise_now()["warnings"] == []
 
 
 # --------------------------------------------------------------------------------------------------------- the proof
@@ -241,28 +241,28 @@ def test_a_busy_machine_is_told(monkeypatch):
 
 def test_a_row_carries_the_certificate_of_its_own_network_and_no_other(clockwork, tmp_path):
     study = asked()
-    unproven = bench.bench(study, tmp_path, rounds=1)
+    unproven = benches.bench(study, tmp_path, rounds=1)
     assert unproven["networks"][0]["rows"][0]["proof"] is None
     proof.prove(study, tmp_path, steps=4)
-    proven = bench.bench(study, tmp_path, rounds=1)
+    proven = benches.bench(study, tmp_path, rounds=1)
     assert proven["networks"][0]["rows"][0]["proof"]["verdict"] == "EQUAL"
     for other in (
         changed(study, networks={"net": Network(CNN)}),
         changed(study, recipe=changed(study.recipe, batch_size=31)),
         changed(study, dtype=("float64",)),
     ):
-        assert bench.bench(other, tmp_path, rounds=1)["networks"][0]["rows"][0]["proof"] is None
+        assert benches.bench(other, tmp_path, rounds=1)["networks"][0]["rows"][0]["proof"] is None
     document = store.read_json(tmp_path / "small" / "proof.json")
     document["networks"][0]["backends"][0]["certificate"]["versions"]["numpy"] = "1.0"
     store.write_json(tmp_path / "small" / "proof.json", document)
-    assert bench.bench(study, tmp_path, rounds=1)["networks"][0]["rows"][0]["proof"] is None
+    assert benches.bench(study, tmp_path, rounds=1)["networks"][0]["rows"][0]["proof"] is None
 
 
 # ------------------------------------------------------------------------------------------------------ the baselines
 
 
 def test_what_a_baseline_is_not_written_for_is_left_out_and_told(clockwork, tmp_path):
-    document = bench.bench(asked(CNN, ("numpy",)), tmp_path, rounds=1, against="shipped")
+    document = benches.bench(asked(CNN, ("numpy",)), tmp_path, rounds=1, against="shipped")
     reasons = {row["entry"]: row["reason"] for row in document["left_out"]}
     assert "not written for conv2d" in reasons["scikit-learn, MLPClassifier"]
     assert not {entry.name for entry in clockwork.ran} & {"sklearn"}
@@ -277,8 +277,8 @@ def test_a_baseline_trains_the_network_that_was_asked(name, layers):
     if layers == CNN and name == "sklearn":
         pytest.skip("it has no convolutions, which is told")
     need_backend(shipped.SHIPPED[name][3])
-    run = bench._short(asked(layers, optimizer="adam 0.01").runs()[0], 6)
-    found = bench.lap(bench.Entry(changed(run, train_size=None), name, True, 2))
+    run = benches._short(asked(layers, optimizer="adam 0.01").runs()[0], 6)
+    found = benches.lap(benches.Entry(changed(run, train_size=None), name, True, 2))
     assert len(found["epochs"]) == 6
     assert found["accuracy"] > 0.85, "it learns"
     assert found["images"] >= 1000
@@ -286,27 +286,27 @@ def test_a_baseline_trains_the_network_that_was_asked(name, layers):
 
 
 def test_a_baseline_that_fails_says_so(tmp_path):
-    run = bench._short(asked().runs()[0], 2)
+    run = benches._short(asked().runs()[0], 2)
     with pytest.raises(LockstepError, match="exit code 1"):
-        bench.lap(bench.Entry(changed(run, dataset="/nowhere.npz"), "sklearn", True, 2))
+        benches.lap(benches.Entry(changed(run, dataset="/nowhere.npz"), "sklearn", True, 2))
 
 
 def test_our_own_laps_are_runs(tmp_path):
-    found = bench.lap(bench.Entry(bench._short(asked().runs()[0], 3), "numpy"))
+    found = benches.lap(benches.Entry(benches._short(asked().runs()[0], 3), "numpy"))
     assert len(found["epochs"]) == 3
     assert found["images"] == 300
     assert found["seconds"]["evaluate"] < found["seconds"]["total"]
 
 
 def test_seeds_that_are_trained_together_are_runs_too(tmp_path):
-    alone = bench.lap(bench.Entry(bench._short(asked().runs()[0], 3), "numpy"))
-    found = bench.lap(bench.Entry(bench._short(asked().runs()[0], 3), "numpy", n_together=3))
+    alone = benches.lap(benches.Entry(benches._short(asked().runs()[0], 3), "numpy"))
+    found = benches.lap(benches.Entry(benches._short(asked().runs()[0], 3), "numpy", n_together=3))
     assert len(found["epochs"]) == 3
     assert found["accuracy"] == alone["accuracy"], "the first of them is the run that is trained alone beside them"
 
 
 def test_seeds_together_are_compared_with_one_alone_and_never_ranked(clockwork, tmp_path):
-    document = bench.bench(asked(chosen=("numpy", "torch")), tmp_path, rounds=5, n_together=10)
+    document = benches.bench(asked(chosen=("numpy", "torch")), tmp_path, rounds=5, n_together=10)
     (network,) = document["networks"]
     assert [row["together"] for row in network["rows"]] == [1, 1, 10]
     assert network["ranking"] == [["NumPy"], ["PyTorch"]]
@@ -339,9 +339,9 @@ def test_every_fault_is_sized(clockwork, tmp_path):
 def test_a_committed_fault_still_trains_the_network(name, fault):
     need_backend(shipped.SHIPPED[name][3])
     wide = ["flatten", "dense 64", "relu", "dense 10"]
-    run = bench._short(asked(wide, optimizer="adam 0.005").runs()[0], 6)
-    entry = bench.Entry(changed(run, train_size=None), name, True, 2, fault)
-    assert bench.lap(entry)["accuracy"] > 0.8
+    run = benches._short(asked(wide, optimizer="adam 0.005").runs()[0], 6)
+    entry = benches.Entry(changed(run, train_size=None), name, True, 2, fault)
+    assert benches.lap(entry)["accuracy"] > 0.8
     assert entry.key != dataclasses.replace(entry, fault="").key
 
 
@@ -378,7 +378,7 @@ INTERRUPTED = pytest.mark.parametrize(
 
 def benched(tmp_path, monkeypatch, end, n):
     """`lockstep bench` that is interrupted in its n-th lap."""
-    path, laps, whole = tmp_path / "small.toml", itertools.count(1), bench.lap
+    path, laps, whole = tmp_path / "small.toml", itertools.count(1), benches.lap
 
     def lap(entry):
         if next(laps) == n:
@@ -386,7 +386,7 @@ def benched(tmp_path, monkeypatch, end, n):
         return whole(entry)
 
     path.write_text('dataset = "digits"\nbackends = ["numpy", "torch"]\n[networks]\nnet = ["flatten", "dense 10"]\n')
-    monkeypatch.setattr(bench, "lap", lap)
+    monkeypatch.setattr(benches, "lap", lap)
     return CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path)])
 
 
@@ -417,7 +417,7 @@ def test_a_bench_without_a_time_is_none(clockwork, tmp_path, monkeypatch):
     path.write_text('dataset = "digits"\nbackends = ["numpy"]\n[networks]\nnet = ["flatten", "dense 10"]\n')
     store.make_folder(tmp_path / "small")
     store.write_json(tmp_path / "small" / "bench.json", {"rounds": 5})
-    monkeypatch.setattr(bench, "lap", dies)
+    monkeypatch.setattr(benches, "lap", dies)
     done = CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path)])
     assert isinstance(done.exception, LockstepError)
     assert "nothing could be timed" in str(done.exception)
@@ -425,10 +425,10 @@ def test_a_bench_without_a_time_is_none(clockwork, tmp_path, monkeypatch):
 
 
 def test_a_lap_that_finds_no_room_is_a_failed_one(monkeypatch, tmp_path):
-    monkeypatch.setattr(bench.tempfile, "tempdir", str(tmp_path / "none"))
-    (entry, *_), _ = bench.entries_of(asked(chosen=("numpy",)), 2, 1, False, tmp_path)
+    monkeypatch.setattr(benches.tempfile, "tempdir", str(tmp_path / "none"))
+    (entry, *_), _ = benches.entries_of(asked(chosen=("numpy",)), 2, 1, False, tmp_path)
     with pytest.raises(LockstepError, match=r"LS-501 .*cannot write"):
-        bench.lap(entry)
+        benches.lap(entry)
 
 
 def test_a_baseline_ends_with_whoever_started_it(tmp_path):
@@ -473,4 +473,4 @@ def test_times_are_printed_before_they_are_written(clockwork, tmp_path, monkeypa
 
 def test_seconds_have_three_digits():
     assert [timed.seconds(x) for x in (0.01234, 1.2345, 123.45, None)] == ["0.012", "1.23", "123.5", "–"]
-    assert np.isfinite(bench.interval([1.0, 2.0, 3.0, 4.0, 5.0])["low"])
+    assert np.isfinite(benches.interval([1.0, 2.0, 3.0, 4.0, 5.0])["low"])

@@ -19,7 +19,8 @@ from conftest import need
 from lockstep import LockstepError, cli, store
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+READMES = [ROOT / "README.md", ROOT / "README.ru.md"]
+PAGES = [*READMES, *sorted((ROOT / "docs").glob("**/*.md"))]
 STUDY = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
 SMALL = ["--quick", "--backends", "numpy", "--set", "recipe.epochs=1", "--set", "train_size=300"]
 PROVEN = ["--backends", "numpy", "--steps", "4", "--set", "dataset=digits", "--no-cost"]
@@ -187,3 +188,50 @@ def test_the_small_settings_are_told():
         "digits",
     ):
         assert word in told
+
+
+def said_in(page):
+    """Commands, tables of numbers, code and links of a page, which are the same in every language."""
+    numbers = re.findall(r"\d+[.,]\d+ ± \d+[.,]\d+ %", page)
+    code = [re.sub(r" *#.*", "", block) for block in re.findall(r"```\w+\n(.*?)```", page, re.DOTALL)]
+    links = {target.replace("/ru/", "/en/") for target in re.findall(r"\]\((docs/[^)]+)\)", page)}
+    return [number.replace(",", ".") for number in numbers], code, links
+
+
+def test_the_first_page_says_the_same_in_both_languages():
+    english, russian = (path.read_text(encoding="utf-8") for path in READMES)
+    assert said_in(russian) == said_in(english)
+    left = set(commands_of(english)) - set(commands_of(russian))
+    assert len(left) <= 6, left
+    assert "](README.ru.md)" in english
+    assert "](README.md)" in russian
+
+
+def test_the_first_page_in_russian_leads_to_russian_chapters():
+    russian = READMES[1].read_text(encoding="utf-8")
+    chapters = re.findall(r"\]\((docs/chapters/[^)]+)\)", russian)
+    assert len(chapters) == 5
+    assert all("/ru/" in target and (ROOT / target).is_file() for target in chapters)
+    prose = re.sub(r"```.*?```|`[^`]*`|^ {4}[^\n]*$|\]\([^)]*\)", " ", russian, flags=re.DOTALL | re.MULTILINE)
+    assert len(re.findall("[а-яё]{3,}", prose)) > 400
+    sentences = re.findall(r"(?:[A-Za-z]{2,}[ ,]+){4,}", prose)
+    assert sentences == []
+
+
+def test_a_first_page_that_fell_behind_is_found():
+    english = READMES[0].read_text(encoding="utf-8")
+    for old, new in (
+        ("97.86 ± 0.10 %", "97.87 ± 0.10 %"),
+        ("epochs = 3", "epochs = 4"),
+        ("docs/verify.md", "docs/data.md"),
+    ):
+        assert old in english
+        assert said_in(english.replace(old, new)) != said_in(english)
+
+
+def test_chapters_in_russian_lead_to_each_other():
+    for page in sorted((ROOT / "docs" / "chapters" / "ru").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        assert "/en/" not in text, page
+        for target in re.findall(r"\]\(([^)#:]+\.md)", text):
+            assert (page.parent / target).is_file(), f"{page}: {target}"

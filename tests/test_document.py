@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import lockstep
-from lockstep import cli, expected, language, store, timing, verify
+from lockstep import cli, expected, language, store, timing
+from lockstep import submissions as verify
 from lockstep.data import Data
 from lockstep.report import chapters, compared, gather, question
 from lockstep.report.copies import mark_copies
@@ -326,13 +327,11 @@ def test_what_is_asked_is_read_from_the_questions_of_the_shipped_studies():
 
 
 def test_a_diverged_run_is_said_in_the_terminal_too(tmp_path):
-    from lockstep.terminal import summary
-
     folder = fake_run(tmp_path)
-    row = summary(store.Record(folder), {})
-    assert row["diverged"] is False
+    assert store.Record(folder).summary({})["diverged"] is False
     diverge(folder)
-    assert summary(store.Record(folder), {})["diverged"] is True
+    assert store.Record(folder).summary({})["diverged"] is True
+    assert "diverged" in repr(store.Records([store.Record(folder)]))
 
 
 def test_counting_a_leak_takes_no_time_worth_the_name():

@@ -14,8 +14,9 @@ import forgeries
 import tortured
 from conftest import need_backend
 from forgeries import DEEP, FORGERIES, PAGES, UNDECIDABLE, Others
-from lockstep import backends, cli, doctor, report, resuming, store, timing, verify
+from lockstep import backends, cli, doctor, report, resuming, store, timing
 from lockstep import study as studies
+from lockstep import submissions as verify
 from lockstep.records import changed
 from lockstep.spec import (
     ELU,
@@ -46,9 +47,9 @@ from lockstep.spec import (
     Tanh,
 )
 from lockstep.study import run_study
-from lockstep.verify import pages
-from lockstep.verify.findings import Findings
-from lockstep.verify.submission import Submission
+from lockstep.submissions import pages
+from lockstep.submissions.findings import Findings
+from lockstep.submissions.submission import Submission
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}
 
 # From the bottom to the top: a module imports from the rows below its own only. A package stands in one row.
 FLOORS = (
-    {"language", "installed"},
+    {"language", "installed", "naming"},
     {"errors", "formulas", "streams"},
     {"topics", "canvas"},
-    {"records", "files", "reading", "randomness", "timing", "remedies", "crash"},
+    {"arguments", "results", "records", "files", "reading", "randomness", "timing", "remedies", "crash"},
     {"spec"},
     {"studyfile", "metrics", "statistics", "locks", "roofline", "usage"},
     {"weights", "data", "store", "backends", "meanings"},
@@ -38,12 +38,12 @@ FLOORS = (
     {"causes"},
     {"cases"},
     {"growth"},
-    {"verify"},
+    {"submissions"},
     {"judgement"},
     {"proof", "shipped"},
-    {"bench"},
+    {"benches"},
     {"faults", "timed"},
-    {"comparison"},
+    {"comparison", "scripting"},
     {"cli"},
     {"__main__", ""},  # the package's face
 )
@@ -72,7 +72,7 @@ def assert_none_of(unwanted: Iterable[str], code: str) -> None:
         "import lockstep.cli",
         "import lockstep.study",
         "import lockstep.report",
-        "import lockstep.bench, lockstep.faults, lockstep.timed, lockstep.shipped.__main__",
+        "import lockstep.benches, lockstep.faults, lockstep.timed, lockstep.shipped.__main__",
         "import lockstep.worker, lockstep.doctor, lockstep.terminal, lockstep.plots, lockstep.backends.base",
         "import lockstep; [getattr(lockstep, name) for name in lockstep.__all__]",
         "from lockstep import backends; [backends.why_missing(name) for name in backends.BACKENDS]",
@@ -229,7 +229,7 @@ def test_every_backend_is_a_file_that_imports_its_framework():
         ("backends.torch", "import jax.numpy as jnp", "backends.torch imports jax.numpy"),
         ("shipped.torch", "import jax", "shipped.torch imports jax"),
         ("shipped", "def load():\n    import keras", "shipped imports keras"),
-        ("bench", "import torch", "bench imports torch"),
+        ("benches", "import torch", "benches imports torch"),
         ("data.npz", "import keras.datasets", "data.npz imports keras.datasets"),
         ("proofs", "", "proofs stands on no floor"),
     ],

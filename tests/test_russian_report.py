@@ -6,17 +6,21 @@ import ast
 import html
 import itertools
 import re
+import tomllib
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pytest
+from babel.messages.pofile import read_po
 
 import lockstep
 from catalogs import held, problems, texts
-from lockstep import comparison, judge, language, proof, store
+from conftest import need_backend
+from lockstep import bench, comparison, judge, language, parse_study, proof, prove, run_study, store
 from lockstep.causes import CAUSES
 from lockstep.data import digits
+from lockstep.records import changed
 from lockstep.report import gather, kept, render, write_proof
 from lockstep.report.numbers import count, fixed, listed, seconds, significant, word
 from test_benched import BENCH, write_bench
@@ -26,6 +30,8 @@ SOURCE = Path(lockstep.__file__).parent
 REPORT = SOURCE / "report"
 SOURCES = [REPORT, SOURCE / "plots.py"]
 OF_CAUSES = [text for cause in CAUSES.values() for text in (cause.what, cause.defaults, cause.mend)]
+STUDIES = sorted((Path(__file__).parent.parent / "studies").glob("*.toml"))
+QUESTIONS = [tomllib.loads(path.read_text(encoding="utf-8"))["question"] for path in STUDIES]
 CATALOG = SOURCE / "locale" / "ru" / "report.po"
 
 # What stays as it is in every language, word by word.
@@ -33,7 +39,7 @@ NAMES = set(
     """
     numpy torch tensorflow jax optax NumPy PyTorch TensorFlow Keras JAX Lockstep Python AMD EPYC Linux UTC SHA cpu
     mlp cnn demo Digits digits conv d max pool flatten dense relu kernel bias batch size softmax Softmax dropout
-    float dtype BCa seed precision recall adam epsilon hat learning rate optimizer
+    float dtype BCa precision recall adam epsilon hat learning rate optimizer seed Seed
     """.split()  # noqa: SIM905
 )
 CLASSES = {"zero", "one", "two", "three", "four", "five", "six"}
@@ -96,11 +102,163 @@ def test_a_report_in_russian_has_no_english_but_names(page):
     assert '<html lang="ru">' in text
     said = " ".join(visible(text)).replace("\u00a0", " ")
     for part in (
-        "Сеть mlp на Digits, 2 начальных числа", "доля верных ответов на тестовой выборке", "4 347", "0,400",
+        "Сеть mlp на Digits, 2 значения seed", "доля верных ответов на тестовой выборке", "4 347", "0,400",
         "РАСХОДИТСЯ", "2 января 2026", "не установлено: jax и optax", "средняя загрузка 1,4 ещё до начала",
         "функция потерь — сумма по пакету", "Эпоха (с)", "разрыв",
     ):  # fmt: skip
         assert part in said, part
+
+
+# ------------------------------------------------------------------------------ a study with everything in it, for real
+
+EVERYTHING = """
+question = "Does a network written in NumPy alone learn what Keras's learns, and as fast?"
+dataset = "digits"
+backends = ["numpy", "torch"]
+seeds = [0, 1]
+train_size = 300
+[recipe]
+epochs = 3
+validation = 0.1
+optimizer = "adam 0.01"
+[networks]
+mlp = ["flatten", "dense 20", "relu", "dense 10"]
+mlp-dropout = ["flatten", "dense 20", "relu", "dropout 0.3", "dense 10"]
+cnn = ["conv2d 3 3 stride=2", "batch_norm", "relu", "flatten", "dense 10"]
+cnn5 = ["conv2d 3 5 stride=2", "batch_norm", "relu", "flatten", "dense 10"]
+cnn2 = ["conv2d 3 3 stride=2", "batch_norm", "relu", "conv2d 3 3", "batch_norm", "relu", "flatten", "dense 10"]
+"""
+GRID = """
+backends = "numpy"
+train_size = 300
+recipe = {epochs = 2, validation = 0.1, augmentation = {shift = 2}, early_stopping = {patience = 1}}
+grid.optimizer = ["sgd 0.1", "momentum 0.1", "adam 0.01"]
+networks.mlp = ["flatten", "dense 20", "tanh", "dense 10"]
+"""
+OWN = set(
+    """
+    whole grid epochs validation augmentation shift early stopping patience monitor sgd momentum tanh batch norm mnist
+    optimizer cnn arxiv
+    """.split()  # noqa: SIM905
+)
+# What is code: keys, paths below a study's folder, hashes, a machine's platform, a dataset's title and file.
+CODE = re.compile(
+    r"\b[A-Za-z]+(?:_[a-z]+)+\b|\w+…|\b(?:whole|grid|demo)/[\w./-]+|\b[0-9a-f]{10,64}\b|Linux-[\w.-]+|"
+    r"scikit-learn(?: digits|, datasets/data/)?|digits\.csv(?:\.gz)?"
+)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """Folder → what its page gathered: a study that was trained, proven and timed, where one run failed, and a grid."""
+    need_backend("torch")
+    whole, grid = (tmp_path_factory.mktemp(name) for name in ("whole", "grid"))
+    study = parse_study(EVERYTHING, name="whole")
+    *_, last = run_study(study, whole)
+    small = changed(study, networks={"mlp": study.networks["mlp"]})
+    prove(small, whole, 3)
+    bench(small, whole, rounds=1, epochs=2)
+    store.write_status(last.folder, "failed", "LS-402", "the backend failed")
+    run_study(parse_study(GRID, name="grid"), grid)
+    fake_run(grid, "cnn", dataset="mnist", accuracy=0.9)
+    return {folder: gathered(folder) for folder in (whole, grid)}
+
+
+def gathered(root: Path) -> dict:
+    with language.speaking("ru"):
+        return gather(store.find_runs(root))
+
+
+def faults(text: str) -> list[str]:
+    """What is wrong with the words and numbers of a page in Russian."""
+    lines = [CODE.sub(" ", line) for line in visible(text)]
+    found = [row for row in english("\n".join(map(html.escape, lines))) if row.partition(":")[0].lower() not in OWN]
+    for line in lines:
+        said = line.replace("\u00a0", " ").replace("\u202f", " ")
+        for what, pattern in FORBIDDEN.items():
+            found += [f"{what}: {said}"] if re.search(pattern, said) else []
+    return found
+
+
+FORBIDDEN = {
+    "a hyphen for a minus": r"(?<![\w.,/…·-])-\d",
+    "seed in other words": r"[Нн]ачальн\w+ чис",
+    "two numbers that are one": r"(?:между|от) (\d[\d,]*( %)?) (?:и|до|…) \1(?![\d,])",
+    "nothing was corrected": r"на [01] сравнени|\b0 сравнени",
+    "decimal units": r"\bМБ\b",
+    "a wrong form": r"\b(\d*[02-9])?1 (сравнений|запусков|эпох|значений)\b|\b[2-4] (сравнений|запусков)\b",
+}
+
+
+def test_a_report_with_everything_in_it_is_russian(everything):
+    whole, grid = map(written, everything.values())
+    assert faults(whole) + faults(grid) == []
+    said = " ".join(visible(whole)).replace("\u00a0", " ")
+    for part in (
+        "Учится ли сеть, написанная на одном NumPy, тому же, чему сеть в Keras, и так же быстро?",
+        "Seed — число, из которого получаются все случайные решения запуска", "фронт Парето", "планки погрешностей",
+        "с поправкой Холма на", "МиБ", "Тестовое изображение 0", "значение функции потерь", "Не закончено запусков: 1",
+        "Глубина и размер ядра", "Переобучение", "лучшая эпоха",
+    ):  # fmt: skip
+        assert part in said, part
+    assert said.count("Seed — число") == 1, "explained once"
+
+
+def test_the_page_of_a_proof_that_was_made_is_russian(everything, tmp_path):
+    document = store.read_json(next(iter(everything)) / "whole" / "proof.json")
+    with language.speaking("ru"):
+        text = write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8")
+    assert faults(text) == []
+
+
+def test_texts_of_it_without_a_translation_are_found(everything, monkeypatch):
+    """In a heading, in a figure, in what stands below a table."""
+    texts = ["Depth and kernel size", "front (filled markers)", "Not in these comparisons"]
+    for text in texts:
+        monkeypatch.delitem(held("ru"), text)
+    found = {row.partition(":")[0] for row in faults(written(gathered(next(iter(everything)))))}
+    assert found == set(re.findall("[A-Za-z]{2,}", " ".join(texts)))
+
+
+@pytest.mark.parametrize(
+    ("planted", "what"),
+    [
+        ("These runs were not compared.", "These"), ("разность -0,53 п. п.", "a hyphen for a minus"),
+        ("одно начальное число", "seed in other words"), ("лежат между 94,88 % и 94,88 %", "two numbers that are one"),
+        ("с поправкой Холма на 0 сравнений", "nothing was corrected"), ("300 МБ", "decimal units"),
+        ("с поправкой Холма на 2 сравнений", "a wrong form"), ("21 запусков", "a wrong form"),
+    ],
+)  # fmt: skip
+def test_a_fault_that_is_planted_in_it_is_found(everything, planted, what):
+    page = written({**next(iter(everything.values())), "cautions": [planted]})
+    assert any(row.startswith(what) for row in faults(page)), faults(page)
+
+
+@pytest.mark.parametrize(
+    "said", ["между 94,88 % и 94,89 %", "от 1 до 12", "2026-01-02", "−0,5", "11 запусков", "3 сравнения"]
+)
+def test_what_is_right_is_no_fault(said):
+    assert faults(f"<p>{said}</p>") == []
+
+
+@pytest.mark.parametrize("catalog", ["report.po", "messages.po"])
+def test_no_text_of_a_catalog_has_other_words_than_the_field(catalog):
+    with (CATALOG.parent / catalog).open("rb") as file:
+        said = [text for message in read_po(file, locale="ru") for text in _strings(message.string)]
+    for what in ("seed in other words", "two numbers that are one", "nothing was corrected", "a loss in other words"):
+        pattern = {**FORBIDDEN, "a loss in other words": r"\b[Пп]отери (на тесте|\{)|чёрточк"}[what]
+        assert [text for text in said if re.search(pattern, text.replace("\u00a0", " "))] == [], what
+    assert len(said) > 500
+
+
+def _strings(found: str | tuple[str, ...]) -> tuple[str, ...]:
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_question_of_a_shipped_study_is_asked_in_russian(question):
+    with language.speaking("ru"):
+        assert re.search("[а-я]{4}.*\\?$", language._(question))
 
 
 @pytest.mark.parametrize(("file", "damage"), [(file, damage) for file, damage, _ in DAMAGED])
@@ -141,7 +299,7 @@ def test_the_page_of_a_proof_has_no_english_but_names(tmp_path, keys):
 def test_numbers_nouns_and_lists_are_russian():
     with language.speaking("ru"):
         assert [count(n, "{count} seed", "{count} seeds") for n in (1, 2, 5, 21)] == [
-            "1\u00a0начальное число", "2\u00a0начальных числа", "5\u00a0начальных чисел", "21\u00a0начальное число"
+            "1\u00a0значение seed", "2\u00a0значения seed", "5\u00a0значений seed", "21\u00a0значение seed"
         ]  # fmt: skip
         assert (fixed(1234.5, 1), significant(3.4e-5), seconds(0.4)) == ("1\u00a0234,5", "3,4·10⁻⁵", "0,400\u00a0с")
         assert listed(["a", "b", "c"]) == "a, b и c"
@@ -196,7 +354,7 @@ def test_what_proofs_and_datasets_write_is_known():
 
 
 def test_the_catalog_has_every_text_of_the_report_and_no_other():
-    assert problems(SOURCES, CATALOG, OF_CAUSES) == []
+    assert problems(SOURCES, CATALOG, [*OF_CAUSES, *QUESTIONS]) == []
     assert len(texts(SOURCES)) > 500
 
 
@@ -221,7 +379,7 @@ def test_a_fault_in_the_catalog_is_found(tmp_path, old, new, found):
     (tmp_path / "ru").mkdir()
     copy = tmp_path / "ru" / "report.po"
     copy.write_text(text.replace(old, new, 1), encoding="utf-8")
-    assert set(found) <= set(problems(SOURCES, copy, OF_CAUSES))
+    assert set(found) <= set(problems(SOURCES, copy, [*OF_CAUSES, *QUESTIONS]))
 
 
 # ---------------------------------------------------------------------------------- texts that no catalog can know of

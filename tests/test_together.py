@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tortured
-from lockstep import EarlyStopping, Recipe, Study, crew, data, report, resuming, store, terminal, together, worker
+from lockstep import EarlyStopping, Recipe, Study, crew, data, report, resuming, store, together, worker
 from lockstep import study as studies
 from lockstep.backends import numpy as backend
 from lockstep.backends import numpy_together
@@ -318,7 +318,7 @@ def test_times_that_were_a_share_once_are_nobodys_own(tmp_path, monkeypatch):
     assert finished.is_finished
     assert finished.timing["parts"] == 3
     assert finished.timing["together"] == 2
-    row = terminal.summary(finished, {})
+    row = finished.summary({})
     assert (row["together"], row["seconds"], row["peak_memory_bytes"]) == (2, None, None)
     done(tmp_path, True, study(recipe=recipe, grid={}, seeds=(1, 2)))
     assert log.read_text(encoding="utf-8").startswith("what an earlier process said\n")

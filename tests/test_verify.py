@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lockstep import cli, language, metrics, store, verify
+from lockstep import cli, language, metrics, store
+from lockstep import submissions as verify
 from lockstep.errors import LockstepError
 from lockstep.report import write_report
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
 from lockstep.study import run_study
-from lockstep.verify import markup, pages
+from lockstep.submissions import consistency, markup, pages
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,10 @@ _PUBLIC = {
     ),
     "lockstep.errors": ("LockstepError", "Problem"),
     "lockstep.studyfile": ("parse_study", "read_study", "resolved_toml"),
-    "lockstep.study": ("load_study", "run_study"),
-    "lockstep.proof": ("prove",),
+    "lockstep.study": ("load_study",),
+    "lockstep.scripting": ("run_study", "prove", "bench", "verify"),
     "lockstep.comparison": ("compare_runs",),
-    "lockstep.store": ("Record", "find_runs"),
+    "lockstep.store": ("Record", "Records", "find_runs"),
     "lockstep.report": ("compare", "write_report"),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -121,8 +121,7 @@ def run(
 
         records = studies.run_study(loaded, runs, tell, threads, again, together)
     rows = [
-        terminal.summary(record, run.grid, record.folder in reused)
-        for run, record in zip(loaded.runs(), records, strict=True)
+        record.summary(run.grid, record.folder in reused) for run, record in zip(loaded.runs(), records, strict=True)
     ]
     if not as_json:  # before the report, which may fail
         _console().print(terminal.results_table(rows))
@@ -203,7 +202,7 @@ def resume(
 
         def tell(run: Any, event: dict[str, Any]) -> None:
             if event["event"] == "end":
-                rows.append(terminal.summary(event["record"], run.grid, event["reused"]))
+                rows.append(event["record"].summary(run.grid, event["reused"]))
             watcher.tell(run, event)
 
         records, held = resuming.resume(ready, tell)
@@ -272,10 +271,10 @@ def prove(
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Prove that backends take the same steps, or name the first place that differs and its cause."""
-    from lockstep import comparison, proof, store, terminal
+    from lockstep import comparison, proof, scripting, terminal
     from lockstep import study as studies
     from lockstep.errors import LockstepError
-    from lockstep.report import write_proof, write_report
+    from lockstep.report import write_proof
 
     _end_on_signals()
     error_console = _console(stderr=True)
@@ -284,7 +283,7 @@ def prove(
     chosen_anything = settings or network or backends or dtype or steps != 10
     if len(targets) == 2 and not plant and not chosen_anything:
         document = comparison.compare_runs(*targets)
-        page = targets[1].resolve().parent / "comparison.html"
+        page = write_proof(document, targets[1].resolve().parent / "comparison.html")
     elif len(targets) == 1:
         words = settings + ([f"dtype={dtype}"] if dtype else [])
         chosen = _names(backends)
@@ -293,21 +292,16 @@ def prove(
             studies.fetch_data(asked, offline, download.tell)
         with terminal.ProofWatcher(error_console) as watcher, _saying_that_nothing_is_proven():
             document = proof.prove(asked, runs, steps, plant, threads, watcher.tell)
-        page = runs / asked.name / ("proof-planted.html" if plant else "proof.html")
         if plant and cost and not as_json:
             _say(_("training to the end, as it should be and as planted (--no-cost leaves this out)"), err=True)
         if plant and cost:
-            with terminal.Watcher(2 * len(proof.costly(asked, plant)), error_console) as training:
-                document["cost"] = proof.cost(asked, plant, runs, training.tell, threads)
-            proof.write(document, runs)
+            with scripting.cost_watcher(asked, plant, error_console) as training:
+                scripting.add_cost(document, asked, plant, runs, training.tell, threads)
+        page = scripting.write_pages(document, runs)
     else:
         hint = _("lockstep prove STUDY.toml, or lockstep prove RUN_A RUN_B")
         message = _("prove takes one study, or two run folders and no options of a study")
         raise LockstepError("LS-200", message, hint=hint)
-    write_proof(document, page)
-    if len(targets) == 1 and not plant and (runs / document["study"] / "report.html").exists():
-        place = runs / document["study"]
-        write_report(store.find_runs([place]), place / "report.html", with_figures=True)
     if as_json:
         _print_json(document)
     else:
@@ -335,9 +329,8 @@ def bench(
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Time a study's networks, interleaved in fresh processes, and rank what can be ranked."""
-    from lockstep import bench as benches
+    from lockstep import benches, terminal, timed
     from lockstep import faults as mistakes
-    from lockstep import store, terminal, timed
     from lockstep import study as studies
     from lockstep.errors import LockstepError
 
@@ -359,13 +352,7 @@ def bench(
             document = benches.bench(loaded, runs, rounds, epochs, against, threads, watcher.tell, together)
     failed: LockstepError | None = None
     try:
-        if benches.has_times(document):
-            if watcher.code is not None and place.exists():  # a few rounds do not replace a whole bench
-                place = place.with_stem(f"{place.stem}-interrupted")
-            store.write_json(place, document)
-        else:
-            message = _("nothing could be timed, so no record was written")
-            failed = LockstepError("LS-403", message, where=str(place), hint=_("the reasons stand above"))
+        place = benches.keep(document, place, watcher.code is not None)
     except LockstepError as error:
         failed = error
     if as_json:
@@ -501,7 +488,7 @@ def show(
     if as_json:
         return _print_json({"study": loaded.name, "networks": tables})
     if loaded.question:
-        typer.echo(loaded.question)
+        _say(_(loaded.question))
     for table in tables:
         _console().print(terminal.network_table(table["name"], table["dataset"], table["network"]))
 
@@ -513,8 +500,8 @@ def report(
         Path | None, typer.Option(help="The page to write (default: report.html in the first folder).", metavar="FILE")
     ] = None,
     image: Annotated[
-        int, typer.Option(min=1, max=16, help="The test image, from 1, whose feature maps are drawn.", metavar="N")
-    ] = 1,
+        int, typer.Option(min=0, max=15, help="The test image, from 0, whose feature maps are drawn.", metavar="N")
+    ] = 0,
     figures: Annotated[bool, typer.Option(help="Write every figure as SVG and PNG beside the page too.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -550,7 +537,7 @@ def verify(
 ) -> None:  # fmt: skip
     """Compute what was handed in again: first losses, metrics, predictions, the report; a line per submission."""
     from lockstep import store
-    from lockstep import verify as checks
+    from lockstep import submissions as checks
     from lockstep.errors import LockstepError
 
     if not any(folder.exists() for folder in folders):  # one of many that is missing has a line of its own

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise, zip_longest
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lockstep import cases, data, growth, judgement, proof, rounding, store, timing, worker
+from lockstep import arguments, cases, data, growth, judgement, proof, rounding, store, timing, worker
 from lockstep.backends.base import Arrays
 from lockstep.causes import CAUSES, differing
 from lockstep.errors import LockstepError
@@ -32,14 +33,14 @@ FIRST_STEPS = 10  # that the judge trains itself
 
 
 @timing.one_blas_thread()
-def compare_runs(first: Path, second: Path) -> dict[str, Any]:
+def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> dict[str, Any]:
     """Compare two run folders; the document has the keys of a proof's, with "first" and "second" beside them.
 
     Raises LockstepError: LS-505 for a folder that is not a finished run or whose files are not what was written,
     LS-210 for runs that should not be equal (another network, recipe, dataset, seed or dtype: all that differ are
     named).
     """
-    folders = (first, second)
+    first, second = folders = arguments.path(first, "first"), arguments.path(second, "second")
     if first.resolve() == second.resolve():
         raise LockstepError("LS-210", _("a run is compared with itself"), where=str(first), hint=_("name two folders"))
     runs = [_run(folder) for folder in folders]

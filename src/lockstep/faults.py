@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lockstep import backends, bench, shipped, store, study, timing
-from lockstep.bench import Entry, Tell, interval, steady
+from lockstep import backends, benches, shipped, store, study, timing
+from lockstep.benches import Entry, Tell, interval, steady
 from lockstep.errors import LockstepError
 from lockstep.installed import version
 from lockstep.language import later as _
@@ -81,7 +81,7 @@ FAULTS: dict[str, Misread | Committed] = {
 
 
 def measure(
-    asked: Study, runs_folder: Path, rounds: int = bench.ROUNDS, epochs: int = bench.EPOCHS,
+    asked: Study, runs_folder: Path, rounds: int = benches.ROUNDS, epochs: int = benches.EPOCHS,
     threads: int | None = None, tell: Tell = lambda event: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Size every fault on the networks of a study: what `lockstep bench --faults` writes into its faults.json.
@@ -92,16 +92,16 @@ def measure(
     if rounds < 1 or epochs < 2:
         message = _("one round and two epochs are the least")
         raise LockstepError("LS-205", message, where="--rounds, --epochs", hint=_("5 rounds give an interval"))
-    sound, _left_out = bench.entries_of(asked, epochs, threads, True, runs_folder / asked.name)
+    sound, _left_out = benches.entries_of(asked, epochs, threads, True, runs_folder / asked.name)
     sound = [entry for entry in sound if not entry.is_shipped or entry.name in ("torch", "keras", "flax")]
     wrong = [entry for fault in FAULTS.values() if isinstance(fault, Committed) for entry in _wrong(fault, sound)]
-    noise = bench.noise_now()
+    noise = benches.noise_now()
     tell({"event": "noise", **noise})
     began = time.perf_counter()
-    laps = bench.interleaved([*sound, *wrong], rounds, tell)
+    laps = benches.interleaved([*sound, *wrong], rounds, tell)
     rows = [row for name, fault in FAULTS.items() for row in _sized(name, fault, sound, laps)]
     return {
-        "format": FORMAT, "study": asked.name, "rounds": bench.n_rounds(laps), "epochs": epochs, "threads": threads,
+        "format": FORMAT, "study": asked.name, "rounds": benches.n_rounds(laps), "epochs": epochs, "threads": threads,
         "faults": rows,
         "noise": noise, "machine": timing.machine(), "seconds": time.perf_counter() - began,
         "lockstep": version(), "git_revision": timing.git_revision(), "measured": store.now(),
@@ -129,7 +129,7 @@ def _sized(
             values = [fault.wrong(lap) / fault.right(lap) for lap in laps[entry.key] if lap]
         else:
             values = [
-                ratio for other in _wrong(fault, [entry]) for ratio in bench.ratio(laps[other.key], laps[entry.key])
+                ratio for other in _wrong(fault, [entry]) for ratio in benches.ratio(laps[other.key], laps[entry.key])
             ]
         if values:
             title = (shipped.SHIPPED if entry.is_shipped else backends.BACKENDS)[entry.name][0]

@@ -194,6 +194,11 @@ def number(text: str) -> str:
     return text.translate({ord(","): symbols["group"], ord("."): symbols["decimal"]})
 
 
+def minus(text: str) -> str:
+    """A number of a page or a figure with its own sign, which stands on the line as + does."""
+    return text.replace("-", "−")
+
+
 def as_english(text: str) -> str:
     """A text of the language in use with its numbers as English writes them."""
     if _spoken == LANGUAGES[0]:

@@ -31,7 +31,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, ScalarFormatter
 from PIL import Image
 
-from lockstep.language import _, mark, number
+from lockstep.language import _, mark, minus, number
 from lockstep.spec import Study
 
 KNOWN: tuple[str, ...] = Study.backends  # the default: every backend that Lockstep has
@@ -280,7 +280,7 @@ def _fit_scale(axes: Axes, measure: str) -> None:
     values = np.ma.masked_invalid(np.ma.concatenate(found)).compressed() if found else np.array([])
     if measure == "loss" and values.size and values.min() > 1 / LARGEST and values.max() > 100 * values.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: number(f"{value:g}")))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: minus(number(f"{value:g}"))))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
     if all(len(line.get_xdata()) == 1 for line in axes.lines):  # type: ignore[arg-type]
         axes.set_xlim(0.5, 1.5)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
+from lockstep import naming
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.language import reason
@@ -804,7 +805,8 @@ class Study:
 
     `grid` maps a key of the recipe, such as `"optimizer.learning_rate"`, to the values to try. `recipe_for` maps a
     network's name to keys of the recipe that are otherwise for this network alone. `train_size` keeps only the first so
-    many training images. A lone value stands for a list of one.
+    many training images. A lone value stands for a list of one. Without a `name` it has that
+    of the script that makes it.
     """
 
     networks: _Networks
@@ -818,7 +820,7 @@ class Study:
     recipe_for: _RecipeFor = dataclasses.field(default_factory=dict)
     train_size: Count | None = None
     question: Text = ""
-    name: _Name = "study"
+    name: _Name = dataclasses.field(default_factory=naming.of_script)
 
     def recipes(self, network: str = "") -> list[Recipe]:
         """The recipe of every combination of the grid, for a network of this name or for any without its own.

@@ -29,15 +29,16 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
-from lockstep import files, reading
+from lockstep import arguments, files, reading, results
 from lockstep.errors import LockstepError, without
 from lockstep.language import joined, mark, reason
 from lockstep.language import later as _
@@ -49,6 +50,7 @@ FORMAT_OF_TRACES = 2  # of a trace's manifest, whose files are listed as a run's
 SEALED = 2  # the format of a status and of a checkpoint's manifest that carry their own SHA-256; those of 1 have none
 INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside
 UNUSABLE = mark("cannot be used: {why}")
+SAMPLES = 16  # test images, the first, that a run keeps to be looked at
 TRACES = "traces"  # the folder in a study's that holds what its proofs rest on; they are no runs
 UNEXPLAINED = "unexplained"  # and what it packs of a divergence without a known cause
 
@@ -446,11 +448,23 @@ def make_study_folder(folder: Path) -> None:
         write_bytes(new / ".gitattributes", ATTRIBUTES)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Record:
-    """The facts of one run, read from its folder when asked for; a missing part raises LockstepError (LS-505)."""
+    """The facts of one run, read from its folder when asked for; a missing part raises LockstepError (LS-505).
+
+    Printed, or shown in a notebook, it is a table of its numbers.
+    """
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", arguments.path(self.folder, "folder"))
+
+    def __repr__(self) -> str:
+        return f"{results.as_text(_shown([self], results.COORDINATES))}\n{self.folder}"
+
+    def _repr_html_(self) -> str:
+        return results.as_html(_shown([self], results.COORDINATES))
 
     @cached_property
     def status(self) -> dict[str, Any]:
@@ -526,9 +540,147 @@ class Record:
         """The recipe as plain tables."""
         return dict(self.spec["recipe"])
 
+    # Its numbers, None in a run that did not come to its end.
+    @property
+    def test_accuracy(self) -> float | None:
+        """The share of the test images that it gets right, 0 to 1."""
+        return self._kept("metrics", "test", "accuracy")
+
+    @property
+    def test_loss(self) -> float | None:
+        """The loss on the test images."""
+        return self._kept("metrics", "test", "loss")
+
+    @property
+    def parameters(self) -> int | None:
+        """How many numbers its network learns."""
+        return self._kept("metrics", "parameters")
+
+    @property
+    def epochs(self) -> int | None:
+        """How many epochs it was trained, fewer than asked where it stopped early."""
+        return self._kept("metrics", "epochs")
+
+    @property
+    def together(self) -> int | None:
+        """With how many runs, itself among them, it was trained in one process."""
+        return self.timing.get("together", 1) if self.is_finished else None
+
+    @property
+    def seconds(self) -> dict[str, float] | None:
+        """Seconds by clock: "import", "train", "evaluate", "total" …; None too where it was trained with others."""
+        return self._kept("timing", "seconds") if self.together == 1 else None
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """The median of its epochs' seconds of training; None too where it was trained with others."""
+        return statistics.median(self._kept("timing", "epochs")) if self.together == 1 else None
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """The most memory that its process took; None too where it was trained with others."""
+        return self._kept("timing", "peak_memory_bytes") if self.together == 1 else None
+
+    def _kept(self, document: str, *keys: str) -> Any:
+        """What metrics or timing hold under these keys; None in a run that did not come to its end."""
+        value = getattr(self, document) if self.is_finished else None
+        for key in keys if self.is_finished else ():
+            if not isinstance(value, Mapping) or key not in value:
+                raise damaged(self.folder / f"{document}.json", _('"{key}" is missing', key=key))
+            value = value[key]
+        return value
+
+    def summary(self, grid: Mapping[str, Any], reused: bool = False) -> dict[str, Any]:
+        """The run as `lockstep run --json` gives it; what it did not reach is None.
+
+        `grid`: the keys of the recipe that the study varies, with this run's values.
+        """
+        numbers = (
+            "parameters", "test_accuracy", "test_loss", "epochs", "seconds", "seconds_per_epoch", "peak_memory_bytes",
+        )  # fmt: skip
+        return {
+            "network": self.network, "backend": self.backend, "seed": self.seed, "dataset": self.dataset,
+            "dtype": self.dtype, "grid": dict(grid), "status": self.status["status"], "code": self.status.get("code"),
+            "reason": self.status.get("reason"), **{name: getattr(self, name) for name in numbers},
+            "folder": str(self.folder), "reused": reused, "together": self.together,
+            "diverged": self.is_finished and self.test_loss is None,
+        }  # fmt: skip
+
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of `<name>.npz`: steps, samples or predictions."""
         return read_npz(self.folder / f"{name}.npz")
+
+
+class Records(list[Record]):
+    """Runs, as a list that is a table where it is printed or shown in a notebook."""
+
+    def __repr__(self) -> str:
+        return results.as_text(_shown(self)) if self else "Records([])"
+
+    def _repr_html_(self) -> str:
+        return results.as_html(_shown(self))
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice) -> Records: ...
+    def __getitem__(self, place: SupportsIndex | slice) -> Record | Records:
+        found = super().__getitem__(place)
+        return Records(found) if isinstance(found, list) else found
+
+
+def _shown(records: Sequence[Record], coordinates: Sequence[str] = ()) -> results.Results:
+    """The table of these runs; one that cannot be read is a row that says so."""
+    recipes = _varying([_settings(record) for record in records])
+    rows = [_row(record, recipe) for record, recipe in zip(records, recipes, strict=True)]
+    return results.results(rows, coordinates)
+
+
+def _row(record: Record, grid: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return record.summary(grid)
+    except (LockstepError, KeyError, TypeError, AttributeError, ValueError, IndexError):  # whatever is wrong with it
+        unknown = dict.fromkeys(results.COORDINATES, results.MISSING)
+        named = {"network": record.folder.name, "backend": results.MISSING}
+        return {**named, **unknown, "grid": dict(grid), "status": mark("damaged")}
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    """A run's recipe as dotted keys; none where its spec cannot be read."""
+    with contextlib.suppress(LockstepError):
+        return dict(_flat(record.recipe))
+    return {}
+
+
+def _flat(table: Mapping[str, Any], lead: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{lead}{key}.")
+        else:
+            yield f"{lead}{key}", value
+
+
+def _varying(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of each recipe what is not the same in all; where kinds differ, the kind and what varies among its own."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    found: list[dict[str, Any]] = [{} for _row in rows]
+    tables = [key.removesuffix("kind") for key in keys if key.endswith(".kind") and _differ(rows, key)]
+    for key in keys:
+        table = next((table for table in tables if key.startswith(table)), None)
+        for place, row in enumerate(rows):
+            if table is None:
+                found[place] |= {key: row.get(key, results.MISSING)} if _differ(rows, key) else {}
+                continue
+            alike = [other for other in rows if other.get(f"{table}kind") == row.get(f"{table}kind")]
+            if key in row and (key == f"{table}kind" or _differ(alike, key)):
+                before = found[place].get(table[:-1])
+                word = str(row[key]) if before is None else f"{before} {key.removeprefix(table)}={row[key]}"
+                found[place][table[:-1]] = word
+    return found
+
+
+def _differ(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return len({str(row.get(key)) for row in rows}) > 1
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -549,13 +701,15 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 RUNS_BELOW = 2  # folders between one that is named and its runs: runs/<study>/<run>
 
 
-def find_runs(paths: Iterable[Path], depth: int = RUNS_BELOW) -> list[Record]:
+def find_runs(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], depth: int = RUNS_BELOW
+) -> Records:  # fmt: skip
     """Every run at or at most `depth` folders below the given ones, sorted by path.
 
     One that has lost its status.json is found by its environment.json. Raises LockstepError: LS-505 where there is no
     run, LS-200 where there is no such folder.
     """
-    paths = list(paths)
+    paths = arguments.paths(paths, "paths")
     must_be_there(paths)
     found = {
         folder
@@ -568,7 +722,16 @@ def find_runs(paths: Iterable[Path], depth: int = RUNS_BELOW) -> list[Record]:
         raise LockstepError(
             "LS-505", _("no run folder here"), where=where, hint=_("name a folder below runs/ that holds runs")
         )
-    return [Record(folder) for folder in sorted(found, key=natural)]
+    return Records(Record(folder) for folder in sorted(found, key=natural))
+
+
+def given(records: Any) -> list[Record]:
+    """The runs that somebody gave, several or one; raises LockstepError (LS-204) for what is none."""
+    if isinstance(records, Record):
+        return [records]
+    hint = _("run_study and find_runs give them")
+    found = arguments.several(records, "records", _("a list of runs"))
+    return [arguments.instance(one, Record, "records", hint) for one in found]
 
 
 def is_run(folder: Path) -> bool:

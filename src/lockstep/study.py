@@ -19,7 +19,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any, NamedTuple
 
-from lockstep import backends, checkpoints, data, files, locks, store, timing, together
+from lockstep import arguments, backends, checkpoints, data, files, locks, store, timing, together
 from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.installed import version
 from lockstep.language import later as _
@@ -38,15 +38,15 @@ QUICK_EPOCHS = 5
 
 
 def load_study(
-    path: Path, settings: Iterable[str] = (), chosen_backends: Sequence[str] = (), networks: Sequence[str] = (),
-    quick: bool = False,
+    path: str | os.PathLike[str], settings: Iterable[str] = (), chosen_backends: Sequence[str] = (),
+    networks: Sequence[str] = (), quick: bool = False,
 ) -> Study:  # fmt: skip
     """The study of a file, with its names, shapes and combinations checked; every error at once.
 
     `settings` are `key=value`; `chosen_backends` and `networks`, where given, replace or narrow those of the file.
     `quick` makes a first look of it: scikit-learn's digits, one seed and few epochs, unless a setting says otherwise.
     """
-    settings = list(settings)
+    path, settings = arguments.path(path, "path"), list(settings)
     study = read_study(path, settings)
     if quick:
         study = _quick(study, {setting.partition("=")[0].strip() for setting in settings})
@@ -93,6 +93,7 @@ def _narrowed(study: Study, chosen_backends: Sequence[str], networks: Sequence[s
 
 def checked(study: Study, problems: Sequence[Problem] = ()) -> Study:
     """The study, known to be possible on its datasets; raises LockstepError with these problems and all it finds."""
+    arguments.instance(study, Study, "study", _('make one with Study(…), or read one: load_study("study.toml")'))
     for name in study.networks:
         study.recipes(name)  # raises where the grid, or what is for this network, makes a recipe that cannot be
     study = changed(study, dataset=tuple(map(_absolute, study.dataset)))
@@ -247,7 +248,7 @@ def run_study(
     threads: int | None = None,
     again: bool = False,
     is_together: bool = False,
-) -> list[store.Record]:
+) -> store.Records:
     """Do every run of the study, one at a time; the records in the study's order, failed ones among them.
 
     `tell` hears of the progress; `threads` is for every backend alike (default 2); `again` repeats finished runs;
@@ -261,7 +262,7 @@ def run_study(
     for crew in together.crews(runs, threads) if is_together else [[index] for index in range(len(runs))]:
         found = _do([runs[index] for index in crew], study, folder, tell, threads, again)
         records |= dict(zip(crew, found, strict=True))
-    return [records[index] for index in range(len(runs))]
+    return store.Records(records[index] for index in range(len(runs)))
 
 
 def _do(crew: Sequence[Run], study: Study, folder: Path, tell: Tell, threads: int, again: bool) -> list[store.Record]:

@@ -7,18 +7,17 @@ that tomllib has accepted.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import tomllib
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from lockstep import reading
+from lockstep import arguments, naming, reading
 from lockstep.errors import LockstepError, Problem, system
 from lockstep.language import later as _
 from lockstep.language import mark, reason, recognised
@@ -26,11 +25,12 @@ from lockstep.records import parse_word, problems_of, set_key, to_table
 from lockstep.spec import Recipe, Study
 
 
-def read_study(path: Path, settings: Iterable[str] = ()) -> Study:
+def read_study(path: str | PathLike[str], settings: Iterable[str] = ()) -> Study:
     """The study in a TOML file, with `key=value` settings put over it.
 
     Raises LockstepError with every error of the file at once (LS-201 … LS-209).
     """
+    path = arguments.path(path, "path")
     try:
         with open(path, "rb") as file:
             content = file.read(reading.LARGEST_SPEC + 1)
@@ -62,8 +62,12 @@ TOML = (
 DIGITS = mark("Exceeds the limit ({limit} digits) for integer string conversion: value has {n} digits")
 
 
-def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: str = "study") -> Study:
-    """The study in a TOML text; `file` is what its errors call it, `name` its name where it gives none."""
+def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: str | None = None) -> Study:
+    """The study in a TOML text; `file` is what its errors call it, `name` its name where it gives none.
+
+    Without either it has that of the script that runs.
+    """
+    arguments.instance(text, str, "text", _("read_study reads a file"))
     try:
         document = reading.toml(text)
     except tomllib.TOMLDecodeError as error:
@@ -76,7 +80,7 @@ def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: s
     except RecursionError as error:
         hint = _("a study needs three levels")
         raise LockstepError("LS-202", _("nested too deeply"), where=file, hint=hint) from error
-    document.setdefault("name", _folder_name(name))
+    document.setdefault("name", naming.of_script() if name is None else naming.of_text(name))
     settings = list(settings)
     problems = [problem for setting in settings for problem in _apply(document, setting)]
     try:
@@ -97,30 +101,6 @@ def placing(path: Path, settings: Sequence[str]) -> Iterator[None]:
     except LockstepError as error:
         text = path.read_text(encoding="utf-8", errors="replace")
         raise LockstepError.several(_placed(error.problems, text, str(path), settings)) from None
-
-
-def _folder_name(text: str) -> str:
-    """A file's name as a study's, by which its folder is called: Übung 1 → Ubung-1, лаба → laba, 課題 → study-4e05."""
-    latin = _ascii(text)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", latin).strip("-._")
-    if any(letter.isalnum() and not letter.isascii() for letter in latin):  # what is left may be another's name too
-        name = f"{name[:59] or 'study'}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:4]}"
-    return name[:64] or "study"
-
-
-# A letter and what it is in Latin (the Library of Congress's table, without its marks).
-LETTERS = (
-    "ßss аa бb вv гg дd еe ёe жzh зz иi йi кk лl мm нn оo пp рr сs тt уu фf хkh цts чch шsh щshch ъ ыy ь эe юiu яia"
-)
-
-
-def _ascii(text: str) -> str:
-    """Letters without their accents, and Russian ones in Latin: Übung → Ubung, сеть → set."""
-    for pair in LETTERS.split():
-        letter, latin = pair[0], pair[1:]
-        text = text.replace(letter, latin).replace(letter.upper(), latin.capitalize())
-    text = unicodedata.normalize("NFKD", text)
-    return "".join(letter for letter in text if not unicodedata.combining(letter))
 
 
 def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
@@ -177,6 +157,7 @@ def _line(lines: dict[str, int], key: str) -> int | None:
 
 def resolved_toml(study: Study) -> str:
     """The study as TOML, with every default written out; reading it gives the same study again."""
+    arguments.instance(study, Study, "study", _('make one with Study(…), or read one: load_study("study.toml")'))
     table = to_table(study)
     table = {key: table[key] for key in ("name", "question")} | table  # what a reader wants first
     return tomli_w.dumps({key: value for key, value in table.items() if value not in ({}, "")})

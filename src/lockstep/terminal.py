@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import statistics
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from lockstep import results
 from lockstep.errors import CODES, LockstepError, title
 from lockstep.language import LANGUAGES, Text, _, joined, later, mark, number, recognised, say, spoken
 from lockstep.spec import Run
@@ -31,9 +31,10 @@ from lockstep.store import Record
 class Watcher:
     """Shows how runs go on: a bar on a terminal, a line per epoch elsewhere. Use as a context manager."""
 
-    def __init__(self, n_runs: int, console: Console) -> None:
-        """Prepare to show this many runs."""
+    def __init__(self, n_runs: int, console: Console, is_one_line: bool = False) -> None:
+        """Prepare to show this many runs; on one line where each is to be written over the one before."""
         self.console, self.n_runs, self.number = console, n_runs, 0
+        self.is_one_line, self.width = is_one_line, 0  # of the line that stands there
         self.under_way: dict[int, tuple[str, Any]] = {}  # by the run's identity: its name and its bar
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(_("epochs")),
@@ -49,6 +50,7 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         """Leave a clean terminal."""
         self.progress.stop()
+        self._end_line()
 
     def tell(self, run: Run, event: dict[str, Any]) -> None:
         """Take one event of a run (see `lockstep.study.Tell`)."""
@@ -72,6 +74,7 @@ class Watcher:
     def _resumed(self, run: Run, event: dict[str, Any]) -> None:
         """Said on a terminal too, and kept there: what is lost, and what may change the last bits."""
         self.progress.update(self.under_way[id(run)][1], completed=event["epoch"])
+        self._end_line()
         for line in resumption(event, run.recipe.epochs):
             self.console.print(escape(f"  {line}"), soft_wrap=True, highlight=False)
 
@@ -79,16 +82,17 @@ class Watcher:
         self.progress.update(self.under_way[id(run)][1], last=phase(event))
 
     def _epoch(self, run: Run, event: dict[str, Any]) -> None:
-        loss = _number(event["train_loss"], ".4f") if event["train_loss"] is not None else _("no longer a number")
-        accuracy = _percent(event["test_accuracy"])
+        loss = results.fixed(event["train_loss"], 4) if event["train_loss"] is not None else _("no longer a number")
+        accuracy = results.percent(event["test_accuracy"])
         told = _("loss {loss}, test accuracy {accuracy}", loss=loss, accuracy=accuracy)
         name, bar = self.under_way[id(run)]
         self.progress.update(bar, completed=event["epoch"], last=told)
         place, seconds = f"{event['epoch']}/{run.recipe.epochs}", event["train_seconds"]
         line = _("  epoch {place}: {said}, {seconds:.2f} s", place=place, said=told, seconds=seconds)
-        self._line(line if len(self.under_way) == 1 else f"{name}:{line[1:]}")
+        self._line(line if len(self.under_way) == 1 and not self.is_one_line else f"{name}:{line[1:]}")
 
     def _end(self, run: Run, event: dict[str, Any]) -> None:
+        self._end_line()
         if event["reused"]:
             self.number += 1
             said = _("{run}: finished before, taken as it is (--again repeats it)", run=self._name(run))
@@ -102,8 +106,18 @@ class Watcher:
             self.console.print(f"[bold red]{escape(failed)}[/]\n  {escape(why)}")
 
     def _line(self, text: str) -> None:
-        if not self.console.is_terminal:
+        if self.is_one_line:
+            self.console.file.write(f"\r{text.ljust(self.width)}")
+            self.console.file.flush()
+            self.width = len(text)
+        elif not self.console.is_terminal:
             self.console.print(escape(text), soft_wrap=True)
+
+    def _end_line(self) -> None:
+        """Let what stands on the line stay there."""
+        if self.width:
+            self.console.file.write("\n")
+            self.width = 0
 
 
 # What a run, a worker and the doctor say they are at, and places that a judge names.
@@ -411,8 +425,8 @@ def cost(row: Mapping[str, Any]) -> str:
         "what it costs: {run}: test accuracy {accuracy} as it should be, {planted_accuracy} planted; "
         "test loss {loss} and {planted_loss}",
         run=f"{row['network']} · {row['backend']}",
-        **{name: _percent(row[name]) for name in ("accuracy", "planted_accuracy")},
-        **{name: _number(row[name], ".4f") for name in ("loss", "planted_loss")},
+        **{name: results.percent(row[name]) for name in ("accuracy", "planted_accuracy")},
+        **{name: results.fixed(row[name], 4) for name in ("loss", "planted_loss")},
     )
 
 
@@ -441,69 +455,18 @@ class Download:
         self.progress.update(self.tasks[file], completed=done)
 
 
-def _percent(value: Any) -> str:
-    return _number(value, ".2%").replace("%", " %")
-
-
-def _number(value: Any, form: str) -> str:
-    return "–" if value is None else number(format(value, form))
-
-
-def summary(record: Record, grid: Mapping[str, Any], reused: bool = False) -> dict[str, Any]:
-    """One run as `lockstep run --json` gives it; what the run did not reach is None.
-
-    `grid`: the keys of the recipe that the study varies, with this run's values.
-    """
-    row: dict[str, Any] = {
-        "network": record.network, "backend": record.backend, "seed": record.seed, "dataset": record.dataset,
-        "dtype": record.dtype, "grid": dict(grid), "status": record.status["status"], "code": record.status.get("code"),
-        "reason": record.status.get("reason"), "parameters": None, "test_accuracy": None, "test_loss": None,
-        "epochs": None, "seconds": None, "seconds_per_epoch": None, "peak_memory_bytes": None,
-        "folder": str(record.folder), "reused": reused, "together": None, "diverged": False,
-    }  # fmt: skip
-    if record.is_finished:
-        test, timing = record.metrics["test"], record.timing
-        row |= {
-            "parameters": record.metrics["parameters"], "test_accuracy": test["accuracy"], "test_loss": test["loss"],
-            "epochs": record.metrics["epochs"], "together": timing.get("together", 1),
-            "diverged": test["loss"] is None,
-        }  # fmt: skip
-        if row["together"] == 1:  # of several in one process neither time nor memory is one's own
-            row |= {
-                "seconds": timing["seconds"], "seconds_per_epoch": statistics.median(timing["epochs"]),
-                "peak_memory_bytes": timing["peak_memory_bytes"],
-            }  # fmt: skip
-    return row
-
-
-RESULT_COLUMNS = (
-    mark("network"), mark("backend"), mark("test accuracy"), mark("test loss"), mark("s / epoch"), mark("total s"),
-    mark("peak memory"),
-)  # fmt: skip
-
-
-def results_table(rows: Sequence[dict[str, Any]]) -> Table:
+def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The final table: network × backend. Columns that tell runs apart are added where they vary."""
-    varying = [key for key in ("dataset", "seed", "dtype") if len({row[key] for row in rows}) > 1]
-    table = Table(*map(_, (*RESULT_COLUMNS[:2], *varying)), *(key.rpartition(".")[2] for key in rows[0]["grid"]))
-    for column in RESULT_COLUMNS[2:]:
-        table.add_column(_(column), justify="right")
-    for row in rows:
-        cells = [row["network"], row["backend"], *(str(row[key]) for key in varying), *map(str, row["grid"].values())]
-        table.add_row(
-            *map(escape, cells),
-            *(_result_cells(row) if row["status"] == "finished" else [f"[red]{told(row, 'status')}[/]"]),
-        )
+    found = results.results(rows)
+    table = Table(*map(escape, found.titles[: -found.n_numbers]))
+    for column in found.titles[-found.n_numbers :]:
+        table.add_column(column, justify="right")
+    for row, cells in zip(rows, found.rows, strict=True):
+        cells = [*map(escape, cells)]
+        if row["status"] != "finished":
+            cells = [*cells[: -found.n_numbers], f"[red]{cells[-found.n_numbers]}[/]"]
+        table.add_row(*cells)
     return table
-
-
-def _result_cells(row: dict[str, Any]) -> list[str]:
-    memory, total = row["peak_memory_bytes"], (row["seconds"] or {}).get("total")
-    accuracy = f"[bold red]{_('diverged')}[/]" if row["diverged"] else _percent(row["test_accuracy"])
-    return [
-        accuracy, _number(row["test_loss"], ".4f"), _number(row["seconds_per_epoch"], ".2f"),
-        _number(total, ".1f"), "–" if memory is None else _("{n:,.0f} MB", n=memory / 1e6),
-    ]  # fmt: skip
 
 
 def network_table(name: str, dataset: str, rows: Iterable[dict[str, Any]]) -> Table:

@@ -39,7 +39,7 @@ class BenchWatcher:
         self.progress.stop()
 
     def tell(self, event: dict[str, Any]) -> None:
-        """Take one event of `lockstep.bench`."""
+        """Take one event of `lockstep.benches.bench`."""
         if event["event"] == "noise":
             for warning in event["warnings"]:
                 lead = _("warning")

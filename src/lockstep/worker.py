@@ -173,7 +173,9 @@ def train(
     store.write_json(folder / "environment.json", described)
     if resumed := keeper.announce():
         report(resumed)
-    store.write_npz(folder / "samples.npz", images=examples.test[0][:16], labels=examples.test[1][:16])
+    store.write_npz(
+        folder / "samples.npz", images=examples.test[0][: store.SAMPLES], labels=examples.test[1][: store.SAMPLES]
+    )
     report({"event": "phase", "phase": "build"})
     model = make_model(backend, run, examples, threads, clocks)
     keeper.resume(model, clocks)

@@ -215,7 +215,7 @@ def _accuracies(found: Group) -> str:
     if len(found.seeds) > 1:
         title = _("{title} with {seeds}", title=title, seeds=seeds_of(len(found.seeds)))
     said = {"who": _who(found, runs), "title": title}
-    if len(runs) == 1:
+    if len(runs) == 1 or (low == high and min(values) < max(values)):
         return _("{who} trained {title} to a test accuracy of {low}{images}.", low=low, images=images, **said)
     if min(values) == max(values):
         return _("{who} trained {title} to the same test accuracy, {low}{images}.", low=low, images=images, **said)
@@ -242,6 +242,8 @@ def _means(found: Group, places: int) -> str:
     if len(means) < 2:
         return ""
     low, high = points(min(means), places), points(max(means), places)
+    if low == high:
+        return _("; each backend’s mean over seeds is {low}", low=low)
     return _("; the backends’ means over seeds lie between {low} and {high}", low=low, high=high)
 
 
@@ -283,6 +285,8 @@ def _epoch_times(found: Group) -> str:
 
 
 def _epoch_span(title: str, times: Mapping[str, float], low: str, high: str) -> str:
+    if seconds(times[low]) == seconds(times[high]):
+        return _("one epoch of {title} took {time} with each backend", title=title, time=seconds(times[low]))
     return _(
         "one epoch of {title} took from {shortest} ({low}) to {longest} ({high})",
         title=title,
@@ -290,6 +294,18 @@ def _epoch_span(title: str, times: Mapping[str, float], low: str, high: str) -> 
         low=low,
         longest=seconds(times[high]),
         high=high,
+    )
+
+
+def _best_of_combinations(low: str, worst: str, high: str, best: str) -> str:
+    if low == high:
+        return _("The best test accuracy of every combination is {low}.", low=low)
+    return _(
+        "The best test accuracy of a combination reached from {low} ({worst}) to {high} ({best}).",
+        low=low,
+        worst=worst,
+        high=high,
+        best=best,
     )
 
 
@@ -307,13 +323,7 @@ def _summary(groups: Sequence[Group]) -> list[str]:
             "The runs cover {count} combination of network, dataset and setting.",
             "The runs cover {count} combinations of network, dataset and setting.",
         ),
-        _(
-            "The best test accuracy of a combination reached from {low} ({worst}) to {high} ({best}).",
-            low=points(low[0], places),
-            worst=low[1].title,
-            high=points(high[0], places),
-            best=high[1].title,
-        ),
+        _best_of_combinations(points(low[0], places), low[1].title, points(high[0], places), high[1].title),
     ]
     if spreads:
         sentences.append(
@@ -596,6 +606,8 @@ def _memory(cells: Sequence[Cell]) -> str:
         return ""
     least, most = _ends(middle)
     low, high = (_("{n}\u00a0MiB", n=fixed(middle[name] / MEBIBYTE, 0)) for name in (least, most))
+    if low == high:
+        return _("Memory: the median peak was {low}; what a framework brings along is in it.", low=low)
     return _(
         "Memory: the median peak was from {low} ({least}) to {high} ({most}); what a framework brings along is in it.",
         low=low,

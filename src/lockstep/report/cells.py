@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lockstep import statistics
-from lockstep.language import _, n_, number
+from lockstep.language import _, minus, n_, number
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group, accuracy, epoch_seconds, n_test
 from lockstep.report.numbers import count, is_number, listed, percent, span
@@ -280,11 +280,6 @@ def plus_minus(found: Interval | None, places: int, scale: float = 100.0) -> str
         return "—"
     half = "" if found.half is None else f"\u00a0±\u00a0{scale * found.half:.{places}f}"
     return minus(number(f"{scale * found.value:,.{places}f}{half}"))
-
-
-def minus(text: str) -> str:
-    """A number with the sign that stands on its line as + does."""
-    return text.replace("-", "−")
 
 
 def between(found: Interval | None, places: int) -> str:

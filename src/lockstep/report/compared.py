@@ -404,8 +404,10 @@ def _pairs(held: Held) -> dict[str, Any] | None:
             ]
         )  # fmt: skip
     columns = [(_("Within"), "l"), (_("Difference"), "l wrap"), (_("Seeds"), "l"), (_("What can be said"), "l wide")]
-    columns += [(_("Points"), "r"), (_("95 % interval"), "r"), (_("p, Holm"), "r"), (_("Only first right"), "r")]
-    columns += [(_("Only second right"), "r"), (_("McNemar p, Holm"), "r"), (_("Same answer (%)"), "r"), ("κ", "r")]
+    pairs = [pair for _contest, pair in held.rows]
+    p, mcnemar_p = _p_title(pairs), _("McNemar p, Holm") if _mcnemar_tests(pairs) > 1 else _("McNemar p")
+    columns += [(_("Points"), "r"), (_("95 % interval"), "r"), (p, "r"), (_("Only first right"), "r")]
+    columns += [(_("Only second right"), "r"), (mcnemar_p, "r"), (_("Same answer (%)"), "r"), ("κ", "r")]
     if held.kind != "backends":  # two networks are not meant to answer alike
         columns, rows = columns[:-2], [row[:-2] for row in rows]
     table = Table(_pairs_caption(held), columns, rows, breaks=breaks, marks=marks)
@@ -425,17 +427,31 @@ def _without_constant(table: Table, place: int) -> Table:
     return Table(f"{table.caption} {title}: {values.pop()}.", columns, rows, breaks=breaks, marks=marks)
 
 
+def _p_title(pairs: Sequence[Pair]) -> str:
+    """The title of p values over seeds; of one there is nothing to correct."""
+    return _("p, Holm") if max((pair.tests for pair in pairs), default=0) > 1 else "p"
+
+
+def _mcnemar_tests(pairs: Sequence[Pair]) -> int:
+    return sum(pair.mcnemar_p is not None for pair in pairs)
+
+
 def _alone_right(pair: Pair) -> list[str]:
     """How many images only one of the two got right."""
     found = pair.mcnemar
     return [whole(found.only_first), whole(found.only_second)] if found else [MISSING, MISSING]
 
 
-def _pairs_caption(held: Held) -> str:
-    pairs = [pair for _, pair in held.rows]
-    seeds = list(dict.fromkeys(pair.seed for pair in pairs if pair.seed))
-    n = max((pair.tests for pair in pairs), default=0)
-    text = count(
+def _tests_caption(n: int) -> str:
+    """What the p values over seeds are: n of them."""
+    if not n:
+        return _("Test accuracy, first minus second.")
+    if n == 1:
+        return _(
+            "Test accuracy, first minus second, paired by seed where seeds are shared (Student’s t, else Welch’s). "
+            "What can be said rests on the p value, and on this test set."
+        )
+    return count(
         n,
         "Test accuracy, first minus second, paired by seed where seeds are shared (Student’s t, else Welch’s). The "
         "p values are corrected for this table’s {count} comparison (Holm), the intervals are not; what can be said "
@@ -444,7 +460,12 @@ def _pairs_caption(held: Held) -> str:
         "p values are corrected for this table’s {count} comparisons (Holm), the intervals are not; what can be said "
         "rests on the p values, and on this test set.",
     )
-    text += " "
+
+
+def _pairs_caption(held: Held) -> str:
+    pairs = [pair for _, pair in held.rows]
+    seeds = list(dict.fromkeys(pair.seed for pair in pairs if pair.seed))
+    text = _tests_caption(max((pair.tests for pair in pairs), default=0)) + " "
     if len(seeds) == 1:
         text += _(
             "The columns behind are of seed {seed}: images that only one of the two got right, and McNemar’s exact "
@@ -492,7 +513,7 @@ def _gap_table(found: Comparison) -> Table | None:
         (_("without"), "r"),
         (_("What can be said"), "l wide"),
     ]
-    columns += [(_("Points"), "r"), (_("95 % interval"), "r"), (_("p, Holm"), "r")]
+    columns += [(_("Points"), "r"), (_("95 % interval"), "r"), (_p_title([pair for _contest, pair in found.gaps]), "r")]
     names = listed(list(dict.fromkeys(contest.name(contest.baseline) for contest, _ in found.gaps)))
     caption = _(
         "Training minus test accuracy at the end, both in inference mode, beside {names}, the one without any remedy "
@@ -529,9 +550,16 @@ def _effect_table(found: Comparison) -> Table | None:
     columns += [(_("Parameters"), "r"), (_("Multiply-adds"), "r"), (_("Epoch (s)"), "r")]
     caption = _(
         "Pairs of networks that differ in one of depth and kernel size alone; a further layer’s own width, and pooling "
-        "beside a further convolution, come with it. Points are the change in test accuracy, p corrected for the table "
-        "(Holm). Costs are multiplied by these factors; those of the time are a record, not a ranking."
+        "beside a further convolution, come with it. Points are the change in test accuracy. Costs are multiplied by "
+        "these factors; those of the time are a record, not a ranking."
     )
+    n = max(effect.pair.tests for effect in found.effects)
+    if n > 1:
+        caption += " " + count(
+            n,
+            "What can be said rests on p values that are corrected for {count} comparison (Holm).",
+            "What can be said rests on p values that are corrected for {count} comparisons (Holm).",
+        )
     return _without_constant(Table(caption, columns, rows, breaks=breaks, marks=marks), 3)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lockstep.language import _, n_, number, spoken
+from lockstep.language import _, minus, n_, number, spoken
 
 MISSING = "—"
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -22,7 +22,7 @@ def fixed(value: float | None, decimals: int) -> str:
     >>> fixed(1234.5, 1), fixed(None, 2)
     ('1,234.5', '—')
     """
-    return number(f"{value:,.{decimals}f}") if value is not None and math.isfinite(value) else MISSING
+    return minus(number(f"{value:,.{decimals}f}")) if value is not None and math.isfinite(value) else MISSING
 
 
 def whole(n: int) -> str:
@@ -48,9 +48,9 @@ def significant(value: float) -> str:
     ('0.054', '100', '3.4·10⁻⁵', '0', '4.5·10³⁵')
     """
     if value == 0 or 0.001 <= value < 1e6 or not math.isfinite(value):
-        return number(f"{value:,.2g}") if value < 99.5 else fixed(value, 0)
+        return minus(number(f"{value:,.2g}")) if value < 99.5 else fixed(value, 0)
     digits, exponent = f"{value:.1e}".split("e")
-    return f"{number(digits)}·10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return f"{minus(number(digits))}·10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
 def accuracy_decimals(n_examples: float | None) -> int:
@@ -103,12 +103,12 @@ def listed(words: Sequence[str]) -> str:
 
 
 def span(low: str, high: str) -> str:
-    """From one number to another.
+    """From one number to another, or the one that both are once they are rounded.
 
-    >>> span("1", "2")
-    '1 to 2'
+    >>> span("1", "2"), span("1", "1")
+    ('1 to 2', '1')
     """
-    return _("{low} to {high}", low=low, high=high)
+    return low if low == high else _("{low} to {high}", low=low, high=high)
 
 
 def seeds_of(n: int) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 
-from lockstep import plots, store
+from lockstep import arguments, plots, store
 from lockstep.data import LEAST_WATCHED
 from lockstep.installed import version
 from lockstep.language import _, mark, n_, number, speaking, spoken
@@ -64,13 +65,17 @@ MEBIBYTE = 2**20
 NONE = Reading("")  # where there are no runs, there is no proof of them
 
 
-def write_report(records: list[store.Record], path: Path, *, image: int = 1, with_figures: bool = False) -> Path:
+def write_report(
+    records: store.Record | Iterable[store.Record], path: str | PathLike[str], *, image: int = 0,
+    with_figures: bool = False,
+) -> Path:  # fmt: skip
     """Write one self-contained page about these runs and return its path; raises LockstepError (LS-501, LS-502).
 
-    Beside it, as report.json, lies what was compared in numbers. `image` is the test image, from 1, whose feature maps
+    Beside it, as report.json, lies what was compared in numbers. `image` is the test image, from 0, whose feature maps
     are drawn. `with_figures` writes every figure as SVG and PNG into a folder beside the page too.
     """
-    return write(gather(records, image), path, with_figures)
+    place, image = arguments.path(path, "path"), arguments.index(image, "image", store.SAMPLES)
+    return write(gather(store.given(records), image), place, with_figures)
 
 
 def write(page: dict[str, Any], path: Path, with_figures: bool = False) -> Path:
@@ -116,7 +121,7 @@ def render(page: dict[str, Any], template: str = "report.html") -> str:
     return environment.get_template(template).render(page=page, css=css)
 
 
-def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
+def gather(records: Sequence[store.Record], image: int = 0) -> dict[str, Any]:
     """Everything that the page says, as plain data: texts, tables and drawings."""
     facts = [Facts(record) for record in records]
     groups = group(facts)
@@ -128,7 +133,7 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
     page = {
         "about": json.dumps(about(records, image), ensure_ascii=False),
         "title": listed(_distinct(run.study for run in runs)) or _("Report"),
-        "questions": _distinct(str(run.spec.get("question") or "") for run in runs),
+        "questions": _distinct(_(str(run.spec.get("question") or "")) for run in runs),
         **_answer(groups, comparison, runs, _verdict(proofs)),
         "unfinished": [_unfinished(run) for run in runs if not run.is_finished],
         "n_runs": len(runs),
@@ -144,7 +149,7 @@ def gather(records: Sequence[store.Record], image: int = 1) -> dict[str, Any]:
         "confusion": [_confusion(found, n, MAX_MATRICES // len(shown)) for n, found in enumerate(shown)],
         "images": hard.tell_all(groups),
         "images_left_out": [found.title for found in groups[hard.MAX_GROUPS :]],
-        "seen": seen.see(groups, image - 1),
+        "seen": seen.see(groups, image),
         "left_out": [found.title for found in rest],
         "times": _times(runs),
         "bench": benched.tell(list(dict.fromkeys(run.record.folder.absolute().parent for run in runs))),
@@ -481,7 +486,7 @@ def _dataset(runs: Sequence[Facts], number: int) -> dict[str, Any]:
         images, labels = samples
         found["images"] = [
             {"source": plots.png(image), "name": names[label] if 0 <= label < len(names) else _("class {n}", n=label)}
-            for image, label in zip(images[:16], labels[:16].astype(int).tolist(), strict=True)
+            for image, label in zip(images[: store.SAMPLES], labels[: store.SAMPLES].astype(int).tolist(), strict=True)
             if image.shape[-1] in (1, 3, 4)
         ]
     return found

@@ -73,7 +73,7 @@ def _image(
     """The image itself and what the network says of it."""
     names, label = run.class_names, int(samples[1][place])
     true, said = (_named(names, index) for index in (label, int(logits.argmax())))
-    told = {"n": place + 1, "true": true, "answer": said}
+    told = {"n": place, "true": true, "answer": said}
     if learned.run.recipe.loss != "mean_squared_error" and np.isfinite(logits).all():
         text = _(
             "Test image {n}, {true}. The network’s answer: {answer}, with a probability of {share}.",
@@ -82,7 +82,7 @@ def _image(
         )
     else:
         text = _("Test image {n}, {true}. The network’s answer: {answer}.", **told)
-    return {"tile": Tile(samples[0][place], (), _("Test image {n}: {true}", n=place + 1, true=true)), "text": text}
+    return {"tile": Tile(samples[0][place], (), _("Test image {n}: {true}", n=place, true=true)), "text": text}
 
 
 def _named(names: Sequence[str], index: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lockstep import plots
-from lockstep.language import _, mark, moment, n_, number
+from lockstep.language import _, mark, minus, moment, n_, number
 from lockstep.report import kept
 from lockstep.report.compared import cores_of, more_rows
 from lockstep.report.numbers import MISSING, count, fixed, listed, percent, significant, span, whole
@@ -568,7 +568,7 @@ def _numbers(found: Divergence) -> str:
         return ""
     where = _(" at {index}", index=list(found.index)) if found.index else ""
     digits = next((n for n in range(6, 17) if f"{found.found:.{n}g}" != f"{found.wanted:.{n}g}"), 17)
-    ours, theirs = (number(f"{value:.{digits}g}") for value in (found.found, found.wanted))
+    ours, theirs = (minus(number(f"{value:.{digits}g}")) for value in (found.found, found.wanted))
     return _("Its number{where} is {ours}; the judge’s is {theirs}.", where=where, ours=ours, theirs=theirs)
 
 

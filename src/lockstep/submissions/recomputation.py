@@ -25,7 +25,7 @@ from lockstep.backends.base import Arrays
 from lockstep.language import later as _
 from lockstep.records import changed, digest
 from lockstep.spec import Run
-from lockstep.verify.consistency import FEW, shown
+from lockstep.submissions.consistency import FEW, shown
 
 FIRST_STEPS = 10
 OTHER_SEEDS = 20  # that are tried where the losses are not those of the run's own,

@@ -28,10 +28,10 @@ from lockstep.errors import LockstepError, without
 from lockstep.installed import version
 from lockstep.language import later as _
 from lockstep.spec import Run
-from lockstep.verify import consistency, copies, pages, recomputation
-from lockstep.verify.findings import EXIT_CODES, FITS, NOT_OURS, NOTHING, PARTLY, WRONG, Findings, exit_code, told
-from lockstep.verify.submission import Submission, opened
-from lockstep.verify.table import as_csv, as_line, closing
+from lockstep.submissions import consistency, copies, pages, recomputation
+from lockstep.submissions.findings import EXIT_CODES, FITS, NOT_OURS, NOTHING, PARTLY, WRONG, Findings, exit_code, told
+from lockstep.submissions.submission import Submission, opened
+from lockstep.submissions.table import as_csv, as_line, closing
 
 __all__ = [
     "EXIT_CODES", "FITS", "NOTHING", "PARTLY", "WRONG", "as_csv", "as_line", "closing", "exit_code", "verify",

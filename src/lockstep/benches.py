@@ -291,6 +291,20 @@ def has_times(document: Mapping[str, Any]) -> bool:
     return bool(document.get("faults")) or any(network["rows"] for network in document.get("networks", ()))
 
 
+def keep(document: Mapping[str, Any], place: Path, is_interrupted: bool) -> Path:
+    """Write a bench, or one of faults, and return where; a few rounds do not replace a whole one.
+
+    Raises LockstepError: LS-403 where nothing could be timed, LS-501 and LS-502.
+    """
+    if not has_times(document):
+        message = _("nothing could be timed, so no record was written")
+        raise LockstepError("LS-403", message, where=str(place), hint=_("the reasons stand above"))
+    if is_interrupted and place.exists():
+        place = place.with_stem(f"{place.stem}-interrupted")
+    store.write_json(place, document)
+    return place
+
+
 def n_rounds(laps: Mapping[str, Sequence[Any]]) -> int:
     """How many rounds there were, which may be fewer than were asked for."""
     return max(map(len, laps.values()), default=0)

@@ -22,8 +22,8 @@ from lockstep.errors import LockstepError
 from lockstep.language import joined, mark
 from lockstep.language import later as _
 from lockstep.spec import Run
-from lockstep.verify.findings import NOT_OURS
-from lockstep.verify.submission import Submission
+from lockstep.submissions.findings import NOT_OURS
+from lockstep.submissions.submission import Submission
 
 ENOUGH = 2  # times: one may be shared by chance, where a clock counts tenths of microseconds and a class is large
 SAME_COMPILER = {"tensorflow", "jax"}  # both may have XLA compute, and then to the same bits

@@ -12,10 +12,10 @@ from lockstep import language, reading, report, store, study
 from lockstep.errors import LockstepError
 from lockstep.language import joined
 from lockstep.language import later as _
-from lockstep.verify import markup
-from lockstep.verify.consistency import same
-from lockstep.verify.findings import NOT_OURS, REPORTS, Findings, told
-from lockstep.verify.markup import SHOWN, Page
+from lockstep.submissions import markup
+from lockstep.submissions.consistency import same
+from lockstep.submissions.findings import NOT_OURS, REPORTS, Findings, told
+from lockstep.submissions.markup import SHOWN, Page
 
 LARGEST = 2**28  # bytes of a page
 OTHERS = ("proof", "comparison")  # how the names of pages begin that are about proofs
@@ -54,7 +54,7 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
         found.add("page", path.name, _("it shows runs that are not here: {named}", named=named))
         return "differs"
     image = about.get("image")
-    image = image if isinstance(image, int) and image > 0 else 1
+    image = image if isinstance(image, int) and image >= 0 else 0
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
         again = [_under_its_name(Path(temporary), name, here[name]) for name in names]
         with language.speaking(_language_of(about)):

@@ -1,0 +1,66 @@
+"""What is given to the package's functions, made what they work with; what is nothing of the kind is told in words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lockstep.errors import LockstepError
+from lockstep.language import later as _
+
+_K = TypeVar("_K")
+
+
+def path(value: Any, name: str) -> Path:
+    """A path given as a text or as a Path; raises LockstepError (LS-204) for anything else."""
+    if isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str) and os.fspath(value):
+        return Path(value)
+    raise _wrong(value, name, _("a path, as a text or a Path"), _('for example {name}="runs"', name=name))
+
+
+def paths(value: Any, name: str) -> list[Path]:
+    """One path or several, each given as a text or as a Path."""
+    return [path(one, name) for one in several(value, name, _("a path, or a list of paths"))]
+
+
+def several(value: Any, name: str, wanted: str) -> list[Any]:
+    """A list given as any iterable, or one alone that stands for a list of one."""
+    if isinstance(value, str | os.PathLike):
+        return [value]
+    if isinstance(value, Iterable) and not isinstance(value, bytes):
+        return list(value)
+    raise _wrong(value, name, wanted)
+
+
+def instance(value: Any, kind: type[_K], name: str, hint: str) -> _K:
+    """A value that has to be one of a class; raises LockstepError (LS-204) with this hint where it is none."""
+    if isinstance(value, kind):
+        return value
+    raise _wrong(value, name, kind.__name__, hint)
+
+
+def whole(value: Any, name: str) -> int:
+    """A whole number; raises LockstepError (LS-204) for anything else, True and 2.0 among it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise _wrong(value, name, _("a whole number"))
+
+
+def index(value: Any, name: str, n: int) -> int:
+    """The place, from 0, of one of n; raises LockstepError (LS-204, LS-205)."""
+    if not 0 <= whole(value, name) < n:
+        message = _("{value} is none of the first {n}", value=value, n=n)
+        raise LockstepError("LS-205", message, where=name, hint=_("one of 0 to {last}", last=n - 1))
+    return value
+
+
+def _wrong(value: Any, name: str, wanted: str, hint: str = "") -> LockstepError:
+    try:
+        shown = repr(value)
+    except Exception:  # somebody else's class
+        shown = ""
+    shown = shown if 0 < len(shown) <= 60 and "\n" not in shown else "…"
+    found = {"wanted": wanted, "value": shown, "type": type(value).__name__}
+    return LockstepError("LS-204", _("{wanted} is wanted here, not {value} ({type})", **found), where=name, hint=hint)

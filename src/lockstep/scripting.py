@@ -1,0 +1,201 @@
+"""What a script or a notebook calls: the work of the commands, as functions that return what `--json` would print.
+
+Folders are given as texts or as Paths. Progress is shown on a terminal and in a notebook, unless `progress=False`
+silences it; `progress=True` shows it in a log too. What is wrong is one exception, `LockstepError`, with a code and a
+remedy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lockstep import (
+    arguments,
+    benches,
+    naming,
+    proof,
+    report,
+    store,
+    submissions,
+    terminal,
+    timed,
+    timing,
+)
+from lockstep import study as studies
+from lockstep.errors import LockstepError
+from lockstep.language import later as _
+from lockstep.spec import Study
+
+RUNS = "runs"
+Place = str | PathLike[str]
+
+
+def _nobody(*_event: object) -> None:
+    """Nobody listens."""
+
+
+# ------------------------------------------------------------------------------------------------------------ the work
+
+
+def run_study(
+    study: Study, runs_folder: Place = RUNS, tell: studies.Tell = _nobody, threads: int | None = None,
+    again: bool = False, is_together: bool = False, *, offline: bool = False, progress: bool | None = None,
+) -> store.Records:  # fmt: skip
+    """Do every run of a study; the records in the study's order, failed ones among them.
+
+    `threads` is for every backend alike (default 2); `again` repeats finished runs; `is_together` trains those
+    together, in one process, that gain from it; `offline` downloads nothing. `tell` hears every event beside what is
+    shown. Raises LockstepError for a study that cannot be and for a folder that cannot be written; a run that fails is
+    a record, not an exception.
+    """
+    study, folder = _asked(study, runs_folder, threads=threads)
+    _fetch(study, offline, progress)
+    with _shown(progress, lambda console: terminal.Watcher(len(study.runs()), console, naming.is_notebook())) as show:
+        return studies.run_study(study, folder, _both(show, tell), threads, again, is_together)
+
+
+def prove(
+    study: Study, runs_folder: Place = RUNS, steps: int = proof.STEPS, plants: str | Iterable[str] = (),
+    threads: int | None = None, tell: studies.Tell = _nobody, *, cost: bool = True, offline: bool = False,
+    progress: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Prove that a study's backends take the same steps; the document of `lockstep prove --json` (docs/proof.md).
+
+    `plants` are `cause@backend`: differences switched on in one backend; `cost` trains to the end with and without
+    them. Leaves proof.json and proof.html in the study's folder, as the command does. Raises LockstepError for a study
+    that cannot be, an unknown plant and a folder that cannot be written; a backend that diverges is a verdict.
+    """
+    study, folder = _asked(study, runs_folder, threads=threads, steps=steps)
+    planted = list(dict.fromkeys(map(str, arguments.several(plants, "plants", _("a list of texts")))))
+    _fetch(study, offline, progress)
+    with _shown(progress, terminal.ProofWatcher) as show:
+        document = proof.prove(study, folder, steps, planted, threads, _both(show, tell))
+    if planted and cost:
+        with _shown(progress, lambda console: cost_watcher(study, planted, console)) as show:
+            add_cost(document, study, planted, folder, _both(show, tell), threads)
+    write_pages(document, folder)
+    return document
+
+
+def bench(
+    study: Study, runs_folder: Place = RUNS, rounds: int = benches.ROUNDS, epochs: int = benches.EPOCHS,
+    against: str = "", threads: int | None = None, tell: benches.Tell = _nobody, n_together: int = 1, *,
+    offline: bool = False, progress: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Time a study's networks in fresh, interleaved processes; the document of `lockstep bench --json`.
+
+    Leaves it as bench.json in the study's folder, as the command does (docs/performance.md describes it). Interrupted,
+    it keeps the rounds that were whole and raises KeyboardInterrupt. Raises LockstepError for what cannot be, and where
+    nothing could be timed (LS-403).
+    """
+    numbers = {"rounds": rounds, "epochs": epochs, "n_together": n_together}
+    study, folder = _asked(study, runs_folder, threads=threads, **numbers)
+    _fetch(study, offline, progress)
+    place = folder / study.name / "bench.json"
+    benches.ready(place)
+    ended: list[Mapping[str, Any]] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        ended.extend([event] if event["event"] == "interrupted" else [])
+        tell(event)
+
+    with _shown(progress, lambda console: timed.BenchWatcher(rounds, console)) as show:
+        document = benches.bench(study, folder, rounds, epochs, against, threads, _both(show, listen), n_together)
+    benches.keep(document, place, bool(ended))
+    if ended:
+        raise KeyboardInterrupt
+    return document
+
+
+def verify(folders: Place | Iterable[Place], images: int | None = None, deep: bool = False) -> dict[str, Any]:
+    """Compute what was handed in again; the document of `lockstep verify --json` (docs/verify.md).
+
+    `folders` are submissions: each holds runs and perhaps their report. `images` limits how many test images go
+    through each network again; with `deep` the first epoch of each run is trained again. Raises LockstepError (LS-200)
+    where there is no such folder; what does not fit is a verdict.
+    """
+    places = arguments.paths(folders, "folders")
+    if images is not None and arguments.whole(images, "images") < 1:
+        raise LockstepError("LS-205", _("{n} images were asked for", n=images), where="images", hint=_("1 or more"))
+    if not any(place.exists() for place in places):  # one of many that is missing has a line of its own
+        store.must_be_there(places)
+    return {"submissions": list(submissions.verify_all(places, images, deep))}
+
+
+# ------------------------------------------------------------------------------------------- what commands do alike
+
+
+def cost_watcher(study: Study, plants: list[str], console: Console) -> terminal.Watcher:
+    """What shows how the trainings go on that `add_cost` asks for."""
+    return terminal.Watcher(2 * len(proof.costly(study, plants)), console)
+
+
+def add_cost(
+    document: dict[str, Any], study: Study, plants: list[str], runs_folder: Path, tell: studies.Tell,
+    threads: int | None,
+) -> None:  # fmt: skip
+    """Put into a planted proof, and into its file, what the plants cost."""
+    document["cost"] = proof.cost(study, plants, runs_folder, tell, threads)
+    proof.write(document, runs_folder)
+
+
+def write_pages(document: Mapping[str, Any], runs_folder: Path) -> Path:
+    """Write the page of a study's proof, and its report again where it has one; returns the former's path."""
+    place = runs_folder / document["study"]
+    page = report.write_proof(document, place / ("proof-planted.html" if document["planted"] else "proof.html"))
+    if not document["planted"] and (place / "report.html").exists():
+        report.write_report(store.find_runs(place), place / "report.html", with_figures=True)
+    return page
+
+
+# ------------------------------------------------------------------------------------------------ arguments, progress
+
+
+def _asked(study: Study, runs_folder: Place, threads: int | None, **numbers: int) -> tuple[Study, Path]:
+    """What was given, known to be of its kinds and possible."""
+    for name, value in numbers.items():
+        arguments.whole(value, name)
+    if threads is not None:
+        arguments.whole(threads, "threads")
+    timing.checked_threads(threads)
+    return studies.checked(study), arguments.path(runs_folder, "runs_folder")
+
+
+def _fetch(study: Study, offline: bool, progress: bool | None) -> None:
+    with _shown(progress, terminal.Download) as show:
+        studies.fetch_data(study, offline, show)
+
+
+@contextlib.contextmanager
+def _shown(progress: bool | None, watcher: Callable[[Console], Any]) -> Iterator[Callable[..., None]]:
+    """Where events go that are shown: to this watcher, where one is to be seen."""
+    console = _console(progress)
+    if console is None:
+        yield _nobody
+        return
+    with watcher(console) as watching:
+        yield watching.tell
+
+
+def _console(progress: bool | None) -> Console | None:
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if naming.is_notebook():  # as text: nothing has to be installed for it, and it stays in the notebook's file
+        shown = Console(file=sys.stdout, force_jupyter=False, force_terminal=False, width=120)
+        return None if progress is False else shown
+    wanted = is_terminal if progress is None else progress
+    return Console(stderr=True, width=None if is_terminal else 140) if wanted else None
+
+
+def _both(show: Callable[..., None], tell: Callable[..., None]) -> Callable[..., None]:
+    def say_both(*event: Any) -> None:
+        show(*event)
+        tell(*event)
+
+    return say_both
