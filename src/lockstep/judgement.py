@@ -87,6 +87,9 @@ def updates_within(findings: Sequence[Finding]) -> dict[str, float | None]:
     return {name: min(steps.values(), default=None) for name, steps in widest.items()}
 
 
+ANYTHING = 1e9  # times a step: what a room without bound is called in a document, where null means rounding alone
+
+
 class GivenUp(Exception):  # noqa: N818 - nothing is wrong
     """The proof was interrupted: nobody waits for this judgement any more."""
 
@@ -197,7 +200,7 @@ def all_updates_within(row: dict[str, Any]) -> dict[str, float | None]:
     for name, within in updates_within(row.get("beside", {}).get("findings", ())).items():
         known = closest.get(name)
         closest[name] = within if known is None or within is None else min(known, within)
-    return closest
+    return {name: within if within is None else min(within, ANYTHING) for name, within in closest.items()}
 
 
 def verdict_of_updates(row: dict[str, Any]) -> dict[str, Any]:
@@ -229,7 +232,8 @@ def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, A
         )
         for row in rows:
             if row["run"].backend == "numpy" and row["trace"]:
-                finding = Finding(stage, where, None, size / allowed, size, allowed, problem=reason)
+                units = size / allowed if allowed else math.inf
+                finding = Finding(stage, where, None, units, size, allowed, problem=reason)
                 own = [_told(row["trace"], case, [finding], [])]
                 row |= {
                     "divergences": [*own, *row["divergences"]],

@@ -23,7 +23,7 @@ from lockstep.trace import Trace
 
 @np.errstate(all="ignore")
 def effects(case: Case, traces: Sequence[Trace], heed: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
-    """[{"cause", "stage", "effect", "is_seen"}] of every known difference that would change this case.
+    """[{"cause", "what", "stage", "effect", "is_seen"}] of every known difference that would change this case.
 
     `traces` are as they should be: of the case's dtype, and of float64 where that was asked beside it. `effect` is the
     largest difference over its tolerance at the step that first shows one above 1; infinite where the two must be
@@ -42,7 +42,9 @@ def effects(case: Case, traces: Sequence[Trace], heed: Callable[[], None] = lamb
                 found = _effect(case.judge_of(other), judge, right[trace.folder], cause.stage)
                 effect, makes_any = max(effect, found[0]), makes_any or found[1]
         if makes_any:
-            rows.append({"cause": name, "stage": cause.stage, "effect": effect, "is_seen": effect > 1})
+            rows.append(
+                {"cause": name, "what": cause.what, "stage": cause.stage, "effect": effect, "is_seen": effect > 1}
+            )
     return rows
 
 

@@ -316,6 +316,7 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
     for reason in document["coverage"].get("not_observed", []):
         if not any(reason.endswith(f": not observed: {missing}") for missing in unseen):  # said already, and of whom
             console.print(escape(_("not observed: {what}", what=reason)), soft_wrap=True)
+    _print_power(networks, console)
     _print_divergences(document["divergences"], varying, console)
     for plant in document.get("not_found", []):
         what, why = _("planted, but NOT found in these steps:"), _("(it made no difference that shows)")
@@ -325,6 +326,37 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
         facts = {"day": previous["proven"], "verdict": verdict_word(previous["verdict"]), "file": previous["file"]}
         kept = _("the proof of {day} ({verdict}) is kept: {file}", **facts)
         console.print(escape(kept), soft_wrap=True, highlight=False)
+
+
+def _print_power(networks: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """To within what updates were judged, what would not have been seen, and whether the judge is to be suspected."""
+    widest = max(
+        (
+            (within, name, network["network"], row["backend"], row["coverage"].get("in_float64"))
+            for network in networks
+            for row in network["backends"]
+            for name, within in row["coverage"].get("updates_within", {}).items()
+            if within is not None
+        ),
+        default=None,
+    )
+    if widest:
+        within, name, network_name, backend, in_float64 = widest
+        facts = {"percent": number(f"{100 * within:.2g}"), "where": f"{network_name} · {backend} · {name}"}
+        said = _("updates judged to within {percent} % of the step, or closer ({where})", **facts)
+        if in_float64:
+            said = _("{said}; in float64 where float32 leaves more than a tenth open", said=said)
+        console.print(escape(said), soft_wrap=True, highlight=False)
+    blind: dict[str, list[str]] = {}
+    for network in networks:
+        for name in network.get("blind", ()):
+            blind.setdefault(name, []).append(network["network"])
+        if suspicion := network.get("suspicion"):
+            console.print(f"[bold red]{escape(say(suspicion['reason']))}[/]", soft_wrap=True)
+    if blind:
+        names = ", ".join(f"{name} ({', '.join(dict.fromkeys(where))})" for name, where in blind.items())
+        said = _("blind to: {names}; these would not have been seen here", names=names)
+        console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True, highlight=False)
 
 
 def share(text: str) -> str:

@@ -53,13 +53,20 @@ class Stage(Part):
 
 
 class Coverage(Part):
-    """What was observed of one backend; `layers` and `parameters` are "6 of 6"."""
+    """What was observed of one backend; `layers` and `parameters` are "6 of 6".
+
+    `updates_within`: parameter → to within what part of its step its updates were judged, at best; None where the step
+    is rounding alone. `in_float64` says whether the steps were taken in float64 too, because float32 is wide.
+    """
 
     steps: Count | None = None
     updates_judged: Count | None = None
     steps_with_layers_judged: Count | None = None
     layers: str | None = None
     parameters: str | None = None
+    late_steps: Count | None = None
+    updates_within: dict[str, Size | None] = Field(default_factory=dict)
+    in_float64: bool = False
     values: Count | None = None
     missing: Words = ()
 
@@ -111,6 +118,25 @@ class Growth(Part):
     weights: dict[str, tuple[Size | None, ...]]
 
 
+class Difference(Part):
+    """A known difference, and how large it would have been in this proof, in tolerances; None is without bound."""
+
+    cause: str
+    what: str = ""
+    stage: str = ""
+    effect: Size | None = None
+    is_seen: bool = False
+
+
+class Suspicion(Part):
+    """Why the judge himself is suspected, and of what."""
+
+    stage: str = ""
+    where: str = ""
+    step: int | None = None
+    reason: str = ""
+
+
 class Network(Part):
     """One network, recipe, dataset and dtype, over its backends."""
 
@@ -124,6 +150,9 @@ class Network(Part):
     verdict: Verdict
     backends: tuple[Backend, ...]
     growth: Growth | None = None
+    differences: tuple[Difference, ...] = ()
+    blind: Words = ()
+    suspicion: Suspicion | None = None
 
 
 class Cause(Part):

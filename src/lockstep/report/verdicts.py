@@ -363,6 +363,7 @@ PARTS: tuple[tuple[str, str, Callable[[Coverage], str]], ...] = (
     (mark("Layers"), mark("all layers"), lambda seen: seen.layers or MISSING),
     (mark("Parameters"), mark("all parameters"), lambda seen: seen.parameters or MISSING),
     (mark("Updates"), mark("all updates"), lambda seen: _of(seen.updates_judged, seen.steps)),
+    (mark("Updates to within"), "", lambda seen: _within(seen)),
     (mark("Full steps"), mark("every layer in each step"), lambda seen: _of(seen.steps_with_layers_judged, seen.steps)),
 )
 
@@ -373,7 +374,7 @@ def _summary(proof: Proof) -> Table:
     marks, breaks, notes = {}, set(), {}
     coordinates = _coordinates(proof.networks)
     seen = [row.coverage for network in proof.networks for row in network.backends]
-    everywhere = [part for part in PARTS if seen and all(_is_whole(part[2](one)) for one in seen)]
+    everywhere = [part for part in PARTS if part[1] and seen and all(_is_whole(part[2](one)) for one in seen)]
     shown = [part for part in PARTS if part not in everywhere and any(part[2](one) != MISSING for one in seen)]
     unseen = any(_unseen(row) != NOTHING for network in proof.networks for row in network.backends)
     for network, coordinate in zip(proof.networks, coordinates, strict=True):
@@ -401,11 +402,26 @@ def _summary(proof: Proof) -> Table:
     caption = [_("What was found and what it rests on. Up to 1 × its tolerance a number is within rounding.")]
     if everywhere:
         caption.append(_("Judged in every row: {parts}.", parts=listed([_(part[1]) for part in everywhere])))
-    if shown:
+    if any(one.updates_within for one in seen):
+        caption.append(
+            _(
+                "“Updates to within” is the part of a step that may be wrong unseen, of the parameter that is judged "
+                "least closely; ⁶⁴ where float32 leaves more than a tenth open and the steps were taken in float64 too."
+            )
+        )
+    if any(part[1] for part in shown):
         caption.append(_("“5 of 6” says how many were judged, of all; in a full step every layer was."))
     if rows and not unseen:
         caption.append(_("No stage was left out."))
     return Table(" ".join(caption), columns, rows[:MAX_ROWS], breaks=breaks, notes=notes, marks=marks)
+
+
+def _within(seen: Coverage) -> str:
+    """ "0.93 %": of the parameter whose updates were judged least closely."""
+    found = [within for within in seen.updates_within.values() if within is not None]
+    if not found:
+        return MISSING
+    return _("{percent} %", percent=significant(100 * max(found))) + ("⁶⁴" if seen.in_float64 else "")
 
 
 NOTHING = mark("nothing")
@@ -463,6 +479,9 @@ def _network(network: Network, title: str, prefix: str) -> dict[str, Any]:
         "title": title,
         "stages": _stages(network, title, labels) if any(row.stages for row in network.backends) else None,
         "growth": _growth(network, title, prefix) if network.growth else None,
+        "suspicion": kept.say(network.suspicion.reason) if network.suspicion else "",
+        "blind": _blind(network),
+        "differences": _differences(network, title) if network.differences else None,
         "certificates": [
             (label, json.dumps(row.certificate.model_dump(), indent=2, ensure_ascii=False))
             for label, row in zip(labels, network.backends, strict=True)
@@ -490,6 +509,31 @@ def _stages(network: Network, title: str, labels: Sequence[str]) -> Table:
         title=title,
     )
     return Table(caption, [(_("Stage"), "l"), *((label, "r") for label in labels)], rows, marks=marks)
+
+
+def _blind(network: Network) -> list[str]:
+    """The known differences that this proof would not have seen, each in a line."""
+    return [f"{one.cause}: {kept.say(one.what)}" for one in network.differences if not one.is_seen]
+
+
+def _differences(network: Network, title: str) -> Table:
+    """Every known difference that applies here, and how large it would have been."""
+    rows, marks = [], {}
+    for place, one in enumerate(network.differences):
+        effect = MANY if one.effect is None else one.effect
+        rows.append(
+            [one.cause, kept.say(one.what), kept.say(one.stage), significant(effect) if effect < MANY else "> 10⁶"]
+        )
+        if not one.is_seen:
+            marks[place, 3] = "warn"
+    caption = _(
+        "{title}: what this proof would have seen. Of each known difference that can be made here, how far off a "
+        "backend that makes it would have been, in tolerances, worked out by the judge alone. Up to 1 × it is a blind "
+        "spot.",
+        title=title,
+    )
+    columns = [(_("Difference"), "l"), (_("What it is"), "l wide"), (_("Stage"), "l"), (_("× tolerance"), "r")]
+    return Table(caption, columns, rows, marks=marks)
 
 
 def _cell(stage: Stage | None, row: Backend) -> tuple[str, str]:
