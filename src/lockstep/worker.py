@@ -275,8 +275,8 @@ def epoch_of(run: Run, images: np.ndarray, epoch: int) -> tuple[np.ndarray, list
     """(the training images of an epoch, augmented; the indices of its batches)."""
     recipe = run.recipe
     pixels = data.augment(images, recipe.augmentation, run.seed, epoch) if recipe.augmentation else images
-    order = data.epoch_order(len(images), recipe, run.seed, epoch)
-    return pixels, [order[i : i + recipe.batch_size] for i in range(0, len(order), recipe.batch_size)]
+    taken = data.epoch_order(len(images), recipe, run.seed, epoch)
+    return pixels, [taken[i : i + recipe.batch_size] for i in range(0, len(taken), recipe.batch_size)]
 
 
 SURE = 60.0  # the largest logit of the late steps: some probabilities are so small that what cuts them shows

@@ -17,7 +17,7 @@ from lockstep.report.answer import answer, conclusions
 from lockstep.report.cells import Cell, mean_of, median
 from lockstep.report.compared import Comparison, Effect, Ranking, over_images
 from lockstep.report.facts import Facts
-from lockstep.report.groups import Group
+from lockstep.report.groups import Group, distinct
 from lockstep.report.headlines import Headline, headlines
 from lockstep.report.pairs import LOWER_GAP, Contest, Pair
 from lockstep.statistics import Difference, Interval
@@ -211,12 +211,12 @@ class Document:
 def document(groups: Sequence[Group], found: Comparison, proven: tuple[str, int] | None = None) -> dict[str, Any]:
     """The document of a comparison, as plain tables of numbers and texts; `proven` as for `answer`."""
     runs = [run for members in groups for run in members.runs]
-    questions = _distinct(run.spec.get("question") for run in runs)
+    questions = distinct(str(run.spec.get("question") or "") for run in runs)
     with speaking("en"):
         made = Document(
             format=FORMAT,
             lockstep=version(),
-            studies=_distinct(run.study for run in runs),
+            studies=distinct(run.study for run in runs),
             questions=questions,
             answer=answer(groups, found, questions[0] if questions else "", proven),
             headlines=[HeadlineRow.of(one) for kind in ("networks", "settings") for one in headlines(found, kind)],
@@ -231,10 +231,6 @@ def document(groups: Sequence[Group], found: Comparison, proven: tuple[str, int]
             times=[_ranking(row) for row in found.rankings],
         )
     return dataclasses.asdict(made)
-
-
-def _distinct(values: Any) -> list[str]:
-    return list(dict.fromkeys(str(value) for value in values if value))
 
 
 def _leaks(runs: Sequence[Facts]) -> dict[str, int]:

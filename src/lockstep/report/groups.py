@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from lockstep.language import _
 from lockstep.plots import backend_order
@@ -146,6 +146,19 @@ def n_test(run: Facts) -> int | None:
     described = run.environment.dataset.n_test if run.environment else None
     counted = sum(map(sum, run.metrics.test.confusion)) if run.metrics else 0
     return counted or described
+
+
+def distinct(values: Iterable[str]) -> list[str]:
+    """The values that there are, each once."""
+    return list(dict.fromkeys(value for value in values if value))
+
+
+def by(runs: Iterable[Facts], key: Callable[[Facts], str]) -> list[list[Facts]]:
+    """Runs with the same key together, in order of first appearance."""
+    found: dict[str, list[Facts]] = {}
+    for run in runs:
+        found.setdefault(key(run), []).append(run)
+    return list(found.values())
 
 
 def same_machine(runs: Sequence[Facts]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ import jinja2
 import numpy as np
 
 from lockstep import arguments, plots, store
-from lockstep.data import LEAST_WATCHED
 from lockstep.installed import version
 from lockstep.language import _, mark, n_, number, speaking, spoken
-from lockstep.report import benched, chapters, compared, figures, hard, kept, question, seen, trained
+from lockstep.report import benched, cautions, chapters, compared, figures, hard, kept, question, seen, trained
 from lockstep.report.answer import answer, conclusions
 from lockstep.report.diagram import diagram
 from lockstep.report.diagram import said as said_of
@@ -29,10 +28,11 @@ from lockstep.report.groups import (
     epoch_seconds,
     group,
     n_test,
-    same_machine,
     title_of,
     varying_coordinates,
 )
+from lockstep.report.groups import by as _by
+from lockstep.report.groups import distinct as _distinct
 from lockstep.report.numbers import (
     MISSING,
     accuracy_decimals,
@@ -161,7 +161,7 @@ def gather(records: Sequence[store.Record], image: int = 0) -> dict[str, Any]:
         "chapters": chapters.table(),
         "control_questions": chapters.control_questions(_distinct(run.study for run in runs)),
     }
-    return page | {"cautions": _cautions(groups), "gaps": _gaps(runs)}  # last: gaps are found while reading
+    return page | {"cautions": cautions.cautions(groups), "gaps": _gaps(runs)}  # last: gaps are found while reading
 
 
 def _verdict(proofs: Sequence[tuple[Reading, Fit | None]]) -> tuple[str, int] | None:
@@ -189,18 +189,6 @@ def about(records: Sequence[store.Record], image: int) -> dict[str, Any]:
     folders = ["/".join(record.folder.absolute().parts[-2:]) for record in records]
     other = {} if spoken() == "en" else {"language": spoken()}
     return {"lockstep": version(), "image": image, "runs": folders} | other
-
-
-def _distinct(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(value for value in values if value))
-
-
-def _by(runs: Iterable[Facts], key: Callable[[Facts], str]) -> list[list[Facts]]:
-    """Runs with the same key together, in order of first appearance."""
-    found: dict[str, list[Facts]] = {}
-    for run in runs:
-        found.setdefault(key(run), []).append(run)
-    return list(found.values())
 
 
 def _transposed(columns: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -281,92 +269,6 @@ def _gaps(runs: Sequence[Facts]) -> list[str]:
         if run.is_finished or "spec.toml" in run.gaps
         for file, reason in run.gaps.items()
     ]
-
-
-def _cautions(groups: Sequence[Group]) -> list[str]:
-    """What makes runs less comparable than they look: other studies or versions, or within a group other data."""
-    runs = [run for members in groups for run in members.runs]
-    found = []
-    if len(studies := _distinct(run.study for run in runs)) > 1:
-        found.append(
-            count(
-                len(studies),
-                "These runs are of {count} study: {names}.",
-                "These runs are of {count} studies: {names}.",
-                names=listed(studies),
-            )
-        )
-    versions = _distinct(run.environment.lockstep or "" for run in runs if run.environment)
-    if len(versions) > 1:
-        found.append(_("The runs were made by several versions of Lockstep: {versions}.", versions=listed(versions)))
-    found += [
-        _(
-            "{run} is a copy of {other}: the same losses or predictions to the last bit. The two are one measurement, "
-            "and the copy is in no mean.",
-            run=run.folder,
-            other=run.copy_of,
-        )
-        for run in runs
-        if run.copy_of
-    ]
-    found += list(dict.fromkeys(line for run in runs for line in _few_images(run)))
-    found += [leak for members in _by(runs, lambda run: run.dataset) if (leak := _leak(members))]
-    for members in groups:
-        described = [run.environment for run in members.finished if run.environment]
-        if len({tuple(sorted(one.dataset.hashes.items())) for one in described}) > 1:
-            found.append(_("{title}: the runs did not read the same data: their hashes differ.", title=members.title))
-        if not same_machine(members.finished):
-            found.append(_("{title}: the runs report different CPUs, devices or thread counts.", title=members.title))
-    return found
-
-
-def _few_images(run: Facts) -> list[str]:
-    """That hardly any images were trained on, or watched by early stopping."""
-    described = run.environment.dataset if run.environment else None
-    if not described:
-        return []
-    n, held_out, classes = described.n_train, described.n_validation, len(described.class_names)
-    title, found = title_of(run), []
-    if n is not None and n < classes:
-        found.append(
-            n_(
-                "{title}: {count} image was trained on, for {classes} classes.",
-                "{title}: {count} images were trained on, for {classes} classes.",
-                n,
-                title=title,
-                count=whole(n),
-                classes=whole(classes),
-            )
-        )
-    if (run.spec.get("recipe") or {}).get("early_stopping") and held_out and held_out < LEAST_WATCHED:
-        found.append(
-            n_(
-                "{title}: early stopping watched {count} image, so chance decided.",
-                "{title}: early stopping watched {count} images, so chance decided.",
-                held_out,
-                title=title,
-                count=whole(held_out),
-            )
-        )
-    return found
-
-
-def _leak(runs: Sequence[Facts]) -> str:
-    """How many test images of a dataset are training images too, where the runs say that there are such."""
-    told = [run.environment.dataset for run in runs if run.environment]
-    n = max((one.n_test_in_training or 0 for one in told), default=0)
-    if not n:
-        return ""
-    return n_(
-        "{title}: {count} of {all} test images is also a training image, pixel by pixel: what is right there may be "
-        "known by heart.",
-        "{title}: {count} of {all} test images are also training images, pixel by pixel: what is right there may be "
-        "known by heart.",
-        n,
-        title=title_of(runs[0]),
-        count=whole(n),
-        all=whole(told[0].n_test or 0),
-    )
 
 
 def _absent(members: Group, file: str, not_done: str = mark("Not shown: {why}.")) -> str:
