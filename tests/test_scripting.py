@@ -293,7 +293,7 @@ def test_progress_in_a_log_is_shown_where_it_is_asked_for(monkeypatch, tmp_path)
     )
     assert "epoch 2/2: loss" in said
     assert told[-1]["event"] == "end"
-    assert seen(monkeypatch, None or io.StringIO(), tmp_path, again=True, progress=None) == ""
+    assert seen(monkeypatch, io.StringIO(), tmp_path, again=True, progress=None) == ""
 
 
 def in_a_notebook(monkeypatch):
@@ -317,7 +317,7 @@ def test_progress_in_a_notebook_is_one_line_a_run(monkeypatch, tmp_path, capsys)
     assert capsys.readouterr().out == ""
 
 
-def test_a_shorter_line_covers_the_one_before(capsys):
+def test_a_shorter_line_covers_the_one_before():
     from rich.console import Console
 
     from lockstep.terminal import Watcher
