@@ -23,10 +23,13 @@ from lockstep.backends import numpy as reference
 from lockstep.backends import numpy_together
 from lockstep.backends.base import Arrays, Plan
 from lockstep.independent import Doubt
+from lockstep.language import mark
 from lockstep.records import changed
 from lockstep.spec import EarlyStopping, Recipe, Run, Study
 from lockstep.studyfile import resolved_toml
 
+# What is no stage of a proof's steps and may be doubted all the same.
+STOPPING, RESUMING, TOGETHER = mark("early stopping"), mark("resuming"), mark("trained together")
 PATIENCE, EPOCHS = 2, 8
 # What the logits of each epoch's predictions are multiplied by: a loss that falls, rises, falls a little, and rises.
 SURE = (1.0, 0.1, 0.5, 0.09, 2.0, 4.0, 8.0, 9.0)
@@ -182,11 +185,11 @@ def _stopped(run: Run, model: Notes, rows: list[dict[str, Any]]) -> Iterator[Dou
             if row["epoch"] - best >= rule.patience:
                 last = row["epoch"]
                 break
-    yield _same("early stopping", "epochs taken", len(rows), last)
+    yield _same(STOPPING, "epochs taken", len(rows), last)
     ends_with = best if rule and rule.restore_best and best else last
-    yield _same("early stopping", "updates at the end", model.state()["step"], ends_with * 1000)
+    yield _same(STOPPING, "updates at the end", model.state()["step"], ends_with * 1000)
     for name, left in model.weights().items():
-        yield _same("early stopping", name, left, np.full_like(left, ends_with))
+        yield _same(STOPPING, name, left, np.full_like(left, ends_with))
 
 
 def _data(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
@@ -282,9 +285,9 @@ def _resumed(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
         other = reference.build(plan, weights)
         checkpoints.Keeper(folder, environment).resume(other, timing.Clocks())
     for name, value in model.weights().items():
-        yield _same("resuming", name, other.weights()[name], value)
+        yield _same(RESUMING, name, other.weights()[name], value)
     for name, value in model.state().items():
-        yield _same("resuming", name, other.state()[name], value)
+        yield _same(RESUMING, name, other.state()[name], value)
 
 
 def _together(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
@@ -304,7 +307,7 @@ def _together(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
     alone = [model.train_epoch(order) for model, order in zip(models[0], orders, strict=True)]
     together = numpy_together.Together(models[1]).train_epoch(orders)
     for index, (by_itself, with_others) in enumerate(zip(alone, together, strict=True)):
-        yield _same("trained together", f"losses of member {index + 1}", with_others[0], by_itself[0], 1e-5)
+        yield _same(TOGETHER, f"losses of member {index + 1}", with_others[0], by_itself[0], 1e-5)
         for name, value in models[0][index].weights().items():
             yield _same(
                 "trained together", f"{name} of member {index + 1}", models[1][index].weights()[name], value, 1e-4
