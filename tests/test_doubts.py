@@ -106,6 +106,10 @@ def of_two(logits, labels):
     return float((logits.argsort(axis=1)[:, -2:] == labels[:, None]).any(axis=1).mean())
 
 
+def of_the_first_epoch(n, recipe, seed, epoch):
+    return randomness.permutation(n, seed, "order", 0)
+
+
 PLAIN_MASKS = Plan.masks
 FAULTS = {
     "slope of tanh": (lambda m: m.setitem(reference.LAYERS, "tanh", with_wrong_slope), ("backward", "10_tanh")),
@@ -140,7 +144,7 @@ FAULTS = {
         ("starting weights", "9_dense/kernel"),
     ),
     "one order for all epochs": (
-        lambda m: m.setattr(data, "epoch_order", lambda n, recipe, seed, _: randomness.permutation(n, seed, "order", 0)),
+        lambda m: m.setattr(data, "epoch_order", of_the_first_epoch),
         ("data", "orders of two epochs"),
     ),
     "the warm-up's labels stay": (

@@ -1,0 +1,260 @@
+"""What a proof would have seen, and that it does: updates in two halves, faults of some steps alone, blind spots."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+
+from lockstep import cases, judgement, power, proof
+from lockstep.backends import numpy as reference
+from lockstep.records import changed
+from lockstep.spec import Network, Recipe, Study
+from test_trace import judged, traced
+
+NORMS = ["conv2d 6 3 padding=same bias=false", "batch_norm", "relu", "conv2d 6 3 padding=same bias=false", "batch_norm",
+         "relu", "max_pool2d", "flatten", "dense 16", "relu", "dense 10"]  # fmt: skip
+MLP = ["flatten", "dense 12", "relu", "dense 10"]
+
+
+def asked(layers, dtype="float32", train_size=None, **recipe) -> Study:
+    options = {"optimizer": "adam 0.01", "batch_size": 13, "epochs": 4} | recipe
+    return Study(
+        networks={"net": Network(layers)}, dataset=("digits",), backends=("numpy",), recipe=Recipe(**options),
+        dtype=(dtype,), name="power", train_size=train_size,
+    )  # fmt: skip
+
+
+def proven(model, folder, layers=MLP, **recipe):
+    """The judgement of a NumPy backend with this model in the place of its own."""
+    (case,) = cases.cases(asked(layers, **recipe), 10)
+    backend = types.SimpleNamespace(build=model)
+    return judged(case, traced(case, folder / "trace", backend, 10))
+
+
+def first(row):
+    return row["divergences"][0]["stage"], row["divergences"][0]["where"]
+
+
+# ------------------------------------------------------------------------------------------------------ faulty backends
+
+
+class FrozenKernel(reference.Model):
+    """The first kernel is never updated, its slots are."""
+
+    def train_epoch(self, order):
+        name = next(iter(self.parameters))
+        kept, found = [], []
+        for indices in np.array_split(order, -(-len(order) // self.plan.recipe.batch_size)):
+            kept = self.parameters[name].copy()
+            found.append(super().train_epoch(indices))
+            self.parameters[name][...] = kept
+        return np.concatenate(found, axis=1)
+
+
+class CounterAhead(reference.Model):
+    def count_update(self):
+        now = super().count_update()
+        return reference.Numbers(now.rate, now.epsilon, now.buffer_factor, now.t + 1)
+
+
+class ForgetsSlots(reference.Model):
+    def restore(self, weights, state):
+        super().restore(weights, {name: 0 * value if "moment" in name else value for name, value in state.items()})
+
+
+class KeepsSlots(reference.Model):
+    """Putting a state back leaves the slots that are there."""
+
+    def restore(self, weights, state):
+        super().restore(weights, state | {name: value for name, value in self.state().items() if "moment" in name})
+
+
+class KeepsStatistics(reference.Model):
+    def restore(self, weights, state):
+        super().restore(weights, state | {name: value for name, value in self.state().items() if "running" in name})
+
+
+class KeepsLabels(reference.Model):
+    """What is placed into memory that is there keeps the old labels."""
+
+    def place(self, images, labels):
+        super().place(images, self.labels if hasattr(self, "labels") else labels)
+
+
+class KeepsImages(reference.Model):
+    def place(self, images, labels):
+        super().place(self.images if hasattr(self, "images") else images, labels)
+
+
+class LastFullDropped(reference.Model):
+    """Where no short batch comes last, the last full one is left out."""
+
+    def train_epoch(self, order):
+        size = self.plan.recipe.batch_size
+        if len(order) % size or len(order) == size:
+            return super().train_epoch(order)
+        found = super().train_epoch(order[:-size])
+        return np.concatenate([found, found[:, -1:]], axis=1)
+
+
+class RateOfTheSecondEpoch(reference.Model):
+    """From the third epoch on the schedule stands still: no step of the first two shows it."""
+
+    def count_update(self):
+        now, plan = super().count_update(), self.plan
+        rate = plan.learning_rate(min(self.taken - 1, 2 * plan.steps_per_epoch - 1))
+        return reference.Numbers(rate, now.epsilon, now.buffer_factor, now.t)
+
+
+FAULTS = [
+    (FrozenKernel, NORMS, {}, {"updated weights"}),
+    (CounterAhead, NORMS, {}, {"updated weights"}),
+    (ForgetsSlots, MLP, {}, {"optimizer slots"}),
+    (KeepsSlots, MLP, {}, {"starting weights", "optimizer slots"}),
+    (KeepsStatistics, NORMS, {}, {"starting weights", "statistics"}),
+    (KeepsLabels, MLP, {}, {"loss", "optimizer slots"}),
+    (KeepsImages, MLP, {}, {"loss", "optimizer slots"}),
+    (LastFullDropped, MLP, {}, {"whole epoch"}),
+    (RateOfTheSecondEpoch, MLP, {"schedule": "step 1 0.5"}, {"updated weights"}),
+]
+
+
+@pytest.mark.parametrize(("model", "layers", "recipe", "where"), FAULTS, ids=[row[0].__name__ for row in FAULTS])
+def test_a_fault_that_hid_is_found(model, layers, recipe, where, tmp_path):
+    row = proven(model, tmp_path, layers, **recipe)
+    assert row["verdict"] == "DIVERGED"
+    assert first(row)[0] in where
+    assert {tuple(item["causes"]) for item in row["divergences"]} == {("unexplained",)}
+
+
+@pytest.mark.parametrize("layers", [MLP, NORMS], ids=["mlp", "norms"])
+def test_the_twin_without_a_fault_is_equal(layers, tmp_path):
+    row = proven(reference.Model, tmp_path, layers, schedule="step 1 0.5")
+    assert (row["verdict"], row["divergences"]) == ("EQUAL", [])
+
+
+def test_a_whole_epoch_that_is_wrong_is_said_at_the_first_step_whose_loss_is(tmp_path):
+    class TwiceTheRateFromTheThird(reference.Model):
+        def train_epoch(self, order):
+            self.within = len(order) > self.plan.recipe.batch_size
+            self.seen = 0
+            return super().train_epoch(order)
+
+        def count_update(self):
+            now = super().count_update()
+            self.seen = getattr(self, "seen", 0) + 1
+            is_wrong = getattr(self, "within", False) and self.seen == 3
+            return reference.Numbers(now.rate * (1 + is_wrong), now.epsilon, now.buffer_factor, now.t)
+
+    row = proven(TwiceTheRateFromTheThird, tmp_path)
+    assert first(row) == ("whole epoch", "losses")
+    assert row["divergences"][0]["step"] == 3  # the update number 2 is wrong, and the next loss is the first to show it
+
+
+def test_a_cause_must_fit_what_agrees_too(tmp_path):
+    """AdamW without the last kernel's decay is AdamW coupled, if one looks at that kernel alone."""
+
+    class WithoutTheLast(reference.Model):
+        def _decay(self, now):
+            last = [name for name in self.plan.decayed if name.startswith("3_")]
+            kept = {name: self.parameters[name].copy() for name in last}
+            super()._decay(now)
+            for name, value in kept.items():
+                self.parameters[name][...] = value
+
+    row = proven(WithoutTheLast, tmp_path, optimizer="adamw 0.01 0.05")
+    assert first(row) == ("updated weights", "3_dense/kernel")
+    assert {tuple(item["causes"]) for item in row["divergences"]} == {("unexplained",)}
+
+
+def test_a_cause_that_shows_in_some_steps_alone_must_fit_the_others(tmp_path):
+    """Statistics that leave out the short batch are those of a training in inference mode, at that step."""
+
+    class WithoutTheShort(reference.Model):
+        def _step(self, images, labels):
+            kept = {name: value.copy() for name, value in self.statistics.items()}
+            found = super()._step(images, labels)
+            if len(images) < self.plan.recipe.batch_size:
+                for name, value in kept.items():
+                    self.statistics[name][...] = value
+            return found
+
+    row = proven(WithoutTheShort, tmp_path, NORMS)
+    assert first(row)[0] == "statistics"
+    assert {tuple(item["causes"]) for item in row["divergences"]} == {("unexplained",)}
+
+
+# ------------------------------------------------------------------------------------------------ power, and its lack
+
+
+def test_updates_below_batch_normalisation_are_judged_in_float64_too(tmp_path):
+    (row,) = proof.prove(asked(NORMS), tmp_path / "norms")["networks"][0]["backends"]
+    assert row["coverage"]["in_float64"]
+    assert max(within or 0 for within in row["coverage"]["updates_within"].values()) < 1e-3
+    (row,) = proof.prove(asked(MLP), tmp_path / "mlp")["networks"][0]["backends"]
+    assert not row["coverage"]["in_float64"]
+    assert max(row["coverage"]["updates_within"].values()) < 0.1
+
+
+def test_what_only_float64_shows_is_the_backends_divergence(tmp_path, monkeypatch):
+    """A judge of float64 that finds something wrong: the float32 row diverges, and says in which dtype."""
+    right = judgement.judged
+
+    def judged_wrongly(trace, case, heed=lambda: None):
+        found = right(trace, case, heed)
+        if case.canonical.dtype == "float64":
+            wrong = next(finding for finding in found["findings"] if finding.stage == "optimizer slots")
+            found["divergences"] = [judgement._told(trace, case, [wrong], [])]
+        return found
+
+    monkeypatch.setattr(judgement, "judged", judged_wrongly)
+    document = proof.prove(asked(NORMS), tmp_path)
+    assert (document["verdict"], document["divergences"][0]["dtype"]) == ("DIVERGED", "float64")
+
+
+def test_an_update_that_was_allowed_all_of_itself_is_not_judged():
+    finding = types.SimpleNamespace(
+        stage="updated weights", where="1_dense/kernel", step=0, within=1.5, problem="", is_beyond=False
+    )
+    row = {"verdict": "EQUAL", "findings": [finding]}
+    assert judgement.verdict_of_updates(row)["verdict"] == "INCONCLUSIVE"
+    assert "1_dense/kernel" in judgement.verdict_of_updates(row)["reason"]
+    finding.within = 0.5
+    assert judgement.verdict_of_updates(row) == {}
+    finding.within = None  # rounding alone: there is nothing that could be frozen
+    assert judgement.verdict_of_updates(row) == {}
+
+
+BLIND = ["conv2d 4 3 padding=same bias_initializer='normal 1e7'", "batch_norm", "relu", "flatten", "dense 10"]
+
+
+def test_a_blind_spot_is_said_and_a_plant_shows_that_it_is_one(tmp_path):
+    document = proof.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path)
+    blind = document["networks"][0]["blind"]
+    assert blind
+    assert document["verdict"] == "EQUAL"
+    planted = proof.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path, plants=[f"{blind[0]}@numpy"])
+    assert (planted["verdict"], planted["not_found"]) == ("EQUAL", [f"{blind[0]}@numpy"])
+    seen = next(
+        row["cause"] for row in document["networks"][0]["differences"] if row["is_seen"] and row["stage"] == "loss"
+    )
+    found = proof.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path, plants=[f"{seen}@numpy"])
+    assert (found["verdict"], found["not_found"]) == ("DIVERGED", [])
+
+
+def test_in_a_usual_network_nothing_known_is_out_of_sight(tmp_path):
+    (case,) = cases.cases(asked(MLP, l2=0.001), 10)
+    found = power.effects(case, [traced(case, tmp_path / "trace", reference, 10)])
+    assert len(found) > 15
+    assert [row["cause"] for row in found if not row["is_seen"]] == []
+
+
+def test_a_difference_that_makes_none_is_no_blind_spot(tmp_path):
+    """Under a constant rate a velocity is a buffer."""
+    (case,) = cases.cases(asked(MLP, optimizer="momentum 0.1"), 10)
+    found = {row["cause"] for row in power.effects(case, [traced(case, tmp_path / "trace", reference, 10)])}
+    assert "momentum_velocity" not in found
+    assert "momentum_is_nesterov" in found
+    assert changed(case.canonical, backend="torch").backend == "torch"
