@@ -1,5 +1,10 @@
 """Random networks and recipes, to prove that the proof raises no false alarm: `python -m random_networks FIRST N`.
 
+    python -m random_networks FIRST N [DTYPE [BACKEND …]] [--seed SEED]
+
+Which networks there are follows from SEED, which is drawn and printed unless it is given: another run is another
+sequence. The exit code is 1 where one is not EQUAL, and 2 where there is none to prove.
+
 Every network has a convolution, a dense layer or both; half of them have at least two convolutions. Recipes come with
 every optimizer, schedule and loss, with dropout, batch normalisation, augmentation, clipping and every option of
 `spec`. Images have dark borders, so that exact zeros, ties and black batches happen as they do on handwritten digits.
@@ -11,6 +16,7 @@ import contextlib
 import functools
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -104,12 +110,15 @@ SHAPES = st.tuples(st.integers(7, 14), st.integers(7, 14), st.sampled_from([1, 1
 MOST = 400  # examples in the sequence; how many are drawn changes which, so it is always all of them
 
 
+SEED = 20  # of the sequence that the tests take
+
+
 @functools.cache
-def sequence() -> tuple[tuple[Run, data.Data], ...]:
-    """(run of the NumPy backend, its images): always the same ones."""
+def sequence(of: int = SEED) -> tuple[tuple[Run, data.Data], ...]:
+    """(run of the NumPy backend, its images): of one seed always the same ones."""
     found: dict[Network, tuple[Run, data.Data]] = {}  # no network twice
 
-    @seed(20)
+    @seed(of)
     @settings(
         max_examples=4 * MOST, database=None, deadline=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
@@ -124,9 +133,9 @@ def sequence() -> tuple[tuple[Run, data.Data], ...]:
     return tuple(found.values())[:MOST]
 
 
-def drawn(n: int, first: int = 0) -> list[tuple[Run, data.Data]]:
+def drawn(n: int, first: int = 0, of: int = SEED) -> list[tuple[Run, data.Data]]:
     """The examples number `first` to `first + n` of the sequence."""
-    return list(sequence()[first : first + n])
+    return list(sequence(of)[first : first + n])
 
 
 def _with_images(network: Network, recipe: Recipe, shape: Any, number: int, index: int) -> tuple[Run, data.Data]:
@@ -146,10 +155,10 @@ def _with_images(network: Network, recipe: Recipe, shape: Any, number: int, inde
 # ------------------------------------------------------------------------------------------- one process per backend
 
 
-def write_traces(backend: str, folder: Path, first: int, n: int, dtype: str) -> None:
+def write_traces(backend: str, folder: Path, first: int, n: int, dtype: str, of: int) -> None:
     """A trace of each example in one backend, or its traceback."""
     made = backends.load(backend)
-    for index, (drawn_run, loaded) in enumerate(drawn(n, first), first):
+    for index, (drawn_run, loaded) in enumerate(drawn(n, first, of), first):
         run = changed(drawn_run, backend=backend, dtype=dtype)
         place = folder / f"{index}"
         place.mkdir(parents=True)
@@ -167,6 +176,8 @@ def judged(folder: Path, run: Run, loaded: data.Data) -> dict[str, Any]:
     if (folder / "error").exists():
         return {"verdict": "ERROR", "reason": (folder / "error").read_text()}
     case = cases.Case(run, worker.Examples(loaded, run), (run,))
+    if doubts := judgement.doubts(case, STEPS):
+        return {"verdict": "DIVERGED", "divergences": [str(doubt) for doubt in doubts], "worst": None, "where": []}
     row = judgement.judged(Trace(folder), case)
     judgement.judge_growth(case, row, growth.measured(case, [row["trace"]], STEPS))
     worst = max((finding for finding in row["findings"]), key=lambda finding: finding.units)
@@ -177,11 +188,11 @@ def judged(folder: Path, run: Run, loaded: data.Data) -> dict[str, Any]:
 
 
 def prove_some(
-    first: int, n: int, dtype: str = "float32", names: tuple[str, ...] = ()
+    first: int, n: int, dtype: str = "float32", names: tuple[str, ...] = (), of: int = SEED
 ) -> dict[str, list[dict[str, Any]]]:
     """backend → the verdict on each example; the backends work at the same time, each trace is judged and deleted."""
     names = names or tuple(backends.BACKENDS)
-    examples = [(changed(run, dtype=dtype), loaded) for run, loaded in drawn(n, first)]
+    examples = [(changed(run, dtype=dtype), loaded) for run, loaded in drawn(n, first, of)]
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as temporary:
         workers = {}
@@ -189,7 +200,8 @@ def prove_some(
             folder = Path(temporary) / name
             folder.mkdir()
             environment = {**os.environ, **timing.thread_environment(name, 1), **study.QUIET}
-            command = [sys.executable, "-m", "random_networks", "traces", name, str(folder), str(first), str(n), dtype]
+            which = [name, str(folder), str(first), str(n), dtype, str(of)]
+            command = [sys.executable, "-m", "random_networks", "traces", *which]
             log = open(folder / "log", "wb")  # noqa: SIM115  # closed with the process
             workers[name] = subprocess.Popen(command, cwd=HERE, env=environment, stdout=log, stderr=log)
         for index, (run, loaded) in enumerate(examples, first):
@@ -204,20 +216,31 @@ def prove_some(
     return results
 
 
-def main() -> None:
-    """Prove so many and say what came out, as JSON lines."""
-    first, n, *rest = sys.argv[1:]
-    size = 10
-    for start in range(int(first), int(first) + int(n), size):
-        for name, rows in prove_some(
-            start, min(size, int(first) + int(n) - start), *rest[:1], names=tuple(rest[1:])
-        ).items():
+def main(words: list[str]) -> int:
+    """Prove so many and say what came out, as JSON lines; the seed, and how many are EQUAL, go to stderr."""
+    of = secrets.randbelow(2**31)
+    if "--seed" in words:
+        place = words.index("--seed")
+        of = int(words[place + 1])
+        del words[place : place + 2]
+    first, n, *rest = words
+    print(f"seed {of}", file=sys.stderr, flush=True)
+    verdicts: list[str] = []
+    for start in range(int(first), int(first) + int(n), BATCH):
+        some = min(BATCH, int(first) + int(n) - start)
+        for name, rows in prove_some(start, some, *rest[:1], names=tuple(rest[1:]), of=of).items():
             for index, row in enumerate(rows, start):
+                verdicts.append(row["verdict"])
                 print(json.dumps({"index": index, "backend": name, **row}, default=str), flush=True)
+    print(f"{verdicts.count('EQUAL')} of {len(verdicts)} are EQUAL", file=sys.stderr)
+    return 2 if not verdicts else int(any(verdict != "EQUAL" for verdict in verdicts))
 
+
+BATCH = 10  # examples whose traces are made by one process of each backend
 
 if __name__ == "__main__":
     if sys.argv[1] == "traces":
-        write_traces(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
+        name, folder, begin, number, dtype_asked, seed_asked = sys.argv[2:]
+        write_traces(name, Path(folder), int(begin), int(number), dtype_asked, int(seed_asked))
     else:
-        main()
+        sys.exit(main(sys.argv[1:]))

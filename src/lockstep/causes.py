@@ -643,6 +643,7 @@ class Finder:
                 self._right.setdefault(finding.place, []).append(finding.step)
             else:
                 self._wrong.add((*finding.place, finding.step))
+        self._without_pair: set[str] = set()
         self._fits: dict[tuple[tuple[str, ...], int | None, str], bool] = {}
 
     def causes(self, wrong: list[Finding]) -> list[tuple[str, ...]]:
@@ -656,12 +657,12 @@ class Finder:
             return []
         at = sorted(wrong, key=lambda finding: -1 if finding.step is None else finding.step)
         at = [at[index] for index in sorted({0, len(at) // 2, len(at) - 1})]
-        singles: list[tuple[str, ...]] = [(name,) for name in CAUSES if self._explains((name,), at)]
-        found = (
-            singles
-            or [names for names in self._named if self._explains(names, at, is_named=True)]
-            or [names for names in self._pairs(at[0]) if self._explains(names, at)]
-        )
+        tried = self._candidates(at[0])
+        singles: list[tuple[str, ...]] = [(name,) for name in tried if self._explains((name,), at)]
+        found = singles or [names for names in self._named if self._explains(names, at, is_named=True)]
+        if not found and at[0].stage not in self._without_pair:  # pairs are tried on a stage once
+            found = [names for names in self._pairs(at[0], tried) if self._explains(names, at)]
+            self._without_pair |= set() if found else {at[0].stage}
         self._named += [names for names in found if names not in self._named]
         return found
 
@@ -699,10 +700,20 @@ class Finder:
         others = {number for number in (*steps[:1], *steps[-1:]) if number is not None}
         return all(other.agrees for other in judge.again(self.trace, place, others))
 
-    def _pairs(self, finding: Finding) -> Iterator[tuple[str, ...]]:
+    def _candidates(self, finding: Finding) -> list[str]:
+        """The causes that may explain a place: of an update, not those that show before it where nothing is wrong.
+
+        What changes a layer's output changes the update too, but it would have been seen there first.
+        """
+        if finding.stage not in UPDATE:
+            return [*CAUSES]
+        stages = {*UPDATE, "gradients", *(stage for stage, _where, _step in self._wrong)}
+        return [name for name, cause in CAUSES.items() if cause.stage in stages]
+
+    def _pairs(self, finding: Finding, tried: Iterable[str]) -> Iterator[tuple[str, ...]]:
         """Pairs of those causes that move the judge's answer at this place."""
         moving = []
-        for name in CAUSES:
+        for name in tried:
             if judge := self._judge((name,)):
                 again = judge.again(self.trace, finding.place, [finding.step])
                 if any((other.answer, other.problem) != (finding.answer, finding.problem) for other in again):

@@ -215,6 +215,13 @@ def verdict_of_updates(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @np.errstate(all="ignore")
+def doubts(case: Case, steps: int) -> list[independent.Doubt]:
+    """Where the judge, the plan or the training loop are not what they should be; see `independent`, `rehearsal`."""
+    judge = case.judge
+    found = independent.doubts(judge.plan, judge.start, *case.examples.train, steps)
+    return found + rehearsal.doubts(case.canonical, case.examples)
+
+
 def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, Any] | None:
     """Whether the judge itself is to be suspected, and of what: {"stage", "where", "step", "reason"}.
 
@@ -222,10 +229,7 @@ def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, A
     diverged, and nothing is said of others. Then by the others: where all of them, two at least, differ from the judge
     first at one place and alike, the judge is alone, whoever is right.
     """
-    judge = case.judge
-    found = independent.doubts(judge.plan, judge.start, *case.examples.train, steps)
-    found += rehearsal.doubts(case.canonical, case.examples)
-    if found:
+    if found := doubts(case, steps):
         stage, where, size, allowed = found[0]
         reason = _(
             "the judge itself is not what an independent formula gives: {stage}, {where}", stage=_(stage), where=where
