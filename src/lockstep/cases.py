@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from lockstep import data, worker
+from lockstep.backends.base import Plan
 from lockstep.causes import planted
 from lockstep.judge import Judge
 from lockstep.records import changed
@@ -19,6 +21,11 @@ class Case:
     canonical: Run  # of no backend in particular
     examples: worker.Examples
     runs: tuple[Run, ...]
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What is decided for the canonical meaning."""
+        return worker.make_plan(self.canonical, worker.Examples(self.examples.data, self.canonical), 1)
 
     @property
     def judge(self) -> Judge:

@@ -653,8 +653,8 @@ class Finder:
         the backend's numbers where they are wrong, and leave right what is right: at the other places of those steps,
         and at this place in other steps.
         """
-        if not all(finding.can_be_explained for finding in wrong):
-            return []
+        if not all(finding.can_be_explained for finding in wrong) or wrong[0].stage in ("training", "whole epoch"):
+            return []  # infinities are reproduced by nothing, and what is of all steps together by no step
         at = sorted(wrong, key=lambda finding: -1 if finding.step is None else finding.step)
         at = [at[index] for index in sorted({0, len(at) // 2, len(at) - 1})]
         tried = self._candidates(at[0])

@@ -58,8 +58,8 @@ class Finding:
     of the two. `whole` marks a comparison through the whole network: it is no reason to suspect its own stage while
     anything before it is off. `problem` says what makes a comparison impossible: a shape, a dtype, NaN. `answer` is a
     checksum of what the judge wanted: another meaning with the same one says nothing else here. `within` is, of an
-    update, the norm of what was allowed over that of what the update did: from 1 on nothing of it was judged; None
-    where the update is rounding alone. `is_beyond` marks where the recipe itself leaves the range of its numbers.
+    update, what part of it may be missing unseen, by its norm: at 1 nothing of it was judged; None where the update is
+    rounding alone. `is_beyond` marks where the recipe itself leaves the range of its numbers.
     """
 
     stage: str
@@ -172,6 +172,8 @@ class Judge:
         for step, arrays in trace.each_step():
             yield from self.batch(trace, step, arrays)
             if self._leaves_range(trace, step, arrays):
+                if step >= trace.steps:
+                    break  # a late step, which no other follows
                 yield Finding(RANGE, "recipe", step, is_beyond=True)
                 return
             yield from self.step(trace, step, arrays)
@@ -493,7 +495,8 @@ class Judge:
             found = (state if half.stage == "optimizer slots" else weights).get(half.name)
             finding = compare(half.stage, half.name, step, found, half.wanted, half.room, self.dtype)
             if half.effect is not None and (effect := float(np.linalg.norm(half.effect))):
-                within = float(np.linalg.norm(np.broadcast_to(half.room, half.effect.shape))) / effect
+                unseen = np.minimum(half.room, np.abs(half.effect))  # a number may be missing, and not more than that
+                within = float(np.linalg.norm(unseen)) / effect
                 finding = dataclasses.replace(finding, within=within)
             yield finding
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lockstep import growth, independent, rehearsal
+from lockstep.backends.numpy import OPTIMIZERS
 from lockstep.cases import Case
 from lockstep.causes import CAUSES, Finder
 from lockstep.growth import WITHOUT_SHORT
@@ -67,6 +68,7 @@ def range_ends(findings: Sequence[Finding]) -> int | None:
     return next((finding.step for finding in findings if finding.stage == RANGE), None)
 
 
+OPEN = 0.99  # of a step: where so much may be missing, it was not judged
 WIDE = 0.1  # of a step: where the most closely judged update of a parameter was allowed more, float64 is asked
 
 
@@ -85,9 +87,6 @@ def updates_within(findings: Sequence[Finding]) -> dict[str, float | None]:
         if within is not None and not finding.problem:
             steps[finding.step] = max(steps.get(finding.step, 0.0), within)
     return {name: min(steps.values(), default=None) for name, steps in widest.items()}
-
-
-ANYTHING = 1e9  # times a step: what a room without bound is called in a document, where null means rounding alone
 
 
 class GivenUp(Exception):  # noqa: N818 - nothing is wrong
@@ -177,6 +176,12 @@ def explained(names: Iterable[str]) -> list[dict[str, str]]:
     ]
 
 
+def _steps_of(findings: Sequence[Finding], stages: Sequence[str], steps: int) -> set[int]:
+    """The first steps of which something of these stages was judged."""
+    judged_ones = (one for one in findings if one.stage in stages and not one.is_beyond)
+    return {one.step for one in judged_ones if one.step is not None and one.step < steps}
+
+
 def _lacks_epoch(trace: Trace, findings: Sequence[Finding]) -> bool:
     """Whether an epoch in one call, with its short batch and without, was not compared although there is one."""
     manifest, batch = trace.manifest, trace.run.recipe.batch_size
@@ -200,15 +205,18 @@ def all_updates_within(row: dict[str, Any]) -> dict[str, float | None]:
     for name, within in updates_within(row.get("beside", {}).get("findings", ())).items():
         known = closest.get(name)
         closest[name] = within if known is None or within is None else min(known, within)
-    return {name: within if within is None else min(within, ANYTHING) for name, within in closest.items()}
+    return {name: within if within is None else min(within, 1.0) for name, within in closest.items()}
+
+
+def open_updates(row: dict[str, Any]) -> list[str]:
+    """The parameters whose updates were allowed all of themselves, so that nothing of them was judged."""
+    return [name for name, within in all_updates_within(row).items() if within is not None and within > OPEN]
 
 
 def verdict_of_updates(row: dict[str, Any]) -> dict[str, Any]:
     """{"verdict", "reason"} of a row that was EQUAL and is not, because an update was allowed all of itself."""
-    if row["verdict"] not in ("IDENTICAL", "EQUAL"):
-        return {}
-    open_ones = [name for name, within in all_updates_within(row).items() if within is not None and within >= 1]
-    if not open_ones:
+    open_ones = open_updates(row)
+    if row["verdict"] not in ("IDENTICAL", "EQUAL") or not open_ones:
         return {}
     reason = _("updates were not judged of {names}: rounding may be as large as they", names=", ".join(open_ones))
     return {"verdict": "INCONCLUSIVE", "reason": reason}
@@ -266,22 +274,22 @@ def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, A
 def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> dict[str, Any]:
     """What was observed of one backend, and what was not."""
     names = set(case.canonical.network.parameter_shapes(case.examples.shape))
-    layers = [row.name for row in case.judge.plan.rows] if trace is None else []
+    layers = [row.name for row in case.plan.rows] if trace is None else []
     if trace is None:
         return {"steps": 0, "observed": [], "missing": [*STAGES], "layers": f"0 of {len(layers)}"}
     manifest, seen = trace.manifest, {finding.stage for finding in findings}
-    rows = [row.name for row in case.judge.plan.rows]
+    rows = [row.name for row in case.plan.rows]
     forward = {finding.where for finding in findings if finding.stage == "forward"}
     gradients = {finding.where for finding in findings if finding.stage == "gradients"}
     unjudged = {finding.stage for finding in findings if finding.is_beyond} - {*UPDATE}  # see `verdict_of_updates`
     missing = [stage for stage in STAGES if stage not in seen or stage in unjudged]
     if _lacks_epoch(trace, findings):
         missing = [stage for stage in STAGES if stage in (*missing, "whole epoch")]
-    if not any(row.layer.has_state for row in case.judge.plan.rows):
+    if not any(row.layer.has_state for row in case.plan.rows):
         missing = [stage for stage in missing if stage != "statistics"]  # there are none
-    if not case.judge.exact.slot_names:
+    if not OPTIMIZERS[case.canonical.recipe.optimizer.kind][0]:
         missing = [stage for stage in missing if stage != "optimizer slots"]
-    if case.judge.dtype == "float32":
+    if case.plan.dtype == "float32":
         missing = [stage for stage in missing if stage != "training"]  # rounding alone parts two of them
     if manifest["steps"] < manifest["steps_per_epoch"]:
         missing = [stage for stage in missing if stage != "whole epoch"]  # there was none
@@ -291,13 +299,9 @@ def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> di
         ]
     return {
         "steps": manifest["steps"],
-        "updates_judged": len(
-            judged_steps := [
-                k for k in manifest["kept"] if k < manifest["steps"] and (k == 0 or k - 1 in manifest["kept"])
-            ]
-        ),
+        "updates_judged": len(_steps_of(findings, UPDATE, manifest["steps"])),
         "late_steps": len(manifest["late"]),
-        "steps_with_layers_judged": len(set(manifest["observed"]) & set(judged_steps)),
+        "steps_with_layers_judged": len(_steps_of(findings, ("forward",), manifest["steps"])),
         "epochs": manifest["steps"] / manifest["steps_per_epoch"],
         "layers": f"{len(forward & set(rows))} of {len(rows)}",
         "parameters": f"{len(gradients & names)} of {len(names)}",
@@ -318,4 +322,6 @@ def judge_growth(case: Case, row: dict[str, Any], parting: growth.Parting) -> No
         finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of, row["findings"])
         row["divergences"] = [_divergence(trace, case, wrong[0], finder)]
     if row["verdict"] != "INCONCLUSIVE" or wrong:
-        row |= _verdict(case, row)
+        found_now = _verdict(case, row)
+        if not (row["verdict"] == "IDENTICAL" and found_now["verdict"] == "EQUAL"):
+            row |= found_now

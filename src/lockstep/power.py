@@ -18,6 +18,7 @@ import numpy as np
 from lockstep.cases import Case
 from lockstep.causes import CAUSES, differing
 from lockstep.judge import UPDATE, Finding, Judge
+from lockstep.records import changed
 from lockstep.trace import Trace
 
 
@@ -26,11 +27,12 @@ def effects(case: Case, traces: Sequence[Trace], heed: Callable[[], None] = lamb
     """[{"cause", "what", "stage", "effect", "is_seen"}] of every known difference that would change this case.
 
     `traces` are as they should be: of the case's dtype, and of float64 where that was asked beside it. `effect` is the
-    largest difference over its tolerance at the step that first shows one above 1; infinite where the two must be
+    first difference over its tolerance that is above 1, or the largest where none is; infinite where the two must be
     equal, or where the difference ends in no number.
     """
-    judge, rows = case.judge, []
-    right = {trace.folder: _Looks(judge, trace) for trace in traces}
+    rows: list[dict[str, Any]] = []
+    dtypes = {trace.folder: changed(case.canonical, dtype=trace.run.dtype) for trace in traces}
+    right = {trace.folder: _Looks(case.judge_of(dtypes[trace.folder]), trace) for trace in traces}
     for name, cause in CAUSES.items():
         heed()
         other = differing(name, case.canonical, case.examples.shape)
@@ -38,8 +40,10 @@ def effects(case: Case, traces: Sequence[Trace], heed: Callable[[], None] = lamb
             continue
         effect, makes_any = 0.0, False
         for trace in traces:
-            if effect <= 1 and trace.run.dtype == other.dtype:
-                found = _effect(case.judge_of(other), judge, right[trace.folder], cause.stage)
+            if effect <= 1:
+                meaning = changed(other, dtype=trace.run.dtype)
+                looks = right[trace.folder]
+                found = _effect(case.judge_of(meaning), looks.judge, looks, cause.stage)
                 effect, makes_any = max(effect, found[0]), makes_any or found[1]
         if makes_any:
             rows.append(
@@ -75,8 +79,8 @@ def _effect(judge: Judge, canonical: Judge, right: _Looks, stage: str) -> tuple[
         for finding, other in zip(findings, right.at(stage, index), strict=False):
             makes_any = makes_any or (finding.answer, finding.problem) != (other.answer, other.problem)
             effect = max(effect, math.inf if finding.problem else 0.0 if finding.is_beyond else finding.units)
-        if effect > 1:
-            break
+            if effect > 1:  # what is as it should be would not be: it is another meaning, and it is seen
+                return effect, True
     return effect, makes_any
 
 

@@ -120,7 +120,7 @@ def _document(
         "format": FORMAT,
         "study": asked.name,
         "verdict": worst_of(row["verdict"] for row in networks),
-        "claim": claim(worst_of(row["verdict"] for row in networks), steps),
+        "claim": claim(worst_of(row["verdict"] for row in networks), _steps_claimed(networks, steps)),
         "steps": steps,
         "planted": plants,
         "not_found": [plant for plant in plants if not _was_found(plant, divergences)],
@@ -133,6 +133,12 @@ def _document(
         "threads": threads,
         "proven": store.now(),
     }
+
+
+def _steps_claimed(networks: list[dict[str, Any]], steps: int) -> int:
+    """How many first steps a claim is of: all, or those up to where a recipe leaves the range of its numbers."""
+    ends = [row["judged_to"] for network in networks for row in network["backends"] if row.get("judged_to")]
+    return min([steps, *ends])
 
 
 def write(document: dict[str, Any], runs_folder: Path) -> Path:
@@ -333,7 +339,7 @@ def _backend(case: Case, row: dict[str, Any]) -> dict[str, Any]:
     run = row["run"]
     found = {
         "backend": run.backend, "verdict": row["verdict"], "reason": row["reason"], "code": row.get("code"),
-        "versions": backends.versions(run.backend),
+        "versions": backends.versions(run.backend), "judged_to": judgement.range_ends(row["findings"]),
     }  # fmt: skip
     return found | described(case, row)
 
@@ -343,10 +349,18 @@ def described(case: Case, row: dict[str, Any]) -> dict[str, Any]:
     trace, findings = row["trace"], row["findings"]
     found = {
         "stages": [_stage(name, [finding for finding in findings if finding.stage == name], row) for name in STAGES],
-        "coverage": coverage(case, trace, findings) | _power_of(row),
+        "coverage": _coverage(case, row),
         "trace": str(trace.folder) if trace else None,
     }
     return found | {"certificate": certificate(case, row, found) if findings else None}
+
+
+def _coverage(case: Case, row: dict[str, Any]) -> dict[str, Any]:
+    """What was observed of a row, and how closely."""
+    found = coverage(case, row["trace"], row["findings"]) | _power_of(row)
+    if row["trace"] and judgement.open_updates(row):
+        found["missing"] = [stage for stage in STAGES if stage in (*found["missing"], "updated weights")]
+    return found
 
 
 def _power_of(row: dict[str, Any]) -> dict[str, Any]:
@@ -360,9 +374,13 @@ def _stage(name: str, findings: list[Finding], row: dict[str, Any]) -> dict[str,
     if not findings:
         return {"stage": name, "verdict": "INCONCLUSIVE", "comparisons": 0, "values": 0, "worst": None}
     worst = max(findings, key=lambda finding: (bool(finding.problem), finding.units))
-    is_wrong = any(item["stage"] == name for item in row["divergences"])
+    verdict = "EQUAL"
+    if all(finding.is_beyond for finding in findings) or (name == "updated weights" and judgement.open_updates(row)):
+        verdict = "INCONCLUSIVE"
+    if any(item["stage"] == name for item in row["divergences"]):
+        verdict = "DIVERGED"
     return {
-        "stage": name, "verdict": "DIVERGED" if is_wrong else "EQUAL", "comparisons": len(findings),
+        "stage": name, "verdict": verdict, "comparisons": len(findings),
         "values": sum(finding.n for finding in findings),
         "worst": {
             "where": worst.where, "step": worst.step, "index": worst.index, "size": worst.size,

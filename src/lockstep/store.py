@@ -418,11 +418,17 @@ def other_line_ends(run: Path) -> list[str]:
     """The texts of a run's folder whose line ends are no longer those that Lockstep writes; none where it is whole."""
     found = []
     for place in (run, *find_checkpoints(run)):
+        listed: Any = {}
+        with contextlib.suppress(LockstepError):
+            listed = read_json(place / "manifest.json").get("files")
         for path in sorted(place.glob("*")):
             if path.suffix in TEXTS and path.is_file():
                 with contextlib.suppress(OSError, ValueError):
                     content = reading.content(path, reading.LARGEST_JSON)
-                    if content and content != reading.line_ends_put_back(content):
+                    known = listed.get(path.name) if isinstance(listed, dict) else None
+                    # What is no longer what was written for another reason, too, is told with the files.
+                    is_that = reading.is_but_for_line_ends(path, known) if known else b"\r" in content
+                    if content and content != reading.line_ends_put_back(content) and is_that:
                         found.append(path.relative_to(run).as_posix())
     return found
 

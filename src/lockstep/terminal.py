@@ -343,7 +343,9 @@ def _print_power(networks: Sequence[Mapping[str, Any]], console: Console) -> Non
     if widest:
         within, name, network_name, backend, in_float64 = widest
         facts = {"percent": number(f"{100 * within:.2g}"), "where": f"{network_name} · {backend} · {name}"}
-        said = _("updates judged to within {percent} % of the step, or closer ({where})", **facts)
+        said = _("an update that is off by {percent} % would have been seen ({where}; others more closely)", **facts)
+        if within > 0.99:
+            said = _("updates not judged: rounding may be as large as they ({where})", **facts)
         if in_float64:
             said = _("{said}; in float64 where float32 leaves more than a tenth open", said=said)
         console.print(escape(said), soft_wrap=True, highlight=False)
@@ -355,7 +357,7 @@ def _print_power(networks: Sequence[Mapping[str, Any]], console: Console) -> Non
             console.print(f"[bold red]{escape(say(suspicion['reason']))}[/]", soft_wrap=True)
     if blind:
         names = ", ".join(f"{name} ({', '.join(dict.fromkeys(where))})" for name, where in blind.items())
-        said = _("blind to: {names}; these would not have been seen here", names=names)
+        said = _("blind to: {names}. What that is: lockstep explain NAME", names=names)
         console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True, highlight=False)
 
 

@@ -180,7 +180,7 @@ def _state(model: Any) -> Arrays:
 
 # ------------------------------------------------------------------------------------------------------------ reading
 
-MOST_KEPT, MOST_KEPT_BYTES = 8, 8 * 2**20  # files of one trace in memory, and of each
+MOST_KEPT, MOST_KEPT_BYTES = 20, 4 * 2**20  # files of one trace in memory, and of each
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,8 @@ def halves(
         old, new = ({slot: arrays[f"{name}/{slot}"].astype(np.float64) for slot in rules} for arrays in (state, after))
         w, g, room = weights[name].astype(np.float64), entering[name], room_of[name]
         decay = now.rate * o.weight_decay if o.kind == "adamw" and name in plan.decayed else 0.0
+        if o.kind == "rmsprop":
+            g, room = _told_by_square(dtype, rules, g, room, old, new)
         delta = now.direction(g, old, new)
         # A compiled program may keep a slot's own sum unrounded, or round it another way, before it is stored.
         sums = {slot: np.maximum(np.abs(rule.keep * old[slot]) + rule.share * np.abs(g), np.abs(new[slot]))
@@ -168,8 +170,7 @@ def halves(
         allowed = rounding.tolerance(dtype, size) + size * now.correction
         allowed = allowed + ROUNDINGS * rounding.eps(dtype) * np.maximum(np.abs(w), np.abs(wanted))
         if o.kind in ("sgd", "rmsprop"):
-            unsure = room if o.kind == "sgd" else np.minimum(room, _told_by_square(dtype, rules, g, room, old, new))
-            allowed = allowed + np.abs(now.direction(unsure, old, new))
+            allowed = allowed + np.abs(now.direction(room, old, new))
         effect = w * decay + delta
         nothing = is_rounding[name] and o.kind in ("sgd", "rmsprop")
         yield Half(name, "updated weights", wanted, allowed, None if nothing else effect)
@@ -177,14 +178,16 @@ def halves(
 
 def _told_by_square(
     dtype: str, rules: Mapping[str, Rule], g: np.ndarray, room: np.ndarray, old: Arrays, new: Arrays
-) -> np.ndarray:
-    """How far a gradient may be from `g` by what the mean of squares says that it left: its size is known, and its sign
-    where `g` is larger than its room.
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the gradient, how far it may be off) where the mean of squares tells it more closely than what was seen.
+
+    It says the size that the gradient of training's own pass had; the sign is that of `g` where this is beyond `room`.
     """
     ((slot, rule),) = rules.items()
     kept = rule.keep * old[slot]
     square = (new[slot] - kept) / rule.share
     off = rounding.tolerance(dtype, np.abs(kept) + np.abs(new[slot])) / rule.share
-    least, most = np.sqrt(np.maximum(square - off, 0)), np.sqrt(np.maximum(square + off, 0))
-    size = np.abs(g)
-    return np.where(size > room, np.maximum(most - size, size - least), most + size)
+    least, size, most = (np.sqrt(np.maximum(square + shift, 0)) for shift in (-off, 0.0, off))
+    width = np.maximum(most - size, size - least)
+    is_told = (np.abs(g) > room) & (width < room)
+    return np.where(is_told, np.sign(g) * size, g), np.where(is_told, width, room)

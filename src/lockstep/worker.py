@@ -279,17 +279,17 @@ def epoch_of(run: Run, images: np.ndarray, epoch: int) -> tuple[np.ndarray, list
     return pixels, [taken[i : i + recipe.batch_size] for i in range(0, len(taken), recipe.batch_size)]
 
 
-SURE = 60.0  # the largest logit of the late steps: some probabilities are so small that what cuts them shows
+LARGEST_LOGIT = 60.0  # of the late steps: some probabilities are so small that what cuts them shows
 
 
 def stretched(weights: dict[str, np.ndarray], logits: np.ndarray) -> dict[str, np.ndarray]:
     """The weights with the last kernel enlarged until logits such as these are as large as those of a long training."""
     largest = float(np.abs(logits).max(initial=0.0))
     kernels = [name for name in weights if name.endswith("/kernel")]
-    if not kernels or not 0 < largest < SURE:
+    if not kernels or not 0 < largest < LARGEST_LOGIT:
         return weights
     last = max(kernels, key=lambda name: int(name.partition("_")[0]))
-    return weights | {last: (weights[last] * (SURE / largest)).astype(weights[last].dtype)}
+    return weights | {last: (weights[last] * (LARGEST_LOGIT / largest)).astype(weights[last].dtype)}
 
 
 def put_back(model: Any, elsewhere: tuple[Any, Any], batch: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,6 +49,7 @@ from lockstep.report.numbers import (
     whole,
     word,
 )
+from lockstep.report.proven import FILE as PROOF
 from lockstep.report.proven import Fit, Reading, check_fit, read_document, read_proof
 from lockstep.report.table import Table
 from lockstep.report.verdicts import tell_proof
@@ -182,13 +184,23 @@ def _answer(
 
 
 def about(records: Sequence[store.Record], image: int) -> dict[str, Any]:
-    """What a page says of itself, for whoever makes it again: {"lockstep": version, "image", "runs": folders}.
+    """What a page says of itself, for whoever makes it again: {"lockstep": version, "image", "runs", "proofs"}.
 
-    And "language", where it is not English.
+    "proofs" has a study's folder → the start of its proof's SHA-256, None where it had none: one that was made later
+    makes nobody's page wrong. And "language", where it is not English.
     """
     folders = ["/".join(record.folder.absolute().parts[-2:]) for record in records]
     other = {} if spoken() == "en" else {"language": spoken()}
-    return {"lockstep": version(), "image": image, "runs": folders} | other
+    proofs = {place.name: digest_of(place) for place in sorted({record.folder.absolute().parent for record in records})}
+    return {"lockstep": version(), "image": image, "runs": folders, "proofs": proofs} | other
+
+
+def digest_of(study: Path) -> str | None:
+    """The start of the SHA-256 of the proof in a study's folder; None where there is none."""
+    try:
+        return hashlib.sha256((study / PROOF).read_bytes()).hexdigest()[:16]
+    except OSError:
+        return None
 
 
 def _transposed(columns: Sequence[Sequence[str]]) -> list[list[str]]:

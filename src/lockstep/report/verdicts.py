@@ -409,6 +409,9 @@ def _summary(proof: Proof) -> Table:
                 "least closely; ⁶⁴ where float32 leaves more than a tenth open and the steps were taken in float64 too."
             )
         )
+    late = any(one.late_steps for one in seen)
+    if late:
+        caption.append(_("Steps beyond the first ones are the last two of the schedule."))
     if any(part[1] for part in shown):
         caption.append(_("“5 of 6” says how many were judged, of all; in a full step every layer was."))
     if rows and not unseen:
@@ -421,7 +424,7 @@ def _within(seen: Coverage) -> str:
     found = [within for within in seen.updates_within.values() if within is not None]
     if not found:
         return MISSING
-    return _("{percent} %", percent=significant(100 * max(found))) + ("⁶⁴" if seen.in_float64 else "")
+    return f"{100 * max(found):.2g} %" + ("⁶⁴" if seen.in_float64 else "")
 
 
 NOTHING = mark("nothing")

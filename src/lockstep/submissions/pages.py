@@ -12,6 +12,7 @@ from lockstep import language, reading, report, store, study
 from lockstep.errors import LockstepError
 from lockstep.language import joined
 from lockstep.language import later as _
+from lockstep.report.proven import FILE as PROOF
 from lockstep.submissions import markup
 from lockstep.submissions.consistency import same
 from lockstep.submissions.findings import NOT_OURS, REPORTS, Findings, told
@@ -56,7 +57,7 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     image = about.get("image")
     image = image if isinstance(image, int) and image >= 0 else 0
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
-        again = [_under_its_name(Path(temporary), name, here[name]) for name in names]
+        again = [_under_its_name(Path(temporary), name, here[name], _before_its_proof(name, about)) for name in names]
         with language.speaking(_language_of(about)):
             made = report.gather(again, image)
             rebuilt = store.as_written(report.render(made))
@@ -137,11 +138,18 @@ def _is_called(record: store.Record, name: str) -> bool:
     return False
 
 
-def _under_its_name(place: Path, name: str, folder: Path) -> store.Record:
+def _before_its_proof(name: str, about: Mapping[str, Any]) -> bool:
+    """Whether a page was written when there was no proof of this run's study: one that was made later is not in it."""
+    proofs = about.get("proofs")
+    study, _run = Path(name).parts
+    return isinstance(proofs, Mapping) and study in proofs and proofs[study] is None
+
+
+def _under_its_name(place: Path, name: str, folder: Path, without_proof: bool) -> store.Record:
     """The run where links give it and its study the names that the page has, for a page tells them."""
     study, run = Path(name).parts
     (place / study).mkdir(exist_ok=True)
     for path, called in [(folder, run), *((path, path.name) for path in sorted(folder.parent.iterdir()))]:
-        if not (place / study / called).is_symlink():
+        if not (place / study / called).is_symlink() and not (without_proof and called == PROOF):
             (place / study / called).symlink_to(path)
     return store.Record(place / study / run)
