@@ -127,9 +127,12 @@ FAULTS = {
     ),
     "rates one step ahead": (
         lambda m: m.setattr(Plan, "learning_rate", lambda plan, step, right=Plan.learning_rate: right(plan, step + 1)),
-        ("updated weights", "learning rate at step 0"),
+        ("updated weights", "learning rate"),
     ),
-    "one mask for all": (lambda m: m.setattr(Plan, "masks", always_the_first_mask), ("forward", "masks that repeat")),
+    "one mask for all": (
+        lambda m: m.setattr(Plan, "masks", always_the_first_mask),
+        ("forward", "11_dropout, a mask that came before"),
+    ),
     "variance starts at 0": (
         lambda m: m.setattr(
             Plan, "initial_statistics",

@@ -38,6 +38,7 @@ class Doubt(NamedTuple):
     where: str
     size: float
     allowed: float
+    step: int | None = None
 
 
 def doubts(plan: Plan, start: Arrays, images: np.ndarray, labels: np.ndarray, steps: int) -> list[Doubt]:
@@ -385,23 +386,23 @@ def _schedule(plan: Plan, steps: int) -> Iterator[Doubt]:
     o, total = recipe.optimizer, recipe.epochs * per_epoch
     for step in (*range(steps), *range(max(total - 2, steps), total)):
         rate, before = rate_of(recipe, step, per_epoch), rate_of(recipe, max(step - 1, 0), per_epoch)
-        yield _compared("updated weights", f"learning rate at step {step}", plan.learning_rate(step), rate,
-                        o.learning_rate)  # fmt: skip
+        found = _compared("updated weights", "learning rate", plan.learning_rate(step), rate, o.learning_rate)
+        yield found._replace(step=step)
         hat = getattr(o, "epsilon_mode", "") == "hat"
         epsilon = getattr(o, "epsilon", 0.0) / (math.sqrt(1 - o.beta2 ** (step + 1)) if hat else 1.0)
-        yield _compared("updated weights", f"ε at step {step}", plan.epsilon(step), epsilon)
+        yield _compared("updated weights", "ε", plan.epsilon(step), epsilon)._replace(step=step)
         velocity = getattr(o, "form", "") == "velocity" and step > 0 and rate != 0
         factor = before / rate if velocity else 1.0
         cancelled = 2**-51 * o.learning_rate * (1 / rate + 1 / before) if velocity and before else 0.0  # 1 + cos near π
-        room = CLOSE + cancelled
-        yield _compared(
-            "optimizer slots", f"momentum's factor at step {step}", plan.buffer_factor(step), factor, 0, room
+        found = _compared(
+            "optimizer slots", "momentum's factor", plan.buffer_factor(step), factor, room=CLOSE + cancelled
         )
+        yield found._replace(step=step)
 
 
 def _masks(plan: Plan, steps: int) -> Iterator[Doubt]:
     """Dropout's masks hold 0 and 1/keep, keep as many as they should, and are others at every step and layer."""
-    mistakes, seen = plan.recipe.mistakes, []
+    mistakes, seen = plan.recipe.mistakes, set()
     if not plan.dropouts:
         return
     total = plan.recipe.epochs * plan.steps_per_epoch
@@ -411,17 +412,16 @@ def _masks(plan: Plan, steps: int) -> Iterator[Doubt]:
             mask, rate = masks[row.name].astype(np.float64), row.layer.rate
             keep = rate if "dropout_rate_kept" in mistakes else 1 - rate
             scale = 1.0 if "dropout_not_scaled" in mistakes else 1 / keep
-            where = f"{row.name}, mask at step {step}"
-            kept = np.full_like(mask, scale) * (mask != 0)
-            yield _compared("forward", where, mask, kept, room=1e-6)
+            where, kept = f"{row.name}, mask", np.full_like(mask, scale) * (mask != 0)
+            yield _compared("forward", where, mask, kept, room=1e-6)._replace(step=step)
             # Of few values the share may be far off, in a tail that is no normal distribution's.
             if mask.size * keep * (1 - keep) > 20:
                 share = SURE * math.sqrt(keep * (1 - keep) / mask.size) + 1e-4
-                yield Doubt("forward", where, abs(float((mask != 0).mean()) - keep), share)
+                yield Doubt("forward", where, abs(float((mask != 0).mean()) - keep), share, step)
             if (keep**2 + (1 - keep) ** 2) ** mask.size < CHANCE:
-                seen.append((mask.shape, np.packbits(mask != 0).tobytes()))
-    repeated = len(seen) - len(set(seen))
-    yield Doubt("forward", "masks that repeat", float(repeated), 0.0)
+                bits = mask.shape, np.packbits(mask != 0).tobytes()
+                yield Doubt("forward", f"{row.name}, a mask that came before", float(bits in seen), 0.0, step)
+                seen.add(bits)
 
 
 def _drawn(plan: Plan, start: Arrays) -> Iterator[Doubt]:
@@ -442,12 +442,17 @@ def _drawn(plan: Plan, start: Arrays) -> Iterator[Doubt]:
             std, limit = _spread(chosen, *fans_of(row))
             n = value.size
             yield Doubt("starting weights", where, abs(float(value.mean())), SURE * std / math.sqrt(n) + 1e-12)
-            # The variance of a sample's variance is at most 2σ⁴/n for these distributions (normal; less if bounded).
+            # The variance of a mean of squares: 2σ⁴/n of normal numbers, 0.8σ⁴/n of uniform ones.
+            wide = 2.0 if limit is None or chosen.kind == "flax_default" else 0.8
             spread = abs(float(np.mean(value**2)) - std**2)
             if n >= 64:  # of fewer the sum of squares has a tail that is no normal distribution's
-                yield Doubt("starting weights", where, spread, SURE * std**2 * math.sqrt(2 / n) + 1e-12)
-            if limit is not None:
-                yield Doubt("starting weights", where, float(np.abs(value).max(initial=0.0)), limit * (1 + 1e-6))
+                yield Doubt("starting weights", where, spread, SURE * std**2 * math.sqrt(wide / n) + 1e-12)
+            if limit is None:
+                continue
+            largest = float(np.abs(value).max(initial=0.0))
+            yield Doubt("starting weights", where, largest, limit * (1 + 1e-6))
+            if n >= 64 and std and chosen.kind != "flax_default":  # uniform: the largest of n is near the limit
+                yield Doubt("starting weights", where, 1 - largest / limit, -math.log(CHANCE) / n)
 
 
 def _streams(start: Arrays) -> Iterator[Doubt]:
@@ -456,8 +461,9 @@ def _streams(start: Arrays) -> Iterator[Doubt]:
     for (name, one), (_other, two) in itertools.pairwise(kernels):
         n = min(one.size, two.size)
         if n >= 32 and one[:n].std() and two[:n].std():
-            apart = abs(float(np.corrcoef(one[:n], two[:n])[0, 1]))
-            yield Doubt("starting weights", name, apart, SURE / math.sqrt(n))
+            for first, second in ((one[:n], two[:n]), (np.abs(one[:n]), np.abs(two[:n]))):  # signs may be drawn apart
+                alike = abs(float(np.corrcoef(first, second)[0, 1]))
+                yield Doubt("starting weights", name, alike, SURE / math.sqrt(n))
 
 
 def _initial(plan: Plan, start: Arrays) -> Iterator[Doubt]:

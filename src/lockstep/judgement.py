@@ -238,14 +238,14 @@ def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, A
     first at one place and alike, the judge is alone, whoever is right.
     """
     if found := doubts(case, steps):
-        stage, where, size, allowed = found[0]
+        stage, where, size, allowed, step = found[0]
         reason = _(
             "the judge itself is not what an independent formula gives: {stage}, {where}", stage=_(stage), where=where
         )
         for row in rows:
             if row["run"].backend == "numpy" and row["trace"]:
                 units = size / allowed if allowed else math.inf
-                finding = Finding(stage, where, None, units, size, allowed, problem=reason)
+                finding = Finding(stage, where, step, units, size, allowed, problem=reason)
                 own = [_told(row["trace"], case, [finding], [])]
                 row |= {
                     "divergences": [*own, *row["divergences"]],
@@ -255,7 +255,7 @@ def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, A
                 }
             elif row["trace"]:
                 row |= {"divergences": [], "verdict": "INCONCLUSIVE", "reason": reason}
-        return {"stage": stage, "where": where, "step": None, "reason": reason}
+        return {"stage": stage, "where": where, "step": step, "reason": reason}
     others = [row for row in rows if row["run"].backend != "numpy" and row["trace"]]
     firsts = [row["divergences"][0] if row["divergences"] else None for row in others]
     if len(firsts) < 2 or None in firsts:

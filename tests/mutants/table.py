@@ -142,13 +142,13 @@ STUDIES: dict[str, Asked] = {
 PLACES: dict[str, tuple[str, ...]] = {
     "update": ("optimizer slots: *", "updated weights: *"),
     "loss": ("loss: loss", "loss: reported by the step"),
-    "placing": ("data: *", "placed: *", "whole epoch: *", "loss: *"),
-    "restoring": ("resumed: *", "restored: *", "whole epoch: *"),
-    "rate": ("updated weights: *", "learning rate: *", "plan: *", "schedule: *"),
-    "masks": ("masks: *", "plan: *", "forward: *_dropout"),
-    "stopping": ("early stopping: *", "stopping: *"),
-    "together": ("trained together: *", "together: *"),
-    "evaluating": ("evaluation: *", "metrics: *"),
+    "placing": ("data: *", "whole epoch: *", "loss: *"),
+    "restoring": ("starting weights: *", "optimizer slots: *", "statistics: *", "resuming: *", "whole epoch: *"),
+    "rate": ("updated weights: *", "reported loss: *"),
+    "masks": ("forward: *dropout*",),
+    "stopping": ("early stopping: *",),
+    "together": ("trained together: *",),
+    "evaluating": ("reported loss: *",),
 }
 
 
