@@ -146,7 +146,8 @@ def curves(
     label, scale = MEASURES[measure]
     names, more = backend_order(histories), 0.2 * ((len(histories) - 1) // 4)  # further rows of names
     beyond = 0.055 * (len(_("gap\n{size}").partition("\n")[0]) - len("gap"))  # of the bracket's word
-    figure, axes = _figure(4.9, 3.6 + more, left=0.62, bottom=0.96 + more, right=0.5 + beyond, top=0.24)
+    top = 0.24 + 0.07 * max(len(names) - 3, 0)  # triangles stand one above the other
+    figure, axes = _figure(4.9, 3.6 + more, left=0.62, bottom=0.96 + more, right=0.5 + beyond, top=top)
     style, drawn = looks(histories), []
     for place, backend in enumerate(names):
         for split, (_name, dashes) in SPLITS.items():
