@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from lockstep import cases, judgement, power, proof
+from lockstep import cases, judgement, power, proof, worker
 from lockstep.backends import numpy as reference
 from lockstep.records import changed
 from lockstep.spec import Network, Recipe, Study
@@ -26,9 +26,9 @@ def asked(layers, dtype="float32", train_size=None, **recipe) -> Study:
     )  # fmt: skip
 
 
-def proven(model, folder, layers=MLP, **recipe):
+def proven(model, folder, layers=MLP, train_size=None, **recipe):
     """The judgement of a NumPy backend with this model in the place of its own."""
-    (case,) = cases.cases(asked(layers, **recipe), 10)
+    (case,) = cases.cases(asked(layers, train_size=train_size, **recipe), 10)
     backend = types.SimpleNamespace(build=model)
     return judged(case, traced(case, folder / "trace", backend, 10))
 
@@ -258,3 +258,22 @@ def test_a_difference_that_makes_none_is_no_blind_spot(tmp_path):
     assert "momentum_velocity" not in found
     assert "momentum_is_nesterov" in found
     assert changed(case.canonical, backend="torch").backend == "torch"
+
+
+def test_a_study_with_a_batch_of_one_is_proven_with_one(tmp_path):
+    assert cases.proof_size(14 * 5 + 1, Recipe(batch_size=14), 10) % 14 == 1
+    assert cases.proof_size(14 * 5, Recipe(batch_size=14), 10) % 14 == 14 // 3 + 1
+    row = proven(reference.Model, tmp_path, NORMS, batch_size=13, train_size=13 * 9 + 1)
+    assert (row["verdict"], row["divergences"]) == ("EQUAL", [])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("momentum", [1.0, 0.1])
+def test_constant_images_below_a_batch_normalisation_are_nobodys_fault(momentum, dtype, tmp_path):
+    """The variance of a constant is the square of its mean's rounding, of which the first order is 0."""
+    (case,) = cases.cases(asked(["flatten", f"batch_norm {momentum}", "dense 10"], dtype), 10)
+    loaded = case.examples.data
+    grey = np.full_like(loaded.train_images, 77)
+    case = changed(case, examples=worker.Examples(changed(loaded, train_images=grey), case.runs[0]))
+    row = judged(case, traced(case, tmp_path / "trace", reference, 10, threads=2))
+    assert (row["verdict"], row["divergences"]) == ("EQUAL", [])

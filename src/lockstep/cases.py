@@ -55,7 +55,10 @@ def cases(asked: Study, steps: int, plants: Sequence[str] = ()) -> Iterator[Case
 
 
 def proof_size(n: int, recipe: Recipe, steps: int) -> int:
-    """How many training images a proof uses: two epochs of them are `steps` steps, each with a short last batch."""
+    """How many of `n` training images a proof uses: two epochs of them are `steps` steps, each with a short last batch.
+
+    Where all of them leave a batch of one, so do these: a variance over one example is a case of its own.
+    """
     batch = recipe.batch_size
-    short = batch // 3 + 1 if batch > 2 else 0
+    short = 1 if n % batch == 1 and batch > 1 else batch // 3 + 1 if batch > 2 else 0
     return min(n, max((steps + 1) // 2 - bool(short), 1) * batch + short)
