@@ -442,9 +442,9 @@ def leaky_elsewhere(name: str) -> data.Data:
     return dataclasses.replace(loaded, train_images=images, train_labels=labels)
 
 
-DEEP["training on the test images where nobody looks"] = (
+FORGERIES["training on the test images where nobody looks"] = (
     on_other_data(leaky_elsewhere, {"scaling": "unit"}),
-    "trained again",
+    "train_inference_accuracy: it says",  # of the training images that are said, which the weights never learned
 )
 
 

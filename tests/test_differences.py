@@ -107,7 +107,7 @@ def test_measured_defaults_are_those_of_the_documentation(table, subject, ran, e
 SAME_EVERYWHERE = re.compile(
     r"\b(Lockstep|PyTorch|TensorFlow|JAX|Optax|Flax|Keras|He|LeCun|Glorot|AdamW?|SGD|RMSprop|Adagrad|GELU|RMS|rate"
     r"|fan_in|flatten|normal|clip|weight decay|weight_decay|optax\.adamw?|use_running_average|float32|float64|dropout"
-    r"|leaky relu|hard sigmoid|tanh|log|lr|same)\b|`same`"
+    r"|seed|leaky relu|hard sigmoid|tanh|log|lr|same)\b|`same`"
 )
 
 

@@ -12,7 +12,7 @@ import tortured
 from conftest import need_backend
 from lockstep import backends, checkpoints
 
-PROGRESS = re.compile(r"\[1/1\]|  epoch |report:|[┏┃┡│└]")
+PROGRESS = re.compile(r"\[1/1\]|  epoch |report:|how long it takes|expected: |[┏┃┡│└]")
 
 
 @pytest.fixture(scope="module")

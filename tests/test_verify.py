@@ -143,7 +143,7 @@ def test_a_training_accuracy_that_the_weights_do_not_have_is_found(copy):
     (one / "events.jsonl").write_text("".join(map(store.as_line, events)))
     hash_again(one)
     row = verify.verify(copy)
-    assert any("metrics.json: train.accuracy: it says 0.999, the weights give 0." in said for said in row["problems"])
+    assert any("train_inference_accuracy: it says 0.999, the weights give 0." in said for said in row["problems"])
 
 
 def test_a_run_of_before_its_training_images_were_evaluated_fits(copy):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lockstep import plots, store
+from lockstep import files, plots, store
 from lockstep.errors import LockstepError
 from lockstep.report.pictures import Mosaic, Sheet
 
@@ -27,6 +27,7 @@ def write(page: Mapping[str, Any], path: Path) -> Path:
     """
     folder = folder_of(path)
     store.make_folder(folder)
+    files.remove_strays(folder)
     found = {figure.name: figure for figure in every(page)}
     for name in _earlier(folder) - found.keys():
         for ending in ("svg", "png"):

@@ -61,7 +61,7 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
         with language.speaking(_language_of(about)):
             made = report.gather(again, image)
             rebuilt = store.as_written(report.render(made))
-    _numbers(report.numbers_of(path), made["document"], found)
+    _numbers(path, made["document"], found)
     if rebuilt == text:
         return "identical"
     said = _said(text, page, rebuilt, _language_of(about))
@@ -82,12 +82,12 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     return "differs"
 
 
-def _numbers(path: Path, wanted: Mapping[str, Any], found: Findings) -> None:
+def _numbers(page: Path, wanted: Mapping[str, Any], found: Findings) -> None:
     """What report.json says beside a page, whatever version signed it, is what the page's runs give."""
-    if not path.exists():
-        return
-    told = store.read_json(path) | {"lockstep": report.about([], 1)["lockstep"]}
-    found.look("page", path.name, lambda: same("", told, wanted))
+    path = report.numbers_of(page)
+    if path.exists():
+        told = store.read_json(path) | {"lockstep": report.about([], 1)["lockstep"]}
+        found.look("page", page.name, lambda: same(path.name, told, wanted))
 
 
 def _said(text: str, page: Page, rebuilt: str, spoken: str) -> list[str]:
