@@ -116,7 +116,7 @@ def test_a_number_that_was_changed_in_report_json_is_found(tmp_path):
     told["cells"][0]["accuracies"]["0"] += 0.1
     path.write_text(json.dumps(told))
     (problem,) = verify.verify(tmp_path / "work")["problems"]
-    assert problem.startswith("report.json: cells[0].accuracies.0: it says ")
+    assert "report.json.cells[0].accuracies.0: it says " in problem
 
 
 # ------------------------------------------------------------------------------------------------------------ copies
