@@ -87,7 +87,11 @@ def unreported(paths: Iterable[Path]) -> list[Path]:
     for folder in sorted({place.parent for place in finished}):
         files.remove_strays(folder)
         last = max(_written(place / "status.json") for place in finished if place.parent == folder)
-        if _written(folder / "report.html") < last:
+        written, figures = _written(folder / "report.html"), folder / "report-figures"
+        if figures.exists():  # they are written after their page
+            files.remove_strays(figures)
+            written = min(written, _written(figures / "figures.json"))
+        if written < last:
             found.append(folder)
     return found
 
