@@ -14,7 +14,8 @@ LEAST_FOUND, LEAST_PLACED = 0.95, 0.9  # of the mutants that are not equivalent;
 
 def test_a_proof_sees_what_it_says_it_sees(cases, torture, tmp_path):
     """No innocent cause is named, and nothing is missed but what the table says is not observed."""
-    n, seed = cases(4, len(MUTANTS)), random.SystemRandom().randrange(2**32)
+    # The small sample is always the same: a test that fails now and then is believed by nobody.
+    n, seed = cases(4, len(MUTANTS)), random.SystemRandom().randrange(2**32) if torture else 30
     here = [mutant for mutant in MUTANTS if not any(backends.why_missing(name) for name in mutant.backends)]
     taken = chosen(here, sample=n, seed=seed)
     results = Runner(tmp_path).run(taken, 2 if torture else 1, lambda result: print(result.line, flush=True))
