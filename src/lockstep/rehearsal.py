@@ -265,7 +265,8 @@ def _resumed(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
     environment: dict[str, Any] = dict.fromkeys(checkpoints.DECIDES)
     environment["dataset"] = {"name": run.dataset, "hashes": dict(examples.data.hashes)}
     with tempfile.TemporaryDirectory(prefix="lockstep-rehearsal-") as name:
-        folder = Path(name)
+        folder = Path(name) / "run"  # a name that ends in eight hexadecimal signs would be taken for a run's hash
+        store.make_folder(folder)
         asked = Study(networks={run.network_name: run.network}, dataset=(run.dataset,), backends=("numpy",),
                       seeds=(run.seed,), recipe=run.recipe, name=run.study)  # fmt: skip
         store.write_bytes(folder / "spec.toml", resolved_toml(asked).encode())
