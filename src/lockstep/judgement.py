@@ -294,9 +294,7 @@ def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> di
     if manifest["steps"] < manifest["steps_per_epoch"]:
         missing = [stage for stage in missing if stage != "whole epoch"]  # there was none
     if range_ends(findings) is not None:  # there are none behind it
-        missing = [
-            stage for stage in missing if stage not in ("training", "whole epoch", "reported loss", "predictions")
-        ]
+        missing = [stage for stage in missing if stage not in BEHIND]
     return {
         "steps": manifest["steps"],
         "updates_judged": len(_steps_of(findings, UPDATE, manifest["steps"])),
