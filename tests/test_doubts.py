@@ -187,6 +187,33 @@ def test_a_fault_of_the_judge_the_plan_or_the_loop_is_doubted_at_its_place(name,
     assert place in found, found[:5]
 
 
+TWO_DROPOUTS = ["flatten", "dense 60", "dropout 0.2", "relu", "dense 40", "dropout 0.4", "dense 10"]
+
+
+def masks_by_the_first_layer(plan, step, n, right=Plan.masks):
+    return right(plan, step, n) | {
+        "2_dropout": np.where(randomness.dropout_mask((n, 60), 0.2, plan.seed, step, 5), 1.25, 0.0)
+    }
+
+
+def masks_by_the_first_image(plan, step, n, right=Plan.masks):
+    return {name: np.repeat(mask[:1], len(mask), axis=0) for name, mask in right(plan, step, n).items()}
+
+
+@pytest.mark.parametrize(
+    ("masks", "where"),
+    [
+        (masks_by_the_first_layer, "5_dropout and 2_dropout, masks of the same random numbers"),
+        (masks_by_the_first_image, "5_dropout, images of a batch, masks of the same random numbers"),
+    ],
+)
+def test_masks_are_drawn_for_each_layer_and_image(masks, where, monkeypatch):
+    case = a_case(TWO_DROPOUTS)
+    assert doubted(case) == []
+    monkeypatch.setattr(Plan, "masks", masks)
+    assert ("forward", where) in doubted(case)
+
+
 def test_ties_go_to_the_first_maximum(monkeypatch):
     case = table.proof_case("ties")
     monkeypatch.setitem(reference.LAYERS, "max_pool2d", with_last_maximum)
@@ -196,15 +223,14 @@ def test_ties_go_to_the_first_maximum(monkeypatch):
 def test_runs_trained_together_at_one_rate_are_doubted(monkeypatch):
     case = a_case(["flatten", "dense 12", "relu", "dense 10"])
     assert "trained together" not in stages(case)
-    step = numpy_together.Stack._step
-
-    def at_the_first_rate(stack, indices):
-        for model in stack.models[1:]:
-            model.plan = dataclasses.replace(model.plan, recipe=stack.models[0].plan.recipe)
-        return step(stack, indices)
-
     monkeypatch.setattr(numpy_together.Stack, "_step", at_the_first_rate)
     assert "trained together" in stages(case)
+
+
+def at_the_first_rate(stack, indices, right=numpy_together.Stack._step):
+    for model in stack.models[1:]:
+        model.plan = dataclasses.replace(model.plan, recipe=stack.models[0].plan.recipe)
+    return right(stack, indices)
 
 
 # ----------------------------------------------------------------------------------------------- in the proof's words
@@ -242,6 +268,19 @@ def test_a_judge_that_is_wrong_accuses_nobody_else(monkeypatch):
     assert (found["stage"], found["where"]) == ("backward", "2_tanh")
     assert [(one["verdict"], len(one["divergences"])) for one in rows] == [("DIVERGED", 1), ("INCONCLUSIVE", 0)]
     assert "independent formula" in rows[1]["reason"]
+
+
+def test_what_numpy_has_wrong_in_runs_trained_together_is_its_own(monkeypatch):
+    case = a_case(["flatten", "dense 12", "relu", "dense 10"])
+    monkeypatch.setattr(numpy_together.Stack, "_step", at_the_first_rate)
+    monkeypatch.setattr(judgement, "_told", lambda trace, case, rows, named: {"stage": rows[0].stage})
+    rows = [row("numpy"), row("torch")]
+    assert judgement.suspicion(case, rows, 10) is None
+    assert [one["verdict"] for one in rows] == ["DIVERGED", "EQUAL"]
+    assert rows[0]["divergences"] == [{"stage": "trained together"}]
+    rows = [row("numpy", [place(0.5)])]
+    judgement.suspicion(case, rows, 10)
+    assert rows[0]["divergences"] == [place(0.5)]
 
 
 def test_the_case_of_these_tests_has_every_layer():

@@ -151,6 +151,8 @@ def test_a_plant_is_found_named_and_costed(tmp_path):
     (row,) = proof.cost(asked, ["rate_late@numpy"], tmp_path)
     assert 0 < row["planted_accuracy"] <= 1
     assert row["planted_loss"] != row["loss"]
+    homes = {record.folder.parent.name for record in store.find_runs(tmp_path)}
+    assert homes == {"small-planted"}  # a report of the study would count them otherwise
 
 
 @pytest.mark.parametrize(

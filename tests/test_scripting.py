@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import io
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -89,6 +92,21 @@ def test_records_print_as_a_table(records):
     assert repr(Records()) == "Records([])"
 
 
+def test_records_put_together_are_records(records):
+    assert isinstance(records + list(records), Records)
+    assert repr(records[:1] + records[1:]) == repr(records)
+
+
+def test_runs_are_found_in_the_order_they_were_begun_in(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    first, second = lockstep.find_runs(tmp_path / "runs")
+    status = json.loads((first.folder / "status.json").read_text())
+    (first.folder / "status.json").write_text(json.dumps(status | {"started": "2999-01-01T00:00:00Z"}))
+    assert [one.folder for one in lockstep.find_runs(tmp_path / "runs")] == [second.folder, first.folder]
+    (second.folder / "status.json").unlink()  # what is not known comes first
+    assert [one.folder for one in lockstep.find_runs(tmp_path / "runs")] == [second.folder, first.folder]
+
+
 def test_records_are_a_table_in_a_notebook(records):
     for shown in (records._repr_html_(), records[0]._repr_html_()):
         cells = [html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", shown)]
@@ -146,7 +164,7 @@ def test_the_table_is_that_of_the_command_and_in_its_language(records, capsys):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: lockstep.run_study("study.toml", "runs"), ("study: Study is wanted here", "load_study")),
+        (lambda: lockstep.run_study("study.toml", "runs"), ("study: a Study is wanted here", "load_study")),
         (lambda: lockstep.run_study(None), ("not None (NoneType)",)),
         (lambda: lockstep.run_study(study(), 5), ("runs_folder: a path", "not 5 (int)", 'runs_folder="runs"')),
         (lambda: lockstep.run_study(study(), b"runs"), ("not b'runs' (bytes)",)),
@@ -154,22 +172,22 @@ def test_the_table_is_that_of_the_command_and_in_its_language(records, capsys):
         (lambda: lockstep.run_study(study(), threads="two"), ("threads: a whole number", "'two' (str)")),
         (lambda: lockstep.find_runs(5), ("paths: a path, or a list of paths", "5 (int)")),
         (lambda: lockstep.find_runs([None]), ("a path, as a text or a Path",)),
-        (lambda: lockstep.write_report("runs", "a.html"), ("records: Record is wanted", "find_runs")),
+        (lambda: lockstep.write_report("runs", "a.html"), ("records: a Record is wanted", "find_runs")),
         (lambda: lockstep.write_report(7, "a.html"), ("records: a list of runs",)),
         (lambda: lockstep.write_report([], None), ("path: a path",)),
         (lambda: lockstep.write_report([], "a.html", image="3"), ("image: a whole number",)),
-        (lambda: lockstep.prove({}, "runs"), ("study: Study is wanted here, not {} (dict)",)),
+        (lambda: lockstep.prove({}, "runs"), ("study: a Study is wanted here, not {} (dict)",)),
         (lambda: lockstep.prove(study(), steps=2.0), ("steps: a whole number", "2.0 (float)")),
         (lambda: lockstep.prove(study(), plants=3), ("plants: a list of texts",)),
-        (lambda: lockstep.bench(MLP), ("study: Study is wanted here",)),
+        (lambda: lockstep.bench(MLP), ("study: a Study is wanted here",)),
         (lambda: lockstep.bench(study(), rounds=True), ("rounds: a whole number", "True (bool)")),
         (lambda: lockstep.verify(3.5), ("folders: a path, or a list of paths",)),
         (lambda: lockstep.verify("runs", images="all"), ("images: a whole number",)),
         (lambda: lockstep.compare_runs("a", 2), ("second: a path",)),
         (lambda: lockstep.load_study(["study.toml"]), ("path: a path", "(list)")),
         (lambda: lockstep.read_study(0), ("path: a path",)),
-        (lambda: lockstep.parse_study(Path("study.toml")), ("text: str is wanted", "read_study")),
-        (lambda: lockstep.resolved_toml("study.toml"), ("study: Study is wanted here",)),
+        (lambda: lockstep.parse_study(Path("study.toml")), ("text: a text is wanted", "read_study")),
+        (lambda: lockstep.resolved_toml("study.toml"), ("study: a Study is wanted here",)),
         (lambda: lockstep.Record(3), ("folder: a path",)),
     ],
 )  # fmt: skip
@@ -205,6 +223,32 @@ def shape(value):
     if isinstance(value, dict):
         return {key: shape(item) for key, item in value.items()}
     return [shape(value[0])] if isinstance(value, list) and value and isinstance(value[0], dict) else None
+
+
+def test_one_text_is_a_list_of_one(file):
+    assert lockstep.load_study(file, "recipe.epochs=1", "numpy", "mlp").recipe.epochs == 1
+
+
+def test_errors_are_about_arguments_and_not_about_options(file, tmp_path):
+    study_of = functools.partial(lockstep.load_study, file)
+    refused(lambda: study_of(["recipe.epochs"]), "LS-200", "settings: ", "for example recipe.epochs=3")
+    refused(lambda: study_of(chosen_backends="nump"), "LS-209", "chosen_backends: ", 'did you mean "numpy"?')
+    refused(lambda: study_of(networks=[3]), "LS-204", "networks: a list of texts is wanted here, not 3 (int)")
+    refused(lambda: lockstep.run_study(study(), tmp_path, tell=3), "LS-204", "tell: a function is wanted here")
+    refused(lambda: lockstep.prove(study(), tmp_path, plants="nothing@numpy"), "LS-209", "plants: ")
+    refused(lambda: lockstep.bench(study(), tmp_path, epochs=1), "LS-205", "epochs: ")
+    refused(lambda: lockstep.Network([lockstep.Flatten]), "LS-204", "layers[0]: this is the class", "write Flatten(…)")
+
+
+def test_the_environment_says_the_language_as_for_the_commands(runs):
+    def said(spoken):
+        words = [sys.executable, "-c", f"import lockstep; print(lockstep.find_runs({runs!r}))"]
+        env = {**os.environ, "LOCKSTEP_LANGUAGE": spoken, "PYTHONIOENCODING": "utf-8"}
+        return subprocess.run(words, env=env, capture_output=True, text=True, encoding="utf-8", check=False)
+
+    assert said("ru").stdout.startswith("сеть")
+    assert said("").stdout.startswith("network")
+    assert 'LOCKSTEP_LANGUAGE: there is no language "xx"' in said("xx").stderr
 
 
 @pytest.fixture

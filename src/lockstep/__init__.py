@@ -6,6 +6,7 @@ fast, and no framework is ever imported here.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
@@ -24,8 +25,7 @@ _PUBLIC = {
     ),
     "lockstep.errors": ("LockstepError", "Problem"),
     "lockstep.studyfile": ("parse_study", "read_study", "resolved_toml"),
-    "lockstep.study": ("load_study",),
-    "lockstep.scripting": ("run_study", "prove", "bench", "verify"),
+    "lockstep.scripting": ("load_study", "run_study", "prove", "bench", "verify"),
     "lockstep.comparison": ("compare_runs",),
     "lockstep.store": ("Record", "Records", "find_runs"),
     "lockstep.report": ("compare", "write_report"),
@@ -40,7 +40,15 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("lockstep.installed").version()
     if name not in _WHERE:
         raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
+    _speak()
     return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+@functools.cache
+def _speak() -> None:
+    """Speak the language that LOCKSTEP_LANGUAGE asks for, as the command line does."""
+    asked = importlib.import_module("lockstep.arguments").language_of_environment()
+    importlib.import_module("lockstep.language").use(asked)
 
 
 def __dir__() -> list[str]:

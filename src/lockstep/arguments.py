@@ -8,9 +8,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lockstep.errors import LockstepError
+from lockstep.language import LANGUAGES
 from lockstep.language import later as _
 
 _K = TypeVar("_K")
+LANGUAGE = "LOCKSTEP_LANGUAGE"  # the environment's variable
+
+
+def language_of_environment() -> str:
+    """The language that LOCKSTEP_LANGUAGE asks for, English where it is not set; raises LockstepError (LS-205)."""
+    return language(os.environ.get(LANGUAGE) or LANGUAGES[0], LANGUAGE)
+
+
+def language(name: str, where: str) -> str:
+    """One of the languages; raises LockstepError (LS-205) for any other."""
+    if name in LANGUAGES:
+        return name
+    hint = _("one of {names}", names=", ".join(LANGUAGES))
+    raise LockstepError("LS-205", _('there is no language "{name}"', name=name), where=where, hint=hint)
 
 
 def path(value: Any, name: str) -> Path:
@@ -23,6 +38,23 @@ def path(value: Any, name: str) -> Path:
 def paths(value: Any, name: str) -> list[Path]:
     """One path or several, each given as a text or as a Path."""
     return [path(one, name) for one in several(value, name, _("a path, or a list of paths"))]
+
+
+def texts(value: Any, name: str) -> list[str]:
+    """A list of texts, or one alone; raises LockstepError (LS-204) for anything else, None among it."""
+    wanted = _("a list of texts")
+    found = several(value, name, wanted)
+    for one in found:
+        if not isinstance(one, str):
+            raise _wrong(one, name, wanted)
+    return found
+
+
+def function(value: Any, name: str) -> Any:
+    """What can be called; raises LockstepError (LS-204) for anything else."""
+    if callable(value):
+        return value
+    raise _wrong(value, name, _("a function"))
 
 
 def several(value: Any, name: str, wanted: str) -> list[Any]:
@@ -38,7 +70,8 @@ def instance(value: Any, kind: type[_K], name: str, hint: str) -> _K:
     """A value that has to be one of a class; raises LockstepError (LS-204) with this hint where it is none."""
     if isinstance(value, kind):
         return value
-    raise _wrong(value, name, kind.__name__, hint)
+    wanted = _("a text") if kind is str else _("a {name}", name=kind.__name__)
+    raise _wrong(value, name, wanted, hint)
 
 
 def whole(value: Any, name: str) -> int:

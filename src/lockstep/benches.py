@@ -162,7 +162,7 @@ def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         message = _("it took longer than {seconds} s", seconds=LONGEST)
         where = _("baseline {name}", name=entry.name)
-        raise LockstepError("LS-402", message, where=where, hint=_("fewer --epochs")) from None
+        raise LockstepError("LS-402", message, where=where, hint=_("ask for fewer epochs")) from None
     finally:
         os.close(held_open)
         os.close(ours)

@@ -584,8 +584,7 @@ def doctor(
     machine = {**found["machine"], "load": " ".join(f"{value:.2f}" for value in found["machine"]["load"] or ())}
     for key in ("memory_bytes", "disk_free_bytes"):
         machine[key] = _("{n:,.1f} GiB", n=machine[key] / 2**30) if machine[key] else _("unknown")
-    if language.spoken() != language.LANGUAGES[0]:
-        machine["runs_folder_is_writable"] = _("yes") if machine["runs_folder_is_writable"] else _("no")
+    machine["runs_folder_is_writable"] = _("yes") if machine["runs_folder_is_writable"] else _("no")
     machine_rows = [(_(MACHINE[key]), value) for key, value in machine.items() if key in MACHINE]
     console.print(terminal.plain_table(_("Machine"), (_("what"), _("found")), machine_rows))
     data_rows = [(row["name"], row["state"], row["n_train"], row["n_test"]) for row in found["datasets"]]
@@ -781,23 +780,21 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _language(arguments: list[str]) -> tuple[str, list[str]]:
     """The language that is asked for, by --language or by LOCKSTEP_LANGUAGE, and the other arguments."""
+    from lockstep.arguments import language as known
+    from lockstep.arguments import language_of_environment
     from lockstep.errors import LockstepError
 
-    chosen, where = os.environ.get("LOCKSTEP_LANGUAGE") or language.LANGUAGES[0], "LOCKSTEP_LANGUAGE"
+    chosen: str | None = None
     words, others = iter(arguments), []
     for word in words:
         if word == "--language" or word.startswith("--language="):
-            name, where = word.partition("=")[2] if "=" in word else next(words, None), "--language"
-            if name is None:
+            chosen = word.partition("=")[2] if "=" in word else next(words, None)
+            if chosen is None:
                 hint = _("one of {names}", names=", ".join(language.LANGUAGES))
                 raise LockstepError("LS-200", _("Option '--language' requires an argument."), hint=hint)
-            chosen = name
         else:
             others.append(word)
-    if chosen not in language.LANGUAGES:
-        hint = _("one of {names}", names=", ".join(language.LANGUAGES))
-        raise LockstepError("LS-205", _('there is no language "{name}"', name=chosen), where=where, hint=hint)
-    return chosen, others
+    return language_of_environment() if chosen is None else known(chosen, "--language"), others
 
 
 def _run(arguments: list[str], debug: bool) -> int:

@@ -28,6 +28,7 @@ CLOSE = 1e-9  # relative: float64 in another order of summation
 DIFFERENCE = 1e-6  # of a central difference, relative: its step squared, and the rounding that it divides by the step
 N = 12  # examples that formulas are worked out on
 SURE = 6.0  # standard deviations that a random share or moment may be off
+ENOUGH = 20_000  # random bits that tell whether they go with others
 CHANCE = 1e-12  # at which two masks are equal by themselves
 
 
@@ -401,8 +402,9 @@ def _schedule(plan: Plan, steps: int) -> Iterator[Doubt]:
 
 
 def _masks(plan: Plan, steps: int) -> Iterator[Doubt]:
-    """Dropout's masks hold 0 and 1/keep, keep as many as they should, and are others at every step and layer."""
+    """Dropout's masks hold 0 and 1/keep, keep as many as they should, and are others at every step, layer and image."""
     mistakes, seen = plan.recipe.mistakes, set()
+    before: dict[str, _Bits] = {}
     if not plan.dropouts:
         return
     total = plan.recipe.epochs * plan.steps_per_epoch
@@ -422,6 +424,39 @@ def _masks(plan: Plan, steps: int) -> Iterator[Doubt]:
                 bits = mask.shape, np.packbits(mask != 0).tobytes()
                 yield Doubt("forward", f"{row.name}, a mask that came before", float(bits in seen), 0.0, step)
                 seen.add(bits)
+            drawn = _Bits((mask != 0).reshape(len(mask), -1), keep)
+            half = len(mask) // 2
+            yield from drawn.apart(step, f"{row.name}, images of a batch", drawn.of(half), half)
+            for name, other in before.items():
+                yield from drawn.apart(step, f"{row.name} and {name}", other)
+            before[row.name] = drawn
+
+
+class _Bits(NamedTuple):
+    """What a mask keeps, one row an image, and the share that it should keep."""
+
+    rows: np.ndarray
+    keep: float
+
+    def of(self, first: int) -> _Bits:
+        """The rows from this one on."""
+        return self._replace(rows=self.rows[first:])
+
+    def apart(self, step: int, where: str, other: _Bits, most: int | None = None) -> Iterator[Doubt]:
+        """Whether these bits come of other random numbers than those: then they are not correlated.
+
+        Of `most` rows, and of as many values as say it for certain.
+        """
+        a, b = (one.rows[:most].ravel()[:ENOUGH] for one in (self, other))
+        n = min(a.size, b.size)
+        shares = [min(one.keep, 1 - one.keep) for one in (self, other)]
+        if n * shares[0] * shares[1] < 20:  # too few for a normal distribution's tail
+            return
+        size = float(np.mean((a[:n] - self.keep) * (b[:n] - other.keep)))
+        spread = math.prod(math.sqrt(share * (1 - share)) for share in shares)
+        yield Doubt(
+            "forward", f"{where}, masks of the same random numbers", abs(size), SURE * spread / math.sqrt(n), step
+        )
 
 
 def _drawn(plan: Plan, start: Arrays) -> Iterator[Doubt]:

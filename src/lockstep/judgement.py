@@ -237,25 +237,11 @@ def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, A
     diverged, and nothing is said of others. Then by the others: where all of them, two at least, differ from the judge
     first at one place and alike, the judge is alone, whoever is right.
     """
-    if found := doubts(case, steps):
-        stage, where, size, allowed, step = found[0]
-        reason = _(
-            "the judge itself is not what an independent formula gives: {stage}, {where}", stage=_(stage), where=where
-        )
-        for row in rows:
-            if row["run"].backend == "numpy" and row["trace"]:
-                units = size / allowed if allowed else math.inf
-                finding = Finding(stage, where, step, units, size, allowed, problem=reason)
-                own = [_told(row["trace"], case, [finding], [])]
-                row |= {
-                    "divergences": [*own, *row["divergences"]],
-                    "verdict": "DIVERGED",
-                    "reason": None,
-                    "is_doubted": True,
-                }
-            elif row["trace"]:
-                row |= {"divergences": [], "verdict": "INCONCLUSIVE", "reason": reason}
-        return {"stage": stage, "where": where, "step": step, "reason": reason}
+    found = doubts(case, steps)
+    if shared := [doubt for doubt in found if doubt.stage != rehearsal.TOGETHER]:
+        return _of_all(case, rows, shared[0])
+    if found:
+        _of_together(case, rows, found[0])
     others = [row for row in rows if row["run"].backend != "numpy" and row["trace"]]
     firsts = [row["divergences"][0] if row["divergences"] else None for row in others]
     if len(firsts) < 2 or None in firsts:
@@ -269,6 +255,35 @@ def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, A
     names = ", ".join(row["run"].backend for row in others)
     reason = _("{names} differ from the judge at one place, and alike: suspect the judge", names=names)
     return {"stage": stage, "where": where, "step": step, "reason": reason}
+
+
+def _of_all(case: Case, rows: list[dict[str, Any]], doubt: independent.Doubt) -> dict[str, Any]:
+    """What the judge has wrongly is NumPy's too, and what it says of others is worth nothing."""
+    stage, where, step = doubt.stage, doubt.where, doubt.step
+    reason = _(
+        "the judge itself is not what an independent formula gives: {stage}, {where}", stage=_(stage), where=where
+    )
+    for row in rows:
+        if row["run"].backend == "numpy" and row["trace"]:
+            row |= _doubted(case, row, doubt, reason)
+        elif row["trace"]:
+            row |= {"divergences": [], "verdict": "INCONCLUSIVE", "reason": reason}
+    return {"stage": stage, "where": where, "step": step, "reason": reason}
+
+
+def _of_together(case: Case, rows: list[dict[str, Any]], doubt: independent.Doubt) -> None:
+    """What NumPy has otherwise in runs that are trained together is nobody else's, and its own steps come first."""
+    reason = _("NumPy's runs that are trained together are not what each of them is alone: {where}", where=doubt.where)
+    for row in rows:
+        if row["run"].backend == "numpy" and row["trace"] and not row["divergences"]:
+            row |= _doubted(case, row, doubt, reason)
+
+
+def _doubted(case: Case, row: dict[str, Any], doubt: independent.Doubt, reason: str) -> dict[str, Any]:
+    units = doubt.size / doubt.allowed if doubt.allowed else math.inf
+    finding = Finding(doubt.stage, doubt.where, doubt.step, units, doubt.size, doubt.allowed, problem=reason)
+    told = [_told(row["trace"], case, [finding], []), *row["divergences"]]
+    return {"divergences": told, "verdict": "DIVERGED", "reason": None, "is_doubted": True}
 
 
 def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -160,8 +160,10 @@ def curves(
     if _mark_best(axes, {name: sorted(set((best or {}).get(name, ()))) for name in names}, style):
         lines.append(Line2D([], [], color=INK, marker=BEST, markersize=4, linestyle="none", label=_("best epoch")))
     if names and is_like_with_like(histories):
-        ends = (_table(histories[names[0]], f"{split}_{measure}")[1] * scale for split in ("train_inference", "test"))
-        _mark_gap(axes, *ends)
+        train, test = (
+            _table(histories[names[0]], f"{split}_{measure}")[1] * scale for split in ("train_inference", "test")
+        )
+        _mark_gap(axes, train, test, is_higher_better=measure == "accuracy")
     _legends(figure, style, names, lines)
     return figure
 
@@ -227,20 +229,21 @@ def _mark_best(axes: Axes, best: Mapping[str, Sequence[int]], style: Mapping[str
     return bool(taken)
 
 
-def _mark_gap(axes: Axes, train: np.ma.MaskedArray[Any, Any], test: np.ma.MaskedArray[Any, Any]) -> None:
-    """A bracket right of the axes between the last training and test values, with their difference."""
+def _mark_gap(
+    axes: Axes, train: np.ma.MaskedArray[Any, Any], test: np.ma.MaskedArray[Any, Any], is_higher_better: bool
+) -> None:  # fmt: skip
+    """A bracket right of the axes between the last training and test values, with by how much the test is worse."""
     ends = [np.ma.median(values, axis=0)[-1] if values.size else np.ma.masked for values in (train, test)]
     if any(end is np.ma.masked or not np.isfinite(end) for end in ends):
         return
     one, other = map(float, ends)
-    size, right = abs(one - other), axes.get_yaxis_transform()
+    size, right = one - other if is_higher_better else other - one, axes.get_yaxis_transform()
     axes.plot([1.025, 1.045, 1.045, 1.025], [one, one, other, other], color=INK, linewidth=0.8, transform=right,
               clip_on=False, gid="gap")  # fmt: skip
     middle = math.sqrt(one * other) if axes.get_yscale() == "log" else (one + other) / 2
-    said = f"{size:.2f}" if size < 10 else f"{size:.1f}" if size < 1000 else f"{size:.0e}"
-    axes.text(
-        1.06, middle, _("gap\n{size}", size=number(said)), transform=right, va="center", fontsize=7.5, linespacing=1.1
-    )
+    said = f"{size:.2f}" if abs(size) < 10 else f"{size:.1f}" if abs(size) < 1000 else f"{size:.0e}"
+    text = _("gap\n{size}", size=minus(number(said)))
+    axes.text(1.06, middle, text, transform=right, va="center", fontsize=7.5, linespacing=1.1)
 
 
 def _table(runs: Sequence[History], key: str) -> tuple[np.ndarray, np.ma.MaskedArray[Any, Any]]:

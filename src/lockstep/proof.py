@@ -212,7 +212,7 @@ def _problems_of(plant: str, asked: Study) -> Iterator[Problem]:
         )
     elif backend not in asked.backends:
         known = backend in backends.BACKENDS
-        there = _("this study has {names}; --backends takes others", names=", ".join(asked.backends))
+        there = _("this study has {names}", names=", ".join(asked.backends))
         hint = there if known else did_you_mean(backend, asked.backends)
         yield Problem("LS-209", _('"{backend}" is not a backend of this study', backend=backend), "--plant", hint)
 
@@ -428,11 +428,14 @@ def cost(
     """Train each planted backend to the end, as it should be and with its plants: what they cost.
 
     [{"network", "backend", "plants", "accuracy", "planted_accuracy", "loss", "planted_loss"}], None for a run that
-    failed. The planted runs lie in a folder of their own beside the study's.
+    failed. A run that the study has already is taken; all that is trained for this lies in a folder beside the study's,
+    whose report would count it otherwise.
     """
     found = []
     for right, spoilt in costly(asked, plants):
         (run,) = right.runs()
+        if study.not_done(right, runs_folder):
+            right = changed(right, name=spoilt.name)
         records = [study.run_study(each, runs_folder, tell, threads)[0] for each in (right, spoilt)]
         row: dict[str, Any] = {"network": run.network_name, "backend": run.backend, "plants": list(plants)}
         for prefix, record in zip(("", "planted_"), records, strict=True):

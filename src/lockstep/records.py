@@ -243,7 +243,6 @@ MESSAGES = (
     mark("dictionary should have at most {most} items after validation, not {n}"),
     mark("input should be a valid string"),
     mark("keys should be strings"),
-    mark("input should be a valid dictionary or object to extract fields from"),
 )
 _TYPE_WORDS = {
     "int_type": mark("a whole number"), "int_from_float": mark("a whole number"), "int_parsing": mark("a whole number"),
@@ -313,8 +312,11 @@ def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
         return Problem("LS-205", _("it is empty"), where, _("give at least one"))
     if kind == "value_error":
         return Problem("LS-205", reason(context["error"]), where, "")
-    if kind in _TYPE_WORDS:
-        wanted = _(_TYPE_WORDS[kind])
+    if isinstance(row.get("input"), type) and row["input"].__name__ in {known.__name__ for known in KINDS.values()}:
+        made = f"{row['input'].__name__}(…)"
+        return Problem("LS-204", _("this is the class, not one of it"), where, _("write {example}", example=made))
+    if kind in _TYPE_WORDS or kind in ("dataclass_type", "model_attributes_type"):
+        wanted = _(_TYPE_WORDS.get(kind, "a table"))
         message = _("{found} is not {wanted}", found=found, wanted=wanted)
         return Problem("LS-204", message, where, _("give {wanted}", wanted=wanted))
     return Problem("LS-204", joined((found, recognised(row["msg"].lower(), MESSAGES)), ": "), where, "")

@@ -158,7 +158,8 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "LS-501": Remedy(
         "A folder or file may not be written: no permission, a read-only disk, a file where a folder should be.",
-        "LS-501 runs: cannot write: File exists → choose a folder that you may write to with --runs FOLDER",
+        "LS-501 runs: cannot write: File exists → choose another folder that you may write to (--runs, in Python "
+        "runs_folder)",
         "Choose another folder with --runs, or set XDG_CACHE_HOME or XDG_DATA_HOME for datasets.",
     ),
     "LS-502": Remedy(

@@ -8,11 +8,14 @@ remedy.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from rich.console import Console
 
@@ -35,15 +38,59 @@ from lockstep.spec import Study
 
 RUNS = "runs"
 Place = str | PathLike[str]
+OPTIONS = {  # of the command line → the argument that it is here, where its name is another
+    "backends": "chosen_backends", "network": "networks", "plant": "plants", "runs": "runs_folder", "set": "settings",
+    "together": "n_together",
+}  # fmt: skip
+
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
 
 
 def _nobody(*_event: object) -> None:
     """Nobody listens."""
 
 
+def _in_python(function: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    """A function whose errors are about its arguments, and not about options of the command line."""
+
+    @functools.wraps(function)
+    def asked(*values: _Given.args, **named: _Given.kwargs) -> _Made:
+        try:
+            return function(*values, **named)
+        except LockstepError as error:
+            raise LockstepError.several(
+                dataclasses.replace(problem, where=re.sub(r"--([\w-]+)", _argument, problem.where))
+                for problem in error.problems
+            ) from error.__cause__
+
+    return asked
+
+
+def _argument(option: re.Match[str]) -> str:
+    name = option[1].replace("-", "_")
+    return OPTIONS.get(name, name)
+
+
 # ------------------------------------------------------------------------------------------------------------ the work
 
 
+@_in_python
+def load_study(
+    path: Place, settings: str | Iterable[str] = (), chosen_backends: str | Iterable[str] = (),
+    networks: str | Iterable[str] = (), quick: bool = False,
+) -> Study:  # fmt: skip
+    """The study of a file, with its names, shapes and combinations checked; every error at once.
+
+    `settings` are `key=value`; `chosen_backends` and `networks`, where given, replace or narrow those of the file.
+    `quick` makes a first look of it: scikit-learn's digits, one seed and few epochs, unless a setting says otherwise.
+    """
+    given = {"settings": settings, "chosen_backends": chosen_backends, "networks": networks}
+    texts = {name: arguments.texts(value, name) for name, value in given.items()}
+    return studies.load_study(path, texts["settings"], texts["chosen_backends"], texts["networks"], quick)
+
+
+@_in_python
 def run_study(
     study: Study, runs_folder: Place = RUNS, tell: studies.Tell = _nobody, threads: int | None = None,
     again: bool = False, is_together: bool = False, *, offline: bool = False, progress: bool | None = None,
@@ -55,12 +102,13 @@ def run_study(
     shown. Raises LockstepError for a study that cannot be and for a folder that cannot be written; a run that fails is
     a record, not an exception.
     """
-    study, folder = _asked(study, runs_folder, threads=threads)
+    study, folder = _asked(study, runs_folder, tell, threads)
     _fetch(study, offline, progress)
     with _shown(progress, lambda console: terminal.Watcher(len(study.runs()), console, naming.is_notebook())) as show:
         return studies.run_study(study, folder, _both(show, tell), threads, again, is_together)
 
 
+@_in_python
 def prove(
     study: Study, runs_folder: Place = RUNS, steps: int = proof.STEPS, plants: str | Iterable[str] = (),
     threads: int | None = None, tell: studies.Tell = _nobody, *, cost: bool = True, offline: bool = False,
@@ -72,8 +120,8 @@ def prove(
     them. Leaves proof.json and proof.html in the study's folder, as the command does. Raises LockstepError for a study
     that cannot be, an unknown plant and a folder that cannot be written; a backend that diverges is a verdict.
     """
-    study, folder = _asked(study, runs_folder, threads=threads, steps=steps)
-    planted = list(dict.fromkeys(map(str, arguments.several(plants, "plants", _("a list of texts")))))
+    study, folder = _asked(study, runs_folder, tell, threads, steps=steps)
+    planted = list(dict.fromkeys(arguments.texts(plants, "plants")))
     _fetch(study, offline, progress)
     with _shown(progress, terminal.ProofWatcher) as show:
         document = proof.prove(study, folder, steps, planted, threads, _both(show, tell))
@@ -84,6 +132,7 @@ def prove(
     return document
 
 
+@_in_python
 def bench(
     study: Study, runs_folder: Place = RUNS, rounds: int = benches.ROUNDS, epochs: int = benches.EPOCHS,
     against: str = "", threads: int | None = None, tell: benches.Tell = _nobody, n_together: int = 1, *,
@@ -96,7 +145,7 @@ def bench(
     nothing could be timed (LS-403).
     """
     numbers = {"rounds": rounds, "epochs": epochs, "n_together": n_together}
-    study, folder = _asked(study, runs_folder, threads=threads, **numbers)
+    study, folder = _asked(study, runs_folder, tell, threads, **numbers)
     _fetch(study, offline, progress)
     place = folder / study.name / "bench.json"
     benches.ready(place)
@@ -114,6 +163,7 @@ def bench(
     return document
 
 
+@_in_python
 def verify(folders: Place | Iterable[Place], images: int | None = None, deep: bool = False) -> dict[str, Any]:
     """Compute what was handed in again; the document of `lockstep verify --json` (docs/verify.md).
 
@@ -158,8 +208,11 @@ def write_pages(document: Mapping[str, Any], runs_folder: Path) -> Path:
 # ------------------------------------------------------------------------------------------------ arguments, progress
 
 
-def _asked(study: Study, runs_folder: Place, threads: int | None, **numbers: int) -> tuple[Study, Path]:
+def _asked(
+    study: Study, runs_folder: Place, tell: object, threads: int | None, **numbers: int
+) -> tuple[Study, Path]:  # fmt: skip
     """What was given, known to be of its kinds and possible."""
+    arguments.function(tell, "tell")
     for name, value in numbers.items():
         arguments.whole(value, name)
     if threads is not None:

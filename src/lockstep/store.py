@@ -57,7 +57,7 @@ UNEXPLAINED = "unexplained"  # and what it packs of a divergence without a known
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-HINT = _("choose a folder that you may write to with --runs FOLDER")
+HINT = _("choose another folder that you may write to (--runs, in Python runs_folder)")
 
 
 def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:
@@ -634,6 +634,9 @@ class Records(list[Record]):
         found = super().__getitem__(place)
         return Records(found) if isinstance(found, list) else found
 
+    def __add__(self, others: list[Any]) -> Records:  # type: ignore[override]  # a list of other things is none of runs
+        return Records([*self, *others])
+
 
 def _shown(records: Sequence[Record], coordinates: Sequence[str] = ()) -> results.Results:
     """The table of these runs; one that cannot be read is a row that says so."""
@@ -710,10 +713,10 @@ RUNS_BELOW = 2  # folders between one that is named and its runs: runs/<study>/<
 def find_runs(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], depth: int = RUNS_BELOW
 ) -> Records:  # fmt: skip
-    """Every run at or at most `depth` folders below the given ones, sorted by path.
+    """Every run at or at most `depth` folders below the given ones: study by study, in the order they were begun in.
 
-    One that has lost its status.json is found by its environment.json. Raises LockstepError: LS-505 where there is no
-    run, LS-200 where there is no such folder.
+    So a report made later has the order of the study too. A run that has lost its status.json is found by its
+    environment.json. Raises LockstepError: LS-505 where there is no run, LS-200 where there is no such folder.
     """
     paths = arguments.paths(paths, "paths")
     must_be_there(paths)
@@ -728,7 +731,16 @@ def find_runs(
         raise LockstepError(
             "LS-505", _("no run folder here"), where=where, hint=_("name a folder below runs/ that holds runs")
         )
-    return Records(Record(folder) for folder in sorted(found, key=natural))
+    return Records(Record(folder) for folder in sorted(found, key=_order))
+
+
+def _order(folder: Path) -> tuple[Any, ...]:
+    """A sort key: the study's folder, then when the run was begun; of one whose status is lost its path decides."""
+    times = ("", "")
+    with contextlib.suppress(LockstepError, OSError, ValueError):
+        status = read_json(folder / "status.json")
+        times = str(status.get("started", "")), str(status.get("finished", ""))
+    return natural(folder.parent), *times, natural(folder)
 
 
 def given(records: Any) -> list[Record]:

@@ -108,7 +108,7 @@ def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
     key, equals, value = setting.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        hint = _("write --set recipe.epochs=3")
+        hint = _("for example recipe.epochs=3")
         return [Problem("LS-200", _('"{text}" is not key=value', text=setting), "--set", hint)]
     _write_kind_out(document, key)
     try:

@@ -61,7 +61,8 @@ def answer(
     else:
         sentences = [*own, *_summary(told), *best]
     sentences = list(dict.fromkeys(filter(None, sentences)))[: MAX_SENTENCES - 1]
-    return " ".join([*failed, *sentences, *filter(None, [_reach(told)])])
+    is_said = found is not None and _backends(found) in sentences
+    return " ".join([*failed, *sentences, *filter(None, [_reach(told, is_said)])])
 
 
 def _diverged(groups: Sequence[Group]) -> str:
@@ -336,11 +337,13 @@ def _summary(groups: Sequence[Group]) -> list[str]:
     return sentences
 
 
-def _reach(groups: Sequence[Group]) -> str:
-    """How far these sentences reach."""
+def _reach(groups: Sequence[Group], is_said: bool) -> str:
+    """How far these sentences reach; whether it `is_said` before what one seed can tell of the backends."""
     if not any(len(found.backends) > 1 for found in groups):
         return ""
     fewest = min(len(found.seeds) for found in groups)
+    if fewest == 1 and is_said:
+        return _("Equal accuracies do not prove equal arithmetic.")
     if fewest == 1:
         return _(
             "One seed cannot tell whether a difference in accuracy comes from the backend or from chance, and equal "

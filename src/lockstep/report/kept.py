@@ -94,6 +94,7 @@ FORMS = (
     mark("judged up to step {step}: from there this recipe's numbers are not finite in any backend"),
     mark("updates were not judged of {names}: rounding may be as large as they"),
     mark("the judge itself is not what an independent formula gives: {stage}, {where}"),
+    mark("NumPy's runs that are trained together are not what each of them is alone: {where}"),
     mark("{names} differ from the judge at one place, and alike: suspect the judge"),
     mark("early stopping"),
     mark("resuming"),

@@ -43,8 +43,8 @@ def verify(folder: Path, n_images: int | None = None, deep: bool = False) -> dic
     """Check one submission, a folder (or a zip of one) that holds runs and perhaps their report; changes nothing.
 
     `n_images` limits how many test images go through each network again; `deep` trains the first epoch again. Returns
-    {"folder", "verdict", "runs", "finished", "weights_checked", "report" ("identical", "fits", "differs", "missing"),
-    "best_accuracy", "summary", "problems", "unchecked", "notes"}.
+    {"folder", "verdict", "runs", "finished", "weights_checked", "trained_again", "report" ("identical", "fits",
+    "differs", "missing"), "best_accuracy", "summary", "problems", "unchecked", "notes"}.
     """
     (row,) = verify_all([folder], n_images, deep)
     return row
@@ -70,8 +70,9 @@ def error_of(error: LockstepError) -> str:
 
 
 def _nothing(folder: Path, problem: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"folder": str(folder), "verdict": NOTHING, "runs": 0, "finished": 0, "weights_checked": 0}
+    row: dict[str, Any] = dict.fromkeys(("runs", "finished", "weights_checked", "trained_again"), 0)
     return row | {
+        "folder": str(folder), "verdict": NOTHING,
         "report": "missing", "best_accuracy": None, "summary": problem, "problems": [problem], "unchecked": [],
         "notes": [],
     }  # fmt: skip
@@ -82,6 +83,7 @@ class _Check:
 
     def __init__(self, submissions: Sequence[Submission], n_images: int | None, deep: bool) -> None:
         self.n_images, self.deep = n_images, deep
+        self.trained_again = 0  # runs whose first epoch was, in the submission that is looked at
         self.datasets = cache(lambda name: data.load(name, offline=True))
         self.fits = cache(self._fits)
         prints = []
@@ -100,7 +102,7 @@ class _Check:
         if submission.is_zip:
             found.notes.append(_("it was read from a zip archive"))
         best: list[float] = []
-        finished = checked = 0
+        finished = checked = self.trained_again = 0
         for record in records:
             before = len(found.problems)
             name = record.folder.name
@@ -116,7 +118,7 @@ class _Check:
         report = pages.check(submission.pages(), records, found)
         return {
             "folder": str(submission.name), "verdict": found.verdict(finished), "runs": len(records),
-            "finished": finished, "weights_checked": checked, "report": report,
+            "finished": finished, "weights_checked": checked, "trained_again": self.trained_again, "report": report,
             "best_accuracy": max(best, default=None), "summary": found.summary(),
             "problems": [problem.text for problem in found.problems], "unchecked": found.unchecked,
             "notes": list(dict.fromkeys(found.notes)),
@@ -164,6 +166,7 @@ class _Check:
         found.look("data", name, lambda: _data(record, run, loaded, logits, labels))
         found.look("training", name, lambda: recomputation.training(record, run, examples))
         if self.deep:
+            self.trained_again += 1
             found.look("training", name, lambda: recomputation.deep(record, run, examples))
         found.look("training", name, lambda: recomputation.last_step(record, run, examples))
         found.look("weights", name, lambda: recomputation.weights(record, run, examples, logits, self.n_images))

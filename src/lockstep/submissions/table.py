@@ -13,6 +13,7 @@ from lockstep.language import n_later as n_
 from lockstep.language import say
 
 COLUMNS = ("folder", "verdict", "runs", "finished", "weights_checked", "report", "best_accuracy")
+MOST_IN_A_CELL = 5
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one
 
 
@@ -24,6 +25,8 @@ def as_line(row: Mapping[str, Any]) -> str:
         "report {report}",
         **facts,
     )
+    if row.get("trained_again"):
+        said = _("{said}, first epochs trained again: {n}", said=said, n=row["trained_again"])
     if row["best_accuracy"] is not None:
         said = _("{said}, best test accuracy {percent:.2f} %", said=said, percent=100 * row["best_accuracy"])
     if row["problems"]:
@@ -55,12 +58,20 @@ def closing(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Submissions as CSV with a header; what is wrong in one cell. No cell is taken for a formula by a spreadsheet."""
+    """Submissions as CSV with a header; what is wrong in one cell, of very much the first.
+
+    No cell is taken for a formula by a spreadsheet.
+    """
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     lists = ("problems", "unchecked", "notes")
     table.writerow([*COLUMNS, *lists])
     for row in rows:
-        cells = [row[name] for name in COLUMNS] + ["; ".join(row[name]) for name in lists]
+        cells = [row[name] for name in COLUMNS] + [_cell(row[name]) for name in lists]
         table.writerow([f"'{cell}" if str(cell).startswith(FORMULAS) else cell for cell in cells])
     return file.getvalue()
+
+
+def _cell(sentences: Sequence[str]) -> str:
+    more = len(sentences) - MOST_IN_A_CELL
+    return "; ".join([*sentences[:MOST_IN_A_CELL], *([_("and {n} more", n=more)] if more > 0 else [])])
