@@ -141,7 +141,7 @@ STUDIES: dict[str, Asked] = {
 
 PLACES: dict[str, tuple[str, ...]] = {
     "update": ("optimizer slots: *", "updated weights: *"),
-    "loss": ("loss: loss", "loss: reported by the step"),
+    "loss": ("loss: loss", "loss: targets", "loss: reported by the step"),
     "placing": ("data: *", "whole epoch: *", "loss: *"),
     "restoring": ("starting weights: *", "optimizer slots: *", "statistics: *", "resuming: *", "whole epoch: *"),
     "rate": ("updated weights: *", "reported loss: *"),
