@@ -146,6 +146,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "restoring": ("starting weights: *", "optimizer slots: *", "statistics: *", "resuming: *", "whole epoch: *"),
     "rate": ("updated weights: *", "reported loss: *"),
     "masks": ("forward: *dropout*",),
+    "order": ("data: order", "data: orders of two epochs"),
     "stopping": ("early stopping: *",),
     "together": ("trained together: *",),
     "evaluating": ("reported loss: *",),
