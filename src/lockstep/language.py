@@ -177,6 +177,29 @@ def _catalog(language: str) -> NullTranslations:
     return found
 
 
+# ----------------------------------------------------------------------------------------------- what can be shown
+
+# A name may hold what moves a cursor, recolours a terminal or turns the line around: Unicode's controls and surrogates
+# (bytes that are no UTF-8), what ends a line, and what changes its direction.
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str, keep: str = "\n\t") -> str:
+    r"""A text with its control characters as escapes, but for those to keep; what can be shown stays as it is.
+
+    >>> visible("cat\x1b[31m.png")
+    'cat\\x1b[31m.png'
+    """
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def _escaped(sign: str) -> str:
+    number = ord(sign)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte of a file's name, as Python keeps one that is no UTF-8
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
 # ------------------------------------------------------------------------------------------------------------- numbers
 
 
