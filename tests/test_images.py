@@ -408,11 +408,11 @@ def test_a_photograph_of_24_megapixels_is_read_at_the_size_of_the_others(tmp_pat
     assert np.abs(pixels.astype(int) - np.asarray(drawn(8))).mean() < 10
 
 
-@pytest.mark.parametrize(("kind", "pixels"), [("JPEG", 2**26), ("PNG", 2**25)])
-def test_larger_photographs_are_refused_with_what_to_do(tmp_path, kind, pixels):
+@pytest.mark.parametrize(("kind", "mode", "pixels"), [("JPEG", "L", 2**26), ("PNG", "L", 2**25), ("PNG", "LA", 2**24)])
+def test_larger_photographs_are_refused_with_what_to_do(tmp_path, kind, mode, pixels):
     saved(tmp_path, [drawn(seed) for seed in range(4)])
     large = tmp_path / "class 0" / "large.jpg"
-    Image.new("L", (8192, pixels // 8192 + 1)).save(large, kind)
+    Image.new(mode, (8192, pixels // 8192 + 1)).save(large, kind)
     refused(tmp_path, f"{8192}×{pixels // 8192 + 1} pixels", f"{pixels:,}", "make it smaller", code="LS-308")
 
 

@@ -123,8 +123,8 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "LS-308": Remedy(
         "A picture is damaged, is no picture or of a format that is not read (HEIC, AVIF), is animated, has more than "
-        "8 bits a channel or other colours than grey and RGB, or has more pixels than are read (33.5 million; 67.1 "
-        "million of a JPEG that is not progressive).",
+        "8 bits a channel or other colours than grey and RGB, or has more pixels than are read (33.5 million as a "
+        "rule).",
         "LS-308 pets/cat/2.png: cannot be read: broken PNG file",
         "Convert it to a JPEG or an 8-bit grey or RGB PNG of a reasonable size, or remove it.",
     ),

@@ -39,8 +39,10 @@ SUFFIXES = (
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MODES = {"1": 1, "L": 1, "LA": 1, "P": 3, "PA": 3, "RGB": 3, "RGBA": 3}  # Pillow's mode → channels
 MAX_FILE_BYTES = 2**26
-MAX_PIXELS = 2**25  # 33.5 million; decoding takes up to eight bytes for each
+# Pixels that are read, so that decoding takes a quarter of a gibibyte at most.
+MAX_PIXELS = 2**25  # 33.5 million
 MAX_JPEG_PIXELS = 2**26  # of one that can be decoded at a part of its size without being held whole: any telephone's
+MAX_TRANSPARENT_PIXELS = 2**24  # of what is decoded, coloured and laid on black, each time anew; so does WebP inside
 MAX_SCANS = 64  # of one JPEG of SCANNED pixels: a progressive one has about ten, and each is a pass over all pixels
 SCANNED = 2**24
 CONVERT = _("convert it to an 8-bit grey or RGB PNG, or remove it")
@@ -145,9 +147,8 @@ def pixels(path: Path, frame: Frame) -> Pixels:
         inside = frame.inside(image.size[::-1] if is_lying else image.size)
         stored = inside[::-1] if is_lying else inside
         image.draft(None, (2 * stored[0], 2 * stored[1]))  # of a JPEG; at least twice what is wanted
-        is_transparent = "A" in image.mode or "transparency" in image.info
         picture: Image.Image = image
-        if is_transparent:
+        if _is_transparent(image):
             picture = image if image.mode == "RGBA" else image.convert("RGBA")
             picture = picture.convert("RGBa")  # premultiplied: what lies on black
         elif image.mode not in ("L", "RGB"):
@@ -241,8 +242,14 @@ def _reason_to_refuse(image: Image.Image) -> tuple[str, str]:
 
 
 def _most_pixels(image: Image.Image) -> int:
-    is_in_parts = image.format in ("JPEG", "MPO") and not image.info.get("progressive")
-    return max(MAX_JPEG_PIXELS, MAX_PIXELS) if is_in_parts else MAX_PIXELS
+    if image.format in ("JPEG", "MPO") and not image.info.get("progressive"):
+        return MAX_JPEG_PIXELS
+    return MAX_TRANSPARENT_PIXELS if _is_transparent(image) or image.format == "WEBP" else MAX_PIXELS
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Whether the file has room for transparency, used or not."""
+    return "A" in image.mode or "transparency" in image.info
 
 
 def _bytes(path: Path) -> bytes:
