@@ -664,7 +664,7 @@ def data_fetch(name: DatasetName, offline: Offline = False) -> None:
 
     with terminal.Download(_console(stderr=True)) as download:
         folder = data.fetch(name, offline=offline, progress=download.tell)
-    typer.echo(f"{name}: {folder}")
+    _say(f"{name}: {folder}")
 
 
 @data_app.command("verify")
@@ -735,7 +735,7 @@ def _say_of_import(note: str) -> None:
     if hint := hints.get(form):
         _say(_("warning: {note}; {hint}", note=note, hint=hint), err=True)
     else:
-        typer.echo(f"  {say(note)}")
+        _say(f"  {say(note)}")
 
 
 @data_app.command("path")
@@ -779,7 +779,8 @@ def _print_json(document: dict[str, Any]) -> None:
 
     from lockstep.store import finite
 
-    typer.echo(json.dumps(finite(document), indent=2, ensure_ascii=False))
+    text = json.dumps(finite(document), indent=2, ensure_ascii=False)
+    typer.echo(language.CONTROLS.sub(lambda sign: "\n" if sign[0] == "\n" else f"\\u{ord(sign[0]):04x}", text))
 
 
 def _terminated(number: int, frame: object) -> NoReturn:
@@ -873,5 +874,5 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         _print_json({"errors": [{"code": None, "message": told[0], "where": told[1], "hint": told[2]}]})
     told = [say(line) for line in told]
     rule = "─" * min(max(map(len, told)), 100)
-    typer.echo("\n".join((rule, *told, rule)), err=True)
+    _say("\n".join((rule, *told, rule)), err=True)
     return crash.EXIT_CODE
