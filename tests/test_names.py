@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from lockstep import cli, terminal
+from lockstep import cli, lettering, plots, terminal
 from lockstep.errors import LockstepError
+from lockstep.report.pictures import Sheet, Tile
 
 CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
 NAME = "c\x1b[31mat\x1b]0;mine\x07\x9b2J"
@@ -84,3 +85,79 @@ def test_a_name_that_is_printed_raw_would_be_seen(monkeypatch):
     file = io.StringIO()
     terminal.print_error(LockstepError("LS-201", "x", where=NAME), Console(file=file))
     assert CONTROLS.search(file.getvalue())
+
+
+# ------------------------------------------------------------------------------------------------------------ figures
+
+CLASSES = ("す", "き", "は")
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+
+
+def ticks(figure):
+    return [text.get_text() for text in figure.axes[0].yaxis.get_ticklabels()]
+
+
+def matrix(names):
+    return plots.svg(plots.confusion(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 5]]), names), "label", "p")
+
+
+def test_names_without_glyphs_carry_their_number_and_others_stay():
+    assert lettering.named(CLASSES) == ["0 す", "1 き", "2 は"]
+    assert lettering.named(["cat", "кот", "猫", "Ünïcødé"]) == ["cat", "кот", "2 猫", "Ünïcødé"]
+    assert lettering.named(["", "\u200b", "a"]) == ["0", "1", "a"]
+
+
+def test_names_that_are_alike_once_they_are_cut_carry_their_number():
+    long = ["photographs of cats", "photographs of dogs", "birds"]
+    assert lettering.named(long, 12) == ["0 photograp…", "1 photograp…", "birds"]
+    assert len(set(lettering.named([f"a long name and then {n}" for n in range(1000)], 12))) == 1000
+
+
+def test_a_png_shows_numbers_and_a_sentence_where_its_font_has_no_glyph():
+    drawing = matrix(CLASSES)
+    svg, png = plots.alone(drawing)
+    for name in CLASSES:
+        assert name in svg.decode(), "a browser has fonts of its own"
+    below = round(plots.DOTS * 0.22)
+    numbered = pixels(plots.alone(matrix(("0", "1", "2")))[1])
+    assert pixels(png).shape[0] > numbered.shape[0]
+    assert (pixels(png)[-below:] < 128).any(), "the sentence"
+    figure = drawing.figure
+    with lettering.drawable(figure):
+        assert ticks(figure) == ["0", "1", "2"]
+        assert any("its number stands for it" in text.get_text().replace("\n", " ") for text in figure.texts)
+    assert ticks(figure) == ["0 す", "1 き", "2 は"]
+    assert not figure.texts
+    assert plots.alone(drawing)[1] == png
+
+
+def test_a_png_of_names_with_glyphs_has_no_sentence():
+    drawing = matrix(("cat", "кот", "ё"))
+    with lettering.drawable(drawing.figure) as room:
+        assert room == {}
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_without_numbers_all_such_names_are_one_sign(monkeypatch):
+    """What the numbers are for: two names, one picture."""
+    monkeypatch.setattr(lettering, "lacking", lambda text: set())
+    one, other = (pixels(plots.alone(matrix(names))[1]) for names in (CLASSES, CLASSES[::-1]))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_legends_bars_and_sheets_tell_such_names_apart():
+    figures = [
+        plots.class_balance(CLASSES, [1, 2, 3]),
+        plots.clocks([("猫", {"train": 1.0}), ("犬", {"train": 2.0})]),
+        Sheet("s", "label", [Tile(np.zeros((4, 4, 1), np.uint8), (f"{name} · 5 %",), "") for name in CLASSES]).figure(),
+    ]
+    for number, figure in enumerate(figures):
+        with lettering.drawable(figure) as room:
+            assert room, number
+            if number < 2:
+                assert ticks(figure)[:2] == ["0", "1"], number
+        plots.alone(plots.svg(figure, "label", f"p{number}"))
