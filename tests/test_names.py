@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +88,24 @@ def test_a_name_that_is_printed_raw_would_be_seen(monkeypatch):
     file = io.StringIO()
     terminal.print_error(LockstepError("LS-201", "x", where=NAME), Console(file=file))
     assert CONTROLS.search(file.getvalue())
+
+
+def test_a_path_that_is_not_utf8_is_refused_in_words_and_its_import_is_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    folder = os.path.join(str(tmp_path), os.fsdecode("картинки".encode("cp866")))
+    for name, number in itertools.product("ab", range(3)):
+        path = Path(folder, name, f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (5, 7), dtype=np.uint8)).save(path)
+    study = tmp_path / "study.toml"
+    study.write_text('dataset = "digits"\nbackends = ["numpy"]\nnetworks.a = ["flatten", "dense 2"]\n')
+    _, err = printed(capsys, "show", str(study), "--set", f"dataset={folder}", "--set", "question=a\udcff")
+    assert err.count("is not UTF-8") == 2
+    assert "lockstep data import FOLDER NAME" in err
+    out, err = printed(capsys, "data", "import", folder, "pets")
+    assert "4 training" in out, err
+    out, err = printed(capsys, "show", str(study), "--set", "dataset=pets")
+    assert "dense" in out, err
 
 
 # ------------------------------------------------------------------------------------------------------------ figures
