@@ -1,6 +1,7 @@
 """Folders of pictures: what becomes of them, and that every unsuitable one is named."""
 
 import os
+import re
 import struct
 import zlib
 
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lockstep import cli, language
 from lockstep.data import describe, folders, grounds, images, import_folder, load, sizes
 from lockstep.data import picture as pictures
 from lockstep.data.picture import Frame
 from lockstep.errors import LockstepError
+from lockstep.report import kept
 
 LAST = 222  # the last pixel of a grey picture
 
@@ -583,3 +586,38 @@ def test_every_note_is_recognised_where_it_is_kept_in_english(folder):
     assert {text for text in forms if text != ""} <= set(images.NOTES)
     note = load(str(folder)).notes[0]
     assert recognised(str(note), images.NOTES).values["share"] == "20%"
+
+
+# ------------------------------------------------------------------------------------------------------ what is printed
+
+
+def imported(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["data", "import", *arguments])
+    assert not ended.value.code
+    return capsys.readouterr()
+
+
+def test_an_import_warns_of_what_nobody_may_have_wanted(home, capsys):
+    source = saved(home / "data", [drawn(seed, (28 + seed, 20)) for seed in range(6)] + [Image.new("L", (28, 20), 9)])
+    drawn(9).save(home / "data" / "beside.png")
+    out, err = imported(capsys, source, "small", "--size", "10x14")
+    assert "pictures resized to 10×14 (height × width), which was asked for: 7 of 7" in out
+    for words in ("--size 64x64", "the folder of their class", "look at one in a viewer"):
+        (line,) = [line for line in err.splitlines() if words in line]
+        assert line.startswith("warning: ")
+    out, err = imported(capsys, source, "fitted", "--size", "30", "--keep-proportions")
+    assert "proportions are kept" in out
+    assert "half of their pixels" not in out + err
+
+
+def test_an_import_speaks_russian(home, capsys):
+    source = saved(home / "data", [ink(seed, 0, size=(9, 7 + seed)) for seed in range(6)])
+    out, err = imported(capsys, source, "small", "--size", "3", "--language", "ru")
+    assert not re.search("[A-Za-z]{4,}", re.sub(r"small.*npz|Lockstep|Pillow|seed|size", "", out + err)), out + err
+
+
+def test_a_report_says_notes_in_russian():
+    with language.speaking("ru"):
+        said = kept.say("pictures that were turned as their Exif says, as viewers show them: 1,029")
+    assert said == "изображений, повёрнутых по их Exif, как их показывают программы просмотра: 1\xa0029"
