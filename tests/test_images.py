@@ -579,13 +579,13 @@ def test_pictures_that_lie_elsewhere_are_counted(folder):
 
 def test_every_note_is_recognised_where_it_is_kept_in_english(folder):
     """A form that `NOTES` lacks would be said in English for ever."""
-    from lockstep.language import recognised
-
     everything = {name: getattr(module, name) for module in (folders, grounds, sizes, images) for name in dir(module)}
     forms = [text for name, text in everything.items() if name.isupper() and isinstance(text, str)]
     assert {text for text in forms if text != ""} <= set(images.NOTES)
     note = load(str(folder)).notes[0]
-    assert recognised(str(note), images.NOTES).values["share"] == "20%"
+    said = language.recognised(str(note), images.NOTES)
+    assert isinstance(said, language.Text)
+    assert said.values["share"] == "20%"
 
 
 # ------------------------------------------------------------------------------------------------------ what is printed
