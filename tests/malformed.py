@@ -287,6 +287,16 @@ def _np_load(path: Path) -> Any:
         return {name: archive[name] for name in archive.files}
 
 
+def _turned() -> bytes:
+    """Exif of a photograph that was taken upright."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "a description"
+    return exif.tobytes()
+
+
 def pictures(folder: Path) -> Target:
     """One picture among sound ones; a PNG's checksums are mended half of the time, so that decoders see the damage."""
     from PIL import Image
@@ -297,10 +307,12 @@ def pictures(folder: Path) -> Target:
     noise = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
     for suffix, mode, options in (
         ("png", "L", {}), ("png", "RGB", {}), ("png", "P", {}), ("png", "LA", {}), ("png", "1", {}), ("jpg", "L", {}),
-        ("jpg", "RGB", {}), ("jpg", "RGB", {"progressive": True}),
+        ("jpg", "RGB", {}), ("jpg", "RGB", {"progressive": True}), ("jpg", "RGB", {"exif": _turned()}),
+        ("png", "RGBA", {"exif": _turned()}), ("webp", "RGBA", {"exif": _turned()}), ("tif", "L", {"exif": _turned()}),
+        ("mpo", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (4, 4))]}),
     ):  # fmt: skip
         buffer = io.BytesIO()
-        kind = {"png": "PNG", "jpg": "JPEG"}[suffix]
+        kind = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "tif": "TIFF", "mpo": "MPO"}[suffix]
         Image.fromarray(noise).convert(mode).save(buffer, kind, **options)
         originals.append((suffix, buffer.getvalue()))
     for name in ("cat", "dog"):

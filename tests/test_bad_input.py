@@ -36,7 +36,9 @@ def images(folder, classes=("cat", "dog"), n=4):
         for number in range(n):
             path = folder / "data" / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture(path, np.full((7, 9), number * 20, np.uint8))
+            pixels = np.full((7, 9), number * 20, np.uint8)
+            pixels[0, 0] = 200  # something to see
+            picture(path, pixels)
 
 
 def idx(array, magic=None, counts=None):

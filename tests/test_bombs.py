@@ -289,7 +289,7 @@ FRAMES = {"save_all": True, "append_images": [Image.new("L", (9, 7), 5)], "durat
 PICTURE_BOMBS = {
     "PNG: 65535²": (picture("x.png", lambda: png_of(65535, 65535)), "exceeds limit"),
     "PNG: 2³¹−1 a side": (picture("x.png", lambda: png_of(2**31 - 1, 2**31 - 1)), "exceeds limit"),
-    "PNG: 4097×4096": (picture("x.png", lambda: png_of(4097, 4096)), "4097×4096 pixels; at most 16,777,216"),
+    "PNG: 8193×4096": (picture("x.png", lambda: png_of(8193, 4096)), "8193×4096 pixels; at most 33,554,432"),
     "PNG: cut off": (picture("x.png", lambda: saved("PNG", "L")[:-20]), "cannot be read"),
     "PNG: 16 bits": (picture("x.png", lambda: saved("PNG", "I;16")), "more than 8 bits"),
     "PNG: animated": (picture("x.png", lambda: saved("PNG", "L", **FRAMES)), "an animation or a stack of pictures"),
@@ -632,7 +632,7 @@ def test_a_link_out_of_a_folder_of_pictures_is_not_followed(tmp_path):
         ("gzip: a header that declares a gibibyte in 40 bytes", "lockstep.reading.refuse_bomb", lambda *_: None),
         ("npz: a path that leads out", "lockstep.reading._check_member", lambda *_: None),
         ("npz: 25,000 names", "lockstep.reading.LARGEST_DIRECTORY", 2**40),
-        ("PNG: 4097×4096", "lockstep.data.images.MAX_PIXELS", 2**40),
+        ("PNG: 8193×4096", "lockstep.data.picture.MAX_PIXELS", 2**40),
         ("TOML: 100 MB", "lockstep.reading.LARGEST_SPEC", 2**40),
     ],
 )

@@ -23,7 +23,7 @@ FLOORS = (
     {"language", "installed", "naming"},
     {"errors", "formulas", "streams"},
     {"topics", "canvas"},
-    {"arguments", "results", "records", "files", "reading", "randomness", "timing", "remedies", "crash"},
+    {"arguments", "lettering", "results", "records", "files", "reading", "randomness", "timing", "remedies", "crash"},
     {"spec"},
     {"studyfile", "metrics", "statistics", "locks", "roofline", "usage"},
     {"weights", "data", "store", "backends", "meanings"},

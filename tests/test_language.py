@@ -28,3 +28,19 @@ def test_russian_has_its_sentences_its_three_plurals_and_its_comma():
 def test_an_unknown_language_is_refused():
     with pytest.raises(ValueError, match="no language 'tlh'"):
         language.use("tlh")
+
+
+HOSTILE = "c\x1b[31mat\x07\x9b2J\u202etac\udc8a\r"
+SHOWN = "c\\x1b[31mat\\x07\\x9b2J\\u202etac\\x8a\\x0d"
+
+
+def test_control_characters_are_shown_as_escapes_wherever_a_text_is_said():
+    kept = language.later("no file {name}", name=HOSTILE)
+    assert kept == f"no file {HOSTILE}", "what is kept for programs stays as it is"
+    assert language.say(kept) == f"no file {SHOWN}"
+    assert language.say(HOSTILE) == SHOWN
+    assert _("no file {name}", name=HOSTILE) == f"no file {SHOWN}"
+    with language.speaking("ru"):
+        assert SHOWN in language.say(language.later("report: {path}", path=HOSTILE))
+    assert language.visible("два\n\tслова: 猫") == "два\n\tслова: 猫"
+    assert language.visible("a\nb", keep="") == "a\\x0ab"

@@ -663,7 +663,7 @@ def data_fetch(name: DatasetName, offline: Offline = False) -> None:
 
     with terminal.Download(_console(stderr=True)) as download:
         folder = data.fetch(name, offline=offline, progress=download.tell)
-    typer.echo(f"{name}: {folder}")
+    _say(f"{name}: {folder}")
 
 
 @data_app.command("verify")
@@ -696,22 +696,45 @@ def data_verify(
 def data_import(
     folder: Annotated[Path, typer.Argument(help="Images by class, IDX files, or an npz.", metavar="FOLDER")],
     name: Annotated[str, typer.Argument(help="What to call it.", metavar="NAME")],
+    size: Annotated[
+        str | None,
+        typer.Option(help="Bring all pictures to this height and width: 28x20, or 28 for both.", metavar="SIZE"),
+    ] = None,
+    keep_proportions: Annotated[
+        bool, typer.Option("--keep-proportions", help="Fit pictures into the size, instead of stretching them.")
+    ] = False,
 ) -> None:
     """Make a dataset of your own from images by class, IDX files or an npz."""
     from lockstep import data
-    from lockstep.data import images
+    from lockstep.data import contents, images
 
-    path = data.import_folder(folder, name)
+    path = data.import_folder(folder, name, size=size, keep_proportions=keep_proportions)
     facts = data.describe(name)
     counts: dict[str, object] = {"n_train": facts.n_train, "n_test": facts.n_test, "n_classes": facts.n_classes}
     counts |= {"name": name, "path": path}
     _say(_("{name}: {n_train} training and {n_test} test images in {n_classes} classes, {path}", **counts))
     loaded = data.load(name, offline=True)
     for note in loaded.notes:  # what was resized, recoloured or split on the way
-        typer.echo(f"  {say(language.recognised(note, images.NOTES))}")
+        _say_of_import(language.recognised(note, (*images.NOTES, *contents.NOTES)))
     if n := loaded.n_test_in_training():
         leak = {"n": n, "all": len(loaded.test_images)}
         _say(_("warning: {n:,} of {all:,} test images are also training images, pixel by pixel", **leak), err=True)
+
+
+def _say_of_import(note: str) -> None:
+    """What was done on the way; what somebody may not have wanted is a warning, with what to do about it."""
+    from lockstep.data import contents, folders, sizes
+
+    form = note.forms[0] if isinstance(note, language.Text) else ""
+    hints = {
+        folders.ELSEWHERE: _("move them into the folder of their class"),
+        contents.BLANK: _("look at one in a viewer"),
+        sizes.LOST: _("choose a larger size where details matter: --size 64x64"),
+    }
+    if hint := hints.get(form):
+        _say(_("warning: {note}; {hint}", note=note, hint=hint), err=True)
+    else:
+        _say(f"  {say(note)}")
 
 
 @data_app.command("path")
@@ -755,7 +778,8 @@ def _print_json(document: dict[str, Any]) -> None:
 
     from lockstep.store import finite
 
-    typer.echo(json.dumps(finite(document), indent=2, ensure_ascii=False))
+    text = json.dumps(finite(document), indent=2, ensure_ascii=False)
+    typer.echo(language.CONTROLS.sub(lambda sign: "\n" if sign[0] == "\n" else f"\\u{ord(sign[0]):04x}", text))
 
 
 def _terminated(number: int, frame: object) -> NoReturn:
@@ -847,5 +871,5 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         _print_json({"errors": [{"code": None, "message": told[0], "where": told[1], "hint": told[2]}]})
     told = [say(line) for line in told]
     rule = "─" * min(max(map(len, told)), 100)
-    typer.echo("\n".join((rule, *told, rule)), err=True)
+    _say("\n".join((rule, *told, rule)), err=True)
     return crash.EXIT_CODE

@@ -66,13 +66,13 @@ def mark(text: str, /) -> str:
 
 
 class _Formatter(string.Formatter):
-    """Fills {names} in: other texts and formatted numbers as the language in use has them."""
+    """Fills {names} in: other texts and formatted numbers as the language in use has them, controls as escapes."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         if isinstance(value, Text):
             return format(say(value), format_spec)
         is_number = isinstance(value, int | float) and format_spec
-        return number(format(value, format_spec)) if is_number else super().format_field(value, format_spec)
+        return number(format(value, format_spec)) if is_number else visible(super().format_field(value, format_spec))
 
 
 _FORMATTER = _Formatter()
@@ -121,9 +121,9 @@ def joined(parts: Iterable[object], between: str = ", ") -> Text:
 
 
 def say(text: object) -> str:
-    """A text for whoever reads it: in the language in use where it can be, and as it is where it cannot."""
+    """A text for whoever reads it: in the language in use where it can be, without control characters in any case."""
     if not isinstance(text, Text) or _spoken == LANGUAGES[0]:
-        return str(text)
+        return visible(str(text))
     one, *many = text.forms
     return n_(one, many[0], text.values["n"], **text.values) if many else _(one, **text.values)
 
@@ -175,6 +175,29 @@ def _catalog(language: str) -> NullTranslations:
             found.merge(part)
             found.plural = part.plural  # which `merge` leaves as it was
     return found
+
+
+# ----------------------------------------------------------------------------------------------- what can be shown
+
+# A name may hold what moves a cursor, recolours a terminal or turns the line around: Unicode's controls and surrogates
+# (bytes that are no UTF-8), what ends a line, and what changes its direction.
+CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str, keep: str = "\n\t") -> str:
+    r"""A text with its control characters as escapes, but for those to keep; what can be shown stays as it is.
+
+    >>> visible("cat\x1b[31m.png")
+    'cat\\x1b[31m.png'
+    """
+    return CONTROLS.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def _escaped(sign: str) -> str:
+    number = ord(sign)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte of a file's name, as Python keeps one that is no UTF-8
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 # ------------------------------------------------------------------------------------------------------------- numbers

@@ -14,7 +14,6 @@ import html
 import io
 import math
 import re
-import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -31,6 +30,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, ScalarFormatter
 from PIL import Image
 
+from lockstep import lettering
 from lockstep.language import _, mark, minus, number
 from lockstep.spec import Study
 
@@ -97,12 +97,6 @@ def many_looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Name → (colour, marker) for more names than there are colours: each round of colours has other markers."""
     n = len(LOOKS)
     return {name: (LOOKS[i % n][0], LOOKS[(i + i // n) % n][1]) for i, name in enumerate(names)}
-
-
-def short(text: object, limit: int = 18) -> str:
-    """A label for a figure: one line, without control characters, at most `limit` characters."""
-    line = "".join(" " if unicodedata.category(sign).startswith(("C", "Z")) else sign for sign in str(text)).strip()
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def _figure(width: float, height: float, left: float, bottom: float, right: float, top: float) -> tuple[Figure, Axes]:
@@ -296,8 +290,8 @@ def _legends(
 ) -> None:  # fmt: skip
     """Who is who on the first rows below the axes, everything else on the last."""
     known = [
-        Line2D([], [], color=style[name][0], marker=style[name][1], markerfacecolor="none", label=short(name, longest))
-        for name in names
+        Line2D([], [], color=style[name][0], marker=style[name][1], markerfacecolor="none", label=label)
+        for name, label in zip(names, lettering.named(names, longest), strict=True)
     ]
     for handles, ncols, inches in ((known, columns, 0.24), (others, 4, 0.0)):
         figure.legend(
@@ -337,7 +331,8 @@ def growth(lines: Mapping[str, Differences], alone: tuple[str, Differences] | No
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.margins(x=0.03)
     _grid(axes, "y")
-    other = [Line2D([], [], color=GREY, linewidth=3.2, alpha=0.55, label=short(alone[0], 64))] if alone else []
+    label = lettering.short(alone[0], 64) if alone else ""
+    other = [Line2D([], [], color=GREY, linewidth=3.2, alpha=0.55, label=label)] if alone else []
     _legends(figure, style, names, other)
     return figure
 
@@ -384,7 +379,7 @@ def confusion(
     """
     counts = np.asarray(counts)
     n = len(counts)
-    names = [short(name, 12) for name in class_names]
+    names = lettering.named(class_names, 12)
     longest = max(map(len, names), default=1)
     margin = 0.42 + 0.062 * longest
     side = 2.4
@@ -427,8 +422,9 @@ def _tints(counts: np.ndarray, most_errors: int | None) -> np.ndarray:
 @canvas.settings()
 def clocks(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> Figure:
     """One stacked bar per run: (label, clock → seconds); a clock without a value takes no room."""
-    labels = [short(label, 44) for label, _ in rows]
-    left = 0.2 + 0.068 * max(map(len, labels), default=1)
+    labels = lettering.by_name((name for name, _ in rows), 44)
+    names = [labels[name] for name, _ in rows]
+    left = 0.2 + 0.068 * max(map(len, names), default=1)
     figure, axes = _figure(left + 4.6, 0.95 + 0.25 * len(rows), left=left, bottom=0.5, right=0.75, top=0.42)
     places, start = np.arange(len(rows)), np.zeros(len(rows))
     for clock, colour in CLOCKS.items():
@@ -444,7 +440,7 @@ def clocks(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> Figure:
             va="center",
             fontsize=8,
         )
-    axes.set_yticks(places, labels)
+    axes.set_yticks(places, names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(_("Seconds"))
     axes.tick_params(axis="y", length=0)
@@ -457,7 +453,7 @@ def clocks(rows: Sequence[tuple[str, Mapping[str, float | None]]]) -> Figure:
 @canvas.settings()
 def class_balance(class_names: Sequence[str], counts: Sequence[int]) -> Figure:
     """One bar per class with its number of training examples."""
-    names = [short(name) for name in class_names]
+    names = lettering.named(class_names)
     left = 0.25 + 0.07 * max(map(len, names), default=1)
     figure, axes = _figure(left + 3.6, 0.12 + 0.21 * len(names), left=left, bottom=0.06, right=0.6, top=0.06)
     places = np.arange(len(names))
@@ -506,9 +502,8 @@ def alone(drawing: Drawing) -> tuple[bytes, bytes]:
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     text = text.replace("<svg ", f'<svg {names} style="background: #fff; font-family: sans-serif" ', 1)
     buffer = io.BytesIO()
-    with canvas.settings(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        drawing.figure.savefig(buffer, format="png", dpi=DOTS, facecolor="white", metadata={"Software": None})
+    with canvas.settings(), lettering.drawable(drawing.figure) as room:
+        drawing.figure.savefig(buffer, format="png", dpi=DOTS, facecolor="white", metadata={"Software": None}, **room)
     return text.encode(), buffer.getvalue()
 
 

@@ -115,15 +115,18 @@ REMEDIES: dict[str, Remedy] = {
         "Save it again: np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…) with arrays of whole numbers.",
     ),
     "LS-307": Remedy(
-        "A folder cannot be a dataset of pictures: one class, empty classes, train without test, too large.",
+        "A folder cannot be a dataset of pictures: one class, empty classes, train without test, too large, or nothing "
+        "is seen in any picture.",
         'LS-307 pets/eel: the class "eel" has no picture',
-        "Make one subfolder per class with at least two pictures each, or train/<class>/ and test/<class>/.",
+        "Make one subfolder per class with at least two pictures each, or train/<class>/ and test/<class>/. A smaller "
+        "size is chosen by lockstep data import FOLDER NAME --size 64x64.",
     ),
     "LS-308": Remedy(
-        "A picture is damaged, is no picture, is animated, has more than 8 bits a channel or other colours than grey "
-        "and RGB, or has more pixels than are read (16.8 million).",
+        "A picture is damaged, is no picture or of a format that is not read (HEIC, AVIF), is animated, has more than "
+        "8 bits a channel or other colours than grey and RGB, or has more pixels than are read (33.5 million as a "
+        "rule).",
         "LS-308 pets/cat/2.png: cannot be read: broken PNG file",
-        "Convert it to an 8-bit grey or RGB PNG of a reasonable size, or remove it.",
+        "Convert it to a JPEG or an 8-bit grey or RGB PNG of a reasonable size, or remove it.",
     ),
     "LS-309": Remedy(
         "A label is negative, or names a class that there is not; or there is one class alone.",

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from platform import python_version
 from typing import Any, NamedTuple
@@ -97,11 +97,23 @@ def checked(study: Study, problems: Sequence[Problem] = ()) -> Study:
     for name in study.networks:
         study.recipes(name)  # raises where the grid, or what is for this network, makes a recipe that cannot be
     study = changed(study, dataset=tuple(map(_absolute, study.dataset)))
-    problems = [*problems, *_unknown_backends(study), *_recipes_for_nobody(study)]
+    problems = [*problems, *_unknown_backends(study), *_recipes_for_nobody(study), *_not_in_utf8(study)]
     problems += [problem for name in study.dataset for problem in _problems_with_data(study, name)]
     if problems:
         raise LockstepError.several(problems)
     return study
+
+
+def _not_in_utf8(study: Study) -> Iterator[Problem]:
+    """Texts of the command line that are bytes of another encoding, which no file of a run could hold."""
+    rename = _("rename that folder, or give the dataset a name: lockstep data import FOLDER NAME")
+    for key, texts, hint in (
+        ("dataset", study.dataset, rename),
+        ("question", (study.question,), _("write it in UTF-8")),
+    ):
+        for text in texts:
+            if any("\ud800" <= sign <= "\udfff" for sign in text):
+                yield Problem("LS-205", _("{text} is not UTF-8", text=text), key, hint)
 
 
 def _unknown_backends(study: Study) -> list[Problem]:

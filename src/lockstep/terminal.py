@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -23,9 +23,14 @@ from rich.table import Table
 
 from lockstep import results
 from lockstep.errors import CODES, LockstepError, title
-from lockstep.language import LANGUAGES, Text, _, joined, later, mark, number, recognised, say, spoken
+from lockstep.language import LANGUAGES, Text, _, joined, later, mark, number, recognised, say, spoken, visible
 from lockstep.spec import Run
 from lockstep.store import Record
+
+
+def escape(text: str, keep: str = "\n\t") -> str:
+    """A text to be printed as it is: no markup of rich's, and no control character that a terminal would obey."""
+    return markup.escape(visible(text, keep))
 
 
 class Watcher:
@@ -549,7 +554,7 @@ def print_error(error: LockstepError, console: Console) -> None:
     """Every problem, for the person who reads it."""
     for problem in error.problems:
         place, message = (
-            f" [bold]{escape(say(problem.where))}[/]" if problem.where else "",
+            f" [bold]{escape(say(problem.where), keep='')}[/]" if problem.where else "",
             escape(say(problem.message)),
         )
         console.print(f"[bold red]{problem.code}[/]{place}: {message}", soft_wrap=True, highlight=False)

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lockstep.language import _, number, say
-from lockstep.terminal import stored, verdict_word
+from lockstep.terminal import escape, stored, verdict_word
 
 MEBIBYTE = 2**20
 

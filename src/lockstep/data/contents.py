@@ -14,9 +14,16 @@ import numpy as np
 
 from lockstep.errors import Problem
 from lockstep.language import later as _
+from lockstep.language import mark
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 MAX_CHANNELS = 4
+BLANK = mark("images in which nothing is seen, since each has one single value: {n:,} of {all:,}")
+EQUAL_CHANNELS = mark(
+    "the {channels} channels of every image are equal, as of grey pictures that were stored in colour: one channel "
+    "would say as much"
+)
+NOTES = (BLANK, EQUAL_CHANNELS)
 MAX_CLASSES = 10_000  # beyond it labels are not classes but a mistake, such as one identifier per image
 
 
@@ -61,6 +68,17 @@ class Data:
             for image in self.test_images
         )
 
+    def noted(self) -> Data:
+        """The same dataset, whose notes tell of pixels in which there is nothing, or nothing new, to see."""
+        images = (self.train_images, self.test_images)
+        found = []
+        if n := sum(map(n_of_one_value, images)):
+            found.append(_(BLANK, n=n, all=sum(map(len, images))))
+        if all(map(_has_equal_channels, images)):
+            found.append(_(EQUAL_CHANNELS, channels=self.image_shape[2]))
+        new = [note for note in found if note not in self.notes]  # an imported dataset has them already
+        return dataclasses.replace(self, notes=(*self.notes, *new)) if new else self
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The four arrays by name, in the order of `ARRAYS`."""
         return {name: getattr(self, name) for name in ARRAYS}
@@ -92,6 +110,20 @@ def array_hash(array: np.ndarray) -> str:
     digest = hashlib.sha256(f"{array.dtype.str} {','.join(map(str, array.shape))}\n".encode())
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def n_of_one_value(images: np.ndarray) -> int:
+    """How many images (n, height, width, channels) have the same value everywhere."""
+    flat = images.reshape(len(images), -1)
+    doubtful = flat[flat[:, 0] == flat[:, flat.shape[1] // 2]]  # few, as a rule, and quickly found
+    return int((doubtful == doubtful[:, :1]).all(axis=1).sum())
+
+
+def _has_equal_channels(images: np.ndarray) -> bool:
+    """Whether all channels of all images, at least three, are one."""
+    if images.shape[3] < 3 or not (images[:1, ..., :1] == images[:1]).all():
+        return False
+    return all(np.array_equal(images[..., 0], images[..., channel]) for channel in range(1, images.shape[3]))
 
 
 def numbered_classes(*labels: np.ndarray) -> tuple[str, ...]:

@@ -2,111 +2,72 @@
 
 What is done to the pictures, all of it stated in the dataset's notes:
 
-- grey if every file is grey by its own header, else three channels; palettes become colours; EXIF rotation is ignored;
-- transparent parts are laid on black, the value that augmentation brings in at borders;
-- where sizes differ, all are resized to the most common one (Pillow's bilinear filter, which averages when it shrinks);
+- grey if every file is grey by its own header, else three channels; palettes become colours (`picture`);
+- each is turned as its Exif says, as every viewer shows it, and the first of several that a camera saved (`picture`);
+- transparent parts are laid on the ground that shows the ink (`grounds`);
+- where sizes differ, all are resized to one (`sizes`), by Pillow's bilinear filter, which averages when it shrinks;
 - without `test/`, a fifth of each class is drawn for it; then each half is shuffled, since "the first 1,000 images"
-  would otherwise be one class. Both are functions of the sorted file names, so they are the same everywhere.
-
-More than 8 bits a channel, CMYK and animations are refused: any conversion would be a guess.
+  would otherwise be one class. Both are functions of the sorted file names, so they are the same everywhere
+  (`folders`).
 """
 
 from __future__ import annotations
 
 import collections
-import contextlib
-import dataclasses
-import io
-import math
-import os
-import re
-import unicodedata
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from lockstep import reading
-from lockstep.data.contents import MAX_CLASSES, Data, Facts, array_hash, times
-from lockstep.errors import LockstepError, Problem, system
+from lockstep.data import folders, grounds, sizes
+from lockstep.data.contents import Data, Facts, array_hash, n_of_one_value, times
+from lockstep.data.folders import MAX_PROBLEMS, Files, Listing, is_image_folder, listed, natural
+from lockstep.data.picture import Frame, Header, header, pixels
+from lockstep.errors import LockstepError, Problem
 from lockstep.language import later as _
-from lockstep.language import mark, recognised
-from lockstep.language import reason as reason_of
-from lockstep.randomness import permutation
+from lockstep.language import mark
 
-if TYPE_CHECKING:  # Pillow is kept out of start-up
-    from PIL import Image
+__all__ = ["NOTES", "Wanted", "facts", "is_image_folder", "read"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-MODES = {"1": 1, "L": 1, "LA": 1, "P": 3, "PA": 3, "RGB": 3, "RGBA": 3}  # Pillow's mode → channels
 TEST_FRACTION = 0.2
-MAX_FILE_BYTES = 2**26
-MAX_PIXELS = 2**24  # of one picture: 4096×4096; decoding takes up to sixteen bytes for each
-MAX_SCANS = 64  # of one JPEG: a progressive one has about ten, and each costs a pass over all its pixels
 MAX_BYTES = 4 * 2**30
-MAX_PROBLEMS = 20
-_SPLIT, _TRAIN_ORDER, _TEST_ORDER = 0, 1, 2  # positions in the stream "split"
 _T = TypeVar("_T")
 # What is noted of a dataset; it is kept in English with an imported one.
-IGNORED = mark("ignored: {names} (not pictures, or links out of the folder)")
-IGNORED_MORE = mark("ignored: {names} and {more} more (not pictures, or links out of the folder)")
-SHUFFLED = mark("the images are in a random order that is the same everywhere")
-AS_GIVEN = mark("train and test as in the folder")
-DRAWN = mark("the test images are {share} of each class, drawn by Lockstep's own generator with seed 0")
-RESIZED = mark(
-    "{resized:,} of {n:,} images were resized to the most common size, {size} (height × width), by Pillow's bilinear "
-    "filter, which averages when it shrinks; proportions are not kept"
-)
-LAID_ON_BLACK = mark("{n:,} images have transparent parts, which were laid on black")
-NOTES = (IGNORED_MORE, IGNORED, SHUFFLED, AS_GIVEN, DRAWN, RESIZED, LAID_ON_BLACK)
-# What Pillow says most often.
-PILLOW = (
-    mark("cannot identify image file"), mark("broken PNG file"), mark("Truncated File Read"),
-    mark("image file is truncated ({n} bytes not processed)"), mark("image file is truncated"),
-    mark("broken data stream when reading image file"),
-    mark("unrecognized data stream contents when reading image file"),
-)  # fmt: skip
-_CONVERT = _("convert it to an 8-bit grey or RGB PNG, or remove it")
+TURNED = mark("pictures that were turned as their Exif says, as viewers show them: {n:,}")
+FIRST = mark("files that hold further pictures behind the first (MPO), which was read: {n:,}")
+NOTES = (TURNED, FIRST, *folders.NOTES, *sizes.NOTES, *grounds.NOTES)
 
 
-@dataclasses.dataclass
-class _Listing:
-    """The files of a folder, in the dataset's order, each with its class's number."""
+class Wanted(NamedTuple):
+    """What whoever imports a folder asks for: a size (height, width), and that proportions are kept."""
 
-    class_names: tuple[str, ...]
-    train: list[tuple[Path, int]]
-    test: list[tuple[Path, int]]
-    notes: list[str]
+    size: sizes.Size | None = None
+    keep_proportions: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class _Picture:
-    """What a file's header says; `size` is (width, height), as Pillow has it."""
-
-    size: tuple[int, int]
-    channels: int
-    is_transparent: bool
+AS_FOUND = Wanted()
 
 
-def read(folder: Path, fraction: float = TEST_FRACTION) -> Data:
+def read(folder: Path, wanted: Wanted = AS_FOUND, fraction: float = TEST_FRACTION) -> Data:
     """The dataset of a folder of pictures; `fraction` of each class is the test set where the folder does not say.
 
     Raises LockstepError with up to 20 problems: LS-307 (the folder), LS-308 (a picture).
     """
-    listing = _listed(folder, fraction)
+    listing = listed(folder, fraction)
     try:
-        shape, notes = _common_shape(folder, listing)
+        frame, notes = _frame(folder, listing, wanted)
     except LockstepError:
         collections.deque(_each(listing.train + listing.test, _inspect), maxlen=0)  # names what the headers hide, too
         raise
-    train_images, test_images = _decoded(listing, shape)
+    images, opacities = _decoded(listing.train + listing.test, frame)
+    notes += grounds.lay(images, opacities)
+    _assert_something_is_seen(folder, images)
+    n_train = len(listing.train)
     arrays = {
-        "train_images": train_images,
+        "train_images": images[:n_train],
         "train_labels": np.array([label for _, label in listing.train], dtype=np.int64),
-        "test_images": test_images,
+        "test_images": images[n_train:],
         "test_labels": np.array([label for _, label in listing.test], dtype=np.int64),
     }
     return Data(
@@ -121,190 +82,40 @@ def read(folder: Path, fraction: float = TEST_FRACTION) -> Data:
 
 def facts(folder: Path, fraction: float = TEST_FRACTION) -> Facts:
     """What the names and the headers of the pictures say; raises as `read`, except for damage behind a header."""
-    listing = _listed(folder, fraction)
-    shape = _common_shape(folder, listing)[0]
+    listing = listed(folder, fraction)
+    shape = _frame(folder, listing, AS_FOUND)[0].shape
     n_train, n_test = len(listing.train), len(listing.test)
     return Facts(folder.name, shape, listing.class_names, n_train, n_test, _("found in {folder}", folder=folder))
 
 
-def is_image_folder(folder: Path) -> bool:
-    """Whether the folder has subfolders, which are the classes."""
-    try:
-        with os.scandir(folder) as entries:
-            return any(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
-    except OSError:
-        return False
+def _frame(folder: Path, listing: Listing, wanted: Wanted) -> tuple[Frame, list[str]]:
+    """What every picture is brought to, and what has to be done to reach it."""
+    headers = list(_each(listing.train + listing.test, header))
+    found = [one.size for one in headers]
+    (height, width), why = sizes.chosen(found, wanted.size)
+    frame = Frame(height, width, max(one.channels for one in headers), wanted.keep_proportions)
+    _assert_room(folder, len(headers), frame)
+    return frame, [*_notes_of_headers(headers), *sizes.notes(found, frame, why)]
 
 
-# ------------------------------------------------------------------------------------------------- classes and files
+def _notes_of_headers(headers: list[Header]) -> Iterator[str]:
+    if turned := sum(one.is_turned for one in headers):
+        yield _(TURNED, n=turned)
+    if several := sum(one.has_more for one in headers):
+        yield _(FIRST, n=several)
 
 
-def _listed(folder: Path, fraction: float) -> _Listing:
-    ignored: list[str] = []
-    problems: list[Problem] = []
-    try:
-        top = {entry.name: entry for entry in _entries(folder, folder, ignored) if entry.is_dir()}
-        _assert_both_halves(folder, top)
-        if "train" in top and "test" in top:
-            listing = _split_as_given(folder, top, ignored, problems)
-        else:
-            listing = _split_by_fraction(folder, list(top.values()), fraction, ignored, problems)
-    except OSError as error:
-        message = _("cannot be read: {why}", why=system(error))
-        raise LockstepError(
-            "LS-307", message, where=str(error.filename or folder), hint=_("check permissions")
-        ) from None
-    if len(problems) > 1 and not (listing.train or listing.test):
-        hint = _("make one subfolder per class with pictures in it; {names} are read", names=", ".join(SUFFIXES))
-        raise LockstepError("LS-307", _("there is no class with enough pictures in it"), where=str(folder), hint=hint)
-    problems = [*_problems_of_classes(folder, listing.class_names), *problems]
-    if problems:
-        raise LockstepError.several(problems[:MAX_PROBLEMS])
-    if ignored:
-        more, names = len(ignored) - 3, ", ".join(ignored[:3])
-        listing.notes.append(_(IGNORED_MORE, names=names, more=more) if more > 0 else _(IGNORED, names=names))
-    listing.notes.append(_(SHUFFLED))
-    listing.train = _shuffled(listing.train, _TRAIN_ORDER)
-    listing.test = _shuffled(listing.test, _TEST_ORDER)
-    return listing
+def _decoded(files: Files, frame: Frame) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """All pictures on black, uint8 (n, height, width, channels), and how opaque those are that are not all over."""
+    images, opacities = np.empty((len(files), *frame.shape), dtype=np.uint8), {}
+    for number, found in enumerate(_each(files, lambda path: pixels(path, frame))):
+        images[number] = found.on_black
+        if found.opacity is not None:
+            opacities[number] = found.opacity
+    return images, opacities
 
 
-def _assert_both_halves(folder: Path, top: dict[str, Path]) -> None:
-    for half, other in (("train", "test"), ("test", "train")):
-        if half in top and other not in top and is_image_folder(top[half]):
-            hint = _('add "{other}", or move the classes up so that Lockstep draws the test images', other=other)
-            message = _('there is a folder "{half}" but no "{other}"', half=half, other=other)
-            raise LockstepError("LS-307", message, where=str(folder), hint=hint)
-
-
-def _problems_of_classes(folder: Path, class_names: tuple[str, ...]) -> Iterator[Problem]:
-    if len(class_names) < 2:
-        message = _("no class: nothing to tell apart")
-        if class_names:
-            message = _('one class, "{name}": nothing to tell apart', name=class_names[0])
-        yield Problem("LS-307", message, str(folder), _("make one subfolder per class, at least two"))
-    elif len(class_names) > MAX_CLASSES:
-        yield Problem(
-            "LS-307",
-            _("{n:,} classes", n=len(class_names)),
-            str(folder),
-            _("at most {most:,} are read", most=MAX_CLASSES),
-        )
-
-
-def _split_as_given(folder: Path, top: dict[str, Path], ignored: list[str], problems: list[Problem]) -> _Listing:
-    halves = {
-        half: {entry.name: entry for entry in _entries(top[half], folder, ignored) if entry.is_dir()}
-        for half in ("train", "test")
-    }
-    class_names = tuple(sorted({*halves["train"], *halves["test"]}, key=_natural))
-    files: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
-    for label, name in enumerate(class_names):
-        for half, classes in halves.items():
-            found = _pictures(classes[name], folder, ignored) if name in classes else []
-            files[half] += [(path, label) for path in found]
-            if not found:
-                hint = _("every class needs pictures in both train and test")
-                problems.append(
-                    Problem(
-                        "LS-307",
-                        _('the class "{name}" has no picture in {half}', name=name, half=half),
-                        str(top[half]),
-                        hint,
-                    )
-                )
-    ignored += [name for name in top if name not in halves]
-    return _Listing(class_names, files["train"], files["test"], [_(AS_GIVEN)])
-
-
-def _split_by_fraction(
-    folder: Path, classes: list[Path], fraction: float, ignored: list[str], problems: list[Problem]
-) -> _Listing:
-    listing = _Listing(tuple(path.name for path in classes), [], [], [])
-    for label, path in enumerate(classes):
-        found = _pictures(path, folder, ignored)
-        if len(found) < 2:
-            hint = _(
-                "each class needs at least two: one to train and one to test; {names} are read",
-                names=", ".join(SUFFIXES),
-            )
-            message = _('the class "{name}" has no picture', name=path.name)
-            message = _('the class "{name}" has one picture', name=path.name) if found else message
-            problems.append(Problem("LS-307", message, str(path), hint))
-            continue
-        n_test = min(max(round(len(found) * fraction), 1), len(found) - 1)
-        order = permutation(len(found), 0, "split", _SPLIT, label)
-        listing.test += [(found[index], label) for index in sorted(order[:n_test])]
-        listing.train += [(found[index], label) for index in sorted(order[n_test:])]
-    listing.notes.append(_(DRAWN, share=f"{fraction:.0%}"))
-    return listing
-
-
-def _entries(folder: Path, root: Path, ignored: list[str]) -> list[Path]:
-    """What lies in a folder, naturally sorted, without hidden entries and links that lead out of the root."""
-    inside = Path(os.path.realpath(root))
-    found = []
-    for name in sorted(os.listdir(folder), key=_natural):
-        path = folder / name
-        if name.startswith("."):
-            continue
-        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
-            ignored.append(name)
-        else:
-            found.append(path)
-    return found
-
-
-def _pictures(folder: Path, root: Path, ignored: list[str]) -> list[Path]:
-    """The pictures of one class; everything else is noted."""
-    found = []
-    for path in _entries(folder, root, ignored):
-        if path.name.lower().endswith(SUFFIXES) and os.path.isfile(path):
-            found.append(path)
-        else:
-            ignored.append(path.name)
-    return found
-
-
-def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Sorts "2" before "10"; the same on every system."""
-    words = re.split(r"([0-9]+)", unicodedata.normalize("NFC", name))
-    return [(int(word), "") if word.isascii() and word.isdigit() else (-1, word) for word in words], name
-
-
-def _shuffled(files: list[tuple[Path, int]], position: int) -> list[tuple[Path, int]]:
-    return [files[index] for index in permutation(len(files), 0, "split", position)]
-
-
-# ---------------------------------------------------------------------------------------------------------- pictures
-
-
-def _common_shape(folder: Path, listing: _Listing) -> tuple[tuple[int, int, int], list[str]]:
-    """(height, width, channels) of the dataset, and what has to be done to reach it."""
-    pictures = list(_each(listing.train + listing.test, _header))
-    sizes = collections.Counter(picture.size for picture in pictures)
-    width, height = max(sizes, key=lambda size: (sizes[size], -size[0] * size[1], size))
-    channels = max(picture.channels for picture in pictures)
-    shape = (height, width, channels)
-    if (total := len(pictures) * height * width * channels) > MAX_BYTES:
-        message = _(
-            "{n_pictures:,} pictures of {shape} take {total:,} bytes; at most {most:,} are read",
-            n_pictures=len(pictures),
-            shape=times(shape),
-            total=total,
-            most=MAX_BYTES,
-        )
-        raise LockstepError("LS-307", message, where=str(folder), hint=_("make the pictures smaller"))
-    notes: list[str] = []
-    if len(sizes) > 1:
-        resized = len(pictures) - sizes[width, height]
-        notes.append(_(RESIZED, resized=resized, n=len(pictures), size=f"{height}×{width}"))
-    if n_transparent := sum(picture.is_transparent for picture in pictures):
-        notes.append(_(LAID_ON_BLACK, n=n_transparent))
-    return shape, notes
-
-
-def _each(files: list[tuple[Path, int]], function: Callable[[Path], _T]) -> Iterator[_T]:
+def _each(files: Files, function: Callable[[Path], _T]) -> Iterator[_T]:
     """The function's value for every file; all unreadable ones, up to 20, are gathered in one error."""
     problems: list[Problem] = []
     for path, _label in files:
@@ -318,99 +129,32 @@ def _each(files: list[tuple[Path, int]], function: Callable[[Path], _T]) -> Iter
         if not problems:
             yield value
     if problems:
-        raise LockstepError.several(sorted(problems, key=lambda problem: _natural(problem.where)))
+        raise LockstepError.several(sorted(problems, key=lambda problem: natural(problem.where)))
 
 
 def _inspect(path: Path) -> None:
-    _header(path)
-    _pixels(path, (1, 1, 3))
+    header(path)
+    pixels(path, Frame(1, 1, 3))
 
 
-@contextlib.contextmanager
-def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Image.Image]:
-    """The picture, its header read; whatever is wrong with it, then or in the body, becomes LS-308."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source, formats=FORMATS) as image:
-                yield image
-    except (LockstepError, MemoryError):
-        raise
-    except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        reason = re.sub(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>| ?'[^']*'$", "", reason)[:200]
-        message = _("cannot be read: {why}", why=recognised(reason, PILLOW))
-        raise LockstepError("LS-308", message, where=str(path), hint=_CONVERT) from None
+# ----------------------------------------------------------------------------------------------------------- problems
 
 
-def _header(path: Path) -> _Picture:
-    _assert_size(path)
-    with _opened(path, path) as image:
-        reason = _reason_to_refuse(image)
-        if reason:
-            raise LockstepError("LS-308", reason, where=str(path), hint=_CONVERT)
-        transparent = "A" in image.mode or "transparency" in image.info
-        return _Picture(image.size, MODES[image.mode], transparent)
+def _assert_room(folder: Path, n: int, frame: Frame) -> None:
+    if (total := n * frame.height * frame.width * frame.channels) > MAX_BYTES:
+        message = _(
+            "{n_pictures:,} pictures of {shape} take {total:,} bytes; at most {most:,} are read",
+            n_pictures=n,
+            shape=times(frame.shape),
+            total=total,
+            most=MAX_BYTES,
+        )
+        hint = _("choose a smaller size: lockstep data import FOLDER NAME --size 64x64")
+        raise LockstepError("LS-307", message, where=str(folder), hint=hint)
 
 
-def _reason_to_refuse(image: Image.Image) -> str:
-    if image.mode not in MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
-        return _("{mode} with more than 8 bits or other colours than grey and RGB", mode=image.mode)
-    if math.prod(image.size) > MAX_PIXELS:
-        return _("{size} pixels; at most {most:,} are read", size=times(image.size), most=MAX_PIXELS)
-    try:
-        image.seek(1)  # the number of all frames would take a walk through the file
-    except EOFError:
-        return ""
-    return _("an animation or a stack of pictures")
-
-
-def _decoded(listing: _Listing, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    n_train, n_test = len(listing.train), len(listing.test)
-    images = np.empty((n_train + n_test, *shape), dtype=np.uint8)
-    for index, pixels in enumerate(_each(listing.train + listing.test, lambda path: _pixels(path, shape))):
-        images[index] = pixels
-    return images[:n_train], images[n_train:]
-
-
-def _pixels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """One picture as uint8 (height, width, channels)."""
-    from PIL import Image
-
-    content = io.BytesIO(_bytes(path))
-    with _opened(path, content) as image:
-        image.verify()  # a PNG's checksums, which decoding does not look at
-    content.seek(0)
-    height, width, channels = shape
-    with _opened(path, content) as image:
-        picture: Image.Image = image
-        if "A" in image.mode or "transparency" in image.info:
-            coloured = image.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), coloured).convert("RGB")
-        picture = picture.convert("L" if channels == 1 else "RGB")
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(picture, dtype=np.uint8).reshape(shape)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        content = reading.content(path, MAX_FILE_BYTES)
-    except ValueError as error:
-        raise LockstepError("LS-308", reason_of(error), where=str(path), hint=_CONVERT) from None
-    except OSError as error:
-        message = _("cannot be read: {why}", why=system(error))
-        raise LockstepError("LS-308", message, where=str(path), hint=_("check its permissions")) from None
-    if content.startswith(b"\xff\xd8") and (n := content.count(b"\xff\xda")) > MAX_SCANS:
-        raise LockstepError("LS-308", _("a JPEG of {n:,} scans", n=n), where=str(path), hint=_CONVERT)
-    return content
-
-
-def _assert_size(path: Path) -> None:
-    """Pillow reads some formats whole before it tells anything of them."""
-    if (n := os.stat(path).st_size) > MAX_FILE_BYTES:
-        message = _("it has {n:,} bytes; at most {limit:,} are read", n=n, limit=MAX_FILE_BYTES)
-        raise LockstepError("LS-308", message, where=str(path), hint=_CONVERT)
+def _assert_something_is_seen(folder: Path, images: np.ndarray) -> None:
+    if n_of_one_value(images) == len(images):
+        message = _("nothing is seen in any of the {n:,} pictures: each has one single value", n=len(images))
+        hint = _("look at one in a viewer, and save them anew on a ground of another colour than the drawing")
+        raise LockstepError("LS-307", message, where=str(folder), hint=hint)

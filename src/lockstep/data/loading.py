@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lockstep.data import digits, idx, images, imported, npz
+from lockstep.data import digits, idx, images, imported, npz, sizes
 from lockstep.data.catalogue import DATASETS, unknown_name
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash
 from lockstep.data.download import Progress, fetch, missing
@@ -46,11 +46,11 @@ def load(name_or_path: str, *, offline: bool = False, progress: Progress | None 
     try:
         if _is_path(name_or_path):
             path = _path(name_or_path)
-            return _format(path).read(path)
+            return _format(path).read(path).noted()
         if name_or_path in DATASETS:
             return _load_known(name_or_path, offline, progress)
         if name_or_path in (files := imported_files()):
-            return dataclasses.replace(npz.read(files[name_or_path]), name=name_or_path)
+            return dataclasses.replace(npz.read(files[name_or_path]), name=name_or_path).noted()
     except MemoryError:
         hint = _("use fewer or smaller images, or a machine with more memory")
         raise LockstepError(
@@ -79,14 +79,37 @@ def describe(name_or_path: str) -> Facts:
     raise unknown_name(name_or_path, list(available()))
 
 
-def import_folder(source: str | os.PathLike[str], name: str) -> Path:
+def import_folder(
+    source: str | os.PathLike[str],
+    name: str,
+    *,
+    size: int | Sequence[int] | str | None = None,
+    keep_proportions: bool = False,
+) -> Path:
     """Read a dataset from any source that `load` takes and keep it under a name of your own; returns the new file.
 
-    Raises LockstepError: LS-310 (the name is taken or unusable), LS-501, LS-502 (cannot be stored), else as `load`.
+    Of a folder of pictures `size`, (height, width), "28x20" or one side for both, is what all pictures are brought to;
+    with `keep_proportions` they are fitted into it, not stretched. Raises LockstepError: LS-205 (no size, or a source
+    that is no folder of pictures), LS-310 (the name is taken or unusable), LS-501, LS-502 (cannot be stored), else as
+    `load`.
     """
     given = os.fspath(source)
-    is_name = given in available()
-    return imported.store(lambda: load(given if is_name or _is_path(given) else os.path.join(".", given)), name)
+    source_name = given if given in available() or _is_path(given) else os.path.join(".", given)
+    if size is None and not keep_proportions:
+        return imported.store(lambda: load(source_name), name)
+    height_and_width = sizes.parsed(size) if isinstance(size, str) else None if size is None else sizes.checked(size)
+    wanted = images.Wanted(height_and_width, keep_proportions)
+    return imported.store(lambda: _pictures(source_name, wanted), name)
+
+
+def _pictures(source: str, wanted: images.Wanted) -> Data:
+    """A folder of pictures, brought to the size that is wanted; raises LockstepError, LS-205 for any other source."""
+    path = _path(source) if _is_path(source) else None
+    if path is None or _format(path).read is not images.read:
+        message = _("a size can be chosen for a folder of pictures alone")
+        hint = _("leave --size and --keep-proportions away: images of other sources have one size already")
+        raise LockstepError("LS-205", message, where=source, hint=hint)
+    return images.read(path, wanted).noted()
 
 
 def verify(name: str) -> list[Row]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lockstep import canvas, plots
+from lockstep import canvas, lettering, plots
 from lockstep.language import _, n_
 from lockstep.plots import BLUE, GREEN, INK, ORANGE
 from lockstep.report.facts import Layer
@@ -64,9 +64,10 @@ def _blocks(
     for row in layers[:MAX_LAYERS]:
         kind = row.name.partition("_")[2]
         if (not row.parameters and tuple(row.output_shape) == found[-1][0]) or kind == "batch_norm":
-            waiting.append(plots.short(row.name + (f", {_parameters(row.parameters)}" if row.parameters else ""), 44))
+            more = f", {_parameters(row.parameters)}" if row.parameters else ""
+            waiting.append(lettering.short(row.name + more, 44))
             continue
-        words = f"{plots.short(row.name, 34)}\n{shape(row.output_shape)}"
+        words = f"{lettering.short(row.name, 34)}\n{shape(row.output_shape)}"
         words += f" · {_parameters(row.parameters)}" if row.parameters else ""
         found.append((tuple(row.output_shape), kind, words, waiting))
         waiting = []

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from lockstep import canvas, plots
+from lockstep import canvas, lettering, plots
 from lockstep.language import _, mark, n_, number
 from lockstep.plots import INK
 
@@ -86,10 +86,11 @@ def _names(axes: plots.Axes, points: Sequence[Point]) -> None:
     shown: dict[str, Point] = {}
     for point in sorted(points, key=lambda point: (point in best, point.accuracy)):
         shown[point.name] = point
+    texts = lettering.by_name((point.name for point in points), 22)
     taken: list[tuple[float, float, float, float]] = []
     left, right = (axes.transAxes.transform((x, 0))[0] for x in (0, 1))
     for point in sorted(shown.values(), key=lambda point: (point not in best, -point.accuracy)):
-        text = plots.short(point.name, 22)
+        text = texts[point.name]
         x, y = axes.transData.transform((point.cost, point.accuracy)) * POINTS
         for side, rise in ((1, 5), (-1, 5), (1, -11), (-1, -11)):
             width = CHARACTER * len(text)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import metrics
+from lockstep import lettering, metrics
 from lockstep.language import _, n_, number
 from lockstep.report.cells import tested_on
 from lockstep.report.facts import Facts
@@ -22,6 +22,7 @@ from lockstep.report.table import Table
 from lockstep.spec import Recipe
 
 SHOWN = 25
+LONGEST = 200  # characters of a class's name
 MAX_GROUPS = 8  # networks whose images a page has room for
 LARGEST = 2**16  # bytes of an image that a page has room for
 ROOM = 400_000  # characters of all images together
@@ -76,7 +77,7 @@ def _hardest(run: Facts, logits: np.ndarray, labels: np.ndarray, number: int) ->
     images = _pixels([run], order)
     with np.errstate(invalid="ignore", over="ignore"):
         worth = logits.astype(np.float64) if squared else np.exp(metrics.log_softmax(logits))
-    names = run.class_names
+    names = lettering.named(run.class_names, LONGEST)
     tiles, body = [], []
     for rank, place in enumerate(order, 1):
         true, said = int(labels[place]), int(logits[place].argmax())
@@ -142,7 +143,7 @@ def _apart(runs: Sequence[Facts], answers: dict[str, tuple[np.ndarray, np.ndarra
     if not places:
         text = _("No test image is right in one of {who} and wrong in another (seed {seed}).", who=who, seed=seed)
         return {"apart_text": text}
-    shown, names = places[:SHOWN], runs[0].class_names
+    shown, names = places[:SHOWN], lettering.named(runs[0].class_names, LONGEST)
     images = _pixels(runs, shown)
     tiles, body = [], []
     for place in shown:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 import re
 
-from lockstep.language import _, mark, number, spoken
+from lockstep.data import contents, images
+from lockstep.language import Text, _, mark, number, recognised, spoken
+from lockstep.language import say as say_form
 from lockstep.report.numbers import listed
 
 TEXTS = (
@@ -126,6 +128,7 @@ FORMS = (
     ),
     mark("ignored: {names} (not pictures, or links out of the folder)"),
 )
+NOTES = (*images.NOTES, *contents.NOTES)  # of datasets, which have their words themselves
 NUMBER = re.compile(r"\d[\d,]*(\.\d+)?")
 
 
@@ -139,6 +142,8 @@ def say(text: str) -> str:
         return text
     if (whole := _(text)) != text:
         return whole
+    if isinstance(noted := recognised(text, NOTES), Text):
+        return say_form(noted)
     for form in FORMS:
         if found := _pattern(form).fullmatch(text):
             return _(form, **{name: _value(value) for name, value in found.groupdict().items()})

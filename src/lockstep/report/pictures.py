@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lockstep import canvas, plots
+from lockstep import canvas, lettering, plots
 
 GAP = 255  # the palette's index of what lies between maps: transparent
 LEVELS = 255  # a map's values
@@ -71,7 +71,7 @@ class Sheet:
             box = (left, left + side, top + side, top)
             axes.imshow(pixels, extent=box, cmap="gray", vmin=0, vmax=255, interpolation="none")
             for number, text in enumerate(tile.lines):
-                axes.text(left, top + side + 0.03 + line * number, plots.short(text, 19), va="top", fontsize=6.5)
+                axes.text(left, top + side + 0.03 + line * number, lettering.short(text, 19), va="top", fontsize=6.5)
         axes.set_xlim(0, pitch * COLUMNS)
         axes.set_ylim(max(height * rows, 0.1), 0)
         axes.set_aspect("auto")

@@ -10,7 +10,7 @@ from typing import Any
 
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
-from lockstep.language import say
+from lockstep.language import say, visible
 
 COLUMNS = ("folder", "verdict", "runs", "finished", "weights_checked", "report", "best_accuracy")
 MOST_IN_A_CELL = 5
@@ -68,6 +68,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     table.writerow([*COLUMNS, *lists])
     for row in rows:
         cells = [row[name] for name in COLUMNS] + [_cell(row[name]) for name in lists]
+        cells = [visible(cell) if isinstance(cell, str) else cell for cell in cells]
         table.writerow([f"'{cell}" if str(cell).startswith(FORMULAS) else cell for cell in cells])
     return file.getvalue()
 
