@@ -1,5 +1,8 @@
 """Datasets as folders of pictures: one folder per class, `train/<class>/…` and `test/<class>/…` or just `<class>/…`.
 
+`halves` knows what else train and test are called. Where there is `val/` and no `test/`, it is the test set; where
+there are all three, its pictures are training images, of which a recipe's `validation` holds a share out.
+
 What is done to the pictures, all of it stated in the dataset's notes:
 
 - grey if every file is grey by its own header, else three channels; palettes become colours; EXIF rotation is ignored;
@@ -30,6 +33,7 @@ import numpy as np
 
 from lockstep import reading
 from lockstep.data.contents import MAX_CLASSES, Data, Facts, array_hash, times
+from lockstep.data.halves import HALVES, part_of
 from lockstep.errors import LockstepError, Problem, system
 from lockstep.language import later as _
 from lockstep.language import mark, recognised
@@ -55,13 +59,15 @@ IGNORED = mark("ignored: {names} (not pictures, or links out of the folder)")
 IGNORED_MORE = mark("ignored: {names} and {more} more (not pictures, or links out of the folder)")
 SHUFFLED = mark("the images are in a random order that is the same everywhere")
 AS_GIVEN = mark("train and test as in the folder")
+VALIDATED = mark("the test images are those of {name}: there is no folder of test images")
+JOINED = mark("the pictures of {name} are training images too: a recipe's validation holds a share of those out")
 DRAWN = mark("the test images are {share} of each class, drawn by Lockstep's own generator with seed 0")
 RESIZED = mark(
     "{resized:,} of {n:,} images were resized to the most common size, {size} (height × width), by Pillow's bilinear "
     "filter, which averages when it shrinks; proportions are not kept"
 )
 LAID_ON_BLACK = mark("{n:,} images have transparent parts, which were laid on black")
-NOTES = (IGNORED_MORE, IGNORED, SHUFFLED, AS_GIVEN, DRAWN, RESIZED, LAID_ON_BLACK)
+NOTES = (IGNORED_MORE, IGNORED, SHUFFLED, AS_GIVEN, VALIDATED, JOINED, DRAWN, RESIZED, LAID_ON_BLACK)
 # What Pillow says most often.
 PILLOW = (
     mark("cannot identify image file"), mark("broken PNG file"), mark("Truncated File Read"),
@@ -136,6 +142,21 @@ def is_image_folder(folder: Path) -> bool:
         return False
 
 
+def holds_classes(folder: Path) -> bool:
+    """Whether the folder's subfolders hold pictures themselves, or are the parts of such a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            inner = [Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        return any(_holds_pictures(path) or (part_of(path.name) and is_image_folder(path)) for path in inner)
+    except OSError:
+        return False
+
+
+def _holds_pictures(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.name.lower().endswith(SUFFIXES) for entry in entries)
+
+
 # ------------------------------------------------------------------------------------------------- classes and files
 
 
@@ -144,9 +165,8 @@ def _listed(folder: Path, fraction: float) -> _Listing:
     problems: list[Problem] = []
     try:
         top = {entry.name: entry for entry in _entries(folder, folder, ignored) if entry.is_dir()}
-        _assert_both_halves(folder, top)
-        if "train" in top and "test" in top:
-            listing = _split_as_given(folder, top, ignored, problems)
+        if halves := _halves(folder, top):
+            listing = _split_as_given(folder, halves, top, ignored, problems)
         else:
             listing = _split_by_fraction(folder, list(top.values()), fraction, ignored, problems)
     except OSError as error:
@@ -169,12 +189,27 @@ def _listed(folder: Path, fraction: float) -> _Listing:
     return listing
 
 
-def _assert_both_halves(folder: Path, top: dict[str, Path]) -> None:
+def _halves(folder: Path, top: dict[str, Path]) -> dict[str, Path]:
+    """The folders of the parts, "train", "test" and perhaps "validation"; nothing where the folders are classes.
+
+    Raises LockstepError (LS-307) where a part is there twice, or without its other half.
+    """
+    parts: dict[str, Path] = {}
+    for name, path in top.items():
+        if (part := part_of(name)) is None:
+            continue
+        if part in parts:
+            message = _('"{one}" and "{other}" are names of the same part', one=parts[part].name, other=name)
+            raise LockstepError("LS-307", message, where=str(folder), hint=_("move all of it into one folder"))
+        parts[part] = path
+    if "train" in parts and ("test" in parts or "validation" in parts):
+        return parts
     for half, other in (("train", "test"), ("test", "train")):
-        if half in top and other not in top and is_image_folder(top[half]):
+        if half in parts and is_image_folder(parts[half]):
             hint = _('add "{other}", or move the classes up so that Lockstep draws the test images', other=other)
-            message = _('there is a folder "{half}" but no "{other}"', half=half, other=other)
+            message = _('there is a folder "{half}" but no "{other}"', half=parts[half].name, other=other)
             raise LockstepError("LS-307", message, where=str(folder), hint=hint)
+    return {}
 
 
 def _problems_of_classes(folder: Path, class_names: tuple[str, ...]) -> Iterator[Problem]:
@@ -192,29 +227,32 @@ def _problems_of_classes(folder: Path, class_names: tuple[str, ...]) -> Iterator
         )
 
 
-def _split_as_given(folder: Path, top: dict[str, Path], ignored: list[str], problems: list[Problem]) -> _Listing:
-    halves = {
-        half: {entry.name: entry for entry in _entries(top[half], folder, ignored) if entry.is_dir()}
-        for half in ("train", "test")
+def _split_as_given(
+    folder: Path, parts: dict[str, Path], top: dict[str, Path], ignored: list[str], problems: list[Problem]
+) -> _Listing:
+    notes = [_(AS_GIVEN)]
+    if "validation" in parts:
+        name = parts["validation"].name
+        notes.append(_(JOINED, name=name) if "test" in parts else _(VALIDATED, name=name))
+    sources = {half: [parts[half]] if half in parts else [] for half in HALVES}
+    sources["train" if "test" in parts else "test"] += [parts["validation"]] if "validation" in parts else []
+    classes = {
+        half: [path for place in sources[half] for path in _entries(place, folder, ignored) if path.is_dir()]
+        for half in HALVES
     }
-    class_names = tuple(sorted({*halves["train"], *halves["test"]}, key=_natural))
-    files: dict[str, list[tuple[Path, int]]] = {"train": [], "test": []}
+    class_names = tuple(sorted({path.name for half in HALVES for path in classes[half]}, key=_natural))
+    files: dict[str, list[tuple[Path, int]]] = {half: [] for half in HALVES}
     for label, name in enumerate(class_names):
-        for half, classes in halves.items():
-            found = _pictures(classes[name], folder, ignored) if name in classes else []
+        for half in HALVES:
+            places = [path for path in classes[half] if path.name == name]
+            found = [picture for path in places for picture in _pictures(path, folder, ignored)]
             files[half] += [(path, label) for path in found]
             if not found:
                 hint = _("every class needs pictures in both train and test")
-                problems.append(
-                    Problem(
-                        "LS-307",
-                        _('the class "{name}" has no picture in {half}', name=name, half=half),
-                        str(top[half]),
-                        hint,
-                    )
-                )
-    ignored += [name for name in top if name not in halves]
-    return _Listing(class_names, files["train"], files["test"], [_(AS_GIVEN)])
+                message = _('the class "{name}" has no picture in {half}', name=name, half=sources[half][0].name)
+                problems.append(Problem("LS-307", message, str(sources[half][0]), hint))
+    ignored += [name for name, path in top.items() if path not in parts.values()]
+    return _Listing(class_names, files["train"], files["test"], notes)
 
 
 def _split_by_fraction(

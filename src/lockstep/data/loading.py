@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from lockstep.data import digits, idx, images, imported, npz
+from lockstep.data import digits, idx, imported, npz, quartet
 from lockstep.data.catalogue import DATASETS, unknown_name
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash
 from lockstep.data.download import Progress, fetch, missing
 from lockstep.data.files import content_hash
+from lockstep.data.formats import format_at
 from lockstep.data.places import available, cache, find
 from lockstep.data.places import imported as imported_files
 from lockstep.errors import LockstepError, Problem
@@ -29,11 +29,6 @@ class Row(NamedTuple):
     found: str
 
 
-class _Format(NamedTuple):
-    read: Callable[[Path], Data]
-    facts: Callable[[Path], Facts]
-
-
 def load(name_or_path: str, *, offline: bool = False, progress: Progress | None = None) -> Data:
     """Read a dataset: a name of `available()`, a folder of IDX files or of pictures by class, or an .npz file.
 
@@ -46,7 +41,7 @@ def load(name_or_path: str, *, offline: bool = False, progress: Progress | None 
     try:
         if _is_path(name_or_path):
             path = _path(name_or_path)
-            return _format(path).read(path)
+            return format_at(path).read(path)
         if name_or_path in DATASETS:
             return _load_known(name_or_path, offline, progress)
         if name_or_path in (files := imported_files()):
@@ -66,7 +61,7 @@ def describe(name_or_path: str) -> Facts:
     """
     if _is_path(name_or_path):
         path = _path(name_or_path)
-        return _format(path).facts(path)
+        return format_at(path).facts(path)
     if name_or_path in DATASETS:
         entry = DATASETS[name_or_path]
         state = _state(name_or_path)
@@ -98,7 +93,7 @@ def verify(name: str) -> list[Row]:
     folder = find(name)[0] or cache() / name
     rows = []
     for file in DATASETS[name].files:
-        path = idx.file_in(folder, file.name) if DATASETS[name].mirrors else digits.source()
+        path = quartet.file_in(folder, file.name) if DATASETS[name].mirrors else digits.source()
         if path is None:
             rows.append(Row(str(folder / file.name), _("missing"), file.sha256, ""))
             continue
@@ -133,26 +128,6 @@ def _path(text: str) -> Path:
     return Path(path)
 
 
-def _format(path: Path) -> _Format:
-    """How the thing at a path is read."""
-    if not os.path.isdir(path):
-        if path.suffix == ".npz":
-            return _Format(npz.read, npz.facts)
-        message = _("this file is not a dataset")
-    elif idx.is_idx_folder(path):
-        return _Format(idx.read, idx.facts)
-    elif images.is_image_folder(path):
-        return _Format(images.read, images.facts)
-    else:
-        message = _("there is neither an IDX file nor a subfolder of pictures in this folder")
-    hint = _(
-        "give a folder with {names} (each may end in .gz), a folder with one subfolder of pictures per "
-        "class, or an .npz file",
-        names=", ".join(idx.FILES.values()),
-    )
-    raise LockstepError("LS-307", message, where=str(path), hint=hint)
-
-
 def _state(name: str) -> str:
     if not DATASETS[name].mirrors:
         return _("embedded")
@@ -174,9 +149,9 @@ def _load_known(name: str, offline: bool, progress: Progress | None) -> Data:
 def _read_known(name: str, folder: Path) -> Data:
     """The four files of a dataset of the table, each compared with its hash; all faults at once."""
     arrays, hashes, problems = {}, {}, []
-    keys = {file_name: key for key, file_name in idx.FILES.items()}
+    keys = {file_name: key for key, file_name in quartet.FILES.items()}
     for file in DATASETS[name].files:
-        path = idx.file_in(folder, file.name) or folder / file.name
+        path = quartet.file_in(folder, file.name) or folder / file.name
         hint = _("delete it and run `lockstep data fetch {name}`", name=name)
         try:
             arrays[keys[file.name]], hashes[file.name] = idx.read_hashed(path)
@@ -192,4 +167,4 @@ def _read_known(name: str, folder: Path) -> Data:
             problems.append(Problem("LS-303", message, str(path), hint))
     if problems:
         raise LockstepError.several(problems)
-    return idx.assemble(name, folder, arrays, hashes, DATASETS[name].class_names)
+    return quartet.assemble(name, folder, arrays, hashes, DATASETS[name].class_names)
