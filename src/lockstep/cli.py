@@ -695,12 +695,11 @@ def data_verify(
 
 @data_app.command("import")
 def data_import(
-    folder: Annotated[Path, typer.Argument(help="Images by class, IDX files, or an npz.", metavar="FOLDER")],
+    folder: Annotated[Path, typer.Argument(help="Images by class, IDX files, an npz or a CSV.", metavar="FOLDER")],
     name: Annotated[str, typer.Argument(help="What to call it.", metavar="NAME")],
 ) -> None:
-    """Make a dataset of your own from images by class, IDX files or an npz."""
+    """Make a dataset of your own from images by class, IDX files, an npz or a CSV of pixels."""
     from lockstep import data
-    from lockstep.data import images
 
     path = data.import_folder(folder, name)
     facts = data.describe(name)
@@ -709,7 +708,7 @@ def data_import(
     _say(_("{name}: {n_train} training and {n_test} test images in {n_classes} classes, {path}", **counts))
     loaded = data.load(name, offline=True)
     for note in loaded.notes:  # what was resized, recoloured or split on the way
-        typer.echo(f"  {say(language.recognised(note, images.NOTES))}")
+        typer.echo(f"  {say(language.recognised(note, data.NOTES))}")
     if n := loaded.n_test_in_training():
         leak = {"n": n, "all": len(loaded.test_images)}
         _say(_("warning: {n:,} of {all:,} test images are also training images, pixel by pixel", **leak), err=True)

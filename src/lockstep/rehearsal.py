@@ -268,7 +268,7 @@ def _resumed(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
         folder = Path(name) / "run"  # a name that ends in eight hexadecimal signs would be taken for a run's hash
         store.make_folder(folder)
         asked = Study(networks={run.network_name: run.network}, dataset=(run.dataset,), backends=("numpy",),
-                      seeds=(run.seed,), recipe=run.recipe, name=run.study)  # fmt: skip
+                      seeds=(run.seed,), recipe=run.recipe, name=run.study, format=run.format)  # fmt: skip
         store.write_bytes(folder / "spec.toml", resolved_toml(asked).encode())
         keeper = checkpoints.Keeper(folder, environment)
         keeper.progress.steps = np.ones((3, plan.steps_per_epoch))

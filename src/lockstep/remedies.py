@@ -135,6 +135,12 @@ REMEDIES: dict[str, Remedy] = {
         'LS-310 name: "mnist" is a dataset that Lockstep knows already',
         "Choose letters, digits, dot, dash and underscore, at most 64; an import is never written over.",
     ),
+    "LS-311": Remedy(
+        "A table (.csv) is not one of images: no label, a row shorter than the others, values that are no whole "
+        "numbers 0 … 255, or a number of pixels that makes no square.",
+        "LS-311 train.csv: line 7 has 784 columns, the first one 785 → give every image one row of the same length",
+        "Give every image one row: its label, then its k·k (grey) or 3·k·k (RGB) pixels, with or without a header.",
+    ),
     "LS-401": Remedy(
         "A study asks for a backend whose framework is not installed in this Python.",
         "LS-401 backend jax: jax is not installed → pip install 'lockstep-nn[jax]'",

@@ -22,7 +22,7 @@ from lockstep.errors import LockstepError, Problem, system
 from lockstep.language import later as _
 from lockstep.language import mark, reason, recognised
 from lockstep.records import parse_word, problems_of, set_key, to_table
-from lockstep.spec import Recipe, Study
+from lockstep.spec import FORMAT, Recipe, Study
 
 
 def read_study(path: str | PathLike[str], settings: Iterable[str] = ()) -> Study:
@@ -44,7 +44,13 @@ def read_study(path: str | PathLike[str], settings: Iterable[str] = ()) -> Study
     except (OSError, ValueError) as error:
         hint = _("give the path of a study's TOML file, for example studies/demo.toml")
         raise LockstepError("LS-201", _("cannot read: {why}", why=system(error)), where=str(path), hint=hint) from error
-    return parse_study(text, str(path), settings, name=path.stem)
+    return parse_study(text, str(path), settings, name=path.stem, format=1 if _is_written(path) else FORMAT)
+
+
+def _is_written(path: Path) -> bool:
+    """Whether Lockstep wrote this description of one run: it lies in the folder of a run, a trace or a bundle."""
+    beside = ("status.json", "environment.json", "plan.json")
+    return path.name in ("spec.toml", "canonical.toml") and any((path.parent / name).exists() for name in beside)
 
 
 # What tomllib says most often.
@@ -62,8 +68,10 @@ TOML = (
 DIGITS = mark("Exceeds the limit ({limit} digits) for integer string conversion: value has {n} digits")
 
 
-def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: str | None = None) -> Study:
-    """The study in a TOML text; `file` is what its errors call it, `name` its name where it gives none.
+def parse_study(
+    text: str, file: str = "", settings: Iterable[str] = (), name: str | None = None, format: int = FORMAT
+) -> Study:
+    """The study in a TOML text; `file` is what its errors call it, `name` its name and `format` that where it has none.
 
     Without either it has that of the script that runs.
     """
@@ -80,6 +88,7 @@ def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: s
     except RecursionError as error:
         hint = _("a study needs three levels")
         raise LockstepError("LS-202", _("nested too deeply"), where=file, hint=hint) from error
+    document.setdefault("format", format)
     document.setdefault("name", naming.of_script() if name is None else naming.of_text(name))
     settings = list(settings)
     problems = [problem for setting in settings for problem in _apply(document, setting)]

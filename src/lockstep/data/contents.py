@@ -14,9 +14,16 @@ import numpy as np
 
 from lockstep.errors import Problem
 from lockstep.language import later as _
+from lockstep.language import mark
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 MAX_CHANNELS = 4
+SHOWN = 10  # names of classes in a note
+# What is noted of one class and of several; it is kept in English with an imported dataset.
+NO_IMAGE = (mark("class {names} has no image"), mark("classes {names} have no image"))
+NO_TRAINING_IMAGE = (mark("class {names} has no training image"), mark("classes {names} have no training image"))
+NO_TEST_IMAGE = (mark("class {names} has no test image"), mark("classes {names} have no test image"))
+NOTES = (*NO_IMAGE, *NO_TRAINING_IMAGE, *NO_TEST_IMAGE)
 MAX_CLASSES = 10_000  # beyond it labels are not classes but a mistake, such as one identifier per image
 
 
@@ -60,6 +67,21 @@ class Data:
             any(np.array_equal(image, self.train_images[place]) for place in places.get(hash(image.tobytes()), ()))
             for image in self.test_images
         )
+
+    def absent(self) -> Iterator[str]:
+        """Which classes have no image, none to train on, or none to test with: a note each."""
+        train, test = (
+            np.bincount(labels, minlength=self.n_classes) > 0 for labels in (self.train_labels, self.test_labels)
+        )
+        for missing, (one, many) in (
+            (~train & ~test, NO_IMAGE),
+            (~train & test, NO_TRAINING_IMAGE),
+            (train & ~test, NO_TEST_IMAGE),
+        ):
+            names = [name for name, is_missing in zip(self.class_names, missing, strict=True) if is_missing]
+            more = [f"… ({len(names)})"] if len(names) > SHOWN else []
+            if names:
+                yield _(one if len(names) == 1 else many, names=", ".join(names[:SHOWN] + more))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The four arrays by name, in the order of `ARRAYS`."""

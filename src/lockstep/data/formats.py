@@ -1,8 +1,7 @@
 """What lies at a path: which reader takes it, or what is there instead and how it becomes a dataset.
 
 A folder is known by what it holds, not by how it is called, and looked into where it only wraps another, as unpacked
-archives do. What is refused is refused by its kind, with the lines that make an .npz of it: a pickle can run any
-program, and a .mat is whatever its author put into it, so neither is opened here.
+archives do. `scripts` has what is refused by its kind.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from lockstep.data import images, npz, quartet
+from lockstep.data import images, npz, pixel_table, quartet, scripts
 from lockstep.data.contents import Data, Facts
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
@@ -32,6 +31,7 @@ class Format(NamedTuple):
 
 NPZ = Format(npz.read, npz.facts)
 QUARTET = Format(quartet.read, quartet.facts)
+TABLE = Format(pixel_table.read, pixel_table.facts)
 IMAGES = Format(images.read, images.facts)
 
 
@@ -48,6 +48,9 @@ def format_at(path: Path) -> Format:
         inner, found = wrapped, _of_folder(wrapped)
     if images.is_image_folder(path):
         return IMAGES  # which says what is wrong with it as one
+    for inside in _visible(path):
+        if refusal := scripts.refusal(inside):
+            raise refusal
     message = _("nothing in this folder is a dataset; here are: {names}", names=_names(path))
     message = message if _visible(path) else _("the folder is empty")
     raise LockstepError("LS-307", message, where=str(path), hint=HINT)
@@ -55,7 +58,7 @@ def format_at(path: Path) -> Format:
 
 HINT = _(
     "give a folder with four IDX files such as {names} (each may end in .gz), a folder with one subfolder of pictures "
-    "per class, or an .npz file",
+    "per class, an .npz file, or a .csv with a label and pixels a row",
     names=", ".join(quartet.FILES.values()),
 )
 
@@ -63,6 +66,13 @@ HINT = _(
 def _of_file(path: Path) -> Format:
     if path.suffix.lower() == ".npz":
         return NPZ
+    if pixel_table.is_table(path):
+        return TABLE
+    if refusal := scripts.refusal(path):
+        raise refusal
+    if quartet.is_one(path):
+        hint = _("give the folder that it lies in, with the other three")
+        raise LockstepError("LS-307", _("this is one file of four"), where=str(path), hint=hint)
     raise LockstepError("LS-307", _("this file is not a dataset"), where=str(path), hint=HINT)
 
 
@@ -70,6 +80,8 @@ def _of_folder(folder: Path) -> Format | None:
     """The reader of a folder that is a dataset itself."""
     if quartet.is_quartet(folder):
         return QUARTET
+    if pixel_table.in_folder(folder) and not images.holds_classes(folder):  # beside pictures it lists them
+        return TABLE
     archives = [path for path in _visible(folder) if path.suffix.lower() == ".npz" and path.is_file()]
     if len(archives) == 1:
         return _within(NPZ, archives[0])

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from lockstep.data import digits, idx, imported, npz, quartet
+from lockstep.data import contents, digits, idx, images, imported, npz, pixel_table, quartet, scripts
 from lockstep.data.catalogue import DATASETS, unknown_name
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash
 from lockstep.data.download import Progress, fetch, missing
@@ -18,6 +18,9 @@ from lockstep.data.places import imported as imported_files
 from lockstep.errors import LockstepError, Problem
 from lockstep.language import later as _
 from lockstep.language import reason
+
+# What is noted of a dataset, in English; `language.recognised` finds its form again.
+NOTES = (*images.NOTES, *quartet.NOTES, *pixel_table.NOTES, *contents.NOTES)
 
 
 class Row(NamedTuple):
@@ -30,27 +33,34 @@ class Row(NamedTuple):
 
 
 def load(name_or_path: str, *, offline: bool = False, progress: Progress | None = None) -> Data:
-    """Read a dataset: a name of `available()`, a folder of IDX files or of pictures by class, or an .npz file.
+    """Read a dataset: a name of `available()`, a folder of IDX files or of pictures by class, an .npz or a .csv file.
 
-    A path contains a separator, starts with "." or ends with .npz. A missing dataset of the table is downloaded unless
-    `offline`; `progress(file, bytes so far, bytes in all)` is called meanwhile. Every known hash is compared.
+    A path contains a separator, starts with "." or ends with .npz or .csv. A missing dataset of the table is
+    downloaded unless `offline`; `progress(file, bytes so far, bytes in all)` is called meanwhile. Every known hash is
+    compared.
 
     Raises LockstepError: LS-209 (unknown name), LS-301 (not here), LS-302 (download failed), LS-303 (another content),
     LS-304 … LS-309 (damaged or unsuitable), LS-503 (too large for the memory).
     """
     try:
-        if _is_path(name_or_path):
-            path = _path(name_or_path)
-            return format_at(path).read(path)
-        if name_or_path in DATASETS:
-            return _load_known(name_or_path, offline, progress)
-        if name_or_path in (files := imported_files()):
-            return dataclasses.replace(npz.read(files[name_or_path]), name=name_or_path)
+        found = _loaded(name_or_path, offline, progress)
     except MemoryError:
         hint = _("use fewer or smaller images, or a machine with more memory")
         raise LockstepError(
             "LS-503", _("the dataset does not fit into memory"), where=name_or_path, hint=hint
         ) from None
+    notes = dict.fromkeys((*found.notes, *found.absent()))  # an imported one has them already
+    return dataclasses.replace(found, notes=tuple(notes))
+
+
+def _loaded(name_or_path: str, offline: bool, progress: Progress | None) -> Data:
+    if _is_path(name_or_path):
+        path = _path(name_or_path)
+        return format_at(path).read(path)
+    if name_or_path in DATASETS:
+        return _load_known(name_or_path, offline, progress)
+    if name_or_path in (files := imported_files()):
+        return dataclasses.replace(npz.read(files[name_or_path]), name=name_or_path)
     raise unknown_name(name_or_path, list(available()))
 
 
@@ -117,7 +127,8 @@ def _verify_import(path: Path) -> list[Row]:
 
 
 def _is_path(text: str) -> bool:
-    return os.sep in text or "/" in text or text.startswith((".", "~")) or text.endswith(".npz")
+    is_file = text.lower().endswith((".npz", *pixel_table.SUFFIXES, *scripts.REFUSED))
+    return os.sep in text or "/" in text or text.startswith((".", "~")) or is_file
 
 
 def _path(text: str) -> Path:

@@ -93,6 +93,11 @@ def is_quartet(folder: Path) -> bool:
     return next(_members(folder), None) is not None
 
 
+def is_one(path: Path) -> bool:
+    """Whether a file is one of four."""
+    return next(_members_among([path]), None) is not None
+
+
 def read(folder: Path) -> Data:
     """The dataset of a folder that holds the four files; raises LockstepError (LS-304 … LS-306, LS-309)."""
     found = _found(folder)
@@ -219,7 +224,11 @@ def _problems_of_missing(folder: Path, members: list[_Member]) -> list[Problem]:
 
 def _members(folder: Path) -> Iterator[_Member]:
     """Every file of the folder that holds one array, and those that are called as if they did."""
-    for path in _regular(folder):
+    return _members_among(_regular(folder))
+
+
+def _members_among(paths: Iterable[Path]) -> Iterator[_Member]:
+    for path in paths:
         try:
             yield _Member(path, *_header(path))
         except LockstepError:
