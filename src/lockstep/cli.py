@@ -818,6 +818,28 @@ def _run(arguments: list[str], debug: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
+# What a command writes elsewhere by, where a folder may not be written.
+ELSEWHERE = {
+    "--runs": mark("choose a folder that you may write to with --runs FOLDER"),
+    "--out": mark("choose a folder that you may write to with --out FILE"),
+}
+
+
+def _with_own_options(error: LockstepError, arguments: list[str]) -> LockstepError:
+    """The error with the option that this command has for it: what cannot be written tells no command from another."""
+    import dataclasses
+
+    from lockstep import files
+    from lockstep.errors import LockstepError
+
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    command = next((commands[word] for word in arguments if word in commands), None)
+    options = [name for parameter in getattr(command, "params", ()) for name in parameter.opts]
+    hint = next((language.later(text) for name, text in ELSEWHERE.items() if name in options), files.HINT)
+    found = [dataclasses.replace(one, hint=hint) if one.hint == files.HINT else one for one in error.problems]
+    return LockstepError.several(found) if found != list(error.problems) else error
+
+
 def _explain(error: Exception, arguments: list[str]) -> int:
     """Say what went wrong; returns the exit code."""
     from lockstep import usage
@@ -836,6 +858,7 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         where = str(error.filename) if error.filename else _("standard output")
         error = LockstepError("LS-501", system(error), where=where, hint=_("make room for it"))
     if isinstance(error, LockstepError):
+        error = _with_own_options(error, arguments)
         if "--json" in arguments:
             _print_json({"errors": [vars(problem) for problem in error.problems]})
         from lockstep.terminal import print_error

@@ -57,7 +57,7 @@ UNEXPLAINED = "unexplained"  # and what it packs of a divergence without a known
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-HINT = _("choose a folder that you may write to with --runs FOLDER")
+HINT = files.HINT
 
 
 def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:

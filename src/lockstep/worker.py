@@ -230,7 +230,7 @@ def take_steps(
     """The trace of the run's first steps in one backend, on these images."""
     model = make_model(backend, run, examples, threads, timing.Clocks())
     plan, (images, labels) = model.plan, examples.train
-    writer = trace.Writer(folder, plan, steps)
+    writer = trace.Writer(folder, plan, steps, len(images))
     writer.start(model)
     start_of_all = model.weights(), model.state()
     epoch = 0
