@@ -101,7 +101,7 @@ REMEDIES: dict[str, Remedy] = {
         "An IDX file (MNIST's format) is cut off, too long, of another type, or no IDX file; or the four files of a "
         "dataset do not belong together.",
         "LS-304 data/train-labels-idx1-ubyte: the header declares 60,000 bytes of values, but 59,995 follow",
-        "Get the file again. Values other than unsigned bytes have to be converted, or stored as .npz.",
+        "Get the file again. Images other than unsigned bytes have to be converted, or stored as .npz.",
     ),
     "LS-305": Remedy(
         "A gzip file is cut off or damaged, or unpacks to far more than it should, as a decompression bomb does.",

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from lockstep.data import images, npz, pixel_table, quartet, scripts
@@ -29,10 +30,8 @@ class Format(NamedTuple):
     facts: Callable[[Path], Facts]
 
 
-NPZ = Format(npz.read, npz.facts)
-QUARTET = Format(quartet.read, quartet.facts)
-TABLE = Format(pixel_table.read, pixel_table.facts)
-IMAGES = Format(images.read, images.facts)
+def _by(reader: ModuleType) -> Format:
+    return Format(reader.read, reader.facts)
 
 
 def format_at(path: Path) -> Format:
@@ -47,7 +46,7 @@ def format_at(path: Path) -> Format:
             break
         inner, found = wrapped, _of_folder(wrapped)
     if images.is_image_folder(path):
-        return IMAGES  # which says what is wrong with it as one
+        return _by(images)  # which says what is wrong with it as one
     for inside in _visible(path):
         if refusal := scripts.refusal(inside):
             raise refusal
@@ -65,9 +64,9 @@ HINT = _(
 
 def _of_file(path: Path) -> Format:
     if path.suffix.lower() == ".npz":
-        return NPZ
+        return _by(npz)
     if pixel_table.is_table(path):
-        return TABLE
+        return _by(pixel_table)
     if refusal := scripts.refusal(path):
         raise refusal
     if quartet.is_one(path):
@@ -79,13 +78,13 @@ def _of_file(path: Path) -> Format:
 def _of_folder(folder: Path) -> Format | None:
     """The reader of a folder that is a dataset itself."""
     if quartet.is_quartet(folder):
-        return QUARTET
+        return _by(quartet)
     if pixel_table.in_folder(folder) and not images.holds_classes(folder):  # beside pictures it lists them
-        return TABLE
+        return _by(pixel_table)
     archives = [path for path in _visible(folder) if path.suffix.lower() == ".npz" and path.is_file()]
     if len(archives) == 1:
-        return _within(NPZ, archives[0])
-    return IMAGES if images.holds_classes(folder) else None
+        return _within(_by(npz), archives[0])
+    return _by(images) if images.holds_classes(folder) else None
 
 
 def _within(found: Format, inner: Path) -> Format:
