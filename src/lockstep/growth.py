@@ -215,7 +215,7 @@ def _in_one_call(parting: Parting, trace: Trace, name: str, steps: int, which: s
             parts.append((kind, "state", own, pieces, parting.state_room(kind)))
     for where, prefix, wanted, compared, allowed in parts:
         found_here, n = part(arrays, prefix), sum(map(np.size, wanted.values()))
-        has_all = all(np.shape(found_here.get(name)) == value.shape for name, value in wanted.items())
+        has_all = all(name in found_here and found_here[name].shape == wanted[name].shape for name in wanted)
         size = relative(found_here, wanted, compared) if has_all else np.inf  # undetermined ones must be there, too
         yield _apart("whole epoch", f"{where}{which}", last, size, float(allowed[last]), n)
 

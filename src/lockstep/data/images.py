@@ -230,7 +230,7 @@ def _problems_of_classes(folder: Path, class_names: tuple[str, ...]) -> Iterator
 def _split_as_given(
     folder: Path, parts: dict[str, Path], top: dict[str, Path], ignored: list[str], problems: list[Problem]
 ) -> _Listing:
-    notes = [_(AS_GIVEN)]
+    notes: list[str] = [_(AS_GIVEN)]
     if "validation" in parts:
         name = parts["validation"].name
         notes.append(_(JOINED, name=name) if "test" in parts else _(VALIDATED, name=name))

@@ -204,8 +204,8 @@ def _problems_of_header(path: Path, name: str, header: _Header) -> Iterator[Prob
         hint = _("give all images one size; objects would have to be unpickled, which can run any program")
         yield Problem("LS-306", _("{key} holds Python objects", key=key), str(path), hint)
     elif kind not in "iu":
-        hint = _remedy_of_kind(header, name.endswith("images"))
-        yield Problem("LS-306", _("{key} is {dtype}, not whole numbers", key=key, dtype=dtype), str(path), hint)
+        remedy = _remedy_of_kind(header, name.endswith("images"))
+        yield Problem("LS-306", _("{key} is {dtype}, not whole numbers", key=key, dtype=dtype), str(path), remedy)
     elif name.endswith("labels") and not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
         hint = _("one number per image: for one-hot rows use y.argmax(axis=1)")
         yield Problem("LS-306", _("{key} has the shape {shape}", key=key, shape=shape), str(path), hint)

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -147,7 +147,7 @@ def _name(path: Path) -> str:
 
 
 def _raise_where_unfit(
-    path: Path, shapes: dict[str, tuple[int, ...]], labels: dict[str, np.ndarray], class_names: tuple[str, ...]
+    path: Path, shapes: Mapping[str, tuple[int, ...]], labels: Mapping[str, np.ndarray], class_names: tuple[str, ...]
 ) -> None:
     if problems := list(problems_of_parts(shapes, labels, class_names, "LS-311", str(path))):
         raise LockstepError.several(problems)
