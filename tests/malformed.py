@@ -199,7 +199,7 @@ def _idx(array: np.ndarray) -> bytes:
 def idx(folder: Path, is_gzip: bool = False) -> Target:
     """One of the four files of a dataset."""
     from lockstep import data
-    from lockstep.data.idx import FILES
+    from lockstep.data.quartet import FILES
 
     names = ["train_images", "train_labels", "test_images", "test_labels"]
     contents = {FILES[name]: _idx(array) for name, array in zip(names, ARRAYS.values(), strict=True)}

@@ -290,6 +290,48 @@ def test_an_unsuitable_npz_is_refused_with_advice(save, fault):
     refused(lambda: load(name), message, "own.npz", "→", code=code)
 
 
+def test_the_remedy_of_labels_that_are_texts_works(save, tmp_path):
+    """The lines of the hint, run as they stand."""
+    arrays = {"y_train": np.array(["dog", "cat", "eel", "cat"]), "y_test": np.array(["eel", "dog"])}
+    error = refused(lambda: load(save(**arrays)), "y_train is <U3, not whole numbers", code="LS-306")
+    lines = str(error.problems[0].hint).partition("number the classes: ")[2]
+    first, second, third = lines.split("; ")
+    given = "; ".join(f"{name} = np.array({array.tolist()})" for name, array in arrays.items())
+    keep = f"np.savez('more.npz', y_train=y_train, y_test=y_test, {third.removeprefix('and keep ')})"
+    code = "; ".join(("import numpy as np", given, first, second, keep))
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+    with np.load(tmp_path / "more.npz", allow_pickle=False) as found:
+        data = load(save(**found))
+    assert [data.class_names[label] for label in data.train_labels] == arrays["y_train"].tolist()
+    assert [data.class_names[label] for label in data.test_labels] == arrays["y_test"].tolist()
+
+
+def test_one_hot_labels_of_any_type_have_one_remedy(save):
+    for dtype in ("float64", "uint8"):
+        one_hot = np.eye(3, dtype=dtype)[KERAS["y_train"]]
+        refused(lambda one_hot=one_hot: load(save(y_train=one_hot)), "use y.argmax(axis=1)", code="LS-306")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "notes"),
+    [
+        ([0, 1, 2, 1], [2, 0], ["class 1 has no test image"]),
+        ([1, 2, 3, 1], [3, 1], ["class 0 has no image", "class 2 has no test image"]),
+        ([0, 0, 4, 4], [4, 0], ["classes 1, 2, 3 have no image"]),
+        ([0, 0, 1, 1], [2, 1], ["class 2 has no training image", "class 0 has no test image"]),
+        ([0, 0, 0, 20], [20, 0], ["classes 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, … (19) have no image"]),
+    ],
+)
+def test_classes_without_images_are_named(save, train, test, notes):
+    assert list(load(save(y_train=np.array(train), y_test=np.array(test))).notes) == notes
+
+
+def test_what_an_import_notes_is_noted_once(save, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    import_folder(save(), "own")
+    assert load("own").notes == ("class 1 has no test image",)
+
+
 def test_all_faults_of_an_npz_are_told_at_once(save):
     name = save(y_test=None, x_train=KERAS["x_train"] / 255)
     assert len(refused(lambda: load(name), code="LS-306").problems) == 2

@@ -146,6 +146,10 @@ FAULTS = {
         ),
         ("starting weights", "9_dense/kernel"),
     ),
+    "the first images instead of each class's share": (
+        lambda m: m.setattr(data, "part_of", lambda indices, labels, n, format: indices[:n]),
+        ("data", "training images"),
+    ),
     "one order for all epochs": (
         lambda m: m.setattr(data, "epoch_order", of_the_first_epoch),
         ("data", "orders of two epochs"),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from lockstep import reading
-from lockstep.data import DATASETS, Dataset, File, describe, download, fetch, files, idx, load, verify
+from lockstep.data import DATASETS, Dataset, File, describe, download, fetch, files, load, quartet, verify
 from lockstep.errors import LockstepError
 from test_idx import encode
 
@@ -27,7 +27,7 @@ ARRAYS = {
     "test_images": np.arange(2 * 5 * 7, dtype=np.uint8).reshape(2, 5, 7),
     "test_labels": np.array([2, 0], np.uint8),
 }
-CONTENT = {idx.FILES[name]: encode(array) for name, array in ARRAYS.items()}
+CONTENT = {quartet.FILES[name]: encode(array) for name, array in ARRAYS.items()}
 GOOD = {f"{name}.gz": gzip.compress(content) for name, content in CONTENT.items()}
 FILES = tuple(File(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in CONTENT.items())
 TINY = Dataset("a tiny dataset", ("a", "b", "c"), (5, 7, 1), 3, 2, FILES, (), "CC0")
@@ -88,7 +88,7 @@ def tiny(monkeypatch):
 
 
 def assert_fetched(folder):
-    np.testing.assert_array_equal(idx.read(folder).train_images[..., 0], ARRAYS["train_images"])
+    np.testing.assert_array_equal(quartet.read(folder).train_images[..., 0], ARRAYS["train_images"])
     assert not list(folder.glob(".*.part"))
 
 

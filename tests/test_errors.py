@@ -7,8 +7,10 @@ import errno
 import gzip
 import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,6 +191,13 @@ SITUATIONS = {
         ["2 train labels lie outside 0 … 1: number 2 is 2", "number the classes from 0"],
     ),
     "LS-310": (typed("data", "import", ".", "mnist"), ["knows already", "choose another name"]),
+    "LS-311": (
+        with_study(
+            prepare=lambda folder: (folder / "data.csv").write_text("0" + ",7" * 16 + "\n1" + ",7" * 15 + "\n"),
+            dataset="data.csv",
+        ),
+        ["data.csv", "line 2 has 16 columns, the first one 17", "one row of the same length"],
+    ),
     "LS-401": (missing_framework, ["jax is not installed", "pip install 'lockstep-nn[jax]'"]),
     "LS-402": (in_the_worker("import os; os.kill(os.getpid(), 9)"), ["SIGKILL", "memory runs out", "worker.log"]),
     "LS-403": (
@@ -259,6 +268,26 @@ def test_several_errors_of_one_kind_are_all_said(tmp_path, monkeypatch, capsys):
 def fault(monkeypatch):
     monkeypatch.setattr("lockstep.study.load_study", lambda *_, **__: 1 / 0)
     return ["show", "s.toml", "--set", "recipe.epochs=1"]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["report", "runs", "--out", "/proc/none/r.html"], "--out FILE"),
+        (["run", "s.toml", "--runs", "s.toml"], "--runs"),
+    ],
+)
+def test_a_command_proposes_an_option_that_it_has(command, option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    earlier = Path(__file__).parent / "earlier" / "finished"
+    shutil.copytree(earlier, tmp_path / "runs")
+    (tmp_path / "s.toml").write_text('dataset = "digits"\nbackends = "numpy"\nnetworks.a = ["flatten", "dense 10"]\n')
+    with pytest.raises(SystemExit) as ended:
+        cli.main(command)
+    assert ended.value.code == 5
+    said = capsys.readouterr().err
+    assert "LS-501" in said
+    assert f"choose a folder that you may write to with {option}" in said
 
 
 def test_a_fault_of_ours_leaves_a_log_with_the_traceback(tmp_path, monkeypatch, capsys):

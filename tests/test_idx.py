@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from lockstep.data import idx, read_idx
+from lockstep.data import quartet, read_idx
 from lockstep.errors import LockstepError
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -150,18 +150,18 @@ def write_folder(folder, **changes):
     }
     folder.mkdir(exist_ok=True)
     for name, array in arrays.items():
-        (folder / idx.FILES[name]).write_bytes(encode(array))
+        (folder / quartet.FILES[name]).write_bytes(encode(array))
     return folder
 
 
 def test_a_folder_of_four_files_is_a_dataset(tmp_path):
-    data = idx.read(write_folder(tmp_path))
+    data = quartet.read(write_folder(tmp_path))
     assert data.train_images.shape == (3, 5, 7, 1)
     assert data.test_labels.tolist() == [2, 0]
     assert data.test_labels.dtype == np.int64
     assert data.class_names == ("0", "1", "2")
     assert len(data.hashes["t10k-labels-idx1-ubyte"]) == 64
-    facts = idx.facts(tmp_path)
+    facts = quartet.facts(tmp_path)
     assert (facts.image_shape, facts.n_classes, facts.n_train, facts.n_test) == ((5, 7, 1), 3, 3, 2)
 
 
@@ -178,7 +178,7 @@ def test_a_folder_of_four_files_is_a_dataset(tmp_path):
 )
 def test_parts_that_do_not_fit_together_are_refused(tmp_path, changes, message):
     write_folder(tmp_path, **changes)
-    for function in (idx.read, idx.facts):
+    for function in (quartet.read, quartet.facts):
         with pytest.raises(LockstepError) as raised:
             function(tmp_path)
         assert message in str(raised.value)
@@ -187,9 +187,9 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path, changes, message):
 def test_missing_files_are_all_named(tmp_path):
     write_folder(tmp_path)
     for name in ("train_labels", "test_images"):
-        (tmp_path / idx.FILES[name]).unlink()
+        (tmp_path / quartet.FILES[name]).unlink()
     with pytest.raises(LockstepError) as raised:
-        idx.read(tmp_path)
+        quartet.read(tmp_path)
     assert [problem.message.split()[0] for problem in raised.value.problems] == [
         "train-labels-idx1-ubyte",
         "t10k-images-idx3-ubyte",
@@ -202,4 +202,4 @@ def test_other_spellings_are_found(tmp_path):
     content = (tmp_path / "train-labels-idx1-ubyte").read_bytes()
     (tmp_path / "train-labels-idx1-ubyte").unlink()
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(content))
-    assert idx.read(tmp_path).train_images.shape == (3, 5, 7, 1)
+    assert quartet.read(tmp_path).train_images.shape == (3, 5, 7, 1)

@@ -1,5 +1,6 @@
 """Folders of pictures: what becomes of them, and that every unsuitable one is named."""
 
+import itertools
 import os
 import re
 import struct
@@ -230,6 +231,42 @@ def test_a_class_that_one_half_lacks_is_named(tmp_path):
     refused(tmp_path, 'the class "b" has no picture in test')
 
 
+@pytest.mark.parametrize(
+    ("parts", "halves", "note"),
+    [
+        (("training", "testing"), (6, 2), "train and test as in the folder"),
+        (("Train", "Test"), (6, 2), "train and test as in the folder"),
+        (("train", "val"), (6, 2), "the test images are those of val"),
+        (("TRAIN", "Validation"), (6, 2), "the test images are those of Validation"),
+        (("train", "test", "valid"), (8, 2), "the pictures of valid are training images too"),
+    ],
+)
+@pytest.mark.parametrize("around", ["", "mnist_png/", "archive/photos/"])
+def test_parts_are_known_under_their_usual_names(tmp_path, parts, halves, note, around):
+    for part, n in zip(parts, (3, 1, 1), strict=False):
+        for label, number in itertools.product(range(2), range(n)):
+            picture(tmp_path / f"own/{around}{part}/{label}" / f"{number}.png", 10 * len(part) + label + 2 * number)
+    data = load(str(tmp_path / "own"))
+    assert (len(data.train_images), len(data.test_images), data.class_names) == (*halves, ("0", "1"))
+    values = np.sort(data.test_images[:, 0, 0, 0])
+    assert values.tolist() == [10 * len(parts[1]), 10 * len(parts[1]) + 1]
+    assert any(note in found for found in data.notes), data.notes
+
+
+def test_a_part_that_is_there_twice_is_refused(tmp_path):
+    for name in ("train", "Training", "test"):
+        picture(tmp_path / name / "a" / "x.png")
+    refused(tmp_path, '"Training" and "train" are names of the same part', "move all of it")
+
+
+def test_classes_may_be_called_like_parts(tmp_path):
+    for name in ("train", "plane", "val"):
+        for number in range(2):
+            picture(tmp_path / "toys" / name / f"{number}.png", number)
+    (tmp_path / "toys" / "val").rename(tmp_path / "toys" / "car")
+    assert load(str(tmp_path / "toys")).class_names == ("car", "plane", "train")
+
+
 def test_train_without_test_is_refused(tmp_path):
     picture(tmp_path / "train" / "a" / "x.png")
     refused(tmp_path, 'there is a folder "train" but no "test"')
@@ -264,7 +301,10 @@ def test_a_pipe_does_not_hang_the_reader(folder):
 
 
 def test_a_folder_without_anything_is_refused(tmp_path):
-    refused(tmp_path, "neither an IDX file nor a subfolder")
+    refused(tmp_path, "the folder is empty", "one subfolder of pictures per class")
+    for name in ("notes.txt", "a.h5", *(f"{n}.bin" for n in range(9))):
+        (tmp_path / name).write_text("?")
+    refused(tmp_path, "nothing in this folder is a dataset", "here are: 0.bin, 1.bin", "and 5 more")
 
 
 # ------------------------------------------------------------------------------------------ what cameras and tablets do

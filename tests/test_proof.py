@@ -445,12 +445,22 @@ def test_a_trace_stays_within_its_budget(parameters, steps, monkeypatch):
         np.ones(1),
         5,
     )
-    kept, observed = trace.kept_and_observed(plan, steps)
+    kept, observed = trace.kept_and_observed(plan, steps, 33)
     assert {0, min(plan.steps_per_epoch, steps) - 1, steps - 1} <= set(kept)
     assert set(observed) <= set(kept)
     assert all(step == 0 or step - 1 in kept for step in observed), "what comes before an observed step is known"
     learned = sum(row.parameters for row in plan.rows) * 4 * 4
     assert len(kept) <= max(2**19 / learned, 3) + 2
+
+
+def test_a_batch_size_beyond_all_images_takes_no_room(monkeypatch):
+    """A whole dataset as one batch is written batch_size = 100000, and is as large as the dataset."""
+    monkeypatch.setattr(trace, "BUDGET", 2**20)
+    network = Network(["flatten", "dense 100", "dense 10"])
+    plans = [Plan(network, (3, 3, 1), Recipe(batch_size=n), 0, np.zeros(1), np.ones(1), 1) for n in (60, 100_000)]
+    asked, whole = (trace.kept_and_observed(plan, 10, 60) for plan in plans)
+    assert asked == whole == (list(range(10)), list(range(10)))
+    assert trace.kept_and_observed(plans[1], 10, 100_000)[1] != list(range(10))
 
 
 def spoilt(traced, tmp_path, file, change):

@@ -21,6 +21,7 @@ from lockstep.studyfile import lines_of
 from test_spec import STUDIES
 
 QUICK = settings(max_examples=80, deadline=None)
+SMALL = 'dataset = "digits"\nnetworks.mlp = ["flatten", "dense 10"]\n'
 DEMO = """\
 # a comment
 question = "why?"   # another
@@ -179,6 +180,53 @@ def test_the_kind_of_a_default_is_set_before_or_after_its_keys(kind, recipe):
         optimizer = parse_study(recipe + BY_DEFAULT, settings=some).recipe.optimizer
         assert optimizer.kind == kind
         assert len(some) == 1 or optimizer.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("setting", "find", "wanted"),
+    [
+        ("name=1", lambda study: study.name, "1"),
+        ("name=1.50", lambda study: study.name, "1.50"),
+        ("name=true", lambda study: study.name, "true"),
+        ("name = 2024-01-01", lambda study: study.name, "2024-01-01"),
+        ("question=12", lambda study: study.question, "12"),
+        ("dataset=2024", lambda study: study.dataset, ("2024",)),
+        ("dataset=007", lambda study: study.dataset, ("007",)),
+        ('dataset=["1", "2"]', lambda study: study.dataset, ("1", "2")),
+        ("backends=3", lambda study: study.backends, ("3",)),
+    ],
+)
+def test_where_a_text_is_wanted_what_is_typed_is_one(setting, find, wanted):
+    assert find(parse_study(SMALL, settings=["recipe.epochs=3", setting])) == wanted
+
+
+def test_a_file_has_types_and_so_have_lists():
+    for text, typed, where in (
+        ("name = 1\n" + SMALL, [], "name"),
+        (SMALL, ['dataset=["a", 7]'], "--set dataset[1]"),
+        (SMALL, ["dataset=[7]"], "--set dataset[0]"),
+    ):
+        with pytest.raises(LockstepError) as raised:
+            parse_study(text, settings=typed)
+        (problem,) = raised.value.problems
+        assert problem.code == "LS-204"
+        assert problem.where.endswith(where)
+        assert "is not a text" in problem.message
+
+
+def test_a_byte_order_mark_is_no_part_of_a_study(tmp_path):
+    (tmp_path / "windows.toml").write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
+    assert read_study(tmp_path / "windows.toml") == parse_study(SMALL, name="windows")
+    (tmp_path / "windows.toml").write_bytes(b"\xef\xbb\xbf" + b"sheds = 3\n" + SMALL.encode())
+    with pytest.raises(LockstepError, match=r"windows.toml:1: sheds"):
+        read_study(tmp_path / "windows.toml")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "cp1251"])
+def test_another_encoding_is_refused_with_what_to_do(tmp_path, encoding):
+    (tmp_path / "a.toml").write_bytes(f'question = "Чем лучше?"\n{SMALL}'.encode(encoding))
+    with pytest.raises(LockstepError, match=r"LS-202.*a.toml(.|\n)*UTF-8"):
+        read_study(tmp_path / "a.toml")
 
 
 def test_a_setting_into_a_default_that_has_no_such_key_is_named():

@@ -22,27 +22,31 @@ def all_in_one(found: dict[str, np.ndarray]) -> str:
 
 
 GOLDEN = {
-    "he_normal": "80d648219df8a56f",
-    "glorot_uniform": "0ad1b4fe2996fb95",
-    "torch_default": "e8f2b060d285d823",
+    (1, "he_normal"): "80d648219df8a56f",
+    (1, "glorot_uniform"): "0ad1b4fe2996fb95",
+    (1, "torch_default"): "e8f2b060d285d823",
+    (2, "he_normal"): "29702d03c00969fd",
+    (2, "glorot_uniform"): "925904ba691834ea",
+    (2, "torch_default"): "f24a9046997693f7",
 }
 
 
-def drawn(kind: str, seed: int = 7) -> dict[str, np.ndarray]:
+def drawn(kind: str, seed: int = 7, format: int = spec.FORMAT) -> dict[str, np.ndarray]:
     layers = ["conv2d 5 [3, 2]", "flatten", f"dense 13 bias_initializer={kind}", "batch_norm", "dense 3"]
-    return weights.initial_weights(Network(layers, kind), (7, 11, 2), seed)
+    return weights.initial_weights(Network(layers, kind), (7, 11, 2), seed, format=format)
 
 
-@pytest.mark.parametrize("kind", GOLDEN)
-def test_starting_weights_are_the_same_on_every_machine_and_for_ever(kind):
-    assert digest(np.frombuffer(all_in_one(drawn(kind)).encode(), np.uint8)) == GOLDEN[kind]
+@pytest.mark.parametrize(("format", "kind"), GOLDEN)
+def test_starting_weights_are_the_same_on_every_machine_and_for_ever(format, kind):
+    found = drawn(kind, format=format)
+    assert digest(np.frombuffer(all_in_one(found).encode(), np.uint8)) == GOLDEN[format, kind]
 
 
-@pytest.mark.parametrize("kind", GOLDEN)
-def test_other_weights_are_told_from_the_pinned_ones(kind):
-    found = drawn(kind)
+@pytest.mark.parametrize(("format", "kind"), GOLDEN)
+def test_other_weights_are_told_from_the_pinned_ones(format, kind):
+    found = drawn(kind, format=format)
     next(iter(found.values())).flat[3] += 1e-7
-    assert digest(np.frombuffer(all_in_one(found).encode(), np.uint8)) != GOLDEN[kind]
+    assert digest(np.frombuffer(all_in_one(found).encode(), np.uint8)) != GOLDEN[format, kind]
 
 
 def test_names_shapes_and_types_are_canonical():
@@ -65,12 +69,34 @@ def test_a_float64_run_starts_from_exactly_the_float32_numbers():
 
 
 def test_a_layers_weights_do_not_depend_on_the_layers_around_it():
-    """Only its index, its seed and its own shape count, so a change elsewhere leaves it as it is."""
+    """Only its number, its seed and its own shape count, so a change elsewhere leaves it as it is."""
     first = weights.initial_weights(Network(["flatten", "dense 11", "dense 5"]), SHAPE, 1)
     other = weights.initial_weights(Network(["flatten", "dense 11 bias=false", "dense 5", "relu"]), SHAPE, 1)
     np.testing.assert_array_equal(first["1_dense/kernel"], other["1_dense/kernel"])
     np.testing.assert_array_equal(first["2_dense/kernel"], other["2_dense/kernel"])
     assert not np.array_equal(first["1_dense/kernel"], weights.initial_weights(LAB, SHAPE, 2)["3_dense/kernel"][:784])
+
+
+WITH_AND_WITHOUT = {
+    "dropout": "dropout 0.5", "dropout of rate 0": "dropout 0", "batch normalisation": "batch_norm",
+    "another activation": "tanh",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WITH_AND_WITHOUT)
+def test_what_draws_nothing_changes_no_starting_weights(what):
+    """With dropout and without, same seed: the same start, so that the difference is dropout's."""
+    layers = ["conv2d 3 5", "flatten", "dense 11", "relu", "dense 5 bias_initializer='uniform 1.0'"]
+    more = [*layers[:1], WITH_AND_WITHOUT[what], *layers[1:3], WITH_AND_WITHOUT[what], *layers[3:]]
+
+    def values(chosen: list[str], format: int) -> list[np.ndarray]:
+        found = weights.initial_weights(Network(chosen), (9, 8, 1), 3, format=format)
+        return [value for name, value in found.items() if "batch_norm" not in name]
+
+    for one, other in zip(values(layers, 2), values(more, 2), strict=True):
+        np.testing.assert_array_equal(one, other)
+    apart = [not np.array_equal(*pair) for pair in zip(values(layers, 1), values(more, 1), strict=True)]
+    assert apart == [False, False, True, False, True, True], "in format 1 the later layers start elsewhere"
 
 
 def test_seeds_layers_and_parameters_have_numbers_of_their_own():

@@ -82,6 +82,7 @@ def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: di
     asked = Study(
         networks={canonical.network_name: canonical.network}, dataset=(canonical.dataset,), backends=("numpy",),
         seeds=(canonical.seed,), dtype=(canonical.dtype,), recipe=canonical.recipe, train_size=canonical.train_size,
+        format=canonical.format,
     )  # fmt: skip
     store.write_bytes(folder / "canonical.toml", resolved_toml(asked).encode())
     facts = {

@@ -239,7 +239,8 @@ def differences(before: str, now: str) -> list[str]:
     ['recipe.epochs: 3 → 5']
     """
     try:
-        one, two = _flat(reading.toml(before)), _flat(reading.toml(now))
+        tables = [reading.toml(text) for text in (before, now)]
+        one, two = ({"format": 1, **_flat(table)} if "networks" in table else _flat(table) for table in tables)
     except (ValueError, RecursionError):
         return []
     keys = [key for key in {**one, **two} if key not in ("name", "question") and one.get(key) != two.get(key)]

@@ -694,7 +694,7 @@ def data_verify(
 
 @data_app.command("import")
 def data_import(
-    folder: Annotated[Path, typer.Argument(help="Images by class, IDX files, or an npz.", metavar="FOLDER")],
+    folder: Annotated[Path, typer.Argument(help="Images by class, IDX files, an npz or a CSV.", metavar="FOLDER")],
     name: Annotated[str, typer.Argument(help="What to call it.", metavar="NAME")],
     size: Annotated[
         str | None,
@@ -704,9 +704,8 @@ def data_import(
         bool, typer.Option("--keep-proportions", help="Fit pictures into the size, instead of stretching them.")
     ] = False,
 ) -> None:
-    """Make a dataset of your own from images by class, IDX files or an npz."""
+    """Make a dataset of your own from images by class, IDX files, an npz or a CSV of pixels."""
     from lockstep import data
-    from lockstep.data import contents, images
 
     path = data.import_folder(folder, name, size=size, keep_proportions=keep_proportions)
     facts = data.describe(name)
@@ -715,7 +714,7 @@ def data_import(
     _say(_("{name}: {n_train} training and {n_test} test images in {n_classes} classes, {path}", **counts))
     loaded = data.load(name, offline=True)
     for note in loaded.notes:  # what was resized, recoloured or split on the way
-        _say_of_import(language.recognised(note, (*images.NOTES, *contents.NOTES)))
+        _say_of_import(language.recognised(note, data.NOTES))
     if n := loaded.n_test_in_training():
         leak = {"n": n, "all": len(loaded.test_images)}
         _say(_("warning: {n:,} of {all:,} test images are also training images, pixel by pixel", **leak), err=True)
@@ -840,6 +839,28 @@ def _run(arguments: list[str], debug: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
+# What a command writes elsewhere by, where a folder may not be written.
+ELSEWHERE = {
+    "--runs": mark("choose a folder that you may write to with --runs FOLDER"),
+    "--out": mark("choose a folder that you may write to with --out FILE"),
+}
+
+
+def _with_own_options(error: LockstepError, arguments: list[str]) -> LockstepError:
+    """The error with the option that this command has for it: what cannot be written tells no command from another."""
+    import dataclasses
+
+    from lockstep import files
+    from lockstep.errors import LockstepError
+
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    command = next((commands[word] for word in arguments if word in commands), None)
+    options = [name for parameter in getattr(command, "params", ()) for name in parameter.opts]
+    hint = next((language.later(text) for name, text in ELSEWHERE.items() if name in options), files.HINT)
+    found = [dataclasses.replace(one, hint=hint) if one.hint == files.HINT else one for one in error.problems]
+    return LockstepError.several(found) if found != list(error.problems) else error
+
+
 def _explain(error: Exception, arguments: list[str]) -> int:
     """Say what went wrong; returns the exit code."""
     from lockstep import usage
@@ -858,6 +879,7 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         where = str(error.filename) if error.filename else _("standard output")
         error = LockstepError("LS-501", system(error), where=where, hint=_("make room for it"))
     if isinstance(error, LockstepError):
+        error = _with_own_options(error, arguments)
         if "--json" in arguments:
             _print_json({"errors": [vars(problem) for problem in error.problems]})
         from lockstep.terminal import print_error

@@ -25,7 +25,7 @@ from lockstep.judge import Finding, Judge
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.records import changed
-from lockstep.spec import Run
+from lockstep.spec import FORMATS, Run
 from lockstep.studyfile import read_study
 from lockstep.trace import Trace
 
@@ -126,10 +126,13 @@ def _raise_where_not_alike(runs: list[Run], environments: list[dict[str, Any]], 
     """Raise LockstepError (LS-210) with everything in which the runs were meant to differ."""
     first, second = runs
     said: list[str] = []
-    for name in ("network", "recipe", "seed", "dtype", "train_size"):
+    for name in ("network", "recipe", "seed", "dtype", "train_size", "format"):
         ours, theirs = getattr(first, name), getattr(second, name)
         if ours != theirs:
             said += [joined((name, _shortly(name, ours, theirs)), ": ")]
+            said += [
+                joined((number, _(FORMATS[number])), " = ") for number in sorted({ours, theirs}) if name == "format"
+            ]
     hashes = [environment.get("dataset", {}).get("hashes") for environment in environments]
     if hashes[0] != hashes[1]:
         names = [environment.get("dataset", {}).get("name") for environment in environments]

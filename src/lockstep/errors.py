@@ -35,6 +35,7 @@ CODES = {
     "LS-308": mark("unreadable image"),
     "LS-309": mark("labels outside the classes"),
     "LS-310": mark("dataset name not usable"),
+    "LS-311": mark("broken or unsuitable table"),
     "LS-401": mark("the framework is not installed"),
     "LS-402": mark("the worker process died"),
     "LS-403": mark("the worker process failed"),

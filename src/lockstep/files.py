@@ -11,6 +11,8 @@ from pathlib import Path
 from lockstep.errors import LockstepError, system
 from lockstep.language import later as _
 
+HINT = _("choose a folder that you may write to")  # the command line adds the option by which
+
 
 @contextlib.contextmanager
 def writing(path: Path, hint: str) -> Iterator[None]:

@@ -214,7 +214,9 @@ def _in_one_call(parting: Parting, trace: Trace, name: str, steps: int, which: s
             own = {name: state[name] for name in pieces}
             parts.append((kind, "state", own, pieces, parting.state_room(kind)))
     for where, prefix, wanted, compared, allowed in parts:
-        size, n = relative(part(arrays, prefix), wanted, compared), sum(map(np.size, wanted.values()))
+        found_here, n = part(arrays, prefix), sum(map(np.size, wanted.values()))
+        has_all = all(name in found_here and found_here[name].shape == wanted[name].shape for name in wanted)
+        size = relative(found_here, wanted, compared) if has_all else np.inf  # undetermined ones must be there, too
         yield _apart("whole epoch", f"{where}{which}", last, size, float(allowed[last]), n)
 
 

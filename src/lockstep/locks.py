@@ -30,7 +30,7 @@ except ImportError:  # Windows: no lock, and nothing that says otherwise
 NAME = "lock"
 PATIENCE_SECONDS = 10.0  # how long a holder that was killed may take to be gone, its worker with it
 CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-HINT = _("choose another folder that you may write to (--runs, in Python runs_folder)")
+HINT = files.HINT
 
 
 class Lock:

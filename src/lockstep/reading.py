@@ -209,7 +209,7 @@ def toml(text: str) -> dict[str, Any]:
     # tomllib walks the whole dotted key of a table again for every key below it.
     if max((line.count(".") for line in lines), default=0) * len(lines) > MOST_STEPS_INTO_TABLES:
         raise RecursionError(_("nested too deeply"))
-    return tomllib.loads(text)
+    return tomllib.loads(text.removeprefix("\ufeff"))  # the mark that Windows' editors put before UTF-8
 
 
 # ---------------------------------------------------------------------------------------------------------------- npz

@@ -193,6 +193,21 @@ def _stopped(run: Run, model: Notes, rows: list[dict[str, Any]]) -> Iterator[Dou
         yield _same(STOPPING, name, left, np.full_like(left, ends_with))
 
 
+def _shares(kept: np.ndarray, labels: np.ndarray, n: int, format: int) -> np.ndarray:
+    """So many of the images that are kept: one after the other from the class that has least of its own (Webster)."""
+    if format == 1 or n == len(kept):
+        return kept[:n]
+    of_class = {label: kept[labels[kept] == label] for label in np.unique(labels[kept])}
+    taken = dict.fromkeys(of_class, 0)
+
+    def need(label: int) -> tuple[float, int]:
+        return (taken[label] + 0.5) / len(of_class[label]) if taken[label] else 0.0, label
+
+    for _turn in range(n):
+        taken[min((label for label in taken if taken[label] < len(of_class[label])), key=need)] += 1
+    return np.sort(np.concatenate([indices[: taken[label]] for label, indices in of_class.items()]))
+
+
 def _data(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
     """No image is held out and trained on; scaling is that of the training images; augmentation does what it says."""
     loaded = examples.data
@@ -200,7 +215,9 @@ def _data(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
     both = np.concatenate([kept, held])
     yield _same("data", "training and validation images", np.sort(both), np.arange(len(loaded.train_images)))
     yield _same("data", "validation images", examples.validation[0], loaded.train_images[held])
-    yield _same("data", "training images", examples.train[0], loaded.train_images[kept][: len(examples.train[0])])
+    part = _shares(kept, loaded.train_labels, len(examples.train[0]), run.format)
+    yield _same("data", "training images", examples.train[0], loaded.train_images[part])
+    yield _same("data", "training labels", examples.train[1], loaded.train_labels[part])
     if "scaling_missing" not in run.recipe.mistakes:
         flat = examples.train[0].reshape(-1, examples.shape[2]).astype(np.float64)
         is_unit = run.recipe.scaling == "unit"
@@ -268,7 +285,7 @@ def _resumed(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
         folder = Path(name) / "run"  # a name that ends in eight hexadecimal signs would be taken for a run's hash
         store.make_folder(folder)
         asked = Study(networks={run.network_name: run.network}, dataset=(run.dataset,), backends=("numpy",),
-                      seeds=(run.seed,), recipe=run.recipe, name=run.study)  # fmt: skip
+                      seeds=(run.seed,), recipe=run.recipe, name=run.study, format=run.format)  # fmt: skip
         store.write_bytes(folder / "spec.toml", resolved_toml(asked).encode())
         keeper = checkpoints.Keeper(folder, environment)
         keeper.progress.steps = np.ones((3, plan.steps_per_epoch))

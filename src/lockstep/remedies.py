@@ -101,7 +101,7 @@ REMEDIES: dict[str, Remedy] = {
         "An IDX file (MNIST's format) is cut off, too long, of another type, or no IDX file; or the four files of a "
         "dataset do not belong together.",
         "LS-304 data/train-labels-idx1-ubyte: the header declares 60,000 bytes of values, but 59,995 follow",
-        "Get the file again. Values other than unsigned bytes have to be converted, or stored as .npz.",
+        "Get the file again. Images other than unsigned bytes have to be converted, or stored as .npz.",
     ),
     "LS-305": Remedy(
         "A gzip file is cut off or damaged, or unpacks to far more than it should, as a decompression bomb does.",
@@ -138,6 +138,12 @@ REMEDIES: dict[str, Remedy] = {
         'LS-310 name: "mnist" is a dataset that Lockstep knows already',
         "Choose letters, digits, dot, dash and underscore, at most 64; an import is never written over.",
     ),
+    "LS-311": Remedy(
+        "A table (.csv) is not one of images: no label, a row shorter than the others, values that are no whole "
+        "numbers 0 … 255, or a number of pixels that makes no square.",
+        "LS-311 train.csv: line 7 has 784 columns, the first one 785 → give every image one row of the same length",
+        "Give every image one row: its label, then its k·k (grey) or 3·k·k (RGB) pixels, with or without a header.",
+    ),
     "LS-401": Remedy(
         "A study asks for a backend whose framework is not installed in this Python.",
         "LS-401 backend jax: jax is not installed → pip install 'lockstep-nn[jax]'",
@@ -161,8 +167,7 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "LS-501": Remedy(
         "A folder or file may not be written: no permission, a read-only disk, a file where a folder should be.",
-        "LS-501 runs: cannot write: File exists → choose another folder that you may write to (--runs, in Python "
-        "runs_folder)",
+        "LS-501 runs: cannot write: File exists → choose a folder that you may write to with --runs FOLDER",
         "Choose another folder with --runs, or set XDG_CACHE_HOME or XDG_DATA_HOME for datasets.",
     ),
     "LS-502": Remedy(

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from lockstep import naming
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
-from lockstep.language import reason
+from lockstep.language import mark, reason
 from lockstep.records import (
     Count,
     Flag,
@@ -731,6 +731,13 @@ class Recipe:
 # ------------------------------------------------------------------------------------------------------ run and study
 
 DTYPES = ("float32", "float64")
+# What a study's `format` says: by which number of a layer its starting weights are drawn, and which images `train_size`
+# keeps. A run's spec.toml always has it; those of before it have format 1.
+FORMATS = {
+    1: mark("starting weights by a layer's number among all layers; the first train_size images"),
+    2: mark("starting weights by a layer's number among those with a kernel; of each class its share of train_size"),
+}
+FORMAT = max(FORMATS)
 MOST_COMBINATIONS = 10_000  # of a grid
 DEVICES = ("cpu", "cuda")
 _Name = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -775,6 +782,7 @@ class Run:
     device: str
     train_size: int | None = None
     grid: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    format: int = FORMAT
 
 
 if TYPE_CHECKING:
@@ -782,6 +790,7 @@ if TYPE_CHECKING:
     _Seeds = tuple[int, ...]
     _Dtypes = tuple[str, ...]
     _Device = str
+    _Format = int
     _Networks = Mapping[str, Network]
     _Grid = Mapping[str, tuple[Any, ...]]
     _RecipeFor = Mapping[str, Mapping[str, Any]]
@@ -790,6 +799,7 @@ else:
     _Seeds = _items(Annotated[Whole, Field(ge=0, lt=2**63)])
     _Dtypes = _items(Literal[DTYPES])
     _Device = Literal[DEVICES]
+    _Format = Literal[tuple(FORMATS)]
     _Networks = Annotated[
         dict[_Name, Annotated[Network, BeforeValidator(_as_network)]],
         BeforeValidator(_same_layers),
@@ -804,9 +814,9 @@ class Study:
     """A question, asked as a grid of runs: networks × datasets × dtypes × grid × seeds × backends.
 
     `grid` maps a key of the recipe, such as `"optimizer.learning_rate"`, to the values to try. `recipe_for` maps a
-    network's name to keys of the recipe that are otherwise for this network alone. `train_size` keeps only the first so
-    many training images. A lone value stands for a list of one. Without a `name` it has that
-    of the script that makes it.
+    network's name to keys of the recipe that are otherwise for this network alone. `train_size` keeps only so
+    many training images, of each class its share. A lone value stands for a list of one. Without a `name` it has that
+    of the script that makes it. `format`: see FORMATS; an earlier one repeats runs of an earlier version.
     """
 
     networks: _Networks
@@ -820,6 +830,7 @@ class Study:
     recipe_for: _RecipeFor = dataclasses.field(default_factory=dict)
     train_size: Count | None = None
     question: Text = ""
+    format: _Format = FORMAT
     name: _Name = dataclasses.field(default_factory=naming.of_script)
 
     def recipes(self, network: str = "") -> list[Recipe]:
@@ -838,7 +849,20 @@ class Study:
         """Every run of the grid; backends vary fastest, so that the same training stands side by side."""
         grid = list(_combinations(self.grid))
         return [
-            Run(self.name, name, network, recipe, dataset, backend, seed, dtype, self.device, self.train_size, chosen)
+            Run(
+                self.name,
+                name,
+                network,
+                recipe,
+                dataset,
+                backend,
+                seed,
+                dtype,
+                self.device,
+                self.train_size,
+                chosen,
+                self.format,
+            )
             for dataset in self.dataset
             for name, network in self.networks.items()
             for chosen, recipe in zip(grid, self.recipes(name), strict=True)

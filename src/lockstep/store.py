@@ -57,7 +57,7 @@ UNEXPLAINED = "unexplained"  # and what it packs of a divergence without a known
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-HINT = _("choose another folder that you may write to (--runs, in Python runs_folder)")
+HINT = files.HINT
 
 
 def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:

@@ -376,7 +376,7 @@ def one_run_study(study: Study, run: Run) -> Study:
     """The study that consists of this run alone: what spec.toml holds."""
     return changed(
         study, networks={run.network_name: run.network}, dataset=(run.dataset,), backends=(run.backend,),
-        seeds=(run.seed,), dtype=(run.dtype,), recipe=run.recipe, grid={}, recipe_for={},
+        seeds=(run.seed,), dtype=(run.dtype,), recipe=run.recipe, grid={}, recipe_for={}, format=run.format,
     )  # fmt: skip
 
 

@@ -21,8 +21,8 @@ from lockstep import arguments, naming, reading
 from lockstep.errors import LockstepError, Problem, system
 from lockstep.language import later as _
 from lockstep.language import mark, reason, recognised
-from lockstep.records import parse_word, problems_of, set_key, to_table
-from lockstep.spec import Recipe, Study
+from lockstep.records import dotted, parse_word, problems_of, set_key, to_table
+from lockstep.spec import FORMAT, Recipe, Study
 
 
 def read_study(path: str | PathLike[str], settings: Iterable[str] = ()) -> Study:
@@ -38,14 +38,24 @@ def read_study(path: str | PathLike[str], settings: Iterable[str] = ()) -> Study
             message = _("larger than {n:,} bytes", n=reading.LARGEST_SPEC)
             raise LockstepError("LS-201", message, where=str(path), hint=_("this is no study file"))
         text = content.decode("utf-8")
+        if (zero := content.find(b"\0")) >= 0:  # UTF-16 may pass for UTF-8
+            raise UnicodeDecodeError("utf-8", content, zero, zero + 1, "a zero")
     except UnicodeDecodeError as error:
         message = _("not UTF-8 at byte {n}", n=error.start)
         raise LockstepError("LS-202", message, where=str(path), hint=_("save it as UTF-8")) from error
     except (OSError, ValueError) as error:
         hint = _("give the path of a study's TOML file, for example studies/demo.toml")
         raise LockstepError("LS-201", _("cannot read: {why}", why=system(error)), where=str(path), hint=hint) from error
-    return parse_study(text, str(path), settings, name=path.stem)
+    return parse_study(text, str(path), settings, name=path.stem, format=1 if _is_written(path) else FORMAT)
 
+
+def _is_written(path: Path) -> bool:
+    """Whether Lockstep wrote this description of one run: it lies in the folder of a run, a trace or a bundle."""
+    beside = ("status.json", "environment.json", "plan.json")
+    return path.name in ("spec.toml", "canonical.toml") and any((path.parent / name).exists() for name in beside)
+
+
+BOM = "\ufeff"  # what Windows' editors begin a file in UTF-8 with
 
 # What tomllib says most often.
 TOML = (
@@ -62,12 +72,15 @@ TOML = (
 DIGITS = mark("Exceeds the limit ({limit} digits) for integer string conversion: value has {n} digits")
 
 
-def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: str | None = None) -> Study:
-    """The study in a TOML text; `file` is what its errors call it, `name` its name where it gives none.
+def parse_study(
+    text: str, file: str = "", settings: Iterable[str] = (), name: str | None = None, format: int = FORMAT
+) -> Study:
+    """The study in a TOML text; `file` is what its errors call it, `name` its name and `format` that where it has none.
 
     Without either it has that of the script that runs.
     """
     arguments.instance(text, str, "text", _("read_study reads a file"))
+    text = text.removeprefix(BOM)
     try:
         document = reading.toml(text)
     except tomllib.TOMLDecodeError as error:
@@ -80,11 +93,12 @@ def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: s
     except RecursionError as error:
         hint = _("a study needs three levels")
         raise LockstepError("LS-202", _("nested too deeply"), where=file, hint=hint) from error
+    document.setdefault("format", format)
     document.setdefault("name", naming.of_script() if name is None else naming.of_text(name))
     settings = list(settings)
     problems = [problem for setting in settings for problem in _apply(document, setting)]
     try:
-        study = TypeAdapter(Study).validate_python(document)
+        study = _validated(document, settings)
     except (ValidationError, RecursionError) as error:
         found = problems_of(error, Study) if isinstance(error, ValidationError) else []
         problems += found or [Problem("LS-202", _("nested too deeply"), "", _("a study needs three levels"))]
@@ -93,13 +107,32 @@ def parse_study(text: str, file: str = "", settings: Iterable[str] = (), name: s
     return study
 
 
+def _validated(document: dict[str, Any], settings: Sequence[str]) -> Study:
+    """The document as a study; what a setting gives for a text is the text that was typed, be it `name=1`."""
+    try:
+        return TypeAdapter(Study).validate_python(document)
+    except ValidationError as error:
+        wants_text = {dotted(row["loc"]) for row in error.errors(include_url=False) if row["type"] == "string_type"}
+        texts = {}
+        for key, _equals, value in (setting.partition("=") for setting in settings):
+            key, value = key.strip(), value.strip()
+            if key in wants_text or (f"{key}[0]" in wants_text and not value.startswith("[")):  # of a list the one item
+                texts[key] = value
+        for key, value in texts.items():
+            with contextlib.suppress(KeyError, ValueError):  # of a setting that was wrong in itself
+                set_key(document, key, value)
+        if not texts:
+            raise
+        return TypeAdapter(Study).validate_python(document)
+
+
 @contextlib.contextmanager
 def placing(path: Path, settings: Sequence[str]) -> Iterator[None]:
     """Give the problems that the body raises about a study the file and line that their key stands on."""
     try:
         yield
     except LockstepError as error:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace").removeprefix(BOM)
         raise LockstepError.several(_placed(error.problems, text, str(path), settings)) from None
 
 

@@ -84,5 +84,5 @@ def _alike(run: Run) -> object:
         run.recipe, optimizer=plain.optimizer, schedule=plain.schedule, l2=plain.l2, clip_norm=plain.clip_norm,
         clip_scope=plain.clip_scope, epochs=plain.epochs, early_stopping=plain.early_stopping,
     )  # fmt: skip
-    of_run = (run.network_name, run.network, run.dataset, run.backend, run.dtype, run.device, run.train_size)
-    return (*of_run, free)
+    of_run = (run.network_name, run.network, run.dataset, run.backend, run.dtype, run.device)
+    return (*of_run, run.train_size, run.format, free)

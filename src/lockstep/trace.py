@@ -59,12 +59,16 @@ N_LAYERS_PREDICTED = 64  # those of them whose every layer is kept
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-def kept_and_observed(plan: Plan, steps: int) -> tuple[list[int], list[int]]:
-    """Which of the steps fit the budget, sorted: (those whose update is kept, those of them that are observed)."""
+def kept_and_observed(plan: Plan, steps: int, n_train: int) -> tuple[list[int], list[int]]:
+    """Which of the steps fit the budget, sorted: (those whose update is kept, those of them that are observed).
+
+    A batch has no more images than the `n_train` that there are, whatever its size was asked to be.
+    """
+    batch = min(plan.recipe.batch_size, n_train)
     itemsize = np.dtype(plan.dtype).itemsize
     learned = sum(row.parameters for row in plan.rows) * itemsize
-    outputs = sum(math.prod(row.output_shape) for row in plan.rows) * plan.recipe.batch_size * itemsize
-    pixels = math.prod(plan.input_shape) * plan.recipe.batch_size
+    outputs = sum(math.prod(row.output_shape) for row in plan.rows) * batch * itemsize
+    pixels = math.prod(plan.input_shape) * batch
     order = list(dict.fromkeys([0, steps - 1, min(plan.steps_per_epoch, steps) - 1, *range(steps)]))
     kept = order[: max(BUDGET // 2 // (4 * learned + pixels), 3)]  # weights, up to two slots, gradient
     observed = order[: max(BUDGET // 2 // (2 * outputs or 1), 2)]  # outputs and their gradients
@@ -76,10 +80,10 @@ def kept_and_observed(plan: Plan, steps: int) -> tuple[list[int], list[int]]:
 class Writer:
     """Writes one trace; `finish` makes it count."""
 
-    def __init__(self, folder: Path, plan: Plan, steps: int) -> None:
-        """Decide what is looked at."""
+    def __init__(self, folder: Path, plan: Plan, steps: int, n_train: int) -> None:
+        """Decide what is looked at; `n_train` images are trained on."""
         self.folder, self.plan, self.steps = folder, plan, steps
-        self.kept, self.observed = kept_and_observed(plan, steps)
+        self.kept, self.observed = kept_and_observed(plan, steps, n_train)
         self.taken = 0
         self.late: list[int] = []
         self.files: dict[str, dict[str, Any]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lockstep import randomness
-from lockstep.spec import Network, Shape
+from lockstep.spec import FORMAT, Network, Shape
 
 
 def fans(shape: Shape) -> tuple[int, int]:
@@ -36,21 +36,29 @@ DISTRIBUTIONS = {
 }
 
 
-def initial_weights(network: Network, input_shape: Shape, seed: int, dtype: str = "float32") -> dict[str, np.ndarray]:
+def initial_weights(
+    network: Network, input_shape: Shape, seed: int, dtype: str = "float32", format: int = FORMAT
+) -> dict[str, np.ndarray]:
     """Every parameter by canonical name `"<index>_<kind>/<parameter>"`, a pure function of (seed, layer, parameter).
+
+    The layer counts by its number among those with a kernel, so that a network with dropout or batch normalisation and
+    the same one without start from the same weights; in format 1 (`spec.FORMATS`) by that among all layers.
 
     Rounded to float32 whatever the `dtype`, so that a float64 run starts from exactly the numbers of its float32 twin.
     Batch normalisation starts with scale 1 and shift 0.
     """
     weights: dict[str, np.ndarray] = {}
+    n_kernels = 0
     for index, row in enumerate(network.facts(input_shape)):
+        number = index if format == 1 else n_kernels
+        n_kernels += "kernel" in row.parameter_shapes
         for position, (parameter, shape) in enumerate(row.parameter_shapes.items()):
             if parameter in ("scale", "shift"):
                 value = np.full(shape, float(parameter == "scale"))
             else:
                 own = row.layer.initializer or network.initializer
                 chosen = own if parameter == "kernel" else row.layer.bias_initializer
-                value = _draw(chosen, shape, fans(row.parameter_shapes["kernel"]), (seed, "weights", index, position))
+                value = _draw(chosen, shape, fans(row.parameter_shapes["kernel"]), (seed, "weights", number, position))
             weights[f"{row.name}/{parameter}"] = value.astype("float32").astype(dtype)
     return weights
 

@@ -45,10 +45,10 @@ class Examples:
     """
 
     def __init__(self, loaded: data.Data, run: Run) -> None:
-        """Hold the validation images out, then keep the first `train_size` of the rest."""
+        """Hold the validation images out, then keep `train_size` of the rest."""
         kept, held_out = data.split(len(loaded.train_images), run.recipe.validation, run.seed)
         if run.train_size:
-            kept = kept[: run.train_size]
+            kept = data.part_of(kept, loaded.train_labels, run.train_size, run.format)
         whole = len(kept) == len(loaded.train_images)
         self.data = loaded
         self.train = (loaded.train_images, loaded.train_labels) if whole else _some(loaded, kept)
@@ -113,7 +113,7 @@ def start(run: Run, shape: Shape) -> dict[str, np.ndarray]:
     """The run's starting weights for images of this shape, with its recipe's mistakes."""
     mistakes = run.recipe.mistakes
     seed = run.seed + ("weights_of_another_seed" in mistakes)
-    weights = initial_weights(run.network, shape, seed, computed_dtype(run))
+    weights = initial_weights(run.network, shape, seed, computed_dtype(run), run.format)
     return transposed(weights) if "kernels_transposed" in mistakes else weights
 
 
@@ -230,7 +230,7 @@ def take_steps(
     """The trace of the run's first steps in one backend, on these images."""
     model = make_model(backend, run, examples, threads, timing.Clocks())
     plan, (images, labels) = model.plan, examples.train
-    writer = trace.Writer(folder, plan, steps)
+    writer = trace.Writer(folder, plan, steps, len(images))
     writer.start(model)
     start_of_all = model.weights(), model.state()
     epoch = 0

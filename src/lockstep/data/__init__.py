@@ -4,17 +4,18 @@ Importing this package is cheap: Pillow, scikit-learn and everything for downloa
 """
 
 from lockstep.data.augmentation import augment
-from lockstep.data.batches import LEAST_WATCHED, batch_order, epoch_order, split
+from lockstep.data.batches import LEAST_WATCHED, batch_order, epoch_order, part_of, split
 from lockstep.data.catalogue import DATASETS, Dataset, File
 from lockstep.data.contents import Data, Facts
 from lockstep.data.download import fetch
 from lockstep.data.idx import read_idx
-from lockstep.data.loading import Row, describe, import_folder, load, verify
+from lockstep.data.loading import NOTES, Row, describe, import_folder, load, verify
 from lockstep.data.places import Place, available, path
 
 __all__ = [
     "DATASETS",
     "LEAST_WATCHED",
+    "NOTES",
     "Data",
     "Dataset",
     "Facts",
@@ -29,6 +30,7 @@ __all__ = [
     "fetch",
     "import_folder",
     "load",
+    "part_of",
     "path",
     "read_idx",
     "split",

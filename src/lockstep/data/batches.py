@@ -21,6 +21,24 @@ def split(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
 
 
+def part_of(indices: np.ndarray, labels: np.ndarray, n: int, format: int) -> np.ndarray:
+    """`n` of these indices into `labels`, both sorted int64: the first of each class, as many as its share comes to.
+
+    Every class has one before any has its second, so that none is left out while n allows. Those for a smaller n are
+    among those for a larger one. In format 1 (`spec.FORMATS`) simply the first, whatever their classes.
+    """
+    if format == 1 or n >= len(indices):
+        return indices[:n]
+    own = labels[indices]
+    by_class = np.argsort(own, kind="stable")
+    classes, starts, counts = np.unique(own[by_class], return_index=True, return_counts=True)
+    place = np.searchsorted(classes, own)
+    rank = np.empty(len(own), np.int64)
+    rank[by_class] = np.arange(len(own)) - np.repeat(starts, counts)
+    share = np.where(rank, (rank + 0.5) / counts[place], 0.0)  # of its class that is kept before it is
+    return np.asarray(indices[np.sort(np.lexsort((place, share))[:n])])
+
+
 def batch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The order in which `n` training images come in one epoch: int64 (n,), cut into batches from the front."""
     return permutation(n, seed, "order", epoch)

@@ -25,7 +25,8 @@ class Dataset:
     """What is known of a dataset before it is on this machine.
 
     `image_shape`: (height, width, channels). `mirrors` end in "/" and hold every file as "<name>.gz"; they are tried in
-    order. A dataset without mirrors comes inside an installed package.
+    order. A dataset without mirrors comes inside an installed package. `folders`: what others call the folder that they
+    keep it in, torchvision for one.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Dataset:
     files: tuple[File, ...]
     mirrors: tuple[str, ...]
     licence: str
+    folders: tuple[str, ...] = ()
 
 
 _DIGIT_NAMES = tuple("0123456789")
@@ -75,6 +77,7 @@ DATASETS: dict[str, Dataset] = {
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
         ),
         licence="CC BY-SA 3.0 (Y. LeCun, C. Cortes)",
+        folders=("mnist/raw", "MNIST", "MNIST/raw"),
     ),
     "fashion-mnist": Dataset(
         title="Fashion-MNIST",
@@ -99,6 +102,7 @@ DATASETS: dict[str, Dataset] = {
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
         ),
         licence="MIT (Zalando SE)",
+        folders=("fashion_mnist", "FashionMNIST", "FashionMNIST/raw"),
     ),
 }
 

@@ -23,7 +23,12 @@ EQUAL_CHANNELS = mark(
     "the {channels} channels of every image are equal, as of grey pictures that were stored in colour: one channel "
     "would say as much"
 )
-NOTES = (BLANK, EQUAL_CHANNELS)
+SHOWN = 10  # names of classes in a note
+# What is noted of one class and of several; it is kept in English with an imported dataset.
+NO_IMAGE = (mark("class {names} has no image"), mark("classes {names} have no image"))
+NO_TRAINING_IMAGE = (mark("class {names} has no training image"), mark("classes {names} have no training image"))
+NO_TEST_IMAGE = (mark("class {names} has no test image"), mark("classes {names} have no test image"))
+NOTES = (BLANK, EQUAL_CHANNELS, *NO_IMAGE, *NO_TRAINING_IMAGE, *NO_TEST_IMAGE)
 MAX_CLASSES = 10_000  # beyond it labels are not classes but a mistake, such as one identifier per image
 
 
@@ -69,15 +74,30 @@ class Data:
         )
 
     def noted(self) -> Data:
-        """The same dataset, whose notes tell of pixels in which there is nothing, or nothing new, to see."""
+        """The same dataset, whose notes tell of classes without images and of pixels in which little is to see."""
         images = (self.train_images, self.test_images)
-        found = []
+        found = [*self.absent()]
         if n := sum(map(n_of_one_value, images)):
             found.append(_(BLANK, n=n, all=sum(map(len, images))))
         if all(map(_has_equal_channels, images)):
             found.append(_(EQUAL_CHANNELS, channels=self.image_shape[2]))
         new = [note for note in found if note not in self.notes]  # an imported dataset has them already
         return dataclasses.replace(self, notes=(*self.notes, *new)) if new else self
+
+    def absent(self) -> Iterator[str]:
+        """Which classes have no image, none to train on, or none to test with: a note each."""
+        train, test = (
+            np.bincount(labels, minlength=self.n_classes) > 0 for labels in (self.train_labels, self.test_labels)
+        )
+        for missing, (one, many) in (
+            (~train & ~test, NO_IMAGE),
+            (~train & test, NO_TRAINING_IMAGE),
+            (train & ~test, NO_TEST_IMAGE),
+        ):
+            names = [name for name, is_missing in zip(self.class_names, missing, strict=True) if is_missing]
+            more = [f"… ({len(names)})"] if len(names) > SHOWN else []
+            if names:
+                yield _(one if len(names) == 1 else many, names=", ".join(names[:SHOWN] + more))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The four arrays by name, in the order of `ARRAYS`."""

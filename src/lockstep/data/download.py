@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from lockstep.data.catalogue import DATASETS, Dataset, File
 from lockstep.data.digits import source
 from lockstep.data.files import content_hash, new_file, sole_writer, writing
-from lockstep.data.idx import file_in
 from lockstep.data.places import cache, checked_name, find, imported
+from lockstep.data.quartet import file_in
 from lockstep.errors import LockstepError, system
 from lockstep.language import joined, reason
 from lockstep.language import later as _

@@ -4,6 +4,9 @@ One subfolder is one class. Its name is shown in tables, figures and pages, so i
 show: in Unicode's composed form, as macOS does not write it, so that "й" is one class however it was typed; bytes that
 are no UTF-8 and control characters as escapes, so that no two classes look alike.
 
+`halves` knows what else train and test are called. Where there is `val/` and no `test/`, it is the test set; where
+there are all three, its pictures are training images, of which a recipe's `validation` holds a share out.
+
 Systems and editors leave files of their own everywhere. They are left out, counted and named, as is whatever else is no
 picture, lies elsewhere than in a class, or is a link out of the folder.
 """
@@ -18,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lockstep.data.contents import MAX_CLASSES
+from lockstep.data.halves import HALVES, part_of
 from lockstep.data.picture import SUFFIXES, UNREAD_SUFFIXES, unread_kind
 from lockstep.errors import LockstepError, Problem, system
 from lockstep.language import later as _
@@ -36,13 +40,15 @@ LINKS = mark("left out because they are links out of the folder: {n:,} ({names})
 ELSEWHERE = mark("pictures left out because they do not lie directly in the folder of a class: {n:,} ({names})")
 SHUFFLED = mark("the images are in a random order that is the same everywhere")
 AS_GIVEN = mark("train and test as in the folder")
+VALIDATED = mark("the test images are those of {name}: there is no folder of test images")
+JOINED = mark("the pictures of {name} are training images too: a recipe's validation holds a share of those out")
 DRAWN = mark("the test images are {share} of each class, drawn by Lockstep's own generator with seed 0")
 ONE_CLASS = mark("folders whose names differ only in how Unicode writes them are one class: {names}")
 ESCAPED = mark(
     "names of classes that are not UTF-8 or hold control characters have these as escapes: {names}; rename the folders"
 )
 MISNAMED = mark("pictures that were read although their names say {kinds}, which they are not: {n:,}")
-NOTES = (HIDDEN, OTHERS, LINKS, ELSEWHERE, SHUFFLED, AS_GIVEN, DRAWN, ONE_CLASS, ESCAPED, MISNAMED)
+NOTES = (HIDDEN, OTHERS, LINKS, ELSEWHERE, SHUFFLED, AS_GIVEN, VALIDATED, JOINED, DRAWN, ONE_CLASS, ESCAPED, MISNAMED)
 
 Files = list[tuple[Path, int]]  # each picture with its class's number
 
@@ -79,13 +85,11 @@ def listed(folder: Path, fraction: float) -> Listing:
     found = _Found(folder)
     try:
         top = _folders(folder, found)
-        halves = {path.name: path for path in top if path.name in ("train", "test")}
-        _assert_both_halves(folder, halves)
-        if len(halves) == 2:
+        if parts := _parts(folder, top):
             for path in top:
-                if path.name not in halves:
+                if path not in parts.values():
                     _leave_out_folder(path, found)
-            listing = _split_as_given(halves, found)
+            listing = _split_as_given(parts, found)
         else:
             listing = _split_by_fraction(top, fraction, found)
     except OSError as error:
@@ -107,6 +111,21 @@ def is_image_folder(folder: Path) -> bool:
             return any(entry.is_dir() and not _is_leftover(entry.name) for entry in entries)
     except OSError:
         return False
+
+
+def holds_classes(folder: Path) -> bool:
+    """Whether the folder's subfolders hold pictures themselves, or are the parts of such a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            inner = [Path(entry.path) for entry in entries if entry.is_dir() and not _is_leftover(entry.name)]
+        return any(_holds_pictures(path) or (part_of(path.name) and is_image_folder(path)) for path in inner)
+    except OSError:
+        return False
+
+
+def _holds_pictures(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(_is_named_a_picture(entry.name) for entry in entries)
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -149,20 +168,49 @@ def _notes_of_names(classes: dict[str, list[Path]]) -> Iterator[str]:
         yield _(ESCAPED, names=_some(escaped))
 
 
-def _split_as_given(halves: dict[str, Path], found: _Found) -> Listing:
-    folders = {half: _by_class(_folders(halves[half], found)) for half in ("train", "test")}
+def _parts(folder: Path, top: Iterable[Path]) -> dict[str, Path]:
+    """The folders of the parts, "train", "test" and perhaps "validation"; nothing where the folders are classes.
+
+    Raises LockstepError (LS-307) where a part is there twice, or without its other half.
+    """
+    parts: dict[str, Path] = {}
+    for path in top:
+        if (part := part_of(path.name)) is None:
+            continue
+        if part in parts:
+            message = _('"{one}" and "{other}" are names of the same part', one=parts[part].name, other=path.name)
+            raise LockstepError("LS-307", message, where=str(folder), hint=_("move all of it into one folder"))
+        parts[part] = path
+    if "train" in parts and ("test" in parts or "validation" in parts):
+        return parts
+    for half, other in (("train", "test"), ("test", "train")):
+        if half in parts and is_image_folder(parts[half]):
+            hint = _('add "{other}", or move the classes up so that Lockstep draws the test images', other=other)
+            message = _('there is a folder "{half}" but no "{other}"', half=parts[half].name, other=other)
+            raise LockstepError("LS-307", message, where=str(folder), hint=hint)
+    return {}
+
+
+def _split_as_given(parts: dict[str, Path], found: _Found) -> Listing:
+    notes = [_(AS_GIVEN)]
+    if "validation" in parts:
+        name = parts["validation"].name
+        notes.append(_(JOINED, name=name) if "test" in parts else _(VALIDATED, name=name))
+    sources = {half: [parts[half]] if half in parts else [] for half in HALVES}
+    sources["train" if "test" in parts else "test"] += [parts["validation"]] if "validation" in parts else []
+    folders = {half: _by_class(path for place in sources[half] for path in _folders(place, found)) for half in HALVES}
     class_names = tuple(sorted({*folders["train"], *folders["test"]}, key=natural))
-    files: dict[str, Files] = {"train": [], "test": []}
+    files: dict[str, Files] = {half: [] for half in HALVES}
     for label, name in enumerate(class_names):
         for half, classes in folders.items():
             pictures = [picture for path in classes.get(name, ()) for picture in _pictures(path, found)]
             files[half] += [(path, label) for path in pictures]
             if not pictures:
                 hint = _("every class needs pictures in both train and test")
-                message = _('the class "{name}" has no picture in {half}', name=name, half=half)
-                found.problems.append(Problem("LS-307", message, str(halves[half]), hint))
+                message = _('the class "{name}" has no picture in {half}', name=name, half=sources[half][0].name)
+                found.problems.append(Problem("LS-307", message, str(sources[half][0]), hint))
     together = {name: [*folders["train"].get(name, ()), *folders["test"].get(name, ())] for name in class_names}
-    return Listing(class_names, files["train"], files["test"], [_(AS_GIVEN), *_notes_of_names(together)])
+    return Listing(class_names, files["train"], files["test"], [*notes, *_notes_of_names(together)])
 
 
 def _split_by_fraction(folders: list[Path], fraction: float, found: _Found) -> Listing:
@@ -270,14 +318,6 @@ def _left_out(found: _Found) -> Iterator[str]:
 
 
 # ----------------------------------------------------------------------------------------------------------- problems
-
-
-def _assert_both_halves(folder: Path, halves: dict[str, Path]) -> None:
-    for half, other in (("train", "test"), ("test", "train")):
-        if half in halves and other not in halves and is_image_folder(halves[half]):
-            hint = _('add "{other}", or move the classes up so that Lockstep draws the test images', other=other)
-            message = _('there is a folder "{half}" but no "{other}"', half=half, other=other)
-            raise LockstepError("LS-307", message, where=str(folder), hint=hint)
 
 
 def _assert_usable(folder: Path, listing: Listing, found: _Found) -> None:

@@ -14,24 +14,18 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from lockstep import reading
-from lockstep.data.contents import Data, Facts, image_shape, numbered_classes, problems_of_parts, times
-from lockstep.errors import LockstepError, Problem, system
+from lockstep.data.contents import times
+from lockstep.errors import LockstepError, system
 from lockstep.language import later as _
 from lockstep.language import reason
 
-FILES = {  # the four files of a dataset in this format, by what they hold
-    "train_images": "train-images-idx3-ubyte",
-    "train_labels": "train-labels-idx1-ubyte",
-    "test_images": "t10k-images-idx3-ubyte",
-    "test_labels": "t10k-labels-idx1-ubyte",
-}
 TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+WHOLE = ("uint8", "int8", "int16", "int32")  # of which images and labels are made
 MAX_BYTES = 2 * 2**30
 MAX_DIMENSIONS = 4
 _CHUNK = 2**20
@@ -43,20 +37,11 @@ class _Stream(Protocol):
         """At most so many bytes, none at the end."""
 
 
-def file_in(folder: Path, name: str) -> Path | None:
-    """The file of that name in a folder, gzipped or not, also as "train-images.idx3-ubyte"; None if missing."""
-    dotted = name.replace("-idx", ".idx")
-    for spelling in (name, f"{name}.gz", dotted, f"{dotted}.gz"):
-        if os.path.isfile(folder / spelling):
-            return folder / spelling
-    return None
-
-
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """The array of an IDX file of unsigned bytes, plain or gzipped.
+    """The array of an IDX file of whole numbers, plain or gzipped.
 
-    Returns uint8 in the declared shape. Raises LockstepError: LS-304 (not IDX, another type, too short, too long),
-    LS-305 (gzip damaged, cut off or longer than declared), LS-301 (cannot be read).
+    Returns it in the declared type (uint8, int8, int16 or int32) and shape. Raises LockstepError: LS-304 (not IDX,
+    another type, too short, too long), LS-305 (gzip damaged, cut off or longer than declared), LS-301 (cannot be read).
     """
     return read_hashed(path)[0]
 
@@ -64,19 +49,22 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 def read_hashed(path: str | os.PathLike[str]) -> tuple[np.ndarray, str]:
     """`read_idx` and the SHA-256 of the decompressed file."""
     with _opened(path) as (stream, is_gzip):
-        header, shape = _header(stream, path)
+        header, shape, dtype = _header(stream, path)
+        n_bytes = math.prod(shape) * dtype.itemsize
         if is_gzip:
-            _refuse_bomb(len(header) + math.prod(shape), path)
-        content = _exactly(stream, len(header), math.prod(shape), is_gzip, path)
+            _refuse_bomb(len(header) + n_bytes, path)
+        content = _exactly(stream, len(header), n_bytes, is_gzip, path)
     digest = hashlib.sha256(header)
     digest.update(content)
-    return np.frombuffer(content, dtype=np.uint8).reshape(shape), digest.hexdigest()
+    array = np.frombuffer(content, dtype=dtype).reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False), digest.hexdigest()
 
 
-def read_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
-    """The shape that an IDX file declares; the values are not read. Raises as `read_idx`."""
+def read_header(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], str]:
+    """The shape and the type that an IDX file declares; the values are not read. Raises as `read_idx`."""
     with _opened(path) as (stream, _):
-        return _header(stream, path)[1]
+        _bytes, shape, dtype = _header(stream, path)
+        return shape, dtype.newbyteorder("=").name
 
 
 @contextlib.contextmanager
@@ -104,15 +92,16 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[_Stream, bool]]:
         raise LockstepError("LS-301", message, where=str(path), hint=_("check the path and its permissions")) from None
 
 
-def _header(stream: _Stream, path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, ...]]:
+def _header(stream: _Stream, path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, ...], np.dtype]:
+    """(the header's bytes, shape, dtype as it is stored: big-endian)."""
     magic = _header_bytes(stream, 4, 0, path)
     zeros, kind, n_dimensions = struct.unpack(">HBB", magic)
     if zeros or kind not in TYPES:
         message = _("this is not an IDX file: it begins with {start}, not with 00 00 08", start=magic.hex(" "))
         raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
-    if TYPES[kind] != "uint8":
+    if TYPES[kind] not in WHOLE:
         message = _(
-            "the values are {type} (type 0x{kind:02x}); images and labels are uint8 (0x08)",
+            "the values are {type} (type 0x{kind:02x}); images are uint8 (0x08), labels whole numbers",
             type=TYPES[kind],
             kind=kind,
         )
@@ -122,10 +111,11 @@ def _header(stream: _Stream, path: str | os.PathLike[str]) -> tuple[bytes, tuple
         raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
     dimensions = _header_bytes(stream, 4 * n_dimensions, 4, path)
     shape = struct.unpack(f">{n_dimensions}I", dimensions)
-    if math.prod(max(length, 1) for length in shape) > MAX_BYTES:  # NumPy multiplies that way, too
+    dtype = np.dtype(TYPES[kind]).newbyteorder(">")
+    if math.prod(max(length, 1) for length in shape) * dtype.itemsize > MAX_BYTES:  # NumPy multiplies that way, too
         message = _("{shape} values are declared; at most {most:,} bytes are read", shape=times(shape), most=MAX_BYTES)
         raise LockstepError("LS-304", message, where=str(path), hint=_("split the dataset into smaller ones"))
-    return magic + dimensions, shape
+    return magic + dimensions, shape, dtype
 
 
 def _header_bytes(stream: _Stream, n: int, before: int, path: str | os.PathLike[str]) -> bytes:
@@ -174,87 +164,3 @@ def _refuse_bomb(n: int, path: str | os.PathLike[str]) -> None:
 def _wrong_length(found: int, n: int, path: str | os.PathLike[str]) -> LockstepError:
     message = _("the header declares {n:,} bytes of values, but {found:,} follow", n=n, found=found)
     return LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
-
-
-# ------------------------------------------------------------------------------------- a folder of four of them
-
-
-def is_idx_folder(folder: Path) -> bool:
-    """Whether any of the four files lies in the folder."""
-    return any(file_in(folder, name) for name in FILES.values())
-
-
-def read(folder: Path) -> Data:
-    """The dataset of a folder that holds the four files; raises LockstepError (LS-304, LS-305, LS-309)."""
-    read_files = {name: read_hashed(file) for name, file in _files(folder).items()}
-    arrays = {name: array for name, (array, _) in read_files.items()}
-    hashes = {FILES[name]: digest for name, (_, digest) in read_files.items()}
-    return assemble(folder.name, folder, arrays, hashes, None)
-
-
-def facts(folder: Path) -> Facts:
-    """What the headers and the labels of a folder say; raises as `read`."""
-    files = _files(folder)
-    shapes = {part: read_shape(files[f"{part}_images"]) for part in ("train", "test")}
-    labels = {part: read_idx(files[f"{part}_labels"]) for part in ("train", "test")}
-    class_names = _checked(folder, shapes, labels, None)
-    n_train, n_test = (shapes[part][0] for part in ("train", "test"))
-    return Facts(
-        folder.name, image_shape(shapes["train"]), class_names, n_train, n_test, _("found in {folder}", folder=folder)
-    )
-
-
-def assemble(
-    name: str, folder: Path, arrays: dict[str, np.ndarray], hashes: dict[str, str], class_names: tuple[str, ...] | None
-) -> Data:
-    """Images and labels as read from the four files → Data; without class names they are numbered."""
-    shapes = {part: arrays[f"{part}_images"].shape for part in ("train", "test")}
-    labels = {part: arrays[f"{part}_labels"] for part in ("train", "test")}
-    class_names = _checked(folder, shapes, labels, class_names)
-    return Data(
-        name=name,
-        train_images=arrays["train_images"].reshape(-1, *image_shape(shapes["train"])),
-        train_labels=labels["train"].astype(np.int64),
-        test_images=arrays["test_images"].reshape(-1, *image_shape(shapes["test"])),
-        test_labels=labels["test"].astype(np.int64),
-        class_names=class_names,
-        hashes=hashes,
-        origin=str(folder),
-    )
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    found = {key: file_in(folder, name) for key, name in FILES.items()}
-    hint = _("all four files belong together, each as it is or with .gz")
-    missing = [
-        Problem("LS-304", _("{file} is missing", file=FILES[key]), str(folder), hint)
-        for key in found
-        if found[key] is None
-    ]
-    if missing:
-        raise LockstepError.several(missing)
-    return {key: file for key, file in found.items() if file is not None}
-
-
-def _checked(
-    folder: Path,
-    shapes: dict[str, tuple[int, ...]],
-    labels: dict[str, np.ndarray],
-    class_names: tuple[str, ...] | None,
-) -> tuple[str, ...]:
-    """The class names, if images and labels make a dataset."""
-    class_names = class_names or numbered_classes(*labels.values())
-    problems = [
-        Problem(
-            "LS-304",
-            _("the {part} labels have the shape {shape}", part=part, shape=array.shape),
-            str(folder),
-            _("labels are a plain list"),
-        )
-        for part, array in labels.items()
-        if array.ndim != 1
-    ]
-    problems += problems_of_parts(shapes, labels, class_names, "LS-304", str(folder))
-    if problems:
-        raise LockstepError.several(problems)
-    return class_names

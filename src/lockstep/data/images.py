@@ -22,13 +22,13 @@ import numpy as np
 
 from lockstep.data import folders, grounds, sizes
 from lockstep.data.contents import Data, Facts, array_hash, n_of_one_value, times
-from lockstep.data.folders import MAX_PROBLEMS, Files, Listing, is_image_folder, listed, natural
+from lockstep.data.folders import MAX_PROBLEMS, Files, Listing, holds_classes, is_image_folder, listed, natural
 from lockstep.data.picture import Frame, Header, header, pixels
 from lockstep.errors import LockstepError, Problem
 from lockstep.language import later as _
 from lockstep.language import mark
 
-__all__ = ["NOTES", "Wanted", "facts", "is_image_folder", "read"]
+__all__ = ["NOTES", "Wanted", "facts", "holds_classes", "is_image_folder", "read"]
 
 TEST_FRACTION = 0.2
 MAX_BYTES = 4 * 2**30

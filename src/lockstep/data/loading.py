@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lockstep.data import digits, idx, images, imported, npz, sizes
+from lockstep.data import contents, digits, idx, images, imported, npz, pixel_table, quartet, scripts, sizes
 from lockstep.data.catalogue import DATASETS, unknown_name
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash
 from lockstep.data.download import Progress, fetch, missing
 from lockstep.data.files import content_hash
+from lockstep.data.formats import format_at
 from lockstep.data.places import available, cache, find
 from lockstep.data.places import imported as imported_files
 from lockstep.errors import LockstepError, Problem
 from lockstep.language import later as _
 from lockstep.language import reason
+
+# What is noted of a dataset, in English; `language.recognised` finds its form again.
+NOTES = (*images.NOTES, *quartet.NOTES, *pixel_table.NOTES, *contents.NOTES)
 
 
 class Row(NamedTuple):
@@ -29,33 +33,34 @@ class Row(NamedTuple):
     found: str
 
 
-class _Format(NamedTuple):
-    read: Callable[[Path], Data]
-    facts: Callable[[Path], Facts]
-
-
 def load(name_or_path: str, *, offline: bool = False, progress: Progress | None = None) -> Data:
-    """Read a dataset: a name of `available()`, a folder of IDX files or of pictures by class, or an .npz file.
+    """Read a dataset: a name of `available()`, a folder of IDX files or of pictures by class, an .npz or a .csv file.
 
-    A path contains a separator, starts with "." or ends with .npz. A missing dataset of the table is downloaded unless
-    `offline`; `progress(file, bytes so far, bytes in all)` is called meanwhile. Every known hash is compared.
+    A path contains a separator, starts with "." or ends with .npz or .csv. A missing dataset of the table is
+    downloaded unless `offline`; `progress(file, bytes so far, bytes in all)` is called meanwhile. Every known hash is
+    compared.
 
     Raises LockstepError: LS-209 (unknown name), LS-301 (not here), LS-302 (download failed), LS-303 (another content),
     LS-304 … LS-309 (damaged or unsuitable), LS-503 (too large for the memory).
     """
     try:
-        if _is_path(name_or_path):
-            path = _path(name_or_path)
-            return _format(path).read(path).noted()
-        if name_or_path in DATASETS:
-            return _load_known(name_or_path, offline, progress)
-        if name_or_path in (files := imported_files()):
-            return dataclasses.replace(npz.read(files[name_or_path]), name=name_or_path).noted()
+        found = _loaded(name_or_path, offline, progress)
     except MemoryError:
         hint = _("use fewer or smaller images, or a machine with more memory")
         raise LockstepError(
             "LS-503", _("the dataset does not fit into memory"), where=name_or_path, hint=hint
         ) from None
+    return found.noted()
+
+
+def _loaded(name_or_path: str, offline: bool, progress: Progress | None) -> Data:
+    if _is_path(name_or_path):
+        path = _path(name_or_path)
+        return format_at(path).read(path)
+    if name_or_path in DATASETS:
+        return _load_known(name_or_path, offline, progress)
+    if name_or_path in (files := imported_files()):
+        return dataclasses.replace(npz.read(files[name_or_path]), name=name_or_path)
     raise unknown_name(name_or_path, list(available()))
 
 
@@ -66,7 +71,7 @@ def describe(name_or_path: str) -> Facts:
     """
     if _is_path(name_or_path):
         path = _path(name_or_path)
-        return _format(path).facts(path)
+        return format_at(path).facts(path)
     if name_or_path in DATASETS:
         entry = DATASETS[name_or_path]
         state = _state(name_or_path)
@@ -105,7 +110,7 @@ def import_folder(
 def _pictures(source: str, wanted: images.Wanted) -> Data:
     """A folder of pictures, brought to the size that is wanted; raises LockstepError, LS-205 for any other source."""
     path = _path(source) if _is_path(source) else None
-    if path is None or _format(path).read is not images.read:
+    if path is None or format_at(path).read is not images.read:
         message = _("a size can be chosen for a folder of pictures alone")
         hint = _("leave --size and --keep-proportions away: images of other sources have one size already")
         raise LockstepError("LS-205", message, where=source, hint=hint)
@@ -121,7 +126,7 @@ def verify(name: str) -> list[Row]:
     folder = find(name)[0] or cache() / name
     rows = []
     for file in DATASETS[name].files:
-        path = idx.file_in(folder, file.name) if DATASETS[name].mirrors else digits.source()
+        path = quartet.file_in(folder, file.name) if DATASETS[name].mirrors else digits.source()
         if path is None:
             rows.append(Row(str(folder / file.name), _("missing"), file.sha256, ""))
             continue
@@ -145,7 +150,8 @@ def _verify_import(path: Path) -> list[Row]:
 
 
 def _is_path(text: str) -> bool:
-    return os.sep in text or "/" in text or text.startswith((".", "~")) or text.endswith(".npz")
+    is_file = text.lower().endswith((".npz", *pixel_table.SUFFIXES, *scripts.REFUSED))
+    return os.sep in text or "/" in text or text.startswith((".", "~")) or is_file
 
 
 def _path(text: str) -> Path:
@@ -154,26 +160,6 @@ def _path(text: str) -> Path:
         hint = _("check the path; a dataset's name, without any /, is one of {names}", names=", ".join(available()))
         raise LockstepError("LS-301", _("there is no such file or folder"), where=path, hint=hint)
     return Path(path)
-
-
-def _format(path: Path) -> _Format:
-    """How the thing at a path is read."""
-    if not os.path.isdir(path):
-        if path.suffix == ".npz":
-            return _Format(npz.read, npz.facts)
-        message = _("this file is not a dataset")
-    elif idx.is_idx_folder(path):
-        return _Format(idx.read, idx.facts)
-    elif images.is_image_folder(path):
-        return _Format(images.read, images.facts)
-    else:
-        message = _("there is neither an IDX file nor a subfolder of pictures in this folder")
-    hint = _(
-        "give a folder with {names} (each may end in .gz), a folder with one subfolder of pictures per "
-        "class, or an .npz file",
-        names=", ".join(idx.FILES.values()),
-    )
-    raise LockstepError("LS-307", message, where=str(path), hint=hint)
 
 
 def _state(name: str) -> str:
@@ -197,9 +183,9 @@ def _load_known(name: str, offline: bool, progress: Progress | None) -> Data:
 def _read_known(name: str, folder: Path) -> Data:
     """The four files of a dataset of the table, each compared with its hash; all faults at once."""
     arrays, hashes, problems = {}, {}, []
-    keys = {file_name: key for key, file_name in idx.FILES.items()}
+    keys = {file_name: key for key, file_name in quartet.FILES.items()}
     for file in DATASETS[name].files:
-        path = idx.file_in(folder, file.name) or folder / file.name
+        path = quartet.file_in(folder, file.name) or folder / file.name
         hint = _("delete it and run `lockstep data fetch {name}`", name=name)
         try:
             arrays[keys[file.name]], hashes[file.name] = idx.read_hashed(path)
@@ -215,4 +201,4 @@ def _read_known(name: str, folder: Path) -> Data:
             problems.append(Problem("LS-303", message, str(path), hint))
     if problems:
         raise LockstepError.several(problems)
-    return idx.assemble(name, folder, arrays, hashes, DATASETS[name].class_names)
+    return quartet.assemble(name, folder, arrays, hashes, DATASETS[name].class_names)

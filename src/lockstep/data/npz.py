@@ -204,14 +204,25 @@ def _problems_of_header(path: Path, name: str, header: _Header) -> Iterator[Prob
         hint = _("give all images one size; objects would have to be unpickled, which can run any program")
         yield Problem("LS-306", _("{key} holds Python objects", key=key), str(path), hint)
     elif kind not in "iu":
-        is_image = name.endswith("images")
-        hint = (
-            _("use (255 * x).round().astype('uint8') for values in [0, 1]") if is_image else _("use y.astype('int64')")
-        )
-        yield Problem("LS-306", _("{key} is {dtype}, not whole numbers", key=key, dtype=dtype), str(path), hint)
+        remedy = _remedy_of_kind(header, name.endswith("images"))
+        yield Problem("LS-306", _("{key} is {dtype}, not whole numbers", key=key, dtype=dtype), str(path), remedy)
     elif name.endswith("labels") and not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
         hint = _("one number per image: for one-hot rows use y.argmax(axis=1)")
         yield Problem("LS-306", _("{key} has the shape {shape}", key=key, shape=shape), str(path), hint)
+
+
+def _remedy_of_kind(header: _Header, is_image: bool) -> str:
+    """What makes whole numbers of an array of another kind."""
+    if is_image:
+        return _("use (255 * x).round().astype('uint8') for values in [0, 1]")
+    if header.dtype.kind in "SU":
+        return _(
+            "number the classes: names = np.unique(np.concatenate([y_train, y_test])); y_train, y_test = "
+            "np.searchsorted(names, y_train), np.searchsorted(names, y_test); and keep class_names=names.astype(str)"
+        )
+    if len(header.shape) == 2 and header.shape[1] > 1:
+        return _("one number per image: for one-hot rows use y.argmax(axis=1)")
+    return _("use y.astype('int64')")
 
 
 def _load(path: Path, header: _Header) -> np.ndarray:

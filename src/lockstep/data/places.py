@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lockstep.data.catalogue import DATASETS, unknown_name
-from lockstep.data.idx import file_in
+from lockstep.data.quartet import file_in
 from lockstep.language import later as _
 
 SYSTEM = Path("/usr/share/datasets")  # where Debian's dataset-* packages install
@@ -67,12 +67,12 @@ def find(name: str) -> tuple[Path | None, list[str]]:
     """The first folder that holds every file of a dataset of the table, and a sentence per folder that lacks some."""
     incomplete: list[str] = []
     for root, _purpose in _roots():
-        folder = root / name
-        missing = [file.name for file in DATASETS[name].files if file_in(folder, file.name) is None]
-        if not missing:
-            return folder, incomplete
-        if len(missing) < len(DATASETS[name].files):
-            incomplete.append(_("{folder} lacks {files}", folder=folder, files=", ".join(missing)))
+        for folder in (root / name, *(root / other for other in DATASETS[name].folders)):
+            missing = [file.name for file in DATASETS[name].files if file_in(folder, file.name) is None]
+            if not missing:
+                return folder, incomplete
+            if len(missing) < len(DATASETS[name].files):
+                incomplete.append(_("{folder} lacks {files}", folder=folder, files=", ".join(missing)))
     return None, incomplete
 
 

@@ -19,6 +19,7 @@ from lockstep.language import _, say
 from lockstep.records import first_fault
 from lockstep.report import kept
 from lockstep.report.numbers import is_number
+from lockstep.spec import FORMAT
 from lockstep.store import Record
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -344,6 +345,8 @@ class Facts:
         found = _flat(self.spec.get("recipe") or {})
         found |= {key.removeprefix("recipe."): value for key, value in _flat(self.spec.get("grid") or {}).items()}
         found |= {key: str(self.spec[key]) for key in ("device", "train_size") if key in self.spec}
+        if (earlier := self.spec.get("format", 1)) != FORMAT:  # other weights, which must not pass for the same
+            found["format"] = str(earlier)
         return found
 
 

@@ -16,7 +16,8 @@ def images_of(run: Run) -> shipped.Images:
     """The run's images as a tutorial has them."""
     loaded = data.load(run.dataset, offline=True)
     kept, _ = data.split(len(loaded.train_images), run.recipe.validation, run.seed)
-    kept = kept[: run.train_size or len(kept)]
+    if run.train_size:
+        kept = data.part_of(kept, loaded.train_labels, run.train_size, run.format)
     return shipped.Images(
         (loaded.train_images[kept] / np.float32(255)).astype(np.float32), loaded.train_labels[kept].astype(np.int64),
         (loaded.test_images / np.float32(255)).astype(np.float32), loaded.test_labels.astype(np.int64),

@@ -1,0 +1,111 @@
+"""What lies at a path: which reader takes it, or what is there instead and how it becomes a dataset.
+
+A folder is known by what it holds, not by how it is called, and looked into where it only wraps another, as unpacked
+archives do. `scripts` has what is refused by its kind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from lockstep.data import images, npz, pixel_table, quartet, scripts
+from lockstep.data.contents import Data, Facts
+from lockstep.errors import LockstepError
+from lockstep.language import later as _
+
+DEPTH = 3  # folders in folders that are looked into
+SHOWN = 6  # names of what is there instead
+_BESIDES = {"__MACOSX"}  # what an archive of macOS unpacks to beside its content
+
+
+class Format(NamedTuple):
+    """How a thing at a path is read."""
+
+    read: Callable[[Path], Data]
+    facts: Callable[[Path], Facts]
+
+
+def _by(reader: ModuleType) -> Format:
+    return Format(reader.read, reader.facts)
+
+
+def format_at(path: Path) -> Format:
+    """The reader of what lies at a path, which exists; raises LockstepError LS-307 that names what is there."""
+    if not os.path.isdir(path):
+        return _of_file(path)
+    inner, found = path, _of_folder(path)
+    for _depth in range(DEPTH):
+        if found:
+            return found if inner == path else _within(found, inner)
+        if (wrapped := _wrapped(inner)) is None:
+            break
+        inner, found = wrapped, _of_folder(wrapped)
+    if images.is_image_folder(path):
+        return _by(images)  # which says what is wrong with it as one
+    for inside in _visible(path):
+        if refusal := scripts.refusal(inside):
+            raise refusal
+    message = _("nothing in this folder is a dataset; here are: {names}", names=_names(path))
+    message = message if _visible(path) else _("the folder is empty")
+    raise LockstepError("LS-307", message, where=str(path), hint=HINT)
+
+
+HINT = _(
+    "give a folder with four IDX files such as {names} (each may end in .gz), a folder with one subfolder of pictures "
+    "per class, an .npz file, or a .csv with a label and pixels a row",
+    names=", ".join(quartet.FILES.values()),
+)
+
+
+def _of_file(path: Path) -> Format:
+    if path.suffix.lower() == ".npz":
+        return _by(npz)
+    if pixel_table.is_table(path):
+        return _by(pixel_table)
+    if refusal := scripts.refusal(path):
+        raise refusal
+    if quartet.is_one(path):
+        hint = _("give the folder that it lies in, with the other three")
+        raise LockstepError("LS-307", _("this is one file of four"), where=str(path), hint=hint)
+    raise LockstepError("LS-307", _("this file is not a dataset"), where=str(path), hint=HINT)
+
+
+def _of_folder(folder: Path) -> Format | None:
+    """The reader of a folder that is a dataset itself."""
+    if quartet.is_quartet(folder):
+        return _by(quartet)
+    if pixel_table.in_folder(folder) and not images.holds_classes(folder):  # beside pictures it lists them
+        return _by(pixel_table)
+    archives = [path for path in _visible(folder) if path.suffix.lower() == ".npz" and path.is_file()]
+    if len(archives) == 1:
+        return _within(_by(npz), archives[0])
+    return _by(images) if images.holds_classes(folder) else None
+
+
+def _within(found: Format, inner: Path) -> Format:
+    """The reader of something that lies further in than the path that was given."""
+    return Format(lambda _path: found.read(inner), lambda _path: found.facts(inner))
+
+
+def _wrapped(folder: Path) -> Path | None:
+    """The one folder in a folder."""
+    folders = [path for path in _visible(folder) if path.is_dir() and path.name not in _BESIDES]
+    return folders[0] if len(folders) == 1 else None
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:
+        return []
+
+
+def _names(folder: Path) -> str:
+    names = [path.name for path in _visible(folder)]
+    more = _(" and {n:,} more", n=len(names) - SHOWN) if len(names) > SHOWN else ""
+    return ", ".join(json.dumps(name, ensure_ascii=False)[1:-1] for name in names[:SHOWN]) + str(more) or "–"
