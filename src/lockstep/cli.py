@@ -767,6 +767,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code; the only place that turns exceptions into messages."""
     from lockstep.errors import LockstepError
 
+    streams.stand_in()
     streams.make_lasting()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments or bool(os.environ.get("LOCKSTEP_DEBUG"))
@@ -822,7 +823,7 @@ def _run(arguments: list[str], debug: bool) -> int:
 def _explain(error: Exception, arguments: list[str]) -> int:
     """Say what went wrong; returns the exit code."""
     from lockstep import usage
-    from lockstep.errors import LockstepError, system
+    from lockstep.errors import LockstepError, is_want_of_memory, system
 
     if isinstance(error, typer.Abort):
         return 130
@@ -831,7 +832,7 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         return 0
     if hasattr(error, "format_message"):  # a usage error of click's, which newer versions of typer carry inside
         error = LockstepError("LS-200", usage.error(error.format_message()), hint=usage.hint(error))
-    if isinstance(error, MemoryError):
+    if not isinstance(error, LockstepError) and is_want_of_memory(error):
         error = LockstepError("LS-503", _("not enough memory"), hint=_("a smaller dataset, network or batch"))
     if isinstance(error, OSError):
         where = str(error.filename) if error.filename else _("standard output")

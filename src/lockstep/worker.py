@@ -26,7 +26,7 @@ import numpy as np
 
 from lockstep import backends, checkpoints, data, metrics, randomness, store, timing, trace
 from lockstep.backends.base import Plan
-from lockstep.errors import LockstepError, Problem
+from lockstep.errors import LockstepError, Problem, is_want_of_memory
 from lockstep.installed import version
 from lockstep.spec import Recipe, Run, Shape
 from lockstep.weights import initial_weights, transposed
@@ -168,7 +168,8 @@ def train(
     timing.keep_freed_memory()  # from here on: what was freed while loading goes back
     with clocks.measure("build"):
         device = backend.device_name(run.device)  # which starts it, where it is a GPU
-    keeper = checkpoints.Keeper(folder, {**environment(run, examples, threads, device), "trained_together": together})
+    around = environment(run, examples, threads, device, store.read_status(folder).get("threads"))
+    keeper = checkpoints.Keeper(folder, {**around, "trained_together": together})
     described = keeper.described()
     store.write_json(folder / "environment.json", described)
     if resumed := keeper.announce():
@@ -441,8 +442,13 @@ class Stopping:
 # ----------------------------------------------------------------------------------------------------- what is noted
 
 
-def environment(run: Run, examples: Examples, threads: int, device: str) -> dict[str, Any]:
-    """Everything around the run that its numbers depend on; `device` is what the backend calls it."""
+def environment(
+    run: Run, examples: Examples, threads: int, device: str, asked: int | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Everything around the run that its numbers depend on; `device` is what the backend calls it.
+
+    `asked` is how many threads were asked for, where it may be more than the run takes.
+    """
     loaded, classes = examples.data, examples.data.n_classes
     known = data.DATASETS.get(loaded.name)
     return {
@@ -453,7 +459,7 @@ def environment(run: Run, examples: Examples, threads: int, device: str) -> dict
         "versions": backends.versions(run.backend),
         **timing.machine(),
         "device": device,
-        "threads": timing.obtained_threads(threads),
+        "threads": timing.obtained_threads(asked or threads, threads),
         "dataset": {
             "name": loaded.name, "title": known.title if known else loaded.name, "origin": loaded.origin,
             "hashes": dict(loaded.hashes), "notes": list(loaded.notes),
@@ -470,7 +476,7 @@ def failure(error: BaseException, log: Path | None = None) -> dict[str, Any]:
     """What status.json says of a run that came to this end; `log` is where its traceback stands."""
     if isinstance(error, LockstepError):
         return {"code": error.code, "reason": str(error)}
-    if isinstance(error, MemoryError):
+    if is_want_of_memory(error):
         hint = "a smaller network or recipe.batch_size takes less"
         return {"code": "LS-503", "reason": str(Problem("LS-503", f"not enough memory: {error}"[:1000], "", hint))}
     message = f"{type(error).__name__}: {error}".strip()[:1500]
