@@ -1,6 +1,6 @@
 """Processes that end when this one does, whichever thread of it has started them.
 
-On Linux the system ends a worker when the *thread* that has started it ends (PR_SET_PDEATHSIG, see `worker`), which a
+On Linux the system ends a worker when the *thread* that has started it ends (PR_SET_PDEATHSIG), which a
 scheduler's or a server's thread does while the process lives on. So all are started by one thread that lasts as long as
 the process. Elsewhere, and beside it, a worker ends when nobody holds the other end of its standard input any more.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import threading
 import weakref
@@ -157,3 +158,27 @@ def side_by_side(
         while not all(future.done() for future in futures):
             kill_below(folder)
             wait(futures, timeout=SECONDS)
+
+
+# ------------------------------------------------------------------------------------------------- in the other process
+
+
+def end_with_parent() -> None:
+    """Let this process end when its parent does, however that ends; the parent holds the other end of its stdin."""
+    _have_the_system_end_it_with_its_parent()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _have_the_system_end_it_with_its_parent() -> None:
+    """On Linux: a thread gets no turn while a library holds the interpreter, or while the process is stopped."""
+    with contextlib.suppress(OSError, AttributeError, ImportError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of stdin: when it is gone, so is this process."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)

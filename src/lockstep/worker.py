@@ -14,7 +14,6 @@ import os
 import platform
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 
 import numpy as np
 
-from lockstep import backends, checkpoints, data, metrics, randomness, store, timing, trace
+from lockstep import backends, checkpoints, data, metrics, processes, randomness, store, timing, trace
 from lockstep.backends.base import Plan
 from lockstep.errors import LockstepError, Problem, is_want_of_memory
 from lockstep.installed import version
@@ -509,7 +508,7 @@ def begin() -> TextIO:
     """Make this process a worker. What it tells its parent goes into the file returned, all else into the log."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a framework prints goes to the log
-    end_with_parent()
+    processes.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches parent and worker alike: the parent decides
     return channel
 
@@ -534,27 +533,6 @@ def end(folder: Path, error: BaseException | None = None, log: Path | None = Non
     else:
         traceback.print_exception(error)
         store.write_status(folder, "failed", **failure(error, log))
-
-
-def end_with_parent() -> None:
-    """Let this process end when its parent does, however that ends; the parent holds the other end of its stdin."""
-    _have_the_system_end_it_with_its_parent()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _have_the_system_end_it_with_its_parent() -> None:
-    """On Linux: a thread gets no turn while a library holds the interpreter, or while the process is stopped."""
-    with contextlib.suppress(OSError, AttributeError, ImportError):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
-
-
-def _end_with_parent() -> None:
-    """The parent holds the other end of stdin: when it is gone, so is this process."""
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":
