@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,7 @@ LOCKSTEP = f"{sys.executable} -m lockstep"
 CELLS = {
     "variable": "import os; print(os.environ['MPLBACKEND'])",
     "run": f"!{LOCKSTEP} run lab.toml; echo code $?",
-    "resume": f"!{LOCKSTEP} resume runs; echo code $?",
     "prove": f"!{LOCKSTEP} prove lab.toml --steps 2; echo code $?",
-    "report": f"!{LOCKSTEP} report runs/lab; echo code $?",
     "verify": f"!{LOCKSTEP} verify runs/lab; echo code $?",
     "function": (
         "import lockstep\n"
@@ -37,11 +36,15 @@ CELLS = {
 }
 
 
+def is_missing(module: str) -> bool:
+    return find_spec(module) is None
+
+
 @pytest.fixture(scope="module")
 def said(tmp_path_factory) -> dict[str, list[dict]]:
     """What each cell put out, in one kernel."""
     for module in ("nbclient", "nbformat", "ipykernel"):
-        need(module in INSTALLED, module)
+        need(not is_missing(module), module)
     import nbclient
     import nbformat
 
@@ -54,15 +57,6 @@ def said(tmp_path_factory) -> dict[str, list[dict]]:
     return {name: cell.outputs for name, cell in zip(CELLS, book.cells, strict=True)}
 
 
-def found_modules() -> set[str]:
-    from importlib.util import find_spec
-
-    return {name for name in ("nbclient", "nbformat", "ipykernel") if find_spec(name)}
-
-
-INSTALLED = found_modules()
-
-
 def text(outputs: list[dict]) -> str:
     return "".join(one.get("text", "") for one in outputs)
 
@@ -72,7 +66,7 @@ def test_a_kernel_does_set_the_variable(said):
     assert "inline" in text(said["variable"])
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "prove", "report", "verify"])
+@pytest.mark.parametrize("command", ["run", "prove", "verify"])
 def test_a_command_ends_as_it_would_in_a_terminal(command, said):
     assert text(said[command]).rstrip().endswith("code 0"), text(said[command])
 
@@ -94,17 +88,24 @@ HOSTILE = {
     "OPENBLAS_NUM_THREADS": "-3", "GOMP_SPINCOUNT": "x", "OMP_WAIT_POLICY": "x", "LANG": "xx_YY", "LC_ALL": "nowhere",
     "LANGUAGE": "??", "COLUMNS": "0", "LINES": "x", "TERM": "dumb", "NO_COLOR": "1", "FORCE_COLOR": "1",
     "HOME": "/proc/nowhere", "XDG_CACHE_HOME": "relative", "TMPDIR": "/nowhere", "TZ": "Nowhere/At all",
-    "JAX_PLATFORMS": "cuda", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "x", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii",
-    "PYTHONBREAKPOINT": "x", "SOURCE_DATE_EPOCH": "x", "OPENBLAS_CORETYPE": "none",
+    "JAX_PLATFORMS": "cuda", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "x", "PYTHONUTF8": "0",
+    "PYTHONIOENCODING": "ascii", "PYTHONBREAKPOINT": "x", "SOURCE_DATE_EPOCH": "x", "OPENBLAS_CORETYPE": "none",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("hostile", [*([name] for name in ("COLUMNS", "PYTHONOPTIMIZE", "TMPDIR")), list(HOSTILE)], ids=len)
-def test_no_variable_ends_a_command(hostile, tmp_path: Path):
+def test_no_variable_ends_a_command(tmp_path: Path):
     (tmp_path / "lab.toml").write_text(STUDY)
-    environment = {**os.environ, **{name: HOSTILE[name] for name in hostile}}
     done = subprocess.run(
-        [sys.executable, "-m", "lockstep", "run", "lab.toml"], cwd=tmp_path, env=environment, capture_output=True, timeout=120
-    )
+        [sys.executable, "-m", "lockstep", "run", "lab.toml"], cwd=tmp_path, env={**os.environ, **HOSTILE},
+        capture_output=True, timeout=120,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     assert list(tmp_path.glob("runs/lab/report.html"))
+
+
+def test_such_a_variable_does_end_others():
+    """The test above can fail."""
+    environment = {**os.environ, "MPLBACKEND": HOSTILE["MPLBACKEND"]}
+    done = subprocess.run([sys.executable, "-c", "import matplotlib.pyplot as p; p.figure()"], env=environment,
+                          capture_output=True, timeout=60)  # fmt: skip
+    assert done.returncode != 0

@@ -45,7 +45,9 @@ Networks = Annotated[
     list[str], typer.Option("--network", help="Only this network of the study (again for more).", metavar="NAME")
 ]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="Where run folders go.", metavar="FOLDER")]
-Threads = Annotated[int | None, typer.Option(help="Threads for every backend (default: 2).", metavar="N")]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads for every backend (default: those of two that are free).", metavar="N")
+]
 Quick = Annotated[bool, typer.Option("--quick", help="A first look: digits, one seed, at most 5 epochs.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
@@ -769,6 +771,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     streams.stand_in()
     streams.make_lasting()
+    if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():  # part of NumPy cannot be imported with it
+        del os.environ["SOURCE_DATE_EPOCH"]
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments or bool(os.environ.get("LOCKSTEP_DEBUG"))
     arguments = [word for word in arguments if word != "--debug"]
