@@ -7,16 +7,19 @@ differ and are coprime, so that no wrong transpose fits.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lockstep import backends, spec
+from lockstep.backends import numpy as reference
 from lockstep.backends.base import Model, Plan
 from lockstep.spec import Augmentation, Network, Recipe
 from lockstep.weights import initial_weights
@@ -233,12 +236,23 @@ def plan_of(case: Case, dtype: str = "", threads: int = 2, device: str = "cpu") 
     return Plan(case.network, case.shape, case.recipe, 11, mean, scale, steps, dtype or case.dtype, device, threads)
 
 
+@contextlib.contextmanager
+def shared_out() -> Iterator[None]:
+    """Inside, a model of NumPy's shares convolutions out between threads, however small: what is tried here is small."""
+    few, reference.FEW_OF_CONVOLUTIONS = reference.FEW_OF_CONVOLUTIONS, 0
+    try:
+        yield
+    finally:
+        reference.FEW_OF_CONVOLUTIONS = few
+
+
 def compute(backend: str, case: Case, dtype: str = "", threads: int = 2, device: str = "cpu") -> dict[str, np.ndarray]:
     """Every verb of the contract: "stage|name" → array."""
     images, labels = images_of(case)
     plan = plan_of(case, dtype, threads, device)
     weights = initial_weights(case.network, case.shape, plan.seed, plan.dtype)
-    model = backends.load(backend).build(plan, weights)
+    with shared_out():
+        model = backends.load(backend).build(plan, weights)
     found: dict[str, dict[str, np.ndarray]] = {}
     model.place(images, labels)
     found["start"] = model.weights() | model.state()

@@ -76,6 +76,10 @@ CLASHES = {
         (plant_versions(jax={"jax": "0.7.1"}), "jaxlib none"),
     ],
     "_other_keras": [(plant_environment(KERAS_BACKEND="torch"), "KERAS_BACKEND is torch")],
+    "_devices_from_outside": [
+        (plant_environment(JAX_PLATFORMS="cuda"), "JAX_PLATFORMS=cuda"),
+        (plant_environment(JAX_PLATFORM_NAME="gpu"), "JAX_PLATFORM_NAME=gpu"),
+    ],
     "_threads_from_outside": [
         (plant_environment(**{name: "7"}), f"{name}=7") for name in timing.THREAD_VARIABLES
     ],
@@ -102,6 +106,7 @@ def test_a_planted_clash_is_told_and_no_other(plant, words, monkeypatch, tmp_pat
         plant_versions(jax=JAX, tensorflow={"tensorflow": "2.20", "keras": "3.12"}),
         plant_versions(),
         plant_environment(KERAS_BACKEND="tensorflow"),
+        plant_environment(JAX_PLATFORMS=""),
     ],
 )
 def test_what_is_fine_is_told_as_nothing(plant, monkeypatch, tmp_path):

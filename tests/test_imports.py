@@ -25,7 +25,7 @@ FLOORS = (
     {"topics", "canvas"},
     {"arguments", "lettering", "results", "records", "files", "reading", "randomness", "timing", "remedies", "crash"},
     {"spec"},
-    {"studyfile", "metrics", "statistics", "locks", "roofline", "usage"},
+    {"studyfile", "metrics", "statistics", "locks", "roofline", "usage", "contention", "processes"},
     {"weights", "data", "store", "backends", "meanings"},
     {"backends.base", "plots", "terminal", "checkpoints"},
     {"replay", "trace", "doctor", "expected", "backends.numpy_fast"},

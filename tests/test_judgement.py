@@ -78,6 +78,8 @@ def test_the_next_trace_is_made_while_one_is_judged(monkeypatch):
     monkeypatch.setattr(proof, "_traced", traced)
     monkeypatch.setattr(judgement, "judged", judged)
     told = []
-    rows = proof._rows(Case(None, None, ("first", "second")), None, None, 2, 1, lambda run, event: told.append(run))
+    rows = proof._rows(
+        Case(None, None, ("first", "second")), None, None, 2, proof.Threads(1), lambda run, event: told.append(run)
+    )
     assert [(row["run"], row["verdict"]) for row in rows] == [("first", "EQUAL"), ("second", "EQUAL")]
     assert told == ["first", "second"]

@@ -36,7 +36,8 @@ def objective(model, images, labels):
 def assert_gradients_are_slopes(case):
     """Every parameter's gradient equals the slope of the objective along it."""
     plan = table.plan_of(case, threads=1)
-    model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
+    with table.shared_out():
+        model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     images, labels = (array[: table.BATCH] for array in table.images_of(case))
     _, gradients, _, _ = model.gradients(images, labels)
     generator = np.random.default_rng(0)
@@ -91,7 +92,8 @@ def test_what_a_layer_sends_back_matches_central_differences(kind):
     """dL/dx of the layer alone, for L = Σ y·r with random r."""
     case = table.CASES[f"layer-{kind}"]
     plan = table.plan_of(case, threads=1)
-    model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
+    with table.shared_out():
+        model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     row = next(row for row in plan.rows if row.layer.kind == kind)
     generator = np.random.default_rng(1)
     x = generator.normal(size=(3, *row.input_shape))
@@ -168,7 +170,9 @@ def test_the_number_of_threads_changes_only_rounding(what, threads):
         (["flatten", "dense 100", "relu", "dense 10"], True, 1),
         (["flatten", "dense 100", "relu", "dense 10"], False, 3),
         (["flatten", "dense 800", "relu", "dense 800", "relu", "dense 10"], True, 3),
-        (["conv2d 2 3", "flatten", "dense 10"], True, 3),
+        (["conv2d 2 3", "flatten", "dense 10"], True, 1),
+        (["conv2d 2 3", "flatten", "dense 10"], False, 3),
+        (["conv2d 96 5 1 same", "conv2d 8 5", "flatten", "dense 10"], True, 3),
     ],
 )
 def test_a_few_small_products_are_not_shared_out_between_threads_but_by_the_judge(layers, as_trained, slices):
@@ -189,7 +193,8 @@ def test_a_fault_in_one_slice_ends_the_step_instead_of_hanging_it(monkeypatch):
         return right(row, x, on)
 
     monkeypatch.setitem(numpy_fast.LAYERS, "conv2d", faulty)
-    model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
+    with table.shared_out():
+        model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     images, labels = table.images_of(case)
     with pytest.raises((FloatingPointError, RuntimeError)):
         model.step(images, labels)

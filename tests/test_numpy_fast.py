@@ -126,7 +126,8 @@ def test_a_broken_form_is_seen(layer, name, broken, monkeypatch):
 def gradients(case, threads):
     """(plain, as trained): what goes into the optimizer in the first step of a case."""
     plan = table.plan_of(case, threads=threads)
-    model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
+    with table.shared_out():
+        model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     images, labels = (array[: table.BATCH] for array in table.images_of(case))
     plain = model.clipped(model.gradients(images, labels)[1])
     model._update = lambda *rest: None
@@ -159,7 +160,8 @@ def test_most_cases_are_looked_at_and_a_slice_that_is_forgotten_is_seen(monkeypa
 def test_large_kernels_are_left_to_the_whole_batch_and_one_that_is_forgotten_is_seen(monkeypatch):
     case, parts = table.CASES["layer-dropout"], backend.Model._parts
     plan = table.plan_of(case, threads=2)
-    model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
+    with table.shared_out():
+        model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     assert list(model._left(table.BATCH)) == ["3_dense"]
     assert model._left(1) == {}, "one image is one slice"
     monkeypatch.setattr(backend.Model, "_parts", lambda *how: [(part, "", rows) for part, _, rows in parts(*how)])
@@ -172,7 +174,8 @@ def test_large_kernels_are_left_to_the_whole_batch_and_one_that_is_forgotten_is_
 def test_threads_share_the_buffers_out_and_each_number_is_updated_once(n):
     case = table.CASES["layer-everything"]
     plan = table.plan_of(case, threads=n)
-    model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
+    with table.shared_out():
+        model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     updated = np.zeros(model.flat.size, int)
     for left in ({}, {"12_dense": None, "15_dense": None}):
         updated.fill(0)

@@ -88,3 +88,43 @@ def test_what_an_encoding_lacks_is_written_as_an_escape(tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 2
     assert "\\u" in done.stderr
+
+
+CLOSED = {"errors": "2>&-", "all": "<&- >&- 2>&-"}
+
+
+@pytest.mark.parametrize("closed", CLOSED.values(), ids=CLOSED)
+def test_streams_that_are_closed_from_the_start_end_nothing(closed, tmp_path):
+    (tmp_path / "lab.toml").write_text(STUDY % 1)
+    command = f"{sys.executable} -m lockstep run lab.toml {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (status,) = tmp_path.glob("runs/lab/*/status.json")
+    assert json.loads(status.read_text())["status"] == "finished"
+    assert (tmp_path / "runs" / "lab" / "report.html").exists()
+
+
+def test_an_error_has_its_code_where_nobody_hears_it(tmp_path):
+    command = f"{sys.executable} -m lockstep show none.toml >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path, timeout=60).returncode == 2
+
+
+def test_without_a_stand_in_they_do(tmp_path):
+    """The tests above can fail."""
+    code = "from lockstep import streams; streams.stand_in = lambda: None; from lockstep import cli; cli.main()"
+    command = f"{sys.executable} -c '{code}' show none.toml 2>&-"
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, timeout=60).returncode != 2
+
+
+def test_a_process_without_streams_runs_and_reports(tmp_path):
+    """As under pythonw: sys.stdout is None, and a function is called."""
+    (tmp_path / "lab.toml").write_text(STUDY % 1)
+    code = (
+        "import sys; sys.stdin = sys.stdout = sys.stderr = None\n"
+        "import lockstep\n"
+        "records = lockstep.run_study(lockstep.load_study('lab.toml'), 'runs')\n"
+        "lockstep.write_report(records, 'report.html')\n"
+    )
+    command = f'{sys.executable} -c "{code}" >&- 2>&- <&-'
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path, timeout=120).returncode == 0
+    assert (tmp_path / "report.html").exists()

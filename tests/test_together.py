@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tortured
-from lockstep import EarlyStopping, Recipe, Study, crew, data, report, resuming, store, together, worker
+from lockstep import EarlyStopping, Recipe, Study, contention, crew, data, report, resuming, store, together, worker
 from lockstep import study as studies
 from lockstep.backends import numpy as backend
 from lockstep.backends import numpy_together
@@ -203,7 +203,7 @@ def begun(folder, n=3) -> list:
     wanted, places = study(grid={}, seeds=tuple(range(n))), []
     store.make_folder(folder)
     for run in wanted.runs():
-        found = studies._found(run, wanted, folder, 2, again=False)
+        found = studies._found(run, wanted, folder, contention.Threads(2), again=False)
         store.write_status(found.place, "running", threads=2)
         places.append(found.place)
         found.lock.__exit__()
@@ -276,7 +276,8 @@ def test_who_is_trained_together_and_who_is_not():
         "mlp in numpy: trained by itself, 1 of 1: there is no other of its kind"
     ]
     assert [len(one) for one in together.crews(study(seeds=tuple(range(40)), grid={}).runs(), 2)] == [32, 8]
-    assert {len(one) for one in together.crews(runs, 1)} == {1}, "one thread gains nothing"
+    assert together.crews(runs, 1) == together.crews(runs, 2), "processes are what it saves on one thread"
+    assert together.alone(sizes.runs(), 1) == together.alone(sizes.runs(), 2)
     batches = study(grid={"recipe.batch_size": [16, 32]}).runs()
     assert {len(one) for one in together.crews(batches, 2)} == {3}, "other batches are other arrays"
 

@@ -32,6 +32,7 @@ from lockstep import (
     data,
     files,
     locks,
+    processes,
     randomness,
     roofline,
     shipped,
@@ -155,9 +156,9 @@ def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-P", "-m", "lockstep.shipped", entry.name, str(folder), str(entry.threads), entry.fault]
     held_open, ours = os.pipe()  # the baseline ends when nobody holds this end any more
     try:
-        with timing.limited_to(entry.threads), open(folder / "log", "wb") as log:
-            done = subprocess.run(  # noqa: S603
-                command, stdin=held_open, stdout=log, stderr=log, env=environment, timeout=LONGEST
+        with open(folder / "log", "wb") as log:
+            code = _waited_for(
+                processes.start(command, entry.threads, stdin=held_open, stdout=log, stderr=log, env=environment)
             )
     except subprocess.TimeoutExpired:
         message = _("it took longer than {seconds} s", seconds=LONGEST)
@@ -166,11 +167,21 @@ def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
     finally:
         os.close(held_open)
         os.close(ours)
-    if done.returncode:
+    if code:
         last = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        message = _("it ended with exit code {code}: {words}", code=done.returncode, words=" ".join(last))
+        message = _("it ended with exit code {code}: {words}", code=code, words=" ".join(last))
         raise LockstepError("LS-403", message, where=_("baseline {name}", name=entry.name))
     return store.read_json(folder / "shipped.json")
+
+
+def _waited_for(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code; who stops waiting ends it."""
+    with process:
+        try:
+            return process.wait(timeout=LONGEST)
+        except BaseException:
+            process.kill()
+            raise
 
 
 def steady(lap: Mapping[str, Any]) -> float:

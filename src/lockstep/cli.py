@@ -45,7 +45,9 @@ Networks = Annotated[
     list[str], typer.Option("--network", help="Only this network of the study (again for more).", metavar="NAME")
 ]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="Where run folders go.", metavar="FOLDER")]
-Threads = Annotated[int | None, typer.Option(help="Threads for every backend (default: 2).", metavar="N")]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads for every backend (default: those of two that are free).", metavar="N")
+]
 Quick = Annotated[bool, typer.Option("--quick", help="A first look: digits, one seed, at most 5 epochs.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
@@ -789,7 +791,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code; the only place that turns exceptions into messages."""
     from lockstep.errors import LockstepError
 
+    streams.stand_in()
     streams.make_lasting()
+    if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():  # part of NumPy cannot be imported with it
+        del os.environ["SOURCE_DATE_EPOCH"]
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments or bool(os.environ.get("LOCKSTEP_DEBUG"))
     arguments = [word for word in arguments if word != "--debug"]
@@ -864,7 +869,7 @@ def _with_own_options(error: LockstepError, arguments: list[str]) -> LockstepErr
 def _explain(error: Exception, arguments: list[str]) -> int:
     """Say what went wrong; returns the exit code."""
     from lockstep import usage
-    from lockstep.errors import LockstepError, system
+    from lockstep.errors import LockstepError, is_want_of_memory, system
 
     if isinstance(error, typer.Abort):
         return 130
@@ -873,7 +878,7 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         return 0
     if hasattr(error, "format_message"):  # a usage error of click's, which newer versions of typer carry inside
         error = LockstepError("LS-200", usage.error(error.format_message()), hint=usage.hint(error))
-    if isinstance(error, MemoryError):
+    if not isinstance(error, LockstepError) and is_want_of_memory(error):
         error = LockstepError("LS-503", _("not enough memory"), hint=_("a smaller dataset, network or batch"))
     if isinstance(error, OSError):
         where = str(error.filename) if error.filename else _("standard output")

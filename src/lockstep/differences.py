@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, timing
+from lockstep import backends, processes, timing
 from lockstep.errors import LockstepError
 from lockstep.language import joined, mark, recognised
 from lockstep.language import later as _
@@ -71,7 +71,8 @@ def _start(name: str, folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "lockstep.differences", name, str(folder / f"{name}.json")]
     with open(folder / f"{name}.log", "wb") as log:
         # The other end of its standard input is held by this process, whose end is its end.
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)  # noqa: S603
+        everywhere = len(timing.usable_cores())
+        return processes.start(command, everywhere, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:
@@ -249,7 +250,5 @@ def _cell(found: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    from lockstep.worker import end_with_parent
-
-    end_with_parent()
+    processes.end_with_parent()
     Path(sys.argv[2]).write_text(json.dumps(run(sys.argv[1])), encoding="utf-8")

@@ -154,6 +154,15 @@ def _other_keras() -> str | None:
     return said if asked != "tensorflow" else None
 
 
+def _devices_from_outside() -> str | None:
+    found = [f"{name}={os.environ[name]}" for name in DEVICES if os.environ.get(name)]
+    said = _("{names} in the environment: workers pass it by, a study says its device", names=", ".join(found))
+    return said if found else None
+
+
+DEVICES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")  # by which JAX would be told where to compute
+
+
 def _threads_from_outside() -> str | None:
     found = [f"{name}={os.environ[name]}" for name in timing.THREAD_VARIABLES if name in os.environ]
     said = _("{names} in the environment; workers set these themselves (--threads)", names=", ".join(found))
@@ -168,4 +177,11 @@ def _one_core() -> str | None:
     )
 
 
-CLASHES = (_two_tensorflows, _jax_without_its_jaxlib, _other_keras, _threads_from_outside, _one_core)
+CLASHES = (
+    _two_tensorflows,
+    _jax_without_its_jaxlib,
+    _other_keras,
+    _devices_from_outside,
+    _threads_from_outside,
+    _one_core,
+)

@@ -114,6 +114,31 @@ def system(error: Exception) -> str:
     return _(said) if said in SYSTEM else said or reason(error)
 
 
+# What is said of want of memory by others than Python: the loader of libraries, C++, PyTorch, TensorFlow, JAX.
+WANT_OF_MEMORY = (
+    "failed to map segment", "cannot allocate memory", "can't allocate memory", "std::bad_alloc", "bad allocation",
+    "out of memory", "unable to allocate", "resource_exhausted", "oom when allocating",
+)  # fmt: skip
+
+
+def says_want_of_memory(text: str) -> bool:
+    """Whether somebody's words of what went wrong say that memory ran out."""
+    return any(words in text.lower() for words in WANT_OF_MEMORY)
+
+
+def is_want_of_memory(error: BaseException) -> bool:
+    """Whether it went wrong because memory ran out, also where a library says so in an error of its own."""
+    while error:
+        known = (
+            isinstance(error, OSError | ImportError | RuntimeError | SystemError)
+            or type(error).__module__ != "builtins"
+        )
+        if isinstance(error, MemoryError) or (known and says_want_of_memory(str(error))):
+            return True
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return False
+
+
 def without(message: str, lead: str) -> str:
     """The {why} of a message that is made as `lead`, "cannot be used: {why}"; any other message as it is."""
     if isinstance(message, Text) and message.forms == (lead,):

@@ -18,10 +18,26 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lockstep import backends, bundle, data, files, growth, judgement, locks, power, store, study, timing
+from lockstep import (
+    backends,
+    bundle,
+    contention,
+    data,
+    files,
+    growth,
+    judgement,
+    locks,
+    power,
+    processes,
+    store,
+    study,
+    timing,
+)
 from lockstep.cases import Case, cases
 from lockstep.causes import CAUSES, differing, planted
 from lockstep.errors import LockstepError, Problem, did_you_mean
@@ -66,6 +82,18 @@ def claim(verdict: str, steps: int) -> str:
 # ----------------------------------------------------------------------------------------------------- a study, proven
 
 
+class Threads(contention.Threads):
+    """As many traces are made at a time as threads are free."""
+
+    def of(self, run: Run) -> int:
+        """How many a worker takes: one, which waits for no other; NumPy's shares every batch out as training does.
+
+        The division between threads is our own work in NumPy, and part of what is proven; it is the framework's
+        elsewhere.
+        """
+        return self.asked if run.backend == "numpy" else 1
+
+
 @timing.one_blas_thread()  # what a judge multiplies is small: a second thread would only spin, where a worker computes
 def prove(
     asked: Study, runs_folder: Path, steps: int = STEPS, plants: Sequence[str] = (), threads: int | None = None,
@@ -79,7 +107,7 @@ def prove(
     LockstepError for a study that cannot be, an unknown plant, a folder that cannot be written and one where another
     process proves the same (LS-504).
     """
-    asked, threads, plants = study.checked(asked), timing.checked_threads(threads), list(dict.fromkeys(plants))
+    asked, wanted, plants = study.checked(asked), Threads(threads), list(dict.fromkeys(plants))
     if not 2 <= steps <= 100_000:
         hint = _("ask for 2 to 100,000; what goes wrong from one step to the next shows in the second one")
         message = n_("{n:,} step was asked for", "{n:,} steps were asked for", steps)
@@ -88,13 +116,13 @@ def prove(
     traces = runs_folder / asked.name / store.TRACES
     store.make_folder(traces)
     with locks.take(traces):  # a second proof would take this one's traces away
-        found = _document(asked, runs_folder, steps, threads, plants, tell)
+        found = _document(asked, runs_folder, steps, wanted, plants, tell)
         write(found, runs_folder)
     return found
 
 
 def _document(
-    asked: Study, runs_folder: Path, steps: int, threads: int, plants: Sequence[str], tell: Tell
+    asked: Study, runs_folder: Path, steps: int, threads: Threads, plants: Sequence[str], tell: Tell
 ) -> dict[str, Any]:
     """All traces made and judged: what proof.json holds."""
     networks, divergences = [], []
@@ -130,7 +158,7 @@ def _document(
         "lockstep": version(),
         "git_revision": timing.git_revision(),
         "machine": timing.machine(),
-        "threads": threads,
+        "threads": threads.taken,
         "proven": store.now(),
     }
 
@@ -217,24 +245,32 @@ def _problems_of(plant: str, asked: Study) -> Iterator[Problem]:
         yield Problem("LS-209", _('"{backend}" is not a backend of this study', backend=backend), "--plant", hint)
 
 
-def _rows(case: Case, asked: Study, folder: Path, steps: int, threads: int, tell: Tell) -> list[dict[str, Any]]:
-    """Every backend's trace, made one after the other, and judged while the next ones are made."""
-    rows, waiting = [], []
-    with Court(threads) as court:
-        for run in case.runs:
-            rows.append(_traced(run, asked, folder, steps, threads, tell))
-            if trace := rows[-1]["trace"]:
-                waiting.append((rows[-1], court.judge(trace, case)))
-            while waiting and (run is case.runs[-1] or waiting[0][1].done()):
-                row, judgement = waiting.pop(0)
-                row |= judgement.result()
-                # What is right step by step may be wrong over all of them: judged when every backend has been seen.
-                tell(row["run"], _end(row) if row["divergences"] else {"event": "judged"})
-    return rows
+def _rows(case: Case, asked: Study, folder: Path, steps: int, threads: Threads, tell: Tell) -> list[dict[str, Any]]:
+    """Every backend's trace, made a few at a time, and judged while the next ones are made."""
+    rows: dict[int, dict[str, Any]] = {}
+    waiting: dict[int, Future[dict[str, Any]]] = {}
+
+    def told(is_last: bool) -> None:
+        """What is judged by now; all of it in the end."""
+        for index in [index for index, judged in waiting.items() if is_last or judged.done()]:
+            row = rows[index]
+            row |= waiting.pop(index).result()
+            # What is right step by step may be wrong over all of them: judged when every backend has been seen.
+            tell(row["run"], _end(row) if row["divergences"] else {"event": "judged"})
+
+    calls = [partial(_traced, run, asked, folder, steps, threads) for run in case.runs]
+    with Court(threads.asked) as court:
+        for index, row in processes.side_by_side(calls, threads.taken, tell, folder):
+            rows[index] = row
+            if trace := row["trace"]:
+                waiting[index] = court.judge(trace, case)
+            told(is_last=False)
+        told(is_last=True)
+    return [rows[index] for index in range(len(calls))]
 
 
 def _beside(
-    case: Case, rows: list[dict[str, Any]], asked: Study, folder: Path, steps: int, threads: int, tell: Tell
+    case: Case, rows: list[dict[str, Any]], asked: Study, folder: Path, steps: int, threads: Threads, tell: Tell
 ) -> None:  # fmt: skip
     """Take the steps again in float64 where float32's rounding leaves updates wide open, and judge them in that.
 
@@ -246,14 +282,18 @@ def _beside(
         return
     double = dataclasses.replace(case, canonical=changed(case.canonical, dtype="float64"), runs=())
 
-    def passed_on(row: dict[str, Any]) -> Tell:
-        return lambda run, event: tell(row["run"], event) if event["event"] == "phase" else None
+    doubled = [changed(row["run"], dtype="float64") for row in wide]
+    of_doubled = {id(run): row["run"] for run, row in zip(doubled, wide, strict=True)}
 
-    with Court(threads) as court:
+    def passed_on(run: Run, event: dict[str, Any]) -> None:
+        if event["event"] == "phase":
+            tell(of_doubled[id(run)], event)
+
+    calls = [partial(_traced, run, asked, folder, steps, threads) for run in doubled]
+    with Court(threads.asked) as court:
         waiting = []
-        for row in wide:
-            found = _traced(changed(row["run"], dtype="float64"), asked, folder, steps, threads, passed_on(row))
-            waiting.append((row, found, found["trace"] and court.judge(found["trace"], double)))
+        for index, found in processes.side_by_side(calls, threads.taken, passed_on, folder):
+            waiting.append((wide[index], found, found["trace"] and court.judge(found["trace"], double)))
         for row, found, judgement_of in waiting:
             row["beside"] = found | (judgement_of.result() if judgement_of else {})
             if row["beside"]["divergences"]:
@@ -270,7 +310,7 @@ def _seen_here(case: Case, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"differences": found, "blind": [item["cause"] for item in found if not item["is_seen"]]}
 
 
-def _traced(run: Run, asked: Study, folder: Path, steps: int, threads: int, tell: Tell) -> dict[str, Any]:
+def _traced(run: Run, asked: Study, folder: Path, steps: int, threads: Threads, tell: Tell) -> dict[str, Any]:
     """One backend's trace, made."""
     row: dict[str, Any] = {"run": run, "trace": None, "findings": [], "divergences": [], "reason": None}
     if reason := backends.why_missing(run.backend):
@@ -285,7 +325,7 @@ def _traced(run: Run, asked: Study, folder: Path, steps: int, threads: int, tell
     store.write_bytes(place / "spec.toml", text.encode())
     tell(run, {"event": "start", "folder": str(place)})
     try:
-        study.work(run, place, tell, threads, steps)
+        study.work(run, place, tell, threads.of(run), steps)
     except LockstepError as error:
         store.write_status(place, "failed", error.code, str(error))
     status = store.read_status(place)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lockstep import checkpoints, files, locks, store, study, timing
+from lockstep.contention import Threads
 from lockstep.errors import LockstepError, Problem, without
 from lockstep.language import joined
 from lockstep.language import later as _
@@ -20,12 +21,12 @@ from lockstep.studyfile import resolved_toml
 
 @dataclasses.dataclass(frozen=True)
 class Unfinished:
-    """A run that can go on, with the number of threads that it was begun with."""
+    """A run that can go on, with the threads that it was begun with."""
 
     record: store.Record
     study: Study
     run: Run
-    threads: int
+    threads: Threads
 
 
 def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[Unfinished], list[str], list[Problem]]:
@@ -63,7 +64,8 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
         if done := _finished_since(record, run):
             left.append(_("{run}: the same run was finished since, in {other}", run=record.folder, other=done.name))
             continue
-        found.append(Unfinished(record, asked, run, threads_for(record, threads)))
+        of_run = Threads(threads_for(record, threads), is_exact=threads is not None)
+        found.append(Unfinished(record, asked, run, of_run))
     return found, left, problems
 
 
@@ -169,7 +171,7 @@ def news(wanted: Study, runs_folder: Path, threads: int | None = None) -> list[s
     A run of the same content is looked at for what its bits depend on (versions, threads, data); one of which there is
     none is compared with the nearest earlier run that the study no longer asks for.
     """
-    folder, threads = runs_folder / wanted.name, timing.checked_threads(threads)
+    folder, asked_for = runs_folder / wanted.name, Threads(threads)
     there: dict[Path, str] = {}
     for path in sorted(folder.glob("*/spec.toml")):
         with contextlib.suppress(LockstepError):  # what cannot be read is compared with nothing
@@ -186,11 +188,11 @@ def news(wanted: Study, runs_folder: Path, threads: int | None = None) -> list[s
     counts: Counter[str] = Counter()
     for name, (run, text) in asked.items():
         same = [place for place in there if ids[place] == name]
-        counts.update(_since(same, run, threads) if same else _nearest(text, run, earlier, is_new))
+        counts.update(_since(same, run, asked_for) if same else _nearest(text, run, earlier, is_new))
     return [joined((sentence, " (", n_("{n} run", "{n} runs", n), ")"), "") for sentence, n in counts.items()]
 
 
-def _since(places: list[Path], run: Run, threads: int) -> list[str]:
+def _since(places: list[Path], run: Run, threads: Threads) -> list[str]:
     """What has changed since the newest of these runs of the same content, unless one is still as it would be today."""
     found: list[list[str]] = []
     for place in places:

@@ -97,10 +97,10 @@ def run_study(
 ) -> store.Records:  # fmt: skip
     """Do every run of a study; the records in the study's order, failed ones among them.
 
-    `threads` is for every backend alike (default 2); `again` repeats finished runs; `is_together` trains those
-    together, in one process, that gain from it; `offline` downloads nothing. `tell` hears every event beside what is
-    shown. Raises LockstepError for a study that cannot be and for a folder that cannot be written; a run that fails is
-    a record, not an exception.
+    `threads` is for every backend alike, by default those of two that are free when the first run begins; `again`
+    repeats finished runs; `is_together` trains those together, in one process, that gain from it; `offline` downloads
+    nothing. `tell` hears every event beside what is shown. Raises LockstepError for a study that cannot be and for a
+    folder that cannot be written; a run that fails is a record, not an exception.
     """
     study, folder = _asked(study, runs_folder, tell, threads)
     _fetch(study, offline, progress)

@@ -1,4 +1,8 @@
-"""Output that never ends the work: to a terminal that was closed, or a pipe that nobody reads, it goes in vain."""
+"""Output that never ends the work: to a terminal that was closed, or a pipe that nobody reads, it goes in vain.
+
+Nor does it where there is none at all: a scheduler or a daemon may start a program with its standard streams closed,
+and Python then has None in their place, as it has under `pythonw`.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +35,25 @@ class Lasting(io.FileIO):
             if error.errno not in GONE:
                 raise
         return super().write(content)
+
+
+def stand_in() -> None:
+    """Put nobody where a standard stream is missing: for this process, and for those that it starts.
+
+    The numbers are taken too, or the next file that is opened would be standard output.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nobody = os.open(os.devnull, os.O_RDWR)
+            if nobody != number:
+                os.dup2(nobody, number)
+                os.close(nobody)
+            os.set_inheritable(number, True)
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:
+            setattr(sys, name, open(os.devnull, "r+" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def make_lasting() -> None:

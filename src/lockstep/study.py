@@ -19,10 +19,23 @@ from pathlib import Path
 from platform import python_version
 from typing import Any, NamedTuple
 
-from lockstep import arguments, backends, checkpoints, data, files, locks, store, timing, together
-from lockstep.errors import LockstepError, Problem, did_you_mean
+from lockstep import (
+    arguments,
+    backends,
+    checkpoints,
+    contention,
+    data,
+    files,
+    locks,
+    processes,
+    store,
+    timing,
+    together,
+)
+from lockstep.errors import LockstepError, Problem, did_you_mean, says_want_of_memory
 from lockstep.installed import version
 from lockstep.language import later as _
+from lockstep.language import mark
 from lockstep.language import n_later as n_
 from lockstep.records import changed
 from lockstep.spec import LayerFacts, Network, Recipe, Run, Study
@@ -263,21 +276,24 @@ def run_study(
 ) -> store.Records:
     """Do every run of the study, one at a time; the records in the study's order, failed ones among them.
 
-    `tell` hears of the progress; `threads` is for every backend alike (default 2); `again` repeats finished runs;
-    `is_together` trains those together, in one process, that gain from it (see `together.crews`).
+    `tell` hears of the progress; `threads` is for every backend alike, by default those of two that are free when the
+    first run begins; `again` repeats finished runs; `is_together` trains those together, in one process, that gain from
+    it (see `together.crews`).
     Raises LockstepError for a study that cannot be and for a folder that cannot be written; a run that fails is a
     record, not an exception.
     """
-    study, threads = checked(study), timing.checked_threads(threads)
+    study, wanted = checked(study), contention.Threads(threads)
     folder, runs = runs_folder / study.name, study.runs()
     records: dict[int, store.Record] = {}
-    for crew in together.crews(runs, threads) if is_together else [[index] for index in range(len(runs))]:
-        found = _do([runs[index] for index in crew], study, folder, tell, threads, again)
+    for crew in together.crews(runs, wanted.asked) if is_together else [[index] for index in range(len(runs))]:
+        found = _do([runs[index] for index in crew], study, folder, tell, wanted, again)
         records |= dict(zip(crew, found, strict=True))
     return store.Records(records[index] for index in range(len(runs)))
 
 
-def _do(crew: Sequence[Run], study: Study, folder: Path, tell: Tell, threads: int, again: bool) -> list[store.Record]:
+def _do(
+    crew: Sequence[Run], study: Study, folder: Path, tell: Tell, threads: contention.Threads, again: bool
+) -> list[store.Record]:
     """The records of a run, or of some that are trained together."""
     records: dict[int, store.Record] = {}
     store.make_study_folder(folder)
@@ -323,7 +339,7 @@ class Job(NamedTuple):
     lock: locks.Lock
 
 
-def _found(run: Run, study: Study, folder: Path, threads: int, again: bool) -> store.Record | Job:
+def _found(run: Run, study: Study, folder: Path, threads: contention.Threads, again: bool) -> store.Record | Job:
     """A finished run of the same content, or a folder in which this one is begun or goes on."""
     text = resolved_toml(one_run_study(study, run))
     name = run_id(run, text)
@@ -348,20 +364,21 @@ def _found(run: Run, study: Study, folder: Path, threads: int, again: bool) -> s
     return job
 
 
-def work_on(jobs: Sequence[Job], tell: Tell, threads: int) -> list[store.Record]:
+def work_on(jobs: Sequence[Job], tell: Tell, threads: contention.Threads) -> list[store.Record]:
     """Do a run, or some together, or go on where they were left; a failure is a record too."""
+    threads = threads.again(_threads_before(jobs[0].place))
     for job in jobs:
-        store.write_status(job.place, "running", threads=threads)
-        tell(job.run, {"event": "start", "folder": str(job.place)})
+        store.write_status(job.place, "running", threads=threads.asked)
+        tell(job.run, {"event": "start", "folder": str(job.place), "asked": threads.asked, "threads": threads.taken})
     try:
         backend = jobs[0].run.backend
         if reason := backends.why_missing(backend):
             hint = f"pip install 'lockstep-nn[{backends.BACKENDS[backend][3]}]'"
             raise LockstepError("LS-401", reason, where=_("backend {name}", name=backend), hint=hint)
         if len(jobs) == 1:
-            work(jobs[0].run, jobs[0].place, tell, threads, lock=jobs[0].lock)
+            work(jobs[0].run, jobs[0].place, tell, threads.taken, lock=jobs[0].lock)
         else:
-            work_together(jobs, tell, threads)
+            work_together(jobs, tell, threads.taken)
     except LockstepError as error:
         for job in jobs:
             if len(jobs) == 1 or store.read_status(job.place)["status"] == "running":
@@ -370,6 +387,13 @@ def work_on(jobs: Sequence[Job], tell: Tell, threads: int) -> list[store.Record]
     for job, record in zip(jobs, records, strict=True):
         tell(job.run, {"event": "end", "record": record, "reused": False})
     return records
+
+
+def _threads_before(place: Path) -> dict[str, Any] | None:
+    """The threads of a run that has begun in a folder."""
+    with contextlib.suppress(LockstepError, KeyError, TypeError):
+        return dict(store.Record(place).environment["threads"])
+    return None
 
 
 def one_run_study(study: Study, run: Run) -> Study:
@@ -387,7 +411,7 @@ def run_id(run: Run, text: str) -> str:
     return "-".join([*parts, store.spec_hash(text)])
 
 
-def _finished(folder: Path, name: str, run: Run, threads: int) -> store.Record | None:
+def _finished(folder: Path, name: str, run: Run, threads: contention.Threads) -> store.Record | None:
     """The newest run of this content that is whole and would come out the same today, if there is one."""
     for place in sorted(folder.glob(f"{name}*"), key=store.natural, reverse=True):
         record = store.Record(place)
@@ -402,7 +426,7 @@ def _finished(folder: Path, name: str, run: Run, threads: int) -> store.Record |
     return None
 
 
-def _unfinished(folder: Path, name: str, run: Run, threads: int) -> Path | None:
+def _unfinished(folder: Path, name: str, run: Run, threads: contention.Threads) -> Path | None:
     """The newest run of this content that was ended on its way and can go on as if nothing had happened.
 
     One that failed by itself before its first epoch was saved cannot: what it left tells why. Raises LockstepError
@@ -450,7 +474,7 @@ def was_interrupted(record: store.Record) -> bool:
     return status == "running" or (status == "failed" and (outside or has_begun))
 
 
-def changes_since(record: store.Record, run: Run, threads: int) -> list[str]:
+def changes_since(record: store.Record, run: Run, threads: contention.Threads) -> list[str]:
     """What has changed since a run was begun, so that it might come out with other bits today: "python: 3.11 → 3.12".
 
     Raises LockstepError (LS-3…, LS-505) and KeyError where the data or the record cannot be read.
@@ -461,8 +485,10 @@ def changes_since(record: store.Record, run: Run, threads: int) -> list[str]:
     now |= {"cpu": machine["cpu"], "arithmetic": machine["arithmetic"]}
     now |= {"git_revision": timing.git_revision(), "python": python_version()}
     found = [f"{key}: {before[key]} → {value}" for key, value in now.items() if before[key] != value]
-    if before["threads"]["asked"] != threads:
-        found.append(_("threads: {before} → {now}", before=before["threads"]["asked"], now=threads))
+    # How many were free is chance; who asks for a number gets it.
+    which = "obtained" if threads.is_exact and before["threads"]["asked"] == threads.asked else "asked"
+    if before["threads"][which] != threads.asked:
+        found.append(_("threads: {before} → {now}", before=before["threads"][which], now=threads.asked))
     if before["dataset"]["hashes"] != data.load(run.dataset, offline=True).hashes:
         found.append(_("the data of {dataset}", dataset=run.dataset))
     found += [
@@ -497,7 +523,7 @@ def _work(
     words: Sequence[str], runs: Sequence[Run], places: Sequence[Path], tell: Tell, threads: int,
     held: Sequence[locks.Lock],
 ) -> None:  # fmt: skip
-    environment = {**os.environ, **timing.thread_environment(runs[0].backend, threads), **QUIET}
+    environment = worker_environment(runs[0], threads)
     out_of_memory, pace = _ended_for_memory(), Pace()
     path = places[0] / "worker.log"
     with files.writing(path, store.HINT), open(path, "ab" if held else "wb") as log:
@@ -505,17 +531,16 @@ def _work(
             log.write(f"\n{GOES_ON} {store.now()}\n".encode())
             log.flush()
         try:
-            with timing.limited_to(threads):
-                worker = subprocess.Popen(  # noqa: S603
-                    [sys.executable, "-P", "-m", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                    env=environment, text=True, encoding="utf-8", errors="replace",
-                    pass_fds=[lock.number for lock in held],
-                )  # fmt: skip
+            worker = processes.start(
+                [sys.executable, "-P", "-m", *words], threads, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=log, env=environment, text=True, encoding="utf-8", errors="replace",
+                pass_fds=[lock.number for lock in held],
+            )  # fmt: skip
         except OSError as error:
             hint = _("free some memory and run it again")
             what = _("no worker could be started: {why}", why=error)
             raise LockstepError("LS-503", what, where=str(places[0]), hint=hint) from error
-    with worker:
+    with worker, processes.at_work(places[0], worker):
         try:
             for line in worker.stdout or ():
                 if event := _event(line, len(runs)):
@@ -535,13 +560,18 @@ def _work(
 
 GOES_ON = "---- another process goes on with this run:"
 
-# What a framework says about itself at start-up is no news, and nothing may go out to the network.
+# What a framework says about itself at start-up is no news, and nothing may go out to the network. Which device is
+# taken is for the study to say: JAX is told nothing, and so finds every one that is there.
 QUIET = {
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "KERAS_BACKEND": "tensorflow",
-    "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", ""),
+    "TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow", "JAX_PLATFORMS": "", "JAX_PLATFORM_NAME": "",
     "PYTHONUNBUFFERED": "1",
-}
+}  # fmt: skip
+
+
+def worker_environment(run: Run, threads: int) -> dict[str, str]:
+    """The variables that a worker of a run or of a proof gets."""
+    device = {"JAX_PLATFORMS": "cpu"} if run.device == "cpu" else {}  # no GPU is started that nobody asks for
+    return {**os.environ, **contention.waiting(), **timing.thread_environment(run.backend, threads), **QUIET, **device}
 
 
 def _event(line: str, n_runs: int) -> dict[str, Any] | None:
@@ -595,6 +625,7 @@ def _ended_for_memory() -> int:
     return 0
 
 
+FREE_MEMORY = mark("free some memory, or take a smaller network, batch or dataset")
 LAST_BYTES = 2**16  # of a log, in which its last words are looked for
 
 
@@ -607,8 +638,11 @@ def _death(code: int, place: Path, out_of_memory: bool = False) -> LockstepError
     text = text.rpartition(GOES_ON)[2].partition("\n")[2] if GOES_ON in text else text
     last = [line for line in text.splitlines() if line.strip()][-3:]
     hint = _("see {file}", file=log)
+    if code > 0 and says_want_of_memory(" ".join(last)):
+        why = _("not enough memory: {why}", why=last[-1].strip()[:300])
+        return LockstepError("LS-503", why, where=str(place), hint=_(FREE_MEMORY))
     if code == -signal.SIGKILL and out_of_memory:
-        hint = _("free some memory, or take a smaller network, batch or dataset")
+        hint = _(FREE_MEMORY)
         return LockstepError("LS-503", _("the system ended it because memory ran out"), where=str(place), hint=hint)
     if code < 0:
         with contextlib.suppress(ValueError):

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from lockstep import results
 from lockstep.errors import CODES, LockstepError, title
-from lockstep.language import LANGUAGES, Text, _, joined, later, mark, number, recognised, say, spoken, visible
+from lockstep.language import LANGUAGES, Text, _, joined, later, mark, n_, number, recognised, say, spoken, visible
 from lockstep.spec import Run
 from lockstep.store import Record
 
@@ -33,6 +33,16 @@ def escape(text: str, keep: str = "\n\t") -> str:
     return markup.escape(visible(text, keep))
 
 
+def few_threads(asked: int, taken: int) -> str:
+    """That other programs have left fewer threads than were asked for."""
+    return n_(
+        "this machine is busy: of {asked} threads {n} is free, and taken (--threads {asked} takes all)",
+        "this machine is busy: of {asked} threads {n} are free, and taken (--threads {asked} takes all)",
+        taken,
+        asked=asked,
+    )
+
+
 class Watcher:
     """Shows how runs go on: a bar on a terminal, a line per epoch elsewhere. Use as a context manager."""
 
@@ -40,6 +50,7 @@ class Watcher:
         """Prepare to show this many runs; on one line where each is to be written over the one before."""
         self.console, self.n_runs, self.number = console, n_runs, 0
         self.is_one_line, self.width = is_one_line, 0  # of the line that stands there
+        self.has_said_threads = False
         self.under_way: dict[int, tuple[str, Any]] = {}  # by the run's identity: its name and its bar
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(_("epochs")),
@@ -71,10 +82,19 @@ class Watcher:
 
     def _start(self, run: Run, event: dict[str, Any]) -> None:
         self.number += 1
+        self._say_threads(event)
         name = self._name(run)
         bar = self.progress.add_task(escape(name), total=run.recipe.epochs, last=_("starting"))
         self.under_way[id(run)] = name, bar
         self._line(_("{run}: starting", run=name))
+
+    def _say_threads(self, event: dict[str, Any]) -> None:
+        """Once, where other programs have left fewer than were asked for."""
+        asked, taken = event.get("asked", 0), event.get("threads", 0)
+        if taken < asked and not self.has_said_threads:
+            self.has_said_threads = True
+            self._end_line()
+            self.console.print(few_threads(asked, taken), markup=False, soft_wrap=True, highlight=False)
 
     def _resumed(self, run: Run, event: dict[str, Any]) -> None:
         """Said on a terminal too, and kept there: what is lost, and what may change the last bits."""

@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,17 +77,21 @@ def one_blas_thread() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def limited_to(threads: int) -> Iterator[None]:
-    """Processes started inside may use this many processors only (where the system can say so)."""
-    cores = usable_cores()
-    if not hasattr(os, "sched_setaffinity") or threads >= len(cores):
+def limited_to(threads: int, cores: Sequence[int] | None = None) -> Iterator[None]:
+    """Processes started inside may use this many processors only (where the system can say so).
+
+    The first ones of `cores`; by default of those that the calling thread may use.
+    """
+    before = usable_cores()
+    wanted = list(before if cores is None else cores)[:threads]
+    if not hasattr(os, "sched_setaffinity") or wanted == before:
         yield
         return
-    os.sched_setaffinity(0, cores[:threads])
+    os.sched_setaffinity(0, wanted)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(0, before)
 
 
 def default_threads() -> int:
@@ -109,12 +113,12 @@ def checked_threads(threads: int | None) -> int:
     return threads
 
 
-def obtained_threads(asked: int) -> dict[str, Any]:
-    """What the libraries of this process really got: {"asked", "obtained", "pools"}."""
+def obtained_threads(asked: int, taken: int | None = None) -> dict[str, Any]:
+    """What this process really got: {"asked", "obtained", "pools"}; `taken`, where fewer were free than asked for."""
     from threadpoolctl import threadpool_info
 
     pools = [{key: pool.get(key) for key in ("user_api", "internal_api", "num_threads")} for pool in threadpool_info()]
-    return {"asked": asked, "obtained": min(asked, len(usable_cores())), "pools": pools}
+    return {"asked": asked, "obtained": min(taken or asked, len(usable_cores())), "pools": pools}
 
 
 def machine() -> dict[str, Any]:

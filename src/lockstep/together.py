@@ -70,8 +70,6 @@ def why_not(run: Run, threads: int) -> str:
     """Why a run is trained alone, as part of a sentence; nothing where it can be one of many."""
     if run.backend != "numpy":
         return _("only NumPy trains runs together")
-    if threads == 1:
-        return _("on one thread nothing is gained")
     from lockstep.backends import numpy_together  # no study without NumPy needs it
 
     return numpy_together.why_not(run.network, data.describe(run.dataset).image_shape, run.recipe, threads)

@@ -14,7 +14,6 @@ import os
 import platform
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -24,9 +23,9 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 
 import numpy as np
 
-from lockstep import backends, checkpoints, data, metrics, randomness, store, timing, trace
+from lockstep import backends, checkpoints, data, metrics, processes, randomness, store, timing, trace
 from lockstep.backends.base import Plan
-from lockstep.errors import LockstepError, Problem
+from lockstep.errors import LockstepError, Problem, is_want_of_memory
 from lockstep.installed import version
 from lockstep.spec import Recipe, Run, Shape
 from lockstep.weights import initial_weights, transposed
@@ -168,7 +167,8 @@ def train(
     timing.keep_freed_memory()  # from here on: what was freed while loading goes back
     with clocks.measure("build"):
         device = backend.device_name(run.device)  # which starts it, where it is a GPU
-    keeper = checkpoints.Keeper(folder, {**environment(run, examples, threads, device), "trained_together": together})
+    around = environment(run, examples, threads, device, store.read_status(folder).get("threads"))
+    keeper = checkpoints.Keeper(folder, {**around, "trained_together": together})
     described = keeper.described()
     store.write_json(folder / "environment.json", described)
     if resumed := keeper.announce():
@@ -441,8 +441,13 @@ class Stopping:
 # ----------------------------------------------------------------------------------------------------- what is noted
 
 
-def environment(run: Run, examples: Examples, threads: int, device: str) -> dict[str, Any]:
-    """Everything around the run that its numbers depend on; `device` is what the backend calls it."""
+def environment(
+    run: Run, examples: Examples, threads: int, device: str, asked: int | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Everything around the run that its numbers depend on; `device` is what the backend calls it.
+
+    `asked` is how many threads were asked for, where it may be more than the run takes.
+    """
     loaded, classes = examples.data, examples.data.n_classes
     known = data.DATASETS.get(loaded.name)
     return {
@@ -453,7 +458,7 @@ def environment(run: Run, examples: Examples, threads: int, device: str) -> dict
         "versions": backends.versions(run.backend),
         **timing.machine(),
         "device": device,
-        "threads": timing.obtained_threads(threads),
+        "threads": timing.obtained_threads(asked or threads, threads),
         "dataset": {
             "name": loaded.name, "title": known.title if known else loaded.name, "origin": loaded.origin,
             "hashes": dict(loaded.hashes), "notes": list(loaded.notes),
@@ -470,7 +475,7 @@ def failure(error: BaseException, log: Path | None = None) -> dict[str, Any]:
     """What status.json says of a run that came to this end; `log` is where its traceback stands."""
     if isinstance(error, LockstepError):
         return {"code": error.code, "reason": str(error)}
-    if isinstance(error, MemoryError):
+    if is_want_of_memory(error):
         hint = "a smaller network or recipe.batch_size takes less"
         return {"code": "LS-503", "reason": str(Problem("LS-503", f"not enough memory: {error}"[:1000], "", hint))}
     message = f"{type(error).__name__}: {error}".strip()[:1500]
@@ -503,7 +508,7 @@ def begin() -> TextIO:
     """Make this process a worker. What it tells its parent goes into the file returned, all else into the log."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a framework prints goes to the log
-    end_with_parent()
+    processes.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches parent and worker alike: the parent decides
     return channel
 
@@ -528,27 +533,6 @@ def end(folder: Path, error: BaseException | None = None, log: Path | None = Non
     else:
         traceback.print_exception(error)
         store.write_status(folder, "failed", **failure(error, log))
-
-
-def end_with_parent() -> None:
-    """Let this process end when its parent does, however that ends; the parent holds the other end of its stdin."""
-    _have_the_system_end_it_with_its_parent()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _have_the_system_end_it_with_its_parent() -> None:
-    """On Linux: a thread gets no turn while a library holds the interpreter, or while the process is stopped."""
-    with contextlib.suppress(OSError, AttributeError, ImportError):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
-
-
-def _end_with_parent() -> None:
-    """The parent holds the other end of stdin: when it is gone, so is this process."""
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

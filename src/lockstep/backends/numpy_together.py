@@ -65,7 +65,7 @@ def why_not(network: Network, input_shape: Shape, recipe: Recipe, threads: int) 
         return _("its recipe is not computed by the fast forms")
     if kinds := sorted({row.layer.kind for row in rows} - set(LAYERS)):
         return _("it has {layer}, and only dense layers gain from it", layer=kinds[0])
-    if alone.n_slices(rows, recipe, threads) > 1:
+    if alone.n_slices(rows, recipe, max(threads, 2)) > 1:  # on one thread it saves the processes, which are small here
         return _("it is large enough to keep all threads busy by itself")
     return ""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lockstep import data, shipped, store, timing, worker
+from lockstep import data, processes, shipped, store, timing
 from lockstep.spec import Run
 from lockstep.studyfile import read_study
 
@@ -26,7 +26,7 @@ def images_of(run: Run) -> shipped.Images:
 
 def main(name: str, folder: Path, threads: int, fault: str = "") -> None:
     """Train, evaluate, and leave shipped.json."""
-    worker.end_with_parent()
+    processes.end_with_parent()
     clocks = timing.Clocks()
     (run,) = read_study(folder / "spec.toml").runs()
     with clocks.measure("import"):
