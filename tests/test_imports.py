@@ -27,10 +27,10 @@ FLOORS = (
     {"spec"},
     {"studyfile", "metrics", "statistics", "locks", "roofline", "usage"},
     {"weights", "data", "store", "backends", "meanings"},
-    {"backends.base", "plots", "terminal", "checkpoints"},
-    {"replay", "trace", "doctor", "expected", "backends.numpy_fast"},
+    {"backends.base", "plots", "terminal", "checkpoints", "schema"},
+    {"replay", "trace", "doctor", "expected", "backends.numpy_fast", "templates", "output"},
     {"report", "backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax"},
-    {"bundle", "backends.numpy_together"},
+    {"bundle", "backends.numpy_together", "leftovers"},
     {"together"},
     {"worker", "study", "rounding"},
     {"update"},
@@ -46,6 +46,7 @@ FLOORS = (
     {"benches"},
     {"faults", "timed"},
     {"comparison", "scripting"},
+    {"commands"},
     {"cli"},
     {"__main__", ""},  # the package's face
 )

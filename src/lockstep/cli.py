@@ -9,19 +9,23 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lockstep import language, streams
+from lockstep import commands, language, streams
+from lockstep.commands.options import AsJson, Offline, RunsFolder
 from lockstep.language import later as _
 from lockstep.language import mark, say
+from lockstep.output import console as _console
+from lockstep.output import print_json as _print_json
+from lockstep.output import print_lined as _print_lined
+from lockstep.output import tell as _say
+from lockstep.output import tell_above as _say_above
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lockstep.errors import LockstepError
 
 HELP = "Train the same neural network in NumPy, PyTorch, TensorFlow and JAX, and compare what is left."
@@ -44,11 +48,8 @@ Backends = Annotated[list[str], typer.Option(help="Only these, with commas: torc
 Networks = Annotated[
     list[str], typer.Option("--network", help="Only this network of the study (again for more).", metavar="NAME")
 ]
-RunsFolder = Annotated[Path, typer.Option("--runs", help="Where run folders go.", metavar="FOLDER")]
 Threads = Annotated[int | None, typer.Option(help="Threads for every backend (default: 2).", metavar="N")]
 Quick = Annotated[bool, typer.Option("--quick", help="A first look: digits, one seed, at most 5 epochs.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
 DatasetName = Annotated[str, typer.Argument(help="A dataset's name; see: lockstep data list.", metavar="NAME")]
 
 
@@ -79,6 +80,22 @@ def _everywhere(
 
 
 @app.command()
+def demo(runs: RunsFolder = Path("runs"), threads: Threads = None, as_json: AsJson = False) -> None:
+    """Train two small networks in every framework that is installed, and write the report: a first look."""
+    from lockstep import backends, results
+    from lockstep.studyfile import own_study
+
+    here = [name for name in backends.BACKENDS if backends.why_missing(name) is None]
+    for name in backends.BACKENDS.keys() - here:
+        extra = f"pip install 'lockstep-nn[{backends.BACKENDS[name][3]}]'"
+        _say(_("{name} is not installed and left out; to have it: {command}", name=name, command=extra), err=True)
+    _do_study(own_study("demo"), [], here, [], runs, threads, True, False, as_json, False, False, results.in_a_sentence)
+
+
+app.command()(commands.init)
+
+
+@app.command()
 def run(
     study: StudyFile, settings: Settings = [], backends: Backends = [], network: Networks = [],  # noqa: B006
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False,
@@ -89,6 +106,15 @@ def run(
     ] = False,
 ) -> None:  # fmt: skip
     """Do every run of a study, then write its report."""
+    _do_study(study, settings, _names(backends), network, runs, threads, offline, again, as_json, quick, together)
+
+
+def _do_study(
+    study: Path, settings: list[str], chosen: list[str], network: list[str], runs: Path, threads: int | None,
+    offline: bool, again: bool, as_json: bool, quick: bool, together: bool,
+    closing: Callable[[Sequence[Mapping[str, Any]]], str] | None = None,
+) -> None:  # fmt: skip
+    """`lockstep run`; `closing` says of the rows of the table what came out, else the report's answer does."""
     from lockstep import expected, resuming, store, terminal, timing
     from lockstep import study as studies
     from lockstep import together as crews
@@ -96,7 +122,6 @@ def run(
 
     _end_on_signals()
     error_console = _console(stderr=True)
-    chosen = _names(backends)
     loaded = studies.load_study(study, settings, chosen, network, quick)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
@@ -132,9 +157,9 @@ def run(
     if as_json:
         _print_json({"study": loaded.name, "runs": rows, "report": str(report_path)})
     else:
-        _say(page["answer"])
+        _say(closing(rows) if closing else page["answer"])
         _say(_("report: {path}", path=report_path))
-        if len(store.find_runs([report_path.parent])) > len(records):
+        if not closing and len(store.find_runs([report_path.parent])) > len(records):
             command = f"lockstep report {report_path.parent}"
             _say(_("It shows these {n} runs; all that lie there: {command}", n=len(records), command=command))
     _end_where_runs_failed(rows, runs / loaded.name)
@@ -629,6 +654,10 @@ def _versions(found: dict[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in found.items())
 
 
+app.command()(commands.clean)
+app.command()(commands.schema)
+
+
 # ------------------------------------------------------------------------------------------------------ lockstep data
 
 
@@ -726,37 +755,6 @@ def data_path() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- border
-
-
-def _say(text: object, err: bool = False) -> None:
-    typer.echo(say(text), err=err)
-
-
-def _say_above(text: object, console: Console) -> None:
-    """A line that stays above a bar that may be drawn."""
-    console.print(say(text), markup=False, highlight=False, soft_wrap=True)
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    # A table that is piped into a file keeps its columns: nothing to fit it into.
-    return Console(stderr=stderr, width=None if stream.isatty() else 140)
-
-
-def _print_lined(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    from lockstep import terminal
-
-    terminal.print_lined(title, columns, rows, _console())
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    import json
-
-    from lockstep.store import finite
-
-    typer.echo(json.dumps(finite(document), indent=2, ensure_ascii=False))
 
 
 def _terminated(number: int, frame: object) -> NoReturn:

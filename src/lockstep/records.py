@@ -68,13 +68,19 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def several(values: Any, **limits: Any) -> BeforeValidator:
+    """`as_tuple` for a tuple of such values; `limits` of their number are repeated for the JSON Schema."""
+    listed = Annotated[tuple[values, ...], Field(**limits)]
+    return BeforeValidator(as_tuple, json_schema_input_type=values | listed)
+
+
 # Strict: TOML has types, so "5" is not 5 and true is not 1.
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict()]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
 Count = Annotated[Whole, Field(ge=1, le=1_000_000)]
-Pair = Annotated[tuple[Count, Count], BeforeValidator(pair)]
+Pair = Annotated[tuple[Count, Count], BeforeValidator(pair, json_schema_input_type=Count | tuple[Count, Count])]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
@@ -119,6 +125,7 @@ def _expand(kinds: Mapping[str, type], value: Any) -> Any:
 
 
 FAMILY_FIELDS = ("initializer", "bias_initializer", "optimizer", "schedule")  # fields that hold one of a family
+SHORT_FORMS = "short_forms_of"  # marks a text in a family's JSON Schema
 KINDS: dict[str, type] = {}  # every kind of every family below, by its TOML name; filled by `family`
 
 
@@ -129,8 +136,10 @@ def family(*records: type) -> tuple[dict[str, type], Any]:
     }
     KINDS.update(kinds)
     union: Any = Union[tuple(records)]  # noqa: UP007  # built from a table, so it cannot be written with |
-    member = Annotated[union, Field(discriminator="kind"), BeforeValidator(functools.partial(_expand, kinds))]
-    return kinds, member
+    tables = Annotated[union, Field(discriminator="kind")]
+    short = Annotated[str, Field(json_schema_extra={SHORT_FORMS: list(kinds)})]  # `schema` says what they look like
+    expand = BeforeValidator(functools.partial(_expand, kinds), json_schema_input_type=short | tables)
+    return kinds, Annotated[tables, expand]
 
 
 def to_table(value: Any) -> Any:
@@ -218,7 +227,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _range(context: Mapping[str, Any]) -> str:
+def range_in_words(context: Mapping[str, Any]) -> str:
+    """The limits of a number, "gt", "ge", "lt", "le", in words."""
     words = {
         "gt": _("above {limit}", limit=context.get("gt")),
         "ge": _("at least {limit}", limit=context.get("ge")),
@@ -304,7 +314,7 @@ def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
         message = _("{found} is not one of {choices}", found=found, choices=choices)
         return Problem("LS-205", message, where, _("choose one of these"))
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        message = _("{found} is out of range: it must be {range}", found=found, range=_range(context))
+        message = _("{found} is out of range: it must be {range}", found=found, range=range_in_words(context))
         return Problem("LS-205", message, where, _("change the value"))
     if kind == "string_pattern_mismatch":
         hint = _("letters, digits, dot, dash and underscore, at most 64")

@@ -28,12 +28,12 @@ from lockstep.records import (
     Positive,
     Text,
     Whole,
-    as_tuple,
     family,
     kind,
     problems_of,
     record,
     set_key,
+    several,
     to_table,
 )
 
@@ -446,7 +446,7 @@ def _same_layers(value: Any) -> Any:
 class Network:
     """Layers in order, no numbers. `initializer` draws the kernels of layers that name none of their own."""
 
-    layers: Annotated[tuple[Layer, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    layers: Annotated[tuple[Layer, ...], several(Layer, min_length=1), Field(min_length=1)]
     initializer: Initializer = HeNormal()
 
     def facts(self, input_shape: Shape) -> list[LayerFacts]:
@@ -690,7 +690,7 @@ if TYPE_CHECKING:
     _Mistakes = tuple[str, ...]
 else:
     _Loss = Literal[LOSSES]
-    _Mistakes = Annotated[tuple[Literal[tuple(MISTAKES)], ...], BeforeValidator(as_tuple)]
+    _Mistakes = Annotated[tuple[Literal[tuple(MISTAKES)], ...], several(Literal[tuple(MISTAKES)])]
 
 
 @record
@@ -757,7 +757,7 @@ def _flat_keys(value: Any) -> Any:
 
 
 def _items(values: Any) -> Any:
-    return Annotated[tuple[values, ...], BeforeValidator(as_tuple), Field(min_length=1), AfterValidator(_once)]
+    return Annotated[tuple[values, ...], several(values, min_length=1), Field(min_length=1), AfterValidator(_once)]
 
 
 @record
@@ -790,9 +790,11 @@ else:
     _Seeds = _items(Annotated[Whole, Field(ge=0, lt=2**63)])
     _Dtypes = _items(Literal[DTYPES])
     _Device = Literal[DEVICES]
+    _Layers = Annotated[tuple[Layer, ...], Field(min_length=1)]
+    _Network = Annotated[Network, BeforeValidator(_as_network, json_schema_input_type=_Layers | Network)]
     _Networks = Annotated[
-        dict[_Name, Annotated[Network, BeforeValidator(_as_network)]],
-        BeforeValidator(_same_layers),
+        dict[_Name, _Network],
+        BeforeValidator(_same_layers, json_schema_input_type=dict[_Name, str | _Network]),
         Field(min_length=1, max_length=1000),
     ]
     _RecipeFor = dict[_Name, Annotated[dict[str, Any], BeforeValidator(_flat_keys)]]

@@ -26,7 +26,7 @@ from lockstep.language import later as _
 from lockstep.language import n_later as n_
 from lockstep.records import changed
 from lockstep.spec import LayerFacts, Network, Recipe, Run, Study
-from lockstep.studyfile import placing, read_study, resolved_toml
+from lockstep.studyfile import located, placing, read_study, resolved_toml
 
 Tell = Callable[[Run, dict[str, Any]], None]  # a run's progress: {"event": "start" | "phase" | "epoch" | "end" …}
 
@@ -46,7 +46,7 @@ def load_study(
     `settings` are `key=value`; `chosen_backends` and `networks`, where given, replace or narrow those of the file.
     `quick` makes a first look of it: scikit-learn's digits, one seed and few epochs, unless a setting says otherwise.
     """
-    path, settings = arguments.path(path, "path"), list(settings)
+    path, settings = located(path), list(settings)
     study = read_study(path, settings)
     if quick:
         study = _quick(study, {setting.partition("=")[0].strip() for setting in settings})

@@ -10,6 +10,8 @@ import contextlib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from lockstep import arguments, naming, reading
-from lockstep.errors import LockstepError, Problem, system
+from lockstep.errors import LockstepError, Problem, did_you_mean, system
 from lockstep.language import later as _
 from lockstep.language import mark, reason, recognised
 from lockstep.records import parse_word, problems_of, set_key, to_table
@@ -30,7 +32,7 @@ def read_study(path: str | PathLike[str], settings: Iterable[str] = ()) -> Study
 
     Raises LockstepError with every error of the file at once (LS-201 … LS-209).
     """
-    path = arguments.path(path, "path")
+    path = located(path)
     try:
         with open(path, "rb") as file:
             content = file.read(reading.LARGEST_SPEC + 1)
@@ -42,9 +44,38 @@ def read_study(path: str | PathLike[str], settings: Iterable[str] = ()) -> Study
         message = _("not UTF-8 at byte {n}", n=error.start)
         raise LockstepError("LS-202", message, where=str(path), hint=_("save it as UTF-8")) from error
     except (OSError, ValueError) as error:
-        hint = _("give the path of a study's TOML file, for example studies/demo.toml")
+        hint: str = _(
+            'give the path of a study\'s TOML file, or the name of one of ours such as "lab-lenet"; '
+            "to begin one: lockstep init NAME"
+        )
+        if _is_name(path) and (near := did_you_mean(path.name, own_studies())).startswith("did"):
+            hint = near
         raise LockstepError("LS-201", _("cannot read: {why}", why=system(error)), where=str(path), hint=hint) from error
     return parse_study(text, str(path), settings, name=path.stem)
+
+
+def own_studies() -> list[str]:
+    """The studies that come with Lockstep, by name."""
+    return sorted(path.name.removesuffix(".toml") for path in _own().iterdir() if path.name.endswith(".toml"))
+
+
+def own_study(name: str) -> Path:
+    """The file of one of them."""
+    return Path(str(_own() / f"{name}.toml"))
+
+
+def _own() -> Traversable:
+    return resources.files("lockstep") / "studies"
+
+
+def located(path: str | PathLike[str]) -> Path:
+    """The path, or the file of the study of ours that it names where nothing else has this name."""
+    path = arguments.path(path, "path")
+    return own_study(path.name) if _is_name(path) and not path.exists() and path.name in own_studies() else path
+
+
+def _is_name(path: Path) -> bool:
+    return path.name == str(path) and not path.suffix
 
 
 # What tomllib says most often.
