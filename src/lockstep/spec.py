@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from lockstep import naming
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, Problem
 from lockstep.language import later as _
 from lockstep.language import reason
 from lockstep.records import (
+    MOST_PROBLEMS,
     Count,
     Flag,
     Fraction,
@@ -834,7 +835,17 @@ class Study:
             message = _("{n:,} recipes are more than {most:,}", n=n, most=MOST_COMBINATIONS)
             raise LockstepError("LS-205", message, where="grid", hint=_("fewer values, or several studies"))
         recipe = _with(self.recipe, self.recipe_for.get(network, {}), f"recipe_for.{network}")
-        return [_with(recipe, chosen, "grid") for chosen in _combinations(self.grid)]
+        made, problems = [], dict[Problem, None]()
+        for chosen in _combinations(self.grid):
+            try:
+                made.append(_with(recipe, chosen, "grid"))
+            except LockstepError as error:
+                problems |= dict.fromkeys(error.problems)
+            if len(problems) >= MOST_PROBLEMS:
+                break
+        if problems:
+            raise LockstepError.several(problems)
+        return made
 
     def runs(self) -> list[Run]:
         """Every run of the grid; backends vary fastest, so that the same training stands side by side."""

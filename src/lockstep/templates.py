@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from lockstep import arguments, backends, files, naming, schema
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.language import joined, mark, say
 from lockstep.language import later as _
+from lockstep.records import WRITTEN, as_toml
 from lockstep.spec import INITIALIZERS, LAYERS, OPTIMIZERS, SCHEDULES
 
 WIDTH = 100
@@ -66,12 +67,6 @@ TEMPLATES = {
             ),
         },
     ),
-}  # fmt: skip
-# What stands behind the # where a key has no default, or one that shows nothing.
-EXAMPLES = {
-    "train_size": "1000", "clip_norm": "1.0", "name": '"my-study"',
-    "early_stopping": '{monitor = "validation_loss", patience = 5, min_delta = 0.0, restore_best = true}',
-    "optimizer": '"adam 0.001"', "schedule": '"constant"', "initializer": '"he_normal"',
 }  # fmt: skip
 STUDY_KEYS = ("question", "name", "dataset", "backends", "seeds", "dtype", "device", "train_size")
 
@@ -146,7 +141,7 @@ def _study(given: dict[str, Any], name: str) -> Iterator[str]:
     keys = {key.name: key for key in schema.keys_of("Study")}
     for key in STUDY_KEYS:
         more = {"dataset": schema.datasets(), "backends": ""}.get(key)
-        example = f'"{name}"' if key == "name" else EXAMPLES.get(key)
+        example = f'"{name}"' if key == "name" else _shown(key)
         yield from _key(keys[key], given.get(key), example, more)
 
 
@@ -160,7 +155,7 @@ def _recipe(given: dict[str, Any]) -> Iterator[str]:
             lines = _kinds(about[key.name])
         elif key.name in tables:
             lines = [f"#     {line}" for line in _values(schema.keys_of(tables[key.name]))]
-        yield from _key(key, given.get(key.name), EXAMPLES.get(key.name), below=lines)
+        yield from _key(key, given.get(key.name), _shown(key.name), below=lines)
 
 
 def _networks(chosen: Template) -> Iterator[str]:
@@ -178,8 +173,8 @@ def _networks(chosen: Template) -> Iterator[str]:
         below = _kinds(INITIALIZERS) if name == first else ()
         yield from ("", f"[networks.{name}]")
         yield from _key(keys["layers"], None, None, is_shown=False)
-        yield from ("layers = [", *(f"    {', '.join(map(_toml, row))}," for row in rows), "]")
-        yield from _key(keys["initializer"], None, EXAMPLES["initializer"], below=below)
+        yield from ("layers = [", *(f"    {', '.join(map(as_toml, row))}," for row in rows), "]")
+        yield from _key(keys["initializer"], None, _shown("initializer"), below=below)
 
 
 def _key(
@@ -193,13 +188,18 @@ def _key(
     yield from below
     if not is_shown:
         return
-    default = example if example is not None else _toml(_plain(key.default))
+    default = example if example is not None else as_toml(_plain(key.default))
     if given is None:
         yield f"# {key.name} = {default}"
     else:
         said = say(_("by default {value}", value=default)) if key.default not in (None, "") else ""
-        line = f"{key.name} = {_toml(_plain(given))}"
+        line = f"{key.name} = {as_toml(_plain(given))}"
         yield f"{line}    # {said}" if said and _plain(given) != _plain(key.default) else line
+
+
+def _shown(key: str) -> str | None:
+    """How a key is written whose default shows nothing, where it has one at all."""
+    return WRITTEN[key] if key in ("train_size", "clip_norm", "early_stopping", "optimizer", "initializer") else None
 
 
 def _plain(value: Any) -> Any:
@@ -217,20 +217,9 @@ def _kinds(kinds: dict[str, type]) -> Iterator[str]:
 
 def _values(keys: Iterable[schema.Key]) -> Iterator[str]:
     for key in keys:
-        default = "" if key.default is None else f"={_toml(_plain(key.default))}".replace('"', "")
+        default = "" if key.default is None else f"={as_toml(_plain(key.default))}".replace('"', "")
         default = default.replace("{kind = ", "").replace("}", "") if isinstance(key.default, dict) else default
         yield f"{key.name}{default} ({say(key.takes)})" if key.takes else f"{key.name}{default}"
-
-
-def _toml(value: Any) -> str:
-    """A value on one line of TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _comment(text: str) -> list[str]:
