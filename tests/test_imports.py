@@ -35,7 +35,7 @@ FLOORS = (
     {"worker", "study", "rounding"},
     {"update"},
     {"independent"},
-    {"passage", "resuming", "crew", "rehearsal"},
+    {"passage", "resuming", "crew", "rehearsal", "provenance"},
     {"judge", "differences"},
     {"causes"},
     {"cases"},

@@ -25,6 +25,7 @@ _PUBLIC = {
     "lockstep.errors": ("LockstepError", "Problem"),
     "lockstep.studyfile": ("parse_study", "read_study", "resolved_toml"),
     "lockstep.study": ("load_study",),
+    "lockstep.provenance": ("resolved_values",),
     "lockstep.schema": ("study_schema",),
     "lockstep.templates": ("new_study",),
     "lockstep.leftovers": ("clean_runs",),

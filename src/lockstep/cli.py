@@ -498,12 +498,24 @@ def _end_on_signals() -> None:
 
 @app.command()
 def show(
-    study: StudyFile, settings: Settings = [], network: Networks = [], as_json: AsJson = False  # noqa: B006
+    study: StudyFile, settings: Settings = [], network: Networks = [],  # noqa: B006
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Every value instead, and where it comes from.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Show each network of a study: layers, shapes, parameters, multiply-adds, receptive field."""
-    from lockstep import data, terminal
+    from lockstep import data, provenance, terminal
     from lockstep import study as studies
+    from lockstep.records import as_toml
 
+    if resolved:
+        values = provenance.resolved_values(study, settings, network)
+        if as_json:
+            return _print_json({"values": values})
+        columns = (_("key"), _("value"), _("from"))
+        rows = [(row["key"], as_toml(row["value"]), row["source"]) for row in values]
+        return _console().print(terminal.plain_table(_("Every value"), columns, rows))
     loaded = studies.load_study(study, settings, networks=network)
     tables = [
         {"name": name, "dataset": dataset, **member.summary(data.describe(dataset).image_shape)}

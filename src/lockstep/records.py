@@ -124,6 +124,12 @@ def _expand(kinds: Mapping[str, type], value: Any) -> Any:
     return table
 
 
+def expanded(value: Any) -> Any:
+    """A short form of any family as the table that it stands for; anything else as it is."""
+    is_one = isinstance(value, str) and value.split() and value.split()[0] in KINDS
+    return _expand(KINDS, value) if is_one else value
+
+
 FAMILY_FIELDS = ("initializer", "bias_initializer", "optimizer", "schedule")  # fields that hold one of a family
 SHORT_FORMS = "short_forms_of"  # marks a text in a family's JSON Schema
 KINDS: dict[str, type] = {}  # every kind of every family below, by its TOML name; filled by `family`
@@ -168,10 +174,7 @@ def set_key(table: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     for depth, part in enumerate(path):
         inner = table.get(part)
-        if isinstance(inner, str) and inner.split() and inner.split()[0] in KINDS:
-            inner = _expand(KINDS, inner)
-        elif inner is None:
-            inner = {}
+        inner = {} if inner is None else expanded(inner)
         if not isinstance(inner, dict):
             raise KeyError(".".join(path[: depth + 1]))
         table[part] = inner = dict(inner)

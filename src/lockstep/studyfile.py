@@ -138,6 +138,14 @@ def parse_study(
     return study
 
 
+def written(text: str, settings: Iterable[str] = ()) -> dict[str, Any]:
+    """What a text that is a study's says, with the settings put over it, as plain tables."""
+    document = reading.toml(text)
+    for setting in settings:
+        _apply(document, setting)
+    return document
+
+
 def _is_of_another(document: dict[str, Any], where: str) -> bool:
     """Whether what is wrong there is a layer of another network, which this one is a name for."""
     networks = document.get("networks")
