@@ -27,6 +27,7 @@ PROVEN = ["--backends", "numpy", "--steps", "4", "--set", "dataset=digits", "--n
 TIMED = ["--backends", "numpy", "--rounds", "1", "--epochs", "2", "--set", "dataset=digits", "--set", "train_size=300"]
 # What takes minutes or needs every framework is given once, by the test of its own: command → (file, words in it).
 ELSEWHERE = {
+    "prove studies/demo.toml --gradients": ("test_gradients.py", 'cli.main(["prove", *words, "--gradients"])'),
     "demo": ("test_templates.py", 'typed("demo"'),
     "explain differences": ("test_differences.py", 'explained(capsys, "differences")'),
     "bench studies/lab-frameworks.toml --against shipped": (

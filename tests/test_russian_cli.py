@@ -53,7 +53,8 @@ small = ["flatten", {units = 10}]
 # What is no word of a language: codes, options, paths, names of arguments, what stands in quotes or angle brackets.
 NAMES = re.compile(
     r"LS-\d+( (--set )?[\w.\[\]:-]+:)*|(?<![\w-])--?[a-z][\w-]*|<[^>]*>|\"[^\"]*\"|'[^']*'|«[^»]*»|`[^`]*`|"
-    r"\b[a-z_0-9]+ = |\b[A-Z][A-Z0-9_@-]+\b|\S*/\S*|\S*\.[a-z]\w*\b|\b\w+[=_]\S*|\b[a-z]+\d+\b|\blockstep( [a-z]+( [a-z]+)?)?|"
+    r"\b[a-z_0-9]+ = |"
+    r"\b[A-Z][A-Z0-9_@-]+\b|\S*/\S*|\S*\.[a-z]\w*\b|\b\w+[=_]\S*|\b[a-z]+\d+\b|\blockstep( [a-z]+( [a-z]+)?)?|"
     r"\{[^}]*\}|\d[\w.+]+|\b[0-9a-f]{8,}…?|^  [a-z]+(?=  )|\[по умолчанию: [^\]]*\]",
     re.MULTILINE,
 )

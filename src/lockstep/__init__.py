@@ -29,7 +29,7 @@ _PUBLIC = {
     "lockstep.schema": ("study_schema",),
     "lockstep.templates": ("new_study",),
     "lockstep.leftovers": ("clean_runs",),
-    "lockstep.scripting": ("run_study", "prove", "bench", "verify"),
+    "lockstep.scripting": ("run_study", "prove", "check_gradients", "bench", "verify"),
     "lockstep.comparison": ("compare_runs",),
     "lockstep.store": ("Record", "Records", "find_runs"),
     "lockstep.report": ("compare", "write_report"),

@@ -293,6 +293,9 @@ def prove(
         typer.Option("--plant", help="Switch a known difference on: adam_epsilon_hat@torch.", metavar="CAUSE@BACKEND"),
     ] = [],  # noqa: B006
     cost: Annotated[bool, typer.Option(help="Train with and without a plant: what it costs.")] = True,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Instead: are gradients the slopes of the loss? In float64.")
+    ] = False,
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Prove that backends take the same steps, or name the first place that differs and its cause."""
@@ -305,7 +308,10 @@ def prove(
     error_console = _console(stderr=True)
     plant = list(dict.fromkeys(plant))
     _check_what_to_prove(targets, dtype)
-    chosen_anything = settings or network or backends or dtype or steps != 10
+    chosen_anything = settings or network or backends or dtype or steps != 10 or gradients
+    if gradients and (plant or dtype or steps != 10):
+        message = _("--gradients takes no steps, is in float64, and of a plant the gradients are right too")
+        raise LockstepError("LS-200", message, hint=_("leave --plant, --dtype and --steps out"))
     if len(targets) == 2 and not plant and not chosen_anything:
         document = comparison.compare_runs(*targets)
         page = write_proof(document, targets[1].resolve().parent / "comparison.html")
@@ -315,6 +321,8 @@ def prove(
         asked = studies.load_study(targets[0], words, chosen, network)
         with terminal.Download(error_console) as download:
             studies.fetch_data(asked, offline, download.tell)
+        if gradients:
+            return _check_gradients(asked, runs, threads, as_json)
         with terminal.ProofWatcher(error_console) as watcher, _saying_that_nothing_is_proven():
             document = proof.prove(asked, runs, steps, plant, threads, watcher.tell)
         if plant and cost and not as_json:
@@ -335,6 +343,18 @@ def prove(
             typer.echo(terminal.cost(row))
         _say(_("page: {path}", path=page))
     raise typer.Exit(proof.exit_code(document))
+
+
+def _check_gradients(asked: Any, runs: Path, threads: int | None, as_json: bool) -> NoReturn:
+    from lockstep import gradients, terminal
+
+    with terminal.ProofWatcher(_console(stderr=True)) as watcher, _saying_that_nothing_is_proven():
+        document = gradients.check_gradients(asked, runs, threads, watcher.tell)
+    if as_json:
+        _print_json(document)
+    else:
+        terminal.print_gradients(document, _console())
+    raise typer.Exit(gradients.exit_code(document))
 
 
 @app.command()

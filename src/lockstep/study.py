@@ -511,14 +511,15 @@ def changes_since(record: store.Record, run: Run, threads: int) -> list[str]:
 
 
 def work(
-    run: Run, place: Path, tell: Tell, threads: int, steps: int | None = None, lock: locks.Lock | None = None
-) -> None:
+    run: Run, place: Path, tell: Tell, threads: int, steps: int | None = None, lock: locks.Lock | None = None,
+    module: str = "lockstep.worker",
+) -> None:  # fmt: skip
     """One worker process from start to end; with `steps` it leaves a trace of so many instead of training.
 
     The worker holds the lock too: it is free when both are gone. Raises LockstepError (LS-402) where it died without a
     word.
     """
-    words = ["lockstep.worker", str(place), str(threads)] + ([str(steps)] if steps is not None else [])
+    words = [module, str(place), str(threads)] + ([str(steps)] if steps is not None else [])
     _work(words, [run], [place], tell, threads, [lock] if lock else [])
 
 
