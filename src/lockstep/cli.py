@@ -559,16 +559,22 @@ def report(
     image: Annotated[
         int, typer.Option(min=0, max=15, help="The test image, from 0, whose feature maps are drawn.", metavar="N")
     ] = 0,
+    reach: Annotated[
+        list[float],
+        typer.Option(
+            "--reach", help="Time to a test accuracy of so many per cent (again for more).", metavar="PERCENT"
+        ),
+    ] = [],  # noqa: B006
     figures: Annotated[bool, typer.Option(help="Write every figure as SVG and PNG beside the page too.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Write the report of run folders again, and what was compared in numbers; needs no framework."""
     from lockstep import store
-    from lockstep.report import gather, write
+    from lockstep.report import gather, levels_of, write
 
     path = out or folders[0] / "report.html"
     records = store.find_runs(folders)
-    page = gather(records, image)
+    page = gather(records, image, levels_of(reach))
     written = write(page, path, with_figures=figures)
     for sentence in store.damages(records):
         _say(_("warning: {what}", what=sentence), err=True)
