@@ -112,10 +112,11 @@ def test_places_at_kinks_are_left_out_and_what_was_nowhere_seen_is_said():
 
 
 def test_the_model_is_left_where_it_was_moved_to_and_draws_are_the_same():
-    rows = [check(*model_of(MLP)[:3], model_of(MLP)[3]) for _ in range(2)]
-    assert rows[0] == rows[1]
-    other = check(*model_of(MLP)[:3], model_of(MLP)[3], seed=9)
-    assert [row["at"] for row in other] != [row["at"] for row in rows[0]]
+    (model, *given), (again, *_given) = model_of(MLP), model_of(MLP)
+    rows = check(model, *given)
+    assert check(again, *given) == rows
+    other = check(model_of(MLP)[0], *given, seed=9)
+    assert [row["at"] for row in other] != [row["at"] for row in rows]
 
 
 # -------------------------------------------------------------------------------------------------------- the command

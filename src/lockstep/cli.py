@@ -322,7 +322,7 @@ def prove(
         with terminal.Download(error_console) as download:
             studies.fetch_data(asked, offline, download.tell)
         if gradients:
-            return _check_gradients(asked, runs, threads, as_json)
+            _check_gradients(asked, runs, threads, as_json)
         with terminal.ProofWatcher(error_console) as watcher, _saying_that_nothing_is_proven():
             document = proof.prove(asked, runs, steps, plant, threads, watcher.tell)
         if plant and cost and not as_json:

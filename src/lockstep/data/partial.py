@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from email.message import Message
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class Partial:
         known, n = self._known(), self._n_bytes()
         return {"Range": f"bytes={n}-", "If-Range": known} if known and n else {}
 
-    def take_up(self, status: int, headers: Mapping[str, str], length: int | None) -> Answer | None:
+    def take_up(self, status: int, headers: Message, length: int | None) -> Answer | None:
         """Get ready for an answer's content, to be added to the file; None where the answer does not fit what is here.
 
         `length` is that of the content. Raises OSError.
@@ -84,7 +84,7 @@ class Partial:
         return ""
 
 
-def _name_of(headers: Mapping[str, str]) -> str:
+def _name_of(headers: Message) -> str:
     """The strong ETag of an answer, or the time of the last change; a weak one names no bytes."""
     tag = headers.get("ETag") or ""
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
