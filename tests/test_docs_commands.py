@@ -118,6 +118,8 @@ def test_a_command_of_the_documentation_works(command, folder, capsys, request):
     for word in words[1:2]:
         if word in HELD and not holds_runs(folder / HELD[word]):
             run_in(folder, HELD[word])
+    if "my-study.toml" in words and not (folder / "my-study.toml").exists():
+        assert lockstep(["init", "my-study"]) == 0
     code = lockstep(adapted(words, folder))
     said = capsys.readouterr()
     assert code == CODES.get(command, 0), said.out + said.err

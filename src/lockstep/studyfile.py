@@ -64,7 +64,8 @@ def read_study(path: str | PathLike[str], settings: Iterable[str] = (), also: Al
 
 def own_studies() -> list[str]:
     """The studies that come with Lockstep, by name."""
-    return sorted(path.name.removesuffix(".toml") for path in _own().iterdir() if path.name.endswith(".toml"))
+    files = _own().iterdir() if _own().is_dir() else ()  # a checkout without symbolic links has a file there
+    return sorted(path.name.removesuffix(".toml") for path in files if path.name.endswith(".toml"))
 
 
 def own_study(name: str) -> Path:
