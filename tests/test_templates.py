@@ -112,6 +112,13 @@ def test_nothing_is_written_over(tmp_path, capsys):
     assert (tmp_path / templates.SCHEMA_FILE).read_text() == templates.as_json()
 
 
+@pytest.mark.parametrize("name", ["a b", "лаба 1", "x\ny = 1", '"quoted"', "-a", "\x1b[31mred"])
+def test_a_study_of_any_name_is_one(name):
+    path = new_study(name)
+    assert parse_study(path.read_text(encoding="utf-8"), name="x").networks.keys() == {"mlp"}
+    assert load_study(path).name == parse_study(uncommented(path.read_text(encoding="utf-8")), name=path.stem).name
+
+
 def test_a_kind_that_there_is_not_is_told_the_nearest(capsys):
     assert typed("init", "a", "--kind", "lent") == 2
     assert 'did you mean "lenet"?' in capsys.readouterr().err

@@ -10,6 +10,7 @@ back, it is as it was. A finished run that is whole and the newest of its conten
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -81,10 +82,16 @@ def _moved(run: Path) -> str | None:
     with lock:
         aside = run.parent / store.ASIDE
         store.make_folder(aside)
-        place = store.claim(aside, run.name)  # an empty folder, which a rename may take the place of
+        place = _free(aside, run.name)
         with files.writing(run, _("move it by hand, or let it be")):
-            os.replace(run, place)
+            run.rename(place)
             files.sync_folder(aside)
             files.sync_folder(run.parent)
         (place / locks.NAME).unlink(missing_ok=True)
     return str(place)
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A place of this name in a folder, with a number where there is one already."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(folder / one for one in names if not (folder / one).exists())

@@ -7,6 +7,7 @@ and shows where to write. What there is to say about the keys is read off the sc
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from collections.abc import Iterable, Iterator
 from os import PathLike
@@ -117,6 +118,7 @@ def template(kind: str, name: str, file: str) -> str:
 
 
 def _head(chosen: Template, file: str) -> list[str]:
+    shown = shlex.quote(file) if file.isprintable() else "STUDY"
     commands = {
         "run": mark("train and write the report"),
         "show": mark("layers, shapes, parameters; --resolved: every value and where it comes from"),
@@ -126,7 +128,7 @@ def _head(chosen: Template, file: str) -> list[str]:
         f"#:schema ./{SCHEMA_FILE}",
         *_comment(_("A study to begin with: {what}.", what=_(chosen.what))),
         "#",
-        *(f"#     lockstep {command:<5} {file:<16}  # {say(_(text))}" for command, text in commands.items()),
+        *(f"#     lockstep {command:<5} {shown:<16}  # {say(_(text))}" for command, text in commands.items()),
         "#",
         *_comment(
             _(

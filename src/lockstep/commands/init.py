@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -21,4 +22,4 @@ def init(
     path = templates.new_study(name, kind)
     schema = path.with_name(templates.SCHEMA_FILE)
     tell(_("{path}: a study to begin with; {schema} lets editors check and complete it", path=path, schema=schema.name))
-    tell(_("next: lockstep run {path}", path=path))
+    tell(_("next: lockstep run {path}", path=shlex.quote(str(path))))
