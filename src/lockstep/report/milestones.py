@@ -129,7 +129,8 @@ def table(rows: Sequence[Reached]) -> Table | None:
     }
     caption = _(
         "Time to a test accuracy: seconds of the steps alone, to the end of the first epoch that is at least as good. "
-        "A run that never gets there counts as slower than all others. Which levels: lockstep report --reach 98"
+        "A run that never gets there counts as slower than all others. Levels are those asked for, or of a fixed "
+        "ladder."
     )
     return Table(caption, columns, body, breaks=breaks)
 
