@@ -155,6 +155,10 @@ def test_a_reader_that_leaves_early_is_no_error(folder):
         ["data"],
         ["data", "list"],
         ["data", "import"],
+        ["demo"],
+        ["init"],
+        ["clean"],
+        ["schema"],
     ],
     ids=" ".join,
 )

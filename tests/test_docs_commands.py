@@ -27,6 +27,8 @@ PROVEN = ["--backends", "numpy", "--steps", "4", "--set", "dataset=digits", "--n
 TIMED = ["--backends", "numpy", "--rounds", "1", "--epochs", "2", "--set", "dataset=digits", "--set", "train_size=300"]
 # What takes minutes or needs every framework is given once, by the test of its own: command → (file, words in it).
 ELSEWHERE = {
+    "prove studies/demo.toml --gradients": ("test_gradients.py", 'cli.main(["prove", *words, "--gradients"])'),
+    "demo": ("test_templates.py", 'typed("demo"'),
     "explain differences": ("test_differences.py", 'explained(capsys, "differences")'),
     "bench studies/lab-frameworks.toml --against shipped": (
         "test_bench.py",
@@ -116,6 +118,8 @@ def test_a_command_of_the_documentation_works(command, folder, capsys, request):
     for word in words[1:2]:
         if word in HELD and not holds_runs(folder / HELD[word]):
             run_in(folder, HELD[word])
+    if "my-study.toml" in words and not (folder / "my-study.toml").exists():
+        assert lockstep(["init", "my-study"]) == 0
     code = lockstep(adapted(words, folder))
     said = capsys.readouterr()
     assert code == CODES.get(command, 0), said.out + said.err

@@ -345,3 +345,171 @@ def test_a_gzip_bomb_is_decompressed_one_byte_too_far_and_no_further(tmp_path, m
     with pytest.raises(ValueError, match="more than 100 bytes once decompressed"):
         files.content_hash(tmp_path / "bomb.gz", 100)
     assert n_read == 101
+
+
+# ------------------------------------------------------------------------------------------- what broke off and goes on
+
+NAME = "train-images-idx3-ubyte.gz"
+TAG = '"abc"'
+
+
+class Breaking:
+    """A mirror that breaks the first answers off after some bytes, and knows ranges as it is told to.
+
+    `asked` holds the Range of each request; a `tag` that changes is another file's.
+    """
+
+    def __init__(self, breaks=(50,), content=GOOD[NAME], tags=(TAG,), header="ETag", ranges=True, status=None):
+        self.breaks, self.content, self.tags, self.header = list(breaks), content, list(tags), header
+        self.ranges, self.status, self.asked = ranges, status, []
+
+    def __call__(self, handler):
+        tag = self.tags.pop(0) if len(self.tags) > 1 else self.tags[0]
+        asked = handler.headers.get("Range")
+        self.asked.append(asked)
+        start = 0
+        if asked and self.ranges and handler.headers.get("If-Range") == tag:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        if start and self.status:
+            handler.send_response(self.status)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        if tag:
+            handler.send_header(self.header, tag)
+        handler.send_header("Content-Length", str(len(self.content) - start))
+        handler.end_headers()
+        end = start + self.breaks.pop(0) if self.breaks else len(self.content)
+        handler.wfile.write(self.content[start:end])
+
+
+def one_by_one(monkeypatch):
+    """No second try at once: each `fetch` asks once."""
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+
+
+def broken_then_whole(tiny, breaking):
+    """Fetch until it succeeds, at most four times; how often it failed."""
+    with mirror({**GOOD, NAME: breaking}) as address:
+        tiny(address)
+        for n_failed in range(4):
+            with contextlib.suppress(LockstepError):
+                assert_fetched(fetch("tiny"))
+                return n_failed
+    raise AssertionError(breaking.asked)
+
+
+def left_behind(tmp_path):
+    return sorted(path.name for path in (tmp_path / "cache").rglob("*.partial*"))
+
+
+@pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
+def test_what_broke_off_goes_on_where_it_stopped(tiny, monkeypatch, tmp_path, header):
+    one_by_one(monkeypatch)
+    breaking = Breaking(breaks=(50, 30), header=header)
+    assert broken_then_whole(tiny, breaking) == 2
+    assert breaking.asked == [None, "bytes=50-", "bytes=80-"]
+    assert left_behind(tmp_path) == []
+
+
+def test_at_once_where_it_came_forward(tiny, monkeypatch):
+    monkeypatch.setattr(download, "LEAST_GAINED", 20)
+    breaking = Breaking(breaks=(50, 30))
+    assert broken_then_whole(tiny, breaking) == 0
+    assert breaking.asked == [None, "bytes=50-", "bytes=80-"]
+
+
+def test_a_mirror_that_brings_little_is_not_asked_again_at_once(tiny, monkeypatch, tmp_path):
+    breaking = Breaking(breaks=(50, 30))
+    with mirror({**GOOD, NAME: breaking}) as address:
+        tiny(address)
+        with pytest.raises(LockstepError, match="sent 50 of 137 bytes"):
+            fetch("tiny")
+    assert breaking.asked == [None]
+    assert len(left_behind(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"),
+    [
+        ({"tags": ("",)}, [None, None]),
+        ({"tags": ('W/"abc"',)}, [None, None]),
+        ({"ranges": False}, [None, "bytes=50-"]),
+        ({"tags": (TAG, '"other"')}, [None, "bytes=50-"]),
+        ({"status": 416}, [None, "bytes=50-", None]),
+    ],
+    ids=["no name", "a weak name", "no ranges", "another file now", "not satisfiable"],
+)
+def test_where_the_rest_cannot_be_had_it_begins_anew(tiny, monkeypatch, tmp_path, told, asked):
+    monkeypatch.setattr(download, "ATTEMPTS", 2 if "status" in told else 1)
+    breaking = Breaking(**told)
+    assert broken_then_whole(tiny, breaking) == 1
+    assert breaking.asked == asked
+    assert left_behind(tmp_path) == []
+
+
+def test_the_rest_of_another_file_is_seen_and_fetched_anew(tiny, monkeypatch, tmp_path):
+    """The twin: the beginning that is kept is not this file's, whatever the mirror says."""
+    breaking = Breaking(breaks=(50,))
+    with mirror({**GOOD, NAME: breaking}) as address:
+        tiny(address)
+        with pytest.raises(LockstepError):
+            fetch("tiny")
+        (kept,) = (tmp_path / "cache").rglob("*.partial")
+        content = bytearray(kept.read_bytes())
+        content[-1] ^= 1
+        kept.write_bytes(content)
+        assert_fetched(fetch("tiny"))
+    assert breaking.asked == [None, "bytes=50-", None]
+
+
+@pytest.mark.parametrize("answer", [503, b"<!DOCTYPE html><html>Please log in</html>"], ids=["503", "a page"])
+def test_a_mirror_that_is_out_of_order_in_between_costs_nothing(tiny, monkeypatch, tmp_path, answer):
+    one_by_one(monkeypatch)
+    breaking = Breaking(breaks=(50,))
+    answers = {**GOOD, NAME: breaking}
+    with mirror(answers) as address:
+        tiny(address)
+        for now in (breaking, answer, breaking):
+            answers[NAME] = now
+            with contextlib.suppress(LockstepError):
+                fetch("tiny")
+    assert breaking.asked == [None, "bytes=50-"]
+    assert_fetched(download.cache() / "tiny")
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"url": "x", "name": "y"}', '{"url": 3}', ""])
+def test_a_note_of_what_was_begun_that_is_damaged_is_none(tiny, monkeypatch, tmp_path, damage):
+    one_by_one(monkeypatch)
+    breaking = Breaking()
+    with mirror({**GOOD, NAME: breaking}) as address:
+        tiny(address)
+        with pytest.raises(LockstepError):
+            fetch("tiny")
+        (about,) = (tmp_path / "cache").rglob("*.partial.json")
+        about.write_text(damage)
+        assert_fetched(fetch("tiny"))
+    assert breaking.asked == [None, None]
+
+
+def test_a_download_that_is_interrupted_goes_on_the_next_time(tiny, tmp_path):
+    breaking = Breaking(breaks=())
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with mirror({**GOOD, NAME: breaking}) as address:
+        tiny(address)
+        download._CHUNK, before = 40, download._CHUNK
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                fetch("tiny", progress=interrupt)
+        finally:
+            download._CHUNK = before
+        told = []
+        assert_fetched(fetch("tiny", progress=lambda *event: told.append(event)))
+    assert breaking.asked == [None, "bytes=40-"]
+    assert told[0] == (NAME, 137, 137)

@@ -153,7 +153,7 @@ def another_spec(folder, monkeypatch):
 TEST_LABELS = np.arange(4, dtype=np.uint8) % 2
 SITUATIONS = {
     "LS-200": (typed("run"), ["Missing argument", "lockstep run --help"]),
-    "LS-201": (typed("show", "none.toml"), ["none.toml", "No such file", "studies/demo.toml"]),
+    "LS-201": (typed("show", "none.toml"), ["none.toml", "No such file", "lab-lenet", "lockstep init NAME"]),
     "LS-202": (with_study(("[recipe]", "[recipe")), ["s.toml", "line 4", "toml.io"]),
     "LS-203": (with_study(("epochs", "epocs")), ["s.toml:5", 'unknown key "epocs"', 'did you mean "epochs"?']),
     "LS-204": (with_study(("= 1", '= "1"')), ["s.toml:5", "'1' is not a whole number"]),

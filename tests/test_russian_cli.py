@@ -26,7 +26,7 @@ from test_errors import SITUATIONS, machine  # noqa: F401  # the fixture is for 
 SOURCES = Path(lockstep.__file__).parent
 CATALOG = SOURCES / "locale" / "ru" / "messages.po"
 KEYWORDS = {"_": None, "n_": (1, 2), "mark": None}  # what the sources apart from the report call their texts by
-OTHERS = {"report", "plots.py", "locale", "chapters", "__pycache__"}  # the report has a catalog of its own
+OTHERS = {"report", "plots.py", "locale", "chapters", "studies", "__pycache__"}  # the report has a catalog of its own
 
 STUDY = """
 dataset = "digits"
@@ -53,6 +53,7 @@ small = ["flatten", {units = 10}]
 # What is no word of a language: codes, options, paths, names of arguments, what stands in quotes or angle brackets.
 NAMES = re.compile(
     r"LS-\d+( (--set )?[\w.\[\]:-]+:)*|(?<![\w-])--?[a-z][\w-]*|<[^>]*>|\"[^\"]*\"|'[^']*'|«[^»]*»|`[^`]*`|"
+    r"\b[a-z_0-9]+ = |"
     r"\b[A-Z][A-Z0-9_@-]+\b|\S*/\S*|\S*\.[a-z]\w*\b|\b\w+[=_]\S*|\b[a-z]+\d+\b|\blockstep( [a-z]+( [a-z]+)?)?|"
     r"\{[^}]*\}|\d[\w.+]+|\b[0-9a-f]{8,}…?|^  [a-z]+(?=  )|\[по умолчанию: [^\]]*\]",
     re.MULTILINE,
@@ -62,7 +63,7 @@ KNOWN = {
     "keras", "optax", "scikit-learn", "Python", "Pillow", "digits", "mnist", "fashion-mnist", "small", "flatten",
     "dense", "conv", "adam", "adamw", "seed", "en", "ru", "train", "test", "lab", "shipped", "topics", "differences",
     "causes", "errors", "explain", "stdout", "stderr", "backend", "dtype", "npz", "gzip", "pip", "tf", "epochs",
-    "kind", "units", "loss", "networks", "recipe", "prove", "runs", "pets",
+    "kind", "units", "loss", "networks", "recipe", "prove", "runs", "pets", "mlp", "cnn", "lenet", "JSON", "Schema",
 }  # fmt: skip
 
 

@@ -189,6 +189,10 @@ def test_the_table_is_that_of_the_command_and_in_its_language(records, capsys):
         (lambda: lockstep.parse_study(Path("study.toml")), ("text: a text is wanted", "read_study")),
         (lambda: lockstep.resolved_toml("study.toml"), ("study: a Study is wanted here",)),
         (lambda: lockstep.Record(3), ("folder: a path",)),
+        (lambda: lockstep.new_study(3), ("path: a path",)),
+        (lambda: lockstep.clean_runs(3.5), ("folders: a path, or a list of paths",)),
+        (lambda: lockstep.resolved_values(None), ("path: a path",)),
+        (lambda: lockstep.check_gradients("study.toml"), ("study: Study is wanted here",)),
     ],
 )  # fmt: skip
 def test_a_wrong_type_is_told_in_words(call, words, tmp_path, monkeypatch):
@@ -446,5 +450,5 @@ def test_every_function_of_the_page_takes_what_it_says():
     rows = re.findall(r"^\| `(\w+)\(([^`]*)\)` \|", page, re.MULTILINE)
     assert len(rows) >= 7
     for name, arguments in rows:
-        names = [part.partition("=")[0].strip() for part in arguments.split(",") if part.strip() not in (")", "(")]
+        names = [part.partition("=")[0].strip() for part in arguments.split(",") if part.strip() not in ("", ")", "(")]
         assert names == list(inspect.signature(getattr(lockstep, name)).parameters), name

@@ -476,9 +476,9 @@ def test_all_errors_come_at_once():
         "recipe.epochs", "recipe.optimizer.learning_rate", "recipe.batchsize", "seeds[0]", "sseds",
     }  # fmt: skip
     hints = {problem.where: problem.hint for problem in found}
-    assert hints["networks.a.initialiser"] == 'did you mean "initializer"?'
-    assert hints["recipe.batchsize"] == 'did you mean "batch_size"?'
-    assert hints["sseds"] == 'did you mean "seeds"?'
+    assert hints["networks.a.initialiser"] == 'did you mean "initializer"? for example: initializer = "he_normal"'
+    assert hints["recipe.batchsize"] == 'did you mean "batch_size"? for example: batch_size = 128'
+    assert hints["sseds"] == 'did you mean "seeds"? for example: seeds = 0'
 
 
 @pytest.mark.parametrize("name", ["dense", "conv2d", "normal"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 import tomllib
@@ -17,7 +18,7 @@ from lockstep.reading import LARGEST_SPEC
 from lockstep.records import EXAMPLES, FAMILY_FIELDS, to_table
 from lockstep.spec import OPTIMIZERS, Adam
 from lockstep.study import QUICK_EPOCHS, load_study
-from lockstep.studyfile import lines_of
+from lockstep.studyfile import VALUE, lines_of, places_of
 from test_spec import STUDIES
 
 QUICK = settings(max_examples=80, deadline=None)
@@ -279,7 +280,7 @@ def test_a_wrong_setting_is_named(setting, code, where, words):
 def test_wrong_settings_and_the_files_errors_come_together():
     found = refused(DEMO.replace("epochs = 3", "epochs = -3"), "a=1", "b", "recipe.l2=-1.0")
     assert {problem.where for problem in found} == {
-        "--set", "--set a", "--set recipe.l2", "study.toml:7: recipe.epochs",
+        "--set", "--set a", "--set recipe.l2", "study.toml:7:10: recipe.epochs",
     }  # fmt: skip
 
 
@@ -391,7 +392,7 @@ def test_a_table_with_a_name_of_two_thousand_parts_is_refused():
 
 def test_many_errors_take_no_longer_than_a_few(monkeypatch):
     read = []
-    monkeypatch.setattr("lockstep.studyfile.lines_of", lambda text: read.append(text) or {})
+    monkeypatch.setattr("lockstep.studyfile.places_of", lambda text: read.append(text) or {})
     assert len(refused("".join(f"k{i} = 1\n" for i in range(50)))) == 51
     assert len(read) == 1
 
@@ -440,15 +441,15 @@ def test_windows_line_ends_are_read():
 @pytest.mark.parametrize(
     ("right", "wrong", "where"),
     [
-        ("epochs = 3", "epochs = 0", "study.toml:7: recipe.epochs"),
-        ("shift = 1", "shfit = 1", "study.toml:10: recipe.augmentation.shfit"),
-        ('"dense 32"', '"dense 0"', "study.toml:13: networks.mlp.layers[1].units"),
-        ('"conv2d 8 5"', '"conv2d 8"', "study.toml:15: networks.cnn.layers[0].kernel"),
-        ('"max_pool2d"', '"maxpool2d"', "study.toml:16: networks.cnn.layers[2]"),
-        ("units = 10}", "units = 1.5}", "study.toml:18: networks.cnn.layers[4].units"),
-        ('"glorot_uniform"', '"glorot"', "study.toml:22: networks.table.initializer"),
-        ('dataset = "digits"', "dataset = 3", "study.toml:3: dataset[0]"),
-        ('"why?"', "1", "study.toml:2: question"),
+        ("epochs = 3", "epochs = 0", "study.toml:7:10: recipe.epochs"),
+        ("shift = 1", "shfit = 1", "study.toml:10:1: recipe.augmentation.shfit"),
+        ('"dense 32"', '"dense 0"', "study.toml:13:19: networks.mlp.layers[1].units"),
+        ('"conv2d 8 5"', '"conv2d 8"', "study.toml:15:5: networks.cnn.layers[0].kernel"),
+        ('"max_pool2d"', '"maxpool2d"', "study.toml:16:13: networks.cnn.layers[2]"),
+        ("units = 10}", "units = 1.5}", "study.toml:18:30: networks.cnn.layers[4].units"),
+        ('"glorot_uniform"', '"glorot"', "study.toml:22:15: networks.table.initializer"),
+        ('dataset = "digits"', "dataset = 3", "study.toml:3:11: dataset[0]"),
+        ('"why?"', "1", "study.toml:2:12: question"),
     ],
 )
 def test_an_error_stands_on_its_line(right, wrong, where):
@@ -459,19 +460,19 @@ def test_an_error_stands_on_its_line(right, wrong, where):
 
 def test_a_missing_key_stands_with_the_table_that_lacks_it():
     (problem,) = refused(DEMO.replace("layers = [", "# layers = ["))
-    assert (problem.code, problem.where) == ("LS-208", "study.toml:21: networks.table.layers")
+    assert (problem.code, problem.where) == ("LS-208", "study.toml:21:11: networks.table.layers")
     (problem,) = refused('dataset = "digits"')
     assert (problem.code, problem.where) == ("LS-208", "study.toml: networks")
 
 
 def test_an_error_in_a_network_that_is_called_like_a_layer_stands_on_its_line():
     (problem,) = refused('[networks]\na = ["relu"]\n\ndense = [\n  "dense 0",\n]')
-    assert problem.where.startswith("study.toml:5: networks.dense")
+    assert problem.where.startswith("study.toml:5:3: networks.dense")
 
 
 def test_a_network_with_a_dot_in_its_name_is_found():
     (problem,) = refused('[networks]\na = ["relu"]\n"lenet.v1" = [\n  "relu",\n  "dense 0",\n]')
-    assert problem.where.startswith("study.toml:5: networks.lenet.v1.")
+    assert problem.where.startswith("study.toml:5:3: networks.lenet.v1.")
 
 
 BARE = st.from_regex(r"[a-z][a-z0-9_-]{0,5}", fullmatch=True)
@@ -556,6 +557,13 @@ def test_lines_are_found_where_they_were_written(written):
     text, where = written
     tomllib.loads(text)  # the document is valid
     assert lines_of(text) == where
+    lines = text.split("\n")
+    for key, (line, column) in places_of(text).items():
+        name, rest = key.rpartition(".")[2], lines[line - 1][column - 1 :]
+        if key.endswith(VALUE):
+            assert re.search(r"=[ \t]*$", lines[line - 1][: column - 1]), (key, line, column)
+        elif not name.endswith("]"):
+            assert rest.lstrip("\"'").startswith(name), (key, line, column)
 
 
 def test_a_line_that_is_off_by_one_is_seen():
@@ -639,3 +647,114 @@ def test_every_study_that_comes_along_can_be(path):
     study = load_study(path)
     assert study.question.endswith("?")
     assert load_study(path, quick=True).dataset == ("digits",)
+
+
+# ------------------------------------------------------------------------------------------------------- all together
+
+WRONG = """\
+dataset = ["mnst", "digits"]
+backends = ["numpy", "numpi"]
+sheds = 3
+[recipe]
+epochs = "many"
+[networks]
+small = ["flatten", {units = 10}]
+again = "small"
+other = ["flatten", "dense 5"]
+flat = ["dense 10"]
+[recipe_for]
+smal = {l2 = 1.0}
+small = {l2 = 0.5}
+"""
+ALL = {
+    "7:21: networks.small.layers[1]": "LS-208", "5:10: recipe.epochs": "LS-204", "3:1: sheds": "LS-203",
+    "2:22: backends[1]": "LS-209", "12:8: recipe_for.smal": "LS-209", "1:12: dataset[0]": "LS-209",
+    "9:9: networks.other": "LS-206", "10:9: networks.flat.layers[0]": "LS-206",
+}  # fmt: skip
+
+
+def all_of(tmp_path, text, *arguments, **named):
+    path = tmp_path / "s.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(LockstepError) as raised:
+        load_study(path, *arguments, **named)
+    return {problem.where.removeprefix(f"{path}:"): problem for problem in raised.value.problems}
+
+
+def test_really_all_errors_come_together(tmp_path):
+    found = all_of(tmp_path, WRONG, ["seeds=-1"], ["jxa"], ["small", "tiny"])
+    more = {"--set seeds[0]": "LS-205", "--backends": "LS-209", "--network": "LS-209"}
+    assert {where: problem.code for where, problem in found.items()} == ALL | more
+    assert 'did you mean "small"?' in found["12:8: recipe_for.smal"].hint, "a network that is wrong itself is there"
+    assert [where for where, problem in found.items() if not problem.hint] == []
+
+
+def test_what_is_mended_is_no_longer_told_and_nothing_new_is(tmp_path):
+    """Each error alone, the others mended, is the same error: none of them follows from another."""
+    mends = {
+        "7:21: networks.small.layers[1]": ("{units = 10}", '"dense 10"'), "5:10: recipe.epochs": ('"many"', "3"),
+        "3:1: sheds": ("sheds = 3", ""), "2:22: backends[1]": (', "numpi"', ""),
+        "12:8: recipe_for.smal": ("smal =", "other ="),
+        "1:12: dataset[0]": ('"mnst", ', ""), "9:9: networks.other": ("dense 5", "dense 10"),
+        "10:9: networks.flat.layers[0]": ('flat = ["', 'flat = ["flatten", "'),
+    }  # fmt: skip
+    for where, code in ALL.items():
+        text = WRONG
+        for other, (wrong, right) in mends.items():
+            assert wrong in text
+            text = text if other == where else text.replace(wrong, right)
+        found = {key.split(": ", 1)[1]: problem.code for key, problem in all_of(tmp_path, text).items()}
+        asked = where.split(": ", 1)[1]
+        assert found == {asked: code}, where
+
+
+def test_what_follows_from_what_is_left_out_is_not_told(tmp_path):
+    text = """
+dataset = 3
+dtype = "float16"
+[recipe]
+validation = 2.0
+early_stopping = {patience = 2}
+[networks]
+a = ["flatten", "dense 0"]
+[recipe_for]
+a = {l2 = 0.1}
+"""
+    found = {where.split(": ", 1)[1] for where in all_of(tmp_path, text)}
+    assert found == {"dataset[0]", "dtype[0]", "recipe.validation", "networks.a.layers[1].units"}
+
+
+def test_every_value_of_a_grid_that_cannot_be_is_told(tmp_path):
+    text = """
+backends = "numpi"
+[grid]
+epochs = [1, 0, -1]
+l2 = [0.0, -2.0]
+[networks]
+a = ["flatten", "dense 10"]
+"""
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    with pytest.raises(LockstepError) as raised:
+        load_study(path)
+    told = [problem.message.split(" is ")[0] for problem in raised.value.problems]
+    assert sorted(told) == ["-1", "-2.0", "0", "there"]
+
+
+def test_the_example_of_every_key_is_one():
+    from lockstep import spec
+    from lockstep.records import KINDS, example
+
+    network = "[networks]\nmlp = ['flatten', 'dense 10']\n"
+    for owner, lead in ((spec.Recipe, "recipe."), (spec.Augmentation, "recipe.augmentation."), (spec.Study, "")):
+        for key in owner.__dataclass_fields__:
+            text = f"{lead}{example(owner, key)}\n"
+            parse_study(text if key == "networks" else text + network, name="x")
+    for kind, record in KINDS.items():
+        for key in (field.name for field in dataclasses.fields(record)):
+            shown = example(record, key)
+            assert (not shown) == (key == "kind"), (kind, key)
+            if shown and kind in spec.LAYERS:
+                parse_study(f"networks.a = ['flatten', {shown}]", name="x")
+            elif shown and kind in spec.OPTIMIZERS:
+                parse_study(f"recipe.optimizer = {shown}\n{network}", name="x")

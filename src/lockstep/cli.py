@@ -9,19 +9,23 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lockstep import language, streams
+from lockstep import commands, language, streams
+from lockstep.commands.options import AsJson, Offline, RunsFolder
 from lockstep.language import later as _
 from lockstep.language import mark, say
+from lockstep.output import console as _console
+from lockstep.output import print_json as _print_json
+from lockstep.output import print_lined as _print_lined
+from lockstep.output import tell as _say
+from lockstep.output import tell_above as _say_above
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lockstep.errors import LockstepError
 
 HELP = "Train the same neural network in NumPy, PyTorch, TensorFlow and JAX, and compare what is left."
@@ -44,13 +48,10 @@ Backends = Annotated[list[str], typer.Option(help="Only these, with commas: torc
 Networks = Annotated[
     list[str], typer.Option("--network", help="Only this network of the study (again for more).", metavar="NAME")
 ]
-RunsFolder = Annotated[Path, typer.Option("--runs", help="Where run folders go.", metavar="FOLDER")]
 Threads = Annotated[
     int | None, typer.Option(help="Threads for every backend (default: those of two that are free).", metavar="N")
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A first look: digits, one seed, at most 5 epochs.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
 DatasetName = Annotated[str, typer.Argument(help="A dataset's name; see: lockstep data list.", metavar="NAME")]
 
 
@@ -81,6 +82,22 @@ def _everywhere(
 
 
 @app.command()
+def demo(runs: RunsFolder = Path("runs"), threads: Threads = None, as_json: AsJson = False) -> None:
+    """Train two small networks in every framework that is installed, and write the report: a first look."""
+    from lockstep import backends, results
+    from lockstep.studyfile import own_study
+
+    here = [name for name in backends.BACKENDS if backends.why_missing(name) is None]
+    for name in backends.BACKENDS.keys() - here:
+        extra = f"pip install 'lockstep-nn[{backends.BACKENDS[name][3]}]'"
+        _say(_("{name} is not installed and left out; to have it: {command}", name=name, command=extra), err=True)
+    _do_study(own_study("demo"), [], here, [], runs, threads, True, False, as_json, False, False, results.in_a_sentence)
+
+
+app.command()(commands.init)
+
+
+@app.command()
 def run(
     study: StudyFile, settings: Settings = [], backends: Backends = [], network: Networks = [],  # noqa: B006
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False,
@@ -91,6 +108,15 @@ def run(
     ] = False,
 ) -> None:  # fmt: skip
     """Do every run of a study, then write its report."""
+    _do_study(study, settings, _names(backends), network, runs, threads, offline, again, as_json, quick, together)
+
+
+def _do_study(
+    study: Path, settings: list[str], chosen: list[str], network: list[str], runs: Path, threads: int | None,
+    offline: bool, again: bool, as_json: bool, quick: bool, together: bool,
+    closing: Callable[[Sequence[Mapping[str, Any]]], str] | None = None,
+) -> None:  # fmt: skip
+    """`lockstep run`; `closing` says of the rows of the table what came out, else the report's answer does."""
     from lockstep import expected, resuming, store, terminal, timing
     from lockstep import study as studies
     from lockstep import together as crews
@@ -98,7 +124,6 @@ def run(
 
     _end_on_signals()
     error_console = _console(stderr=True)
-    chosen = _names(backends)
     loaded = studies.load_study(study, settings, chosen, network, quick)
     with terminal.Download(error_console) as download:
         studies.fetch_data(loaded, offline, download.tell)
@@ -134,9 +159,9 @@ def run(
     if as_json:
         _print_json({"study": loaded.name, "runs": rows, "report": str(report_path)})
     else:
-        _say(page["answer"])
+        _say(closing(rows) if closing else page["answer"])
         _say(_("report: {path}", path=report_path))
-        if len(store.find_runs([report_path.parent])) > len(records):
+        if not closing and len(store.find_runs([report_path.parent])) > len(records):
             command = f"lockstep report {report_path.parent}"
             _say(_("It shows these {n} runs; all that lie there: {command}", n=len(records), command=command))
     _end_where_runs_failed(rows, runs / loaded.name)
@@ -270,6 +295,9 @@ def prove(
         typer.Option("--plant", help="Switch a known difference on: adam_epsilon_hat@torch.", metavar="CAUSE@BACKEND"),
     ] = [],  # noqa: B006
     cost: Annotated[bool, typer.Option(help="Train with and without a plant: what it costs.")] = True,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Instead: are gradients the slopes of the loss? In float64.")
+    ] = False,
     runs: RunsFolder = Path("runs"), threads: Threads = None, offline: Offline = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Prove that backends take the same steps, or name the first place that differs and its cause."""
@@ -282,7 +310,10 @@ def prove(
     error_console = _console(stderr=True)
     plant = list(dict.fromkeys(plant))
     _check_what_to_prove(targets, dtype)
-    chosen_anything = settings or network or backends or dtype or steps != 10
+    chosen_anything = settings or network or backends or dtype or steps != 10 or gradients
+    if gradients and (plant or dtype or steps != 10):
+        message = _("--gradients takes no steps, is in float64, and of a plant the gradients are right too")
+        raise LockstepError("LS-200", message, hint=_("leave --plant, --dtype and --steps out"))
     if len(targets) == 2 and not plant and not chosen_anything:
         document = comparison.compare_runs(*targets)
         page = write_proof(document, targets[1].resolve().parent / "comparison.html")
@@ -292,6 +323,8 @@ def prove(
         asked = studies.load_study(targets[0], words, chosen, network)
         with terminal.Download(error_console) as download:
             studies.fetch_data(asked, offline, download.tell)
+        if gradients:
+            _check_gradients(asked, runs, threads, as_json)
         with terminal.ProofWatcher(error_console) as watcher, _saying_that_nothing_is_proven():
             document = proof.prove(asked, runs, steps, plant, threads, watcher.tell)
         if plant and cost and not as_json:
@@ -312,6 +345,18 @@ def prove(
             typer.echo(terminal.cost(row))
         _say(_("page: {path}", path=page))
     raise typer.Exit(proof.exit_code(document))
+
+
+def _check_gradients(asked: Any, runs: Path, threads: int | None, as_json: bool) -> NoReturn:
+    from lockstep import gradients, terminal
+
+    with terminal.ProofWatcher(_console(stderr=True)) as watcher, _saying_that_nothing_is_proven():
+        document = gradients.check_gradients(asked, runs, threads, watcher.tell)
+    if as_json:
+        _print_json(document)
+    else:
+        terminal.print_gradients(document, _console())
+    raise typer.Exit(gradients.exit_code(document))
 
 
 @app.command()
@@ -475,12 +520,24 @@ def _end_on_signals() -> None:
 
 @app.command()
 def show(
-    study: StudyFile, settings: Settings = [], network: Networks = [], as_json: AsJson = False  # noqa: B006
+    study: StudyFile, settings: Settings = [], network: Networks = [],  # noqa: B006
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Every value instead, and where it comes from.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Show each network of a study: layers, shapes, parameters, multiply-adds, receptive field."""
-    from lockstep import data, terminal
+    from lockstep import data, provenance, terminal
     from lockstep import study as studies
+    from lockstep.records import as_toml
 
+    if resolved:
+        values = provenance.resolved_values(study, settings, network)
+        if as_json:
+            return _print_json({"values": values})
+        columns = (_("key"), _("value"), _("from"))
+        rows = [(row["key"], as_toml(row["value"]), row["source"]) for row in values]
+        return _console().print(terminal.plain_table(_("Every value"), columns, rows))
     loaded = studies.load_study(study, settings, networks=network)
     tables = [
         {"name": name, "dataset": dataset, **member.summary(data.describe(dataset).image_shape)}
@@ -504,16 +561,22 @@ def report(
     image: Annotated[
         int, typer.Option(min=0, max=15, help="The test image, from 0, whose feature maps are drawn.", metavar="N")
     ] = 0,
+    reach: Annotated[
+        list[float],
+        typer.Option(
+            "--reach", help="Time to a test accuracy of so many per cent (again for more).", metavar="PERCENT"
+        ),
+    ] = [],  # noqa: B006
     figures: Annotated[bool, typer.Option(help="Write every figure as SVG and PNG beside the page too.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Write the report of run folders again, and what was compared in numbers; needs no framework."""
     from lockstep import store
-    from lockstep.report import gather, write
+    from lockstep.report import gather, levels_of, write
 
     path = out or folders[0] / "report.html"
     records = store.find_runs(folders)
-    page = gather(records, image)
+    page = gather(records, image, levels_of(reach))
     written = write(page, path, with_figures=figures)
     for sentence in store.damages(records):
         _say(_("warning: {what}", what=sentence), err=True)
@@ -628,6 +691,10 @@ def _doctor_of_runs(folders: list[Path], as_json: bool) -> None:
 
 def _versions(found: dict[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+app.command()(commands.clean)
+app.command()(commands.schema)
 
 
 # ------------------------------------------------------------------------------------------------------ lockstep data
@@ -749,38 +816,6 @@ def data_path() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- border
-
-
-def _say(text: object, err: bool = False) -> None:
-    typer.echo(say(text), err=err)
-
-
-def _say_above(text: object, console: Console) -> None:
-    """A line that stays above a bar that may be drawn."""
-    console.print(say(text), markup=False, highlight=False, soft_wrap=True)
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    # A table that is piped into a file keeps its columns: nothing to fit it into.
-    return Console(stderr=stderr, width=None if stream.isatty() else 140)
-
-
-def _print_lined(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    from lockstep import terminal
-
-    terminal.print_lined(title, columns, rows, _console())
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    import json
-
-    from lockstep.store import finite
-
-    text = json.dumps(finite(document), indent=2, ensure_ascii=False)
-    typer.echo(language.CONTROLS.sub(lambda sign: "\n" if sign[0] == "\n" else f"\\u{ord(sign[0]):04x}", text))
 
 
 def _terminated(number: int, frame: object) -> NoReturn:

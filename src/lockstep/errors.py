@@ -154,7 +154,11 @@ def title(code: str) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence that proposes the nearest known word, or lists all of them."""
     known = list(known)
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    if near:
-        return _('did you mean "{word}"?', word=near[0])
+    if near := nearest(word, known):
+        return _('did you mean "{word}"?', word=near)
     return _("known: {words}", words=", ".join(sorted(known)))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was perhaps meant, or ""."""
+    return next(iter(difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)), "")

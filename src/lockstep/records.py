@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar, Union, cast, dataclass_transform, ge
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from lockstep.errors import LockstepError, Problem, did_you_mean
+from lockstep.errors import LockstepError, Problem, did_you_mean, nearest
 from lockstep.language import joined, mark, reason, recognised
 from lockstep.language import later as _
 
@@ -68,13 +68,19 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def several(values: Any, **limits: Any) -> BeforeValidator:
+    """`as_tuple` for a tuple of such values; `limits` of their number are repeated for the JSON Schema."""
+    listed = Annotated[tuple[values, ...], Field(**limits)]
+    return BeforeValidator(as_tuple, json_schema_input_type=values | listed)
+
+
 # Strict: TOML has types, so "5" is not 5 and true is not 1.
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict()]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
 Count = Annotated[Whole, Field(ge=1, le=1_000_000)]
-Pair = Annotated[tuple[Count, Count], BeforeValidator(pair)]
+Pair = Annotated[tuple[Count, Count], BeforeValidator(pair, json_schema_input_type=Count | tuple[Count, Count])]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
@@ -118,7 +124,14 @@ def _expand(kinds: Mapping[str, type], value: Any) -> Any:
     return table
 
 
+def expanded(value: Any) -> Any:
+    """A short form of any family as the table that it stands for; anything else as it is."""
+    is_one = isinstance(value, str) and value.split() and value.split()[0] in KINDS
+    return _expand(KINDS, value) if is_one else value
+
+
 FAMILY_FIELDS = ("initializer", "bias_initializer", "optimizer", "schedule")  # fields that hold one of a family
+SHORT_FORMS = "short_forms_of"  # marks a text in a family's JSON Schema
 KINDS: dict[str, type] = {}  # every kind of every family below, by its TOML name; filled by `family`
 
 
@@ -129,8 +142,10 @@ def family(*records: type) -> tuple[dict[str, type], Any]:
     }
     KINDS.update(kinds)
     union: Any = Union[tuple(records)]  # noqa: UP007  # built from a table, so it cannot be written with |
-    member = Annotated[union, Field(discriminator="kind"), BeforeValidator(functools.partial(_expand, kinds))]
-    return kinds, member
+    tables = Annotated[union, Field(discriminator="kind")]
+    short = Annotated[str, Field(json_schema_extra={SHORT_FORMS: list(kinds)})]  # `schema` says what they look like
+    expand = BeforeValidator(functools.partial(_expand, kinds), json_schema_input_type=short | tables)
+    return kinds, Annotated[tables, expand]
 
 
 def to_table(value: Any) -> Any:
@@ -159,10 +174,7 @@ def set_key(table: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     for depth, part in enumerate(path):
         inner = table.get(part)
-        if isinstance(inner, str) and inner.split() and inner.split()[0] in KINDS:
-            inner = _expand(KINDS, inner)
-        elif inner is None:
-            inner = {}
+        inner = {} if inner is None else expanded(inner)
         if not isinstance(inner, dict):
             raise KeyError(".".join(path[: depth + 1]))
         table[part] = inner = dict(inner)
@@ -218,7 +230,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _range(context: Mapping[str, Any]) -> str:
+def range_in_words(context: Mapping[str, Any]) -> str:
+    """The limits of a number, "gt", "ge", "lt", "le", in words."""
     words = {
         "gt": _("above {limit}", limit=context.get("gt")),
         "ge": _("at least {limit}", limit=context.get("ge")),
@@ -227,6 +240,57 @@ def _range(context: Mapping[str, Any]) -> str:
     }
     found = [text for key, text in words.items() if key in context]
     return _("{low} and {high}", low=found[0], high=found[1]) if len(found) == 2 else joined(found)
+
+
+def as_toml(value: Any) -> str:
+    """A value, a tuple or a table as TOML writes it on one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {as_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+# How a key is written that has no default, or one that shows nothing.
+WRITTEN = {
+    "networks": '{mlp = ["flatten", "dense 10"]}', "layers": '["flatten", "dense 10"]', "filters": "20", "kernel": "5",
+    "units": "10", "stride": "2", "initializer": '"he_normal"', "bias_initializer": '"zeros"',
+    "optimizer": '"adam 0.001"', "schedule": '"cosine"', "train_size": "1000", "clip_norm": "1.0",
+    "question": '"Does it converge?"', "name": '"my-study"', "grid": '{"optimizer.learning_rate" = [0.001, 0.01]}',
+    "recipe_for": "{mlp = {l2 = 0.001}}", "recipe": "{epochs = 10}", "augmentation": "{shift = 2}",
+    "backends": '["numpy", "torch"]',
+    "mistakes": '["rate_late"]',
+    "early_stopping": '{monitor = "validation_loss", patience = 5}',
+}  # fmt: skip
+
+
+def example(owner: type, key: str) -> str:
+    """How a key of a record is written: `epochs = 10`; of a kind's, in the kind's short form: `"conv2d 20 5"`.
+
+    "" for a key that the record has not.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cast(Any, owner))}
+    if key not in fields or key == "kind":
+        return ""
+    if "kind" not in fields:
+        return f"{key} = {_written(fields[key])}"
+    needed = [field for field in fields.values() if _has_no_default(field) and not field.kw_only]
+    words = [str(fields["kind"].default), *map(_written, needed)]
+    more = [] if fields[key] in needed else [f"{key}={_written(fields[key])}".replace('"', "'")]
+    return json.dumps(" ".join([*words, *more]), ensure_ascii=False)
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _written(field: dataclasses.Field[Any]) -> str:
+    if field.name in WRITTEN:
+        return WRITTEN[field.name]
+    value = to_table(field.default)
+    return as_toml(value[0] if isinstance(value, list) and len(set(map(repr, value))) == 1 else value)
 
 
 MOST_PROBLEMS = 100
@@ -284,39 +348,59 @@ def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
         location = (dataclasses.fields(root)[location[0]].name, *location[1:])
     plain = [part for position, part in enumerate(location) if not _is_tag(location, position)]
     where, found = prefix + dotted(plain), _shown(row.get("input"))
+    key_at = max((place for place, part in enumerate(location) if isinstance(part, str)), default=-1)
+    key, owner = (str(location[key_at]) if key_at >= 0 else ""), _owner(location[: key_at + 1], root)
+
+    def said(code: str, message: str, hint: str = "", key: str = key) -> Problem:
+        return Problem(code, message, where, with_example(hint, example(owner, key)))
+
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        owner = _owner(location, root)
         known = [field.name for field in dataclasses.fields(cast(Any, owner))]
-        return Problem("LS-203", _('unknown key "{key}"', key=plain[-1]), where, did_you_mean(str(plain[-1]), known))
+        near = nearest(str(plain[-1]), known)
+        return said("LS-203", _('unknown key "{key}"', key=plain[-1]), did_you_mean(str(plain[-1]), known), near)
     if kind in ("missing", "missing_argument"):
-        return Problem("LS-208", _('"{key}" is required', key=plain[-1]), where, _("add it"))
+        return said("LS-208", _('"{key}" is required', key=plain[-1]), _("add it"))
     if kind == "union_tag_not_found":
         hint = _("name it, for example {example}", example=EXAMPLES.get(str(plain[-1]), EXAMPLES["layers"]))
         return Problem("LS-208", _('this table has no "kind": {found}', found=found), where, hint)
     if kind == "union_tag_invalid":
         kinds = [word.strip(" '") for word in context["expected_tags"].split(",")]
         message = _('unknown kind "{kind}"', kind=context["tag"])
-        return Problem("LS-209", message, where, did_you_mean(context["tag"], kinds))
+        shown = EXAMPLES.get(str(plain[-1]), EXAMPLES["layers"])
+        return Problem("LS-209", message, where, with_example(did_you_mean(context["tag"], kinds), shown))
     if kind == "literal_error":
         most, comes, last = context["expected"].rpartition(" or ")
         choices = _("{most} or {last}", most=most, last=last) if comes else last
-        message = _("{found} is not one of {choices}", found=found, choices=choices)
-        return Problem("LS-205", message, where, _("choose one of these"))
+        return said(
+            "LS-205", _("{found} is not one of {choices}", found=found, choices=choices), _("choose one of these")
+        )
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        message = _("{found} is out of range: it must be {range}", found=found, range=_range(context))
-        return Problem("LS-205", message, where, _("change the value"))
+        message = _("{found} is out of range: it must be {range}", found=found, range=range_in_words(context))
+        return said("LS-205", message, _("change the value"))
     if kind == "string_pattern_mismatch":
         hint = _("letters, digits, dot, dash and underscore, at most 64")
-        return Problem("LS-205", _("{found} is not a usable name", found=found), where, hint)
+        return said(
+            "LS-205", _("{found} is not a usable name", found=found), hint, "name" if key == "name" else "networks"
+        )
     if kind == "too_short":
-        return Problem("LS-205", _("it is empty"), where, _("give at least one"))
+        return said("LS-205", _("it is empty"), _("give at least one"))
     if kind == "value_error":
-        return Problem("LS-205", reason(context["error"]), where, "")
+        return said("LS-205", reason(context["error"]))
     if isinstance(row.get("input"), type) and row["input"].__name__ in {known.__name__ for known in KINDS.values()}:
         made = f"{row['input'].__name__}(…)"
         return Problem("LS-204", _("this is the class, not one of it"), where, _("write {example}", example=made))
     if kind in _TYPE_WORDS or kind in ("dataclass_type", "model_attributes_type"):
         wanted = _(_TYPE_WORDS.get(kind, "a table"))
         message = _("{found} is not {wanted}", found=found, wanted=wanted)
-        return Problem("LS-204", message, where, _("give {wanted}", wanted=wanted))
-    return Problem("LS-204", joined((found, recognised(row["msg"].lower(), MESSAGES)), ": "), where, "")
+        return said("LS-204", message, _("give {wanted}", wanted=wanted))
+    return said("LS-204", joined((found, recognised(row["msg"].lower(), MESSAGES)), ": "))
+
+
+def with_example(hint: str, shown: str) -> str:
+    """The hint and how it is written, where that is known."""
+    if not shown:
+        return hint
+    if not hint:
+        return _("for example: {example}", example=shown)
+    end = "" if hint.endswith("?") else ","
+    return joined((hint, end, " ", _("for example: {example}", example=shown)), "")

@@ -38,23 +38,23 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "LS-203": Remedy(
         "A key that no study has: misspelt, or in the wrong table.",
-        'LS-203 study.toml:5: recipe.epocs: unknown key "epocs" → did you mean "epochs"?',
+        'LS-203 study.toml:5:1: recipe.epocs: unknown key "epocs" → did you mean "epochs"?',
         "Take the proposed key; docs/study.md lists all of them.",
     ),
     "LS-204": Remedy(
         "A value of another type than the key takes: a text for a number, a number for a list.",
-        "LS-204 study.toml:5: recipe.epochs: '1' is not a whole number → give a whole number",
+        "LS-204 study.toml:5:10: recipe.epochs: '1' is not a whole number → give a whole number",
         "Write numbers without quotes, texts with them, lists in brackets.",
     ),
     "LS-205": Remedy(
         "A value that the key cannot have: too large, too small, not finite, or none of those to choose from.",
-        "LS-205 study.toml:6: recipe.optimizer.learning_rate: -0.1 is out of range: it must be above 0",
+        "LS-205 study.toml:6:13: recipe.optimizer.learning_rate: -0.1 is out of range: it must be above 0",
         "Choose a value in the range that the message names.",
     ),
     "LS-206": Remedy(
         "A layer cannot take what the one before puts out: a kernel larger than its image, dense without flatten; or "
         "the last layer has another number of outputs than the dataset has classes.",
-        "LS-206 study.toml:9: networks.a: the last layer puts out (5,), but digits has 10 classes",
+        "LS-206 study.toml:9:5: networks.a: the last layer puts out (5,), but digits has 10 classes",
         "lockstep show STUDY prints every layer's shape up to the one that does not fit.",
     ),
     "LS-207": Remedy(
@@ -70,7 +70,7 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "LS-209": Remedy(
         "A name that nothing has: of a backend, dataset, layer, optimizer, network of the study, or known difference.",
-        'LS-209 study.toml:3: backends: there is no backend "numpi" → did you mean "numpy"?',
+        'LS-209 study.toml:3:12: backends: there is no backend "numpi" → did you mean "numpy"?',
         "Take the proposed name. lockstep data list, lockstep doctor and lockstep explain causes list what there is.",
     ),
     "LS-210": Remedy(

@@ -104,6 +104,26 @@ def as_html(found: Results) -> str:
     return f"<table><thead>{line(found.titles, 'th')}</thead><tbody>{body}</tbody></table>{below}"
 
 
+def in_a_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the networks of some runs reached, over all their backends."""
+    reached: dict[str, list[float]] = {}
+    for row in rows:
+        if row["test_accuracy"] is not None:
+            reached.setdefault(row["network"], []).append(row["test_accuracy"])
+    if not reached:
+        return say(_("no run came to its end"))
+    told = []
+    for network, values in reached.items():
+        low, high = percent(min(values)), percent(max(values))
+        told.append(f"{network} {low}" if low == high else f"{network} {low} … {high}")
+    backends = dict.fromkeys(row["backend"] for row in rows if row["test_accuracy"] is not None)
+    text = _(
+        "Test accuracy in {backends}: {networks}; whether every step was the same too: lockstep prove demo",
+        backends=", ".join(backends), networks=", ".join(told),
+    )  # fmt: skip
+    return str(text)
+
+
 def _left_out(found: Results) -> list[str]:
     n = len(found.rows) - MOST_ROWS
     return [say(_("… and {n:,} more", n=n))] if n > 0 else []

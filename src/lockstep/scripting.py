@@ -22,6 +22,7 @@ from rich.console import Console
 from lockstep import (
     arguments,
     benches,
+    gradients,
     naming,
     proof,
     report,
@@ -130,6 +131,22 @@ def prove(
             add_cost(document, study, planted, folder, _both(show, tell), threads)
     write_pages(document, folder)
     return document
+
+
+@_in_python
+def check_gradients(
+    study: Study, runs_folder: Place = RUNS, threads: int | None = None, tell: studies.Tell = _nobody, *,
+    offline: bool = False, progress: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Whether each backend's gradients are the slopes of its loss; the document of `lockstep prove --gradients --json`.
+
+    Leaves it as gradients.json in the study's folder, as the command does. Raises LockstepError as `prove`; a gradient
+    that is wrong is a verdict.
+    """
+    study, folder = _asked(study, runs_folder, tell, threads)
+    _fetch(study, offline, progress)
+    with _shown(progress, terminal.ProofWatcher) as show:
+        return gradients.check_gradients(study, folder, threads, _both(show, tell))
 
 
 @_in_python

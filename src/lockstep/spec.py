@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from lockstep import naming
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, Problem
 from lockstep.language import later as _
 from lockstep.language import mark, reason
 from lockstep.records import (
+    MOST_PROBLEMS,
     Count,
     Flag,
     Fraction,
@@ -28,12 +29,12 @@ from lockstep.records import (
     Positive,
     Text,
     Whole,
-    as_tuple,
     family,
     kind,
     problems_of,
     record,
     set_key,
+    several,
     to_table,
 )
 
@@ -446,7 +447,7 @@ def _same_layers(value: Any) -> Any:
 class Network:
     """Layers in order, no numbers. `initializer` draws the kernels of layers that name none of their own."""
 
-    layers: Annotated[tuple[Layer, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    layers: Annotated[tuple[Layer, ...], several(Layer, min_length=1), Field(min_length=1)]
     initializer: Initializer = HeNormal()
 
     def facts(self, input_shape: Shape) -> list[LayerFacts]:
@@ -690,7 +691,7 @@ if TYPE_CHECKING:
     _Mistakes = tuple[str, ...]
 else:
     _Loss = Literal[LOSSES]
-    _Mistakes = Annotated[tuple[Literal[tuple(MISTAKES)], ...], BeforeValidator(as_tuple)]
+    _Mistakes = Annotated[tuple[Literal[tuple(MISTAKES)], ...], several(Literal[tuple(MISTAKES)])]
 
 
 @record
@@ -764,7 +765,7 @@ def _flat_keys(value: Any) -> Any:
 
 
 def _items(values: Any) -> Any:
-    return Annotated[tuple[values, ...], BeforeValidator(as_tuple), Field(min_length=1), AfterValidator(_once)]
+    return Annotated[tuple[values, ...], several(values, min_length=1), Field(min_length=1), AfterValidator(_once)]
 
 
 @record
@@ -800,9 +801,11 @@ else:
     _Dtypes = _items(Literal[DTYPES])
     _Device = Literal[DEVICES]
     _Format = Literal[tuple(FORMATS)]
+    _Layers = Annotated[tuple[Layer, ...], Field(min_length=1)]
+    _Network = Annotated[Network, BeforeValidator(_as_network, json_schema_input_type=_Layers | Network)]
     _Networks = Annotated[
-        dict[_Name, Annotated[Network, BeforeValidator(_as_network)]],
-        BeforeValidator(_same_layers),
+        dict[_Name, _Network],
+        BeforeValidator(_same_layers, json_schema_input_type=dict[_Name, str | _Network]),
         Field(min_length=1, max_length=1000),
     ]
     _RecipeFor = dict[_Name, Annotated[dict[str, Any], BeforeValidator(_flat_keys)]]
@@ -843,7 +846,17 @@ class Study:
             message = _("{n:,} recipes are more than {most:,}", n=n, most=MOST_COMBINATIONS)
             raise LockstepError("LS-205", message, where="grid", hint=_("fewer values, or several studies"))
         recipe = _with(self.recipe, self.recipe_for.get(network, {}), f"recipe_for.{network}")
-        return [_with(recipe, chosen, "grid") for chosen in _combinations(self.grid)]
+        made, problems = [], dict[Problem, None]()
+        for chosen in _combinations(self.grid):
+            try:
+                made.append(_with(recipe, chosen, "grid"))
+            except LockstepError as error:
+                problems |= dict.fromkeys(error.problems)
+            if len(problems) >= MOST_PROBLEMS:
+                break
+        if problems:
+            raise LockstepError.several(problems)
+        return made
 
     def runs(self) -> list[Run]:
         """Every run of the grid; backends vary fastest, so that the same training stands side by side."""

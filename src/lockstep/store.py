@@ -52,6 +52,7 @@ INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside
 UNUSABLE = mark("cannot be used: {why}")
 SAMPLES = 16  # test images, the first, that a run keeps to be looked at
 TRACES = "traces"  # the folder in a study's that holds what its proofs rest on; they are no runs
+ASIDE = "aside"  # and what `lockstep clean` moved out of the way
 UNEXPLAINED = "unexplained"  # and what it packs of a divergence without a known cause
 
 # ------------------------------------------------------------------------------------------------------------ writing
@@ -757,7 +758,7 @@ def is_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("status.json", "environment.json"))
 
 
-NO_RUNS = (TRACES, UNEXPLAINED, "__MACOSX")  # folders that hold none; the last is what macOS adds to a zip
+NO_RUNS = (TRACES, UNEXPLAINED, ASIDE, "__MACOSX")  # folders that hold none; the last is what macOS adds to a zip
 
 
 def folders_below(path: Path, depth: int) -> Iterator[Path]:

@@ -37,9 +37,9 @@ from lockstep.installed import version
 from lockstep.language import later as _
 from lockstep.language import mark
 from lockstep.language import n_later as n_
-from lockstep.records import changed
+from lockstep.records import changed, with_example
 from lockstep.spec import LayerFacts, Network, Recipe, Run, Study
-from lockstep.studyfile import placing, read_study, resolved_toml
+from lockstep.studyfile import STAND_IN, located, placing, read_study, resolved_toml
 
 Tell = Callable[[Run, dict[str, Any]], None]  # a run's progress: {"event": "start" | "phase" | "epoch" | "end" …}
 
@@ -59,12 +59,20 @@ def load_study(
     `settings` are `key=value`; `chosen_backends` and `networks`, where given, replace or narrow those of the file.
     `quick` makes a first look of it: scikit-learn's digits, one seed and few epochs, unless a setting says otherwise.
     """
-    path, settings = arguments.path(path, "path"), list(settings)
-    study = read_study(path, settings)
-    if quick:
-        study = _quick(study, {setting.partition("=")[0].strip() for setting in settings})
+    path, settings = located(path), list(settings)
+    asked = {setting.partition("=")[0].strip() for setting in settings}
+
+    def narrowed(study: Study, left_out: frozenset[str] = frozenset()) -> tuple[Study, list[Problem]]:
+        study = _quick(study, asked) if quick else study
+        return _narrowed(study, chosen_backends, networks, left_out)
+
+    def also(study: Study, left_out: frozenset[str]) -> list[Problem]:
+        study, problems = narrowed(study, left_out)
+        return [*problems, *_problems(study, left_out)]
+
+    study = read_study(path, settings, also)
     with placing(path, settings):
-        return checked(*_narrowed(study, chosen_backends, networks))
+        return checked(*narrowed(study))
 
 
 def _quick(study: Study, asked: set[str]) -> Study:
@@ -83,20 +91,17 @@ def _quick(study: Study, asked: set[str]) -> Study:
     return changed(study, **fields)
 
 
-def _narrowed(study: Study, chosen_backends: Sequence[str], networks: Sequence[str]) -> tuple[Study, list[Problem]]:
+def _narrowed(
+    study: Study, chosen_backends: Sequence[str], networks: Sequence[str], left_out: frozenset[str]
+) -> tuple[Study, list[Problem]]:
     """The study with only these backends and networks, and a problem for each that there is not."""
-    problems = [
-        Problem(
-            "LS-209", _('there is no backend "{name}"', name=name), "--backends", did_you_mean(name, backends.BACKENDS)
-        )
-        for name in chosen_backends
-        if name not in backends.BACKENDS
-    ]
+    problems = _unknown_backends(dict.fromkeys(chosen_backends, "--backends"), "--backends numpy,torch")
     if chosen_backends and not problems:
         study = changed(study, backends=tuple(dict.fromkeys(chosen_backends)))
+    here = _networks_of(study, left_out)
     for name in networks:
-        if name not in study.networks:
-            hint = did_you_mean(name, study.networks)
+        if name not in here:
+            hint = did_you_mean(name, here)
             problems.append(Problem("LS-209", _('the study has no network "{name}"', name=name), "--network", hint))
     if networks and all(name in study.networks for name in networks):
         own = {name: keys for name, keys in study.recipe_for.items() if name in networks}
@@ -107,11 +112,8 @@ def _narrowed(study: Study, chosen_backends: Sequence[str], networks: Sequence[s
 def checked(study: Study, problems: Sequence[Problem] = ()) -> Study:
     """The study, known to be possible on its datasets; raises LockstepError with these problems and all it finds."""
     arguments.instance(study, Study, "study", _('make one with Study(…), or read one: load_study("study.toml")'))
-    for name in study.networks:
-        study.recipes(name)  # raises where the grid, or what is for this network, makes a recipe that cannot be
     study = changed(study, dataset=tuple(map(_absolute, study.dataset)))
-    problems = [*problems, *_unknown_backends(study), *_recipes_for_nobody(study), *_not_in_utf8(study)]
-    problems += [problem for name in study.dataset for problem in _problems_with_data(study, name)]
+    problems = [*problems, *_problems(study)]
     if problems:
         raise LockstepError.several(problems)
     return study
@@ -129,20 +131,62 @@ def _not_in_utf8(study: Study) -> Iterator[Problem]:
                 yield Problem("LS-205", _("{text} is not UTF-8", text=text), key, hint)
 
 
-def _unknown_backends(study: Study) -> list[Problem]:
+OF_RECIPES = frozenset(("recipe", "recipe_for", "grid", "train_size", "dtype"))  # what the check of a recipe looks at
+
+
+def _problems(study: Study, left_out: frozenset[str] = frozenset()) -> list[Problem]:
+    """All that makes a study impossible; what follows from what was left out of it is not told."""
+    found = [] if "backends" in left_out else _unknown_backends(_keys("backends", study.backends), EXAMPLE)
+    found += _recipes_for_nobody(study, left_out)
+    impossible = [] if OF_RECIPES & left_out else _impossible_recipes(study)
+    has_recipes = not (impossible or OF_RECIPES & left_out)
+    for name, key in _keys("dataset", study.dataset).items() if "dataset" not in left_out else ():
+        found += _problems_with_data(study, name, key, has_recipes, left_out)
+    return [*found, *impossible, *_not_in_utf8(study)]
+
+
+EXAMPLE = 'backends = ["numpy", "torch"]'
+
+
+def _keys(key: str, values: Sequence[str]) -> dict[str, str]:
+    """Value → the key of it: that of the list where it is alone."""
+    return {value: key if len(values) == 1 else f"{key}[{place}]" for place, value in enumerate(values)}
+
+
+def _unknown_backends(named: dict[str, str], shown: str) -> list[Problem]:
+    """A problem for each name, given with where it stands, that is no backend's."""
+    unknown = {name: where for name, where in named.items() if name not in backends.BACKENDS}
     return [
         Problem(
-            "LS-209", _('there is no backend "{name}"', name=name), "backends", did_you_mean(name, backends.BACKENDS)
+            "LS-209", _('there is no backend "{name}"', name=name), where,
+            with_example(did_you_mean(name, backends.BACKENDS), shown),
         )
-        for name in study.backends
-        if name not in backends.BACKENDS
-    ]
+        for name, where in unknown.items()
+    ]  # fmt: skip
 
 
-def _recipes_for_nobody(study: Study) -> list[Problem]:
-    unknown = [name for name in study.recipe_for if name not in study.networks]
+def _recipes_for_nobody(study: Study, left_out: frozenset[str]) -> list[Problem]:
+    here = _networks_of(study, left_out)
+    unknown = [name for name in study.recipe_for if name not in here]
     message = _("the study has no network of this name")
-    return [Problem("LS-209", message, f"recipe_for.{name}", did_you_mean(name, study.networks)) for name in unknown]
+    return [Problem("LS-209", message, f"recipe_for.{name}", did_you_mean(name, here)) for name in unknown]
+
+
+def _networks_of(study: Study, left_out: frozenset[str]) -> list[str]:
+    """The names of its networks, those among them that are wrong in themselves."""
+    wrong = [key.removeprefix("networks.") for key in left_out if key.startswith("networks.")]
+    return [name for name in dict.fromkeys([*study.networks, *wrong]) if name != STAND_IN]
+
+
+def _impossible_recipes(study: Study) -> list[Problem]:
+    """What is wrong with a recipe that the grid, or what is for one network, makes."""
+    found: dict[Problem, None] = {}
+    for name in study.networks:
+        try:
+            study.recipes(name)
+        except LockstepError as error:
+            found |= dict.fromkeys(error.problems)
+    return list(found)
 
 
 def _absolute(dataset: str) -> str:
@@ -151,22 +195,29 @@ def _absolute(dataset: str) -> str:
     return os.path.abspath(os.path.expanduser(dataset)) if is_path else dataset
 
 
-def _problems_with_data(study: Study, dataset: str) -> list[Problem]:
-    """What makes the study's networks and recipe impossible on this dataset."""
+def _problems_with_data(
+    study: Study, dataset: str, key: str, has_recipes: bool, left_out: frozenset[str]
+) -> list[Problem]:
+    """What makes the study's networks, and the recipes where it has some, impossible on the dataset at this key."""
     try:
         facts = data.describe(dataset)
     except LockstepError as error:
-        return list(error.problems)
+        return [
+            Problem(one.code, one.message, key if one.where == "dataset" else one.where, one.hint)
+            for one in error.problems
+        ]
     problems = list(
         dict.fromkeys(
             problem
             for name in study.networks
-            for recipe in study.recipes(name)
+            for recipe in (study.recipes(name) if has_recipes else ())
             for problem in _problems_with_recipe(recipe, name, study, facts)
         )
     )
     ending = _('end with "dense {n}"', n=facts.n_classes)
     for name, network in study.networks.items():
+        if f"networks.{name}" in left_out:  # one that stands in
+            continue
         try:
             output = network.facts(facts.image_shape)[-1].output_shape
         except LockstepError as error:
@@ -498,14 +549,15 @@ def changes_since(record: store.Record, run: Run, threads: contention.Threads) -
 
 
 def work(
-    run: Run, place: Path, tell: Tell, threads: int, steps: int | None = None, lock: locks.Lock | None = None
-) -> None:
+    run: Run, place: Path, tell: Tell, threads: int, steps: int | None = None, lock: locks.Lock | None = None,
+    module: str = "lockstep.worker",
+) -> None:  # fmt: skip
     """One worker process from start to end; with `steps` it leaves a trace of so many instead of training.
 
     The worker holds the lock too: it is free when both are gone. Raises LockstepError (LS-402) where it died without a
     word.
     """
-    words = ["lockstep.worker", str(place), str(threads)] + ([str(steps)] if steps is not None else [])
+    words = [module, str(place), str(threads)] + ([str(steps)] if steps is not None else [])
     _work(words, [run], [place], tell, threads, [lock] if lock else [])
 
 

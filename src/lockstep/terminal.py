@@ -353,6 +353,31 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
         console.print(escape(kept), soft_wrap=True, highlight=False)
 
 
+def print_gradients(document: Mapping[str, Any], console: Console) -> None:
+    """Of each backend how many gradients are slopes of the loss, and what is wrong."""
+    keys = dict.fromkeys(key for network in document["networks"] for key in network["grid"])
+    columns = (_("network"), _("dataset"), *(key.rpartition(".")[2] for key in keys), _("backend"), _("verdict"))
+    table = Table(*map(escape, columns), title=_("Gradients beside central differences"), title_justify="left")
+    for column in (_("parameters"), _("gradients"), _("worst, × allowed"), _("errors seen from")):
+        table.add_column(column, justify="right")
+    for network in document["networks"]:
+        name = [network["network"], network["dataset"], *(str(network["grid"].get(key, "–")) for key in keys)]
+        for row in network["backends"]:
+            seen = [one for one in row["parameters"] if one["gradients"]]
+            worst = max((one["off"] / one["room"] for one in seen), default=None)
+            least = max((one["seen"] for one in seen if one["seen"] is not None), default=None)
+            table.add_row(
+                *map(escape, name), row["backend"], verdict(row["verdict"]), str(len(seen)),
+                str(sum(one["gradients"] for one in seen)), "–" if worst is None else number(f"{worst:.2g}"),
+                "–" if least is None else f"{least:.0e}",
+            )  # fmt: skip
+    console.print(table)
+    facts = {"images": document["images"], "step": document["step"]}
+    said = _("float64, {images} images, steps of {step:g}; what was looked at in which parameter: --json", **facts)
+    console.print(said, soft_wrap=True, highlight=False)
+    console.print(verdict(document["verdict"]))
+
+
 def _print_power(networks: Sequence[Mapping[str, Any]], console: Console) -> None:
     """To within what updates were judged, what would not have been seen, and whether the judge is to be suspected."""
     widest = max(

@@ -2,7 +2,8 @@
 
 Whatever goes wrong with a mirror (no answer, an error page, a captive portal's "200 OK", too slow, too short, too long,
 another content) counts the same: note it and try the next one. A file appears in the cache only when its decompressed
-content has the hash of the table, under a lock, so that two processes make one valid file.
+content has the hash of the table, under a lock, so that two processes make one valid file. A download that broke off
+goes on where it stopped, at once or the next time (`partial`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import http.client
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lockstep.data.catalogue import DATASETS, Dataset, File
 from lockstep.data.digits import source
 from lockstep.data.files import content_hash, new_file, sole_writer, writing
+from lockstep.data.partial import Partial, discard_all
 from lockstep.data.places import cache, checked_name, find, imported
 from lockstep.data.quartet import file_in
 from lockstep.errors import LockstepError, system
@@ -34,6 +36,9 @@ SLOW_SECONDS, SLOW_BYTES = 8.0, 8 * 1024  # fewer bytes than this in that time: 
 FILE_SECONDS = 1800.0
 SLACK_BYTES = 65536  # a gzip file is at most its content and a little larger
 _CHUNK = 2**16
+UNSATISFIABLE = 416  # the rest begins behind the end
+ATTEMPTS = 3  # at one mirror, where each brings the file forward
+LEAST_GAINED = 8 * 1024  # bytes: fewer are no reason to ask the same mirror again at once
 
 
 class Attempt(NamedTuple):
@@ -46,6 +51,18 @@ class Attempt(NamedTuple):
 
 class _Fault(Exception):  # noqa: N818  # not an error of the program: the next mirror is tried
     """Why a mirror did not deliver."""
+
+
+class _BrokenOff(_Fault):
+    """It delivered a part, and what came before may be gone on with."""
+
+    def __init__(self, why: str, gained: int) -> None:
+        super().__init__(why)
+        self.gained = gained  # bytes
+
+
+class _WrongContent(_Fault):
+    """What it delivered is not the file."""
 
 
 def fetch(name: str, *, offline: bool = False, progress: Progress | None = None) -> Path:
@@ -120,15 +137,37 @@ def _is_right(path: Path, file: File) -> bool:
 
 def _fetch_file(folder: Path, name: str, file: File, mirrors: tuple[str, ...], progress: Progress | None) -> None:
     attempts = []
+    place = folder / f"{file.name}.gz"
     for mirror in mirrors:
+        partial = Partial(place, f"{mirror}{file.name}.gz")
         try:
-            with new_file(folder / f"{file.name}.gz") as temporary:
-                _receive(f"{mirror}{file.name}.gz", file, temporary, progress)
-                _assert_content(temporary, file)
+            _fetch_from(partial, place, file, progress)
+            discard_all(place)
             return
         except _Fault as fault:
             attempts.append(Attempt(mirror, f"{file.name}.gz", reason(fault)))
     raise _failed(name, attempts)
+
+
+def _fetch_from(partial: Partial, place: Path, file: File, progress: Progress | None) -> None:
+    """Put a file in its place from one mirror, going on where it broke off; raises _Fault."""
+    for left in reversed(range(ATTEMPTS)):
+        is_rest = partial.can_go_on()
+        try:
+            _receive(partial, file, progress)
+            _assert_content(partial.path, file)
+            with new_file(place) as temporary, writing(place):
+                partial.path.replace(temporary)
+            return
+        except _BrokenOff as fault:
+            if not left or fault.gained < LEAST_GAINED:
+                raise
+        except _WrongContent:
+            partial.discard()
+            if not left or not is_rest:  # the beginning may have been another file's
+                raise
+        finally:
+            partial.leave()
 
 
 def _failed(name: str, attempts: list[Attempt]) -> LockstepError:
@@ -144,40 +183,56 @@ def _failed(name: str, attempts: list[Attempt]) -> LockstepError:
 # ------------------------------------------------------------------------------------------------------- one mirror
 
 
-def _receive(url: str, file: File, path: Path, progress: Progress | None) -> None:
-    """Write what a mirror sends to `path`."""
-    with writing(path), open(path, "wb") as out:
-        for chunk in _chunks(url, file, progress):
-            out.write(chunk)
+def _receive(partial: Partial, file: File, progress: Progress | None) -> None:
+    """Add what a mirror sends to what there is of the file; raises _Fault."""
+    with contextlib.closing(_chunks(partial, file, progress)) as chunks:
+        for chunk in chunks:
+            with writing(partial.path), open(partial.path, "ab") as out:
+                out.write(chunk)
 
 
-def _chunks(url: str, file: File, progress: Progress | None) -> Iterator[bytes]:
+def _chunks(partial: Partial, file: File, progress: Progress | None) -> Generator[bytes]:
     """What a mirror sends, as it comes; raises _Fault."""
-    limit = file.n_bytes + SLACK_BYTES
+    limit, n_here = file.n_bytes + SLACK_BYTES, 0
     try:
-        with _answer(url) as response:
-            n_received, pace, announced = 0, _Pace(), response.length or 0
+        with _answer(partial.url, partial.headers()) as response:
+            length = response.length  # which reading makes smaller
+            chunk = response.read1(_CHUNK)
+            if response.status != 206 and partial.can_go_on():
+                _assert_gzip(chunk)  # a page that asks to log in is no reason to begin anew
+            with writing(partial.path):
+                begun = partial.take_up(response.status, response.headers, length)
+            if begun is None:
+                raise _WrongContent(_("sent another part than the rest that was asked for"))
+            pace, announced = _Pace(), begun.total
             if announced > limit:
-                raise _Fault(
+                raise _WrongContent(
                     _("announces {announced:,} bytes; the file has at most {limit:,}", announced=announced, limit=limit)
                 )
-            while chunk := response.read1(_CHUNK):
-                n_received += len(chunk)
+            while chunk:
+                n_here += len(chunk)
+                n_received = begun.start + n_here
                 if n_received > limit:
-                    raise _Fault(_("sent more than {limit:,} bytes", limit=limit))
+                    raise _WrongContent(_("sent more than {limit:,} bytes", limit=limit))
                 if n_received != announced:
-                    pace.check(n_received)
+                    pace.check(n_here)
                 yield chunk
                 if progress:
                     progress(f"{file.name}.gz", n_received, announced)
+                chunk = response.read1(_CHUNK)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _Fault(_reason(error)) from None
-    if n_received < announced:
-        raise _Fault(_("sent {n_received:,} of {announced:,} bytes", n_received=n_received, announced=announced))
+        if getattr(error, "code", None) == UNSATISFIABLE:
+            raise _WrongContent(_reason(error)) from None
+        raise (_BrokenOff(_reason(error), n_here) if n_here else _Fault(_reason(error))) from None
+    if begun.start + n_here < announced:
+        facts = {"n_received": begun.start + n_here, "announced": announced}
+        raise _BrokenOff(_("sent {n_received:,} of {announced:,} bytes", **facts), n_here)
 
 
-def _answer(url: str) -> http.client.HTTPResponse:
-    """What a mirror answers, its header read; raises _Fault, OSError, HTTPException, ValueError.
+def _answer(url: str, more: dict[str, str]) -> http.client.HTTPResponse:
+    """What a mirror answers to a request with `more` headers, its own header read.
+
+    Raises _Fault, OSError, HTTPException, ValueError.
 
     It is asked in a thread that can be left alone: the search for a name's address cannot be interrupted, and a header
     that comes letter by letter satisfies every timeout of a socket.
@@ -185,7 +240,7 @@ def _answer(url: str) -> http.client.HTTPResponse:
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen  # kept out of start-up
 
-    request = Request(url, headers={"User-Agent": "lockstep"})  # noqa: S310  # the address comes from the table
+    request = Request(url, headers={"User-Agent": "lockstep", **more})  # noqa: S310  # the address comes from the table
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
     too_late = threading.Event()
 
@@ -257,17 +312,21 @@ def _reason(error: Exception) -> str:
 
 def _assert_content(path: Path, file: File) -> None:
     with open(path, "rb") as stream:
-        start = stream.read(512)
-    if not start.startswith(b"\x1f\x8b"):
-        page = b"<html" in start.lower() or b"<!doctype" in start.lower()
-        raise _Fault(
-            _("answered with a web page") if page else _("sent no gzip file: it begins with {start!r}", start=start[:8])
-        )
+        _assert_gzip(stream.read(512))
     try:
         found = content_hash(path, file.n_bytes)
     except ValueError as error:
-        raise _Fault(reason(error)) from None
+        raise _WrongContent(reason(error)) from None
     if found != file.sha256:
-        raise _Fault(
+        raise _WrongContent(
             _("sent other content: SHA-256 {found}…, expected {sha256}…", found=found[:16], sha256=file.sha256[:16])
+        )
+
+
+def _assert_gzip(start: bytes) -> None:
+    """Raise _Fault where a file that begins so is no gzip file."""
+    if not start.startswith(b"\x1f\x8b"):
+        page = b"<html" in start[:512].lower() or b"<!doctype" in start[:512].lower()
+        raise _Fault(
+            _("answered with a web page") if page else _("sent no gzip file: it begins with {start!r}", start=start[:8])
         )

@@ -19,6 +19,7 @@ from lockstep.report.compared import Comparison, Effect, Ranking, over_images
 from lockstep.report.facts import Facts
 from lockstep.report.groups import Group, distinct
 from lockstep.report.headlines import Headline, headlines
+from lockstep.report.milestones import Reached, reached
 from lockstep.report.pairs import LOWER_GAP, Contest, Pair
 from lockstep.statistics import Difference, Interval
 
@@ -206,10 +207,16 @@ class Document:
     gaps: list[PairRow]
     effects: list[EffectRow]
     times: list[RankingRow]
+    reached: list[Reached]
 
 
-def document(groups: Sequence[Group], found: Comparison, proven: tuple[str, int] | None = None) -> dict[str, Any]:
-    """The document of a comparison, as plain tables of numbers and texts; `proven` as for `answer`."""
+def document(
+    groups: Sequence[Group], found: Comparison, proven: tuple[str, int] | None = None, levels: Sequence[float] = ()
+) -> dict[str, Any]:
+    """The document of a comparison, as plain tables of numbers and texts; `proven` as for `answer`.
+
+    `levels` are the test accuracies, as shares, to which times are asked for.
+    """
     runs = [run for members in groups for run in members.runs]
     questions = distinct(str(run.spec.get("question") or "") for run in runs)
     with speaking("en"):
@@ -229,6 +236,7 @@ def document(groups: Sequence[Group], found: Comparison, proven: tuple[str, int]
             gaps=[PairRow.of(pair, contest.where, LOWER_GAP) for contest, pair in found.gaps],
             effects=[_effect(effect) for effect in found.effects],
             times=[_ranking(row) for row in found.rankings],
+            reached=reached(groups, levels),
         )
     return dataclasses.asdict(made)
 

@@ -163,6 +163,7 @@ class Epoch(Part):
     test_loss: float | None = None
     test_accuracy: float | None = None
     learning_rate: float | None = None
+    train_seconds: float | None = None
 
 
 def why_unsound(error: LockstepError | ValidationError) -> str:

@@ -16,7 +16,19 @@ import numpy as np
 from lockstep import arguments, plots, store
 from lockstep.installed import version
 from lockstep.language import _, mark, n_, number, speaking, spoken
-from lockstep.report import benched, cautions, chapters, compared, figures, hard, kept, question, seen, trained
+from lockstep.report import (
+    benched,
+    cautions,
+    chapters,
+    compared,
+    figures,
+    hard,
+    kept,
+    milestones,
+    question,
+    seen,
+    trained,
+)
 from lockstep.report.answer import answer, conclusions
 from lockstep.report.diagram import diagram
 from lockstep.report.diagram import said as said_of
@@ -69,15 +81,16 @@ NONE = Reading("")  # where there are no runs, there is no proof of them
 
 def write_report(
     records: store.Record | Iterable[store.Record], path: str | PathLike[str], *, image: int = 0,
-    with_figures: bool = False,
+    with_figures: bool = False, reach: Iterable[float] = (),
 ) -> Path:  # fmt: skip
     """Write one self-contained page about these runs and return its path; raises LockstepError (LS-501, LS-502).
 
     Beside it, as report.json, lies what was compared in numbers. `image` is the test image, from 0, whose feature maps
-    are drawn. `with_figures` writes every figure as SVG and PNG into a folder beside the page too.
+    are drawn. `with_figures` writes every figure as SVG and PNG into a folder beside the page too. `reach`
+    are the test accuracies in per cent to which times are told, else some of a ladder.
     """
     place, image = arguments.path(path, "path"), arguments.index(image, "image", store.SAMPLES)
-    return write(gather(store.given(records), image), place, with_figures)
+    return write(gather(store.given(records), image, milestones.levels_of(reach)), place, with_figures)
 
 
 def write(page: dict[str, Any], path: Path, with_figures: bool = False) -> Path:
@@ -123,8 +136,11 @@ def render(page: dict[str, Any], template: str = "report.html") -> str:
     return environment.get_template(template).render(page=page, css=css)
 
 
-def gather(records: Sequence[store.Record], image: int = 0) -> dict[str, Any]:
-    """Everything that the page says, as plain data: texts, tables and drawings."""
+def gather(records: Sequence[store.Record], image: int = 0, levels: Sequence[float] = ()) -> dict[str, Any]:
+    """Everything that the page says, as plain data: texts, tables and drawings.
+
+    `levels` are test accuracies, as shares, to which times are told.
+    """
     facts = [Facts(record) for record in records]
     groups = group(facts)
     shown, rest = groups[:MAX_GROUPS], groups[MAX_GROUPS:]
@@ -133,7 +149,7 @@ def gather(records: Sequence[store.Record], image: int = 0) -> dict[str, Any]:
     verdicts = {folder: verdict for _, fit in proofs if fit for folder, verdict in fit.covered.items()}
     comparison = compared.compare(groups)
     page = {
-        "about": json.dumps(about(records, image), ensure_ascii=False),
+        "about": json.dumps(about(records, image, levels), ensure_ascii=False),
         "title": listed(_distinct(run.study for run in runs)) or _("Report"),
         "questions": _distinct(_(str(run.spec.get("question") or "")) for run in runs),
         **_answer(groups, comparison, runs, _verdict(proofs)),
@@ -141,7 +157,8 @@ def gather(records: Sequence[store.Record], image: int = 0) -> dict[str, Any]:
         "n_runs": len(runs),
         "results": _results(runs, groups, verdicts if any(reading.proof for reading, _ in proofs) else None),
         "comparisons": compared.tell(comparison),
-        "document": store.finite(document(groups, comparison, _verdict(proofs))),
+        "document": store.finite(document(groups, comparison, _verdict(proofs), levels)),
+        "milestones": milestones.table(milestones.reached(groups, levels)),
         "conclusions": conclusions(comparison),
         "proofs": [tell_proof(reading, f"proof{n}", fit) for n, (reading, fit) in enumerate(proofs or [(NONE, None)])],
         "datasets": [_dataset(members, n) for n, members in enumerate(_by(runs, lambda run: run.dataset))],
@@ -183,14 +200,15 @@ def _answer(
     return {"answer": said, "answer_language": "" if own == spoken() else own}
 
 
-def about(records: Sequence[store.Record], image: int) -> dict[str, Any]:
+def about(records: Sequence[store.Record], image: int, levels: Sequence[float] = ()) -> dict[str, Any]:
     """What a page says of itself, for whoever makes it again: {"lockstep": version, "image", "runs", "proofs"}.
 
     "proofs" has a study's folder → the start of its proof's SHA-256, None where it had none: one that was made later
-    makes nobody's page wrong. And "language", where it is not English.
+    makes nobody's page wrong. And "language", where it is not English, and "levels", where some were asked for.
     """
     folders = ["/".join(record.folder.absolute().parts[-2:]) for record in records]
-    other = {} if spoken() == "en" else {"language": spoken()}
+    other: dict[str, Any] = {} if spoken() == "en" else {"language": spoken()}
+    other |= {"levels": list(levels)} if levels else {}
     proofs = {place.name: digest_of(place) for place in sorted({record.folder.absolute().parent for record in records})}
     return {"lockstep": version(), "image": image, "runs": folders, "proofs": proofs} | other
 

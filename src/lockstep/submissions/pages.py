@@ -56,10 +56,12 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
         return "differs"
     image = about.get("image")
     image = image if isinstance(image, int) and image >= 0 else 0
+    levels = about.get("levels")
+    levels = [one for one in levels if isinstance(one, float) and 0 < one <= 1] if isinstance(levels, list) else []
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
         again = [_under_its_name(Path(temporary), name, here[name], _before_its_proof(name, about)) for name in names]
         with language.speaking(_language_of(about)):
-            made = report.gather(again, image)
+            made = report.gather(again, image, levels)
             rebuilt = store.as_written(report.render(made))
     _numbers(path, made["document"], found)
     if rebuilt == text:
