@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The browser test needs one. As root on Debian it is installed where it is missing; elsewhere this says what to install.
 HAS_BROWSER := test -x "$${CHROMIUM:-$$(command -v chromium)}" && command -v chromedriver >/dev/null
 
-.PHONY: demo test tests torture lint types docs install browser clean
+.PHONY: demo test tests torture lint types docs catalogs install browser clean
 
 demo: .venv/installed
 	$(BIN)/lockstep run studies/demo.toml
@@ -32,6 +32,10 @@ types: .venv/installed
 docs: .venv/installed
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo "open build/docs/index.html"
+
+# The translations that are read are compiled from src/lockstep/locale/*/*.po; installing does it too.
+catalogs: .venv/installed
+	$(BIN)/python setup.py catalogs
 
 install: .venv/installed
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import runpy
+import shutil
+from datetime import datetime
+from pathlib import Path
+
 import pytest
+from babel import Locale
+from babel.dates import format_datetime
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lockstep import language
 from lockstep.language import _, n_
@@ -28,3 +38,67 @@ def test_russian_has_its_sentences_its_three_plurals_and_its_comma():
 def test_an_unknown_language_is_refused():
     with pytest.raises(ValueError, match="no language 'tlh'"):
         language.use("tlh")
+
+
+# ------------------------------------------------------------------------------------------ what Babel says of a language
+
+OTHERS = language.LANGUAGES[1:]
+
+
+@pytest.mark.parametrize("code", OTHERS)
+def test_signs_are_those_of_the_tables_of_locales(code):
+    signs, locale = language.SIGNS[code], Locale.parse(code)
+    assert (signs.group, signs.decimal) == tuple(locale.number_symbols["latn"][key] for key in ("group", "decimal"))
+    assert list(signs.months) == [locale.months["format"]["wide"][month] for month in range(1, 13)]
+
+
+ZONES = st.sampled_from(["", "Z", "+00:00", "+05:30", "-05:00"])
+
+
+@pytest.mark.parametrize("code", OTHERS)
+@given(when=st.datetimes(datetime(1000, 1, 1)), zone=ZONES)
+def test_a_moment_is_written_as_babel_writes_it(code, when, zone):
+    text = when.isoformat() + zone
+    with language.speaking(code):
+        assert language.moment(text) == format_datetime(datetime.fromisoformat(text), "long", locale=code)
+        assert language.moment("yesterday") == "yesterday"
+
+
+# ------------------------------------------------------------------------------------------------- compiled catalogs
+
+SETUP = runpy.run_path(str(Path(__file__).parent.parent / "setup.py"))
+LOCALE = SETUP["LOCALE"]
+
+
+def stale(locale: Path, tmp_path: Path) -> list[str]:
+    """The languages whose compiled catalog is not what their .po files say."""
+    fresh = tmp_path / "fresh"
+    shutil.copytree(locale, fresh, ignore=shutil.ignore_patterns("*.mo"))
+    compiled = SETUP["compile_catalogs"](fresh)
+    return [
+        path.parent.name for path in compiled if path.read_bytes() != (locale / path.relative_to(fresh)).read_bytes()
+    ]
+
+
+def test_compiled_catalogs_say_what_their_sources_say(tmp_path):
+    assert {path.name for path in LOCALE.iterdir()} == set(OTHERS)
+    assert stale(LOCALE, tmp_path) == []
+
+
+def test_a_catalog_that_was_not_compiled_anew_is_named_and_then_compiled(tmp_path):
+    locale = tmp_path / "locale"
+    shutil.copytree(LOCALE, locale)
+    po = locale / "ru" / "messages.po"
+    po.write_text(po.read_text(encoding="utf-8").replace('msgstr "добавьте его"', 'msgstr "прибавьте его"'), "utf-8")
+    assert stale(locale, tmp_path) == ["ru"]
+    compiled = po.with_name("lockstep.mo")
+    os.utime(compiled, (0, 0))
+    assert SETUP["compile_catalogs"](locale) == [compiled]
+    assert SETUP["compile_catalogs"](locale) == []
+    shutil.rmtree(tmp_path / "fresh")
+    assert stale(locale, tmp_path) == []
+
+
+def test_a_text_with_a_plural_is_in_the_compiled_catalog_with_all_its_forms():
+    found = language._catalog("ru")._catalog
+    assert [found["{n} run", form] for form in range(3)] == ["{n} запуск", "{n} запуска", "{n} запусков"]

@@ -797,6 +797,10 @@ def _language(arguments: list[str]) -> tuple[str, list[str]]:
     if chosen not in language.LANGUAGES:
         hint = _("one of {names}", names=", ".join(language.LANGUAGES))
         raise LockstepError("LS-205", _('there is no language "{name}"', name=chosen), where=where, hint=hint)
+    if chosen != language.LANGUAGES[0] and not (catalog := language.catalog_of(chosen)).is_file():
+        hint = _("install Lockstep again; in a checkout: make catalogs")
+        message = _('the texts of language "{name}" are not installed', name=chosen)
+        raise LockstepError("LS-505", message, where=str(catalog), hint=hint)
     return chosen, others
 
 
