@@ -1,4 +1,4 @@
-"""What building Lockstep does beside pyproject.toml: catalogs of translations are compiled, and nothing runs without them.
+"""What building Lockstep does beside pyproject.toml: it compiles the catalogs of translations.
 
 The program reads compiled catalogs (.mo) with the standard library's gettext, so Babel is needed here and in tests
 alone. They are made of the .po files beside them whenever Lockstep is built or installed, an editable checkout too, and

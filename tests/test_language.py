@@ -40,7 +40,7 @@ def test_an_unknown_language_is_refused():
         language.use("tlh")
 
 
-# ------------------------------------------------------------------------------------------ what Babel says of a language
+# ---------------------------------------------------------------------------------------- what Babel says of a language
 
 OTHERS = language.LANGUAGES[1:]
 

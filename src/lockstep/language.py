@@ -1,8 +1,8 @@
 """The language of what people read: English in the code, other languages in `locale/<language>/*.po`.
 
-A sentence's English form is its key (GNU gettext). The .po files are compiled when Lockstep is installed (setup.py), and
-the standard library reads the result. What is kept for programs stays English in every language: run folders, --json,
-CSV, error codes. This is the lowest floor of the tree: it imports nothing else of Lockstep.
+A sentence's English form is its key (GNU gettext). The .po files are compiled when Lockstep is installed (setup.py),
+and the standard library reads the result. What is kept for programs stays English in every language: run folders,
+--json, CSV, error codes. This is the lowest floor of the tree: it imports nothing else of Lockstep.
 """
 
 from __future__ import annotations

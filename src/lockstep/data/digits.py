@@ -1,4 +1,4 @@
-"""The digits that scikit-learn knows, 1,797 images of 8×8, as images of 28×28 that every study can use without download.
+"""The digits that scikit-learn knows, 1,797 images of 8×8, as images of 28×28: no study has to download them.
 
 The file lies beside this one, byte for byte as scikit-learn ships it (UCI's optical recognition of handwritten digits;
 credit and licence in optdigits/LICENSE): scikit-learn itself would be 51 MB for 57 KB, and 1.5 seconds of import in a
