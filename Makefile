@@ -1,4 +1,4 @@
-# make demo: four frameworks on scikit-learn's digits. make test: lint, types and all tests. make torture: hours of faults.
+# make demo: four frameworks on the digits. make test: lint, types and all tests. make torture: hours of faults.
 # make docs: the pages of docs/ as a site in build/docs. Each makes .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ HAS_BROWSER := test -x "$${CHROMIUM:-$$(command -v chromium)}" && command -v chr
 
 .PHONY: demo test tests torture lint types docs catalogs install browser clean
 
-demo: .venv/installed
+demo: $(if $(wildcard .venv/installed),.venv/installed,.venv/demo)
 	$(BIN)/lockstep run studies/demo.toml
 
 # Types are checked beside the first tests, and three workers share two cores: many tests wait for processes.
@@ -46,10 +46,12 @@ browser:
 	    || echo "chromium could not be installed: the browser test will say so"; \
 	else echo "no chromium and chromedriver here: the browser test is skipped (Debian: apt-get install chromium chromium-driver)"; fi
 
+# The demo needs fewer packages than the tests: each has its mark, and the tests' serves the demo too.
+.venv/demo: pyproject.toml constraints.txt
+	@$(PYTHON) install.py all && touch $@
+
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@$(PYTHON) install.py dev && touch $@
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
