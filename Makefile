@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The browser test needs one. As root on Debian it is installed where it is missing; elsewhere this says what to install.
 HAS_BROWSER := test -x "$${CHROMIUM:-$$(command -v chromium)}" && command -v chromedriver >/dev/null
 
-.PHONY: demo test tests torture lint types docs catalogs install browser clean
+.PHONY: demo test tests floors torture lint types docs catalogs install browser clean
 
 demo: $(if $(wildcard .venv/installed),.venv/installed,.venv/demo)
 	$(BIN)/lockstep run studies/demo.toml
@@ -17,6 +17,21 @@ test: lint browser
 
 tests: .venv/installed
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# The oldest versions that pyproject.toml allows, in a venv of their own, and tests of all that is asked of them.
+# FLOORS=jax or FLOORS=tensorflow takes that framework too.
+FLOORS :=
+UV = $(shell command -v uv || echo $(BIN)/uv)
+OLD := build/floors
+OLD_TESTS := canvas data download idx images language locks plots spec store studyfile weights
+floors: .venv/installed
+	$(UV) venv --quiet --clear --python $(BIN)/python $(OLD)
+	$(UV) pip compile --quiet --no-header --python $(OLD)/bin/python --resolution lowest-direct $(addprefix --extra ,$(FLOORS)) \
+	  --output-file $(OLD)/floors.txt pyproject.toml
+	$(UV) pip install --python $(OLD)/bin/python --requirement $(OLD)/floors.txt --editable .
+	$(UV) pip install --python $(OLD)/bin/python --constraint $(OLD)/floors.txt pytest hypothesis babel
+	cd tests && ../$(OLD)/bin/python -m pytest -p no:cacheprovider $(OLD_TESTS:%=test_%.py)
+	$(OLD)/bin/lockstep run studies/demo.toml --backends numpy$(FLOORS:%=,%) --runs $(OLD)/runs
 
 torture: .venv/installed
 	$(BIN)/python -m pytest --torture tests/test_torture_*.py tests/test_forged.py tests/test_canvas.py
