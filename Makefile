@@ -23,7 +23,7 @@ tests: .venv/installed
 FLOORS :=
 UV = $(shell command -v uv || echo $(BIN)/uv)
 OLD := build/floors
-OLD_TESTS := canvas data download idx images language locks plots spec store studyfile weights
+OLD_TESTS := canvas data idx images language locks plots spec store studyfile usage weights
 floors: .venv/installed
 	$(UV) venv --quiet --clear --python $(BIN)/python $(OLD)
 	$(UV) pip compile --quiet --no-header --python $(OLD)/bin/python --resolution lowest-direct $(addprefix --extra ,$(FLOORS)) \
