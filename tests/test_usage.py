@@ -76,8 +76,7 @@ def texts(tree: ast.AST, of_errors: bool) -> Iterator[str]:
     for node in ast.walk(tree):
         if of_errors and isinstance(node, ast.JoinedStr):
             yield str(form(node))
-        name = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
-        if name in RAISED:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in RAISED:
             yield from filter(None, map(form, node.args))
 
 
