@@ -1,4 +1,4 @@
-# make demo: four frameworks on scikit-learn's digits. make test: lint, types and all tests. make torture: hours of faults.
+# make demo: four frameworks on the digits. make test: lint, types and all tests. make torture: hours of faults.
 # make docs: the pages of docs/ as a site in build/docs. Each makes .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,9 +6,9 @@ BIN := .venv/bin
 # The browser test needs one. As root on Debian it is installed where it is missing; elsewhere this says what to install.
 HAS_BROWSER := test -x "$${CHROMIUM:-$$(command -v chromium)}" && command -v chromedriver >/dev/null
 
-.PHONY: demo test tests torture lint types docs install browser clean
+.PHONY: demo test tests floors torture lint types docs catalogs install browser clean
 
-demo: .venv/installed
+demo: $(if $(wildcard .venv/installed),.venv/installed,.venv/demo)
 	$(BIN)/lockstep run studies/demo.toml
 
 # Types are checked beside the first tests, and three workers share two cores: many tests wait for processes.
@@ -17,6 +17,21 @@ test: lint browser
 
 tests: .venv/installed
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# The oldest versions that pyproject.toml allows, in a venv of their own, and tests of all that is asked of them.
+# FLOORS=jax or FLOORS=tensorflow takes that framework too.
+FLOORS :=
+UV = $(shell command -v uv || echo $(BIN)/uv)
+OLD := build/floors
+OLD_TESTS := canvas data idx images language locks plots spec store studyfile usage weights
+floors: .venv/installed
+	$(UV) venv --quiet --clear --python $(BIN)/python $(OLD)
+	$(UV) pip compile --quiet --no-header --python $(OLD)/bin/python --resolution lowest-direct $(addprefix --extra ,$(FLOORS)) \
+	  --output-file $(OLD)/floors.txt pyproject.toml
+	$(UV) pip install --python $(OLD)/bin/python --requirement $(OLD)/floors.txt --editable .
+	$(UV) pip install --python $(OLD)/bin/python --constraint $(OLD)/floors.txt pytest hypothesis babel
+	cd tests && ../$(OLD)/bin/python -m pytest -p no:cacheprovider $(OLD_TESTS:%=test_%.py)
+	$(OLD)/bin/lockstep run studies/demo.toml --backends numpy$(FLOORS:%=,%) --runs $(OLD)/runs
 
 torture: .venv/installed
 	$(BIN)/python -m pytest --torture tests/test_torture_*.py tests/test_forged.py tests/test_canvas.py
@@ -33,6 +48,10 @@ docs: .venv/installed
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo "open build/docs/index.html"
 
+# The translations that are read are compiled from src/lockstep/locale/*/*.po; installing does it too.
+catalogs: .venv/installed
+	$(BIN)/python setup.py catalogs
+
 install: .venv/installed
 
 browser:
@@ -42,10 +61,12 @@ browser:
 	    || echo "chromium could not be installed: the browser test will say so"; \
 	else echo "no chromium and chromedriver here: the browser test is skipped (Debian: apt-get install chromium chromium-driver)"; fi
 
+# The demo needs fewer packages than the tests: each has its mark, and the tests' serves the demo too.
+.venv/demo: pyproject.toml constraints.txt
+	@$(PYTHON) install.py all && touch $@
+
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@$(PYTHON) install.py dev && touch $@
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import PoFileError, read_po
@@ -32,7 +33,7 @@ def texts(paths: Iterable[Path]) -> dict[str, str | None]:
     return found
 
 
-def held(code: str) -> dict[str, str]:
+def held(code: str) -> dict[Any, str]:
     """A language's texts as the program holds them: what is taken out here is missing there."""
     return language._catalog(code)._catalog  # type: ignore[attr-defined]
 

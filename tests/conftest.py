@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers of pytest-xdist
 settings.register_profile("ci", derandomize=True)
 if IN_CI:
     settings.load_profile("ci")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # once for all workers of pytest-xdist
+        runpy.run_path(str(TESTS.parent / "setup.py"))["compile_catalogs"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

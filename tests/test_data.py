@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -136,9 +137,32 @@ def test_digits_that_were_changed_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(digits_file, "source", lambda: tmp_path / "digits.csv.gz")
     content[-5] ^= 1
     (tmp_path / "digits.csv.gz").write_bytes(content)
-    refused(lambda: load("digits"), "damaged", "scikit-learn", code="LS-305")
+    refused(lambda: load("digits"), "damaged", "install Lockstep again", code="LS-305")
     (tmp_path / "digits.csv.gz").write_bytes(gzip.compress(b"0,1\n"))
     refused(lambda: load("digits"), "SHA-256", code="LS-303")
+
+
+def test_digits_that_were_not_installed_are_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(digits_file, "__file__", str(tmp_path / "digits.py"))
+    refused(lambda: load("digits"), "a part of Lockstep", "install Lockstep again", code="LS-301")
+
+
+def test_the_digits_are_scikit_learns_bit_for_bit():
+    sklearn = pytest.importorskip("sklearn.datasets")
+    theirs = sklearn.load_digits()
+    content = gzip.decompress(digits_file.source().read_bytes()).decode("ascii")
+    ours = np.loadtxt(content.splitlines(), delimiter=",", dtype=np.int64)
+    np.testing.assert_array_equal(ours[:, :64].reshape(-1, 8, 8), theirs.images)
+    np.testing.assert_array_equal(ours[:, 64], theirs.target, strict=True)
+    shipped = resources.files("sklearn") / "datasets" / "data" / "digits.csv.gz"
+    assert shipped.read_bytes() == digits_file.source().read_bytes()
+
+
+def test_who_made_the_digits_is_said_beside_them():
+    text = digits_file.source().with_name("LICENSE").read_text(encoding="utf-8")
+    for words in ("Alpaydin", "Kaynak", "UCI", "CC BY 4.0", "https://creativecommons.org/licenses/by/4.0/"):
+        assert words in text
+    assert DATASETS["digits"].licence.startswith("CC BY 4.0 (E. Alpaydin, C. Kaynak")
 
 
 def test_a_flipped_byte_in_a_known_file_is_refused_by_its_hash(known, monkeypatch, tmp_path):
@@ -186,7 +210,7 @@ def test_nothing_that_can_be_typed_leads_to_another_error(name):
 
 
 def test_importing_the_package_is_light():
-    """Pillow, scikit-learn and what downloads are imported where they are used."""
+    """Pillow and what downloads are imported where they are used."""
     heavy = {"sklearn", "PIL", "filelock", "urllib.request", "scipy", "platformdirs"}
     command = f"import sys, lockstep.data; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+import os
+import runpy
+import shutil
+from datetime import datetime
+from gettext import GNUTranslations
+from pathlib import Path
 
+import pytest
+from babel import Locale
+from babel.dates import format_datetime
+from hypothesis import given
+from hypothesis import strategies as st
+
+import catalogs
 from lockstep import language
 from lockstep.language import _, n_
 
@@ -44,3 +56,71 @@ def test_control_characters_are_shown_as_escapes_wherever_a_text_is_said():
         assert SHOWN in language.say(language.later("report: {path}", path=HOSTILE))
     assert language.visible("два\n\tслова: 猫") == "два\n\tслова: 猫"
     assert language.visible("a\nb", keep="") == "a\\x0ab"
+
+
+# ---------------------------------------------------------------------------------------- what Babel says of a language
+
+OTHERS = language.LANGUAGES[1:]
+
+
+@pytest.mark.parametrize("code", OTHERS)
+def test_signs_are_those_of_the_tables_of_locales(code):
+    signs, locale = language.SIGNS[code], Locale.parse(code)
+    assert (signs.group, signs.decimal) == tuple(locale.number_symbols["latn"][key] for key in ("group", "decimal"))
+    assert list(signs.months) == [locale.months["format"]["wide"][month] for month in range(1, 13)]
+
+
+ZONES = st.sampled_from(["", "Z", "+00:00", "+05:30", "-05:00"])
+
+
+@pytest.mark.parametrize("code", OTHERS)
+@given(when=st.datetimes(datetime(1000, 1, 1)), zone=ZONES)
+def test_a_moment_is_written_as_babel_writes_it(code, when, zone):
+    text = when.isoformat() + zone
+    with language.speaking(code):
+        assert language.moment(text) == format_datetime(datetime.fromisoformat(text), "long", locale=code)
+        assert language.moment("yesterday") == "yesterday"
+
+
+# ------------------------------------------------------------------------------------------------- compiled catalogs
+
+SETUP = runpy.run_path(str(Path(__file__).parent.parent / "setup.py"))
+LOCALE = SETUP["LOCALE"]
+
+
+def texts(catalog: Path) -> dict[str, str]:
+    """What a compiled catalog holds but for its head, which names the version of Babel."""
+    with catalog.open("rb") as file:
+        return {key: text for key, text in GNUTranslations(file)._catalog.items() if key}  # type: ignore[attr-defined]
+
+
+def stale(locale: Path, tmp_path: Path) -> list[str]:
+    """The languages whose compiled catalog is not what their .po files say."""
+    fresh = tmp_path / "fresh"
+    shutil.copytree(locale, fresh, ignore=shutil.ignore_patterns("*.mo"))
+    pairs = [(path, locale / path.relative_to(fresh)) for path in SETUP["compile_catalogs"](fresh)]
+    return [new.parent.name for new, old in pairs if texts(new) != texts(old)]
+
+
+def test_compiled_catalogs_say_what_their_sources_say(tmp_path):
+    assert {path.name for path in LOCALE.iterdir()} == set(OTHERS)
+    assert stale(LOCALE, tmp_path) == []
+
+
+def test_a_catalog_that_was_not_compiled_anew_is_named_and_then_compiled(tmp_path):
+    locale = tmp_path / "locale"
+    shutil.copytree(LOCALE, locale)
+    po = locale / "ru" / "messages.po"
+    po.write_text(po.read_text(encoding="utf-8").replace('msgstr "добавьте его"', 'msgstr "прибавьте его"'), "utf-8")
+    assert stale(locale, tmp_path) == ["ru"]
+    compiled = po.with_name("lockstep.mo")
+    os.utime(compiled, (0, 0))
+    assert SETUP["compile_catalogs"](locale) == [compiled]
+    assert SETUP["compile_catalogs"](locale) == []
+    shutil.rmtree(tmp_path / "fresh")
+    assert stale(locale, tmp_path) == []
+
+
+def test_a_text_with_a_plural_is_in_the_compiled_catalog_with_all_its_forms():
+    found = catalogs.held("ru")
+    assert [found["{n} run", form] for form in range(3)] == ["{n} запуск", "{n} запуска", "{n} запусков"]

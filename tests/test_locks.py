@@ -11,9 +11,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import filelock
 import pytest
 
-from lockstep import LockstepError, locks
+from lockstep import LockstepError, files, locks
 
 HOLD = """
 import sys
@@ -45,7 +46,7 @@ def refused(folder) -> LockstepError:
 
 def note(folder, **about) -> None:
     """A lock file that nobody holds, as a process leaves it that was killed or lost its power."""
-    (folder / locks.NAME).write_text(json.dumps({**locks.this_process(), **about}))
+    (folder / locks.NAME).write_text(" " + json.dumps({**locks.this_process(), **about}))
 
 
 def test_a_lock_is_held_until_it_is_given_back_and_leaves_nothing(tmp_path):
@@ -155,10 +156,10 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
 
 @pytest.fixture
 def without_locks(monkeypatch):
-    def fail(number, operation):
+    def fail(number, blocking):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-    monkeypatch.setattr(locks.fcntl, "flock", fail)
+    monkeypatch.setattr(filelock, "lock_descriptor", fail)
 
 
 def test_without_locks_a_living_holder_is_known_by_its_number(tmp_path, without_locks):
@@ -181,6 +182,92 @@ def test_without_locks_a_holder_elsewhere_can_only_be_removed_by_hand(tmp_path, 
     error = refused(tmp_path)
     assert "process 77 on elsewhere" in str(error)
     assert 'if it is no longer there, remove the file "lock"' in str(error)
+
+
+def test_without_locks_nobody_waits_for_a_folder(tmp_path, without_locks):
+    with locks.briefly(tmp_path), locks.briefly(tmp_path), locks.waiting(tmp_path, 0.0, "a hint"):
+        pass
+
+
+# ----------------------------------------------------------------------------------------------------------- Windows
+
+
+def test_who_holds_a_lock_stands_behind_the_byte_that_windows_lets_nobody_read(tmp_path):
+    with locks.take(tmp_path):
+        path = tmp_path / locks.NAME
+        assert path.read_bytes()[:2] == b" {"
+        path.write_bytes(b"\xff" + path.read_bytes()[1:])
+        assert locks.holder(path)["pid"] == os.getpid()
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """As far as it can be played elsewhere: a file that is open cannot be removed, a folder cannot be opened."""
+    opened, really = set(), (os.open, os.close, os.unlink)
+
+    def open_(path, *rest):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        number = really[0](path, *rest)
+        opened.add((number, os.fspath(path)))
+        return number
+
+    def close(number):
+        really[1](number)
+        opened.difference_update([one for one in opened if one[0] == number])
+
+    def unlink(path, **options):
+        if os.fspath(path) in {name for _, name in opened}:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        really[2](path, **options)
+
+    monkeypatch.setattr(locks, "ON_WINDOWS", True)
+    for name, function in {"open": open_, "close": close, "unlink": unlink}.items():
+        monkeypatch.setattr(os, name, function)
+
+
+def test_on_windows_a_lock_is_one_too(tmp_path, windows):
+    with locks.take(tmp_path) as lock:
+        assert locks.is_held(tmp_path)
+        assert locks.inherited([lock]) == {}
+        assert f"process {os.getpid()}" in str(refused(tmp_path))
+    assert not locks.is_held(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with locks.briefly(tmp_path):
+        pass
+    locks.take(tmp_path).__exit__()
+
+
+def test_as_elsewhere_a_lock_on_windows_would_leave_its_file(tmp_path, windows, monkeypatch):
+    """The check above can fail."""
+    monkeypatch.setattr(locks, "ON_WINDOWS", False)
+    locks.take(tmp_path).__exit__()
+    assert [path.name for path in tmp_path.iterdir()] == [locks.NAME]
+
+
+def test_whether_a_process_is_alive(monkeypatch):
+    assert files.is_alive(os.getpid())
+    assert not files.is_alive(2**22 + 7)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "platform", "win32")
+        patched.setattr(os, "kill", lambda *_: pytest.fail("on Windows this ends everybody at the console"))
+        patched.setattr(files, "_is_alive_on_windows", lambda number: number == 7)
+        assert [files.is_alive(number) for number in (7, 8)] == [True, False]
+
+
+# ---------------------------------------------------------------------------------------------------- waiting for one
+
+
+def test_a_folder_is_waited_for_but_not_for_ever(tmp_path):
+    with filelock.FileLock(tmp_path / ".lock"), pytest.raises(LockstepError, match=r"LS-504 .*0 seconds"):
+        locks.waiting(tmp_path, 0.05, "a hint").__enter__()
+    with locks.waiting(tmp_path, 0.05, "a hint"), pytest.raises(filelock.Timeout):
+        filelock.FileLock(tmp_path / ".lock").acquire(timeout=0)
+
+
+def test_whoever_may_not_write_is_told_where_else(tmp_path):
+    with pytest.raises(LockstepError, match=r"(?s)LS-501 .*a hint"):
+        locks.waiting(tmp_path / "none", 0.05, "a hint").__enter__()
 
 
 # --------------------------------------------------------------------------------------------------- many at one time

@@ -301,6 +301,15 @@ def test_an_unknown_language_is_refused_with_the_known_ones(folder, capsys, monk
     assert "Папки" in ask(capsys, "data", "path"), "an option wins"
 
 
+def test_a_catalog_that_was_not_installed_is_told(folder, capsys, monkeypatch):
+    monkeypatch.setattr(language, "catalog_of", lambda code: folder / f"{code}.mo")
+    said = " ".join(ask(capsys, "data", "path", code=5).split())
+    assert "LS-505" in said
+    assert 'the texts of language "ru" are not installed' in said
+    assert "make catalogs" in said
+    assert "ru.mo" in said
+
+
 def test_explain_prefers_the_language_in_use(folder, capsys, monkeypatch):
     assert "обнуляет" in ask(capsys, "explain", "dropout")
     assert "обнуляет" not in ask(capsys, "explain", "dropout", russian=False)

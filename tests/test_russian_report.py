@@ -143,7 +143,7 @@ KEYS = set("epochs validation augmentation shift patience monitor optimizer sgd 
 # What is code: keys, paths below a study's folder, hashes, a machine's platform, a dataset's title and file.
 CODE = re.compile(
     r"\b[A-Za-z]+(?:_[a-z]+)+(?:\.\w+)?\b|\w+…|\b(?:whole|grid|demo)/[\w./-]+|\b[0-9a-f]{10,64}\b|Linux-[\w.-]+|"
-    r"scikit-learn(?: digits|, datasets/data/)?|digits\.csv(?:\.gz)?"
+    r"scikit-learn(?: digits)?|UCI Machine Learning Repository, optdigits|digits\.csv(?:\.gz)?"
 )
 
 

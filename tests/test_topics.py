@@ -160,10 +160,10 @@ def test_it_fits_a_narrow_terminal():
 
 def test_an_installed_wheel_explains(tmp_path):
     source = tmp_path / "source"
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "_build")
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "_build", "*.mo")
     for name in ("src", "docs"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     done = subprocess.run([*build, "--wheel-dir", tmp_path, source], capture_output=True, text=True, timeout=300)
@@ -175,6 +175,10 @@ def test_an_installed_wheel_explains(tmp_path):
                     for path in (tmp_path / "installed/lockstep/chapters").rglob("*.md"))  # fmt: skip
     assert inside == sorted(path.relative_to(ROOT / "docs/chapters").as_posix()
                             for path in (ROOT / "docs/chapters").rglob("*.md"))  # fmt: skip
+    data = {path.relative_to(tmp_path / "installed").as_posix() for path in (tmp_path / "installed").rglob("*")}
+    assert {"lockstep/locale/ru/lockstep.mo", "lockstep/data/optdigits/digits.csv.gz"} < data
+    assert any(name.endswith("licenses/src/lockstep/data/optdigits/LICENSE") for name in data)
+    assert not [name for name in data if name.endswith(".po")]
     code = (
         "import sys; sys.path.insert(0, 'installed'); import lockstep.cli as c; print(c.__file__); c.main(sys.argv[1:])"
     )
@@ -184,3 +188,8 @@ def test_an_installed_wheel_explains(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "installed" in done.stdout.splitlines()[0]
     assert "order of flatten" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-c", code, "data", "list", "--language", "ru"],
+        capture_output=True, text=True, encoding="utf-8", cwd=tmp_path, timeout=120,
+    )  # fmt: skip
+    assert "встроен" in done.stdout, done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lockstep.errors import LockstepError
-from lockstep.language import LANGUAGES
+from lockstep.language import LANGUAGES, catalog_of
 from lockstep.language import later as _
 
 _K = TypeVar("_K")
@@ -21,8 +21,12 @@ def language_of_environment() -> str:
 
 
 def language(name: str, where: str) -> str:
-    """One of the languages; raises LockstepError (LS-205) for any other."""
+    """One of the languages; raises LockstepError (LS-205) for any other, LS-505 where its texts are missing."""
     if name in LANGUAGES:
+        if name != LANGUAGES[0] and not (catalog := catalog_of(name)).is_file():
+            hint = _("install Lockstep again; in a checkout: make catalogs")
+            message = _('the texts of language "{name}" are not installed', name=name)
+            raise LockstepError("LS-505", message, where=str(catalog), hint=hint)
         return name
     hint = _("one of {names}", names=", ".join(LANGUAGES))
     raise LockstepError("LS-205", _('there is no language "{name}"', name=name), where=where, hint=hint)

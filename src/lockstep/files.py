@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lockstep.errors import LockstepError, system
 from lockstep.language import later as _
@@ -61,6 +63,8 @@ def remove_strays(folder: Path) -> None:
 
 def is_alive(number: int) -> bool:
     """Whether there is a process of this number on this machine."""
+    if sys.platform == "win32":  # where the signal 0 is Ctrl-C, and reaches everybody at this console
+        return _is_alive_on_windows(number)
     try:
         os.kill(number, 0)
     except ProcessLookupError:
@@ -68,6 +72,22 @@ def is_alive(number: int) -> bool:
     except (OSError, OverflowError):
         return True
     return True
+
+
+def _is_alive_on_windows(number: int) -> bool:
+    import ctypes
+
+    synchronize, is_not_there, is_running = 0x0010_0000, 87, 258  # SYNCHRONIZE, ERROR_INVALID_PARAMETER, WAIT_TIMEOUT
+    kernel: Any = getattr(ctypes, "WinDLL")("kernel32", use_last_error=True)  # noqa: B009  # no attribute elsewhere
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    if not 0 <= number < 2**32:
+        return True
+    if not (handle := kernel.OpenProcess(synchronize, False, number)):
+        return bool(getattr(ctypes, "get_last_error")() != is_not_there)  # noqa: B009
+    try:
+        return bool(kernel.WaitForSingleObject(ctypes.c_void_p(handle), 0) == is_running)
+    finally:
+        kernel.CloseHandle(ctypes.c_void_p(handle))
 
 
 def sync_folder(folder: Path) -> None:

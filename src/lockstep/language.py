@@ -1,19 +1,22 @@
 """The language of what people read: English in the code, other languages in `locale/<language>/*.po`.
 
-A sentence's English form is its key (GNU gettext). What is kept for programs stays English in every language: run
-folders, --json, CSV, error codes. This is the lowest floor of the tree: it imports nothing else of Lockstep.
+A sentence's English form is its key (GNU gettext). The .po files are compiled when Lockstep is installed (setup.py),
+and the standard library reads the result. What is kept for programs stays English in every language: run folders,
+--json, CSV, error codes. This is the lowest floor of the tree: it imports nothing else of Lockstep.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import re
 import string
 from collections.abc import Iterable, Iterator
-from gettext import NullTranslations
+from gettext import GNUTranslations, NullTranslations
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 LANGUAGES = ("en", "ru")
@@ -157,24 +160,13 @@ def reason(error: BaseException) -> str:
 def _catalog(language: str) -> NullTranslations:
     if language == LANGUAGES[0]:
         return NullTranslations()
-    import io
+    with catalog_of(language).open("rb") as file:
+        return GNUTranslations(file)
 
-    from babel.messages.mofile import write_mo
-    from babel.messages.pofile import read_po
-    from babel.support import Translations
 
-    found = Translations()
-    for path in sorted((resources.files("lockstep") / "locale" / language).iterdir(), key=lambda path: path.name):
-        if path.name.endswith(".po"):
-            with path.open("rb") as file:
-                catalog = read_po(file, locale=language)
-            compiled = io.BytesIO()
-            write_mo(compiled, catalog)
-            compiled.seek(0)
-            part = Translations(fp=compiled)
-            found.merge(part)
-            found.plural = part.plural  # which `merge` leaves as it was
-    return found
+def catalog_of(language: str) -> Traversable:
+    """The compiled catalog of a language other than English; it is there where Lockstep was installed."""
+    return resources.files("lockstep") / "locale" / language / "lockstep.mo"
 
 
 # ----------------------------------------------------------------------------------------------- what can be shown
@@ -203,6 +195,29 @@ def _escaped(sign: str) -> str:
 # ------------------------------------------------------------------------------------------------------------- numbers
 
 
+@dataclasses.dataclass(frozen=True)
+class Signs:
+    """How a language writes numbers and times, as Unicode's tables of locales (CLDR) have it."""
+
+    group: str
+    decimal: str
+    months: tuple[str, ...]
+    moment: str
+
+
+SIGNS = {
+    "ru": Signs(
+        group="\u00a0",
+        decimal=",",
+        months=(
+            "января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа", "сентября", "октября", "ноября",
+            "декабря",
+        ),
+        moment="{day} {month} {year}\u202fг., {time} {zone}",
+    ),
+}  # fmt: skip
+
+
 def number(text: str) -> str:
     """A number as English writes it, as the language in use writes it.
 
@@ -211,10 +226,8 @@ def number(text: str) -> str:
     """
     if _spoken == LANGUAGES[0]:
         return text
-    from babel import Locale
-
-    symbols = Locale.parse(_spoken).number_symbols["latn"]
-    return text.translate({ord(","): symbols["group"], ord("."): symbols["decimal"]})
+    signs = SIGNS[_spoken]
+    return text.translate({ord(","): signs.group, ord("."): signs.decimal})
 
 
 def minus(text: str) -> str:
@@ -226,11 +239,9 @@ def as_english(text: str) -> str:
     """A text of the language in use with its numbers as English writes them."""
     if _spoken == LANGUAGES[0]:
         return text
-    from babel import Locale
-
-    symbols = Locale.parse(_spoken).number_symbols["latn"]
-    text = re.sub(rf"(?<=\d){re.escape(symbols['decimal'])}(?=\d)", ".", text)
-    return re.sub(rf"(?<=\d){re.escape(symbols['group'])}(?=\d{{3}}(?!\d))", ",", text)
+    signs = SIGNS[_spoken]
+    text = re.sub(rf"(?<=\d){re.escape(signs.decimal)}(?=\d)", ".", text)
+    return re.sub(rf"(?<=\d){re.escape(signs.group)}(?=\d{{3}}(?!\d))", ",", text)
 
 
 def moment(text: str) -> str:
@@ -241,9 +252,12 @@ def moment(text: str) -> str:
     """
     if _spoken == LANGUAGES[0]:
         return text
-    from babel.dates import format_datetime
-
     try:
-        return str(format_datetime(datetime.datetime.fromisoformat(text), "long", locale=_spoken))
+        when = datetime.datetime.fromisoformat(text)
     except ValueError:
         return text
+    signs = SIGNS[_spoken]
+    return signs.moment.format(
+        day=when.day, month=signs.months[when.month - 1], year=when.year, time=when.strftime("%H:%M:%S"),
+        zone=when.strftime("%z") if when.utcoffset() else "UTC",
+    )  # fmt: skip

@@ -1,9 +1,14 @@
 """One process at a time: locks that die with their holder.
 
-The system's own lock (flock) lies on the file `lock` of a run folder. It is gone with the last process that holds it,
-however that one ended, so a lock file that is left behind after kill -9 or a power cut holds nobody up. What stands in
-the file is for people: who holds it. On a network file system flock is as good as its server; where a file system has
-no locks at all, the process that the file names has to do, which leaves a gap when two begin at the same moment.
+The system's own lock (flock; on Windows LockFileEx, both by way of filelock) lies on the file `lock` of a run folder.
+It is gone with the last process that holds it, however that one ended, so a lock file that is left behind after kill -9
+or a power cut holds nobody up. What stands in the file is for people: who holds it. On a network file system a lock is
+as good as its server; where a file system has none at all, the process that the file names has to do, which leaves a
+gap when two begin at the same moment.
+
+Windows keeps others from reading a byte that is locked, the first one. So who holds it stands behind that byte, which
+is a blank. And a file that is open cannot be removed there: it is closed first, and stays with whoever opens it in
+between.
 """
 
 from __future__ import annotations
@@ -14,20 +19,17 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lockstep import files, reading
+from lockstep import files
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 
-try:
-    import fcntl
-except ImportError:  # Windows: no lock, and nothing that says otherwise
-    fcntl = None  # type: ignore[assignment]
-
 NAME = "lock"
+ON_WINDOWS = os.name == "nt"
+MOST_BYTES = 4096  # of what a lock file says
 PATIENCE_SECONDS = 10.0  # how long a holder that was killed may take to be gone, its worker with it
 CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 HINT = files.HINT
@@ -48,9 +50,15 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         """Give it back. A child that still has it goes on holding what nobody can find any more."""
-        with contextlib.suppress(OSError):
-            self.path.unlink()
-        os.close(self.number)
+        removes = [lambda: os.close(self.number), self.path.unlink]
+        for step in removes if ON_WINDOWS else reversed(removes):
+            with contextlib.suppress(OSError):
+                step()
+
+
+def inherited(held: Sequence[Lock]) -> dict[str, Any]:
+    """What `subprocess.Popen` is told so that a child holds these locks too; on Windows it does not."""
+    return {} if ON_WINDOWS else {"pass_fds": [lock.number for lock in held]}
 
 
 def take(folder: Path) -> Lock:
@@ -59,14 +67,15 @@ def take(folder: Path) -> Lock:
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         with files.writing(path, HINT):
-            number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+            number = _opened(path)
         try:
             got, found = _locked(number), holder(path)
             got = not _is_alive(found) if got is None else got
             if got and _is_still(path, number):
                 with files.writing(path, HINT):
                     os.ftruncate(number, 0)
-                    os.write(number, json.dumps(this_process()).encode())
+                    os.lseek(number, 0, os.SEEK_SET)
+                    os.write(number, b" " + json.dumps(this_process()).encode())
                 return Lock(path, number, found)
         except BaseException:
             os.close(number)
@@ -77,19 +86,20 @@ def take(folder: Path) -> Lock:
         time.sleep(0.02)
 
 
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+
+
 def _locked(number: int) -> bool | None:
     """Whether this open file is locked now, by this process; None where the file system has no locks."""
-    if fcntl is None:
-        return True
+    import filelock  # kept out of start-up
+
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return filelock.lock_descriptor(number, blocking=False)
     except OSError as error:
         if error.errno not in CANNOT_LOCK:
             raise
         return None
-    return True
 
 
 def _is_still(path: Path, number: int) -> bool:
@@ -126,7 +136,12 @@ def clear(folder: Path) -> None:
 def holder(path: Path) -> dict[str, Any] | None:
     """What a lock file says of its holder, {"pid", "host", "boot", "since"}; None where it says nothing."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        found = json.loads(reading.text(path))
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would hold us up
+        try:
+            os.lseek(number, 1, os.SEEK_SET)
+            found = json.loads(os.read(number, MOST_BYTES))
+        finally:
+            os.close(number)
         return found if isinstance(found, dict) and isinstance(found.get("pid"), int) else None
     return None
 
@@ -166,13 +181,45 @@ def _held(folder: Path, found: dict[str, Any] | None) -> LockstepError:
 
 @contextlib.contextmanager
 def briefly(folder: Path) -> Iterator[None]:
-    """Hold the folder itself for a moment, waiting for others who do; for what takes no time."""
+    """Hold the folder itself for a moment, waiting for others who do; for what takes no time.
+
+    Windows locks no folder: a file in it stands for it there.
+    """
     with files.writing(folder, HINT):
-        number = os.open(folder, os.O_RDONLY)
+        number = _opened(folder / FOLDERS_NAME) if ON_WINDOWS else os.open(folder, os.O_RDONLY)
     try:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(number, fcntl.LOCK_EX)
+        _wait(number, None)
         yield
     finally:
         os.close(number)
+
+
+@contextlib.contextmanager
+def waiting(folder: Path, seconds: float, hint: str) -> Iterator[None]:
+    """Hold a folder for work that takes a while, after at most so long; raises LockstepError (LS-501, LS-504).
+
+    The file that is locked stays: whoever waits for it has it open. `hint`: what to do where nobody may write.
+    """
+    with files.writing(folder, hint):
+        number = _opened(folder / FOLDERS_NAME)
+    try:
+        if not _wait(number, seconds):
+            message = _("another process has held the lock for {seconds:.0f} seconds", seconds=seconds)
+            raise LockstepError("LS-504", message, where=str(folder), hint=_("wait for it to finish, or end it"))
+        yield
+    finally:
+        os.close(number)
+
+
+FOLDERS_NAME = ".lock"
+
+
+def _wait(number: int, seconds: float | None) -> bool:
+    """Whether this open file could be locked before so long; a file system without locks holds nobody up."""
+    until = None if seconds is None else time.monotonic() + seconds
+    with contextlib.suppress(OSError):
+        while _locked(number) is False:
+            if until is not None and time.monotonic() > until:
+                return False
+            time.sleep(0.005)
+    return True

@@ -586,7 +586,7 @@ def _work(
             worker = processes.start(
                 [sys.executable, "-P", "-m", *words], threads, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=log, env=environment, text=True, encoding="utf-8", errors="replace",
-                pass_fds=[lock.number for lock in held],
+                **locks.inherited(held),
             )  # fmt: skip
         except OSError as error:
             hint = _("free some memory and run it again")

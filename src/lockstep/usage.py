@@ -31,8 +31,6 @@ ERRORS = (
     mark("Missing argument {argument}."),
     mark("Missing option {option}."),
     mark("Got unexpected extra argument(s) ({words})"),
-    mark("Got unexpected extra argument ({words})"),
-    mark("Got unexpected extra arguments ({words})"),
     mark("Option {option} requires an argument."),
     mark("Option {option} does not take a value."),
     mark("Invalid value for {option}: {why}"),

@@ -1,6 +1,6 @@
 """Datasets: what there is, where it lies, how it is read, and what is decided about it before any backend sees it.
 
-Importing this package is cheap: Pillow, scikit-learn and everything for downloads are imported where they are used.
+Importing this package is cheap: Pillow and everything for downloads are imported where they are used.
 """
 
 from lockstep.data.augmentation import augment

@@ -25,8 +25,8 @@ class Dataset:
     """What is known of a dataset before it is on this machine.
 
     `image_shape`: (height, width, channels). `mirrors` end in "/" and hold every file as "<name>.gz"; they are tried in
-    order. A dataset without mirrors comes inside an installed package. `folders`: what others call the folder that they
-    keep it in, torchvision for one.
+    order. A dataset without mirrors is a part of Lockstep. `folders`: what others call the folder that they keep it in,
+    torchvision for one.
     """
 
     title: str
@@ -63,7 +63,7 @@ DATASETS: dict[str, Dataset] = {
         n_test=360,
         files=(File("digits.csv", 264_712, "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"),),
         mirrors=(),
-        licence="CC BY 4.0 (E. Alpaydin, C. Kaynak)",
+        licence="CC BY 4.0 (E. Alpaydin, C. Kaynak; UCI Machine Learning Repository)",
     ),
     "mnist": Dataset(
         title="MNIST",

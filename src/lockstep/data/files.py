@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from lockstep import files, reading
-from lockstep.errors import LockstepError, system
+from lockstep import files, locks, reading
+from lockstep.errors import system
 from lockstep.language import later as _
 
 HINT = _("set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to")
@@ -29,24 +29,13 @@ def new_file(path: Path) -> contextlib.AbstractContextManager[Path]:
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Make the folder and hold its lock, and clear what was left half written; raises LS-501, LS-504."""
-    import filelock  # kept out of start-up
-
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock")
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-        except filelock.Timeout as error:
-            message = _("another process has held the lock for {seconds:.0f} seconds", seconds=LOCK_SECONDS)
-            hint = _("wait for it to finish, or end it")
-            raise LockstepError("LS-504", message, where=str(folder), hint=hint) from error
-    try:
+    with locks.waiting(folder, LOCK_SECONDS, HINT):
         for leftover in folder.glob(".*.part"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
         yield
-    finally:
-        lock.release()
 
 
 def content_hash(path: Path, n_bytes: int) -> str:
