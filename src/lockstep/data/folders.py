@@ -125,7 +125,7 @@ def holds_classes(folder: Path) -> bool:
 
 def _holds_pictures(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(_is_named_a_picture(entry.name) for entry in entries)
+        return any(_is_named_a_picture(entry.name) and not _is_leftover(entry.name) for entry in entries)
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -168,38 +168,15 @@ def _notes_of_names(classes: dict[str, list[Path]]) -> Iterator[str]:
         yield _(ESCAPED, names=_some(escaped))
 
 
-def _parts(folder: Path, top: Iterable[Path]) -> dict[str, Path]:
-    """The folders of the parts, "train", "test" and perhaps "validation"; nothing where the folders are classes.
-
-    Raises LockstepError (LS-307) where a part is there twice, or without its other half.
-    """
-    parts: dict[str, Path] = {}
-    for path in top:
-        if (part := part_of(path.name)) is None:
-            continue
-        if part in parts:
-            message = _('"{one}" and "{other}" are names of the same part', one=parts[part].name, other=path.name)
-            raise LockstepError("LS-307", message, where=str(folder), hint=_("move all of it into one folder"))
-        parts[part] = path
-    if "train" in parts and ("test" in parts or "validation" in parts):
-        return parts
-    for half, other in (("train", "test"), ("test", "train")):
-        if half in parts and is_image_folder(parts[half]):
-            hint = _('add "{other}", or move the classes up so that Lockstep draws the test images', other=other)
-            message = _('there is a folder "{half}" but no "{other}"', half=parts[half].name, other=other)
-            raise LockstepError("LS-307", message, where=str(folder), hint=hint)
-    return {}
-
-
 def _split_as_given(parts: dict[str, Path], found: _Found) -> Listing:
     notes = [_(AS_GIVEN)]
     if "validation" in parts:
-        name = parts["validation"].name
+        name = visible(parts["validation"].name, keep="")
         notes.append(_(JOINED, name=name) if "test" in parts else _(VALIDATED, name=name))
     sources = {half: [parts[half]] if half in parts else [] for half in HALVES}
     sources["train" if "test" in parts else "test"] += [parts["validation"]] if "validation" in parts else []
     folders = {half: _by_class(path for place in sources[half] for path in _folders(place, found)) for half in HALVES}
-    class_names = tuple(sorted({*folders["train"], *folders["test"]}, key=natural))
+    class_names = tuple(sorted({name for classes in folders.values() for name in classes}, key=natural))
     files: dict[str, Files] = {half: [] for half in HALVES}
     for label, name in enumerate(class_names):
         for half, classes in folders.items():
@@ -209,7 +186,7 @@ def _split_as_given(parts: dict[str, Path], found: _Found) -> Listing:
                 hint = _("every class needs pictures in both train and test")
                 message = _('the class "{name}" has no picture in {half}', name=name, half=sources[half][0].name)
                 found.problems.append(Problem("LS-307", message, str(sources[half][0]), hint))
-    together = {name: [*folders["train"].get(name, ()), *folders["test"].get(name, ())] for name in class_names}
+    together = {name: [path for classes in folders.values() for path in classes.get(name, ())] for name in class_names}
     return Listing(class_names, files["train"], files["test"], [*notes, *_notes_of_names(together)])
 
 
@@ -318,6 +295,29 @@ def _left_out(found: _Found) -> Iterator[str]:
 
 
 # ----------------------------------------------------------------------------------------------------------- problems
+
+
+def _parts(folder: Path, top: list[Path]) -> dict[str, Path]:
+    """The folders of the parts, "train", "test" and perhaps "validation"; nothing where the folders are classes.
+
+    Raises LockstepError (LS-307) where a part is there twice, or without its other half.
+    """
+    parts: dict[str, Path] = {}
+    for path in top:
+        if (part := part_of(path.name)) is None:
+            continue
+        if part in parts:
+            message = _('"{one}" and "{other}" are names of the same part', one=parts[part].name, other=path.name)
+            raise LockstepError("LS-307", message, where=str(folder), hint=_("move all of it into one folder"))
+        parts[part] = path
+    if "train" in parts and ("test" in parts or "validation" in parts):
+        return parts
+    for half, other in (("train", "test"), ("test", "train")):
+        if half in parts and is_image_folder(parts[half]):
+            hint = _('add "{other}", or move the classes up so that Lockstep draws the test images', other=other)
+            message = _('there is a folder "{half}" but no "{other}"', half=parts[half].name, other=other)
+            raise LockstepError("LS-307", message, where=str(folder), hint=hint)
+    return {}
 
 
 def _assert_usable(folder: Path, listing: Listing, found: _Found) -> None:

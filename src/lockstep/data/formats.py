@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -24,14 +23,20 @@ _BESIDES = {"__MACOSX"}  # what an archive of macOS unpacks to beside its conten
 
 
 class Format(NamedTuple):
-    """How a thing at a path is read."""
+    """How a thing at a path is read, and where it lies: further in, where folders only wrap it."""
 
-    read: Callable[[Path], Data]
-    facts: Callable[[Path], Facts]
+    reader: ModuleType
+    at: Path
 
+    def read(self) -> Data:
+        """The dataset."""
+        found: Data = self.reader.read(self.at)
+        return found
 
-def _by(reader: ModuleType) -> Format:
-    return Format(reader.read, reader.facts)
+    def facts(self) -> Facts:
+        """What is known of it without decoding its images."""
+        found: Facts = self.reader.facts(self.at)
+        return found
 
 
 def format_at(path: Path) -> Format:
@@ -41,12 +46,12 @@ def format_at(path: Path) -> Format:
     inner, found = path, _of_folder(path)
     for _depth in range(DEPTH):
         if found:
-            return found if inner == path else _within(found, inner)
+            return found
         if (wrapped := _wrapped(inner)) is None:
             break
         inner, found = wrapped, _of_folder(wrapped)
     if images.is_image_folder(path):
-        return _by(images)  # which says what is wrong with it as one
+        return Format(images, path)  # which says what is wrong with it as one
     for inside in _visible(path):
         if refusal := scripts.refusal(inside):
             raise refusal
@@ -64,9 +69,9 @@ HINT = _(
 
 def _of_file(path: Path) -> Format:
     if path.suffix.lower() == ".npz":
-        return _by(npz)
+        return Format(npz, path)
     if pixel_table.is_table(path):
-        return _by(pixel_table)
+        return Format(pixel_table, path)
     if refusal := scripts.refusal(path):
         raise refusal
     if quartet.is_one(path):
@@ -78,18 +83,13 @@ def _of_file(path: Path) -> Format:
 def _of_folder(folder: Path) -> Format | None:
     """The reader of a folder that is a dataset itself."""
     if quartet.is_quartet(folder):
-        return _by(quartet)
+        return Format(quartet, folder)
     if pixel_table.in_folder(folder) and not images.holds_classes(folder):  # beside pictures it lists them
-        return _by(pixel_table)
+        return Format(pixel_table, folder)
     archives = [path for path in _visible(folder) if path.suffix.lower() == ".npz" and path.is_file()]
     if len(archives) == 1:
-        return _within(_by(npz), archives[0])
-    return _by(images) if images.holds_classes(folder) else None
-
-
-def _within(found: Format, inner: Path) -> Format:
-    """The reader of something that lies further in than the path that was given."""
-    return Format(lambda _path: found.read(inner), lambda _path: found.facts(inner))
+        return Format(npz, archives[0])
+    return Format(images, folder) if images.holds_classes(folder) else None
 
 
 def _wrapped(folder: Path) -> Path | None:

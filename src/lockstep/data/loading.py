@@ -56,7 +56,7 @@ def load(name_or_path: str, *, offline: bool = False, progress: Progress | None 
 def _loaded(name_or_path: str, offline: bool, progress: Progress | None) -> Data:
     if _is_path(name_or_path):
         path = _path(name_or_path)
-        return format_at(path).read(path)
+        return format_at(path).read()
     if name_or_path in DATASETS:
         return _load_known(name_or_path, offline, progress)
     if name_or_path in (files := imported_files()):
@@ -71,7 +71,7 @@ def describe(name_or_path: str) -> Facts:
     """
     if _is_path(name_or_path):
         path = _path(name_or_path)
-        return format_at(path).facts(path)
+        return format_at(path).facts()
     if name_or_path in DATASETS:
         entry = DATASETS[name_or_path]
         state = _state(name_or_path)
@@ -110,11 +110,12 @@ def import_folder(
 def _pictures(source: str, wanted: images.Wanted) -> Data:
     """A folder of pictures, brought to the size that is wanted; raises LockstepError, LS-205 for any other source."""
     path = _path(source) if _is_path(source) else None
-    if path is None or format_at(path).read is not images.read:
+    found = format_at(path) if path else None
+    if found is None or found.reader is not images:
         message = _("a size can be chosen for a folder of pictures alone")
         hint = _("leave --size and --keep-proportions away: images of other sources have one size already")
         raise LockstepError("LS-205", message, where=source, hint=hint)
-    return images.read(path, wanted).noted()
+    return images.read(found.at, wanted).noted()
 
 
 def verify(name: str) -> list[Row]:
