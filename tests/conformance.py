@@ -238,7 +238,7 @@ def plan_of(case: Case, dtype: str = "", threads: int = 2, device: str = "cpu") 
 
 @contextlib.contextmanager
 def shared_out() -> Iterator[None]:
-    """Inside, a model of NumPy's shares convolutions out between threads, however small: all that is tried here is."""
+    """Inside, a model of NumPy's shares convolutions out between threads, however small they are."""
     few, reference.FEW_OF_CONVOLUTIONS = reference.FEW_OF_CONVOLUTIONS, 0
     try:
         yield

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lockstep import backends, checkpoints, cli, crash, locks, store
+from lockstep import backends, checkpoints, cli, crash, locks, store, worker
+from lockstep import study as studies
 from lockstep.data import DATASETS, images
 from lockstep.errors import CODES, LockstepError
 from lockstep.remedies import REMEDIES, explain
@@ -377,3 +378,45 @@ def test_this_file_runs_what_a_user_runs():
     done = subprocess.run([sys.executable, "-m", "lockstep", "show", "none.toml"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("LS-201 none.toml: cannot read: No such file or directory\n    → ")
+
+
+MAPPED = "libtorch_cpu.so: failed to map segment from shared object"
+
+
+def caused_by(inner: Exception) -> Exception:
+    """As NumPy says of a library that it cannot load: in an error of its own, whose words are others."""
+    try:
+        raise ImportError("the C-extensions failed to load") from inner
+    except ImportError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(), ImportError(MAPPED), OSError(MAPPED), OSError(12, "Cannot allocate memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        RuntimeError("std::bad_alloc"), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."),
+        caused_by(ImportError(MAPPED)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_want_of_memory_is_that_by_whatever_name(error):
+    assert worker.failure(error)["code"] == "LS-503"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("no module named x"), ValueError("the text 'out of memory'"), OSError(2, "No such file")],
+    ids=str,
+)
+def test_what_is_no_want_of_memory_is_not_called_that(error):
+    assert worker.failure(error)["code"] == "LS-403"
+
+
+def test_a_worker_that_could_not_be_loaded_for_want_of_memory_says_so(tmp_path):
+    (tmp_path / "worker.log").write_text(f"Traceback (most recent call last):\n  File\nImportError: {MAPPED}\n")
+    error = studies._death(1, tmp_path)
+    assert (error.code, MAPPED in str(error)) == ("LS-503", True)
+    (tmp_path / "worker.log").write_text("ImportError: no module named x\n")
+    assert studies._death(1, tmp_path).code == "LS-402"

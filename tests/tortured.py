@@ -123,8 +123,9 @@ class Started:
                 os.kill(child, number)
 
     def workers(self) -> list[int]:
-        with contextlib.suppress(OSError):
-            return [int(word) for word in Path(f"/proc/{self.number}/task/{self.number}/children").read_text().split()]
+        with contextlib.suppress(OSError):  # a process is its starting thread's child
+            tasks = Path(f"/proc/{self.number}/task").glob("*/children")
+            return [int(word) for task in tasks for word in task.read_text().split()]
         return []
 
 
@@ -372,6 +373,11 @@ class Fork:
                 time.sleep(0.002)
         return self.returncode
 
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
     def terminate(self) -> None:
         self._send(signal.SIGTERM)
 
@@ -385,13 +391,12 @@ class Fork:
 
 def _fork_workers() -> None:
     """`study.work` forks its workers; whatever else asks for a process gets it as always."""
-    from lockstep import study
+    from lockstep import processes
 
     class Processes:
-        PIPE, TimeoutExpired = subprocess.PIPE, subprocess.TimeoutExpired
         Popen = Fork
 
-    study.subprocess = Processes  # type: ignore[assignment]
+    processes.subprocess = Processes  # type: ignore[assignment]
 
 
 def _report_quickly() -> None:

@@ -678,6 +678,7 @@ def _ended_for_memory() -> int:
 
 
 FREE_MEMORY = mark("free some memory, or take a smaller network, batch or dataset")
+LAST_LINES = 40  # NumPy says at length what may be wrong where a library cannot be loaded, the reason among it
 LAST_BYTES = 2**16  # of a log, in which its last words are looked for
 
 
@@ -688,10 +689,10 @@ def _death(code: int, place: Path, out_of_memory: bool = False) -> LockstepError
         file.seek(max(os.fstat(file.fileno()).st_size - LAST_BYTES, 0))
         text = file.read(LAST_BYTES).decode("utf-8", errors="replace")
     text = text.rpartition(GOES_ON)[2].partition("\n")[2] if GOES_ON in text else text
-    last = [line for line in text.splitlines() if line.strip()][-3:]
-    hint = _("see {file}", file=log)
-    if code > 0 and says_want_of_memory(" ".join(last)):
-        why = _("not enough memory: {why}", why=last[-1].strip()[:300])
+    lines = [line for line in text.splitlines() if line.strip()]
+    last, hint = lines[-3:], _("see {file}", file=log)
+    if code > 0 and (told := [line.strip() for line in lines[-LAST_LINES:] if says_want_of_memory(line)]):
+        why = _("not enough memory: {why}", why=told[-1][:300])
         return LockstepError("LS-503", why, where=str(place), hint=_(FREE_MEMORY))
     if code == -signal.SIGKILL and out_of_memory:
         hint = _(FREE_MEMORY)
