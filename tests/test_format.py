@@ -116,6 +116,15 @@ def test_runs_of_two_formats_are_not_compared_and_it_is_said_why(again):
     assert compare_runs(old("finished"), again[1].folder)["verdict"] in ("IDENTICAL", "EQUAL")
 
 
+def test_what_else_differs_is_told_beside_the_format(again, tmp_path):
+    asked = changed(store.read_asked(old("finished")), networks={"mlp": ["flatten", "dense 10"]}, seeds=3, format=2)
+    (other,) = run_study(asked, tmp_path, threads=1)
+    with pytest.raises(LockstepError) as raised:
+        compare_runs(old("finished"), other.folder)
+    for words in ("network: layer 1 is", "seed: 0 and 3", "format: 1 and 2"):
+        assert words in str(raised.value)
+
+
 def test_a_change_of_format_is_told_as_one():
     before, now = (
         store.read_spec(old("finished")),

@@ -67,7 +67,7 @@ def test_paths_are_texts_or_paths_one_or_several(runs, tmp_path):
 
 def test_a_record_knows_its_numbers(records):
     record = records[0]
-    assert record.test_accuracy == record.metrics["test"]["accuracy"] > 0.5
+    assert record.test_accuracy == record.metrics["test"]["accuracy"] > 0.3  # ten steps: three times chance
     assert record.test_loss == record.metrics["test"]["loss"]
     assert record.seconds == record.timing["seconds"]
     assert record.seconds_per_epoch > 0

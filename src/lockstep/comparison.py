@@ -130,9 +130,8 @@ def _raise_where_not_alike(runs: list[Run], environments: list[dict[str, Any]], 
         ours, theirs = getattr(first, name), getattr(second, name)
         if ours != theirs:
             said += [joined((name, _shortly(name, ours, theirs)), ": ")]
-            said += [
-                joined((number, _(FORMATS[number])), " = ") for number in sorted({ours, theirs}) if name == "format"
-            ]
+            if name == "format":
+                said += [joined((number, _(FORMATS[number])), " = ") for number in sorted((ours, theirs))]
     hashes = [environment.get("dataset", {}).get("hashes") for environment in environments]
     if hashes[0] != hashes[1]:
         names = [environment.get("dataset", {}).get("name") for environment in environments]
