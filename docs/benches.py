@@ -148,7 +148,7 @@ def _title(row: Mapping[str, Any]) -> str:
 
 
 def _ratio(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, str]:
-    from lockstep.benches import interval
+    from lockstep.benchmark.benches import interval
 
     laps = zip(one["laps"], other["laps"], strict=False)
     found = interval([first / one["images"] / (second / other["images"]) for first, second in laps])

@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from lockstep import canvas, plots, spec
+from lockstep import spec
 from lockstep.backends import numpy as reference
+from lockstep.report.draw import canvas, plots
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "sigmoid", "tanh", "softplus")
 
@@ -115,7 +116,7 @@ def kernels(record: Any) -> Figure:
 
 def _applied(layer: Any, images: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """The output of one convolution."""
-    from lockstep.backends.base import Plan
+    from lockstep.backends.plan import Plan
 
     network = spec.Network([layer, "flatten"])
     nothing = np.zeros(images.shape[3])

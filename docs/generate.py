@@ -140,10 +140,10 @@ def _versions(records: list[Any]) -> list[tuple[str, str]]:
 def _conclusions(records: list[Any], language: str) -> list[str]:
     """What the report concludes of accuracy; of times nothing, for other programs may have run beside."""
     from lockstep.language import speaking
-    from lockstep.report.answer import of_accuracy
-    from lockstep.report.compared import compare
+    from lockstep.report.compare.groups import group
     from lockstep.report.facts import Facts
-    from lockstep.report.groups import group
+    from lockstep.report.sections.comparisons import compare
+    from lockstep.report.words.answer import of_accuracy
 
     with speaking(language):
         return of_accuracy(compare(group([Facts(record) for record in records])))
@@ -151,14 +151,14 @@ def _conclusions(records: list[Any], language: str) -> list[str]:
 
 def _file_of(record: Any) -> Any:
     """The study of the run's name, as its file asks for it."""
-    from lockstep.studyfile import read_study
+    from lockstep.spec.toml import read_study
 
     return read_study(DOCS.parent / "studies" / f"{record.spec['name']}.toml", [])
 
 
 def _asked(study: Any, record: Any) -> tuple[int, dict[str, Any], dict[str, Any]]:
     """What the study asks for in the place of this run: (place in its table, of the grid, recipe as a table)."""
-    from lockstep.records import to_table
+    from lockstep.spec.records import to_table
 
     for place, run in enumerate(study.runs()):
         asked = to_table(run.recipe)
@@ -209,7 +209,7 @@ def _datasets(records: list[Any]) -> list[str]:
 def _row(dataset: str, network: str, setting: str, backend: str, records: list[Any]) -> dict[str, Any]:
     from statistics import fmean, median
 
-    from lockstep.statistics import mean_interval
+    from lockstep.uncertainty import mean_interval
 
     found = mean_interval([record.metrics["test"]["accuracy"] for record in records])
     clocks = [record.timing["seconds"] for record in records]
@@ -237,7 +237,7 @@ def _trained(record: Any) -> float | None:
 
 def asked_runs(study: str) -> int | None:
     """How many runs the study of that name asks for."""
-    from lockstep.studyfile import read_study
+    from lockstep.spec.toml import read_study
 
     path = DOCS.parent / "studies" / f"{study}.toml"
     return len(read_study(path, []).runs()) if path.exists() else None

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lockstep import backends, data, growth, load_study, run_study, spec, store
-from lockstep.records import changed
+from lockstep import backends, data, load_study, run_study, spec, store
+from lockstep.proof import growth
 from lockstep.spec import Network, Study
+from lockstep.spec.records import changed
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
 STEPS = 100

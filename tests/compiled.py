@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from lockstep.backends import jax as backend
-from lockstep.backends.base import Plan
+from lockstep.backends.plan import Plan
+from lockstep.backends.weights import initial_weights
 from lockstep.spec import LayerFacts, Network, Recipe
-from lockstep.weights import initial_weights
 
 SHAPE, BATCH = (12, 12, 1), 8
 NETWORK = Network(

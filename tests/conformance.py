@@ -20,9 +20,9 @@ import numpy as np
 
 from lockstep import backends, spec
 from lockstep.backends import numpy as reference
-from lockstep.backends.base import Model, Plan
+from lockstep.backends.plan import Model, Plan
+from lockstep.backends.weights import initial_weights
 from lockstep.spec import Augmentation, Network, Recipe
-from lockstep.weights import initial_weights
 
 SHAPE, CLASSES, BATCH, N = (11, 13, 3), 5, 7, 23  # 23 images: three full batches of 7 and a short one of 2
 FULL = 2 * BATCH  # without a short batch, which is a program of its own in JAX

@@ -20,8 +20,9 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 import measured
-from lockstep import backends, timing
-from lockstep.trace import Trace
+from lockstep import backends
+from lockstep.machine import timing
+from lockstep.proof.trace import Trace
 
 TESTS = Path(__file__).parent
 IN_CI = os.environ.get("CI", "").lower() == "true"

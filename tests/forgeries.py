@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import checkpoints, data, metrics, replay, store, study, worker
-from lockstep.records import changed
+from lockstep import data, store, study
 from lockstep.report import write_report
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Momentum, Network, Recipe, ReLU, Run, Study
-from lockstep.studyfile import parse_study, resolved_toml
+from lockstep.spec.records import changed
+from lockstep.spec.toml import parse_study, resolved_toml
+from lockstep.training import checkpoints, metrics, replay, worker
 
 NETWORK = Network((Conv2D(3, 5), ReLU(), MaxPool2D(2), Flatten(), Dense(10)))
 RECIPE = Recipe(optimizer=Adam(0.003), epochs=2, batch_size=64, validation=0.1, scaling="standard")

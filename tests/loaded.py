@@ -21,10 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lockstep import load_study, proof, store, timing
+from lockstep import load_study, store
 from lockstep import study as studies
 from lockstep.backends import BACKENDS
-from lockstep.statistics import bootstrap_median
+from lockstep.machine import timing
+from lockstep.proof import proof
+from lockstep.uncertainty import bootstrap_median
 
 DEMO = Path(__file__).parent.parent / "studies" / "demo.toml"
 # What stands beside: a loop, as a browser's script is; or products of NumPy's on two threads, as another training is.

@@ -374,7 +374,7 @@ def toml(folder: Path) -> Target:
 
     from lockstep import study
     from lockstep.spec import Study
-    from lockstep.studyfile import resolved_toml
+    from lockstep.spec.toml import resolved_toml
 
     path = folder / "study.toml"
     path.write_text(STUDIES[0])
@@ -397,8 +397,9 @@ def toml(folder: Path) -> Target:
 
 def _run_folder(folder: Path) -> Path:
     """A run, done here and now, with a checkpoint to go on from beside the one that it ended with."""
-    from lockstep import checkpoints, store, study
+    from lockstep import store, study
     from lockstep.spec import Network, Recipe, Study
+    from lockstep.training import checkpoints
 
     asked = Study(
         networks={"small": Network(["flatten", "dense 10"])}, dataset=("digits",), backends=("numpy",),
@@ -433,7 +434,8 @@ def safetensors(folder: Path) -> Target:
     """A checkpoint's arrays under a manifest that vouches for them; half of the time the header alone."""
     from safetensors.numpy import load
 
-    from lockstep import checkpoints, store
+    from lockstep import store
+    from lockstep.training import checkpoints
 
     place = _run_folder(folder) / "checkpoint-1"
     spec = (place.parent / "spec.toml").read_text()
@@ -464,9 +466,11 @@ def safetensors(folder: Path) -> Target:
 
 def run_folders(folder: Path) -> Target:
     """A file of a run, under a manifest that vouches for it half of the time; read by doctor, report and resume."""
-    from lockstep import doctor, resuming, store, study
+    from lockstep import store, study
+    from lockstep.check import doctor
     from lockstep.report import write_report
-    from lockstep.studyfile import read_study
+    from lockstep.spec.toml import read_study
+    from lockstep.study import resumption
 
     place = _run_folder(folder)
     originals = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
@@ -499,8 +503,8 @@ def run_folders(folder: Path) -> Target:
     def read(number: int) -> None:
         records = store.find_runs([folder])
         doctor.check_runs([folder])
-        resuming.unfinished([folder])
-        resuming.news(wanted, folder)
+        resumption.unfinished([folder])
+        resumption.news(wanted, folder)
         study._finished(place.parent, place.name, wanted.runs()[0], 2)
         study._unfinished(place.parent, place.name, wanted.runs()[0], 2)
         if number % 25 == 0:
@@ -542,8 +546,10 @@ def _other_arrays(content: bytes, draw: Draw) -> bytes:
 
 def manifests(folder: Path) -> Target:
     """The manifest of a run, of a checkpoint (sealed anew most of the time) or of a trace."""
-    from lockstep import checkpoints, doctor, store
-    from lockstep.trace import Trace
+    from lockstep import store
+    from lockstep.check import doctor
+    from lockstep.proof.trace import Trace
+    from lockstep.training import checkpoints
 
     place = _run_folder(folder)
     spec = (place / "spec.toml").read_text()
@@ -607,7 +613,7 @@ def _walk(trace: Any) -> None:
 
 def _trace(folder: Path, run: Path) -> Path:
     from lockstep import study
-    from lockstep.studyfile import read_study
+    from lockstep.spec.toml import read_study
 
     folder.mkdir(parents=True)
     shutil.copy(run / "spec.toml", folder)
@@ -629,8 +635,8 @@ FORMATS: dict[str, Callable[[Path], Target]] = {
 def watched(read: Read) -> tuple[str, str, float, int]:
     """(outcome, what was said, seconds of the processor, bytes) of one reading; the outcome is "read", a code, or
     "failed"."""
-    from lockstep import timing
     from lockstep.errors import LockstepError
+    from lockstep.machine import timing
 
     timing.forget_peak_memory()
     before, start = timing.peak_memory_bytes() or 0, time.process_time()

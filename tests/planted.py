@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import backends, cases, data, store, study, worker
-from lockstep.causes import CAUSES, differing
-from lockstep.judge import STAGES
+from lockstep import backends, data, store, study
+from lockstep.proof import cases
+from lockstep.proof.causes import CAUSES, differing
+from lockstep.proof.judge import STAGES
+from lockstep.proof.trace import Trace
 from lockstep.spec import Network, Recipe, Run, Study
-from lockstep.studyfile import resolved_toml
-from lockstep.trace import Trace
+from lockstep.spec.toml import resolved_toml
+from lockstep.training import worker
 
 SHAPE, CLASSES, BATCH, N, N_TEST = (11, 13, 3), 5, 7, 23, 6  # 23 images: three full batches of 7 and a short one of 2
 EPOCHS, STEPS = 2, 8

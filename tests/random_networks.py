@@ -29,12 +29,15 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from lockstep import backends, cases, data, growth, judgement, store, study, timing, worker
+from lockstep import backends, data, store, study
 from lockstep.errors import LockstepError
-from lockstep.records import changed
+from lockstep.machine import timing
+from lockstep.proof import cases, growth, verdicts
+from lockstep.proof.trace import Trace
 from lockstep.spec import LOSSES, Network, Recipe, Run, Study
-from lockstep.studyfile import resolved_toml
-from lockstep.trace import Trace
+from lockstep.spec.records import changed
+from lockstep.spec.toml import resolved_toml
+from lockstep.training import worker
 
 CLASSES, STEPS, N_TEST = 5, 10, 7
 HERE = Path(__file__).parent
@@ -176,10 +179,10 @@ def judged(folder: Path, run: Run, loaded: data.Data) -> dict[str, Any]:
     if (folder / "error").exists():
         return {"verdict": "ERROR", "reason": (folder / "error").read_text()}
     case = cases.Case(run, worker.Examples(loaded, run), (run,))
-    if doubts := judgement.doubts(case, STEPS):
+    if doubts := verdicts.doubts(case, STEPS):
         return {"verdict": "DIVERGED", "divergences": [str(doubt) for doubt in doubts], "worst": None, "where": []}
-    row = judgement.judged(Trace(folder), case)
-    judgement.judge_growth(case, row, growth.measured(case, [row["trace"]], STEPS))
+    row = verdicts.judged(Trace(folder), case)
+    verdicts.judge_growth(case, row, growth.measured(case, [row["trace"]], STEPS))
     worst = max((finding for finding in row["findings"]), key=lambda finding: finding.units)
     return {
         "verdict": row["verdict"], "divergences": row["divergences"], "worst": worst.units,

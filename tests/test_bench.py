@@ -16,12 +16,15 @@ import threadpoolctl
 from typer.testing import CliRunner
 
 from conftest import need_backend
-from lockstep import LockstepError, benches, faults, proof, roofline, shipped, store, timed
+from lockstep import LockstepError, store
 from lockstep import study as studies
+from lockstep.benchmark import baselines, benches, mistakes, roofline
 from lockstep.cli import app
-from lockstep.records import changed
+from lockstep.proof import proof
+from lockstep.screen import times
 from lockstep.spec import Network, Recipe, Study
-from lockstep.studyfile import resolved_toml
+from lockstep.spec.records import changed
+from lockstep.spec.toml import resolved_toml
 
 MLP = ["flatten", "dense 16", "relu", "dense 10"]
 CNN = ["conv2d 4 3", "relu", "max_pool2d 2", "flatten", "dense 10"]
@@ -82,7 +85,7 @@ def test_below_five_rounds_nothing_is_ranked(clockwork, tmp_path):
     document = benches.bench(asked(chosen=("numpy", "torch")), tmp_path, rounds=4)
     (network,) = document["networks"]
     assert network["ranking"] == [["NumPy", "PyTorch"]]
-    assert "fewer than five rounds" in timed.ranked(network, 4)
+    assert "fewer than five rounds" in times.ranked(network, 4)
 
 
 def a_row(name, median, low, high):
@@ -267,16 +270,16 @@ def test_what_a_baseline_is_not_written_for_is_left_out_and_told(clockwork, tmp_
     assert "not written for conv2d" in reasons["scikit-learn, MLPClassifier"]
     assert not {entry.name for entry in clockwork.ran} & {"sklearn"}
     run = asked(MLP, optimizer="rmsprop").runs()[0]
-    assert "rmsprop" in shipped.why_not("torch", run)
-    assert "augmentation" in shipped.why_not("keras", asked(augmentation={"shift": 1}).runs()[0])
+    assert "rmsprop" in baselines.why_not("torch", run)
+    assert "augmentation" in baselines.why_not("keras", asked(augmentation={"shift": 1}).runs()[0])
 
 
 @pytest.mark.parametrize("layers", [MLP, CNN], ids=["mlp", "cnn"])
-@pytest.mark.parametrize("name", list(shipped.SHIPPED))
+@pytest.mark.parametrize("name", list(baselines.SHIPPED))
 def test_a_baseline_trains_the_network_that_was_asked(name, layers):
     if layers == CNN and name == "sklearn":
         pytest.skip("it has no convolutions, which is told")
-    need_backend(shipped.SHIPPED[name][3])
+    need_backend(baselines.SHIPPED[name][3])
     run = benches._short(asked(layers, optimizer="adam 0.01").runs()[0], 6)
     found = benches.lap(benches.Entry(changed(run, train_size=None), name, True, 2))
     assert len(found["epochs"]) == 6
@@ -321,9 +324,9 @@ def test_seeds_together_are_compared_with_one_alone_and_never_ranked(clockwork, 
 
 
 def test_every_fault_is_sized(clockwork, tmp_path):
-    document = faults.measure(asked(chosen=("numpy", "torch")), tmp_path, rounds=5)
+    document = mistakes.measure(asked(chosen=("numpy", "torch")), tmp_path, rounds=5)
     sizes = {(row["fault"], row["entry"]): row["median"] for row in document["faults"]}
-    assert {fault for fault, _ in sizes} == set(faults.FAULTS)
+    assert {fault for fault, _ in sizes} == set(mistakes.FAULTS)
     assert sizes["compile_inside", "NumPy"] == pytest.approx((3 + 0.5) / 3, rel=0.03)
     assert sizes["start_inside", "NumPy"] == pytest.approx((3 + 1.6) / 3, rel=0.03)
     assert sizes["evaluation_inside", "NumPy"] == pytest.approx((3 + 0.6) / 3, rel=0.03)
@@ -334,10 +337,10 @@ def test_every_fault_is_sized(clockwork, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "fault"), [(row.baseline, row.fault) for row in faults.FAULTS.values() if getattr(row, "fault", "")]
+    ("name", "fault"), [(row.baseline, row.fault) for row in mistakes.FAULTS.values() if getattr(row, "fault", "")]
 )
 def test_a_committed_fault_still_trains_the_network(name, fault):
-    need_backend(shipped.SHIPPED[name][3])
+    need_backend(baselines.SHIPPED[name][3])
     wide = ["flatten", "dense 64", "relu", "dense 10"]
     run = benches._short(asked(wide, optimizer="adam 0.005").runs()[0], 6)
     entry = benches.Entry(changed(run, train_size=None), name, True, 2, fault)
@@ -435,7 +438,7 @@ def test_a_baseline_ends_with_whoever_started_it(tmp_path):
     need_backend("numpy")
     run = asked(epochs=10_000).runs()[0]
     (tmp_path / "spec.toml").write_text(resolved_toml(studies.one_run_study(asked(epochs=10_000), run)))
-    command = [sys.executable, "-m", "lockstep.shipped", "sklearn", str(tmp_path), "1"]
+    command = [sys.executable, "-m", "lockstep.benchmark.baselines", "sklearn", str(tmp_path), "1"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         time.sleep(1)
         assert process.poll() is None
@@ -472,5 +475,5 @@ def test_times_are_printed_before_they_are_written(clockwork, tmp_path, monkeypa
 
 
 def test_seconds_have_three_digits():
-    assert [timed.seconds(x) for x in (0.01234, 1.2345, 123.45, None)] == ["0.012", "1.23", "123.5", "–"]
+    assert [times.seconds(x) for x in (0.01234, 1.2345, 123.45, None)] == ["0.012", "1.23", "123.5", "–"]
     assert np.isfinite(benches.interval([1.0, 2.0, 3.0, 4.0, 5.0])["low"])

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from lockstep import store
-from lockstep.report import benched
+from lockstep.report.sections import times
 from test_report import fake_run, page_of, words
 
 
@@ -79,7 +79,7 @@ def test_an_older_bench_says_nothing_of_products(tmp_path):
     ],
 )
 def test_what_overlaps_is_not_ranked(groups, rounds, said):
-    assert said in benched.ranked(groups, rounds)
+    assert said in times.ranked(groups, rounds)
 
 
 def test_a_report_without_a_bench_ranks_nothing_and_says_how_to_make_one(tmp_path):

@@ -15,7 +15,7 @@ import benches  # noqa: E402
 
 
 def row(name, title, laps, is_shipped=False, images=100, together=1):
-    from lockstep.benches import interval
+    from lockstep.benchmark.benches import interval
 
     return {
         "name": name, "entry": title, "is_shipped": is_shipped, "together": together, "laps": laps, "images": images,
@@ -69,7 +69,7 @@ def test_what_was_not_measured_is_not_said(kept):
 
 
 def above(times):
-    from lockstep.benches import interval
+    from lockstep.benchmark.benches import interval
 
     return {"flops": 1, "entry": "NumPy", "peak": interval([17e10] * 5), **interval([times] * 5)}
 

@@ -22,9 +22,13 @@ from PIL import Image
 from safetensors.numpy import save
 
 import malformed
-from lockstep import checkpoints, data, doctor, resuming, store, study, timing
+from lockstep import data, store, study
+from lockstep.check import doctor
 from lockstep.errors import LockstepError
-from lockstep.trace import Trace
+from lockstep.machine import timing
+from lockstep.proof.trace import Trace
+from lockstep.study import resumption
+from lockstep.training import checkpoints
 from test_bad_input import idx, idx_folder
 from test_bad_input import images as pictures
 from test_images import png
@@ -608,7 +612,7 @@ def test_a_checkpoint_of_another_network_is_not_put_into_the_model(place):
 def test_a_pipe_in_place_of_the_lock_holds_nobody_up(place):
     os.mkfifo(place / "lock")
     doctor.check_runs([place])
-    resuming.unfinished([place])
+    resumption.unfinished([place])
 
 
 def test_a_link_out_of_a_folder_of_pictures_is_not_followed(tmp_path):
@@ -629,11 +633,15 @@ def test_a_link_out_of_a_folder_of_pictures_is_not_followed(tmp_path):
 @pytest.mark.parametrize(
     ("name", "check", "instead"),
     [
-        ("gzip: a header that declares a gibibyte in 40 bytes", "lockstep.reading.refuse_bomb", lambda *_: None),
-        ("npz: a path that leads out", "lockstep.reading._check_member", lambda *_: None),
-        ("npz: 25,000 names", "lockstep.reading.LARGEST_DIRECTORY", 2**40),
+        (
+            "gzip: a header that declares a gibibyte in 40 bytes",
+            "lockstep.files.untrusted.refuse_bomb",
+            lambda *_: None,
+        ),
+        ("npz: a path that leads out", "lockstep.files.untrusted._check_member", lambda *_: None),
+        ("npz: 25,000 names", "lockstep.files.untrusted.LARGEST_DIRECTORY", 2**40),
         ("PNG: 8193×4096", "lockstep.data.picture.MAX_PIXELS", 2**40),
-        ("TOML: 100 MB", "lockstep.reading.LARGEST_SPEC", 2**40),
+        ("TOML: 100 MB", "lockstep.files.untrusted.LARGEST_SPEC", 2**40),
     ],
 )
 def test_without_its_check_a_bomb_is_not_refused_in_its_words(name, check, instead, tmp_path, monkeypatch):
@@ -645,7 +653,7 @@ def test_without_its_check_a_bomb_is_not_refused_in_its_words(name, check, inste
 
 def test_without_its_check_an_array_twice_in_safetensors_goes_unnoticed(place, monkeypatch):
     make, read, words = RUN_BOMBS["safetensors: a name twice"]
-    monkeypatch.setattr("lockstep.reading._once", dict)
+    monkeypatch.setattr("lockstep.files.untrusted._once", dict)
     with pytest.raises(AssertionError):
         refused(make, read, place, "LS-505", words)
 

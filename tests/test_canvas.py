@@ -14,8 +14,8 @@ import pytest
 
 import forgeries
 from lockstep import store
-from lockstep.records import changed
 from lockstep.report import write_report
+from lockstep.spec.records import changed
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "mathtext": {"axes.formatter.use_mathtext": True},
@@ -79,7 +79,7 @@ def test_no_style_changes_a_byte(runs, plain, tmp_path, torture):
 
 def test_a_setting_that_is_looked_at_would_be_seen(runs, plain, tmp_path, monkeypatch):
     """The twin: without setting the user's aside, these settings do change the page."""
-    from lockstep import canvas
+    from lockstep.report.draw import canvas
 
     monkeypatch.setattr(canvas, "_ours", lambda: canvas.STYLE)
     with mpl.rc_context():

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import planted as table
-from lockstep import backends, judgement, trace
+from lockstep import backends
 from lockstep.backends import numpy as reference
-from lockstep.causes import CAUSES
-from lockstep.trace import Trace
+from lockstep.proof import trace, verdicts
+from lockstep.proof.causes import CAUSES
+from lockstep.proof.trace import Trace
 
 BACKENDS = list(backends.BACKENDS)
 # Some plants make training diverge, and the judge follows.
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 def judged(found: Trace, case: str, dtype: str = "") -> list[dict[str, Any]]:
     """The divergences of a trace of this case."""
-    result = judgement.judged(found, table.proof_case(case, dtype))
+    result = verdicts.judged(found, table.proof_case(case, dtype))
     assert result["findings"]
     assert result["verdict"] == ("DIVERGED" if result["divergences"] else "EQUAL")
     return result["divergences"]

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import tortured
-from lockstep import LockstepError, checkpoints, reading, store, timing
+from lockstep import LockstepError, store
+from lockstep.files import untrusted
+from lockstep.machine import timing
+from lockstep.training import checkpoints
 
 SPEC = 'name = "lab"\nseeds = [3]\n[recipe]\nepochs = 7\nbatch_size = 31\n'
 ENVIRONMENT = {
@@ -205,7 +208,7 @@ def test_what_is_damaged_is_skipped_and_said_aloud(damage, run):
 @pytest.mark.parametrize("damage", ["weights", "state", "steps", "best"])
 def test_without_hashes_damage_would_be_believed(damage, run, monkeypatch):
     """The check above can fail."""
-    monkeypatch.setattr(reading, "checked", tortured.unchecked)
+    monkeypatch.setattr(untrusted, "checked", tortured.unchecked)
     DAMAGE[damage](saved(run, 5, 2))
     assert checkpoints.newest(run, SPEC).progress.epoch == 5
 
@@ -216,7 +219,7 @@ def test_nothing_that_can_be_used_is_none(run):
     assert told == []
     flip(saved(run, 1) / "weights.safetensors")
     assert checkpoints.newest(run, SPEC, told.append) is None
-    assert told == [f"checkpoint-1 is not used: checkpoint-1/weights.safetensors: {reading.CHANGED}"]
+    assert told == [f"checkpoint-1 is not used: checkpoint-1/weights.safetensors: {untrusted.CHANGED}"]
 
 
 def test_the_tenth_is_newer_than_the_ninth(run):

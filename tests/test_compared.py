@@ -11,13 +11,16 @@ import pytest
 import tomli_w
 
 import test_report
-from lockstep import plots, randomness, store
-from lockstep.report import cells, compared, effects, fronts, gather, published, render
-from lockstep.report.answer import MAX_SENTENCES, conclusions
-from lockstep.report.cells import make_cells
+from lockstep import randomness, store
+from lockstep.report import gather, render
+from lockstep.report.compare import cells, effects, fronts
+from lockstep.report.compare.cells import make_cells
+from lockstep.report.compare.groups import group
+from lockstep.report.compare.pairs import LEVEL, MAX_PAIRS, Pair, contests, remedies
+from lockstep.report.draw import plots
 from lockstep.report.facts import Facts
-from lockstep.report.groups import group
-from lockstep.report.pairs import LEVEL, MAX_PAIRS, Pair, contests, remedies
+from lockstep.report.sections import comparisons, literature
+from lockstep.report.words.answer import MAX_SENTENCES, conclusions
 from lockstep.spec import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, Network, ReLU
 from test_report import Outside, fake_run, page_of, proof_of, proven, words
 
@@ -48,7 +51,7 @@ def networks(monkeypatch):
 
 
 def compare(root):
-    return compared.compare(group([Facts(record) for record in store.find_runs([root])]))
+    return comparisons.compare(group([Facts(record) for record in store.find_runs([root])]))
 
 
 def pairs_of(root, kind) -> list[Pair]:
@@ -445,7 +448,7 @@ def test_names_of_networks_are_escaped(tmp_path, monkeypatch, name):
 
 
 def structure_of(name):
-    from lockstep.records import to_table
+    from lockstep.spec.records import to_table
 
     return effects.structure(to_table(MORE[name])["layers"])
 
@@ -717,22 +720,22 @@ def on_mnist(root, accuracy, layers=(800,), dataset="mnist", n_train=60_000, n_t
 @pytest.mark.parametrize(
     ("accuracy", "word"),
     [
-        (0.984, published.EXPECTED),
-        (0.9735, published.EXPECTED),  # the interval reaches 97.5
-        (0.965, published.LOWER),
-        (0.995, published.TOO_GOOD),
-        (0.9938, published.EXPECTED),  # the interval begins at 99.2
+        (0.984, literature.EXPECTED),
+        (0.9735, literature.EXPECTED),  # the interval reaches 97.5
+        (0.965, literature.LOWER),
+        (0.995, literature.TOO_GOOD),
+        (0.9938, literature.EXPECTED),  # the interval begins at 99.2
     ],
 )
 def test_a_result_is_held_to_its_published_band(tmp_path, accuracy, word):
     on_mnist(tmp_path, accuracy)
     (cell,) = compare(tmp_path).cells
-    assert published.judge(cell) == word
+    assert literature.judge(cell) == word
     said = section(page_of(tmp_path))
     assert "784-800-10, cross-entropy" in said
     assert "Simard et al. 2003" in said
     assert "97.5 to 99.3" in said
-    assert ("Beside published results: mlp (numpy) is" in said) == (word != published.EXPECTED)
+    assert ("Beside published results: mlp (numpy) is" in said) == (word != literature.EXPECTED)
 
 
 @pytest.mark.parametrize(
@@ -743,7 +746,7 @@ def test_a_result_is_held_to_its_published_band(tmp_path, accuracy, word):
 def test_networks_are_matched_by_their_structure(tmp_path, layers, model):
     on_mnist(tmp_path, 0.97, layers)
     (cell,) = compare(tmp_path).cells
-    found = published.reference_for(cell)
+    found = literature.reference_for(cell)
     assert found.model.startswith(model) if model else found is None
 
 
@@ -753,14 +756,14 @@ def test_a_network_whose_reference_was_not_found_says_so_and_is_held_to_the_limi
     assert "A published figure of an MLP of 3 × 100 was searched for and not found." in said
     assert "nothing to hold it to but the limit" in said
     on_mnist(tmp_path / "leak", 0.9997, (100, 100, 100))
-    assert published.judge(compare(tmp_path / "leak").cells[0]) == published.TOO_GOOD
+    assert literature.judge(compare(tmp_path / "leak").cells[0]) == literature.TOO_GOOD
 
 
 def test_a_part_of_the_images_is_not_held_to_results_of_all(tmp_path):
     on_mnist(tmp_path / "a", 0.95, n_train=5000)
-    assert published.judge(compare(tmp_path / "a").cells[0]) == "not comparable: trained on 5,000 images of 60,000"
+    assert literature.judge(compare(tmp_path / "a").cells[0]) == "not comparable: trained on 5,000 images of 60,000"
     on_mnist(tmp_path / "b", 0.95, n_test=500)
-    assert published.judge(compare(tmp_path / "b").cells[0]) == "not comparable: tested on 500 images of 10,000"
+    assert literature.judge(compare(tmp_path / "b").cells[0]) == "not comparable: tested on 500 images of 10,000"
 
 
 def test_a_dataset_without_published_results_says_so(tmp_path):
@@ -769,11 +772,11 @@ def test_a_dataset_without_published_results_says_so(tmp_path):
 
 
 def test_every_reference_has_a_source_and_lies_in_its_own_band():
-    for row in published.REFERENCES:
+    for row in literature.REFERENCES:
         value = float(re.split("[–±]", row.accuracy)[-1 if "–" in row.accuracy else 0])
         assert row.low <= value <= row.high, row.model
         assert row.source
-        assert row.high <= published.BEST[row.dataset][0]
+        assert row.high <= literature.BEST[row.dataset][0]
 
 
 # ------------------------------------------------------------------------------------------------------- conclusions

@@ -56,7 +56,7 @@ TENSORFLOW = """
 import numpy as np
 import conformance as table
 from lockstep import backends
-from lockstep.weights import initial_weights
+from lockstep.backends.weights import initial_weights
 for name in ("flat-adam", "recipe-adam_cross_entropy"):
     case = table.CASES[name]
     plan = table.plan_of(case)

@@ -9,9 +9,12 @@ from rich.console import Console
 
 import loaded
 import tortured
-from lockstep import Recipe, Study, contention, resuming, store, terminal, timing
+from lockstep import Recipe, Study, store
 from lockstep import study as studies
-from lockstep.contention import Threads
+from lockstep.machine import contention, timing
+from lockstep.machine.contention import Threads
+from lockstep.screen import terminal
+from lockstep.study import resumption
 
 CNN = ["conv2d 2 3", "relu", "flatten", "dense 10"]
 
@@ -110,7 +113,7 @@ def test_a_finished_run_is_not_repeated_because_more_are_free_now_but_where_a_nu
     asked.clear()
     (second,) = studies.run_study(study(), tmp_path)
     assert (second.folder, asked) == (first.folder, []), "nobody looked: there was nothing to do"
-    assert resuming.news(study(), tmp_path, 2) == ["threads: 1 → 2 (1 run)"]
+    assert resumption.news(study(), tmp_path, 2) == ["threads: 1 → 2 (1 run)"]
     (third,) = studies.run_study(study(), tmp_path, threads=2)
     assert (third.folder != first.folder, taken(third)) == (True, (2, 2))
 
@@ -129,8 +132,8 @@ def test_a_run_that_goes_on_takes_the_number_it_began_with(by, free, tmp_path):
     if by == "run":
         (record,) = studies.run_study(study(), tmp_path / "part")
     else:
-        waiting, *_ = resuming.unfinished([tmp_path / "part"])
-        ((record,), _) = resuming.resume(waiting)
+        waiting, *_ = resumption.unfinished([tmp_path / "part"])
+        ((record,), _) = resumption.resume(waiting)
     assert record.is_finished
     assert taken(record) == (2, 1)
     assert tortured.bits(record.folder) == tortured.bits(whole.folder)

@@ -20,8 +20,8 @@ import pytest
 import conformance as table
 from conftest import need_backend
 from lockstep import backends
+from lockstep.backends.weights import initial_weights
 from lockstep.spec import Recipe
-from lockstep.weights import initial_weights
 from test_conformance import ROUNDED_CASES, assert_close, assert_products_are_rounded_alike
 
 # ----------------------------------------------------------------------------------------------------- on any machine

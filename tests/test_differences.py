@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import importlib.util
 import json
 import re
 import subprocess
@@ -16,9 +17,10 @@ import pytest
 
 from catalogs import held
 from conftest import need, need_backend
-from lockstep import backends, cli, differences, language, meanings
-from lockstep.causes import CAUSES
+from lockstep import backends, cli, language
+from lockstep.defaults import differences, meanings
 from lockstep.errors import LockstepError
+from lockstep.proof.causes import CAUSES
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "differences.md"
 FRAMEWORKS = pytest.mark.parametrize("backend", differences.FRAMEWORKS)
@@ -161,7 +163,7 @@ def test_every_subject_has_a_meaning_in_every_framework_or_a_reason(table, subje
 
 @FRAMEWORKS
 def test_the_backends_files_ask_the_same_in_the_same_order(backend):
-    source = Path(backends.__file__).with_name(f"{backend}.py").read_text(encoding="utf-8")
+    source = Path(str(importlib.util.find_spec(f"lockstep.backends.{backend}").origin)).read_text(encoding="utf-8")
     (defaults,) = [
         node.value
         for node in ast.parse(source).body

@@ -10,7 +10,10 @@ import shutil
 import pytest
 
 import tortured
-from lockstep import backends, data, doctor, reading, store, timing
+from lockstep import backends, data, store
+from lockstep.check import doctor
+from lockstep.files import untrusted
+from lockstep.machine import timing
 
 
 @pytest.fixture(autouse=True)
@@ -200,14 +203,14 @@ def test_a_damaged_file_is_named_and_the_rest_can_be_used(name, checked):
     assert row["state"] == "damaged"
     assert row["problems"][0].startswith(f"{name}: ")
     if name in store.HASHED:
-        assert row["problems"] == [f"{name}: {reading.CHANGED}"]
+        assert row["problems"] == [f"{name}: {untrusted.CHANGED}"]
         assert "checkpoint-4" in row["usable"]
         assert set(row["usable"][0].split(", ")) == {*store.HASHED, "manifest.json"} - {name}
 
 
 def test_without_hashes_damage_is_not_seen(checked, monkeypatch):
     """The check above can fail."""
-    monkeypatch.setattr(reading, "compare", tortured.unchecked)
+    monkeypatch.setattr(untrusted, "compare", tortured.unchecked)
     flip(checked[0] / "predictions.npz")
     assert row_of(checked[0])["state"] == "whole"
 
@@ -226,7 +229,7 @@ def test_a_damaged_checkpoint_leaves_the_one_before(checked):
     flip(checked[1] / "checkpoint-2" / "state.safetensors")
     row = row_of(checked[1])
     assert row["state"] == "damaged"
-    assert row["problems"] == [f"checkpoint-2/state.safetensors: {reading.CHANGED}"]
+    assert row["problems"] == [f"checkpoint-2/state.safetensors: {untrusted.CHANGED}"]
     assert row["usable"] == ["checkpoint-1: it can go on after epoch 1"]
 
 
@@ -242,7 +245,7 @@ def test_what_is_half_written_is_noted_and_no_damage(checked):
 
 
 def test_a_run_that_is_worked_on_is_not_judged(checked):
-    from lockstep import locks
+    from lockstep.files import locks
 
     with locks.take(checked[1]):
         assert row_of(checked[1])["state"] == "being worked on"

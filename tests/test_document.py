@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 
 import lockstep
-from lockstep import cli, expected, language, store, timing
-from lockstep import submissions as verify
+from lockstep import cli, language, store
+from lockstep.check import submissions as verify
 from lockstep.data import Data
-from lockstep.report import chapters, compared, gather, question
-from lockstep.report.copies import mark_copies
+from lockstep.machine import timing
+from lockstep.report import gather
+from lockstep.report.compare.copies import mark_copies
+from lockstep.report.compare.groups import group
 from lockstep.report.facts import Facts
-from lockstep.report.groups import group
-from lockstep.report.numbers import fixed
+from lockstep.report.sections import chapters, comparisons
+from lockstep.report.words import question
+from lockstep.report.words.numbers import fixed
 from lockstep.spec import EarlyStopping, Recipe, Study
-from lockstep.study import few_images, load_study, not_done, run_study
+from lockstep.study import few_images, forecast, load_study, not_done, run_study
 from test_compared import amend, diverge, seeds_of
 from test_report import fake_run, page_of, words
 
@@ -43,7 +46,7 @@ def two(tmp_path):
 
 
 def test_the_documents_numbers_are_those_of_the_comparison_and_of_the_page(two):
-    found = compared.compare(group([Facts(record) for record in store.find_runs([two])]))
+    found = comparisons.compare(group([Facts(record) for record in store.find_runs([two])]))
     told = numbers(two)
     (row,), (pair,) = told["backends"], [pair for _, pair in found.held["backends"].rows]
     assert row["over_seeds"]["value"] == pair.difference.value
@@ -125,7 +128,7 @@ def test_a_number_that_was_changed_in_report_json_is_found(tmp_path):
 def test_a_copied_folder_is_one_measurement(tmp_path):
     one, *_ = seeds_of(tmp_path, "numpy", (0.90, 0.94))
     other = shutil.copytree(one, one.with_name("again"))
-    found = compared.compare(group([Facts(record) for record in store.find_runs([tmp_path])]))
+    found = comparisons.compare(group([Facts(record) for record in store.find_runs([tmp_path])]))
     (cell,) = found.cells
     assert (len(cell.seconds), len(cell.accuracies)) == (2, 2)
     said = words(page_of(tmp_path))
@@ -139,7 +142,7 @@ def test_a_copy_under_another_seed_is_one_measurement(tmp_path):
     text = (other / "spec.toml").read_text().replace("seeds = [\n    0,\n]", "seeds = [\n    7,\n]")
     (other / "spec.toml").write_text(text)
     amend(other, "timing.json", lambda found: found.update(epochs=[0.123] * 5))
-    (cell,) = compared.compare(group([Facts(record) for record in store.find_runs([tmp_path])])).cells
+    (cell,) = comparisons.compare(group([Facts(record) for record in store.find_runs([tmp_path])])).cells
     assert sorted(cell.accuracies) == ["0", "1"]
     assert numbers(tmp_path)["cells"][0]["copies"] == ["demo/seed-7"]
 
@@ -231,7 +234,7 @@ def test_the_command_line_and_the_report_say_how_few_images_there_were(tmp_path,
 def test_how_long_it_takes_is_said_from_earlier_runs(tmp_path):
     study = Study(NETWORK, "digits", "numpy", (0, 1), recipe=Recipe(epochs=2), name="lab", train_size=200)
     said: list[str] = []
-    first = expected.Expectation(study.runs(), tmp_path, 1, said.append)
+    first = forecast.Expectation(study.runs(), tmp_path, 1, said.append)
     assert said == [
         "how long it takes is not known yet, as this machine has done none of these runs: that is said after the first "
         "epoch"
@@ -241,13 +244,13 @@ def test_how_long_it_takes_is_said_from_earlier_runs(tmp_path):
     assert re.match(r"expected: about \d+ s for 2 runs, beside what other frameworks take to start, if ", said[1])
     assert not_done(study, tmp_path) == []
     again: list[str] = []
-    expected.Expectation(study.runs(), tmp_path, 1, again.append)
+    forecast.Expectation(study.runs(), tmp_path, 1, again.append)
     assert again[0].startswith("expected: about ")
     assert again[0].endswith("for 2 runs, as long as such runs took on this machine before")
     more: list[str] = []
     other = Study({**NETWORK, "cnn": ["conv2d 2 3", "flatten", "dense 10"]}, "digits", "numpy", recipe=study.recipe,
                   train_size=200)  # fmt: skip
-    expected.Expectation(other.runs(), tmp_path, 1, more.append)
+    forecast.Expectation(other.runs(), tmp_path, 1, more.append)
     assert "for 1 of 2 runs, which this machine has done before" in more[0]
 
 
@@ -257,7 +260,7 @@ def test_an_estimate_is_scaled_by_epochs_and_work():
         for epochs in (2, 6)
         for run in Study(NETWORK, "digits", "numpy", recipe=Recipe(epochs=epochs), train_size=200).runs()
     )
-    asked = expected.Expectation([short, long], timing.Path("/nowhere"), 1, lambda said: None)
+    asked = forecast.Expectation([short, long], timing.Path("/nowhere"), 1, lambda said: None)
     assert asked.from_epoch(short, 3.0) == pytest.approx(8 * 3.0)
 
 
@@ -265,14 +268,14 @@ def test_runs_on_another_machine_tell_nothing(tmp_path):
     study = Study(NETWORK, "digits", "numpy", recipe=Recipe(epochs=1), name="lab", train_size=200)
     (record,) = run_study(study, tmp_path, threads=1)
     amend(record.folder, "environment.json", lambda found: found.update(cpu="another"))
-    assert expected.paces(tmp_path, study.runs(), 1) == {}
+    assert forecast.paces(tmp_path, study.runs(), 1) == {}
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.2, "1 s"), (7.4, "7 s"), (43.0, "45 s"), (130.0, "2 min"), (9000.0, "2.5 h")]
 )
 def test_an_estimate_has_no_more_digits_than_it_is_worth(seconds, said):
-    assert expected.roughly(seconds) == said
+    assert forecast.roughly(seconds) == said
 
 
 # ----------------------------------------------------------------------------------------------- chapters, the question
@@ -292,7 +295,7 @@ def test_every_section_of_the_page_leads_to_its_chapter_and_its_word(tmp_path):
 
 @pytest.mark.parametrize("spoken", language.LANGUAGES)
 def test_the_words_are_those_of_explain(spoken):
-    from lockstep import topics
+    from lockstep.explain import topics
 
     with language.speaking(spoken):
         for word in [*chapters.WORDS.values(), *(f"question_{n}" for n in range(1, 6))]:
@@ -305,7 +308,7 @@ def test_the_control_questions_stand_with_the_assignment_that_asks_them():
 
 
 def test_question_three_names_the_activations():
-    from lockstep import topics
+    from lockstep.explain import topics
 
     for spoken in language.LANGUAGES:
         text = topics.topics(spoken)["question_3"].text.lower()

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 import planted as table
-from lockstep import checkpoints, data, independent, judgement, metrics, randomness, rehearsal, weights, worker
+from lockstep import data, randomness
 from lockstep.backends import numpy as reference
-from lockstep.backends import numpy_together
-from lockstep.backends.base import Plan
-from lockstep.cases import Case, cases
-from lockstep.records import changed
+from lockstep.backends import weights
+from lockstep.backends.numpy import stack
+from lockstep.backends.plan import Plan
+from lockstep.proof import independent, rehearsal, verdicts
+from lockstep.proof.cases import Case, cases
 from lockstep.spec import Network, Recipe, Study
+from lockstep.spec.records import changed
+from lockstep.training import checkpoints, metrics, worker
 
 EVERYTHING = [
     "conv2d 4 3 2 same", "batch_norm", "elu", "max_pool2d 3 2 same", "conv2d 5 2 padding=valid", "leaky_relu",
@@ -227,11 +230,11 @@ def test_ties_go_to_the_first_maximum(monkeypatch):
 def test_runs_trained_together_at_one_rate_are_doubted(monkeypatch):
     case = a_case(["flatten", "dense 12", "relu", "dense 10"])
     assert "trained together" not in stages(case)
-    monkeypatch.setattr(numpy_together.Stack, "_step", at_the_first_rate)
+    monkeypatch.setattr(stack.Stack, "_step", at_the_first_rate)
     assert "trained together" in stages(case)
 
 
-def at_the_first_rate(stack, indices, right=numpy_together.Stack._step):
+def at_the_first_rate(stack, indices, right=stack.Stack._step):
     for model in stack.models[1:]:
         model.plan = dataclasses.replace(model.plan, recipe=stack.models[0].plan.recipe)
     return right(stack, indices)
@@ -252,7 +255,7 @@ def place(found, tolerance=1e-9, where="3_tanh"):
 def test_whom_all_others_contradict_alike_is_suspected():
     case = a_case(["flatten", "dense 10"])
     alike = [row("torch", [place(0.5)]), row("jax", [place(0.5 + 1e-10)])]
-    found = judgement.suspicion(case, [row("numpy"), *alike], 10)
+    found = verdicts.suspicion(case, [row("numpy"), *alike], 10)
     assert (found["stage"], found["where"], found["step"]) == ("backward", "3_tanh", 0)
     for others in (
         alike[:1],
@@ -260,15 +263,15 @@ def test_whom_all_others_contradict_alike_is_suspected():
         [row("torch", [place(0.5)]), row("jax", [place(0.7)])],
         [row("torch", [place(0.5)]), row("jax", [place(0.5, where="5_tanh")])],
     ):
-        assert judgement.suspicion(case, [row("numpy"), *others], 10) is None
+        assert verdicts.suspicion(case, [row("numpy"), *others], 10) is None
 
 
 def test_a_judge_that_is_wrong_accuses_nobody_else(monkeypatch):
     case = a_case(["flatten", "dense 10", "tanh", "dense 10"])
     monkeypatch.setitem(reference.LAYERS, "tanh", with_wrong_slope)
-    monkeypatch.setattr(judgement, "_told", lambda trace, case, rows, named: {"where": rows[0].where})
+    monkeypatch.setattr(verdicts, "_told", lambda trace, case, rows, named: {"where": rows[0].where})
     rows = [row("numpy"), row("torch", [place(0.5)])]
-    found = judgement.suspicion(case, rows, 10)
+    found = verdicts.suspicion(case, rows, 10)
     assert (found["stage"], found["where"]) == ("backward", "2_tanh")
     assert [(one["verdict"], len(one["divergences"])) for one in rows] == [("DIVERGED", 1), ("INCONCLUSIVE", 0)]
     assert "independent formula" in rows[1]["reason"]
@@ -276,14 +279,14 @@ def test_a_judge_that_is_wrong_accuses_nobody_else(monkeypatch):
 
 def test_what_numpy_has_wrong_in_runs_trained_together_is_its_own(monkeypatch):
     case = a_case(["flatten", "dense 12", "relu", "dense 10"])
-    monkeypatch.setattr(numpy_together.Stack, "_step", at_the_first_rate)
-    monkeypatch.setattr(judgement, "_told", lambda trace, case, rows, named: {"stage": rows[0].stage})
+    monkeypatch.setattr(stack.Stack, "_step", at_the_first_rate)
+    monkeypatch.setattr(verdicts, "_told", lambda trace, case, rows, named: {"stage": rows[0].stage})
     rows = [row("numpy"), row("torch")]
-    assert judgement.suspicion(case, rows, 10) is None
+    assert verdicts.suspicion(case, rows, 10) is None
     assert [one["verdict"] for one in rows] == ["DIVERGED", "EQUAL"]
     assert rows[0]["divergences"] == [{"stage": "trained together"}]
     rows = [row("numpy", [place(0.5)])]
-    judgement.suspicion(case, rows, 10)
+    verdicts.suspicion(case, rows, 10)
     assert rows[0]["divergences"] == [place(0.5)]
 
 

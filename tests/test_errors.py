@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lockstep import backends, checkpoints, cli, crash, locks, store, worker
+from lockstep import backends, cli, store
 from lockstep import study as studies
+from lockstep.cli import crash
 from lockstep.data import DATASETS, images
 from lockstep.errors import CODES, LockstepError
-from lockstep.remedies import REMEDIES, explain
+from lockstep.explain.remedies import REMEDIES, explain
+from lockstep.files import locks
+from lockstep.training import checkpoints, worker
 from test_bad_input import IMAGES, idx, idx_folder, npz, one_empty_class, study
 from test_bad_input import a_broken_png as broken_png
 from test_bad_input import images as pictures
@@ -94,7 +97,7 @@ def in_the_worker(code):
 
     def situation(folder, monkeypatch):
         (folder / "sitecustomize.py").write_text(
-            f"import sys\nif 'lockstep.worker' in sys.orig_argv:\n    {code}\n", encoding="utf-8"
+            f"import sys\nif 'lockstep.training.worker' in sys.orig_argv:\n    {code}\n", encoding="utf-8"
         )
         monkeypatch.setenv("PYTHONPATH", str(folder))
         return with_study()(folder, monkeypatch)
@@ -121,8 +124,8 @@ def too_little_memory(folder, monkeypatch):
 
 def begun(folder):
     """A run folder whose run was interrupted."""
+    from lockstep.spec.toml import resolved_toml
     from lockstep.study import load_study, one_run_study
-    from lockstep.studyfile import resolved_toml
 
     pictures(folder)
     study(folder)
@@ -202,7 +205,7 @@ SITUATIONS = {
     "LS-401": (missing_framework, ["jax is not installed", "pip install 'lockstep-nn[jax]'"]),
     "LS-402": (in_the_worker("import os; os.kill(os.getpid(), 9)"), ["SIGKILL", "memory runs out", "worker.log"]),
     "LS-403": (
-        in_the_worker("import lockstep.metrics as m; m.evaluate = lambda *_: 1 / 0"),
+        in_the_worker("import lockstep.training.metrics as m; m.evaluate = lambda *_: 1 / 0"),
         ["ZeroDivisionError: division by zero", "worker.log"],
     ),
     "LS-404": (with_study(('backends = ["numpy"]', 'backends = ["numpy"]\ndevice = "cuda"')), ["CPU only", "→"]),

@@ -14,10 +14,14 @@ import forgeries
 import tortured
 from conftest import need_backend
 from forgeries import DEEP, FORGERIES, PAGES, UNDECIDABLE, Others
-from lockstep import backends, cli, doctor, report, resuming, store, timing
+from lockstep import backends, cli, report, store
 from lockstep import study as studies
-from lockstep import submissions as verify
-from lockstep.records import changed
+from lockstep.check import doctor
+from lockstep.check import submissions as verify
+from lockstep.check.submissions import pages
+from lockstep.check.submissions.findings import Findings
+from lockstep.check.submissions.submission import Submission
+from lockstep.machine import timing
 from lockstep.spec import (
     ELU,
     GELU,
@@ -46,10 +50,8 @@ from lockstep.spec import (
     Study,
     Tanh,
 )
-from lockstep.study import run_study
-from lockstep.submissions import pages
-from lockstep.submissions.findings import Findings
-from lockstep.submissions.submission import Submission
+from lockstep.spec.records import changed
+from lockstep.study import resumption, run_study
 
 
 @pytest.fixture(scope="module")
@@ -384,7 +386,7 @@ def test_a_run_that_went_on_with_other_threads_fits(tmp_path, monkeypatch):
     of = changed(forgeries.STUDY, seeds=(0,), name="work")
     with pytest.raises(KeyboardInterrupt):
         run_study(of, tmp_path, ended, threads=1)
-    resuming.resume(resuming.unfinished([tmp_path], threads=2)[0])
+    resumption.resume(resumption.unfinished([tmp_path], threads=2)[0])
     (record,) = store.find_runs([tmp_path])
     assert record.environment["resumed"]
     fits(tmp_path / "work", deep=True)

@@ -13,16 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lockstep import data, resuming, store, submissions, worker
-from lockstep.checkpoints import differences
-from lockstep.comparison import compare_runs
+from lockstep import data, store
+from lockstep.check import submissions
 from lockstep.data import part_of
 from lockstep.errors import LockstepError
-from lockstep.records import changed
+from lockstep.proof.comparison import compare_runs
 from lockstep.spec import FORMAT, FORMATS
+from lockstep.spec.records import changed
+from lockstep.spec.toml import parse_study, read_study, resolved_toml
 from lockstep.store import Record
-from lockstep.study import load_study, run_study
-from lockstep.studyfile import parse_study, read_study, resolved_toml
+from lockstep.study import load_study, resumption, run_study
+from lockstep.training import worker
+from lockstep.training.checkpoints import differences
 
 EARLIER = Path(__file__).parent / "earlier"
 
@@ -84,16 +86,16 @@ def test_an_earlier_run_is_verified_by_the_weights_that_it_started_from(copied):
 
 def test_an_earlier_run_that_claims_this_versions_format_is_found_out(copied, monkeypatch):
     """The twin: judged by other starting weights, the honest run does not fit."""
-    monkeypatch.setattr("lockstep.studyfile._is_written", lambda path: False)
+    monkeypatch.setattr("lockstep.spec.toml._is_written", lambda path: False)
     found = submissions.verify(copied("finished").parent)
     assert any("not what seed 0, recipe and data give" in str(problem) for problem in found["problems"])
 
 
 def test_an_earlier_run_that_was_interrupted_is_gone_on_with(copied, again):
     folder = copied("interrupted")
-    waiting, _left, problems = resuming.unfinished([folder])
+    waiting, _left, problems = resumption.unfinished([folder])
     assert problems == []
-    (record,), held = resuming.resume(waiting)
+    (record,), held = resumption.resume(waiting)
     assert record.is_finished, record.status
     assert held == []
     np.testing.assert_allclose(losses(folder), losses(old("finished")), rtol=1e-4)

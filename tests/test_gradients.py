@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import lockstep
-from lockstep import LockstepError, Network, Recipe, backends, check_gradients, cli, gradients
+from lockstep import LockstepError, Network, Recipe, backends, check_gradients, cli
 from lockstep.backends import numpy as reference
-from lockstep.backends.base import Plan
-from lockstep.derivatives import check, verdict
+from lockstep.backends.plan import Plan
+from lockstep.backends.weights import initial_weights
+from lockstep.proof import gradients
+from lockstep.proof.derivatives import check, verdict
 from lockstep.spec import Run
-from lockstep.weights import initial_weights
 
 SHAPE = (7, 5, 2)
 CNN = [
@@ -166,7 +167,7 @@ def test_the_command_says_what_was_seen_and_what_was_not(place, capsys):
 def test_a_gradient_that_is_wrong_ends_with_one(place, capsys, monkeypatch):
     (place / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'lockstep.derivatives' in sys.orig_argv:\n"
+        "if 'lockstep.proof.derivatives' in sys.orig_argv:\n"
         "    from lockstep.backends import numpy\n"
         "    right = numpy.Model.gradients\n"
         "    def wrong(self, images, labels):\n"

@@ -15,7 +15,7 @@ from lockstep.data import describe, folders, grounds, images, import_folder, loa
 from lockstep.data import picture as pictures
 from lockstep.data.picture import Frame
 from lockstep.errors import LockstepError
-from lockstep.report import kept
+from lockstep.report.words import forms
 
 LAST = 222  # the last pixel of a grey picture
 
@@ -659,5 +659,5 @@ def test_an_import_speaks_russian(home, capsys):
 
 def test_a_report_says_notes_in_russian():
     with language.speaking("ru"):
-        said = kept.say("pictures that were turned as their Exif says, as viewers show them: 1,029")
+        said = forms.say("pictures that were turned as their Exif says, as viewers show them: 1,029")
     assert said == "изображений, повёрнутых по их Exif, как их показывают программы просмотра: 1\xa0029"

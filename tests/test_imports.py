@@ -13,40 +13,70 @@ import pytest
 
 import lockstep
 from conftest import need_backend
-from lockstep import backends, shipped
+from lockstep import backends
+from lockstep.benchmark import baselines
 
 SOURCES = Path(lockstep.__file__).parent
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}
 
 # From the bottom to the top: a module imports from the rows below its own only. A package stands in one row.
 FLOORS = (
-    {"language", "installed", "naming"},
-    {"errors", "formulas", "streams"},
-    {"topics", "canvas"},
-    {"arguments", "lettering", "results", "records", "files", "reading", "randomness", "timing", "remedies", "crash"},
+    {"benchmark", "check", "defaults", "explain", "files", "machine", "proof", "screen", "training"},  # faces
+    {"language", "version", "spec.naming"},
+    {"errors", "explain.formulas", "machine.streams"},
+    {"explain.topics", "report.draw.canvas"},
+    {
+        "arguments",
+        "report.draw.lettering",
+        "store.results",
+        "spec.records",
+        "files.atomic",
+        "files.untrusted",
+        "randomness",
+        "machine.timing",
+        "explain.remedies",
+        "cli.crash",
+    },
     {"spec"},
-    {"studyfile", "metrics", "statistics", "locks", "roofline", "usage", "contention", "processes"},
-    {"weights", "data", "store", "backends", "meanings"},
-    {"backends.base", "plots", "terminal", "checkpoints", "schema"},
-    {"replay", "trace", "doctor", "expected", "backends.numpy_fast", "templates", "output"},
+    {
+        "spec.toml",
+        "training.metrics",
+        "uncertainty",
+        "files.locks",
+        "benchmark.roofline",
+        "cli.usage",
+        "machine.contention",
+        "machine.processes",
+    },
+    {"backends.weights", "data", "store", "backends", "defaults.meanings"},
+    {"backends.plan", "report.draw.plots", "screen.terminal", "training.checkpoints", "study.schema"},
+    {
+        "training.replay",
+        "proof.trace",
+        "check.doctor",
+        "study.forecast",
+        "backends.numpy.fast",
+        "study.templates",
+        "screen.output",
+    },
     {"report", "backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax"},
-    {"bundle", "backends.numpy_together", "leftovers"},
-    {"together"},
-    {"worker", "study", "rounding"},
-    {"update"},
-    {"independent"},
-    {"passage", "resuming", "crew", "rehearsal", "provenance", "derivatives"},
-    {"judge", "differences"},
-    {"causes"},
-    {"cases"},
-    {"growth", "power"},
-    {"submissions"},
-    {"judgement"},
-    {"proof", "shipped"},
-    {"benches", "gradients"},
-    {"faults", "timed"},
-    {"comparison", "scripting"},
-    {"commands"},
+    {"proof.bundle", "backends.numpy.stack", "check.leftovers"},
+    {"study.crews"},
+    {"training.worker", "study", "proof.tolerance"},
+    {"proof.update"},
+    {"proof.independent"},
+    {"proof.passes", "study.resumption", "training.crew", "proof.rehearsal", "study.provenance", "proof.derivatives"},
+    {"proof.judge", "defaults.differences"},
+    {"proof.causes"},
+    {"proof.cases"},
+    {"proof.growth", "proof.power"},
+    {"check.submissions"},
+    {"proof.verdicts"},
+    {"proof.proof", "benchmark.baselines"},
+    {"benchmark.benches", "proof.gradients"},
+    {"benchmark.mistakes", "screen.times"},
+    {"proof.comparison", "scripting"},
+    {"cli.commands"},
     {"cli"},
     {"__main__", ""},  # the package's face
 )
@@ -75,8 +105,9 @@ def assert_none_of(unwanted: Iterable[str], code: str) -> None:
         "import lockstep.cli",
         "import lockstep.study",
         "import lockstep.report",
-        "import lockstep.benches, lockstep.faults, lockstep.timed, lockstep.shipped.__main__",
-        "import lockstep.worker, lockstep.doctor, lockstep.terminal, lockstep.plots, lockstep.backends.base",
+        "from lockstep.benchmark import benches, mistakes; import lockstep.screen.times",
+        "import lockstep.benchmark.baselines.__main__, lockstep.report.draw.plots",
+        "import lockstep.training.worker, lockstep.check.doctor, lockstep.screen.terminal, lockstep.backends.plan",
         "import lockstep; [getattr(lockstep, name) for name in lockstep.__all__]",
         "from lockstep import backends; [backends.why_missing(name) for name in backends.BACKENDS]",
     ],
@@ -199,7 +230,7 @@ def rule_breaks(texts: dict[str, str]) -> list[str]:
 def owners_of(framework: str) -> set[str]:
     """The one backend that may import a framework, and its baseline, from their tables."""
     rows = {f"backends.{name}": row for name, row in backends.BACKENDS.items()}
-    rows |= {f"shipped.{name}": row for name, row in shipped.SHIPPED.items()}
+    rows |= {f"benchmark.baselines.{name}": row for name, row in baselines.SHIPPED.items()}
     return {name for name, row in rows.items() if framework in (*row[1], *row[2])}
 
 
@@ -224,15 +255,19 @@ def test_every_backend_is_a_file_that_imports_its_framework():
         ("backends.jax", "from . import torch", "backends.jax imports backends.torch"),
         ("backends.jax", "from .numpy import build", "backends.jax imports backends.numpy"),
         ("report", "from lockstep.backends.numpy import Model", "report imports backends.numpy"),
-        ("report.page", "from lockstep import worker", "report.page imports worker"),
-        ("plots", "from lockstep.store import Record\nfrom lockstep import report", "plots imports report"),
-        ("worker", "from lockstep.cli import main", "worker imports cli"),
-        ("worker", "import torch", "worker imports torch"),
+        ("report.page", "from lockstep.training import worker", "report.page imports training.worker"),
+        (
+            "report.draw.plots",
+            "from lockstep.store import Record\nfrom lockstep import report",
+            "report.draw.plots imports report",
+        ),
+        ("training.worker", "from lockstep.cli import main", "training.worker imports cli"),
+        ("training.worker", "import torch", "training.worker imports torch"),
         ("backends", "def load():\n    from tensorflow import keras", "backends imports tensorflow"),
         ("backends.torch", "import jax.numpy as jnp", "backends.torch imports jax.numpy"),
-        ("shipped.torch", "import jax", "shipped.torch imports jax"),
-        ("shipped", "def load():\n    import keras", "shipped imports keras"),
-        ("benches", "import torch", "benches imports torch"),
+        ("benchmark.baselines.torch", "import jax", "benchmark.baselines.torch imports jax"),
+        ("benchmark.baselines", "def load():\n    import keras", "benchmark.baselines imports keras"),
+        ("benchmark.benches", "import torch", "benchmark.benches imports torch"),
         ("data.npz", "import keras.datasets", "data.npz imports keras.datasets"),
         ("proofs", "", "proofs stands on no floor"),
     ],
@@ -243,7 +278,7 @@ def test_a_planted_import_is_found_and_named(module, planted, message):
     assert all(sentence.startswith(message) for sentence in found), found
 
 
-@pytest.mark.parametrize("module", ["backends.numpy", "backends.numpy_fast"])
+@pytest.mark.parametrize("module", ["backends.numpy", "backends.numpy.fast"])
 def test_the_judge_imports_numpy_and_the_contract_only(module):
     found = {name.partition(".")[0] for name in imports_of(sources()[module])}
     outside = found - set(sys.stdlib_module_names) - {"lockstep"}

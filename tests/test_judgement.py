@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from lockstep import judgement, proof
-from lockstep.cases import Case
-from lockstep.judgement import Court, GivenUp
+from lockstep.proof import proof, verdicts
+from lockstep.proof.cases import Case
+from lockstep.proof.verdicts import Court, GivenUp
 
 BEYOND = 30.0  # seconds after which a thread that waits has been forgotten
 
@@ -76,7 +76,7 @@ def test_the_next_trace_is_made_while_one_is_judged(monkeypatch):
         return {"verdict": "EQUAL" if second.wait(BEYOND) else "one after the other"}
 
     monkeypatch.setattr(proof, "_traced", traced)
-    monkeypatch.setattr(judgement, "judged", judged)
+    monkeypatch.setattr(verdicts, "judged", judged)
     told = []
     rows = proof._rows(
         Case(None, None, ("first", "second")), None, None, 2, proof.Threads(1), lambda run, event: told.append(run)

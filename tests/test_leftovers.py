@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import lockstep
-from lockstep import LockstepError, Recipe, Study, clean_runs, cli, locks, store
-from lockstep.records import changed
+from lockstep import LockstepError, Recipe, Study, clean_runs, cli, store
+from lockstep.files import locks
+from lockstep.spec.records import changed
+from lockstep.spec.toml import resolved_toml
 from lockstep.study import load_study, one_run_study, run_id
-from lockstep.studyfile import resolved_toml
 
 STUDY = Study(
     networks={"a": ["flatten", "dense 10"]}, backends="numpy", recipe=Recipe(epochs=1), train_size=60, name="lab",

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from lockstep import metrics
 from lockstep.spec import Recipe
+from lockstep.training import metrics
 
 CROSS_ENTROPY, SQUARED = Recipe(), Recipe(loss="mean_squared_error")
 

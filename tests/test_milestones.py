@@ -8,9 +8,10 @@ import pytest
 
 import lockstep
 from lockstep import LockstepError, cli, store
-from lockstep.report import compare, gather, levels_of, milestones, page
+from lockstep.report import compare, gather, levels_of, page
+from lockstep.report.compare import milestones
+from lockstep.report.compare.groups import group
 from lockstep.report.facts import Facts
-from lockstep.report.groups import group
 from test_report import fake_run, words
 
 

@@ -11,16 +11,16 @@ from collections import Counter
 import pytest
 
 from lockstep import backends
-from lockstep.causes import CAUSES
-from lockstep.judge import STAGES
-from lockstep.studyfile import read_study
+from lockstep.proof.causes import CAUSES
+from lockstep.proof.judge import STAGES
+from lockstep.spec.toml import read_study
 from mutants import runner
 from mutants.__main__ import chosen, main
 from mutants.runner import Proof, Runner, told
 from mutants.table import MUTANTS, PLACES, STUDIES, Mutant
 
 NOTHING = Mutant(
-    "nothing", "a line that is the same in other words", "backends/numpy.py", "mlp", ("optimizer slots: *",),
+    "nothing", "a line that is the same in other words", "backends/numpy/__init__.py", "mlp", ("optimizer slots: *",),
     (("w -= np.multiply(g, now.rate, out=s)", "w -= np.multiply(now.rate, g, out=s)"),), ("numpy",), ("numpy",),
 )  # fmt: skip
 EVERYTHING = dataclasses.replace(
@@ -53,7 +53,7 @@ def test_a_text_that_is_not_there_once_is_stale_and_fails_the_run(tmp_path, caps
     found = json.loads(place.read_text())
     assert [row["outcome"] for row in found["results"]] == [runner.STALE, runner.STALE]
     assert found["counts"]["failed"] == 2
-    assert "0 times in backends/numpy.py" in capsys.readouterr().out
+    assert "0 times in backends/numpy/__init__.py" in capsys.readouterr().out
 
 
 def test_a_study_that_is_not_equal_without_the_fault_shows_nothing(prover):
@@ -139,8 +139,8 @@ def test_a_sample_is_drawn_by_its_seed_and_parts_make_the_whole():
 def test_there_are_enough_mutants_in_every_backend_plan_and_worker():
     files = Counter(mutant.file for mutant in MUTANTS)
     assert len(MUTANTS) == len({mutant.name for mutant in MUTANTS}) >= 120
-    wanted = {f"backends/{name}.py" for name in (*backends.BACKENDS, "base", "numpy_fast", "numpy_together")}
-    assert {*wanted, "worker.py", "weights.py"} <= files.keys()
+    names = ("numpy/__init__", "numpy/fast", "numpy/stack", "torch", "tensorflow", "jax", "plan", "weights")
+    assert {*(f"backends/{name}.py" for name in names), "training/worker.py"} <= files.keys()
     assert sum(bool(mutant.equivalent) for mutant in MUTANTS) <= 5
 
 
@@ -172,7 +172,7 @@ def layers_of(name) -> set[str]:
 
 
 def parsed(text):
-    from lockstep.studyfile import parse_study
+    from lockstep.spec.toml import parse_study
 
     return parse_study(text)
 

@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from lockstep import cli, lettering, plots, terminal
+from lockstep import cli
 from lockstep.errors import LockstepError
-from lockstep.report.pictures import Sheet, Tile
+from lockstep.report.draw import lettering, plots
+from lockstep.report.draw.pictures import Sheet, Tile
+from lockstep.screen import terminal
 
 CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
 NAME = "c\x1b[31mat\x1b]0;mine\x07\x9b2J"
@@ -83,7 +85,7 @@ def test_json_keeps_every_sign_of_a_name(place, capsys):
 
 
 def test_a_name_that_is_printed_raw_would_be_seen(monkeypatch):
-    monkeypatch.setattr("lockstep.terminal.visible", lambda text, keep="": text)
+    monkeypatch.setattr("lockstep.screen.terminal.visible", lambda text, keep="": text)
     monkeypatch.setattr("lockstep.language.visible", lambda text, keep="": text)
     file = io.StringIO()
     terminal.print_error(LockstepError("LS-201", "x", where=NAME), Console(file=file))

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import conformance as table
 from lockstep.backends import numpy as backend
-from lockstep.backends import numpy_fast
-from lockstep.backends.base import Plan
+from lockstep.backends.numpy import fast
+from lockstep.backends.plan import Plan
+from lockstep.backends.weights import initial_weights
 from lockstep.spec import Recipe
-from lockstep.weights import initial_weights
 
 STEP = 1e-6  # of a central difference: small enough to step over no kink of relu or max-pooling here
 TOLERANCE = 2e-7  # relative to the largest gradient
@@ -185,14 +185,14 @@ def test_a_few_small_products_are_not_shared_out_between_threads_but_by_the_judg
 def test_a_fault_in_one_slice_ends_the_step_instead_of_hanging_it(monkeypatch):
     case = table.CASES["layer-batch_norm"]
     plan = table.plan_of(case, threads=2)
-    right = numpy_fast.LAYERS["conv2d"]
+    right = fast.LAYERS["conv2d"]
 
     def faulty(row, x, on):
         if not on.leads:
             raise FloatingPointError("planted")
         return right(row, x, on)
 
-    monkeypatch.setitem(numpy_fast.LAYERS, "conv2d", faulty)
+    monkeypatch.setitem(fast.LAYERS, "conv2d", faulty)
     with table.shared_out():
         model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     images, labels = table.images_of(case)

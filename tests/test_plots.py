@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from lockstep import lettering, plots
+from lockstep.report.draw import lettering, plots
 from lockstep.spec import Study
 
 EPOCHS = 11

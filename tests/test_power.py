@@ -7,10 +7,11 @@ import types
 import numpy as np
 import pytest
 
-from lockstep import cases, judgement, power, proof, worker
 from lockstep.backends import numpy as reference
-from lockstep.records import changed
+from lockstep.proof import cases, power, proof, verdicts
 from lockstep.spec import Network, Recipe, Study
+from lockstep.spec.records import changed
+from lockstep.training import worker
 from test_trace import judged, traced
 
 NORMS = ["conv2d 6 3 padding=same bias=false", "batch_norm", "relu", "conv2d 6 3 padding=same bias=false", "batch_norm",
@@ -200,16 +201,16 @@ def test_updates_below_batch_normalisation_are_judged_in_float64_too(tmp_path):
 
 def test_what_only_float64_shows_is_the_backends_divergence(tmp_path, monkeypatch):
     """A judge of float64 that finds something wrong: the float32 row diverges, and says in which dtype."""
-    right = judgement.judged
+    right = verdicts.judged
 
     def judged_wrongly(trace, case, heed=lambda: None):
         found = right(trace, case, heed)
         if case.canonical.dtype == "float64":
             wrong = next(finding for finding in found["findings"] if finding.stage == "optimizer slots")
-            found["divergences"] = [judgement._told(trace, case, [wrong], [])]
+            found["divergences"] = [verdicts._told(trace, case, [wrong], [])]
         return found
 
-    monkeypatch.setattr(judgement, "judged", judged_wrongly)
+    monkeypatch.setattr(verdicts, "judged", judged_wrongly)
     document = proof.prove(asked(NORMS), tmp_path)
     assert (document["verdict"], document["divergences"][0]["dtype"]) == ("DIVERGED", "float64")
 
@@ -219,12 +220,12 @@ def test_an_update_that_was_allowed_all_of_itself_is_not_judged():
         stage="updated weights", where="1_dense/kernel", step=0, within=1.5, problem="", is_beyond=False
     )
     row = {"verdict": "EQUAL", "findings": [finding]}
-    assert judgement.verdict_of_updates(row)["verdict"] == "INCONCLUSIVE"
-    assert "1_dense/kernel" in judgement.verdict_of_updates(row)["reason"]
+    assert verdicts.verdict_of_updates(row)["verdict"] == "INCONCLUSIVE"
+    assert "1_dense/kernel" in verdicts.verdict_of_updates(row)["reason"]
     finding.within = 0.5
-    assert judgement.verdict_of_updates(row) == {}
+    assert verdicts.verdict_of_updates(row) == {}
     finding.within = None  # rounding alone: there is nothing that could be frozen
-    assert judgement.verdict_of_updates(row) == {}
+    assert verdicts.verdict_of_updates(row) == {}
 
 
 BLIND = ["conv2d 4 3 padding=same bias_initializer='normal 1e7'", "batch_norm", "relu", "flatten", "dense 10"]

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from lockstep import processes, timing
+from lockstep.machine import processes, timing
 from processes import is_running, wait_for
 
 # What every worker does first, and then waits for a minute.

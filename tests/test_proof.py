@@ -17,29 +17,19 @@ from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from conftest import need_backend
-from lockstep import (
-    LockstepError,
-    backends,
-    bundle,
-    cases,
-    comparison,
-    locks,
-    proof,
-    rounding,
-    store,
-    study,
-    terminal,
-    trace,
-    worker,
-)
+from lockstep import LockstepError, backends, store, study
 from lockstep.backends import numpy as reference
-from lockstep.backends.base import Plan
-from lockstep.causes import Finder
-from lockstep.judge import Finding
+from lockstep.backends.plan import Plan
+from lockstep.files import locks
 from lockstep.language import say
+from lockstep.proof import bundle, cases, comparison, proof, tolerance, trace
+from lockstep.proof.causes import Finder
+from lockstep.proof.judge import Finding
+from lockstep.proof.trace import Trace
+from lockstep.screen import terminal
 from lockstep.spec import Network, Recipe, Study
-from lockstep.studyfile import resolved_toml
-from lockstep.trace import Trace
+from lockstep.spec.toml import resolved_toml
+from lockstep.training import worker
 
 NET = ["conv2d 4 3 2 same bias=false", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
 MLP = ["flatten", "dense 12", "relu", "dense 10"]
@@ -286,7 +276,7 @@ def test_no_verdict_is_told_that_may_be_taken_back(tmp_path, monkeypatch):
     asked = small(dtype="float64")
     _, heard = told(asked, tmp_path)
     assert heard == [("numpy", "judged", None), ("numpy", "end", "EQUAL")]
-    monkeypatch.setattr("lockstep.growth.training", lambda *_: iter([WRONG]))
+    monkeypatch.setattr("lockstep.proof.growth.training", lambda *_: iter([WRONG]))
     document, heard = told(asked, tmp_path)
     assert heard == [("numpy", "judged", None), ("numpy", "end", "DIVERGED")]
     assert (document["divergences"][0]["stage"], document["divergences"][0]["step"]) == ("training", 3)
@@ -324,7 +314,7 @@ def test_a_proof_that_could_not_see_keeps_the_one_of_before(tmp_path, monkeypatc
 def test_a_divergence_replaces_what_was_equal(tmp_path, monkeypatch):
     """It was seen, so the proof of before is refuted and not kept."""
     assert proof.prove(small(), tmp_path, 4)["verdict"] == "EQUAL"
-    monkeypatch.setattr("lockstep.growth.training", lambda *_: iter([WRONG]))
+    monkeypatch.setattr("lockstep.proof.growth.training", lambda *_: iter([WRONG]))
     document = proof.prove(small(), tmp_path, 4)
     assert (document["verdict"], document["previous"]) == ("DIVERGED", None)
     assert not (tmp_path / "small" / "proof-previous.json").exists()
@@ -591,7 +581,7 @@ def test_what_no_cause_explains_leaves_a_script_that_reproduces_it(tmp_path, mon
     asked = small(["flatten", "dense 12", "leaky_relu", "dense 10"])
     (case,) = cases.cases(asked, 4, ["leaky_slope_keras@numpy"])
     monkeypatch.setattr(proof, "cases", lambda *_: iter([case]))
-    monkeypatch.setattr("lockstep.causes.CAUSES", {})
+    monkeypatch.setattr("lockstep.proof.causes.CAUSES", {})
     monkeypatch.setattr(proof, "CAUSES", {"leaky_slope_keras": None})
     document = proof.prove(asked, tmp_path, 4)
     first = document["divergences"][0]
@@ -619,7 +609,7 @@ def test_decay_and_running_statistics_are_reproduced_too(layers, options, cause,
     asked = small(layers, **options)
     (case,) = cases.cases(asked, 4, [f"{cause}@numpy"])
     monkeypatch.setattr(proof, "cases", lambda *_: iter([case]))
-    monkeypatch.setattr("lockstep.causes.CAUSES", {})
+    monkeypatch.setattr("lockstep.proof.causes.CAUSES", {})
     monkeypatch.setattr(proof, "CAUSES", {cause: None})
     first = proof.prove(asked, tmp_path, 4)["divergences"][0]
     assert first["stage"] == stage
@@ -807,9 +797,9 @@ def test_a_run_and_a_trace_are_not_compared(finished, traced):
 
 
 def test_a_tolerance_grows_with_what_is_added_up_and_with_what_numpy_misses():
-    one = float(rounding.tolerance("float32", 1.0))
+    one = float(tolerance.tolerance("float32", 1.0))
     assert one == pytest.approx(8 * 2**-24)
-    assert float(rounding.tolerance("float32", 3.0)) == pytest.approx(3 * one)
-    assert float(rounding.tolerance("float32", 1.0, terms=400)) == pytest.approx(10 * one)
-    assert float(rounding.tolerance("float32", 1.0, measured=5.0)) == pytest.approx(5 * one)
-    assert float(rounding.tolerance("float64", 1.0)) == pytest.approx(8 * 2**-53)
+    assert float(tolerance.tolerance("float32", 3.0)) == pytest.approx(3 * one)
+    assert float(tolerance.tolerance("float32", 1.0, terms=400)) == pytest.approx(10 * one)
+    assert float(tolerance.tolerance("float32", 1.0, measured=5.0)) == pytest.approx(5 * one)
+    assert float(tolerance.tolerance("float64", 1.0)) == pytest.approx(8 * 2**-53)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lockstep import cli, resolved_values
-from lockstep.records import to_table
+from lockstep.spec.records import to_table
 from lockstep.study import load_study
 
 STUDY = """\

@@ -16,15 +16,18 @@ import numpy as np
 import pytest
 import tomli_w
 
-from lockstep import metrics, store
-from lockstep.records import to_table
-from lockstep.report import answer, gather, numbers, page, verdicts, write_proof, write_report
-from lockstep.report import proven as proven_file
+from lockstep import store
+from lockstep.backends.weights import initial_weights
+from lockstep.report import gather, page, write_proof, write_report
+from lockstep.report import proofs as proven_file
+from lockstep.report.compare.groups import group
 from lockstep.report.facts import Facts
-from lockstep.report.groups import group
+from lockstep.report.sections import verdicts
+from lockstep.report.words import answer, numbers
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
-from lockstep.studyfile import read_study
-from lockstep.weights import initial_weights
+from lockstep.spec.records import to_table
+from lockstep.spec.toml import read_study
+from lockstep.training import metrics
 
 NETWORKS = {
     "mlp": Network((Flatten(), Dense(31), ReLU(), Dense(7))),
@@ -589,7 +592,8 @@ def test_every_study_has_its_own_proof(tmp_path):
 
 
 def test_a_proof_fits_the_runs_of_its_study(tmp_path):
-    from lockstep import proof, study
+    from lockstep import study
+    from lockstep.proof import proof
 
     network = Network((Flatten(), Dense(10)))
     asked = Study({"plain": network}, "digits", "numpy", recipe=Recipe(epochs=1), train_size=67, name="true")

@@ -14,23 +14,14 @@ from typer.testing import CliRunner
 
 import tortured
 from conftest import need
-from lockstep import (
-    EarlyStopping,
-    LockstepError,
-    Recipe,
-    Record,
-    Study,
-    checkpoints,
-    data,
-    locks,
-    resuming,
-    store,
-    terminal,
-    timing,
-    worker,
-)  # fmt: skip
+from lockstep import EarlyStopping, LockstepError, Recipe, Record, Study, data, store
 from lockstep import study as studies
 from lockstep.cli import app
+from lockstep.files import locks
+from lockstep.machine import timing  # fmt: skip
+from lockstep.screen import terminal
+from lockstep.study import resumption
+from lockstep.training import checkpoints, worker
 
 MLP = {"mlp": ["flatten", "dense 17", "relu", "dropout 0.3", "dense 10"]}
 RECIPE = Recipe("adam 0.01", epochs=4, batch_size=64)
@@ -73,8 +64,8 @@ def interrupted(folder, epoch=2, wanted=None, threads=1) -> Record:
 
 def resumed(folder, threads=None, tell=silent):
     """(records, problems, what was left) of `lockstep resume`."""
-    waiting, left, problems = resuming.unfinished([folder], threads)
-    records, held = resuming.resume(waiting, tell)
+    waiting, left, problems = resumption.unfinished([folder], threads)
+    records, held = resumption.resume(waiting, tell)
     return records, problems + held, left
 
 
@@ -216,7 +207,7 @@ def test_a_folder_with_something_else_in_it_is_not_taken(tmp_path):
 
 def test_with_other_threads_a_study_begins_anew_and_says_why(tmp_path):
     begun = interrupted(tmp_path, 2)
-    assert resuming.news(study(), tmp_path, 2) == ["threads: 1 → 2 (1 run)"]
+    assert resumption.news(study(), tmp_path, 2) == ["threads: 1 → 2 (1 run)"]
     (record,) = studies.run_study(study(), tmp_path, threads=2)
     assert record.folder.name == f"{begun.folder.name}-2"
     assert not Record(begun.folder).is_finished
@@ -241,10 +232,10 @@ def test_other_threads_warn_and_the_run_is_not_taken_for_the_same(tmp_path):
 
 def test_threads_stay_as_they_were_unless_asked_for(tmp_path):
     begun = interrupted(tmp_path, 2)
-    assert resuming.threads_for(begun) == 1
-    assert resuming.threads_for(begun, 2) == 2
+    assert resumption.threads_for(begun) == 1
+    assert resumption.threads_for(begun, 2) == 2
     with pytest.raises(LockstepError, match="LS-205"):
-        resuming.threads_for(begun, 3)
+        resumption.threads_for(begun, 3)
     (record,), *_ = resumed(tmp_path)
     assert event_of(record)["changed"] == []
 
@@ -256,7 +247,7 @@ def test_a_run_that_failed_before_it_told_its_environment_goes_on_with_its_threa
         checkpoints.remove(place)
     (begun.folder / "events.jsonl").unlink()
     assert timing.default_threads() == 2, "so that it matters"
-    assert resuming.threads_for(Record(begun.folder)) == 1
+    assert resumption.threads_for(Record(begun.folder)) == 1
     (record,), *_ = resumed(tmp_path)
     assert record.environment["threads"]["asked"] == 1
     assert tortured.bits(record.folder) == whole
@@ -282,15 +273,15 @@ def test_a_finished_study_whose_report_never_came_to_be_is_named(tmp_path):
     folder = record.folder.parent
     half = folder / f".report.html.{2**22 + 1}.part"  # more than the largest number of a process
     half.write_text("<")
-    assert resuming.unreported([tmp_path]) == [folder]
+    assert resumption.unreported([tmp_path]) == [folder]
     assert not half.exists()
     (folder / "report.html").write_text("whole")
-    assert resuming.unreported([tmp_path]) == []
+    assert resumption.unreported([tmp_path]) == []
 
 
 def test_a_study_with_nothing_finished_lacks_no_report(tmp_path):
     interrupted(tmp_path, 1)
-    assert resuming.unreported([tmp_path]) == []
+    assert resumption.unreported([tmp_path]) == []
 
 
 def test_another_version_warns(tmp_path, monkeypatch):
@@ -364,16 +355,16 @@ def test_changed_data_are_refused(tmp_path):
 
 
 def test_a_changed_study_says_what_changed(tmp_path):
-    assert resuming.news(study(), tmp_path, 1) == [], "nothing was run before"
+    assert resumption.news(study(), tmp_path, 1) == [], "nothing was run before"
     studies.run_study(study(seeds=(0, 1)), tmp_path, threads=1)
-    assert resuming.news(study(seeds=(0, 1)), tmp_path, 1) == []
+    assert resumption.news(study(seeds=(0, 1)), tmp_path, 1) == []
     other = Recipe("adam 0.02", epochs=4, batch_size=32)
-    assert resuming.news(study(other, seeds=(0, 1)), tmp_path, 1) == [
+    assert resumption.news(study(other, seeds=(0, 1)), tmp_path, 1) == [
         "recipe.batch_size: 64 → 32 (2 runs)",
         "recipe.optimizer.learning_rate: 0.01 → 0.02 (2 runs)",
     ]
-    assert resuming.news(study(seeds=(0, 1, 2)), tmp_path, 1) == [], "one more is no change of those that are there"
-    assert resuming.news(study(question="why?"), tmp_path, 1) == [], "a question is no content"
+    assert resumption.news(study(seeds=(0, 1, 2)), tmp_path, 1) == [], "one more is no change of those that are there"
+    assert resumption.news(study(question="why?"), tmp_path, 1) == [], "a question is no content"
 
 
 # ---------------------------------------------------------------------------------------------------- which runs wait
@@ -395,7 +386,7 @@ def test_the_lock_of_a_process_that_was_killed_after_its_last_word_is_gone_after
 
 def test_a_folder_without_runs_is_told(tmp_path):
     with pytest.raises(LockstepError, match=r"LS-505 .*no run folder here"):
-        resuming.unfinished([tmp_path])
+        resumption.unfinished([tmp_path])
 
 
 @pytest.mark.parametrize("damage", ["{rubbish", None])
@@ -463,12 +454,12 @@ def test_a_run_that_is_finished_in_between_is_taken_as_it_is(tmp_path, monkeypat
 
 def test_a_report_of_before_the_last_run_is_written_again(tmp_path):
     (record,) = studies.run_study(study(), tmp_path, threads=1)
-    assert resuming.unreported([tmp_path]) == [record.folder.parent]
+    assert resumption.unreported([tmp_path]) == [record.folder.parent]
     page = record.folder.parent / "report.html"
     page.write_text("a page")
-    assert resuming.unreported([tmp_path]) == []
+    assert resumption.unreported([tmp_path]) == []
     os.utime(page, (0, 0))
-    assert resuming.unreported([tmp_path]) == [record.folder.parent]
+    assert resumption.unreported([tmp_path]) == [record.folder.parent]
 
 
 def test_a_report_on_what_was_changed_afterwards_says_so(tmp_path):
@@ -616,12 +607,12 @@ def test_a_run_that_another_process_works_on_is_left_to_it(tmp_path):
 
 def test_a_run_that_another_process_finished_meanwhile_is_taken_as_it_is(tmp_path):
     interrupted(tmp_path, 2)
-    waiting, *_ = resuming.unfinished([tmp_path])
+    waiting, *_ = resumption.unfinished([tmp_path])
     (record,), *_ = resumed(tmp_path)
     before = tortured.bits(record.folder)
     written = (record.folder / "metrics.json").stat().st_mtime_ns
     time.sleep(0.01)
-    (again,), problems = resuming.resume(waiting)
+    (again,), problems = resumption.resume(waiting)
     assert not problems
     assert tortured.bits(again.folder) == before
     assert (again.folder / "metrics.json").stat().st_mtime_ns == written

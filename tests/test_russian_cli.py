@@ -16,17 +16,18 @@ from typer.main import get_command
 
 import catalogs
 import lockstep
-from lockstep import cli, language, usage
-from lockstep.causes import CAUSES
+from lockstep import cli, language
+from lockstep.cli import usage
 from lockstep.errors import CODES, LockstepError, Problem
+from lockstep.explain.remedies import REMEDIES
 from lockstep.language import later
-from lockstep.remedies import REMEDIES
+from lockstep.proof.causes import CAUSES
 from test_errors import SITUATIONS, machine  # noqa: F401  # the fixture is for every test
 
 SOURCES = Path(lockstep.__file__).parent
 CATALOG = SOURCES / "locale" / "ru" / "messages.po"
 KEYWORDS = {"_": None, "n_": (1, 2), "mark": None}  # what the sources apart from the report call their texts by
-OTHERS = {"report", "plots.py", "locale", "chapters", "studies", "__pycache__"}  # the report has a catalog of its own
+OTHERS = {"report", "locale", "chapters", "studies", "__pycache__"}  # the report has a catalog of its own
 
 STUDY = """
 dataset = "digits"
@@ -251,7 +252,7 @@ def test_a_run_is_told_in_russian_and_kept_in_english(folder):
 
 def test_a_worker_that_dies_is_told_in_russian_and_kept_in_english(folder):
     (folder / "sitecustomize.py").write_text(
-        "import os, sys\nif 'lockstep.worker' in sys.orig_argv:\n    os.kill(os.getpid(), 9)\n"
+        "import os, sys\nif 'lockstep.training.worker' in sys.orig_argv:\n    os.kill(os.getpid(), 9)\n"
     )
     path = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     done = lockstep_in(folder, "run", "lab.toml", code=4, PYTHONPATH=path)

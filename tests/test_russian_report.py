@@ -18,18 +18,20 @@ from babel.messages.pofile import read_po
 import lockstep
 from catalogs import held, problems, texts
 from conftest import need_backend
-from lockstep import bench, comparison, judge, language, parse_study, proof, prove, run_study, store
-from lockstep.causes import CAUSES
+from lockstep import bench, language, parse_study, prove, run_study, store
 from lockstep.data import digits
-from lockstep.records import changed
-from lockstep.report import gather, kept, render, write_proof
-from lockstep.report.numbers import count, fixed, listed, seconds, significant, word
+from lockstep.proof import comparison, judge, proof
+from lockstep.proof.causes import CAUSES
+from lockstep.report import gather, render, write_proof
+from lockstep.report.words import forms
+from lockstep.report.words.numbers import count, fixed, listed, seconds, significant, word
+from lockstep.spec.records import changed
 from test_benched import BENCH, write_bench
 from test_report import DAMAGED, divergence, fake_run, proof_of, proven
 
 SOURCE = Path(lockstep.__file__).parent
 REPORT = SOURCE / "report"
-SOURCES = [REPORT, SOURCE / "plots.py"]
+SOURCES = [REPORT]
 OF_CAUSES = [text for cause in CAUSES.values() for text in (cause.what, cause.defaults, cause.mend)]
 STUDIES = sorted((Path(__file__).parent.parent / "studies").glob("*.toml"))
 QUESTIONS = [tomllib.loads(path.read_text(encoding="utf-8"))["question"] for path in STUDIES]
@@ -325,9 +327,9 @@ def test_numbers_nouns_and_lists_are_russian():
     ],
 )  # fmt: skip
 def test_what_files_keep_in_english_is_said_in_russian(kept_text, said):
-    assert kept.say(kept_text) == kept_text
+    assert forms.say(kept_text) == kept_text
     with language.speaking("ru"):
-        assert kept.say(kept_text) == said
+        assert forms.say(kept_text) == said
 
 
 def test_what_proofs_and_datasets_write_is_known():
@@ -346,7 +348,7 @@ def test_what_proofs_and_datasets_write_is_known():
     }  # fmt: skip
     written -= {""}  # of a difference that has a size
     with language.speaking("ru"):
-        assert [text for text in written if kept.say(text) == text] == []
+        assert [text for text in written if forms.say(text) == text] == []
     assert len(written) > 30
 
 
@@ -418,12 +420,12 @@ def untold_in_a_template(source: str) -> list[str]:
     return re.findall(r"[A-Za-z]{2,}", FILES.sub(" ", re.sub(r"<[^>]*>", " ", data.replace("\x00", ""))))
 
 
-@pytest.mark.parametrize("path", [*sorted(REPORT.glob("*.py")), SOURCE / "plots.py"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(REPORT.rglob("*.py")), ids=lambda path: str(path.relative_to(REPORT)))
 def test_every_sentence_of_the_report_can_be_translated(path):
     assert untold(path.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("path", sorted(REPORT.glob("*.html")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(REPORT.rglob("*.html")), ids=lambda path: path.name)
 def test_every_word_of_a_template_can_be_translated(path):
     assert untold_in_a_template(path.read_text(encoding="utf-8")) == []
 

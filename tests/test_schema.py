@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 
 from lockstep import LockstepError, cli, parse_study, study_schema
-from lockstep.records import to_table
-from lockstep.schema import FAMILIES, MEANINGS, keys_of
+from lockstep.spec.records import to_table
+from lockstep.study.schema import FAMILIES, MEANINGS, keys_of
 from test_spec import STUDIES
 
 ALL = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))

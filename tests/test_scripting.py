@@ -18,7 +18,9 @@ import pytest
 
 import lockstep
 from conftest import need_backend
-from lockstep import LockstepError, Recipe, Records, Study, cli, language, naming, results, scripting, store
+from lockstep import LockstepError, Recipe, Records, Study, cli, language, scripting, store
+from lockstep.spec import naming
+from lockstep.store import results
 
 ROOT = Path(__file__).parent.parent
 MLP = {"mlp": ["flatten", "dense 17", "relu", "dense 10"]}
@@ -289,7 +291,7 @@ def test_bench_gives_and_leaves_what_the_command_does(file, tmp_path, capsys):
 
 
 def test_an_interrupted_bench_keeps_its_rounds_and_ends_the_script(tmp_path, monkeypatch):
-    from lockstep import benches
+    from lockstep.benchmark import benches
 
     laps = iter(range(9))
 
@@ -368,7 +370,7 @@ def test_progress_in_a_notebook_is_one_line_a_run(monkeypatch, tmp_path, capsys)
 def test_a_shorter_line_covers_the_one_before():
     from rich.console import Console
 
-    from lockstep.terminal import Watcher
+    from lockstep.screen.terminal import Watcher
 
     said = io.StringIO()
     watcher = Watcher(1, Console(file=said, force_terminal=False), is_one_line=True)

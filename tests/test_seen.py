@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lockstep import plots, replay, store
+from lockstep import store
+from lockstep.backends.weights import initial_weights
 from lockstep.errors import LockstepError
-from lockstep.report import figures, gather, hard, pictures, seen, write_report
-from lockstep.report.diagram import diagram
+from lockstep.report import gather, write_report
+from lockstep.report.compare.groups import group
+from lockstep.report.draw import figures, pictures, plots
+from lockstep.report.draw.diagram import diagram
 from lockstep.report.facts import Facts, Layer
-from lockstep.report.groups import group
+from lockstep.report.sections import kernels, mistakes
 from lockstep.spec import Recipe
-from lockstep.studyfile import read_study
-from lockstep.weights import initial_weights
+from lockstep.spec.toml import read_study
+from lockstep.training import replay
 from test_report import N_TEST, fake_run, page_of, words
 
 
@@ -123,7 +126,7 @@ def test_the_hardest_images_are_those_with_the_least_probability_of_their_class(
     found = hardest(tmp_path)["hardest"]
     assert [row[1] for row in found["twin"].rows[:3]] == ["30", "210", "209"]
     assert found["twin"].rows[0][2:] == ["two", "< 0.001", "zero", "1.000"]
-    assert len(found["sheet"].tiles) == hard.SHOWN
+    assert len(found["sheet"].tiles) == mistakes.SHOWN
     np.testing.assert_array_equal(found["sheet"].tiles[0].image, images[30])
     assert found["sheet"].tiles[0].lines == ("two · < 0.001", "→ zero · 1.000")
     assert found["sheet"].tiles[1].lines[1] == "right"
@@ -133,7 +136,7 @@ def test_images_that_were_not_kept_are_counted(tmp_path):
     keep_hardest(fake_run(tmp_path, accuracy=0.5), n=3)
     found = hardest(tmp_path)["hardest"]
     assert found["gap"].endswith("not drawn: not among those that the run kept in hardest.npz, or too large.")
-    assert len(found["twin"].rows) == hard.SHOWN
+    assert len(found["twin"].rows) == mistakes.SHOWN
 
 
 def test_images_right_in_one_backend_and_wrong_in_another_are_shown(tmp_path):
@@ -155,11 +158,11 @@ def test_backends_that_answer_alike_have_no_image_apart(tmp_path):
 
 
 def test_images_beyond_a_pages_room_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(hard, "ROOM", 3000)
+    monkeypatch.setattr(mistakes, "ROOM", 3000)
     keep_hardest(fake_run(tmp_path, accuracy=0.9))
     found = hardest(tmp_path)["hardest"]
     assert (found["sheet"], found["gap"][:33]) == (None, "Not drawn, for the page’s size: t")
-    assert len(found["twin"].rows) == hard.SHOWN
+    assert len(found["twin"].rows) == mistakes.SHOWN
 
 
 def test_missing_predictions_are_a_named_gap(tmp_path):
@@ -218,9 +221,9 @@ def test_figures_of_an_earlier_page_go_and_other_files_stay(written):
 
 
 def test_too_many_networks_are_named_and_not_seen(tmp_path):
-    for place in range(seen.MAX_GROUPS + 1):
+    for place in range(kernels.MAX_GROUPS + 1):
         fake_run(tmp_path, rate=1e-3 * (place + 1))
-    found = seen.see(group([Facts(record) for record in store.find_runs([tmp_path])]), 0)
-    assert len(found["networks"]) == seen.MAX_GROUPS
+    found = kernels.see(group([Facts(record) for record in store.find_runs([tmp_path])]), 0)
+    assert len(found["networks"]) == kernels.MAX_GROUPS
     assert len(found["left_out"]) == 1
     assert "learning_rate 0.009" in found["left_out"][0]

@@ -11,7 +11,9 @@ import time
 import pytest
 
 import tortured
-from lockstep import checkpoints, locks, store
+from lockstep import store
+from lockstep.files import locks
+from lockstep.training import checkpoints
 from processes import is_running, wait_for
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from lockstep import LockstepError, Network, Problem, Recipe, Study, parse_study, spec
-from lockstep.records import changed, to_table
 from lockstep.spec import (
     Adam,
     Augmentation,
@@ -29,6 +28,7 @@ from lockstep.spec import (
     ReLU,
     StepDecay,
 )
+from lockstep.spec.records import changed, to_table
 
 QUICK = settings(max_examples=80, deadline=None)
 

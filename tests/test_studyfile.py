@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep import LockstepError, Study, parse_study, read_study, resolved_toml
-from lockstep.reading import LARGEST_SPEC
-from lockstep.records import EXAMPLES, FAMILY_FIELDS, to_table
+from lockstep.files.untrusted import LARGEST_SPEC
 from lockstep.spec import OPTIMIZERS, Adam
+from lockstep.spec.records import EXAMPLES, FAMILY_FIELDS, to_table
+from lockstep.spec.toml import VALUE, lines_of, places_of
 from lockstep.study import QUICK_EPOCHS, load_study
-from lockstep.studyfile import VALUE, lines_of, places_of
 from test_spec import STUDIES
 
 QUICK = settings(max_examples=80, deadline=None)
@@ -345,7 +345,7 @@ def test_no_values_of_any_type_lead_to_another_error(table):
 
 
 def test_the_check_for_other_errors_can_fail(monkeypatch):
-    monkeypatch.setattr("lockstep.studyfile.problems_of", lambda *_: 1 / 0)
+    monkeypatch.setattr("lockstep.spec.toml.problems_of", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         only_lockstep_errors("a = 1")
 
@@ -392,7 +392,7 @@ def test_a_table_with_a_name_of_two_thousand_parts_is_refused():
 
 def test_many_errors_take_no_longer_than_a_few(monkeypatch):
     read = []
-    monkeypatch.setattr("lockstep.studyfile.places_of", lambda text: read.append(text) or {})
+    monkeypatch.setattr("lockstep.spec.toml.places_of", lambda text: read.append(text) or {})
     assert len(refused("".join(f"k{i} = 1\n" for i in range(50)))) == 51
     assert len(read) == 1
 
@@ -743,7 +743,7 @@ a = ["flatten", "dense 10"]
 
 def test_the_example_of_every_key_is_one():
     from lockstep import spec
-    from lockstep.records import KINDS, example
+    from lockstep.spec.records import KINDS, example
 
     network = "[networks]\nmlp = ['flatten', 'dense 10']\n"
     for owner, lead in ((spec.Recipe, "recipe."), (spec.Augmentation, "recipe.augmentation."), (spec.Study, "")):

@@ -9,21 +9,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from lockstep import (
-    LockstepError,
-    backends,
-    cli,
-    language,
-    new_study,
-    parse_study,
-    report,
-    run_study,
-    schema,
-    study_schema,
-    templates,
-)
-from lockstep.records import changed
-from lockstep.study import load_study
+from lockstep import LockstepError, backends, cli, language, new_study, parse_study, report, run_study, study_schema
+from lockstep.spec.records import changed
+from lockstep.study import load_study, schema, templates
 
 SMALL = ["recipe.epochs=1", "train_size=120"]
 # Behind a # there stands what shows how it is written, and no default.
@@ -131,7 +119,7 @@ def test_a_kind_that_there_is_not_is_told_the_nearest(capsys):
 
 
 def test_the_studies_come_with_the_package():
-    from lockstep.studyfile import own_studies, own_study
+    from lockstep.spec.toml import own_studies, own_study
 
     repository = Path(__file__).parents[1] / "studies"
     assert own_studies() == sorted(path.stem for path in repository.glob("*.toml"))

@@ -13,8 +13,9 @@ import pytest
 
 import tortured
 from conftest import need_backend
-from lockstep import LockstepError, study, timing
-from lockstep.studyfile import parse_study
+from lockstep import LockstepError, study
+from lockstep.machine import timing
+from lockstep.spec.toml import parse_study
 
 # -------------------------------------------------------------------------------------------------------------- clocks
 
@@ -136,9 +137,9 @@ def test_what_chooses_a_librarys_instructions_is_noted():
 CHOSEN = """
 import numpy as np, torch
 from lockstep import backends
-from lockstep.backends.base import Plan
+from lockstep.backends.plan import Plan
 from lockstep.spec import Network, Recipe
-from lockstep.weights import initial_weights
+from lockstep.backends.weights import initial_weights
 for batch_size in (32, 512):
     network = Network(["flatten", "dense 100", "relu", "dense 10"])
     plan = Plan(network, (28, 28, 1), Recipe(batch_size=batch_size), 0, np.zeros(1), np.ones(1), 5, threads=2)

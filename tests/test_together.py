@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 
 import tortured
-from lockstep import EarlyStopping, Recipe, Study, contention, crew, data, report, resuming, store, together, worker
+from lockstep import EarlyStopping, Recipe, Study, data, report, store
 from lockstep import study as studies
 from lockstep.backends import numpy as backend
-from lockstep.backends import numpy_together
-from lockstep.backends.base import Plan
+from lockstep.backends.numpy import stack
+from lockstep.backends.plan import Plan
+from lockstep.backends.weights import initial_weights
+from lockstep.machine import contention
 from lockstep.spec import Network
-from lockstep.weights import initial_weights
+from lockstep.study import crews, resumption
+from lockstep.training import crew, worker
 
 SHAPE, N, BATCH = (6, 5, 2), 43, 8  # the last batch is a short one
 LAYERS = ["flatten", "dense 17", "relu", "dense 11", "relu", "dense 4"]
@@ -41,7 +44,7 @@ def orders(n: int, epoch: int) -> list[np.ndarray]:
 
 def differing(alone: list[backend.Model], crewed: list[backend.Model]) -> Iterator[str]:
     """Every array, epoch by epoch, that has other bits in a model that is trained with others."""
-    pack = numpy_together.Together(crewed)
+    pack = stack.Together(crewed)
     for epoch in range(2):
         wanted = [model.train_epoch(order) for model, order in zip(alone, orders(len(alone), epoch), strict=True)]
         found = pack.train_epoch(orders(len(alone), epoch))
@@ -93,28 +96,26 @@ def test_a_number_that_meets_another_models_is_seen(fault, monkeypatch):
     layers = ["flatten", "dense 9", "dropout 0.3", "relu", "dense 4"]
     alone, crewed = ([model_of(seed, layers) for seed in range(3)] for _ in range(2))
     if fault == "another's mask":
-        gathered_pass = numpy_together.Stack._pass
+        gathered_pass = stack.Stack._pass
 
         def with_the_firsts(self, n):
             on = gathered_pass(self, n)
             on.masks = {name: np.stack([mask[0]] * len(mask)) for name, mask in on.masks.items()}
             return on
 
-        monkeypatch.setattr(numpy_together.Stack, "_pass", with_the_firsts)
+        monkeypatch.setattr(stack.Stack, "_pass", with_the_firsts)
     elif fault == "another's order":
-        gathered = numpy_together.Stack._gathered
-        monkeypatch.setattr(
-            numpy_together.Stack, "_gathered", lambda self, indices: gathered(self, [indices[0]] * len(indices))
-        )
+        gathered = stack.Stack._gathered
+        monkeypatch.setattr(stack.Stack, "_gathered", lambda self, indices: gathered(self, [indices[0]] * len(indices)))
     else:
-        dense = numpy_together.LAYERS["dense"]
+        dense = stack.LAYERS["dense"]
 
         def mixed(row, x, on):
             y, backward = dense(row, x, on)
             y += 1e-6 * y.mean(0)
             return y, backward
 
-        monkeypatch.setitem(numpy_together.LAYERS, "dense", mixed)
+        monkeypatch.setitem(stack.LAYERS, "dense", mixed)
     assert list(differing(alone, crewed))
 
 
@@ -130,7 +131,7 @@ def test_a_number_that_meets_another_models_is_seen(fault, monkeypatch):
 )
 def test_what_cannot_be_trained_together_says_why(what, words):
     with pytest.raises(ValueError, match=words):
-        numpy_together.Together([model_of(seed, **what) for seed in range(2)])
+        stack.Together([model_of(seed, **what) for seed in range(2)])
 
 
 # ---------------------------------------------------------------------------------------------------------- of a study
@@ -191,8 +192,8 @@ def test_what_was_ended_on_the_way_goes_on_together_or_alone_to_the_same_bits(tm
         assert {record.status["reason"] for record in store.find_runs([tmp_path / name])} == {store.INTERRUPTED}
     assert [tortured.bits(record.folder) for record in done(tmp_path / "together", True)] == whole
     monkeypatch.setattr(studies, "work", tortured.work_here)
-    waiting, left, problems = resuming.unfinished([tmp_path / "alone"])
-    records, held = resuming.resume(waiting)
+    waiting, left, problems = resumption.unfinished([tmp_path / "alone"])
+    records, held = resumption.resume(waiting)
     assert (left, problems, held) == ([], [], [])
     assert sorted(map(str, (tortured.bits(record.folder) for record in records))) == sorted(map(str, whole))
     assert {record.timing["together"] for record in records} == {6}, "a part of their times is a share"
@@ -236,7 +237,7 @@ def test_a_run_that_fails_leaves_the_others_to_go_on(when, tmp_path, monkeypatch
 
 def test_what_fails_in_an_epoch_of_all_fails_all_of_them(tmp_path, monkeypatch):
     places = begun(tmp_path)
-    monkeypatch.setattr(numpy_together.Together, "train_epoch", lambda self, orders: 1 / 0)
+    monkeypatch.setattr(stack.Together, "train_epoch", lambda self, orders: 1 / 0)
     assert crew.train(places, 2, reporter(places)) == 3
     assert {store.read_status(place)["code"] for place in places} == {"LS-403"}
 
@@ -244,7 +245,7 @@ def test_what_fails_in_an_epoch_of_all_fails_all_of_them(tmp_path, monkeypatch):
 def test_a_worker_that_dies_takes_no_run_for_done(tmp_path, monkeypatch):
     def killed(run, event):
         if event["event"] == "epoch" and (run.seed, event["epoch"]) == (1, 2):
-            subprocess.run(["pkill", "-9", "-f", f"lockstep.crew.*{tmp_path}"], check=True)
+            subprocess.run(["pkill", "-9", "-f", f"lockstep.training.crew.*{tmp_path}"], check=True)
 
     records = studies.run_study(study(grid={}), tmp_path, killed, 2, is_together=True)
     assert {record.status["code"] for record in records} <= {"LS-402", "LS-503"}
@@ -255,13 +256,13 @@ def test_a_worker_that_dies_takes_no_run_for_done(tmp_path, monkeypatch):
 def test_who_is_trained_together_and_who_is_not():
     networks = {**MLP, "cnn": ["conv2d 2 3", "flatten", "dense 10"]}
     runs = study(networks, ["numpy", "torch"], seeds=(0, 1), dtype=("float32", "float64")).runs()
-    found = together.crews(runs, 2)
+    found = crews.crews(runs, 2)
     assert sorted(index for one in found for index in one) == list(range(len(runs)))
     for one in found:
         kinds = {(runs[index].network_name, runs[index].backend, runs[index].dtype) for index in one}
         assert len(kinds) == 1
         assert len(one) == (4 if next(iter(kinds))[:2] == ("mlp", "numpy") else 1)
-    assert together.alone(runs, 2) == [
+    assert crews.alone(runs, 2) == [
         "mlp in torch: trained by itself, 8 of 8: only NumPy trains runs together",
         "cnn in numpy: trained by itself, 8 of 8: it has conv2d, and only dense layers gain from it",
         "cnn in torch: trained by itself, 8 of 8: only NumPy trains runs together",
@@ -269,26 +270,26 @@ def test_who_is_trained_together_and_who_is_not():
     sizes = study(
         networks={"mlp": ["flatten", "dense 64", "relu", "dense 10"]}, grid={"recipe.batch_size": [32, 16384]}
     )
-    assert together.alone(sizes.runs(), 2) == [
+    assert crews.alone(sizes.runs(), 2) == [
         "mlp in numpy: trained by itself, 3 of 6: it is large enough to keep all threads busy by itself"
     ]
-    assert together.alone(study(seeds=(0,), grid={}).runs(), 2) == [
+    assert crews.alone(study(seeds=(0,), grid={}).runs(), 2) == [
         "mlp in numpy: trained by itself, 1 of 1: there is no other of its kind"
     ]
-    assert [len(one) for one in together.crews(study(seeds=tuple(range(40)), grid={}).runs(), 2)] == [32, 8]
-    assert together.crews(runs, 1) == together.crews(runs, 2), "processes are what it saves on one thread"
-    assert together.alone(sizes.runs(), 1) == together.alone(sizes.runs(), 2)
+    assert [len(one) for one in crews.crews(study(seeds=tuple(range(40)), grid={}).runs(), 2)] == [32, 8]
+    assert crews.crews(runs, 1) == crews.crews(runs, 2), "processes are what it saves on one thread"
+    assert crews.alone(sizes.runs(), 1) == crews.alone(sizes.runs(), 2)
     batches = study(grid={"recipe.batch_size": [16, 32]}).runs()
-    assert {len(one) for one in together.crews(batches, 2)} == {3}, "other batches are other arrays"
+    assert {len(one) for one in crews.crews(batches, 2)} == {3}, "other batches are other arrays"
 
 
 def test_runs_with_images_of_their_own_are_as_many_as_memory_is_meant_for(monkeypatch):
     facts = data.describe("digits")
-    monkeypatch.setattr(together, "IMAGE_BYTES", 3 * facts.n_train * math.prod(facts.image_shape) + 1)
+    monkeypatch.setattr(crews, "IMAGE_BYTES", 3 * facts.n_train * math.prod(facts.image_shape) + 1)
     runs = study(seeds=tuple(range(8)), grid={}).runs()
-    assert [len(one) for one in together.crews(runs, 2)] == [3, 3, 2]
+    assert [len(one) for one in crews.crews(runs, 2)] == [3, 3, 2]
     shared = Study(MLP, "digits", "numpy", recipe=Recipe(), seeds=tuple(range(8))).runs()
-    assert [len(one) for one in together.crews(shared, 2)] == [8], "they share the images"
+    assert [len(one) for one in crews.crews(shared, 2)] == [8], "they share the images"
 
 
 def test_two_settings_that_come_to_one_recipe_are_one_run(tmp_path):
@@ -314,8 +315,8 @@ def test_times_that_were_a_share_once_are_nobodys_own(tmp_path, monkeypatch):
     log = next(tmp_path.glob("lab/*seed1*/worker.log"))
     log.write_text("what an earlier process said\n", encoding="utf-8")
     (record,) = [one for one in store.find_runs([tmp_path]) if one.seed == 0]
-    waiting, _left, _problems = resuming.unfinished([record.folder])
-    (finished,), _held = resuming.resume(waiting)
+    waiting, _left, _problems = resumption.unfinished([record.folder])
+    (finished,), _held = resumption.resume(waiting)
     assert finished.is_finished
     assert finished.timing["parts"] == 3
     assert finished.timing["together"] == 2

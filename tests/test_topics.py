@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lockstep import cli, formulas, spec, topics
-from lockstep.causes import CAUSES
+from lockstep import cli, spec
 from lockstep.errors import CODES
+from lockstep.explain import formulas, topics
+from lockstep.proof.causes import CAUSES
 
 ROOT = Path(__file__).parent.parent
 WORDS = {*spec.LAYERS, *spec.OPTIMIZERS, *spec.SCHEDULES, "cross_entropy", "mean_squared_error", "padding", "stride"}

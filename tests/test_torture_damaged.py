@@ -8,8 +8,11 @@ import shutil
 import pytest
 
 import tortured
-from lockstep import LockstepError, checkpoints, reading, timing
+from lockstep import LockstepError
 from lockstep import study as studies
+from lockstep.files import untrusted
+from lockstep.machine import timing
+from lockstep.training import checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,7 @@ def test_any_damage_to_the_newest_checkpoint_is_noticed(place, left, cases, tall
 
 def test_without_hashes_damage_is_not_noticed(place, left, monkeypatch):
     """The battery above can fail."""
-    monkeypatch.setattr(reading, "checked", tortured.unchecked)
+    monkeypatch.setattr(untrusted, "checked", tortured.unchecked)
     flips = [row for row in damages(place, left[1], random.Random(3)) if "weights" in row[0] and "flipped" in row[0]]
     assert battery(place, flips[:40])
 
@@ -109,7 +112,7 @@ def test_a_whole_checkpoint_of_another_run_is_noticed(place, left):
 
 
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_same_bits(place, tmp_path, monkeypatch):
-    from lockstep import resuming
+    from lockstep.study import resumption
 
     monkeypatch.setattr(studies, "work", tortured.work_here)
     ends = []
@@ -118,8 +121,8 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_same_bits(place,
         shutil.copytree(place, runs)
         if damage:
             (runs / "checkpoint-3" / "weights.safetensors").write_bytes(b"")
-        waiting, *_ = resuming.unfinished([runs])
-        (record,), problems = resuming.resume(waiting)
+        waiting, *_ = resumption.unfinished([runs])
+        (record,), problems = resumption.resume(waiting)
         assert record.is_finished, record.status
         assert not problems
         ends.append(tortured.bits(record.folder))

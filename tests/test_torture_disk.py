@@ -10,7 +10,8 @@ import pytest
 import faulty
 import tortured
 from conftest import need_backend
-from lockstep import backends, checkpoints
+from lockstep import backends
+from lockstep.training import checkpoints
 
 PROGRESS = re.compile(r"\[1/1\]|  epoch |report:|how long it takes|expected: |[┏┃┡│└]")
 

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lockstep import LockstepError, cases, growth, judgement, rounding, store, study, trace, worker
+from lockstep import LockstepError, store, study
 from lockstep.backends import numpy as reference
-from lockstep.passage import Whole
-from lockstep.records import changed
+from lockstep.proof import cases, growth, tolerance, trace, verdicts
+from lockstep.proof.passes import Whole
+from lockstep.proof.trace import Trace
 from lockstep.spec import Network, Recipe, Study
-from lockstep.studyfile import resolved_toml
-from lockstep.trace import Trace
+from lockstep.spec.records import changed
+from lockstep.spec.toml import resolved_toml
+from lockstep.training import worker
 
 LAYERS = ["conv2d 4 3 2 same", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
 STEPS = 8
@@ -47,8 +49,8 @@ def traced(case, folder, backend=reference, steps=STEPS, threads=1):
 
 
 def judged(case, found):
-    row = judgement.judged(found, case)
-    judgement.judge_growth(case, row, growth.measured(case, [found], found.steps))
+    row = verdicts.judged(found, case)
+    verdicts.judge_growth(case, row, growth.measured(case, [found], found.steps))
     return row
 
 
@@ -221,7 +223,7 @@ def test_predictions_are_judged_beyond_one_call(tmp_path):
 )
 def test_a_manifest_that_contradicts_its_own_run_is_found(change, words, made, tmp_path):
     case, folder = made
-    row = judgement.judged(edited(folder, tmp_path, change=change), case)
+    row = verdicts.judged(edited(folder, tmp_path, change=change), case)
     assert row["verdict"] == "DIVERGED"
     assert row["divergences"][0]["where"] == "manifest"
     assert words in row["divergences"][0]["problem"]
@@ -293,7 +295,7 @@ def test_arrays_of_another_shape_are_named_and_nothing_raises(name, change, word
 
 
 def test_where_a_tolerance_or_the_judge_is_not_finite_nobody_is_accused_and_nothing_was_judged(made):
-    from lockstep.judge import compare
+    from lockstep.proof.judge import compare
 
     assert compare("loss", "loss", 0, 1.0, 1.0, 1e-9).agrees
     for found, wanted, allowed in ((1.0, 2.0, np.inf), (np.inf, np.inf, 1.0), (np.nan, np.nan, np.nan)):
@@ -305,9 +307,9 @@ def test_where_a_tolerance_or_the_judge_is_not_finite_nobody_is_accused_and_noth
     )
     case, folder = made
     findings = list(case.judge.findings(Trace(folder)))
-    assert "loss" not in judgement.coverage(case, Trace(folder), findings)["missing"]
+    assert "loss" not in verdicts.coverage(case, Trace(folder), findings)["missing"]
     beyond = compare("loss", "loss", 0, 1.0, 2.0, np.inf)
-    assert "loss" in judgement.coverage(case, Trace(folder), [*findings, beyond])["missing"]
+    assert "loss" in verdicts.coverage(case, Trace(folder), [*findings, beyond])["missing"]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -327,4 +329,4 @@ def test_statistics_are_allowed_what_another_pass_may_bring_to_them(dtype):
     change = 0.1 * np.abs(moved.var(axis=0, ddof=1) - x.var(axis=0, ddof=1))
     assert (change <= rooms["6_batch_norm/running_variance"]).all()
     value = whole.statistics()["6_batch_norm/running_variance"][0]
-    assert (change > rounding.tolerance(dtype, value)).any(), "the twin: its own size alone would not cover it"
+    assert (change > tolerance.tolerance(dtype, value)).any(), "the twin: its own size alone would not cover it"

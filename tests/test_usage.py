@@ -14,7 +14,7 @@ import pytest
 import typer
 from pydantic import Field, TypeAdapter, ValidationError
 
-from lockstep import usage
+from lockstep.cli import usage
 from lockstep.language import Text
 
 RAISED = {

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lockstep import cli, language, metrics, store
-from lockstep import submissions as verify
+from lockstep import cli, language, store
+from lockstep.check import submissions as verify
+from lockstep.check.submissions import consistency, markup, pages
 from lockstep.errors import LockstepError
 from lockstep.report import write_report
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
 from lockstep.study import run_study
-from lockstep.submissions import consistency, markup, pages
+from lockstep.training import metrics
 
 
 @pytest.fixture(scope="module")

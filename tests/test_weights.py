@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lockstep import spec, weights
+from lockstep import spec
+from lockstep.backends import weights
 from lockstep.spec import Conv2D, Dense, Flatten, Network, ReLU
 from test_randomness import digest
 

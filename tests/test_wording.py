@@ -7,9 +7,10 @@ import re
 import pytest
 
 from lockstep import language, store
-from lockstep.report import compared, gather
-from lockstep.report.answer import _best_of_combinations, _epoch_span
-from lockstep.report.numbers import fixed, significant, span
+from lockstep.report import gather
+from lockstep.report.sections import comparisons
+from lockstep.report.words.answer import _best_of_combinations, _epoch_span
+from lockstep.report.words.numbers import fixed, significant, span
 from test_report import fake_run, page_of, words
 
 
@@ -36,7 +37,7 @@ def test_backends_whose_means_are_equal_have_one(tmp_path):
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 def test_nothing_is_corrected_for_one_comparison_or_none(n, speech):
     with language.speaking(speech):
-        said = compared._tests_caption(n)
+        said = comparisons._tests_caption(n)
     assert ("Holm" in said or "Холм" in said) == (n > 1)
     if speech == "ru" and n > 1:
         form = "сравнения" if n < 5 else "сравнений"

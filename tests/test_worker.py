@@ -7,20 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from lockstep import (
-    Augmentation,
-    EarlyStopping,
-    LockstepError,
-    Recipe,
-    Record,
-    Study,
-    data,
-    metrics,
-    replay,
-    run_study,
-    worker,
-)
+from lockstep import Augmentation, EarlyStopping, LockstepError, Recipe, Record, Study, data, run_study
 from lockstep.data import Data, augment, batch_order, split
+from lockstep.training import metrics, replay, worker
 
 NETWORK = {"mlp": ["flatten", "dense 31", "relu", "dense 10"]}
 
@@ -204,7 +193,7 @@ class Recorder:
 
 
 def test_each_epoch_has_the_order_and_the_augmentation_of_its_number():
-    from lockstep import timing
+    from lockstep.machine import timing
 
     recipe = Recipe(epochs=3, batch_size=64, augmentation=Augmentation(2))
     (run,) = Study(NETWORK, "digits", "numpy", seeds=5, recipe=recipe, train_size=150).runs()
@@ -266,7 +255,7 @@ def test_all_of_a_few_training_images_are_evaluated():
 def test_evaluation_is_outside_the_training_clock():
     import time
 
-    from lockstep import timing
+    from lockstep.machine import timing
 
     class Slow(Recorder):
         def predict(self, images):
@@ -308,7 +297,7 @@ def test_a_worker_without_a_spec_fails_with_its_reason(tmp_path):
     import subprocess
     import sys
 
-    command = [sys.executable, "-m", "lockstep.worker", str(tmp_path), "1"]
+    command = [sys.executable, "-m", "lockstep.training.worker", str(tmp_path), "1"]
     finished = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, timeout=60)
     assert finished.returncode == 1
     assert finished.stdout == b"", "nothing but events may stand on stdout"

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lockstep import backends, timing
+from lockstep import backends
+from lockstep.machine import timing
 
 TESTS = Path(__file__).parent
 NETWORKS = {
@@ -212,7 +213,8 @@ def kill_at_random(started: Started, seconds: float, chance: random.Random) -> s
 
 def work_here(run: Any, place: Path, tell: Any, threads: int, steps: int | None = None, lock: Any = None) -> None:
     """`study.work` without a process of its own: for tests of what comes out and not of how it ends."""
-    from lockstep import LockstepError, store, worker
+    from lockstep import LockstepError, store
+    from lockstep.training import worker
 
     def report(event: dict[str, Any]) -> None:
         store.append_event(place / "events.jsonl", event)
@@ -235,7 +237,10 @@ LONGEST_SECONDS = 600
 
 def main(backend: str) -> None:
     """Fork what the tests ask for, one JSON line a question and an answer."""
-    from lockstep import cli, data, report, resuming, store, terminal, worker  # noqa: F401
+    from lockstep import cli, data, report, store  # noqa: F401
+    from lockstep.screen import terminal  # noqa: F401
+    from lockstep.study import resumption  # noqa: F401
+    from lockstep.training import worker  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -340,7 +345,7 @@ class Fork:
     def _be_the_worker(self, command: list[str], files: tuple[int, ...], env: dict[str, str]) -> None:
         code = 1
         try:
-            from lockstep import worker
+            from lockstep.training import worker
 
             for number, source in enumerate(files):
                 os.dup2(source, number)
@@ -391,7 +396,7 @@ class Fork:
 
 def _fork_workers() -> None:
     """`study.work` forks its workers; whatever else asks for a process gets it as always."""
-    from lockstep import processes
+    from lockstep.machine import processes
 
     class Processes:
         Popen = Fork
@@ -414,13 +419,13 @@ def _report_quickly() -> None:
 
 
 def _no_rename() -> None:
-    from lockstep import files
+    from lockstep.files import atomic
 
     @contextlib.contextmanager
     def new_file(path: Path, hint: str, sync_name: bool = True) -> Iterator[Path]:
         yield path
 
-    files.new_file = new_file
+    atomic.new_file = new_file
 
 
 def _no_fsync() -> None:
@@ -429,9 +434,9 @@ def _no_fsync() -> None:
 
 def unchecked(path: Path, known: Any, limit: int = 2**30) -> bytes:
     """`reading.checked` and `reading.compare`, without a look at what the manifest says."""
-    from lockstep import reading
+    from lockstep.files import untrusted
 
-    return reading.content(path, limit)
+    return untrusted.content(path, limit)
 
 
 def forgetful(resume: Callable[..., None]) -> Callable[..., None]:
@@ -447,7 +452,7 @@ def forgetful(resume: Callable[..., None]) -> Callable[..., None]:
 
 
 def _slots_forgotten() -> None:
-    from lockstep import checkpoints
+    from lockstep.training import checkpoints
 
     checkpoints.Keeper.resume = forgetful(checkpoints.Keeper.resume)  # type: ignore[method-assign]
 

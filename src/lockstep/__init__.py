@@ -24,13 +24,13 @@ _PUBLIC = {
         "SGD", "Momentum", "Nesterov", "Adam", "AdamW", "RMSprop", "Constant", "StepDecay", "Cosine", "OneCycle",
     ),
     "lockstep.errors": ("LockstepError", "Problem"),
-    "lockstep.studyfile": ("parse_study", "read_study", "resolved_toml"),
-    "lockstep.provenance": ("resolved_values",),
-    "lockstep.schema": ("study_schema",),
-    "lockstep.templates": ("new_study",),
-    "lockstep.leftovers": ("clean_runs",),
+    "lockstep.spec.toml": ("parse_study", "read_study", "resolved_toml"),
+    "lockstep.study.provenance": ("resolved_values",),
+    "lockstep.study.schema": ("study_schema",),
+    "lockstep.study.templates": ("new_study",),
+    "lockstep.check.leftovers": ("clean_runs",),
     "lockstep.scripting": ("load_study", "run_study", "prove", "check_gradients", "bench", "verify"),
-    "lockstep.comparison": ("compare_runs",),
+    "lockstep.proof.comparison": ("compare_runs",),
     "lockstep.store": ("Record", "Records", "find_runs"),
     "lockstep.report": ("compare", "write_report"),
 }  # fmt: skip
@@ -41,7 +41,7 @@ __version__: str
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.import_module("lockstep.installed").version()
+        return importlib.import_module("lockstep.version").version()
     if name not in _WHERE:
         raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
     _speak()

@@ -19,23 +19,16 @@ from typing import Any, ParamSpec, TypeVar
 
 from rich.console import Console
 
-from lockstep import (
-    arguments,
-    benches,
-    gradients,
-    naming,
-    proof,
-    report,
-    store,
-    submissions,
-    terminal,
-    timed,
-    timing,
-)
+from lockstep import arguments, report, store
 from lockstep import study as studies
+from lockstep.benchmark import benches
+from lockstep.check import submissions
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
-from lockstep.spec import Study
+from lockstep.machine import timing
+from lockstep.proof import gradients, proof
+from lockstep.screen import terminal, times
+from lockstep.spec import Study, naming
 
 RUNS = "runs"
 Place = str | PathLike[str]
@@ -172,7 +165,7 @@ def bench(
         ended.extend([event] if event["event"] == "interrupted" else [])
         tell(event)
 
-    with _shown(progress, lambda console: timed.BenchWatcher(rounds, console)) as show:
+    with _shown(progress, lambda console: times.BenchWatcher(rounds, console)) as show:
         document = benches.bench(study, folder, rounds, epochs, against, threads, _both(show, listen), n_together)
     benches.keep(document, place, bool(ended))
     if ended:

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from lockstep import data, timing
+from lockstep import data
+from lockstep.machine import timing
 from mutants.table import STUDIES, Mutant
 
 ROOT = Path(__file__).parents[2]

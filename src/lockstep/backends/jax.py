@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lockstep.backends.base import (
+from lockstep.backends.plan import (
     PREDICT_BATCH,
     Arrays,
     Chunk,
@@ -337,7 +337,7 @@ ON_GPU = {"xla_gpu_deterministic_ops": True}
 
 
 class Model:
-    """See `lockstep.backends.base.Model`. `carry` is (parameters, running statistics, Optax's state)."""
+    """See `lockstep.backends.plan.Model`. `carry` is (parameters, running statistics, Optax's state)."""
 
     def __init__(self, plan: Plan, weights: Arrays) -> None:
         """Put the parameters on the device; nothing is compiled yet."""

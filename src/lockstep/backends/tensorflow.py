@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lockstep.backends.base import (
+from lockstep.backends.plan import (
     PREDICT_BATCH,
     Arrays,
     Chunk,
@@ -354,7 +354,7 @@ OPTIMIZERS: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
 
 
 class Model:
-    """See `lockstep.backends.base.Model`."""
+    """See `lockstep.backends.plan.Model`."""
 
     def __init__(self, plan: Plan, weights: Arrays) -> None:
         """Make the layers, the slots and the functions; nothing is traced yet."""

@@ -24,7 +24,7 @@ from torch.optim.adamw import adamw as of_adamw
 from torch.optim.rmsprop import rmsprop as of_rmsprop
 from torch.optim.sgd import sgd as of_sgd
 
-from lockstep.backends.base import PREDICT_BATCH, Arrays, Plan, batches, pool_counts, window_padding
+from lockstep.backends.plan import PREDICT_BATCH, Arrays, Plan, batches, pool_counts, window_padding
 from lockstep.errors import LockstepError
 from lockstep.spec import LayerFacts
 
@@ -436,7 +436,7 @@ def updated_on_cuda(group: Group, gradients: list[torch.Tensor], o: Any, now: Se
 
 
 class Model:
-    """See `lockstep.backends.base.Model`."""
+    """See `lockstep.backends.plan.Model`."""
 
     def __init__(self, plan: Plan, weights: Arrays) -> None:
         """Make the modules and the optimizer."""

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lockstep import reading
 from lockstep.data.contents import times
 from lockstep.errors import LockstepError, system
+from lockstep.files import untrusted
 from lockstep.language import later as _
 from lockstep.language import mark, recognised
 from lockstep.language import reason as reason_of
@@ -219,7 +219,7 @@ def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Image.Image]:
 def unread_kind(path: Path) -> str:
     """What a file holds that people take for a picture and that is not read, by its first bytes; else nothing."""
     try:
-        with reading.opened(path) as file:
+        with untrusted.opened(path) as file:
             head = file.read(64)
     except (OSError, ValueError):
         return ""
@@ -254,7 +254,7 @@ def _is_transparent(image: Image.Image) -> bool:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return reading.content(path, MAX_FILE_BYTES)
+        return untrusted.content(path, MAX_FILE_BYTES)
     except ValueError as error:
         raise LockstepError("LS-308", reason_of(error), where=str(path), hint=SMALLER) from None
     except OSError as error:

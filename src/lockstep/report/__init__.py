@@ -4,7 +4,7 @@
 plain dict, `report.html` lays it out. `proof.html` is the page of a proof alone.
 """
 
-from lockstep.report.milestones import levels_of
+from lockstep.report.compare.milestones import levels_of
 from lockstep.report.page import about, compare, gather, numbers_of, render, write, write_proof, write_report
 
 __all__ = ["about", "compare", "gather", "levels_of", "numbers_of", "render", "write", "write_proof", "write_report"]

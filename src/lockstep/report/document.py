@@ -10,18 +10,18 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from lockstep import statistics
-from lockstep.installed import version
+from lockstep import uncertainty
 from lockstep.language import speaking
-from lockstep.report.answer import answer, conclusions
-from lockstep.report.cells import Cell, mean_of, median
-from lockstep.report.compared import Comparison, Effect, Ranking, over_images
+from lockstep.report.compare.cells import Cell, mean_of, median
+from lockstep.report.compare.groups import Group, distinct
+from lockstep.report.compare.milestones import Reached, reached
+from lockstep.report.compare.pairs import LOWER_GAP, Contest, Pair
 from lockstep.report.facts import Facts
-from lockstep.report.groups import Group, distinct
-from lockstep.report.headlines import Headline, headlines
-from lockstep.report.milestones import Reached, reached
-from lockstep.report.pairs import LOWER_GAP, Contest, Pair
-from lockstep.statistics import Difference, Interval
+from lockstep.report.sections.comparisons import Comparison, Effect, Ranking, over_images
+from lockstep.report.words.answer import answer, conclusions
+from lockstep.report.words.headlines import Headline, headlines
+from lockstep.uncertainty import Difference, Interval
+from lockstep.version import version
 
 FORMAT = 1
 
@@ -260,7 +260,7 @@ def _cell(found: Comparison, cell: Cell) -> CellRow:
         Estimate.of(over_images(found, cell)), Estimate.of(mean_of(cell.losses)), Estimate.of(mean_of(cell.fits)),
         cell.underfitted is not None if cell.fits else None, Estimate.of(mean_of(cell.gaps)),
         Estimate.of(mean_of(cell.best_gaps)), cell.parameters, cell.multiply_adds, cell.n_test,
-        Estimate.of(statistics.bootstrap_median(cell.seconds)) if cell.seconds else None, cell.memory,
+        Estimate.of(uncertainty.bootstrap_median(cell.seconds)) if cell.seconds else None, cell.memory,
     )  # fmt: skip
 
 

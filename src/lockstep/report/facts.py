@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from lockstep.errors import LockstepError
 from lockstep.language import _, say
-from lockstep.records import first_fault
-from lockstep.report import kept
-from lockstep.report.numbers import is_number
+from lockstep.report.words import forms
+from lockstep.report.words.numbers import is_number
 from lockstep.spec import FORMAT
+from lockstep.spec.records import first_fault
 from lockstep.store import Record
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -169,7 +169,7 @@ class Epoch(Part):
 def why_unsound(error: LockstepError | ValidationError) -> str:
     """What is wrong with a file, in a few words."""
     if isinstance(error, LockstepError):
-        return kept.say(str(error.problems[0].message).removeprefix("cannot be used: "))
+        return forms.say(str(error.problems[0].message).removeprefix("cannot be used: "))
     return say(first_fault(error))
 
 

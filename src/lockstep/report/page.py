@@ -13,28 +13,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from lockstep import arguments, plots, store
-from lockstep.installed import version
+from lockstep import arguments, store
 from lockstep.language import _, mark, n_, number, speaking, spoken
-from lockstep.report import (
-    benched,
-    cautions,
-    chapters,
-    compared,
-    figures,
-    hard,
-    kept,
-    milestones,
-    question,
-    seen,
-    trained,
-)
-from lockstep.report.answer import answer, conclusions
-from lockstep.report.diagram import diagram
-from lockstep.report.diagram import said as said_of
-from lockstep.report.document import document
-from lockstep.report.facts import Environment, Facts, Layer, Scores
-from lockstep.report.groups import (
+from lockstep.report.compare import milestones
+from lockstep.report.compare.groups import (
     Group,
     accuracy,
     coordinate,
@@ -44,9 +26,21 @@ from lockstep.report.groups import (
     title_of,
     varying_coordinates,
 )
-from lockstep.report.groups import by as _by
-from lockstep.report.groups import distinct as _distinct
-from lockstep.report.numbers import (
+from lockstep.report.compare.groups import by as _by
+from lockstep.report.compare.groups import distinct as _distinct
+from lockstep.report.document import document
+from lockstep.report.draw import figures, plots
+from lockstep.report.draw.diagram import diagram
+from lockstep.report.draw.diagram import said as said_of
+from lockstep.report.facts import Environment, Facts, Layer, Scores
+from lockstep.report.proofs import FILE as PROOF
+from lockstep.report.proofs import Fit, Reading, check_fit, read_document, read_proof
+from lockstep.report.sections import cautions, chapters, comparisons, curves, kernels, mistakes, times
+from lockstep.report.sections.verdicts import tell_proof
+from lockstep.report.table import Table
+from lockstep.report.words import forms, question
+from lockstep.report.words.answer import answer, conclusions
+from lockstep.report.words.numbers import (
     MISSING,
     accuracy_decimals,
     column,
@@ -61,10 +55,7 @@ from lockstep.report.numbers import (
     whole,
     word,
 )
-from lockstep.report.proven import FILE as PROOF
-from lockstep.report.proven import Fit, Reading, check_fit, read_document, read_proof
-from lockstep.report.table import Table
-from lockstep.report.verdicts import tell_proof
+from lockstep.version import version
 
 # A page has a size: what is left out beyond these is said where it is left out.
 MAX_GROUPS = 16  # combinations shown with curves and confusion matrices
@@ -122,7 +113,7 @@ def compare(records: Sequence[store.Record]) -> dict[str, Any]:
     """What these runs say of each other, in numbers: the document of `lockstep report --json` (docs/run-folder.md)."""
     groups = group([Facts(record) for record in records])
     runs = [run for found in groups for run in found.runs]
-    return store.finite(document(groups, compared.compare(groups), _verdict(_proofs(runs))))
+    return store.finite(document(groups, comparisons.compare(groups), _verdict(_proofs(runs))))
 
 
 def render(page: dict[str, Any], template: str = "report.html") -> str:
@@ -147,7 +138,7 @@ def gather(records: Sequence[store.Record], image: int = 0, levels: Sequence[flo
     runs = [run for found in groups for run in found.runs]
     proofs = _proofs(runs)
     verdicts = {folder: verdict for _, fit in proofs if fit for folder, verdict in fit.covered.items()}
-    comparison = compared.compare(groups)
+    comparison = comparisons.compare(groups)
     page = {
         "about": json.dumps(about(records, image, levels), ensure_ascii=False),
         "title": listed(_distinct(run.study for run in runs)) or _("Report"),
@@ -156,22 +147,22 @@ def gather(records: Sequence[store.Record], image: int = 0, levels: Sequence[flo
         "unfinished": [_unfinished(run) for run in runs if not run.is_finished],
         "n_runs": len(runs),
         "results": _results(runs, groups, verdicts if any(reading.proof for reading, _ in proofs) else None),
-        "comparisons": compared.tell(comparison),
+        "comparisons": comparisons.tell(comparison),
         "document": store.finite(document(groups, comparison, _verdict(proofs), levels)),
         "milestones": milestones.table(milestones.reached(groups, levels)),
         "conclusions": conclusions(comparison),
         "proofs": [tell_proof(reading, f"proof{n}", fit) for n, (reading, fit) in enumerate(proofs or [(NONE, None)])],
         "datasets": [_dataset(members, n) for n, members in enumerate(_by(runs, lambda run: run.dataset))],
         "networks": _networks(groups),
-        "overviews": trained.overviews(groups),
-        "curves": trained.curves(shown),
+        "overviews": curves.overviews(groups),
+        "curves": curves.curves(shown),
         "confusion": [_confusion(found, n, MAX_MATRICES // len(shown)) for n, found in enumerate(shown)],
-        "images": hard.tell_all(groups),
-        "images_left_out": [found.title for found in groups[hard.MAX_GROUPS :]],
-        "seen": seen.see(groups, image),
+        "images": mistakes.tell_all(groups),
+        "images_left_out": [found.title for found in groups[mistakes.MAX_GROUPS :]],
+        "seen": kernels.see(groups, image),
         "left_out": [found.title for found in rest],
         "times": _times(runs),
-        "bench": benched.tell(list(dict.fromkeys(run.record.folder.absolute().parent for run in runs))),
+        "bench": times.tell(list(dict.fromkeys(run.record.folder.absolute().parent for run in runs))),
         "machines": _machines(runs),
         "backends": _backends(runs),
         "reproduce": [_reproduce(found) for found in _by(runs, lambda run: run.network)],
@@ -190,7 +181,7 @@ def _verdict(proofs: Sequence[tuple[Reading, Fit | None]]) -> tuple[str, int] | 
 
 
 def _answer(
-    groups: Sequence[Group], found: compared.Comparison, runs: Sequence[Facts], proven: tuple[str, int] | None
+    groups: Sequence[Group], found: comparisons.Comparison, runs: Sequence[Facts], proven: tuple[str, int] | None
 ) -> dict[str, str]:
     """The first paragraph, in the language in which the study asks, and which that is where it is another."""
     asked_for = next((str(run.spec.get("question")) for run in runs if run.spec.get("question")), "")
@@ -329,7 +320,7 @@ def _results(runs: Sequence[Facts], groups: Sequence[Group], verdicts: Mapping[P
         columns.append((_("Run"), "l", [run.folder for run in runs]))
     columns += [(title, "r", values) for title, values in _figures(runs)]
     if verdicts is not None:
-        columns.append((_("Proof"), "l", [kept.say(verdicts.get(run.record.folder, MISSING)) for run in runs]))
+        columns.append((_("Proof"), "l", [forms.say(verdicts.get(run.record.folder, MISSING)) for run in runs]))
     columns.append((_("Status"), "l", [_state(run) for run in runs]))
     starts = set(itertools.accumulate(len(found.runs) for found in groups))
     rows = _transposed([values for *_, values in columns])
@@ -371,7 +362,7 @@ def _figures(runs: Sequence[Facts]) -> list[tuple[str, list[str]]]:
         (_("Test accuracy (%)"), [percent(accuracy(run), places) for run in runs]),
         (_("Test loss"), [fixed(loss, 4) for loss in losses]),
         (_("Epoch (s)"), column([epoch_seconds(run) for run in runs])),
-        *((_(compared.CLOCKS[clock]), column([_clock(run, clock) for run in runs])) for clock in plots.CLOCKS),
+        *((_(comparisons.CLOCKS[clock]), column([_clock(run, clock) for run in runs])) for clock in plots.CLOCKS),
         (_("Peak memory (MiB)"), [fixed(value / MEBIBYTE, 0) if value is not None else MISSING for value in memory]),
         (_("Parameters"), [fixed(value, 0) for value in parameters]),
     ]
@@ -412,7 +403,7 @@ def _dataset(runs: Sequence[Facts], number: int) -> dict[str, Any]:
             size=shape(described.shape),
         )
         notes = [described.notes] if isinstance(described.notes, str) else described.notes
-        found["notes"] = [kept.say(text) for text in (described.origin, *notes) if text]
+        found["notes"] = [forms.say(text) for text in (described.origin, *notes) if text]
         found |= _balance(names, described.class_counts, number)
     if samples:
         images, labels = samples
@@ -669,7 +660,7 @@ def _times(runs: Sequence[Facts]) -> dict[str, Any]:
 
 def _machine(run: Facts) -> tuple[str, ...]:
     found = run.environment or Environment()
-    cores = f", {compared.cores_of(found.cores)}" if found.cores else ""
+    cores = f", {comparisons.cores_of(found.cores)}" if found.cores else ""
     memory = _("{n} GiB", n=number(f"{found.memory_bytes / 2**30:.1f}")) if found.memory_bytes else MISSING
     return (f"{found.cpu or MISSING}{cores}", memory, found.device or MISSING, found.platform or MISSING)
 

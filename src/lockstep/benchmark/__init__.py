@@ -1,0 +1,1 @@
+"""What may be ranked: times, with all that they rest on."""

@@ -1,0 +1,141 @@
+"""What each classic mistake of published comparisons would have cost here: measured, one mistake at a time.
+
+A fault either misreads the clocks of a sound measurement (compiling counted as training), or is committed by a lap of
+its own, interleaved with a sound one. Its size is the ratio of what would have been reported to what is so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lockstep import backends, store, study
+from lockstep.benchmark import baselines, benches
+from lockstep.benchmark.benches import Entry, Tell, interval, steady
+from lockstep.errors import LockstepError
+from lockstep.language import later as _
+from lockstep.language import mark
+from lockstep.machine import timing
+from lockstep.spec import Study
+from lockstep.version import version
+
+FORMAT = 1
+Lap = Mapping[str, Any]
+
+
+def _train(lap: Lap) -> float:
+    return steady(lap) * len(lap["epochs"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Misread:
+    """A fault that is a wrong sum of right clocks: `wrong` over `right`, of each lap of our own backends."""
+
+    what: str
+    wrong: Callable[[Lap], float]
+    right: Callable[[Lap], float] = _train
+    of_shipped: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Committed:
+    """A fault that a lap commits: an entry with the fault beside one without."""
+
+    what: str
+    baseline: str  # of `shipped`, or "" for every backend of ours
+    fault: str = ""
+    threads: int | None = None
+
+
+FAULTS: dict[str, Misread | Committed] = {
+    "compile_inside": Misread(
+        mark("compiling is counted as training"), lambda lap: _train(lap) + lap["seconds"].get("compile", 0.0)
+    ),
+    "start_inside": Misread(
+        mark("importing, building and compiling are counted as training"),
+        lambda lap: _train(lap) + sum(lap["seconds"].get(clock) or 0.0 for clock in ("import", "build", "compile")),
+    ),
+    "evaluation_inside": Misread(
+        mark("each epoch's evaluation on the test set is counted as training"),
+        lambda lap: _train(lap) + lap["seconds"]["evaluate"] * len(lap["epochs"]),
+    ),
+    "no_warm_up": Misread(
+        mark("the first epoch, in which frameworks compile and fill caches, is reported as the epoch"),
+        lambda lap: float(lap["epochs"][0]), steady, of_shipped=True,
+    ),
+    "best_epoch": Misread(
+        mark("the fastest epoch is reported, not the median"),
+        lambda lap: min(lap["epochs"][1:] or lap["epochs"]), steady,
+    ),
+    "one_thread": Committed(mark("one side runs on one thread, the other on all"), "", threads=1),
+    "item_every_step": Committed(mark("the loss is fetched at every step with .item()"), "torch", "item"),
+    "transforms_in_loop": Committed(
+        mark("images become tensors one by one inside the timed loop"), "torch", "transforms"
+    ),
+    "other_precision": Committed(
+        mark("one side computes in bfloat16 (autocast), the other in float32"), "torch", "bfloat16"
+    ),
+    "no_synchronisation": Committed(mark("the clock stops before asynchronous work is done"), "flax", "no_wait"),
+}  # fmt: skip
+
+
+def measure(
+    asked: Study, runs_folder: Path, rounds: int = benches.ROUNDS, epochs: int = benches.EPOCHS,
+    threads: int | None = None, tell: Tell = lambda event: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Size every fault on the networks of a study: what `lockstep bench --faults` writes into its faults.json.
+
+    Raises LockstepError for what cannot be.
+    """
+    asked, threads = study.checked(asked), timing.checked_threads(threads)
+    if rounds < 1 or epochs < 2:
+        message = _("one round and two epochs are the least")
+        raise LockstepError("LS-205", message, where="--rounds, --epochs", hint=_("5 rounds give an interval"))
+    sound, _left_out = benches.entries_of(asked, epochs, threads, True, runs_folder / asked.name)
+    sound = [entry for entry in sound if not entry.is_shipped or entry.name in ("torch", "keras", "flax")]
+    wrong = [entry for fault in FAULTS.values() if isinstance(fault, Committed) for entry in _wrong(fault, sound)]
+    noise = benches.noise_now()
+    tell({"event": "noise", **noise})
+    began = time.perf_counter()
+    laps = benches.interleaved([*sound, *wrong], rounds, tell)
+    rows = [row for name, fault in FAULTS.items() for row in _sized(name, fault, sound, laps)]
+    return {
+        "format": FORMAT, "study": asked.name, "rounds": benches.n_rounds(laps), "epochs": epochs, "threads": threads,
+        "faults": rows,
+        "noise": noise, "machine": timing.machine(), "seconds": time.perf_counter() - began,
+        "lockstep": version(), "git_revision": timing.git_revision(), "measured": store.now(),
+    }  # fmt: skip
+
+
+def _wrong(fault: Committed, sound: Sequence[Entry]) -> Iterator[Entry]:
+    """The entries that commit a fault, one for each sound one that can."""
+    for entry in sound:
+        if entry.is_shipped != bool(fault.baseline) or (fault.baseline and entry.name != fault.baseline):
+            continue
+        if fault.threads and fault.threads >= entry.threads:
+            continue  # there is only one thread
+        yield dataclasses.replace(entry, fault=fault.fault, threads=fault.threads or entry.threads)
+
+
+def _sized(
+    name: str, fault: Misread | Committed, sound: Sequence[Entry], laps: Mapping[str, Sequence[dict[str, Any] | None]]
+) -> Iterator[dict[str, Any]]:
+    """A row per entry that shows the fault: by how much it is off."""
+    for entry in sound:
+        if isinstance(fault, Misread):
+            if entry.is_shipped != fault.of_shipped:
+                continue
+            values = [fault.wrong(lap) / fault.right(lap) for lap in laps[entry.key] if lap]
+        else:
+            values = [
+                ratio for other in _wrong(fault, [entry]) for ratio in benches.ratio(laps[other.key], laps[entry.key])
+            ]
+        if values:
+            title = (baselines.SHIPPED if entry.is_shipped else backends.BACKENDS)[entry.name][0]
+            yield {
+                "fault": name, "what": _(fault.what), "network": entry.run.network_name, "entry": title,
+                "is_shipped": entry.is_shipped, **interval(values), "worst": max(values, key=lambda x: max(x, 1 / x)),
+            }  # fmt: skip

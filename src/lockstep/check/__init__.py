@@ -1,0 +1,1 @@
+"""Whether this machine, these files and this hand-in are what they say."""

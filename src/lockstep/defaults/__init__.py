@@ -1,0 +1,1 @@
+"""What frameworks do unasked: measured on those that are installed."""

@@ -1,0 +1,184 @@
+"""Processes that end when this one does, whichever thread of it has started them.
+
+On Linux the system ends a worker when the *thread* that has started it ends (PR_SET_PDEATHSIG), which a
+scheduler's or a server's thread does while the process lives on. So all are started by one thread that lasts as long as
+the process. Elsewhere, and beside it, a worker ends when nobody holds the other end of its standard input any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lockstep.machine import timing
+
+
+class _Starter(threading.Thread):
+    """Calls what it is given, one after the other, as long as this process lives.
+
+    A daemon, and no executor: those are closed when the main thread ends, while others may still work.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="lockstep-starter", daemon=True)
+        self.jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self.process = os.getpid()
+        self.start()
+
+    def run(self) -> None:
+        """Until the process ends."""
+        while True:
+            call, future = self.jobs.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
+
+
+_guard = threading.Lock()
+_starter: _Starter | None = None
+
+
+def _lasting() -> _Starter:
+    """The one thread; a forked process has lost it, and gets its own."""
+    global _starter
+    with _guard:
+        if _starter is None or _starter.process != os.getpid():
+            _starter = _Starter()
+        return _starter
+
+
+def start(command: Sequence[str], threads: int, **options: Any) -> subprocess.Popen[Any]:
+    """Start a process that may use so many processors; `options` are those of subprocess.Popen.
+
+    Those on which fewest of our own processes are. Raises OSError where it cannot be started. Who is interrupted
+    meanwhile leaves no process behind.
+    """
+    cores = timing.usable_cores()  # of the thread that asks
+    taken = Counter(core for process, on in _cores.items() if process.poll() is None for core in on)
+    cores = sorted(sorted(cores, key=lambda core: taken[core])[:threads])
+
+    def call() -> subprocess.Popen[Any]:
+        with timing.limited_to(threads, cores):
+            return subprocess.Popen(command, **options)  # noqa: S603
+
+    future: Future[subprocess.Popen[Any]] = Future()
+    _lasting().jobs.put((call, future))
+    try:
+        process = future.result()
+    except BaseException:
+        if not future.cancel():
+            with contextlib.suppress(BaseException):
+                process = future.result()
+                process.kill()
+                process.wait()
+        raise
+    _cores[process] = cores
+    return process
+
+
+_cores: weakref.WeakKeyDictionary[subprocess.Popen[Any], list[int]] = weakref.WeakKeyDictionary()
+
+# ------------------------------------------------------------------------------------------- workers by their folders
+
+_workers: dict[Path, subprocess.Popen[Any]] = {}
+
+
+@contextlib.contextmanager
+def at_work(folder: Path, process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Inside, this process is known as the one that works in this folder."""
+    _workers[folder] = process
+    try:
+        yield
+    finally:
+        _workers.pop(folder, None)
+
+
+def kill_below(folder: Path) -> None:
+    """End whatever works in a folder or below it, at once; who waits for it is told by its end."""
+    for place, process in list(_workers.items()):
+        if place.is_relative_to(folder):
+            process.kill()
+
+
+# ---------------------------------------------------------------------------------------------------- several at a time
+
+T = TypeVar("T")
+SECONDS = 0.2  # after which somebody who waits looks whether he is interrupted (Windows), or has to kill again
+
+
+def side_by_side(
+    calls: Sequence[Callable[[Callable[..., None]], T]], n: int, tell: Callable[..., None], folder: Path
+) -> Iterator[tuple[int, T]]:  # fmt: skip
+    """What each call returns, with its number, as they come: so many at a time, each in a thread of its own.
+
+    A call gets somebody to tell things to; `tell` hears them in the thread that asks here. What a call raises is raised
+    here; then, or where nobody asks any more, what works below the folder is killed and the other calls are left out.
+    """
+    heard: queue.SimpleQueue[tuple[int, str, Any]] = queue.SimpleQueue()
+
+    def call(index: int) -> None:
+        try:
+            result = calls[index](lambda *what: heard.put((index, "told", what)))
+        except BaseException as error:
+            heard.put((index, "raised", error))
+        else:
+            heard.put((index, "done", result))
+
+    pool = ThreadPoolExecutor(n)
+    futures = [pool.submit(call, index) for index in range(len(calls))]
+    try:
+        n_waiting = len(calls)
+        while n_waiting:
+            try:
+                index, kind, what = heard.get(timeout=SECONDS)
+            except queue.Empty:
+                continue
+            if kind == "told":
+                tell(*what)
+            elif kind == "raised":
+                raise what
+            else:
+                n_waiting -= 1
+                yield index, what
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in futures):
+            kill_below(folder)
+            wait(futures, timeout=SECONDS)
+
+
+# ------------------------------------------------------------------------------------------------- in the other process
+
+
+def end_with_parent() -> None:
+    """Let this process end when its parent does, however that ends; the parent holds the other end of its stdin."""
+    _have_the_system_end_it_with_its_parent()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _have_the_system_end_it_with_its_parent() -> None:
+    """On Linux: a thread gets no turn while a library holds the interpreter, or while the process is stopped."""
+    with contextlib.suppress(OSError, AttributeError, ImportError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of stdin: when it is gone, so is this process."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""Whether backends take the same steps, and why not."""

@@ -1,0 +1,65 @@
+"""What a proof looks at: one network, recipe, dataset and dtype at a time, on as few images as its steps need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from lockstep import data
+from lockstep.backends.plan import Plan
+from lockstep.proof.causes import planted
+from lockstep.proof.judge import Judge
+from lockstep.spec import Recipe, Run, Study
+from lockstep.spec.records import changed
+from lockstep.training import worker
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network, recipe, dataset and dtype: what should be run, and what each backend is given to run."""
+
+    canonical: Run  # of no backend in particular
+    examples: worker.Examples
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What is decided for the canonical meaning."""
+        return worker.make_plan(self.canonical, worker.Examples(self.examples.data, self.canonical), 1)
+
+    @property
+    def judge(self) -> Judge:
+        """A judge of the canonical meaning."""
+        return self.judge_of(self.canonical)
+
+    def judge_of(self, run: Run) -> Judge:
+        """A judge of another meaning on the same dataset."""
+        examples = worker.Examples(self.examples.data, run)
+        return Judge(run, worker.make_plan(run, examples, 1), examples)
+
+
+def cases(asked: Study, steps: int, plants: Sequence[str] = ()) -> Iterator[Case]:
+    """Every case of a study, on the few images that the steps need."""
+    asked = changed(asked, seeds=asked.seeds[:1])
+    runs = asked.runs()
+    per_case = len(asked.backends)
+    for start in range(0, len(runs), per_case):
+        group = runs[start : start + per_case]
+        loaded = data.load(group[0].dataset, offline=True)
+        kept = len(data.split(len(loaded.train_images), group[0].recipe.validation, group[0].seed)[0])
+        size = proof_size(min(asked.train_size or kept, kept), group[0].recipe, steps)
+        group = [changed(run, train_size=size) for run in group]
+        examples = worker.Examples(loaded, group[0])
+        given = tuple(planted(plants, run, examples.shape, strict=False) for run in group)
+        yield Case(changed(group[0], backend="numpy"), examples, given)
+
+
+def proof_size(n: int, recipe: Recipe, steps: int) -> int:
+    """How many of `n` training images a proof uses: two epochs of them are `steps` steps, each with a short last batch.
+
+    Where all of them leave a batch of one, so do these: a variance over one example is a case of its own.
+    """
+    batch = recipe.batch_size
+    short = 1 if n % batch == 1 and batch > 1 else batch // 3 + 1 if batch > 2 else 0
+    return min(n, max((steps + 1) // 2 - bool(short), 1) * batch + short)

@@ -1,0 +1,732 @@
+"""The catalogue of known differences: one row each, tried by reproduction and never guessed.
+
+A difference is a change of what is run: another layer, another recipe, a mistake that `spec.MISTAKES` knows. So one row
+serves three ends. The judge works a guilty part out again under the changed run, and where that gives the backend's
+numbers within rounding, at every step that was wrong, the row *is* the cause. `--plant` gives the changed run to one
+backend. And a study can ask what the difference costs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from lockstep.backends.plan import window_padding
+from lockstep.errors import LockstepError, did_you_mean
+from lockstep.language import later as _
+from lockstep.proof.judge import UPDATE, Finding, Judge
+from lockstep.proof.trace import Trace
+from lockstep.spec import LayerFacts, Recipe, Run, Shape
+from lockstep.spec.records import changed
+
+Change = Callable[[Run, Shape], Run]  # the same run where the difference makes none
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One known difference.
+
+    `what` the other side does, the `stage` that shows it first, `defaults` of frameworks (or common practice) that lead
+    to it, how to `mend` it, and how it changes a run.
+    """
+
+    what: str
+    stage: str
+    defaults: str
+    mend: str
+    change: Change
+
+
+# ------------------------------------------------------------------------------------------------- how a run is changed
+
+
+def recipe(**fields: Any) -> Change:
+    """Put these fields of the recipe in the place of what stands there."""
+    return lambda run, shape: changed(run, recipe=changed(run.recipe, **fields))
+
+
+def where(condition: Callable[[Recipe], Any], fields: Callable[[Recipe], dict[str, Any]]) -> Change:
+    """Change the recipe where the condition holds, by fields that follow from it."""
+    return lambda run, shape: (
+        changed(run, recipe=changed(run.recipe, **fields(run.recipe))) if condition(run.recipe) else run
+    )
+
+
+def mistake(name: str, condition: Callable[[Run], Any] = lambda run: True) -> Change:
+    """Make one of `spec.MISTAKES`, where the condition holds."""
+
+    def make(run: Run, shape: Shape) -> Run:
+        if not condition(run) or name in run.recipe.mistakes:
+            return run
+        return changed(run, recipe=changed(run.recipe, mistakes=(*run.recipe.mistakes, name)))
+
+    return make
+
+
+def optimizer(*kinds: str, **fields: Any) -> Change:
+    """Change the optimizer, where it is one of these."""
+    return where(lambda r: r.optimizer.kind in kinds, lambda r: {"optimizer": changed(r.optimizer, **fields)})
+
+
+def layers(kind: str, condition: Callable[[LayerFacts], Any] = lambda row: True, **fields: Any) -> Change:
+    """Change every layer of a kind whose place fulfils the condition."""
+
+    def make(run: Run, shape: Shape) -> Run:
+        rows = run.network.facts(shape)
+        return _with_layers(
+            run,
+            (changed(row.layer, **fields) if row.layer.kind == kind and condition(row) else row.layer for row in rows),
+        )
+
+    return make
+
+
+def initializers(kernel: str, bias: str) -> Change:
+    """Draw every kernel and bias as another framework does."""
+
+    def make(run: Run, shape: Shape) -> Run:
+        found = (
+            changed(layer, initializer=kernel, bias_initializer=bias) if hasattr(layer, "initializer") else layer
+            for layer in run.network.layers
+        )
+        return _with_layers(run, found)
+
+    return make
+
+
+def _with_layers(run: Run, found: Iterable[Any]) -> Run:
+    return changed(run, network=changed(run.network, layers=tuple(found)))
+
+
+def _padded_lower(run: Run, shape: Shape) -> Run:
+    """`same` with the odd zero before, in every layer where there is an odd one."""
+
+    def lower(row: LayerFacts) -> Any:
+        if getattr(row.layer, "padding", "") != "same":
+            return row.layer
+        layer = changed(row.layer, padding="same_lower")
+        moved = dataclasses.replace(row, layer=layer)
+        return row.layer if window_padding(moved) == window_padding(row) else layer
+
+    return _with_layers(run, map(lower, run.network.facts(shape)))
+
+
+def _smoothed_over_the_others(r: Recipe, classes: int) -> float:
+    """1 − s for the label and s/(K−1) for each other class is the canonical smoothing by s·K/(K−1)."""
+    return r.label_smoothing * classes / (classes - 1)
+
+
+def _label_smoothing(run: Run, shape: Shape) -> Run:
+    (classes,) = run.network.facts(shape)[-1].output_shape
+    smoothing = _smoothed_over_the_others(run.recipe, classes)
+    possible = 0 < smoothing < 1
+    return changed(run, recipe=changed(run.recipe, label_smoothing=smoothing)) if possible else run
+
+
+def _momentum_swapped(run: Run, shape: Shape) -> Run:
+    """1 − m for each batch normalisation's m."""
+    return _with_layers(
+        run,
+        (
+            changed(layer, momentum=1 - layer.momentum) if layer.kind == "batch_norm" and layer.momentum < 1 else layer
+            for layer in run.network.layers
+        ),
+    )
+
+
+def _coupled(r: Recipe) -> dict[str, Any]:
+    o = r.optimizer
+    adam = {
+        "kind": "adam",
+        **{key: getattr(o, key) for key in ("learning_rate", "beta1", "beta2", "epsilon", "epsilon_mode")},
+    }
+    return {"optimizer": adam, "l2": r.l2 + o.weight_decay}
+
+
+def _decoupled(r: Recipe) -> dict[str, Any]:
+    o = r.optimizer
+    kept = {key: getattr(o, key) for key in ("learning_rate", "beta1", "beta2", "epsilon", "epsilon_mode")}
+    return {"optimizer": {"kind": "adamw", "weight_decay": r.l2, **kept}, "l2": 0.0}
+
+
+def _swapped(kind: str, other: str) -> Change:
+    """One kind of momentum in place of the other."""
+    return where(
+        lambda r: r.optimizer.kind == kind,
+        lambda r: {
+            "optimizer": {
+                "kind": other,
+                **{key: getattr(r.optimizer, key) for key in ("learning_rate", "momentum", "form")},
+            }
+        },
+    )
+
+
+def _has(*kinds: str) -> Callable[[Run], bool]:
+    return lambda run: any(layer.kind in kinds for layer in run.network.layers)
+
+
+_DROPS = lambda run: any(layer.kind == "dropout" and layer.rate for layer in run.network.layers)  # noqa: E731
+_ADAMS = ("adam", "adamw")
+
+# ------------------------------------------------------------------------------------------------------- the catalogue
+
+CAUSES: dict[str, Cause] = {
+    # starting weights
+    "init_torch": Cause(
+        "kernels and biases are drawn uniform in ±1/√fan_in",
+        "starting weights",
+        "PyTorch: Linear and Conv2d (Kaiming uniform with a = √5)",
+        'draw the weights once and load them everywhere, or set initializer = "torch_default"',
+        initializers("torch_default", "torch_default"),
+    ),
+    "init_keras": Cause(
+        "kernels are drawn Glorot uniform, biases are zero",
+        "starting weights",
+        "Keras: Dense and Conv2D",
+        'draw the weights once and load them everywhere, or set initializer = "glorot_uniform"',
+        initializers("glorot_uniform", "zeros"),
+    ),
+    "init_flax": Cause(
+        "kernels are drawn LeCun normal, cut at two standard deviations, biases are zero",
+        "starting weights",
+        "Flax: Dense and Conv",
+        'draw the weights once and load them everywhere, or set initializer = "flax_default"',
+        initializers("flax_default", "zeros"),
+    ),
+    "weights_of_another_seed": Cause(
+        "the starting weights come from another seed",
+        "starting weights",
+        "every framework's own random stream",
+        "an equal seed gives equal numbers in no two frameworks: draw the weights once and load them",
+        mistake("weights_of_another_seed"),
+    ),
+    "kernels_transposed": Cause(
+        "square kernels are transposed, or height and width are swapped",
+        "starting weights",
+        "PyTorch keeps (out, in) and (out, in, height, width), the others (in, out) and (height, width, in, out)",
+        "transpose every kernel when it is loaded, the square ones too, which no shape check finds",
+        mistake("kernels_transposed"),
+    ),
+    # data
+    "order_not_shuffled": Cause(
+        "the images come in the order of the dataset",
+        "data",
+        "PyTorch: DataLoader(shuffle=False); Keras's fit shuffles",
+        "shuffle in every framework by one order, decided outside",
+        mistake("order_not_shuffled"),
+    ),
+    "last_batch_dropped": Cause(
+        "a short last batch is left out",
+        "data",
+        "common practice: drop_last=True, drop_remainder=True",
+        "keep the short batch, or drop it everywhere",
+        mistake("last_batch_dropped"),
+    ),
+    "augmentation_missing": Cause(
+        "the images are not augmented",
+        "data",
+        "common practice: augmentation in the loader of one framework alone",
+        "augment once, outside, and give every framework the same images",
+        where(lambda r: r.augmentation, lambda r: {"augmentation": {}}),
+    ),
+    "scaling_missing": Cause(
+        "pixels enter as 0 … 255",
+        "forward",
+        "common practice: ToTensor divides by 255, a NumPy array does not",
+        "divide by 255 in every framework",
+        mistake("scaling_missing"),
+    ),
+    "scaling_other": Cause(
+        "pixels are standardised where they should only be scaled, or the other way round",
+        "forward",
+        "common practice: Normalize((0.1307,), (0.3081,)) in PyTorch's examples, /255 alone in Keras's",
+        "use one scaling, worked out once",
+        where(lambda r: True, lambda r: {"scaling": "standard" if r.scaling == "unit" else "unit"}),
+    ),
+    # forward
+    "same_padding_before": Cause(
+        "the odd row or column of zeros stands before the image",
+        "forward",
+        "PyTorch: padding = k // 2 under a stride; TensorFlow and JAX put it behind",
+        'pad by hand as `same` does, or set padding = "same_lower" everywhere',
+        _padded_lower,
+    ),
+    "flatten_chw": Cause(
+        "flattening puts the channels first",
+        "forward",
+        "PyTorch: channels, height, width; Keras: height, width, channels",
+        "permute before flattening, or permute the rows of the next kernel",
+        layers(
+            "flatten",
+            lambda row: len(row.input_shape) == 3 and min(row.input_shape[2], max(row.input_shape[:2])) > 1,
+            order="chw",
+        ),
+    ),
+    "avg_pool_counts_padding": Cause(
+        "the zeros of the padding are counted in the average",
+        "forward",
+        "PyTorch: AvgPool2d(count_include_pad=True) and Flax; Keras does not count them",
+        "count_include_pad=False, and divide by the real pixels under asymmetric padding",
+        layers("avg_pool2d", lambda row: any(map(any, window_padding(row))), count_padding=True),
+    ),
+    "leaky_slope_keras": Cause(
+        "the slope of leaky relu is 0.3",
+        "forward",
+        "Keras: LeakyReLU(negative_slope=0.3)",
+        "give the slope by name",
+        layers("leaky_relu", slope=0.3),
+    ),
+    "leaky_slope_tensorflow": Cause(
+        "the slope of leaky relu is 0.2",
+        "forward",
+        "TensorFlow: tf.nn.leaky_relu(alpha=0.2); keras.activations.leaky_relu",
+        "give the slope by name",
+        layers("leaky_relu", slope=0.2),
+    ),
+    "gelu_tanh": Cause(
+        "GELU is the tanh formula",
+        "forward",
+        "JAX and Flax: gelu(approximate=True); PyTorch and Keras are exact",
+        "ask for the exact form by name",
+        layers("gelu", form="tanh"),
+    ),
+    "batch_norm_epsilon": Cause(
+        "batch normalisation adds 1e-3 to the variance",
+        "forward",
+        "Keras: BatchNormalization(epsilon=1e-3)",
+        "give epsilon by name",
+        layers("batch_norm", epsilon=1e-3),
+    ),
+    "training_in_inference_mode": Cause(
+        "training uses running statistics and no dropout",
+        "forward",
+        "Keras: model(x) is inference unless training=True",
+        "call model(x, training=True) in a hand-written loop, model.train() in PyTorch",
+        mistake("training_in_inference_mode", lambda run: _has("batch_norm")(run) or _DROPS(run)),
+    ),
+    "dropout_not_scaled": Cause(
+        "kept values are not divided by the keep probability",
+        "forward",
+        "common practice: dropout as in Srivastava et al. 2014",
+        "use inverted dropout in every framework",
+        mistake("dropout_not_scaled", _DROPS),
+    ),
+    "dropout_rate_kept": Cause(
+        "the dropout rate is taken as the share that is kept",
+        "forward",
+        "TensorFlow 1: keep_prob",
+        "rate is what is dropped",
+        mistake("dropout_rate_kept", _DROPS),
+    ),
+    "dropout_of_another_seed": Cause(
+        "the dropout masks are other ones",
+        "forward",
+        "every framework's own random stream",
+        "draw the masks once and multiply by them",
+        mistake("dropout_of_another_seed", _DROPS),
+    ),
+    "products_tf32": Cause(
+        "the factors of products are rounded to TF32",
+        "forward",
+        "TensorFlow and JAX on newer GPUs; PyTorch's convolutions there",
+        "switch TF32 off: torch.backends.cudnn.allow_tf32, tf.config.experimental.enable_tensor_float_32_execution, "
+        "jax_default_matmul_precision",
+        recipe(products="tf32"),
+    ),
+    "products_bfloat16": Cause(
+        "the factors of products are rounded to bfloat16",
+        "forward",
+        "JAX on TPUs; mixed precision left on",
+        "ask for float32 products by name",
+        recipe(products="bfloat16"),
+    ),
+    "computed_in_float32": Cause(
+        "float32 is computed where float64 was asked",
+        "starting weights",
+        "JAX: float64 silently becomes float32 unless jax_enable_x64",
+        'jax.config.update("jax_enable_x64", True) before anything else; keras.config.set_floatx',
+        mistake("computed_in_float32", lambda run: run.dtype == "float64"),
+    ),
+    # loss
+    "softmax_twice": Cause(
+        "softmax is applied twice: probabilities are taken for logits",
+        "loss",
+        "PyTorch's CrossEntropyLoss wants logits; Keras's from_logits is False",
+        "leave the last softmax out, or set from_logits=False to match it",
+        where(lambda r: r.loss == "cross_entropy", lambda r: {"loss": "cross_entropy_softmax_twice"}),
+    ),
+    "cross_entropy_clipped": Cause(
+        "the loss cuts probabilities at 1e-7: at most 16.1, and no gradient beyond",
+        "loss",
+        "Keras: CategoricalCrossentropy(from_logits=False)",
+        "compute the loss from logits",
+        where(lambda r: r.loss == "cross_entropy", lambda r: {"loss": "cross_entropy_clipped"}),
+    ),
+    "loss_summed": Cause(
+        "the loss is the sum over the batch",
+        "loss",
+        'common practice: reduction="sum"; Optax and tf.nn give one loss per example, to be added up or averaged',
+        "divide by the batch, or the learning rate by it",
+        recipe(loss_reduction="sum"),
+    ),
+    "targets_broadcast": Cause(
+        "every output is compared with every target of the batch",
+        "loss",
+        "JAX and tf: (N, 1) − (N,) is (N, N), silently; PyTorch's MSELoss warns; Optax refuses",
+        "give outputs and targets one shape",
+        mistake("targets_broadcast", lambda run: run.recipe.loss == "mean_squared_error"),
+    ),
+    "label_smoothing_others": Cause(
+        "label smoothing is shared among the K − 1 other classes",
+        "loss",
+        "common practice: Szegedy et al. 2016 spread it over all K, as PyTorch and Keras do",
+        "use s·(K − 1)/K where the other side means K",
+        _label_smoothing,
+    ),
+    # backward
+    "max_pool_ties_shared": Cause(
+        "equal maxima of a window share the gradient",
+        "backward",
+        "max over a reshaped window in JAX, amax in PyTorch, reduce_max in TensorFlow; pooling layers give it to one",
+        "use a pooling that gives it to the first, or keep equal values out of windows",
+        layers("max_pool2d", ties="shared"),
+    ),
+    # gradients
+    "l2_without_half": Cause(
+        "the L2 penalty is λ·Σw² without the half: twice the gradient",
+        "gradients",
+        "Keras: regularizers.L2",
+        "halve λ there",
+        where(lambda r: r.l2, lambda r: {"l2": 2 * r.l2}),
+    ),
+    "decay_coupled": Cause(
+        "weight decay is added to the gradient instead of taken from the weights",
+        "gradients",
+        "PyTorch: Adam(weight_decay=…) is coupled; Keras's weight_decay is not",
+        "AdamW in PyTorch, optax.adamw in JAX",
+        where(lambda r: r.optimizer.kind == "adamw", _coupled),
+    ),
+    "decay_decoupled": Cause(
+        "L2 is taken from the weights instead of added to the gradient",
+        "gradients",
+        "Keras: Adam(weight_decay=…) is decoupled; PyTorch's is not",
+        "add λ·w to the gradient",
+        where(lambda r: r.optimizer.kind == "adam" and r.l2, _decoupled),
+    ),
+    "decay_on_all": Cause(
+        "biases and batch normalisation are decayed too",
+        "gradients",
+        "AdamW in PyTorch, Keras and Optax decays every parameter; Keras's kernel_regularizer kernels alone",
+        "make two parameter groups",
+        mistake("decay_on_all", lambda run: run.recipe.l2 or getattr(run.recipe.optimizer, "weight_decay", 0)),
+    ),
+    # statistics
+    "batch_norm_momentum_keras": Cause(
+        "running statistics take 1 % of each batch",
+        "statistics",
+        "Keras and Flax: momentum 0.99, of the old value",
+        "PyTorch's momentum m is 1 − m there",
+        layers("batch_norm", momentum=0.01),
+    ),
+    "batch_norm_momentum_swapped": Cause(
+        "momentum is taken for the weight of the old value",
+        "statistics",
+        "PyTorch's momentum weighs the new value, that of Keras and Flax the old one",
+        "use 1 − momentum",
+        _momentum_swapped,
+    ),
+    "batch_norm_variance_biased": Cause(
+        "the running variance averages the biased variance",
+        "statistics",
+        "Keras and Flax; PyTorch uses n/(n − 1)",
+        "multiply the batch's variance by n/(n − 1)",
+        layers("batch_norm", running_variance="biased"),
+    ),
+    # optimizers
+    "clip_each": Cause(
+        "each gradient is clipped by its own norm",
+        "updated weights",
+        "Keras: clipnorm; global_clipnorm is the other",
+        "clip by the global norm: clip_grad_norm_, global_clipnorm, optax.clip_by_global_norm",
+        where(lambda r: r.clip_norm, lambda r: {"clip_scope": "tensor"}),
+    ),
+    "adam_epsilon": Cause(
+        "Adam's ε is 1e-7",
+        "updated weights",
+        "Keras: Adam(epsilon=1e-7); PyTorch and Optax 1e-8",
+        "give ε by name",
+        optimizer(*_ADAMS, epsilon=1e-7),
+    ),
+    "adam_epsilon_hat": Cause(
+        "ε is added before bias correction (epsilon-hat)",
+        "updated weights",
+        "TensorFlow and Keras; 316 times ε at step 1",
+        "no constant ε makes the two equal: write Algorithm 1 by hand",
+        optimizer(*_ADAMS, epsilon_mode="hat"),
+    ),
+    "adam_of_keras": Cause(
+        "Keras's Adam: ε 1e-7, added before bias correction",
+        "updated weights",
+        "Keras: Adam()",
+        "write Algorithm 1 by hand, with ε 1e-8",
+        optimizer(*_ADAMS, epsilon=1e-7, epsilon_mode="hat"),
+    ),
+    "adamw_decay_keras": Cause(
+        "AdamW decays by 4e-3",
+        "updated weights",
+        "Keras: AdamW(weight_decay=0.004)",
+        "give the decay by name",
+        optimizer("adamw", weight_decay=4e-3),
+    ),
+    "adamw_decay_optax": Cause(
+        "AdamW decays by 1e-4",
+        "updated weights",
+        "Optax: adamw(weight_decay=1e-4)",
+        "give the decay by name",
+        optimizer("adamw", weight_decay=1e-4),
+    ),
+    "adamw_decay_torch": Cause(
+        "AdamW decays by 1e-2",
+        "updated weights",
+        "PyTorch: AdamW(weight_decay=1e-2)",
+        "give the decay by name",
+        optimizer("adamw", weight_decay=1e-2),
+    ),
+    "rmsprop_epsilon": Cause(
+        "RMSprop's ε is 1e-7",
+        "updated weights",
+        "Keras: RMSprop(epsilon=1e-7); PyTorch and Optax 1e-8",
+        "give ε by name",
+        optimizer("rmsprop", epsilon=1e-7),
+    ),
+    "rmsprop_epsilon_inside": Cause(
+        "RMSprop's ε stands inside the root",
+        "updated weights",
+        "Keras and Optax; PyTorch adds it outside",
+        "optax: eps_in_sqrt=False; Keras: write it by hand",
+        optimizer("rmsprop", epsilon_mode="inside"),
+    ),
+    "rmsprop_of_keras": Cause(
+        "Keras's RMSprop: ε 1e-7 inside the root",
+        "updated weights",
+        "Keras: RMSprop()",
+        "write it by hand, with ε 1e-8 outside",
+        optimizer("rmsprop", epsilon=1e-7, epsilon_mode="inside"),
+    ),
+    "rmsprop_decay": Cause(
+        "RMSprop averages with 0.99",
+        "optimizer slots",
+        "PyTorch: RMSprop(alpha=0.99); Keras and Optax 0.9",
+        "give the decay by name",
+        optimizer("rmsprop", rho=0.99),
+    ),
+    "rmsprop_rate": Cause(
+        "RMSprop's learning rate is 1e-2",
+        "updated weights",
+        "PyTorch: RMSprop(lr=1e-2); Keras 1e-3",
+        "give the rate by name",
+        optimizer("rmsprop", learning_rate=1e-2),
+    ),
+    "momentum_velocity": Cause(
+        "momentum keeps a velocity that holds the rate of its time",
+        "optimizer slots",
+        "Keras: v ← μ·v − lr·g; PyTorch and Optax keep b ← μ·b + g. They part when the rate changes",
+        "scale the buffer when the rate changes",
+        optimizer("momentum", "nesterov", form="velocity"),
+    ),
+    "momentum_is_nesterov": Cause(
+        "momentum is Nesterov's",
+        "updated weights",
+        "common practice: nesterov=True",
+        "set nesterov alike",
+        _swapped("momentum", "nesterov"),
+    ),
+    "nesterov_is_momentum": Cause(
+        "Nesterov's momentum is plain momentum",
+        "updated weights",
+        "every framework: nesterov=False",
+        "set nesterov alike",
+        _swapped("nesterov", "momentum"),
+    ),
+    "rate_late": Cause(
+        "each update uses the learning rate of the one before it",
+        "updated weights",
+        "common practice: scheduler.step() after the step that should have had it, schedules that count from 1",
+        "print the rate of the first three updates on both sides",
+        mistake("rate_late", lambda run: run.recipe.schedule.kind != "constant"),
+    ),
+    # afterwards
+    "last_batch_unweighted": Cause(
+        "the epoch's loss is the mean of the batches' means",
+        "reported loss",
+        "common practice: running_loss / len(loader) in PyTorch's examples; Keras weighs by examples",
+        "weigh each batch by its examples",
+        mistake("last_batch_unweighted"),
+    ),
+    "prediction_in_training_mode": Cause(
+        "predictions use the batch's statistics, and dropout",
+        "predictions",
+        "PyTorch: train mode until model.eval()",
+        "call model.eval() before predicting",
+        mistake("prediction_in_training_mode", lambda run: _has("batch_norm")(run) or _DROPS(run)),
+    ),
+}
+
+
+def differing(name: str, run: Run, shape: Shape) -> Run | None:
+    """The run with one difference of the catalogue in it, or None where it would be the same run."""
+    other = CAUSES[name].change(run, shape)
+    return None if other == run else other
+
+
+def planted(plants: Iterable[str], run: Run, shape: Shape, strict: bool = True) -> Run:
+    """The run with these differences, given as `cause@backend`, where they are for its backend.
+
+    Raises LockstepError (LS-209) for an unknown name, and where `strict` (LS-207) for a difference that changes nothing
+    in this run.
+    """
+    for plant in dict.fromkeys(plants):
+        name, _at, backend = plant.partition("@")
+        if name not in CAUSES:
+            hint = _("{near}; all of them: lockstep explain causes", near=did_you_mean(name, CAUSES))
+            raise LockstepError(
+                "LS-209", _('no known difference is called "{name}"', name=name), where="--plant", hint=hint
+            )
+        if backend != run.backend:
+            continue
+        other = differing(name, run, shape)
+        if other is None and not strict:
+            continue
+        if other is None:
+            message = _(
+                '"{name}" makes no difference to network {network}: {what}',
+                name=name,
+                network=run.network_name,
+                what=_(CAUSES[name].what),
+            )
+            hint = _(
+                "it shows in {stage}; choose a network and recipe that has what it speaks of",
+                stage=_(CAUSES[name].stage),
+            )
+            raise LockstepError("LS-207", message, where="--plant", hint=hint)
+        run = other
+    return run
+
+
+# ---------------------------------------------------------------------------------------------------------- the finder
+
+MOST_TRIED_TOGETHER = 12
+
+
+class Finder:
+    """Names the causes of what a judge found wrong in one trace, by reproduction."""
+
+    def __init__(
+        self, trace: Trace, run: Run, shape: Shape, judge_of: Callable[[Run], Judge], findings: Iterable[Finding] = (),
+        canonical: Judge | None = None,
+    ) -> None:  # fmt: skip
+        """`run` is what should have been run; `judge_of` makes the judge of another meaning; `findings` are all that
+        the judge of `run`, `canonical`, found, right and wrong.
+        """
+        self.trace, self.run, self.shape, self._judge_of = trace, run, shape, judge_of
+        self._canonical = canonical
+        self._judges: dict[tuple[str, ...], Judge | None] = {}
+        self._named: list[tuple[str, ...]] = []
+        self._wrong: set[tuple[str, str, int | None]] = set()
+        self._right: dict[tuple[str, str], list[int | None]] = {}
+        for finding in findings:
+            if finding.agrees:
+                self._right.setdefault(finding.place, []).append(finding.step)
+            else:
+                self._wrong.add((*finding.place, finding.step))
+        self._without_pair: set[str] = set()
+        self._fits: dict[tuple[tuple[str, ...], int | None, str], bool] = {}
+
+    def causes(self, wrong: list[Finding]) -> list[tuple[str, ...]]:
+        """The causes of one place's findings, tried on the first, a middle and the last of them.
+
+        Every single one that fits; else what was named for an earlier place; else pairs; else none. A cause must give
+        the backend's numbers where they are wrong, and leave right what is right: at the other places of those steps,
+        and at this place in other steps.
+        """
+        if not all(finding.can_be_explained for finding in wrong) or wrong[0].stage in ("training", "whole epoch"):
+            return []  # infinities are reproduced by nothing, and what is of all steps together by no step
+        at = sorted(wrong, key=lambda finding: -1 if finding.step is None else finding.step)
+        at = [at[index] for index in sorted({0, len(at) // 2, len(at) - 1})]
+        tried = self._candidates(at[0])
+        singles: list[tuple[str, ...]] = [(name,) for name in tried if self._explains((name,), at)]
+        found = singles or [names for names in self._named if self._explains(names, at, is_named=True)]
+        if not found and at[0].stage not in self._without_pair:  # pairs are tried on a stage once
+            found = [names for names in self._pairs(at[0], tried) if self._explains(names, at)]
+            self._without_pair |= set() if found else {at[0].stage}
+        self._named += [names for names in found if names not in self._named]
+        return found
+
+    def _explains(self, names: tuple[str, ...], at: list[Finding], is_named: bool = False) -> bool:
+        """Whether these differences give the backend's numbers in every one of these findings.
+
+        And by another answer than before: one that gives the same and only allows more explains nothing (pixels of
+        0 … 255 make every gradient 255 times less certain). What was named for an earlier place may do that too:
+        rounded factors, once seen, do make gradients less certain.
+        """
+        judge = self._judge(names)
+        if judge is None:
+            return False
+        for finding in at:
+            again = judge.again(self.trace, finding.place, [finding.step])
+            moves = is_named or finding.problem or any(other.answer != finding.answer for other in again)
+            if not again or not moves or not all(other.agrees and not other.is_beyond for other in again):
+                return False
+        return self._leaves_right(names, judge, at)
+
+    def _leaves_right(self, names: tuple[str, ...], judge: Judge, at: list[Finding]) -> bool:
+        """Whether what agrees without these differences agrees with them, too, beside the findings that they explain.
+
+        Tried on the first step that is wrong, and on the first and last in which the place is right.
+        """
+        place, step = at[0].place, at[0].step
+        if (names, step, place[0]) not in self._fits:
+            self._fits[names, step, place[0]] = all(
+                other.agrees or (*other.place, other.step) in self._wrong
+                for other in judge.beside(self.trace, place[0], step)
+            )
+        if not self._fits[names, step, place[0]]:
+            return False
+        steps = self._right.get(place, [])
+        others = {number for number in (*steps[:1], *steps[-1:]) if number is not None}
+        return all(other.agrees for other in judge.again(self.trace, place, others))
+
+    def _candidates(self, finding: Finding) -> list[str]:
+        """The causes that may explain a place: of an update, not those that show before it where nothing is wrong.
+
+        What changes a layer's output changes the update too, but it would have been seen there first.
+        """
+        if finding.stage not in UPDATE:
+            return [*CAUSES]
+        stages = {*UPDATE, "gradients", *(stage for stage, _where, _step in self._wrong)}
+        return [name for name, cause in CAUSES.items() if cause.stage in stages]
+
+    def _pairs(self, finding: Finding, tried: Iterable[str]) -> Iterator[tuple[str, ...]]:
+        """Pairs of those causes that move the judge's answer at this place."""
+        moving = []
+        for name in tried:
+            if judge := self._judge((name,)):
+                again = judge.again(self.trace, finding.place, [finding.step])
+                if any((other.answer, other.problem) != (finding.answer, finding.problem) for other in again):
+                    moving.append(name)
+        return iter(combinations(moving[:MOST_TRIED_TOGETHER], 2))
+
+    def _judge(self, names: tuple[str, ...]) -> Judge | None:
+        """The judge of the run with these differences; None where one of them changes nothing or cannot be."""
+        if names not in self._judges:
+            run: Run | None = self.run
+            for name in names:
+                run = differing(name, run, self.shape) if run else None
+            judge = self._judges[names] = self._judge_of(run) if run else None
+            if judge and self._canonical and all(CAUSES[name].stage in UPDATE for name in names):
+                judge.share_passes(self._canonical)  # what comes before an update is the same
+        return self._judges[names]

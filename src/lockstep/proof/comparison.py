@@ -1,0 +1,347 @@
+"""Two run folders side by side: from two machines, two versions of a framework, two backends, or one edited by hand.
+
+Folders with traces are judged like any trace, and then compared bit by bit. Folders without hold the loss of every
+step, the last weights and the predictions: whether these are the same bits is told at once. Then the judge trains the
+first steps itself, and the first step whose loss is further from it than rounding explains is a divergence; and it
+predicts with the last weights, from which the predictions may be no further. Causes are looked for by doing the same
+again under every known difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise, zip_longest
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lockstep import arguments, data, store
+from lockstep.backends.plan import Arrays
+from lockstep.errors import LockstepError
+from lockstep.language import joined
+from lockstep.language import later as _
+from lockstep.machine import timing
+from lockstep.proof import cases, growth, proof, tolerance, verdicts
+from lockstep.proof.causes import CAUSES, differing
+from lockstep.proof.judge import Finding, Judge
+from lockstep.proof.trace import Trace
+from lockstep.spec import FORMATS, Run
+from lockstep.spec.records import changed
+from lockstep.spec.toml import read_study
+from lockstep.training import worker
+
+FIRST_STEPS = 10  # that the judge trains itself
+
+
+@timing.one_blas_thread()
+def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> dict[str, Any]:
+    """Compare two run folders; the document has the keys of a proof's, with "first" and "second" beside them.
+
+    Raises LockstepError: LS-505 for a folder that is not a finished run or whose files are not what was written,
+    LS-210 for runs that should not be equal (another network, recipe, dataset, seed or dtype: all that differ are
+    named).
+    """
+    first, second = folders = arguments.path(first, "first"), arguments.path(second, "second")
+    if first.resolve() == second.resolve():
+        raise LockstepError("LS-210", _("a run is compared with itself"), where=str(first), hint=_("name two folders"))
+    runs = [_run(folder) for folder in folders]
+    are_traces = [
+        (folder / "manifest.json").exists() and "kept" in store.read_json(folder / "manifest.json")
+        for folder in folders
+    ]
+    if any(are_traces) and not all(are_traces):
+        raise LockstepError(
+            "LS-210", _("one is a trace of a proof and the other a run"), where=f"{first}, {second}",
+            hint=_("compare two runs, or two folders below traces/"),
+        )  # fmt: skip
+    environments = [store.read_json(folder / "environment.json") for folder in folders]
+    _raise_where_not_alike(runs, environments, folders)
+    case = _case(runs[0], environments)
+    rows = [_judged(folder, run, case, all(are_traces)) for folder, run in zip(folders, runs, strict=True)]
+    identical, place = _bits(folders, all(are_traces))
+    divergences = [item for row in rows for item in row["divergences"]]
+    verdict = "IDENTICAL" if identical and not divergences else proof.worst_of(row["verdict"] for row in rows)
+    return {
+        "format": proof.FORMAT, "study": runs[0].study, "verdict": verdict,
+        "first": str(first), "second": str(second),
+        "claim": _claim(verdict, place, all(are_traces)),
+        "steps": rows[0]["steps"], "planted": [], "first_different_bits": place,
+        "coverage": {
+            "networks": 1, "traces_asked": 2, "traces_judged": 2 * all(are_traces),
+            "values": sum(row["document"]["coverage"].get("values", 0) for row in rows),
+            "not_observed": sorted({row["reason"] for row in rows if row["reason"]}),
+        },
+        "networks": [
+            {
+                "network": runs[0].network_name, "dataset": runs[0].dataset, "dtype": runs[0].dtype,
+                "seed": runs[0].seed, "grid": {}, "verdict": verdict, "growth": None,
+                "n_train": environments[0].get("dataset", {}).get("n_train"), "batch_size": runs[0].recipe.batch_size,
+                "parameters": None,
+                "backends": [row["document"] for row in rows],
+            }
+        ],
+        "divergences": divergences, "proven": store.now(),
+    }  # fmt: skip
+
+
+def _claim(verdict: str, place: str | None, traces: bool) -> str:
+    if verdict == "IDENTICAL":
+        return _("every array of the two is the same, bit for bit")
+    claim = _("at least one is not what its spec.toml says")
+    if verdict == "EQUAL":
+        claim = _(
+            "the losses of the first {n} steps of both, and the predictions that follow from their last weights, are "
+            "the judge's within rounding; how later steps led to these weights was not judged, and what is too small "
+            "for a loss needs traces",
+            n=FIRST_STEPS,
+        )
+        claim = _("every part of both is the judge's within rounding") if traces else claim
+    if verdict == "INCONCLUSIVE":
+        claim = _("they are not the same bits, and nothing here says whether rounding explains it")
+    return _("{claim}; their first different bits: {place}", claim=claim, place=place) if place else claim
+
+
+# --------------------------------------------------------------------------------------------- may they be compared?
+
+
+def _run(folder: Path) -> Run:
+    """The run of a folder that is whole."""
+    record = store.Record(folder)
+    if not (folder / "status.json").is_file():
+        message = _("it is no run folder") if folder.exists() else _("it does not exist")
+        hint = _("name two run folders, such as runs/<study>/<run>, or one study's TOML file")
+        raise LockstepError("LS-210", message, where=str(folder), hint=hint)
+    status = record.status.get("status")
+    if status != "finished":
+        hint = _("only finished runs can be compared; run it again")
+        message = _("this run is {status}", status=_(status)) if status else _("this run is of an unknown status")
+        raise LockstepError("LS-505", message, where=str(folder), hint=hint)
+    store.check_manifest(folder)
+    runs = read_study(folder / "spec.toml").runs()
+    if len(runs) != 1:
+        raise store.damaged(folder / "spec.toml", _("it holds {n} runs instead of one", n=len(runs)))
+    return runs[0]
+
+
+def _raise_where_not_alike(runs: list[Run], environments: list[dict[str, Any]], folders: tuple[Path, Path]) -> None:
+    """Raise LockstepError (LS-210) with everything in which the runs were meant to differ."""
+    first, second = runs
+    said: list[str] = []
+    for name in ("network", "recipe", "seed", "dtype", "train_size", "format"):
+        ours, theirs = getattr(first, name), getattr(second, name)
+        if ours != theirs:
+            said += [joined((name, _shortly(name, ours, theirs)), ": ")]
+            if name == "format":
+                said += [joined((number, _(FORMATS[number])), " = ") for number in sorted((ours, theirs))]
+    hashes = [environment.get("dataset", {}).get("hashes") for environment in environments]
+    if hashes[0] != hashes[1]:
+        names = [environment.get("dataset", {}).get("name") for environment in environments]
+        said.append(_("data: {one} and {other} with other hashes", one=names[0], other=names[1]))
+    if said:
+        hint = _("compare two runs of one network, recipe, dataset, seed and dtype")
+        message = _("these runs were not meant to be equal. {what}", what=joined(said, "; "))
+        raise LockstepError("LS-210", message, where=f"{folders[0]}, {folders[1]}", hint=hint)
+
+
+def _shortly(name: str, ours: Any, theirs: Any) -> str:
+    """What differs between two records, field by field."""
+    if name == "network":
+        for index, (one, other) in enumerate(zip(ours.layers, theirs.layers, strict=False)):
+            if one != other:
+                return _("layer {index} is {one} and {other}", index=index, one=one, other=other)
+        if len(ours.layers) != len(theirs.layers):
+            return _("{one} and {other} layers", one=len(ours.layers), other=len(theirs.layers))
+    if hasattr(ours, "__dataclass_fields__"):
+        different = [key for key in ours.__dataclass_fields__ if getattr(ours, key) != getattr(theirs, key)]
+        rows = ({"key": key, "one": getattr(ours, key), "other": getattr(theirs, key)} for key in different)
+        return joined(_("{key} is {one} and {other}", **row) for row in rows)
+    return _("{one} and {other}", one=ours, other=theirs)
+
+
+# --------------------------------------------------------------------------------------------------- are they the same?
+
+
+def _bits(folders: tuple[Path, Path], traces: bool) -> tuple[bool, str | None]:
+    """(whether every array of both has the same bits, the first that has not)."""
+    contents = [_trace_arrays(folder) if traces else _run_arrays(folder) for folder in folders]
+    for (name, ours), (other, theirs) in zip_longest(*contents, fillvalue=("nothing", np.empty(0))):
+        if name != other:
+            return False, _("{name} stands where the other has {other}", name=name, other=other)
+        if ours.shape != theirs.shape or ours.dtype != theirs.dtype or ours.tobytes() != theirs.tobytes():
+            if ours.shape != theirs.shape:
+                return False, _("{name}: shapes {one} and {other}", name=name, one=ours.shape, other=theirs.shape)
+            where = np.argwhere(np.asarray(ours != theirs))
+            return False, _("{name} at {place}", name=name, place=where[0].tolist() if len(where) else _("its dtype"))
+    return True, None
+
+
+def _trace_arrays(folder: Path) -> Iterable[tuple[str, np.ndarray]]:
+    trace = Trace(folder)
+    for name in ("start", *(f"step-{step}" for step in range(trace.steps)), "end"):
+        for key, value in sorted(trace.arrays(name).items()):
+            yield f"{name} {key}", value
+
+
+def _run_arrays(folder: Path) -> Iterable[tuple[str, np.ndarray]]:
+    record = store.Record(folder)
+    for name in ("steps", "predictions"):
+        for key, value in sorted(record.arrays(name).items()):
+            yield f"{name} {key}", value
+    checkpoint = _checkpoint(folder)
+    for arrays in store.read_checkpoint(checkpoint):
+        for key, value in sorted(arrays.items()):
+            yield f"{checkpoint.name} {key}", value
+
+
+def _checkpoint(folder: Path) -> Path:
+    checkpoint = store.newest_checkpoint(folder)
+    if checkpoint is None:
+        raise store.damaged(folder, _("it has no checkpoint"))
+    return checkpoint
+
+
+# ------------------------------------------------------------------------------------------- is each what it should be?
+
+
+def _case(run: Run, environments: list[dict[str, Any]]) -> cases.Case | None:
+    """What should have been run, where the dataset is on this machine and is the same."""
+    try:
+        loaded = data.load(run.dataset, offline=True)
+    except LockstepError:
+        return None
+    if dict(loaded.hashes) != environments[0].get("dataset", {}).get("hashes"):
+        return None
+    return cases.Case(changed(run, backend="numpy"), worker.Examples(loaded, run), (run,))
+
+
+def _judged(folder: Path, run: Run, case: cases.Case | None, is_trace: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "run": run, "trace": None, "findings": [], "divergences": [], "reason": None, "verdict": "INCONCLUSIVE",
+        "steps": FIRST_STEPS, "values": 0,
+    }  # fmt: skip
+    if case is None:
+        row["reason"] = _("the dataset {name} of these runs is not on this machine", name=run.dataset)
+    elif is_trace:
+        row |= verdicts.judged(Trace(folder), case) | {"steps": Trace(folder).steps}
+        verdicts.judge_growth(case, row, growth.measured(case, [row["trace"]], row["steps"]))
+    else:
+        row |= _run_judged(folder, run, case)
+    for item in row["divergences"]:
+        item["folder"] = str(folder)
+    document = {
+        "backend": run.backend, "verdict": row["verdict"], "reason": row["reason"], "code": None,
+        "versions": store.read_json(folder / "environment.json").get("versions", {}), "folder": str(folder),
+        "stages": [], "coverage": {"steps": row["steps"], "values": row["values"]}, "trace": None, "certificate": None,
+    }  # fmt: skip
+    if case and is_trace:
+        document |= proof.described(case, row)
+    return row | {"document": document}
+
+
+def losses_of(judge: Judge, case: cases.Case, steps: int, dtype: str) -> list[float]:
+    """The losses of the first steps of training by the judge's meaning, in a dtype."""
+    model = judge.exact if dtype == "float64" else judge.single
+    return [model.step(images, labels) for _step, images, labels in growth.batches(case, judge, steps)]
+
+
+@np.errstate(all="ignore")  # what diverges is told as such
+def _run_judged(folder: Path, run: Run, case: cases.Case) -> dict[str, Any]:
+    """The first steps' losses and the predictions of a run folder, against the judge's own."""
+    record = store.Record(folder)
+    losses, logits = record.arrays("steps")["loss"], record.arrays("predictions")["logits"]
+    weights, state = store.read_checkpoint(_checkpoint(folder))
+    epochs = int(record.metrics.get("epochs") or 0)
+    order = data.epoch_order(len(case.examples.train[0]), run.recipe, run.seed, 0)
+    expected = epochs * -(-len(order) // run.recipe.batch_size)
+    problem: str | None = None
+    if len(losses) != expected:
+        problem = _("{n} losses are kept, {all} steps were taken", n=len(losses), all=expected)
+    for name, values in (("steps.npz, loss", losses), ("predictions.npz, logits", logits)):
+        if not np.isfinite(values).all() and problem is None:
+            strange = ~np.isfinite(values)
+            facts = {"name": name, "value": values[strange][0], "place": np.argwhere(strange)[0].tolist()}
+            problem = _("{name} holds {value} at {place}", **facts)
+    if unfit := case.judge.unfit(weights, state):
+        problem = problem or _("the checkpoint: {problem}", problem=unfit)
+    if problem:
+        broken = Finding("training", "its arrays", None, problem=problem)
+        return {"verdict": "DIVERGED", "steps": 0, "divergences": [_divergence(run, broken, [])]}
+    steps = min(FIRST_STEPS, len(losses))
+    divergences = [*_losses_judged(losses[:steps], run, case), *_predictions_judged(logits, weights, state, run, case)]
+    verdict = "DIVERGED" if divergences else "EQUAL"
+    return {"verdict": verdict, "steps": steps, "divergences": divergences, "values": steps + logits.size}
+
+
+def _losses_judged(losses: np.ndarray, run: Run, case: cases.Case) -> Iterator[dict[str, Any]]:
+    """The first loss that no rounding explains, if any."""
+    allowed = _allowed(case, len(losses))
+    wrong = _first_wrong(losses, case.judge, case, allowed)
+    if wrong is None:
+        return
+    step, wanted = wrong
+    off, room = abs(float(losses[step]) - wanted), allowed[step]
+    found = Finding("loss", "training from the start", step, off / room, off, room, (), float(losses[step]), wanted)
+    # Steps after the first wrong one follow from it, but a true cause reproduces them all.
+    yield _divergence(run, found, _reproducing(case, lambda judge: _first_wrong(losses, judge, case, allowed) is None))
+
+
+def _predictions_judged(
+    logits: np.ndarray, weights: Arrays, state: Arrays, run: Run, case: cases.Case
+) -> Iterator[dict[str, Any]]:
+    """Predictions that do not follow from the last weights, if so."""
+    images, steps = case.examples.test[0], int(state.get("step", 0))
+    found = case.judge.logits(logits, images, weights, state, steps)
+    if not found.agrees:
+        causes = _reproducing(case, lambda judge: judge.logits(logits, images, weights, state, steps).agrees)
+        yield _divergence(run, found, causes)
+
+
+def _reproducing(case: cases.Case, fits: Callable[[Judge], bool]) -> list[str]:
+    """The known differences under which the judge gives what was found."""
+    others = {name: differing(name, case.canonical, case.examples.shape) for name in CAUSES}
+    return [name for name, other in others.items() if other is not None and fits(case.judge_of(other))]
+
+
+def _divergence(run: Run, found: Finding, causes: list[str]) -> dict[str, Any]:
+    """One place that is wrong, as the document has it; what has a problem has no numbers."""
+    numbers = ("size", "tolerance", "found", "wanted")
+    return {
+        "network": run.network_name, "dataset": run.dataset, "dtype": run.dtype, "seed": run.seed,
+        "grid": dict(run.grid), "backend": run.backend, "stage": found.stage, "where": found.where, "step": found.step,
+        "steps": [] if found.step is None else [found.step], "index": list(found.index),
+        **{name: None if found.problem else getattr(found, name) for name in numbers},
+        "times_tolerance": None if found.problem else found.units, "problem": found.problem or None,
+        "causes": causes or ["unexplained"], "explained": verdicts.explained(causes), "bundle": None,
+    }  # fmt: skip
+
+
+def _allowed(case: cases.Case, steps: int) -> list[float]:
+    """How far rounding may move the loss of each step by then: what it does to NumPy in float32, several times over.
+
+    A difference grows from step to step, so no step is allowed less than the one before it.
+    """
+    exact = losses_of(case.judge, case, steps, "float64")
+    single = losses_of(case.judge, case, steps, "float32")
+    unit = tolerance.eps(case.canonical.dtype) / tolerance.eps("float32")
+    floor = [
+        float(tolerance.tolerance(case.canonical.dtype, 1 + abs(loss), case.canonical.recipe.batch_size))
+        for loss in exact
+    ]
+    allowed = [
+        max(tolerance.FACTOR * abs(one - other) * unit, least)
+        for one, other, least in zip(exact, single, floor, strict=True)
+    ]
+    for index, (before, _after) in enumerate(pairwise(allowed)):
+        allowed[index + 1] = max(allowed[index + 1], 2 * before)  # doubling every step or two was measured
+    return allowed
+
+
+def _first_wrong(losses: np.ndarray, judge: Judge, case: cases.Case, allowed: list[float]) -> tuple[int, float] | None:
+    """(step, the judge's loss) of the first loss that is further off than is allowed."""
+    wanted = losses_of(judge, case, len(losses), "float64")
+    for step in range(len(losses)):
+        if not abs(float(losses[step]) - wanted[step]) <= allowed[step]:
+            return step, wanted[step]
+    return None

@@ -1,0 +1,638 @@
+"""The judge: NumPy in float64, which works every part of a trace out again and says how far off it is.
+
+Isolation: each part is fed what the backend itself fed it (its own input of that layer, its own gradient, its own
+weights before the step), so a part is guilty if and only if its inputs are given and its output is wrong, and no
+guilt is passed on. A chain of parts that are each right is a step that is right; a chain of such steps is training,
+whatever float32's rounding later makes of two trainings that started alike.
+
+The judge follows the canonical meaning, or any other that a `Run` describes: that is how a cause is tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lockstep import data
+from lockstep.backends import numpy as reference
+from lockstep.backends.plan import Arrays, Plan
+from lockstep.language import joined, mark
+from lockstep.language import later as _
+from lockstep.proof import tolerance, update
+from lockstep.proof.passes import FAR, Whole
+from lockstep.proof.trace import Trace, part, predicted, reported_loss, under
+from lockstep.spec import Run
+from lockstep.training import worker
+
+# In the order in which data flow through a run: the first that differs is the divergence, the rest may follow from it.
+STAGES = {
+    mark("data"): "the images, labels and order of each batch",
+    mark("starting weights"): "the weights that training starts from",
+    mark("forward"): "each layer's output for the input that it got",
+    mark("loss"): "the loss of the logits, and what it sends back",
+    mark("backward"): "what each layer sends back for what was sent to it",
+    mark("gradients"): "each parameter's gradient, with L2",
+    mark("statistics"): "running mean and variance after a step",
+    mark("optimizer slots"): "the optimizer's memory after a step",
+    mark("updated weights"): "the weights after a step",
+    mark("training"): "the weights after each step from the start; float64 only",
+    mark("whole epoch"): "losses and weights of an epoch taken in one call, against its steps taken one by one",
+    mark("reported loss"): "the training loss of an epoch as it is reported",
+    mark("predictions"): "each layer's output and the logits in inference mode",
+}
+UPDATE = ("optimizer slots", "updated weights")
+RANGE = "range"  # no stage: the place of a finding that says where the recipe's numbers cease to be numbers
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One array of a trace against the judge's.
+
+    `size` is the worst |difference| and `tolerance` what is allowed at that place (`index`); `units` is the worst ratio
+    of the two. `whole` marks a comparison through the whole network: it is no reason to suspect its own stage while
+    anything before it is off. `problem` says what makes a comparison impossible: a shape, a dtype, NaN. `answer` is a
+    checksum of what the judge wanted: another meaning with the same one says nothing else here. `within` is, of an
+    update, what part of it may be missing unseen, by its norm: at 1 nothing of it was judged; None where the update is
+    rounding alone. `is_beyond` marks where the recipe itself leaves the range of its numbers.
+    """
+
+    stage: str
+    where: str
+    step: int | None
+    units: float = 0.0
+    size: float = 0.0
+    tolerance: float = 0.0
+    index: tuple[int, ...] = ()
+    found: float = 0.0
+    wanted: float = 0.0
+    n: int = 0
+    whole: bool = False
+    problem: str = ""
+    answer: int = 0
+    within: float | None = None
+    is_beyond: bool = False
+
+    @property
+    def can_be_explained(self) -> bool:
+        """Whether another meaning may explain it: a finite difference, or another shape or dtype."""
+        return math.isfinite(self.size) and math.isfinite(self.tolerance)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the array is what it should be, within rounding."""
+        return self.units <= 1.0 and not self.problem
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """(stage, where): what a cause must explain at every step."""
+        return self.stage, self.where
+
+
+def compare(
+    stage: str, where: str, step: int | None, found: Any, wanted: Any, allowed: Any = 0.0, dtype: str = "",
+    whole: bool = False,
+) -> Finding:  # fmt: skip
+    """Names are compared by the caller; here shapes, dtypes, then values, all of them."""
+    if found is None:
+        return Finding(stage, where, step, whole=whole, problem=_("it is missing"))
+    found, wanted = np.asarray(found), np.asarray(wanted, np.float64)
+    if found.shape != wanted.shape:
+        note = _("its shape is {found} and not {wanted}", found=found.shape, wanted=wanted.shape)
+        return Finding(stage, where, step, whole=whole, problem=note)
+    if dtype and found.dtype != dtype:
+        note = _("its dtype is {found} and not {wanted}", found=found.dtype, wanted=dtype)
+        return Finding(stage, where, step, whole=whole, problem=note)
+    values = found.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(values - wanted)
+    allowed = np.broadcast_to(allowed, off.shape)
+    # Where the judge's number or its room is not finite, nothing can be said of the backend's.
+    can_be_judged = np.isfinite(wanted) & np.isfinite(allowed)
+    strange = ~np.isfinite(values) & can_be_judged
+    if strange.any():
+        index = tuple(map(int, np.argwhere(strange)[0])) if values.ndim else ()
+        note = _("it holds {value} at {place}", value=values[index], place=list(index))
+        size = math.inf  # no meaning reproduces it
+        return Finding(stage, where, step, size=size, index=index, n=values.size, whole=whole, problem=note)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where((off == 0) | ~can_be_judged, 0.0, off / allowed)
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)
+    index = tuple(map(int, np.unravel_index(int(ratio.argmax()), ratio.shape))) if ratio.size and ratio.ndim else ()
+    if not ratio.size:
+        return Finding(stage, where, step, whole=whole)
+    if not can_be_judged.any():
+        return Finding(stage, where, step, n=0, whole=whole, is_beyond=True)
+    return Finding(
+        stage, where, step, float(ratio[index]), float(off[index]), float(allowed[index]), index, float(values[index]),
+        float(wanted[index]), int(can_be_judged.sum()), whole, answer=zlib.crc32(wanted.tobytes()),
+        is_beyond=not can_be_judged.all(),
+    )  # fmt: skip
+
+
+def present(stage: str, where: str, step: int | None, found: Any, shape: tuple[int, ...], dtype: str) -> Finding:
+    """Whether an array is there, of this shape and dtype and finite: for what cannot be judged further."""
+    is_whole = found is not None and found.shape == shape
+    return compare(stage, where, step, found, np.nan_to_num(found) if is_whole else np.zeros(shape), 0.0, dtype)
+
+
+class Judge:
+    """Judges traces by one meaning, that of `run`."""
+
+    def __init__(self, run: Run, plan: Plan, examples: worker.Examples | None) -> None:
+        """`plan` is the run's on its dataset; `examples` are None where the dataset is not on this machine."""
+        self.run, self.examples, self.dtype = run, examples, plan.dtype
+        self._augmented: tuple[int, np.ndarray] = -1, np.empty(0)
+        self.plan = dataclasses.replace(plan, dtype="float64", device="cpu", threads=1)
+        weights = worker.start(run, plan.input_shape)
+        self.start = weights
+        exact = {name: value.astype("float64") for name, value in weights.items()}
+        self.exact = reference.build(self.plan, exact, as_trained=False)
+        self.start_state = self.exact.state()
+        single = dataclasses.replace(self.plan, dtype="float32")
+        singly = {name: value.astype("float32") for name, value in weights.items()}
+        self.single = reference.build(single, singly, as_trained=False)
+        self._updates: dict[tuple[Path, int], list[Finding]] = {}
+        self._last: tuple[Path, int, Whole] | None = None
+        self._passes_of: Judge = self
+
+    # ---- everything of a trace, in order
+
+    def findings(self, trace: Trace) -> Iterator[Finding]:
+        """Every comparison that this trace allows."""
+        if wrong := self._contradictions(trace):
+            yield Finding("data", "manifest", None, problem=wrong)
+            return
+        yield from self.starting_weights(trace)
+        for step, arrays in trace.each_step():
+            yield from self.batch(trace, step, arrays)
+            if self._leaves_range(trace, step, arrays):
+                if step >= trace.steps:
+                    break  # a late step, which no other follows
+                yield Finding(RANGE, "recipe", step, is_beyond=True)
+                return
+            yield from self.step(trace, step, arrays)
+        yield from self.reported_losses(trace)
+        yield from self.predictions(trace)
+
+    def again(self, trace: Trace, place: tuple[str, str], steps: Collection[int | None]) -> list[Finding]:
+        """The findings of one place at some steps alone: what a cause is tried on."""
+        stage, where = place
+        if stage in ("training", "whole epoch"):  # of all of training: no part of it is at one step
+            return []
+        if stage == "starting weights":
+            found = self.starting_weights(trace)
+        elif stage == "reported loss":
+            found = self.reported_losses(trace)
+        elif stage == "predictions":
+            found = self.predictions(trace, where)
+        else:
+            found = itertools.chain.from_iterable(
+                itertools.islice(self._again(trace, place, step), 1)
+                for step in sorted(step for step in steps if step is not None)
+            )
+        return [finding for finding in found if finding.place == place and finding.step in steps]
+
+    def beside(self, trace: Trace, stage: str, step: int | None) -> Iterator[Finding]:
+        """All findings of the step of one, or of the stage where it is of no step."""
+        if stage == "starting weights":
+            yield from self.starting_weights(trace)
+        elif stage == "predictions" or step is None:
+            yield from self.predictions(trace)
+        elif stage == "reported loss":
+            yield from self.reported_losses(trace)
+        else:
+            arrays = trace.arrays(f"step-{step}")
+            yield from self.batch(trace, step, arrays)
+            yield from self.step(trace, step, arrays)
+
+    def _again(self, trace: Trace, place: tuple[str, str], step: int) -> Iterator[Finding]:
+        """The finding of this place at this step, of which there is one at most; what comes after it is not judged."""
+        arrays = trace.arrays(f"step-{step}")
+        if place[0] == "data":
+            found = self.batch(trace, step, arrays)
+        elif place[0] in UPDATE:  # one pass through the network for all of its parameters and slots
+            if (trace.folder, step) not in self._updates:
+                all_of_it = self.step(trace, step, arrays, (place[0], ""))
+                self._updates[trace.folder, step] = [finding for finding in all_of_it if finding.stage in UPDATE]
+            found = iter(self._updates[trace.folder, step])
+        else:
+            found = self.step(trace, step, arrays, place)
+        return (finding for finding in found if finding.place == place)
+
+    def _contradictions(self, trace: Trace) -> str:
+        """What the trace says of itself that does not follow from its own run and data."""
+        if self.examples is None:
+            return ""
+        plan = worker.make_plan(trace.run, worker.Examples(self.examples.data, trace.run), 1)
+        wanted = {
+            "n_train": len(self.examples.train[0]), "steps_per_epoch": plan.steps_per_epoch, "dtype": plan.dtype,
+            "mean": plan.mean.tolist(), "scale": plan.scale.tolist(), "input_shape": list(plan.input_shape),
+        }  # fmt: skip
+        said = {name: trace.manifest[name] for name in wanted}
+        wrong = [name for name in wanted if said[name] != wanted[name]]
+        rows = ({"name": name, "found": said[name], "wanted": wanted[name]} for name in wrong)
+        return joined((_("{name} is {found} and not {wanted}", **row) for row in rows), "; ")
+
+    # ---- data and starting weights
+
+    def starting_weights(self, trace: Trace) -> Iterator[Finding]:
+        """Drawn once in NumPy, so they are equal bit for bit."""
+        found = part(trace.arrays("start"), "weights")
+        for name, value in self.start.items():
+            yield compare("starting weights", name, None, found.get(name), value, 0.0, self.dtype)
+        state = part(trace.arrays("start"), "state")
+        for name, value in self.start_state.items():  # slots and running statistics
+            yield compare("starting weights", name, None, state.get(name), value, 0.0)
+
+    def batch(self, trace: Trace, step: int, arrays: Arrays) -> Iterator[Finding]:
+        """Which images came, and whether they are the dataset's."""
+        n, recipe = int(trace.manifest["n_train"]), self.run.recipe
+        epoch, within = divmod(step, self.plan.steps_per_epoch)
+        order = data.epoch_order(n, recipe, self.run.seed, epoch)
+        indices = order[within * recipe.batch_size : (within + 1) * recipe.batch_size]
+        yield compare("data", "order", step, arrays.get("indices"), indices)
+        if self.examples is None or "indices" not in arrays or len(arrays["indices"]) == 0:
+            return
+        images, labels = self._pixels(self.examples, epoch), self.examples.train[1]
+        taken = np.clip(arrays["indices"], 0, len(images) - 1)
+        if step in trace.manifest["kept"]:
+            yield compare("data", "images", step, arrays.get("images"), images[taken])
+        yield compare("data", "labels", step, arrays.get("labels"), labels[taken])
+
+    def _pixels(self, examples: worker.Examples, epoch: int) -> np.ndarray:
+        """The training images of one epoch, augmented; the last epoch's are kept."""
+        images = examples.train[0]
+        if not self.run.recipe.augmentation:
+            return images
+        if self._augmented[0] != epoch:
+            self._augmented = epoch, data.augment(images, self.run.recipe.augmentation, self.run.seed, epoch)
+        return self._augmented[1]
+
+    # ---- one step
+
+    def step(
+        self, trace: Trace, step: int, arrays: Arrays, only: tuple[str, str] | None = None
+    ) -> Iterator[Finding]:  # fmt: skip
+        """Every part of one step; with `only`, at least what that place needs."""
+        manifest = trace.manifest
+        kept, observed = step in manifest["kept"], step in manifest["observed"]
+        shapes = self._shapes(len(arrays.get("labels", ())), kept, observed)
+        told = arrays if kept else {name: arrays[name] for name in shapes if name in arrays}
+        if wrong := self._wrong(told, shapes):
+            yield Finding("data", "names", step, problem=wrong)
+            return
+        before = self._before(trace, step)
+        if before is None or not kept:
+            return
+        whole = None
+        if only is None or not observed or only[0] not in ("forward", "backward", "gradients"):
+            whole = self._passes(trace, step, arrays)
+        self._stand(*before, step)
+        if observed:
+            yield from self._layers(step, arrays, whole, only)
+            yield from self._loss(step, arrays, whole)
+        elif whole:
+            yield from self._whole(step, arrays, whole)
+        if whole and (only is None or only[0] in UPDATE):
+            yield from self._update(step, arrays, before, whole)
+
+    def _before(self, trace: Trace, step: int) -> tuple[Arrays, Arrays] | None:
+        """(weights, state) that a step began with, where they are known, whole and finite.
+
+        What came wrong out of the step before was named there.
+        """
+        if (before := trace.before(step)) is None:
+            return None
+        weights, state = part(before, "weights"), part(before, "state")
+        if self._wrong(under("weights", weights) | under("state", state), self._state_shapes()):
+            return None
+        is_finite = all(np.isfinite(value).all() for value in (*weights.values(), *state.values()))
+        return (weights, state) if is_finite else None
+
+    def _passes(self, trace: Trace, step: int, arrays: Arrays) -> Whole:
+        """The references' own passes of one step from where the backend stood; those of the last step are kept."""
+        if self._passes_of is not self:
+            return self._passes_of._passes(trace, step, arrays)
+        if self._last is None or self._last[:2] != (trace.folder, step):
+            self._stand(*(self._before(trace, step) or ({}, {})), step)
+            whole = Whole(self.exact, self.single, self.dtype, arrays["images"], arrays["labels"])
+            self._last = trace.folder, step, whole
+        return self._last[2]
+
+    def share_passes(self, other: Judge) -> None:
+        """From here on take another judge's passes, whose meaning is the same up to the gradients."""
+        self._passes_of = other
+
+    def _leaves_range(self, trace: Trace, step: int, arrays: Arrays) -> bool:
+        """Whether this step's numbers, or those that it leaves, are not finite in NumPy either, in the trace's dtype.
+
+        Then nothing can be said of a backend from here on: its sums may overflow in another order.
+        """
+        before = self._before(trace, step)
+        if before is None or step not in trace.manifest["kept"] or self._lacks(arrays):
+            return False
+        whole = self._passes(trace, step, arrays)
+        if not whole.is_finite:
+            return True
+        self._stand(*before, step)
+        model, passage = (self.single, whole.singles[0]) if self.dtype == "float32" else (self.exact, whole.exact)
+        model.apply(model.clipped(passage.on.gradients))
+        return not all(
+            (np.abs(value) <= FAR * np.finfo(self.dtype).max).all()
+            for value in (model.weights() | model.state()).values()
+        )
+
+    def _lacks(self, arrays: Arrays) -> bool:
+        """Whether a step's batch cannot be run."""
+        shapes = {"images": (len(arrays.get("labels", ())), *self.plan.input_shape)}
+        return bool(self._wrong({name: arrays[name] for name in shapes if name in arrays}, shapes))
+
+    def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """ "weights/…" and "state/…" → shape."""
+        state = {f"state/{name}": value.shape for name, value in self.start_state.items()}
+        return {f"weights/{name}": value.shape for name, value in self.start.items()} | state
+
+    def _shapes(self, n: int, kept: bool, observed: bool) -> dict[str, tuple[int, ...]]:
+        """Every array of a step of `n` examples → its shape."""
+        shapes: dict[str, tuple[int, ...]] = {"labels": (n,), "indices": (n,), "loss": (1,), "correct": (1,)}
+        if kept:
+            shapes |= {"images": (n, *self.plan.input_shape)} | self._state_shapes()
+            shapes |= {f"gradient/{name}": value.shape for name, value in self.start.items()}
+        if observed:
+            shapes |= {"observed_loss": (), "activation/input": shapes["images"]}
+            for row in self.plan.rows:
+                shapes |= {f"{what}/{row.name}": (n, *row.output_shape) for what in ("activation", "sent_back")}
+        return shapes
+
+    def _wrong(self, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """What arrays lack, have too much of, or have of another shape, if anything."""
+        told = {
+            mark("missing: {names}"): sorted(shapes.keys() - arrays.keys()),
+            mark("unexpected: {names}"): sorted(arrays.keys() - shapes.keys()),
+            mark("of another shape: {names}"): sorted(
+                f"{name} {value.shape}, not {shapes[name]}"
+                for name, value in arrays.items()
+                if name in shapes and value.shape != shapes[name]
+            ),
+        }
+        return joined((_(what, names=", ".join(names)) for what, names in told.items() if names), "; ")
+
+    def _stand(self, weights: Arrays, state: Arrays, step: int) -> None:
+        """Put both references where the backend stood before the step."""
+        for model, dtype in ((self.exact, "float64"), (self.single, "float32")):
+            here = {name: value.astype(dtype) for name, value in state.items() if name != "step"}
+            here = model.state() | here | {"step": np.array(step)}
+            model.restore({name: value.astype(dtype) for name, value in weights.items()}, here)
+
+    def _layers(
+        self, step: int, arrays: Arrays, whole: Whole | None, only: tuple[str, str] | None
+    ) -> Iterator[Finding]:
+        """Each layer by itself, forward and back, and the statistics that it leaves."""
+        outputs, sent, n = part(arrays, "activation"), part(arrays, "sent_back"), len(arrays["labels"])
+        after = part(arrays, "state")
+        exact, single = (model.observer(n, self.plan.in_training) for model in (self.exact, self.single))
+        yield self._input("forward", step, arrays, outputs)
+        x, slack = outputs.get("input"), tolerance.tolerance(self.dtype, 0.0)
+        before = "input"
+        for index, row in enumerate(self.plan.rows):
+            y, dy = outputs.get(row.name), sent.get(row.name)
+            concerned = only is None or only[1] in ("", row.name) or only[1].startswith(f"{row.name}/")
+            if x is None or y is None or dy is None or not all(np.isfinite(value).all() for value in (x, y)):
+                yield present("forward", row.name, step, y, (n, *row.output_shape), self.dtype)
+                yield present("backward", row.name, step, dy, (n, *row.output_shape), self.dtype)
+                return
+            allowed: Any = tolerance.tolerance(self.dtype, np.abs(y))
+            if concerned:
+                # What is not finite in what was sent back was named where it came from; the way there may be right.
+                is_sent = bool(np.isfinite(dy).all())
+                dy = dy if is_sent else np.zeros_like(dy)
+                work = Isolated(self, row, x, dy, exact, single, wants_dx=before in sent and is_sent)
+                allowed = work.allowed
+                yield compare("forward", row.name, step, y, work.y, allowed, self.dtype)
+                # `Model.gradients` promises that x, y, dy and the gradients are of one pass: nothing has drifted.
+                if before in sent and is_sent:
+                    extra = tolerance.fragile(row, x.astype(np.float64), work.y, slack, dy)
+                    room = work.allowed_dx + extra
+                    yield compare("backward", row.name, step, sent[before], work.dx, room, self.dtype)
+                for name, (gradient, room) in work.gradients.items() if is_sent else ():
+                    yield compare("gradients", name, step, arrays.get(f"gradient/{name}"), gradient, room, self.dtype)
+                if whole and work.statistics:  # but training took these from a pass of its own
+                    moved = tolerance.moved(x.astype(np.float64), work.statistics, whole.drift(index - 1, x))
+                    for name, (value, room) in work.statistics.items():
+                        room = room + work.momentum * moved[name]
+                        yield compare("statistics", name, step, after.get(name), value, room, self.dtype)
+            x, slack, before = y, allowed, row.name
+
+    def _input(self, stage: str, step: int | None, arrays: Arrays, outputs: Arrays) -> Finding:
+        """(pixel − mean) · scale."""
+        images = arrays["images"].astype(np.float64)
+        size = (images + np.abs(self.plan.mean)) * self.plan.scale
+        wanted = (images - self.plan.mean) * self.plan.scale
+        return compare(
+            stage, "input", step, outputs.get("input"), wanted, tolerance.tolerance(self.dtype, size), self.dtype
+        )
+
+    def _loss(self, step: int, arrays: Arrays, whole: Whole | None) -> Iterator[Finding]:
+        """The loss of the backend's own logits."""
+        last = self.plan.rows[-1].name
+        logits, sent = arrays.get(f"activation/{last}"), arrays.get(f"sent_back/{last}")
+        if logits is None or not np.isfinite(logits).all():
+            return
+        n, results = len(logits), []
+        for model, dtype in ((self.exact, "float64"), (self.single, "float32")):
+            on = model.observer(n, self.plan.in_training)
+            losses, dz = model.losses(logits.astype(dtype), model.targets(arrays["labels"]), on)
+            results.append((losses.mean(), dz / n if self.run.recipe.loss_reduction == "mean" else dz))
+        (loss, dz), (loss32, dz32) = results
+        targets = self.exact.targets(arrays["labels"])
+        size, each = tolerance.loss_sizes(self.run.recipe, logits.astype(np.float64), targets)
+        each = each / n if self.run.recipe.loss_reduction == "mean" else each
+        room = tolerance.tolerance(self.dtype, size, n, tolerance.measured(loss32, loss, size))
+        room_dz = tolerance.tolerance(self.dtype, each, logits.shape[1], tolerance.measured(dz32, dz, each))
+        yield compare("loss", "loss", step, arrays.get("observed_loss"), loss, room)
+        yield compare("loss", "gradient of the logits", step, sent, dz, room_dz, self.dtype)
+        if whole:  # training reports the loss of its own pass, whose logits differ in rounding
+            room = room + whole.loss_drift(logits, dz)
+            yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, room)
+            # Training counted the correct answers in its own pass, where two nearly equal logits may change places.
+            drift = 2 * whole.drift(len(self.plan.rows) - 1, logits)
+            right = int((logits.argmax(axis=1) == arrays["labels"]).sum())
+            best = np.partition(logits.astype(np.float64), -2, axis=1)[:, -2:] if logits.shape[1] > 1 else None
+            close = int((best[:, 1] - best[:, 0] <= drift).sum()) if best is not None else 0
+            yield compare("loss", "correct answers", step, arrays["correct"][0], right, close)
+
+    # ---- through the whole network, where layers were not observed, and for what the update may be off
+
+    def _whole(self, step: int, arrays: Arrays, whole: Whole) -> Iterator[Finding]:
+        """Loss, gradients and statistics of the whole network from the backend's own weights."""
+        for name, room in whole.rooms(part(arrays, "gradient")).items():
+            found = arrays.get(f"gradient/{name}")
+            yield compare("gradients", name, step, found, whole.gradients[name], room, self.dtype, whole=True)
+        size = float(np.abs(whole.exact.outputs[-1]).max())
+        room = whole.loss_drift(None, None) + tolerance.tolerance(self.dtype, size, whole.n)
+        yield compare("loss", "reported by the step", step, arrays["loss"][0], whole.exact.loss, room, whole=True)
+        after = part(arrays, "state")
+        for name, (value, room) in whole.statistics().items():
+            yield compare("statistics", name, step, after.get(name), value, room, self.dtype, whole=True)
+
+    # ---- the update
+
+    def _update(self, step: int, arrays: Arrays, before: tuple[Arrays, Arrays], whole: Whole) -> Iterator[Finding]:
+        """Slots from the backend's own gradients, weights from its own new slots; see `update`."""
+        seen = part(arrays, "gradient")
+        gradients = {name: seen[name].astype(np.float64) for name in self.start if name in seen}
+        if gradients.keys() != before[0].keys() or not all(np.isfinite(value).all() for value in gradients.values()):
+            return
+        state, weights = part(arrays, "state"), part(arrays, "weights")
+        rooms, is_rounding = whole.rooms(gradients), {name: whole.is_rounding(name) for name in gradients}
+        for half in update.halves(self.plan, self.dtype, step, before, state, gradients, rooms, is_rounding):
+            found = (state if half.stage == "optimizer slots" else weights).get(half.name)
+            finding = compare(half.stage, half.name, step, found, half.wanted, half.room, self.dtype)
+            if half.effect is not None and (effect := float(np.linalg.norm(half.effect))):
+                unseen = np.minimum(half.room, np.abs(half.effect))  # a number may be missing, and not more than that
+                within = float(np.linalg.norm(unseen)) / effect
+                finding = dataclasses.replace(finding, within=within)
+            yield finding
+
+    # ---- what is reported and predicted
+
+    def reported_losses(self, trace: Trace) -> Iterator[Finding]:
+        """The loss of each whole epoch, from the losses of its steps."""
+        losses, sizes = [], []
+        reported = trace.manifest["reported_losses"]
+        for step in range(trace.steps):
+            arrays = trace.arrays(f"step-{step}")
+            losses.append(reported_loss(arrays))
+            sizes.append(len(arrays.get("labels", ())))
+            epoch, within = divmod(len(losses), trace.manifest["steps_per_epoch"])
+            if within == 0 and epoch <= len(reported):
+                start = -trace.manifest["steps_per_epoch"]
+                weights = None if "last_batch_unweighted" in self.run.recipe.mistakes else sizes[start:]
+                wanted = float(np.average(losses[start:], weights=weights))  # the mean over examples
+                found = reported[epoch - 1]
+                yield compare("reported loss", f"epoch {epoch}", step, np.nan if found is None else found, wanted,
+                              tolerance.tolerance("float64", abs(wanted), len(losses)))  # fmt: skip
+
+    def predictions(self, trace: Trace, only: str = "") -> Iterator[Finding]:
+        """Each layer in inference mode, and the logits that are predicted."""
+        arrays, after = trace.arrays("end"), trace.state(trace.steps)
+        if after is None:
+            return
+        weights, state, images = part(after, "weights"), part(after, "state"), arrays.get("images")
+        if self._wrong(under("weights", weights) | under("state", state), self._state_shapes()):
+            return  # it was named at its step
+        shown = predicted(self.examples.test[0]) if self.examples else images
+        same = compare("data", "test images", None, images, np.zeros(0) if shown is None else shown)
+        yield same
+        if images is None or not same.agrees:
+            return
+        if not all(np.isfinite(value).all() for value in (*weights.values(), *state.values())):
+            return
+        self._stand(weights, state, trace.steps)
+        outputs = part(arrays, "inference")
+        few = {"images": images[: len(outputs.get("input", images))]}
+        exact, single = (
+            model.observer(len(few["images"]), self.plan.in_prediction) for model in (self.exact, self.single)
+        )
+        entered = self._input("predictions", None, few, outputs)
+        yield entered
+        if entered.problem:
+            return
+        before = "input"
+        for row in self.plan.rows:
+            x, y = outputs.get(before), outputs.get(row.name)
+            shapes_fit = x is not None and y is not None and y.shape == (len(x), *row.output_shape)
+            if x is None or y is None or not shapes_fit or not np.isfinite(x).all():
+                yield present("predictions", row.name, None, y, (len(few["images"]), *row.output_shape), self.dtype)
+                return
+            if only in ("", row.name):
+                work = Isolated(self, row, x, np.zeros_like(y), exact, single, wants_dx=False)
+                yield compare("predictions", row.name, None, y, work.y, work.allowed, self.dtype)
+            before = row.name
+        if only in ("", "logits"):
+            yield self.logits(arrays.get("logits"), images, weights, state, trace.steps)
+
+    def logits(self, found: Any, images: np.ndarray, weights: Arrays, state: Arrays, steps: int) -> Finding:
+        """What is predicted of images (n, height, width, channels) with these weights, `steps` updates from the start.
+
+        The names and shapes of weights and state are those of this network.
+        """
+        self._stand(weights, state, steps)
+        wanted, singly = self.exact.predict(images), self.single.predict(images)
+        unit = tolerance.eps(self.dtype) / tolerance.eps("float32")
+        off = float(np.abs(singly - wanted).max()) * unit
+        terms = max(tolerance.terms(row, 1)[0] for row in self.plan.rows)
+        room = tolerance.FACTOR * off + tolerance.tolerance(self.dtype, np.abs(wanted).max(), terms)
+        return compare("predictions", "logits", None, found, wanted, room, self.dtype, whole=True)
+
+    def unfit(self, weights: Arrays, state: Arrays) -> str:
+        """What weights and state lack, have too much of, or have wrongly for a model of this network, if anything."""
+        both = under("weights", weights) | under("state", state)
+        strange = sorted(name for name, value in both.items() if not np.isfinite(value).all())
+        return self._wrong(both, self._state_shapes()) or (_("not finite: {name}", name=strange[0]) if strange else "")
+
+
+class Isolated:
+    """One layer on the backend's own input and gradient: the exact answers and what each may be off.
+
+    Where `wants_dx` is not, nothing is sent back: `dx` is empty.
+    """
+
+    def __init__(
+        self, judge: Judge, row: Any, x: np.ndarray, dy: np.ndarray, exact: reference.Pass, single: reference.Pass,
+        wants_dx: bool,
+    ) -> None:  # fmt: skip
+        """Run the layer in float64 and float32, there and back, and measure it."""
+        dtype, kind, n = judge.dtype, row.layer.kind, len(x)
+        x64, dy64 = x.astype(np.float64), dy.astype(np.float64)
+        terms_y, terms_dx, terms_dw = tolerance.terms(row, n)
+        old = {name: value.copy() for name, value in exact.statistics.items()}
+        self.y, back = reference.LAYERS[kind](row, x64, exact)
+        y32, back32 = reference.LAYERS[kind](row, x.astype(np.float32), single)
+        nothing = np.zeros(0)
+        dx, dx32 = back(dy64, wants_dx), back32(dy.astype(np.float32), wants_dx)
+        self.dx = nothing if dx is None or not wants_dx else np.asarray(dx)
+        statistics: Arrays = {}
+        if kind in tolerance.LINEAR:
+            (size, size_back), sizes = tolerance.absolute(row, x64, exact, dtype=dtype)
+            size_dx = size_back(np.abs(dy64).astype(dtype), wants_dx)
+        elif kind == "max_pool2d":  # where windows overlap, gradients of both signs are added up
+            size, sizes = np.abs(self.y), {}
+            size_dx = back(np.abs(dy64), True) if wants_dx else None
+        elif kind == "batch_norm":
+            kept, exact.statistics = exact.statistics, old
+            size, backward_sizes, statistics = tolerance.batch_norm_sizes(row, x64, exact, dtype)
+            exact.statistics = kept
+            size_dx, sizes = backward_sizes(dy64)
+        else:
+            size, sizes = tolerance.FORWARD[kind](x64, self.y, row.layer), {}
+            size_dx = np.abs(self.dx) + tolerance.BACKWARD[kind](x64, dy64, row.layer) if wants_dx else None
+        self.allowed = tolerance.tolerance(dtype, size, terms_y, tolerance.measured(y32, self.y, size))
+        self.allowed_dx = nothing
+        if wants_dx:  # what float32 makes of a kink is no measure of its rounding
+            c = 1.0 if kind in tolerance.JUMPS or kind == "max_pool2d" else tolerance.measured(dx32, self.dx, size_dx)
+            self.allowed_dx = tolerance.tolerance(dtype, size_dx, terms_dx, c)
+        for on, model in ((exact, judge.exact), (single, judge.single)):
+            decayed = [name for name in model.plan.decayed if name.startswith(f"{row.name}/")]
+            for name in decayed:
+                on.gradients[name] += model.plan.recipe.l2 * model.parameters[name]
+        self.gradients: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for name, size_dw in sizes.items():
+            size_dw = size_dw + judge.run.recipe.l2 * np.abs(exact.parameters[name])
+            c = tolerance.measured(single.gradients[name], exact.gradients[name], size_dw)
+            is_sum = name.rpartition("/")[2] in tolerance.PLAIN_SUMS
+            room = tolerance.tolerance(dtype, size_dw, terms_dw, c, is_sum)
+            self.gradients[name] = exact.gradients[name].copy(), room
+        self.statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.momentum = getattr(row.layer, "momentum", 0.0)
+        for name, size_s in statistics.items():
+            c = tolerance.measured(single.statistics[name], exact.statistics[name], size_s)
+            self.statistics[name] = exact.statistics[name], tolerance.tolerance(dtype, size_s, terms_y, c)

@@ -1,0 +1,297 @@
+"""One batch through the whole network and back, in float64 and in float32: what rounding does over all its depth.
+
+Layers by themselves are judged on what they were fed. But an update is made from gradients that training worked out in
+a pass of its own, which nobody saw; it had the same weights and images, and other rounding. How far such a pass may
+be from another is measured here by NumPy's own two, and where a value lies on a kink within that distance, the other
+branch is followed down to the parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lockstep import randomness
+from lockstep.backends import numpy as reference
+from lockstep.backends.plan import Arrays, Plan
+from lockstep.proof import tolerance
+from lockstep.spec import LayerFacts
+
+FAR = 1e-3  # of a dtype's largest number: what is summed beyond may overflow in one order and not in another
+OF_ONE = 8.0  # by how much one shaking in float64 may understate the others; what it measures is far below any fault
+CANCELLED = 1024  # roundings of float64: what is no larger is none of the training's
+
+
+@dataclass
+class Passage:
+    """One pass of a reference over a batch: what went into each layer, what came out, and back."""
+
+    on: reference.Pass
+    loss: float = 0.0
+    inputs: list[np.ndarray] = field(default_factory=list)
+    outputs: list[np.ndarray] = field(default_factory=list)
+    backwards: list[reference.Backward] = field(default_factory=list)
+    sent: list[np.ndarray] = field(default_factory=list)  # the gradient of each layer's output
+
+
+def there_and_back(
+    model: reference.Model, images: np.ndarray, labels: np.ndarray, shaken: bool = False
+) -> Passage:  # fmt: skip
+    """The pass of a training step; parameters' gradients, with L2, are left in `on.gradients`.
+
+    A pass that is `shaken` adds to what each layer puts out and sends back a rounding of the size that `rounding`
+    allows it, up or down at random (stochastic arithmetic, Vignes 1993): a framework's own functions round so or so.
+    """
+    plan = model.plan
+    passage = Passage(model.observer(len(labels), plan.in_training))
+    # A model's own parameters move on with it, and what is asked of a passage later is asked of this place.
+    passage.on.parameters = {name: value.copy() for name, value in passage.on.parameters.items()}
+    x = model.prepare(images)
+    for index, row in enumerate(plan.rows):
+        passage.inputs.append(x)
+        y, backward = reference.LAYERS[row.layer.kind](row, x, passage.on)
+        x = _shaken(row, y, _forward_size(row, x, y, passage.on), index) if shaken else y
+        passage.outputs.append(x)
+        passage.backwards.append(backward)
+    losses, dx = model.losses(x, model.targets(labels), passage.on)
+    passage.loss = float(losses.mean())
+    if plan.recipe.loss_reduction == "mean":
+        dx = dx / len(labels)
+    for index in range(len(plan.rows) - 1, -1, -1):
+        passage.sent.insert(0, dx)
+        row, dy = plan.rows[index], dx
+        dx = passage.backwards[index](dy, index > 0)  # type: ignore[assignment]  # None only where the loop ends
+        if shaken and index:
+            size = _backward_size(row, passage.inputs[index], dy, dx, passage.on)
+            dx = _shaken(row, dx, size, len(plan.rows) + index)
+    model.add_l2(passage.on.gradients)
+    return passage
+
+
+def _forward_size(row: LayerFacts, x: np.ndarray, y: np.ndarray, on: reference.Pass) -> np.ndarray:
+    if row.layer.kind == "batch_norm":  # its statistics are sums over the whole batch
+        return tolerance.batch_norm_sizes(row, x, on)[0] * max(1.0, 0.5 * math.sqrt(tolerance.terms(row, len(x))[0]))
+    return tolerance.FORWARD.get(row.layer.kind, lambda x, y, layer: np.abs(y))(x, y, row.layer)
+
+
+def _backward_size(row: LayerFacts, x: np.ndarray, dy: np.ndarray, dx: np.ndarray, on: reference.Pass) -> np.ndarray:
+    if row.layer.kind == "batch_norm":
+        return tolerance.batch_norm_sizes(row, x, on)[1](dy)[0]
+    return np.asarray(np.abs(dx) + tolerance.BACKWARD.get(row.layer.kind, lambda x, dy, layer: 0.0)(x, dy, row.layer))
+
+
+def _shaken(row: LayerFacts, value: np.ndarray, size: np.ndarray, place: int) -> np.ndarray:
+    """The value with a rounding of this size added or taken off.
+
+    The statistics of a batch are the same for all of its examples, and so is the rounding that they bring.
+    """
+    shape = value.shape[-1:] if row.layer.kind == "batch_norm" else value.shape
+    up = (randomness.bits(int(np.prod(shape)), place, "rounding") % np.uint64(2)).reshape(shape).astype(value.dtype)
+    return np.asarray(value + (2 * up - 1) * tolerance.eps(str(value.dtype)) * size, value.dtype)
+
+
+def _output(passage: Passage, index: int) -> np.ndarray:
+    return passage.outputs[index] if index >= 0 else passage.inputs[0]
+
+
+class Whole:
+    """The passes of one step, and what follows from their difference for a trace of the given dtype.
+
+    In float32 there are two, one of them shaken: how far the step's own conditioning carries a rounding is measured by
+    both, for one alone may by luck come out right. For a trace in float64 one more is shaken in float64: where float32
+    is at its end (a batch normalisation of numbers a million times their spread), what it was off says too little.
+    """
+
+    def __init__(
+        self, exact: reference.Model, single: reference.Model, dtype: str, images: np.ndarray, labels: np.ndarray
+    ) -> None:
+        """Take the passes; the models stand where the backend stood before the step."""
+        self.plan: Plan = exact.plan
+        self.dtype, self.n = dtype, len(labels)
+        self.unit = tolerance.eps(dtype) / tolerance.eps("float32")
+        self.exact = there_and_back(exact, images, labels)
+        self.singles = [there_and_back(single, images, labels, shaken) for shaken in (False, True)]
+        self.rounded = [(passage, self.unit) for passage in self.singles]
+        if dtype == "float64":
+            self.rounded.append((there_and_back(exact, images, labels, shaken=True), OF_ONE))
+
+    @property
+    def gradients(self) -> Arrays:
+        """Every parameter's gradient, exactly."""
+        return self.exact.on.gradients
+
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether every number of these passes is one, and far enough from the end of its range to be added up."""
+        return all(
+            bool((np.abs(value) <= FAR * np.finfo(value.dtype).max).all())
+            for passage in (self.exact, *(self.singles if self.dtype == "float32" else ()))
+            for value in (*passage.outputs, *passage.sent, *passage.on.gradients.values(), np.asarray(passage.loss),
+                          *passage.on.statistics.values())
+        )  # fmt: skip
+
+    def is_rounding(self, name: str) -> bool:
+        """Whether a parameter's gradient is exactly 0 but for rounding, as that of a bias before batch normalisation.
+
+        So is what cancels to the last digits of float64: what is left of it is in no two programs the same.
+        """
+        gradient, eps = np.abs(self.gradients[name]), tolerance.eps("float64")
+        through_norms = self._cancelled.get(name, 0.0) / tolerance.eps(self.dtype)
+        return bool((gradient <= CANCELLED * eps * (self._terms_of_gradient[name] + through_norms)).all())
+
+    @cached_property
+    def _terms_of_gradient(self) -> Arrays:
+        """parameter → the sum of the absolute values of what its gradient adds up."""
+        found: Arrays = {}
+        for row, x, dy in zip(self.plan.rows, self.exact.inputs, self.exact.sent, strict=True):
+            if row.layer.kind == "batch_norm":
+                found |= tolerance.batch_norm_sizes(row, x, self.exact.on)[1](dy)[1]
+            elif row.parameter_shapes:
+                (_, back), sizes = tolerance.absolute(row, x, self.exact.on)
+                back(np.abs(dy).astype(np.float32), False)
+                found |= sizes
+        l2 = self.plan.recipe.l2
+        return {
+            name: size + (l2 * np.abs(self.exact.on.parameters[name]) if name in self.plan.decayed else 0.0)
+            for name, size in found.items()
+        }
+
+    def _off(self, of: Callable[[Passage, Any], np.ndarray], what: Any = None) -> float:
+        """How far rounding was off in something of a passage, as that of the trace's dtype would be."""
+        exact = of(self.exact, what)
+        found = [float(np.abs(of(one, what) - exact).max(initial=0.0)) * unit for one, unit in self.rounded]
+        # Numbers of float64 may be beyond float32, whose passes say nothing then.
+        measured = [off for off in found if np.isfinite(off)] if self.dtype == "float64" else found
+        return max(measured, default=float("inf"))
+
+    def drift(self, index: int, seen: np.ndarray | None = None) -> float:
+        """How far another pass may be from the one that was seen, in layer number `index`'s output; −1 is the input.
+
+        Relative to the largest value, so that it also holds for a pass whose numbers are larger than the judge's.
+        """
+        largest = float(np.abs(_output(self.exact, index)).max(initial=0.0))
+        off = self._off(_output, index)
+        room = tolerance.FACTOR * off + float(tolerance.tolerance(self.dtype, largest))
+        return room * (
+            max(float(np.abs(seen).max(initial=0.0)) / largest, 1.0) if seen is not None and largest else 1.0
+        )
+
+    def loss_drift(self, logits: np.ndarray | None, sent: np.ndarray | None) -> float:
+        """How far the loss of another pass may be: what its logits may be off, along the loss's own slope."""
+        dz = self.exact.sent[-1] if sent is None else sent.astype(np.float64)
+        scale = self.n if self.plan.recipe.loss_reduction == "sum" else 1
+        off = self._off(lambda passage, _: np.asarray(passage.loss))
+        return tolerance.FACTOR * off + 2 * float(np.abs(dz).sum()) / scale * self.drift(
+            len(self.plan.rows) - 1, logits
+        )
+
+    def statistics(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Every running mean and variance after the step, and how far another pass's may be from it."""
+        found = {}
+        for index, row in enumerate(self.plan.rows):
+            if row.layer.kind != "batch_norm":
+                continue
+            x = self.exact.inputs[index]
+            _, _, sizes = tolerance.batch_norm_sizes(row, x, self.exact.on, self.dtype)
+            moved = tolerance.moved(x, sizes, self.drift(index - 1))
+            for name, size in sizes.items():
+                value = self.exact.on.statistics[name]
+                off = self._off(lambda passage, name: passage.on.statistics[name], name)
+                room = tolerance.FACTOR * off + tolerance.tolerance(self.dtype, size, tolerance.terms(row, self.n)[0])
+                found[name] = value, room + row.layer.momentum * moved[name]
+        return found
+
+    def rooms(self, found: Arrays) -> Arrays:
+        """parameter → how far another pass's gradient may be from `found`, the one that was seen."""
+        spread, noise = self._fragile(), self._cancelled
+        rooms = {}
+        for name, gradient in self.gradients.items():
+            largest = float(np.abs(gradient).max(initial=0.0))
+            off = self._off(lambda passage, name: passage.on.gradients[name], name)
+            (terms,) = (tolerance.terms(row, self.n)[2] for row in self.plan.rows if row.name == name.split("/")[0])
+            room = tolerance.FACTOR * off + tolerance.tolerance(self.dtype, largest, terms)
+            if name.rpartition("/")[2] in tolerance.PLAIN_SUMS:  # it may cancel: a bias before batch normalisation does
+                (dy,) = (
+                    dy
+                    for row, dy in zip(self.plan.rows, self.exact.sent, strict=True)
+                    if row.name == name.split("/")[0]
+                )
+                size = np.abs(dy).sum(axis=tuple(range(dy.ndim - 1)))
+                room = room + tolerance.tolerance(self.dtype, size, terms, is_sum=True)
+            # Of factors that keep few bits, some lie so near a tie that two passes round them to either side.
+            room = room + 2 * tolerance.FEW_BITS[self.plan.recipe.products] * largest
+            # The gradient that was seen is at most `largest + room` if its pass is one of these; a larger one is of a
+            # pass whose numbers are larger, and so are its roundings. Where the exact gradient cancels to 0, `largest`
+            # says nothing of its pass, and `room` does.
+            if name in found and (at_most := largest + float(np.max(room))):
+                room = room * max(float(np.abs(found[name]).max(initial=0.0)) / at_most, 1.0)
+            rooms[name] = np.asarray(room + spread.get(name, 0.0) + noise.get(name, 0.0))
+        return rooms
+
+    @cached_property
+    def _cancelled(self) -> Arrays:
+        """parameter → how far its gradient may be off because of what batch normalisation cancels on the way back.
+
+        What it sends back is a difference, for two examples of nearly all there is: then the gradients below it are
+        rounding alone, and NumPy's own two passes may by luck agree in them. The roundings are independent, so it is
+        their variance that is followed down.
+        """
+        on, found = self.exact.on, {}
+        variance: Any = None
+        for index in range(len(self.plan.rows) - 1, -1, -1):
+            row, x, dy = self.plan.rows[index], self.exact.inputs[index], self.exact.sent[index]
+            if variance is not None and row.layer.kind in tolerance.LINEAR:
+                (_, back), sizes = tolerance.absolute(row, x, on, power=2)
+                peak = float(np.max(variance)) or 1.0  # what follows is linear in it, and float32 ends at 3e38
+                variance = back((variance / peak).astype(np.float32), index > 0)
+                variance = None if variance is None else variance.astype(np.float64) * peak
+                found.update(
+                    {name: tolerance.FACTOR * np.sqrt(peak * size.astype(np.float64)) for name, size in sizes.items()}
+                )
+            elif variance is not None and row.layer.kind != "batch_norm":
+                variance = np.abs(np.asarray(self.exact.backwards[index](variance, True)))
+            if row.layer.kind == "batch_norm" and index > 0:
+                _, backward, _ = tolerance.batch_norm_sizes(row, x, on)
+                own = np.square(tolerance.eps(self.dtype) * backward(dy)[0])
+                if variance is not None:
+                    off, sizes = backward(np.sqrt(variance))
+                    found.update({name: tolerance.FACTOR * size for name, size in sizes.items()})
+                    own = own + np.square(off)
+                variance = own
+        return found
+
+    def _fragile(self) -> Arrays:
+        """parameter → by how much its gradient may differ because some values lie on a kink within rounding.
+
+        A branch taken the other way changes what is sent back there by up to all of it; from there down to the
+        parameters the change is followed through absolute values. Empty where nothing lies on a kink, as in float64.
+        """
+        found: Arrays = {}
+        change: Any = None
+        for index in range(len(self.plan.rows) - 1, -1, -1):
+            row, x, y = self.plan.rows[index], self.exact.inputs[index], self.exact.outputs[index]
+            if change is not None:
+                change, sizes = self._followed(index, row, x, change)
+                found.update(sizes)
+            if index == 0:
+                break
+            here = tolerance.fragile(row, x, y, self.drift(index - 1), self.exact.sent[index])
+            if np.any(here):
+                change = here if change is None else change + here
+        return found
+
+    def _followed(self, index: int, row: LayerFacts, x: np.ndarray, change: np.ndarray) -> tuple[Any, Arrays]:
+        """A change of a layer's output's gradient as (that of its input's, those of its parameters'), in size."""
+        on = self.exact.on
+        if row.layer.kind in tolerance.LINEAR:
+            (_, back), sizes = tolerance.absolute(row, x, on)
+            return back(change.astype(np.float32), index > 0), sizes
+        if row.layer.kind == "batch_norm":
+            _, back_sizes, _ = tolerance.batch_norm_sizes(row, x, on)
+            return back_sizes(change)
+        return np.abs(np.asarray(self.exact.backwards[index](change, True))), {}

@@ -1,0 +1,340 @@
+"""One trace, judged: where it is wrong, by which known difference, and what of it was seen.
+
+A finding that is wrong is a place; a place is guilty where nothing before it is (`guilty`); the guilty place's cause is
+found by reproduction (`causes`).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from lockstep.backends.numpy import OPTIMIZERS
+from lockstep.language import joined
+from lockstep.language import later as _
+from lockstep.proof import growth, independent, rehearsal
+from lockstep.proof.cases import Case
+from lockstep.proof.causes import CAUSES, Finder
+from lockstep.proof.growth import WITHOUT_SHORT
+from lockstep.proof.judge import RANGE, STAGES, UPDATE, Finding, Judge
+from lockstep.proof.trace import Trace
+from lockstep.spec import Run
+
+
+@np.errstate(all="ignore")  # a training that diverges ends in infinities, which are told as such
+def judged(trace: Trace, case: Case, heed: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """{"trace", "findings", "divergences", "verdict", "reason"} of one trace. `heed` is called often, and may raise."""
+
+    def judge_of(run: Run) -> Judge:
+        heed()
+        return case.judge_of(run)
+
+    findings, judge = [], case.judge
+    for finding in judge.findings(trace):
+        heed()
+        findings.append(finding)
+    wrong = guilty(findings)
+    finder = Finder(trace, case.canonical, case.examples.shape, judge_of, findings, judge)
+    row = {"trace": trace, "findings": findings}
+    row["divergences"] = [_divergence(trace, case, place, finder) for place in wrong]
+    later = ("training", "whole epoch")  # `judge_growth`
+    return row | _verdict(case, row, later)
+
+
+def _verdict(case: Case, row: dict[str, Any], later: Sequence[str] = ()) -> dict[str, Any]:
+    """{"verdict", "reason"} of what was found in one trace, but for stages that come later."""
+    if row["divergences"]:
+        return {"verdict": "DIVERGED", "reason": None}
+    unseen = [stage for stage in coverage(case, row["trace"], row["findings"])["missing"] if stage not in later]
+    end = range_ends(row["findings"])
+    if end == 0:
+        return {"verdict": "INCONCLUSIVE", "reason": _("this recipe's numbers are not finite in any backend")}
+    if unseen:  # never equal on what was not observed
+        return {"verdict": "INCONCLUSIVE", "reason": _("not observed: {stages}", stages=joined(map(_, unseen)))}
+    if end is not None:
+        reason = _("judged up to step {step}: from there this recipe's numbers are not finite in any backend", step=end)
+        return {"verdict": "EQUAL", "reason": reason}
+    return {"verdict": "EQUAL", "reason": None}
+
+
+def range_ends(findings: Sequence[Finding]) -> int | None:
+    """The step from which on the recipe's own numbers are not finite, and nothing can be judged."""
+    return next((finding.step for finding in findings if finding.stage == RANGE), None)
+
+
+OPEN = 0.99  # of a step: where so much may be missing, it was not judged
+WIDE = 0.1  # of a step: where the most closely judged update of a parameter was allowed more, float64 is asked
+
+
+def updates_within(findings: Sequence[Finding]) -> dict[str, float | None]:
+    """Parameter → to within what part of itself its most closely judged update was judged; None: it is rounding alone.
+
+    An update is its slots, given the gradients, and its weights, given the slots: the wider of them.
+    """
+    widest: dict[str, dict[int | None, float]] = {}
+    for finding in findings:
+        if finding.stage not in UPDATE:
+            continue
+        name = finding.where if finding.stage == "updated weights" else finding.where.rpartition("/")[0]
+        steps = widest.setdefault(name, {})
+        within = math.inf if finding.is_beyond else finding.within
+        if within is not None and not finding.problem:
+            steps[finding.step] = max(steps.get(finding.step, 0.0), within)
+    return {name: min(steps.values(), default=None) for name, steps in widest.items()}
+
+
+class GivenUp(Exception):  # noqa: N818 - nothing is wrong
+    """The proof was interrupted: nobody waits for this judgement any more."""
+
+
+class Court:
+    """Judges traces in threads of its own, so that the next trace can be made meanwhile."""
+
+    def __init__(self, judges: int) -> None:
+        self._pool = ThreadPoolExecutor(judges)
+        self._closed = threading.Event()
+
+    def __enter__(self) -> Court:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
+        """Judgements that nobody has waited for are given up within a step or a cause."""
+        self._closed.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def judge(self, trace: Trace, case: Case) -> Future[dict[str, Any]]:
+        """What `judged` gives, when it is done."""
+        return self._pool.submit(judged, trace, case, self._heed)
+
+    def _heed(self) -> None:
+        if self._closed.is_set():
+            raise GivenUp
+
+
+# The stages that a comparison through the whole network passes through before it comes to its own.
+_THROUGH = ("forward", "loss", "backward", "gradients", "statistics")
+
+
+def guilty(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """The findings that are wrong, by place, in the order of time and of the data's flow.
+
+    A comparison through the whole network counts only where everything that was isolated is right.
+    """
+    wrong = [finding for finding in findings if not finding.agrees]
+    isolated = [finding for finding in wrong if not finding.whole]
+    if any(finding.stage in _THROUGH for finding in isolated):
+        wrong = [finding for finding in wrong if not finding.whole or finding.stage == "predictions"]
+    if any(finding.stage == "predictions" for finding in isolated):
+        wrong = [finding for finding in wrong if not (finding.whole and finding.stage == "predictions")]
+    places: dict[tuple[str, str], list[Finding]] = {}
+    for finding in wrong:
+        places.setdefault(finding.place, []).append(finding)
+    order = list(STAGES)
+
+    def when(rows: list[Finding]) -> tuple[int, int, int]:
+        first = rows[0]
+        step = first.step if first.step is not None else -1 if first.stage == "starting weights" else 10**9
+        digits = first.where.partition("_")[0]
+        layer = int(digits) if digits.isdigit() else -1
+        return step, order.index(first.stage), -layer if first.stage in ("backward", "gradients") else layer
+
+    return sorted(places.values(), key=when)
+
+
+def _divergence(trace: Trace, case: Case, rows: list[Finding], finder: Finder) -> dict[str, Any]:
+    """One guilty place, as the document has it, with its causes."""
+    return _told(trace, case, rows, finder.causes(rows))
+
+
+def _told(trace: Trace, case: Case, rows: list[Finding], named: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+    first = rows[0]
+    worst = max(rows, key=lambda finding: finding.units)
+    return {
+        "network": case.canonical.network_name, "dataset": case.canonical.dataset, "dtype": case.canonical.dtype,
+        "seed": case.canonical.seed, "grid": dict(case.canonical.grid), "backend": trace.backend,
+        "stage": first.stage, "where": first.where, "step": first.step,
+        "steps": [finding.step for finding in rows], "size": first.size, "tolerance": first.tolerance,
+        "times_tolerance": worst.units, "index": first.index, "found": first.found, "wanted": first.wanted,
+        "problem": first.problem or None,
+        "causes": [" + ".join(names) for names in named] or ["unexplained"],
+        "bundle": None,
+        "explained": explained(dict.fromkeys(name for names in named for name in names)),
+    }  # fmt: skip
+
+
+def explained(names: Iterable[str]) -> list[dict[str, str]]:
+    """What the catalogue says of these causes."""
+    return [
+        {"cause": name, "what": CAUSES[name].what, "default_of": CAUSES[name].defaults, "mend": CAUSES[name].mend}
+        for name in names
+    ]
+
+
+def _steps_of(findings: Sequence[Finding], stages: Sequence[str], steps: int) -> set[int]:
+    """The first steps of which something of these stages was judged."""
+    judged_ones = (one for one in findings if one.stage in stages and not one.is_beyond)
+    return {one.step for one in judged_ones if one.step is not None and one.step < steps}
+
+
+def _lacks_epoch(trace: Trace, findings: Sequence[Finding]) -> bool:
+    """Whether an epoch in one call, with its short batch and without, was not compared although there is one."""
+    manifest, batch = trace.manifest, trace.run.recipe.batch_size
+    found = {finding.where for finding in findings if finding.stage == "whole epoch"}
+    full = batch * (manifest["steps_per_epoch"] - 1)
+    has_short = 0 < full < manifest["n_train"] < full + batch
+    return bool(found) and not {"losses", *([f"losses{WITHOUT_SHORT}"] if has_short else [])} <= found
+
+
+BEHIND = ("training", "whole epoch", "reported loss", "predictions")  # stages that come after the steps
+
+
+def is_wide(findings: Sequence[Finding]) -> bool:
+    """Whether some parameter's updates were allowed more than WIDE of themselves at every step."""
+    return any(within is not None and within > WIDE for within in updates_within(findings).values())
+
+
+def all_updates_within(row: dict[str, Any]) -> dict[str, float | None]:
+    """`updates_within` of a row, or of what was judged beside it in float64 where that is closer."""
+    closest = updates_within(row["findings"])
+    for name, within in updates_within(row.get("beside", {}).get("findings", ())).items():
+        known = closest.get(name)
+        closest[name] = within if known is None or within is None else min(known, within)
+    return {name: within if within is None else min(within, 1.0) for name, within in closest.items()}
+
+
+def open_updates(row: dict[str, Any]) -> list[str]:
+    """The parameters whose updates were allowed all of themselves, so that nothing of them was judged."""
+    return [name for name, within in all_updates_within(row).items() if within is not None and within > OPEN]
+
+
+def verdict_of_updates(row: dict[str, Any]) -> dict[str, Any]:
+    """{"verdict", "reason"} of a row that was EQUAL and is not, because an update was allowed all of itself."""
+    open_ones = open_updates(row)
+    if row["verdict"] not in ("IDENTICAL", "EQUAL") or not open_ones:
+        return {}
+    reason = _("updates were not judged of {names}: rounding may be as large as they", names=", ".join(open_ones))
+    return {"verdict": "INCONCLUSIVE", "reason": reason}
+
+
+@np.errstate(all="ignore")
+def doubts(case: Case, steps: int) -> list[independent.Doubt]:
+    """Where the judge, the plan or the training loop are not what they should be; see `independent`, `rehearsal`."""
+    judge = case.judge
+    found = independent.doubts(judge.plan, judge.start, *case.examples.train, steps)
+    return found + rehearsal.doubts(case.canonical, case.examples)
+
+
+def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, Any] | None:
+    """Whether the judge itself is to be suspected, and of what: {"stage", "where", "step", "reason"}.
+
+    First by independent formulas: where they differ from the judge's, the NumPy backend, which shares them, has
+    diverged, and nothing is said of others. Then by the others: where all of them, two at least, differ from the judge
+    first at one place and alike, the judge is alone, whoever is right.
+    """
+    found = doubts(case, steps)
+    if shared := [doubt for doubt in found if doubt.stage != rehearsal.TOGETHER]:
+        return _of_all(case, rows, shared[0])
+    if found:
+        _of_together(case, rows, found[0])
+    others = [row for row in rows if row["run"].backend != "numpy" and row["trace"]]
+    firsts = [row["divergences"][0] if row["divergences"] else None for row in others]
+    if len(firsts) < 2 or None in firsts:
+        return None
+    places = {(first["stage"], first["where"], first["step"], tuple(first["index"])) for first in firsts if first}
+    values = [first["found"] for first in firsts if first]
+    room = max(first["tolerance"] for first in firsts if first)
+    if len(places) > 1 or not max(values) - min(values) <= 2 * room:
+        return None
+    stage, where, step, _index = places.pop()
+    names = ", ".join(row["run"].backend for row in others)
+    reason = _("{names} differ from the judge at one place, and alike: suspect the judge", names=names)
+    return {"stage": stage, "where": where, "step": step, "reason": reason}
+
+
+def _of_all(case: Case, rows: list[dict[str, Any]], doubt: independent.Doubt) -> dict[str, Any]:
+    """What the judge has wrongly is NumPy's too, and what it says of others is worth nothing."""
+    stage, where, step = doubt.stage, doubt.where, doubt.step
+    reason = _(
+        "the judge itself is not what an independent formula gives: {stage}, {where}", stage=_(stage), where=where
+    )
+    for row in rows:
+        if row["run"].backend == "numpy" and row["trace"]:
+            row |= _doubted(case, row, doubt, reason)
+        elif row["trace"]:
+            row |= {"divergences": [], "verdict": "INCONCLUSIVE", "reason": reason}
+    return {"stage": stage, "where": where, "step": step, "reason": reason}
+
+
+def _of_together(case: Case, rows: list[dict[str, Any]], doubt: independent.Doubt) -> None:
+    """What NumPy has otherwise in runs that are trained together is nobody else's, and its own steps come first."""
+    reason = _("NumPy's runs that are trained together are not what each of them is alone: {where}", where=doubt.where)
+    for row in rows:
+        if row["run"].backend == "numpy" and row["trace"] and not row["divergences"]:
+            row |= _doubted(case, row, doubt, reason)
+
+
+def _doubted(case: Case, row: dict[str, Any], doubt: independent.Doubt, reason: str) -> dict[str, Any]:
+    units = doubt.size / doubt.allowed if doubt.allowed else math.inf
+    finding = Finding(doubt.stage, doubt.where, doubt.step, units, doubt.size, doubt.allowed, problem=reason)
+    told = [_told(row["trace"], case, [finding], []), *row["divergences"]]
+    return {"divergences": told, "verdict": "DIVERGED", "reason": None, "is_doubted": True}
+
+
+def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> dict[str, Any]:
+    """What was observed of one backend, and what was not."""
+    names = set(case.canonical.network.parameter_shapes(case.examples.shape))
+    layers = [row.name for row in case.plan.rows] if trace is None else []
+    if trace is None:
+        return {"steps": 0, "observed": [], "missing": [*STAGES], "layers": f"0 of {len(layers)}"}
+    manifest, seen = trace.manifest, {finding.stage for finding in findings}
+    rows = [row.name for row in case.plan.rows]
+    forward = {finding.where for finding in findings if finding.stage == "forward"}
+    gradients = {finding.where for finding in findings if finding.stage == "gradients"}
+    unjudged = {finding.stage for finding in findings if finding.is_beyond} - {*UPDATE}  # see `verdict_of_updates`
+    missing = [stage for stage in STAGES if stage not in seen or stage in unjudged]
+    if _lacks_epoch(trace, findings):
+        missing = [stage for stage in STAGES if stage in (*missing, "whole epoch")]
+    if not any(row.layer.has_state for row in case.plan.rows):
+        missing = [stage for stage in missing if stage != "statistics"]  # there are none
+    if not OPTIMIZERS[case.canonical.recipe.optimizer.kind][0]:
+        missing = [stage for stage in missing if stage != "optimizer slots"]
+    if case.plan.dtype == "float32":
+        missing = [stage for stage in missing if stage != "training"]  # rounding alone parts two of them
+    if manifest["steps"] < manifest["steps_per_epoch"]:
+        missing = [stage for stage in missing if stage != "whole epoch"]  # there was none
+    if range_ends(findings) is not None:  # there are none behind it
+        missing = [stage for stage in missing if stage not in BEHIND]
+    return {
+        "steps": manifest["steps"],
+        "updates_judged": len(_steps_of(findings, UPDATE, manifest["steps"])),
+        "late_steps": len(manifest["late"]),
+        "steps_with_layers_judged": len(_steps_of(findings, ("forward",), manifest["steps"])),
+        "epochs": manifest["steps"] / manifest["steps_per_epoch"],
+        "layers": f"{len(forward & set(rows))} of {len(rows)}",
+        "parameters": f"{len(gradients & names)} of {len(names)}",
+        "values": sum(finding.n for finding in findings),
+        "missing": missing,
+    }
+
+
+def judge_growth(case: Case, row: dict[str, Any], parting: growth.Parting) -> None:
+    """What needs all of training from its start: the whole epoch and, in float64, the weights after every step."""
+    trace = row["trace"]
+    if trace is None:
+        return
+    found = [*growth.training(parting, trace), *growth.whole_epoch(parting, trace)]
+    row["findings"] += found
+    wrong = guilty(found)
+    if wrong and not row["divergences"]:
+        finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of, row["findings"])
+        row["divergences"] = [_divergence(trace, case, wrong[0], finder)]
+    if row["verdict"] != "INCONCLUSIVE" or wrong:
+        found_now = _verdict(case, row)
+        if not (row["verdict"] == "IDENTICAL" and found_now["verdict"] == "EQUAL"):
+            row |= found_now

@@ -1,0 +1,146 @@
+"""How long training takes to a test accuracy: what a bench of equal epochs cannot say of networks that learn unequally.
+
+Seconds are those of the steps alone, summed to the end of the first epoch whose test accuracy is at least the level. A
+run that never gets there counts as slower than all that do, so that a median is of all runs and not of the lucky ones.
+Levels are asked for, or taken from a ladder that was there before any run; a level chosen by looking at the curves
+would favour whoever it was chosen for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from lockstep import arguments
+from lockstep.errors import LockstepError
+from lockstep.language import _, later, mark
+from lockstep.report.compare.cells import Cell, make_cells
+from lockstep.report.compare.groups import Group
+from lockstep.report.facts import Facts
+from lockstep.report.table import Table
+from lockstep.report.words.numbers import MISSING, fixed, percent, span
+
+LADDER = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
+MOST_LEVELS = 3  # of the ladder: the highest that any run of the dataset reaches
+
+
+@dataclasses.dataclass(frozen=True)
+class Reached:
+    """The runs of one network, dataset, setting and backend on their way to a test accuracy, a share.
+
+    `seconds` and `epochs` are medians over all `runs`, None where fewer than half `reached` it; `fastest` and `slowest`
+    are of those that did.
+    """
+
+    name: str
+    network: str
+    setting: str
+    dataset: str
+    backend: str
+    accuracy: float
+    runs: int
+    reached: int
+    seconds: float | None
+    fastest: float | None
+    slowest: float | None
+    epochs: float | None
+
+
+def levels_of(reach: Any) -> tuple[float, ...]:
+    """Test accuracies that somebody gave in per cent, as shares in order; raises LockstepError (LS-204, LS-205)."""
+    found = []
+    wanted = later(mark("numbers, per cent of the test images"))
+    for value in [reach] if isinstance(reach, int | float) else arguments.several(reach, "reach", wanted):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100:
+            message = later(mark("{value} is no test accuracy"), value=repr(value)[:40])
+            hint = later(mark("per cent of the test images, above 0 and at most 100"))
+            raise LockstepError("LS-205", message, where="--reach", hint=hint)
+        found.append(round(value / 100, 9))
+    return tuple(sorted(set(found)))
+
+
+def reached(groups: Sequence[Group], levels: Sequence[float] = ()) -> list[Reached]:
+    """A row for each cell and level (shares, or those of the ladder), by dataset and level."""
+    cells = [(cell, runs) for cell in make_cells(groups) if (runs := _timed(cell))]
+    found = []
+    for dataset in dict.fromkeys(cell.group.dataset for cell, _runs in cells):
+        here = [(cell, runs) for cell, runs in cells if cell.group.dataset == dataset]
+        for level in sorted(set(levels)) or _of_the_ladder([run for _cell, runs in here for run in runs]):
+            found += [_row(cell, runs, level) for cell, runs in here]
+    return found
+
+
+def _timed(cell: Cell) -> list[Facts]:
+    """Its runs whose time is their own and of which every epoch's time and test accuracy is known."""
+    return [
+        run
+        for run in cell.finished
+        if run.timing and run.history
+        and all(row["train_seconds"] is not None and row["test_accuracy"] is not None for row in run.history)
+    ]  # fmt: skip
+
+
+def _of_the_ladder(runs: Sequence[Facts]) -> list[float]:
+    best = max(row["test_accuracy"] for run in runs for row in run.history)
+    return [level for level in LADDER if level <= best][-MOST_LEVELS:]
+
+
+def _row(cell: Cell, runs: Sequence[Facts], level: float) -> Reached:
+    ways = [_way(run, level) for run in runs]
+    seconds, epochs = (sorted(way[place] for way in ways) for place in (0, 1))
+    there = [value for value in seconds if math.isfinite(value)]
+    return Reached(
+        cell.name, cell.group.network, cell.group.label, cell.group.dataset, cell.backend, level, len(runs), len(there),
+        _finite(statistics.median(seconds)), min(there, default=None), max(there, default=None),
+        _finite(statistics.median(epochs)),
+    )  # fmt: skip
+
+
+def _way(run: Facts, level: float) -> tuple[float, float]:
+    """(seconds, epochs) that a run takes to a level; infinite where it never gets there."""
+    spent = 0.0
+    for number, row in enumerate(run.history, 1):
+        spent += row["train_seconds"]
+        if row["test_accuracy"] >= level:
+            return spent, float(number)
+    return math.inf, math.inf
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def table(rows: Sequence[Reached]) -> Table | None:
+    """The rows for people; None where there are none."""
+    if not rows:
+        return None
+    several = len({row.dataset for row in rows}) > 1
+    columns = [(_("Network"), "l"), *([(_("Dataset"), "l")] if several else []), (_("Backend"), "l")]
+    columns += [(_("Test accuracy of (%)"), "r"), (_("Runs that got there"), "r"), (_("Seconds, median"), "r")]
+    columns += [(_("fastest to slowest"), "r"), (_("Epochs, median"), "r")]
+    body = [_cells(row, several) for row in rows]
+    breaks = {
+        place
+        for place in range(1, len(rows))
+        if (rows[place].dataset, rows[place].accuracy) != (rows[place - 1].dataset, rows[place - 1].accuracy)
+    }
+    caption = _(
+        "Time to a test accuracy: seconds of the steps alone, to the end of the first epoch that is at least as good. "
+        "A run that never gets there counts as slower than all others. Levels are those asked for, or of a fixed "
+        "ladder."
+    )
+    return Table(caption, columns, body, breaks=breaks)
+
+
+def _cells(row: Reached, with_dataset: bool) -> list[str]:
+    def seconds(value: float | None) -> str:
+        return fixed(value, 2)
+
+    between = MISSING if row.fastest is None else span(seconds(row.fastest), seconds(row.slowest))
+    named = [row.setting, *([row.dataset] if with_dataset else []), row.backend]
+    of = _("{n} of {all}", n=row.reached, all=row.runs)
+    places = 2 if round(row.accuracy * 1000) % 10 else 0
+    return [*named, percent(row.accuracy, places), of, seconds(row.seconds), between, fixed(row.epochs, 1)]

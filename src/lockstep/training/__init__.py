@@ -1,0 +1,1 @@
+"""One run, from its starting weights to its last metric."""
