@@ -22,7 +22,7 @@ from lockstep.report import write_report
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Momentum, Network, Recipe, ReLU, Run, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import parse_study, resolved_toml
-from lockstep.training import checkpoints, metrics, replay, worker
+from lockstep.training import checkpoints, environment, inputs, loop, metrics, replay, worker
 
 NETWORK = Network((Conv2D(3, 5), ReLU(), MaxPool2D(2), Flatten(), Dense(10)))
 RECIPE = Recipe(optimizer=Adam(0.003), epochs=2, batch_size=64, validation=0.1, scaling="standard")
@@ -32,14 +32,14 @@ STUDY = Study({"small": NETWORK}, "digits", "numpy", (0, 1), recipe=RECIPE, name
 
 
 def trained(
-    place: Path, run: Run, load: Callable[[str], data.Data] = worker.load, threads: int = 1, name: str = "work"
+    place: Path, run: Run, load: Callable[[str], data.Data] = inputs.load, threads: int = 1, name: str = "work"
 ) -> Path:
     """A run's folder below `place`, trained in this process, on data of whoever calls."""
     text = resolved_toml(study.one_run_study(changed(STUDY, name=name, train_size=run.train_size), run))
     folder = store.claim(place, study.run_id(run, text))
     store.write_bytes(folder / "spec.toml", text.encode())
     store.write_status(folder, "running", threads=threads)
-    worker.alone(worker.train(run, folder, threads, lambda event: _note(folder, event), load=load))
+    loop.alone(loop.train(run, folder, threads, lambda event: _note(folder, event), load=load))
     (folder / "worker.log").write_text("")
     worker.end(folder)
     return folder
@@ -71,7 +71,7 @@ class Others:
     fellow: Path
     place: Path
 
-    def trained(self, run: Run, load: Callable[[str], data.Data] = worker.load) -> Path:
+    def trained(self, run: Run, load: Callable[[str], data.Data] = inputs.load) -> Path:
         """A run that is not handed in as what it is."""
         return trained(self.place, run, load)
 
@@ -164,7 +164,7 @@ def edit_steps(run: Path, change: Callable[[dict[str, np.ndarray]], object]) -> 
     def means(rows: list[dict[str, Any]]) -> None:
         parts = [steps[key].reshape(len(rows), -1) for key in checkpoints.STEPS]
         for row, loss, correct, sizes in zip(rows, *parts, strict=True):
-            row["train_loss"] = worker.mean_of_steps(loss, sizes, RECIPE)
+            row["train_loss"] = loop.mean_of_steps(loss, sizes, RECIPE)
             row["train_accuracy"] = float(correct.sum() / sizes.sum())
 
     edit_history(run, means)
@@ -185,7 +185,7 @@ def claim(run: Path, of: Run) -> Path:
     text = resolved_toml(study.one_run_study(changed(STUDY, train_size=of.train_size), of))
     folder = respecify(run, lambda _old: text)
     loaded = data.load(of.dataset, offline=True)
-    plan = worker.make_plan(of, worker.Examples(loaded, of), 1)
+    plan = inputs.make_plan(of, inputs.Examples(loaded, of), 1)
 
     def rates(rows: list[dict[str, Any]]) -> None:
         for row in rows:
@@ -223,7 +223,7 @@ def evaluate_again(run: Path) -> None:
     again = store.finite(metrics.evaluate(arrays["logits"], arrays["labels"], RECIPE))
     edit(run / "metrics.json", lambda found: found.update(test=again))
     test_images = data.load("digits", offline=True).test_images
-    store.write_npz(run / "hardest.npz", **worker.hardest(test_images, arrays["labels"], arrays["logits"], RECIPE))
+    store.write_npz(run / "hardest.npz", **loop.hardest(test_images, arrays["labels"], arrays["logits"], RECIPE))
     edit_history(run, lambda rows: rows[-1].update(test_accuracy=again["accuracy"], test_loss=again["loss"]))
     seal(run)
 
@@ -232,7 +232,7 @@ def predict_again(run: Path) -> None:
     """Predictions from the weights that stand there, and everything that follows from them."""
     record = store.Record(run)
     found = replay.learned(record)
-    examples = worker.Examples(data.load("digits", offline=True), found.run)
+    examples = inputs.Examples(data.load("digits", offline=True), found.run)
     model = replay.model(found, examples.shape, examples.mean, examples.scale)
     store.write_npz(run / "predictions.npz", logits=model.predict(examples.test[0]), labels=examples.test[1])
     held_out = model.predict(examples.validation[0])
@@ -415,7 +415,7 @@ def on_other_data(load: Callable[[str], data.Data], recipe: Mapping[str, Any] | 
     def forge(folder: Path, others: Others) -> None:
         run = run_of(0, recipe)
         source = others.trained(run, load)
-        told = worker.environment(run, worker.Examples(data.load("digits", offline=True), run), 1, "")["dataset"]
+        told = environment.environment(run, inputs.Examples(data.load("digits", offline=True), run), 1, "")["dataset"]
         edit(source / "environment.json", lambda found: found.update(dataset=store.finite(told)))
         one = runs_of(folder)[0]
         shutil.rmtree(one)

@@ -619,7 +619,7 @@ def _trace(folder: Path, run: Path) -> Path:
     shutil.copy(run / "spec.toml", folder)
     (asked,) = read_study(run / "spec.toml").runs()
     (folder / "status.json").write_text('{"format": 1, "status": "running"}')
-    study.work(asked, folder, lambda run, event: None, 1, steps=2)
+    study.work(asked, folder, lambda run, event: None, 1, module="lockstep.proof.tracer", more=[2])
     return folder
 
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from lockstep import backends, data, store, study
-from lockstep.proof import cases
+from lockstep.proof import cases, tracer
 from lockstep.proof.causes import CAUSES, differing
 from lockstep.proof.judge import STAGES
 from lockstep.proof.trace import Trace
 from lockstep.spec import Network, Recipe, Run, Study
 from lockstep.spec.toml import resolved_toml
-from lockstep.training import worker
+from lockstep.training import inputs
 
 SHAPE, CLASSES, BATCH, N, N_TEST = (11, 13, 3), 5, 7, 23, 6  # 23 images: three full batches of 7 and a short one of 2
 EPOCHS, STEPS = 2, 8
@@ -209,7 +209,7 @@ FEW_PAIRS = PAIRS[7::20]  # these in every backend
 def proof_case(name: str, dtype: str = "") -> cases.Case:
     """What the judge knows of a case."""
     run = run_of(name, "numpy", dtype)
-    return cases.Case(run, worker.Examples(images_of(CASES[name]), run), (run,))
+    return cases.Case(run, inputs.Examples(images_of(CASES[name]), run), (run,))
 
 
 def write_trace(folder: Path, name: str, backend: str, causes: tuple[str, ...] = (), dtype: str = "") -> Trace:
@@ -218,8 +218,8 @@ def write_trace(folder: Path, name: str, backend: str, causes: tuple[str, ...] =
     folder.mkdir(parents=True)
     asked = study.one_run_study(Study(networks={name: run.network}), run)
     store.write_bytes(folder / "spec.toml", resolved_toml(asked).encode())
-    examples = worker.Examples(images_of(CASES[name]), run)
-    worker.take_steps(backends.load(backend), run, examples, folder, THREADS, lambda event: None, STEPS)
+    examples = inputs.Examples(images_of(CASES[name]), run)
+    tracer.take_steps(backends.load(backend), run, examples, folder, THREADS, lambda event: None, STEPS)
     return Trace(folder)
 
 

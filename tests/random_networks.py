@@ -32,12 +32,12 @@ from hypothesis import strategies as st
 from lockstep import backends, data, store, study
 from lockstep.errors import LockstepError
 from lockstep.machine import timing
-from lockstep.proof import cases, growth, verdicts
+from lockstep.proof import cases, growth, tracer, verdicts
 from lockstep.proof.trace import Trace
 from lockstep.spec import LOSSES, Network, Recipe, Run, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
-from lockstep.training import worker
+from lockstep.training import inputs
 
 CLASSES, STEPS, N_TEST = 5, 10, 7
 HERE = Path(__file__).parent
@@ -168,7 +168,7 @@ def write_traces(backend: str, folder: Path, first: int, n: int, dtype: str, of:
         asked = study.one_run_study(Study(networks={run.network_name: run.network}), run)
         store.write_bytes(place / "spec.toml", resolved_toml(asked).encode())
         try:
-            worker.take_steps(made, run, worker.Examples(loaded, run), place, 2, lambda event: None, STEPS)
+            tracer.take_steps(made, run, inputs.Examples(loaded, run), place, 2, lambda event: None, STEPS)
         except Exception:
             (place / "error").write_text(traceback.format_exc())
         (place / "done").touch()
@@ -178,7 +178,7 @@ def judged(folder: Path, run: Run, loaded: data.Data) -> dict[str, Any]:
     """The verdict on one trace."""
     if (folder / "error").exists():
         return {"verdict": "ERROR", "reason": (folder / "error").read_text()}
-    case = cases.Case(run, worker.Examples(loaded, run), (run,))
+    case = cases.Case(run, inputs.Examples(loaded, run), (run,))
     if doubts := verdicts.doubts(case, STEPS):
         return {"verdict": "DIVERGED", "divergences": [str(doubt) for doubt in doubts], "worst": None, "where": []}
     row = verdicts.judged(Trace(folder), case)

@@ -18,7 +18,7 @@ from lockstep.proof import independent, rehearsal, verdicts
 from lockstep.proof.cases import Case, cases
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
-from lockstep.training import checkpoints, metrics, worker
+from lockstep.training import checkpoints, early_stopping, inputs, loop, metrics
 
 EVERYTHING = [
     "conv2d 4 3 2 same", "batch_norm", "elu", "max_pool2d 3 2 same", "conv2d 5 2 padding=valid", "leaky_relu",
@@ -163,11 +163,11 @@ FAULTS = {
         ("data", "labels after the warm-up"),
     ),
     "a mean of means": (
-        lambda m: m.setattr(worker, "mean_of_steps", lambda losses, sizes, recipe: float(losses.mean())),
+        lambda m: m.setattr(loop, "mean_of_steps", lambda losses, sizes, recipe: float(losses.mean())),
         ("reported loss", "epoch 1"),
     ),
     "early stopping keeps the last": (
-        lambda m: m.setattr(worker.Stopping, "restore", lambda stopping: None),
+        lambda m: m.setattr(early_stopping.Stopping, "restore", lambda stopping: None),
         ("early stopping", "updates at the end"),
     ),
     "accuracy of two": (
@@ -190,7 +190,7 @@ def test_a_fault_of_the_judge_the_plan_or_the_loop_is_doubted_at_its_place(name,
     case = a_case(validation=0.2)  # drawn and split before anything is wrong
     plant, place = FAULTS[name]
     plant(monkeypatch)
-    found = doubted(dataclasses.replace(case, examples=worker.Examples(case.examples.data, case.canonical)))
+    found = doubted(dataclasses.replace(case, examples=inputs.Examples(case.examples.data, case.canonical)))
     assert place in found, found[:5]
 
 

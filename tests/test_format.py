@@ -23,7 +23,7 @@ from lockstep.spec.records import changed
 from lockstep.spec.toml import parse_study, read_study, resolved_toml
 from lockstep.store import Record
 from lockstep.study import load_study, resumption, run_study
-from lockstep.training import worker
+from lockstep.training import inputs
 from lockstep.training.checkpoints import differences
 
 EARLIER = Path(__file__).parent / "earlier"
@@ -170,4 +170,4 @@ def test_a_run_is_trained_on_the_part_of_its_format(again):
         kept = part_of(np.arange(len(loaded.train_labels)), loaded.train_labels, 90, number)
         assert record.environment["dataset"]["class_counts"] == np.bincount(loaded.train_labels[kept]).tolist()
         (run,) = store.read_asked(record.folder).runs()
-        np.testing.assert_array_equal(worker.Examples(loaded, run).train[1], loaded.train_labels[kept])
+        np.testing.assert_array_equal(inputs.Examples(loaded, run).train[1], loaded.train_labels[kept])

@@ -11,7 +11,7 @@ from lockstep.backends import numpy as reference
 from lockstep.proof import cases, power, proof, verdicts
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
-from lockstep.training import worker
+from lockstep.training import inputs
 from test_trace import judged, traced
 
 NORMS = ["conv2d 6 3 padding=same bias=false", "batch_norm", "relu", "conv2d 6 3 padding=same bias=false", "batch_norm",
@@ -276,6 +276,6 @@ def test_constant_images_below_a_batch_normalisation_are_nobodys_fault(momentum,
     (case,) = cases.cases(asked(["flatten", f"batch_norm {momentum}", "dense 10"], dtype), 10)
     loaded = case.examples.data
     grey = np.full_like(loaded.train_images, 77)
-    case = changed(case, examples=worker.Examples(changed(loaded, train_images=grey), case.runs[0]))
+    case = changed(case, examples=inputs.Examples(changed(loaded, train_images=grey), case.runs[0]))
     row = judged(case, traced(case, tmp_path / "trace", reference, 10, threads=2))
     assert (row["verdict"], row["divergences"]) == ("EQUAL", [])

@@ -22,14 +22,13 @@ from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Plan
 from lockstep.files import locks
 from lockstep.language import say
-from lockstep.proof import bundle, cases, comparison, proof, tolerance, trace
+from lockstep.proof import bundle, cases, comparison, proof, tolerance, trace, tracer
 from lockstep.proof.causes import Finder
 from lockstep.proof.judge import Finding
 from lockstep.proof.trace import Trace
 from lockstep.screen import terminal
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.toml import resolved_toml
-from lockstep.training import worker
 
 NET = ["conv2d 4 3 2 same bias=false", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
 MLP = ["flatten", "dense 12", "relu", "dense 10"]
@@ -242,7 +241,7 @@ def test_who_alone_leaves_the_range_has_diverged_and_no_cause_is_named(tmp_path)
     asked = dataclasses.replace(study.one_run_study(small(), case.runs[0]), train_size=case.runs[0].train_size)
     store.write_bytes(tmp_path / "spec.toml", resolved_toml(asked).encode())
     with np.errstate(all="ignore"):
-        worker.take_steps(backend, case.runs[0], case.examples, tmp_path, 1, lambda event: None, 10)
+        tracer.take_steps(backend, case.runs[0], case.examples, tmp_path, 1, lambda event: None, 10)
     findings = list(case.judge.findings(Trace(tmp_path)))
     wrong = [finding for finding in findings if not finding.agrees]
     assert (wrong[0].stage, wrong[0].where, wrong[0].step) == ("updated weights", "1_dense/bias", 1)

@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 import tortured
 from conftest import need
-from lockstep import EarlyStopping, LockstepError, Recipe, Record, Study, data, store
+from lockstep import EarlyStopping, LockstepError, Recipe, Record, Study, backends, data, store
 from lockstep import study as studies
 from lockstep.cli import app
 from lockstep.files import locks
 from lockstep.machine import timing  # fmt: skip
 from lockstep.screen import terminal
 from lockstep.study import resumption
-from lockstep.training import checkpoints, worker
+from lockstep.training import checkpoints
 
 MLP = {"mlp": ["flatten", "dense 17", "relu", "dropout 0.3", "dense 10"]}
 RECIPE = Recipe("adam 0.01", epochs=4, batch_size=64)
@@ -286,7 +286,7 @@ def test_a_study_with_nothing_finished_lacks_no_report(tmp_path):
 
 def test_another_version_warns(tmp_path, monkeypatch):
     interrupted(tmp_path, 2)
-    monkeypatch.setattr(worker.backends, "versions", lambda name: {"numpy": "99.0"})
+    monkeypatch.setattr(backends, "versions", lambda name: {"numpy": "99.0"})
     (record,), *_ = resumed(tmp_path)
     assert record.is_finished
     assert event_of(record)["changed"] == [f"versions.numpy: {np.__version__} → 99.0"]

@@ -21,7 +21,7 @@ from lockstep.backends.weights import initial_weights
 from lockstep.machine import contention
 from lockstep.spec import Network
 from lockstep.study import crews, resumption
-from lockstep.training import crew, worker
+from lockstep.training import checkpoints, crew
 
 SHAPE, N, BATCH = (6, 5, 2), 43, 8  # the last batch is a short one
 LAYERS = ["flatten", "dense 17", "relu", "dense 11", "relu", "dense 4"]
@@ -221,14 +221,14 @@ def test_a_run_that_fails_leaves_the_others_to_go_on(when, tmp_path, monkeypatch
     if when == "before its first epoch":
         (places[1] / "spec.toml").write_text("nonsense = ", encoding="utf-8")
     else:
-        save = worker.checkpoints.Keeper.save
+        save = checkpoints.Keeper.save
 
         def failing(self, model, clocks):
             if self.folder == places[1]:
                 raise OSError("the disk is full")
             save(self, model, clocks)
 
-        monkeypatch.setattr(worker.checkpoints.Keeper, "save", failing)
+        monkeypatch.setattr(checkpoints.Keeper, "save", failing)
     assert crew.train(places, 2, reporter(places)) == 1
     assert [store.read_status(place)["status"] for place in places] == ["finished", "failed", "finished"]
     assert ("disk is full" in store.read_status(places[1])["reason"]) == (when == "after its first epoch")

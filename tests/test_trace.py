@@ -12,13 +12,13 @@ from safetensors.numpy import load_file, save_file
 
 from lockstep import LockstepError, store, study
 from lockstep.backends import numpy as reference
-from lockstep.proof import cases, growth, tolerance, trace, verdicts
+from lockstep.proof import cases, growth, tolerance, trace, tracer, verdicts
 from lockstep.proof.passes import Whole
 from lockstep.proof.trace import Trace
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
-from lockstep.training import worker
+from lockstep.training import inputs
 
 LAYERS = ["conv2d 4 3 2 same", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
 STEPS = 8
@@ -44,7 +44,7 @@ def traced(case, folder, backend=reference, steps=STEPS, threads=1):
     text = resolved_toml(changed(study.one_run_study(asked(), run), train_size=run.train_size))
     store.write_bytes(folder / "spec.toml", text.encode())
     store.write_json(folder / "environment.json", {"versions": {}})
-    worker.take_steps(backend, run, case.examples, folder, threads, lambda event: None, steps)
+    tracer.take_steps(backend, run, case.examples, folder, threads, lambda event: None, steps)
     return Trace(folder)
 
 
@@ -199,7 +199,7 @@ def test_predictions_are_judged_beyond_one_call(tmp_path):
     loaded = changed(loaded, test_images=many[0], test_labels=many[1])
     for model, verdict in ((reference.Model, "EQUAL"), (WrongInTheSecondCall, "DIVERGED")):
         case = the_case()
-        case = changed(case, examples=worker.Examples(loaded, case.runs[0]))
+        case = changed(case, examples=inputs.Examples(loaded, case.runs[0]))
         backend = types.SimpleNamespace(build=lambda plan, weights, model=model: model(plan, weights))
         row = judged(case, traced(case, tmp_path / verdict, backend))
         assert row["verdict"] == verdict

@@ -9,7 +9,7 @@ import pytest
 
 from lockstep import Augmentation, EarlyStopping, LockstepError, Recipe, Record, Study, data, run_study
 from lockstep.data import Data, augment, batch_order, split
-from lockstep.training import metrics, replay, worker
+from lockstep.training import early_stopping, inputs, loop, metrics, replay, worker
 
 NETWORK = {"mlp": ["flatten", "dense 31", "relu", "dense 10"]}
 
@@ -20,9 +20,9 @@ def done(folder, recipe, **fields) -> Record:
     return record
 
 
-def examples(recipe, train_size=None, seed=0, dataset="digits") -> worker.Examples:
+def examples(recipe, train_size=None, seed=0, dataset="digits") -> inputs.Examples:
     (run,) = Study(NETWORK, dataset, "numpy", seeds=seed, recipe=recipe, train_size=train_size).runs()
-    return worker.Examples(data.load(dataset, offline=True), run)
+    return inputs.Examples(data.load(dataset, offline=True), run)
 
 
 # ------------------------------------------------------------------------------------------------------------ examples
@@ -60,7 +60,7 @@ def test_standard_scaling_is_that_of_the_training_images_channel_by_channel():
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (30, 5, 7, 3), dtype=np.uint8)
     images[..., 1] //= 4
-    mean, scale = worker._scaling(images, Recipe(scaling="standard"))
+    mean, scale = inputs._scaling(images, Recipe(scaling="standard"))
     np.testing.assert_allclose(mean, images.reshape(-1, 3).mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(1 / scale, images.reshape(-1, 3).astype(float).std(axis=0), rtol=1e-12)
     assert mean[0] != mean[1]
@@ -70,7 +70,7 @@ def test_standard_scaling_is_that_of_the_training_images_channel_by_channel():
 
 
 def test_images_of_one_colour_are_not_divided_by_nothing():
-    mean, scale = worker._scaling(np.full((3, 5, 7, 1), 9, np.uint8), Recipe(scaling="standard"))
+    mean, scale = inputs._scaling(np.full((3, 5, 7, 1), 9, np.uint8), Recipe(scaling="standard"))
     assert (mean.tolist(), scale.tolist()) == ([9.0], [1.0])
 
 
@@ -96,7 +96,7 @@ class FakeModel:
 def stopped(values, rule, key="validation_loss"):
     """(after which epoch it stopped or None, the best epoch, what was restored)."""
     model = FakeModel()
-    stopping = worker.Stopping(Recipe(early_stopping=rule, validation=0.1), model)
+    stopping = early_stopping.Stopping(Recipe(early_stopping=rule, validation=0.1), model)
     end = None
     for epoch, value in enumerate(values, start=1):
         model.epoch = epoch
@@ -197,9 +197,9 @@ def test_each_epoch_has_the_order_and_the_augmentation_of_its_number():
 
     recipe = Recipe(epochs=3, batch_size=64, augmentation=Augmentation(2))
     (run,) = Study(NETWORK, "digits", "numpy", seeds=5, recipe=recipe, train_size=150).runs()
-    parts = worker.Examples(data.load("digits", offline=True), run)
+    parts = inputs.Examples(data.load("digits", offline=True), run)
     model, told = Recorder(), []
-    history, steps, best = worker.alone(worker.train_epochs(model, run, parts, timing.Clocks(), told.append))
+    history, steps, best = loop.alone(loop.train_epochs(model, run, parts, timing.Clocks(), told.append))
     for epoch in range(3):
         np.testing.assert_array_equal(model.orders[epoch], batch_order(150, 5, epoch))
         np.testing.assert_array_equal(model.placed[epoch], augment(parts.train[0], recipe.augmentation, 5, epoch))
@@ -224,7 +224,7 @@ def test_a_part_of_the_training_images_is_evaluated_as_the_test_images_are(tmp_p
     recipe = Recipe("adam 0.003", 6, 32, augmentation=Augmentation(1), validation=0.1)
     (record,) = run_study(Study(network, "digits", "numpy", recipe=recipe, name="lab"), tmp_path)
     (run,) = Study(network, "digits", "numpy", recipe=recipe).runs()
-    parts = worker.Examples(data.load("digits", offline=True), run)
+    parts = inputs.Examples(data.load("digits", offline=True), run)
     images, labels = parts.train_part
     learned = replay.learned(record)
     logits = replay.model(learned, parts.shape, parts.mean, parts.scale).predict(images)
@@ -237,13 +237,13 @@ def test_a_part_of_the_training_images_is_evaluated_as_the_test_images_are(tmp_p
 
 def test_the_part_is_fixed_and_has_every_class_of_sorted_images():
     images = np.repeat(np.arange(7, dtype=np.uint8), 100)[:, None, None, None]
-    some, labels = worker._part(images, images.ravel().astype(np.int64), 90)
-    again, _ = worker._part(images, images.ravel().astype(np.int64), 90)
+    some, labels = inputs._part(images, images.ravel().astype(np.int64), 90)
+    again, _ = inputs._part(images, images.ravel().astype(np.int64), 90)
     np.testing.assert_array_equal(some, again)
     np.testing.assert_array_equal(some.ravel(), labels)
     assert np.bincount(labels, minlength=7).min() >= 5
     assert np.bincount(images.ravel()[:90], minlength=7).min() == 0, "the first ones would be of one class"
-    assert worker._part(images, labels, 700)[0] is images
+    assert inputs._part(images, labels, 700)[0] is images
 
 
 def test_all_of_a_few_training_images_are_evaluated():
@@ -263,8 +263,8 @@ def test_evaluation_is_outside_the_training_clock():
             return super().predict(images)
 
     (run,) = Study(NETWORK, "digits", "numpy", recipe=Recipe(epochs=2, batch_size=64), train_size=150).runs()
-    parts, clocks = worker.Examples(data.load("digits", offline=True), run), timing.Clocks()
-    history, *_ = worker.alone(worker.train_epochs(Slow(), run, parts, clocks, lambda event: None))
+    parts, clocks = inputs.Examples(data.load("digits", offline=True), run), timing.Clocks()
+    history, *_ = loop.alone(loop.train_epochs(Slow(), run, parts, clocks, lambda event: None))
     assert clocks.seconds["train"] < 0.05 < 0.2 <= clocks.seconds["evaluate"]
     assert sum(row["train_seconds"] for row in history) < 0.05
 

@@ -214,14 +214,14 @@ def kill_at_random(started: Started, seconds: float, chance: random.Random) -> s
 def work_here(run: Any, place: Path, tell: Any, threads: int, steps: int | None = None, lock: Any = None) -> None:
     """`study.work` without a process of its own: for tests of what comes out and not of how it ends."""
     from lockstep import LockstepError, store
-    from lockstep.training import worker
+    from lockstep.training import loop, worker
 
     def report(event: dict[str, Any]) -> None:
         store.append_event(place / "events.jsonl", event)
         tell(run, event)
 
     try:
-        worker.alone(worker.train(run, place, threads, report))
+        loop.alone(loop.train(run, place, threads, report))
     except LockstepError as error:
         return store.write_status(place, "failed", **worker.failure(error))
     except BaseException:
@@ -240,7 +240,6 @@ def main(backend: str) -> None:
     from lockstep import cli, data, report, store  # noqa: F401
     from lockstep.screen import terminal  # noqa: F401
     from lockstep.study import resumption  # noqa: F401
-    from lockstep.training import worker  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

@@ -12,7 +12,7 @@ from lockstep.proof.causes import planted
 from lockstep.proof.judge import Judge
 from lockstep.spec import Recipe, Run, Study
 from lockstep.spec.records import changed
-from lockstep.training import worker
+from lockstep.training import inputs
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Case:
     """One network, recipe, dataset and dtype: what should be run, and what each backend is given to run."""
 
     canonical: Run  # of no backend in particular
-    examples: worker.Examples
+    examples: inputs.Examples
     runs: tuple[Run, ...]
 
     @cached_property
     def plan(self) -> Plan:
         """What is decided for the canonical meaning."""
-        return worker.make_plan(self.canonical, worker.Examples(self.examples.data, self.canonical), 1)
+        return inputs.make_plan(self.canonical, inputs.Examples(self.examples.data, self.canonical), 1)
 
     @property
     def judge(self) -> Judge:
@@ -35,8 +35,8 @@ class Case:
 
     def judge_of(self, run: Run) -> Judge:
         """A judge of another meaning on the same dataset."""
-        examples = worker.Examples(self.examples.data, run)
-        return Judge(run, worker.make_plan(run, examples, 1), examples)
+        examples = inputs.Examples(self.examples.data, run)
+        return Judge(run, inputs.make_plan(run, examples, 1), examples)
 
 
 def cases(asked: Study, steps: int, plants: Sequence[str] = ()) -> Iterator[Case]:
@@ -50,7 +50,7 @@ def cases(asked: Study, steps: int, plants: Sequence[str] = ()) -> Iterator[Case
         kept = len(data.split(len(loaded.train_images), group[0].recipe.validation, group[0].seed)[0])
         size = proof_size(min(asked.train_size or kept, kept), group[0].recipe, steps)
         group = [changed(run, train_size=size) for run in group]
-        examples = worker.Examples(loaded, group[0])
+        examples = inputs.Examples(loaded, group[0])
         given = tuple(planted(plants, run, examples.shape, strict=False) for run in group)
         yield Case(changed(group[0], backend="numpy"), examples, given)
 

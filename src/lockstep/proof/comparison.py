@@ -30,7 +30,7 @@ from lockstep.proof.trace import Trace
 from lockstep.spec import FORMATS, Run
 from lockstep.spec.records import changed
 from lockstep.spec.toml import read_study
-from lockstep.training import worker
+from lockstep.training import inputs
 
 FIRST_STEPS = 10  # that the judge trains itself
 
@@ -213,7 +213,7 @@ def _case(run: Run, environments: list[dict[str, Any]]) -> cases.Case | None:
         return None
     if dict(loaded.hashes) != environments[0].get("dataset", {}).get("hashes"):
         return None
-    return cases.Case(changed(run, backend="numpy"), worker.Examples(loaded, run), (run,))
+    return cases.Case(changed(run, backend="numpy"), inputs.Examples(loaded, run), (run,))
 
 
 def _judged(folder: Path, run: Run, case: cases.Case | None, is_trace: bool) -> dict[str, Any]:

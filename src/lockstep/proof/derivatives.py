@@ -24,7 +24,8 @@ from lockstep import backends, randomness, store
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.machine import timing
 from lockstep.spec import Run
-from lockstep.training import worker
+from lockstep.training import inputs, loop, worker
+from lockstep.training.environment import environment
 
 FILE = "derivatives.json"
 N_IMAGES = 16
@@ -124,24 +125,21 @@ def verdict(rows: list[dict[str, Any]]) -> str:
 # ---------------------------------------------------------------------------------------------------------- the worker
 
 
+def look(run: Run, folder: Path, threads: int, report: loop.Report) -> None:
+    """Check the backend of a run; the rows go into its folder's derivatives.json."""
+    backend = backends.load(run.backend)
+    examples = inputs.Examples(inputs.load(run.dataset), run)
+    device = backend.device_name(run.device)
+    store.write_json(folder / "environment.json", environment(run, examples, threads, device))
+    model = loop.make_model(backend, run, examples, threads, timing.Clocks())
+    report({"event": "phase", "phase": "gradients"})
+    images, labels = (values[:N_IMAGES] for values in examples.train)
+    store.write_json(folder / FILE, {"rows": check(model, images, labels, run, run.seed)})
+
+
 def main(folder: Path, threads: int) -> int:
-    """Check the backend of the run of this folder; the rows go into its derivatives.json. Returns the exit code."""
-    report = worker.reporter(folder, worker.begin())
-    try:
-        (run,) = store.read_asked(folder).runs()
-        backend = backends.load(run.backend)
-        examples = worker.Examples(worker.load(run.dataset), run)
-        device = backend.device_name(run.device)
-        store.write_json(folder / "environment.json", worker.environment(run, examples, threads, device))
-        model = worker.make_model(backend, run, examples, threads, timing.Clocks())
-        report({"event": "phase", "phase": "gradients"})
-        images, labels = (values[:N_IMAGES] for values in examples.train)
-        store.write_json(folder / FILE, {"rows": check(model, images, labels, run, run.seed)})
-    except BaseException as error:
-        worker.end(folder, error, folder / "worker.log")
-        return 1
-    worker.end(folder)
-    return 0
+    """Check the backend of the run of this folder; returns the exit code."""
+    return worker.work(folder, lambda run, report: look(run, folder, threads, report))
 
 
 if __name__ == "__main__":

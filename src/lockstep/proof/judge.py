@@ -30,7 +30,7 @@ from lockstep.proof import tolerance, update
 from lockstep.proof.passes import FAR, Whole
 from lockstep.proof.trace import Trace, part, predicted, reported_loss, under
 from lockstep.spec import Run
-from lockstep.training import worker
+from lockstep.training import inputs
 
 # In the order in which data flow through a run: the first that differs is the divergence, the rest may follow from it.
 STAGES = {
@@ -146,12 +146,12 @@ def present(stage: str, where: str, step: int | None, found: Any, shape: tuple[i
 class Judge:
     """Judges traces by one meaning, that of `run`."""
 
-    def __init__(self, run: Run, plan: Plan, examples: worker.Examples | None) -> None:
+    def __init__(self, run: Run, plan: Plan, examples: inputs.Examples | None) -> None:
         """`plan` is the run's on its dataset; `examples` are None where the dataset is not on this machine."""
         self.run, self.examples, self.dtype = run, examples, plan.dtype
         self._augmented: tuple[int, np.ndarray] = -1, np.empty(0)
         self.plan = dataclasses.replace(plan, dtype="float64", device="cpu", threads=1)
-        weights = worker.start(run, plan.input_shape)
+        weights = inputs.start(run, plan.input_shape)
         self.start = weights
         exact = {name: value.astype("float64") for name, value in weights.items()}
         self.exact = reference.build(self.plan, exact, as_trained=False)
@@ -231,7 +231,7 @@ class Judge:
         """What the trace says of itself that does not follow from its own run and data."""
         if self.examples is None:
             return ""
-        plan = worker.make_plan(trace.run, worker.Examples(self.examples.data, trace.run), 1)
+        plan = inputs.make_plan(trace.run, inputs.Examples(self.examples.data, trace.run), 1)
         wanted = {
             "n_train": len(self.examples.train[0]), "steps_per_epoch": plan.steps_per_epoch, "dtype": plan.dtype,
             "mean": plan.mean.tolist(), "scale": plan.scale.tolist(), "input_shape": list(plan.input_shape),
@@ -267,7 +267,7 @@ class Judge:
             yield compare("data", "images", step, arrays.get("images"), images[taken])
         yield compare("data", "labels", step, arrays.get("labels"), labels[taken])
 
-    def _pixels(self, examples: worker.Examples, epoch: int) -> np.ndarray:
+    def _pixels(self, examples: inputs.Examples, epoch: int) -> np.ndarray:
         """The training images of one epoch, augmented; the last epoch's are kept."""
         images = examples.train[0]
         if not self.run.recipe.augmentation:

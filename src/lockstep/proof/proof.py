@@ -314,7 +314,7 @@ def _traced(run: Run, asked: Study, folder: Path, steps: int, threads: Threads, 
     store.write_bytes(place / "spec.toml", text.encode())
     tell(run, {"event": "start", "folder": str(place)})
     try:
-        study.work(run, place, tell, threads.of(run), steps)
+        study.work(run, place, tell, threads.of(run), module="lockstep.proof.tracer", more=[steps])
     except LockstepError as error:
         store.write_status(place, "failed", error.code, str(error))
     status = store.read_status(place)

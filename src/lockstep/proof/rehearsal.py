@@ -30,7 +30,7 @@ from lockstep.proof.independent import Doubt
 from lockstep.spec import EarlyStopping, Recipe, Run, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
-from lockstep.training import checkpoints, metrics, worker
+from lockstep.training import checkpoints, inputs, loop, metrics
 
 # What is no stage of a proof's steps and may be doubted all the same.
 STOPPING, RESUMING, TOGETHER = mark("early stopping"), mark("resuming"), mark("trained together")
@@ -41,7 +41,7 @@ SCALES = (1.0, 0.1, 0.5, 0.09, 2.0, 4.0, 8.0, 9.0)
 
 
 @np.errstate(all="ignore")  # a recipe may leave the range of its numbers
-def doubts(run: Run, examples: worker.Examples) -> list[Doubt]:
+def doubts(run: Run, examples: inputs.Examples) -> list[Doubt]:
     """Where the loop does not do what is promised; `run` and `examples` are those of a proof."""
     few = copy.copy(examples)
     few.train_part, few.validation, few.test = (
@@ -112,7 +112,7 @@ def _features(images: np.ndarray, classes: int) -> np.ndarray:
     return flat @ np.random.default_rng(1).normal(size=(flat.shape[1], classes))
 
 
-def _loop(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
+def _loop(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
     """Warm-up, epochs, evaluation and early stopping, as `worker.train` goes through them."""
     stopping = run.recipe.early_stopping
     if stopping:
@@ -121,15 +121,15 @@ def _loop(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
         stopping = EarlyStopping("validation_loss", PATIENCE)
     run = changed(run, recipe=changed(run.recipe, epochs=EPOCHS, early_stopping=stopping))
     backend: Any = SimpleNamespace(build=Notes)
-    model = worker.make_model(backend, run, examples, 1, timing.Clocks())
+    model = loop.make_model(backend, run, examples, 1, timing.Clocks())
     (images, labels), shape = examples.train, examples.shape
-    for name, value in worker.start(run, shape).items():
+    for name, value in inputs.start(run, shape).items():
         yield _same("starting weights", f"{name} after the warm-up", model.weights()[name], value)
     yield _same("starting weights", "updates after the warm-up", model.state()["step"], 0)
     yield _same("data", "images after the warm-up", model.placed[-1][0], images)
     yield _same("data", "labels after the warm-up", model.placed[-1][1], labels)
     rows: list[dict[str, Any]] = []
-    training, told = worker.train_epochs(model, run, examples, timing.Clocks(), rows.append), None
+    training, told = loop.train_epochs(model, run, examples, timing.Clocks(), rows.append), None
     orders = []
     try:
         _model, order = next(training)
@@ -137,7 +137,7 @@ def _loop(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
             orders.append((order, *model.placed[-1]))
             losses, correct = told = model.train_epoch(order)
             yield _same("data", f"steps of epoch {len(rows) + 1}", model.plan.steps_per_epoch, len(losses))
-            _model, order = training.send(worker.Taken(losses, correct, 0.0))
+            _model, order = training.send(loop.Taken(losses, correct, 0.0))
             yield from _row(run, examples, model, rows, order, *told)
     except StopIteration:
         if told is not None:
@@ -153,7 +153,7 @@ def _loop(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
 
 
 def _row(
-    run: Run, examples: worker.Examples, model: Notes, rows: list[dict[str, Any]], order: np.ndarray,
+    run: Run, examples: inputs.Examples, model: Notes, rows: list[dict[str, Any]], order: np.ndarray,
     losses: np.ndarray, correct: np.ndarray,
 ) -> Iterator[Doubt]:  # fmt: skip
     """What an epoch reports: training's own numbers over all examples, and those of each set of images."""
@@ -211,7 +211,7 @@ def _shares(kept: np.ndarray, labels: np.ndarray, n: int, format: int) -> np.nda
     return np.sort(np.concatenate([indices[: taken[label]] for label, indices in of_class.items()]))
 
 
-def _data(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
+def _data(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
     """No image is held out and trained on; scaling is that of the training images; augmentation does what it says."""
     loaded = examples.data
     kept, held = data.split(len(loaded.train_images), run.recipe.validation, run.seed)
@@ -231,7 +231,7 @@ def _data(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
     yield from _augmented(run, examples)
 
 
-def _augmented(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
+def _augmented(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
     """Shifts reach as far as they should in every direction; a flip swaps left and right, of about half."""
     asked, n = run.recipe.augmentation, 256
     height, width, _channels = examples.shape
@@ -274,10 +274,10 @@ def _metrics(recipe: Recipe) -> Iterator[Doubt]:
     yield _same("reported loss", "accuracy of predictions", metrics.accuracy(logits, labels), right, 1e-12)
 
 
-def _resumed(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
+def _resumed(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
     """What a run that was interrupted after its first epoch goes on from: all that it had."""
-    plan = dataclasses.replace(worker.make_plan(run, examples, 1), dtype="float64", device="cpu")
-    weights = {name: value.astype("float64") for name, value in worker.start(run, examples.shape).items()}
+    plan = dataclasses.replace(inputs.make_plan(run, examples, 1), dtype="float64", device="cpu")
+    weights = {name: value.astype("float64") for name, value in inputs.start(run, examples.shape).items()}
     generator, model = np.random.default_rng(13), reference.build(plan, weights)
     state = {name: value + generator.uniform(0.5, 1, value.shape) for name, value in model.state().items()}
     state["step"] = np.array(plan.steps_per_epoch)
@@ -302,7 +302,7 @@ def _resumed(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
         yield _same(RESUMING, name, other.state()[name], value)
 
 
-def _together(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
+def _together(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
     """Two runs of NumPy trained together, of another seed and rate, end an epoch with what each has alone."""
     if run.dtype == "float64" or stack.why_not(run.network, examples.shape, run.recipe, 2):
         return
@@ -312,8 +312,8 @@ def _together(run: Run, examples: worker.Examples) -> Iterator[Doubt]:
     models: list[list[reference.Model]] = [[], []]
     for one in runs:
         for found in models:
-            plan = dataclasses.replace(worker.make_plan(one, examples, 1), device="cpu")
-            found.append(reference.build(plan, worker.start(one, examples.shape)))
+            plan = dataclasses.replace(inputs.make_plan(one, examples, 1), device="cpu")
+            found.append(reference.build(plan, inputs.start(one, examples.shape)))
             found[-1].place(images, labels if one is run else np.roll(labels, 1))
     orders = [data.epoch_order(len(images), one.recipe, one.seed, 0) for one in runs]
     alone = [model.train_epoch(order) for model, order in zip(models[0], orders, strict=True)]

@@ -541,15 +541,15 @@ def changes_since(record: store.Record, run: Run, threads: contention.Threads) -
 
 
 def work(
-    run: Run, place: Path, tell: Tell, threads: int, steps: int | None = None, lock: locks.Lock | None = None,
-    module: str = "lockstep.training.worker",
+    run: Run, place: Path, tell: Tell, threads: int, lock: locks.Lock | None = None,
+    module: str = "lockstep.training.worker", more: Sequence[object] = (),
 ) -> None:  # fmt: skip
-    """One worker process from start to end; with `steps` it leaves a trace of so many instead of training.
+    """One worker process from start to end, which does with the run what its module does; `more` are its arguments.
 
     The worker holds the lock too: it is free when both are gone. Raises LockstepError (LS-402) where it died without a
     word.
     """
-    words = [module, str(place), str(threads)] + ([str(steps)] if steps is not None else [])
+    words = [module, str(place), str(threads), *map(str, more)]
     _work(words, [run], [place], tell, threads, [lock] if lock else [])
 
 

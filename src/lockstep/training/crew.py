@@ -20,22 +20,22 @@ import numpy as np
 from lockstep import store
 from lockstep.backends.numpy import stack
 from lockstep.errors import LockstepError
-from lockstep.training import worker
+from lockstep.training import inputs, loop, worker
 
 Asked = tuple[Any, np.ndarray]  # a training's model, and the order of the epoch that it waits for
 
 
-def train(folders: list[Path], threads: int, report: Callable[[int], worker.Report]) -> int:
+def train(folders: list[Path], threads: int, report: Callable[[int], loop.Report]) -> int:
     """Do the runs of these folders, whose status says how each ended; how many failed."""
-    crew, load = Crew(folders), functools.lru_cache(maxsize=1)(worker.load)  # one copy of the images for all
+    crew, load = Crew(folders), functools.lru_cache(maxsize=1)(inputs.load)  # one copy of the images for all
 
-    def training(index: int) -> worker.Training[None]:
+    def training(index: int) -> loop.Training[None]:
         (run,) = store.read_asked(folders[index]).runs()
-        return worker.train(run, folders[index], threads, report(index), len(folders), load)
+        return loop.train(run, folders[index], threads, report(index), len(folders), load)
 
     for index in range(len(folders)):
         crew.begin(index, training)
-    with worker.ending_later() as is_asked_to_end:
+    with loop.ending_later() as is_asked_to_end:
         while crew.waiting:
             crew.go_on(is_asked_to_end)
     return crew.failed
@@ -45,13 +45,13 @@ class Crew:
     """Trainings by their number, as far as they wait for an epoch."""
 
     def __init__(self, folders: list[Path]) -> None:
-        self.folders, self.trainings = folders, dict[int, worker.Training[None]]()
+        self.folders, self.trainings = folders, dict[int, loop.Training[None]]()
         self.waiting: dict[int, Asked] = {}
         self.pack: Any = None
         self.packed: list[int] = []  # whose models lie in it
         self.failed = 0
 
-    def begin(self, index: int, make: Callable[[int], worker.Training[None]]) -> None:
+    def begin(self, index: int, make: Callable[[int], loop.Training[None]]) -> None:
         """Let a training come to its first epoch."""
 
         def first() -> Asked:
@@ -74,7 +74,7 @@ class Crew:
             return
         seconds = (time.perf_counter() - start) / len(asked)
         for index, (losses, correct) in zip(asked, results, strict=True):
-            taken = worker.Taken(losses, correct, seconds, is_asked_to_end)
+            taken = loop.Taken(losses, correct, seconds, is_asked_to_end)
             self._step(index, functools.partial(self.trainings[index].send, taken))
 
     def _step(self, index: int, ask: Callable[[], Asked]) -> None:

@@ -43,7 +43,7 @@ from lockstep.errors import LockstepError, without
 from lockstep.language import later as _
 from lockstep.machine import timing
 from lockstep.spec import Run
-from lockstep.training import metrics, worker
+from lockstep.training import inputs, metrics
 from lockstep.version import version
 
 __all__ = [
@@ -174,7 +174,7 @@ class _Check:
         if dict(loaded.hashes) != hashes:
             found.add("data", name, _("environment.json: the data on this machine have other hashes"))
             return False
-        examples = worker.Examples(loaded, run)
+        examples = inputs.Examples(loaded, run)
         found.look("data", name, lambda: consistency.data(record, examples))
         found.look("data", name, lambda: _data(record, run, loaded, logits, labels))
         found.look("training", name, lambda: recomputation.training(record, run, examples))
@@ -208,7 +208,7 @@ class _Check:
             loaded = self.datasets(one.run.dataset)
             if dict(loaded.hashes) != one.record.environment["dataset"]["hashes"]:
                 return None
-            return not list(recomputation.training(one.record, one.run, worker.Examples(loaded, one.run)))
+            return not list(recomputation.training(one.record, one.run, inputs.Examples(loaded, one.run)))
         except (LockstepError, *NOT_OURS):
             return None
 

@@ -26,7 +26,7 @@ from lockstep.backends.plan import Plan
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.spec import Run
-from lockstep.training import checkpoints, metrics, worker
+from lockstep.training import checkpoints, early_stopping, inputs, loop, metrics
 
 CLOSE = 1e-9  # relative: the same float64 arithmetic in another order
 
@@ -149,7 +149,7 @@ def _epochs(record: store.Record, run: Run, history: list[dict[str, Any]]) -> It
             yield _("steps.npz: the batches of epoch {epoch} are not those of the recipe", epoch=row["epoch"])
         told = {key: row.get(key) for key in ("train_loss", "train_accuracy", "learning_rate")}
         wanted = {
-            "train_loss": worker.mean_of_steps(loss, size, run.recipe),
+            "train_loss": loop.mean_of_steps(loss, size, run.recipe),
             "train_accuracy": right.sum() / size.sum(),
             "learning_rate": plan.learning_rate(row["epoch"] * n_steps - 1),
         }
@@ -174,7 +174,7 @@ def _end(
     run: Run, history: list[dict[str, Any]], quality: Mapping[str, Any], again: Mapping[str, Any]
 ) -> Iterator[str]:
     """How the training ended: when, by whose rule, and with what."""
-    stopping = worker.Stopping(run.recipe, _NoModel())
+    stopping = early_stopping.Stopping(run.recipe, _NoModel())
     over = None
     for row in history:
         try:
@@ -248,7 +248,7 @@ def _timing(record: store.Record, history: list[dict[str, Any]]) -> Iterator[str
         yield from same("status.json: threads", asked, said)
 
 
-def data(record: store.Record, examples: worker.Examples) -> Iterator[str]:
+def data(record: store.Record, examples: inputs.Examples) -> Iterator[str]:
     """What environment.json says of the data, from the dataset, split as the recipe says."""
     loaded, told = examples.data, record.environment.get("dataset", {})
     known = datasets.DATASETS.get(loaded.name)

@@ -27,7 +27,7 @@ from lockstep.language import later as _
 from lockstep.proof import growth, tolerance
 from lockstep.spec import Run
 from lockstep.spec.records import changed, digest
-from lockstep.training import metrics, replay, worker
+from lockstep.training import inputs, metrics, replay
 
 FIRST_STEPS = 10
 OTHER_SEEDS = 20  # that are tried where the losses are not those of the run's own,
@@ -57,7 +57,7 @@ class Trained:
 
 
 @np.errstate(all="ignore")
-def first_steps(run: Run, examples: worker.Examples, steps: int) -> Trained:
+def first_steps(run: Run, examples: inputs.Examples, steps: int) -> Trained:
     """The first steps again, with the room that `growth` measures."""
     exact, twins = _models(run, examples, 2 * tolerance.eps(run.dtype))
     found = [_take(model, run, examples, steps) for model in (exact, *twins)]
@@ -70,7 +70,7 @@ def first_steps(run: Run, examples: worker.Examples, steps: int) -> Trained:
 
 
 @np.errstate(all="ignore")
-def whole_epoch(run: Run, examples: worker.Examples) -> Trained:
+def whole_epoch(run: Run, examples: inputs.Examples) -> Trained:
     """The first epoch again, with twins that start from all the roundings of its steps at once."""
     n = len(data.epoch_order(len(examples.train[0]), run.recipe, run.seed, 0))
     steps = -(-n // run.recipe.batch_size)
@@ -84,11 +84,11 @@ def whole_epoch(run: Run, examples: worker.Examples) -> Trained:
     return Trained(losses, correct, room, FEW + tolerance.FACTOR * flips, (exact, *twins))
 
 
-def _models(run: Run, examples: worker.Examples, nudge: float) -> tuple[Any, list[Any]]:
+def _models(run: Run, examples: inputs.Examples, nudge: float) -> tuple[Any, list[Any]]:
     """NumPy's model in float64, and twins of the run's dtype: one that rounds otherwise, one nudged at the start."""
     canonical = changed(run, backend="numpy", device="cpu")
-    plan = worker.make_plan(canonical, examples, 1)
-    start = worker.start(canonical, examples.shape)
+    plan = inputs.make_plan(canonical, examples, 1)
+    start = inputs.start(canonical, examples.shape)
 
     def built(dtype: str, threads: int, weights: Arrays) -> Any:
         own = {name: value.astype(dtype) for name, value in weights.items()}
@@ -110,7 +110,7 @@ def _nudged(start: Arrays, by: float, dtype: str) -> Arrays:
     return found
 
 
-def _take(model: Any, run: Run, examples: worker.Examples, steps: int) -> np.ndarray:
+def _take(model: Any, run: Run, examples: inputs.Examples, steps: int) -> np.ndarray:
     """(losses, correct answers) of a model's first steps: (2, steps), float64."""
     images, labels = examples.train
     recipe, found, taken, epoch = run.recipe, [], 0, 0
@@ -126,7 +126,7 @@ def _take(model: Any, run: Run, examples: worker.Examples, steps: int) -> np.nda
 # ------------------------------------------------------------------------------------------------- held against the run
 
 
-def training(record: store.Record, run: Run, examples: worker.Examples) -> Iterator[str]:
+def training(record: store.Record, run: Run, examples: inputs.Examples) -> Iterator[str]:
     """The first losses and correct answers of steps.npz, from seed, recipe and data."""
     steps = record.arrays("steps")
     losses, correct = (np.asarray(steps.get(key, np.zeros(0)), np.float64) for key in ("loss", "correct"))
@@ -166,7 +166,7 @@ def training(record: store.Record, run: Run, examples: worker.Examples) -> Itera
 
 
 @np.errstate(all="ignore")
-def _seed_of(losses: np.ndarray, run: Run, examples: worker.Examples) -> int | None:
+def _seed_of(losses: np.ndarray, run: Run, examples: inputs.Examples) -> int | None:
     """Another seed whose first loss this is, if it is a small one."""
     if run.network.summary(examples.shape)["multiply_adds"] * run.recipe.batch_size > MOST_TO_TRY:
         return None
@@ -174,17 +174,17 @@ def _seed_of(losses: np.ndarray, run: Run, examples: worker.Examples) -> int | N
         if seed == run.seed:
             continue
         other = changed(run, seed=seed)
-        own = worker.Examples(examples.data, other) if run.recipe.validation else examples
+        own = inputs.Examples(examples.data, other) if run.recipe.validation else examples
         canonical = changed(other, backend="numpy", device="cpu")
-        plan = dataclasses.replace(worker.make_plan(canonical, own, 1), dtype="float64")
-        start = {name: value.astype("float64") for name, value in worker.start(canonical, own.shape).items()}
+        plan = dataclasses.replace(inputs.make_plan(canonical, own, 1), dtype="float64")
+        start = {name: value.astype("float64") for name, value in inputs.start(canonical, own.shape).items()}
         found = _take(reference.build(plan, start, as_trained=False), other, own, 1)[0, 0]
         if abs(found - losses[0]) <= tolerance.FACTOR**2 * tolerance.tolerance(run.dtype, 1 + abs(found), 2**10):
             return seed
     return None
 
 
-def deep(record: store.Record, run: Run, examples: worker.Examples) -> Iterator[str]:
+def deep(record: store.Record, run: Run, examples: inputs.Examples) -> Iterator[str]:
     """Every loss of the first epoch, and what its weights come to on validation and test images."""
     steps, history = record.arrays("steps"), record.history
     trained = whole_epoch(run, examples)
@@ -252,7 +252,7 @@ TAKEN_OFF: dict[str, Callable[[Any, reference.Numbers, Arrays], np.ndarray]] = {
 }
 
 
-def last_step(record: store.Record, run: Run, examples: worker.Examples) -> Iterator[str]:
+def last_step(record: store.Record, run: Run, examples: inputs.Examples) -> Iterator[str]:
     """The loss of the last step before the weights that were kept, from these weights and the optimizer's slots."""
     found = replay.learned(record)
     epoch, taken = record.metrics.get("weights_of_epoch", len(record.history)), int(found.state.get("step", 0))
@@ -280,10 +280,10 @@ def last_step(record: store.Record, run: Run, examples: worker.Examples) -> Iter
 
 @np.errstate(all="ignore")
 def _undone(
-    found: replay.Learned, run: Run, examples: worker.Examples, epoch: int, taken: int
+    found: replay.Learned, run: Run, examples: inputs.Examples, epoch: int, taken: int
 ) -> tuple[float, float]:  # fmt: skip
     """(loss at the start of the last step, what rounding may do to it)."""
-    plan = worker.make_plan(changed(run, backend="numpy", device="cpu"), examples, 1)
+    plan = inputs.make_plan(changed(run, backend="numpy", device="cpu"), examples, 1)
     batch = _last_batch(run, examples, epoch)
     exact = reference.build(dataclasses.replace(plan, dtype="float64"), found.weights, as_trained=False)
     before = _before(exact, found, taken)
@@ -299,7 +299,7 @@ def _undone(
     return wanted, float(parting.loss_room[0])
 
 
-def _last_batch(run: Run, examples: worker.Examples, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+def _last_batch(run: Run, examples: inputs.Examples, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """(images, labels) of an epoch's last step."""
     (images, labels), recipe = examples.train, run.recipe
     order = data.epoch_order(len(images), recipe, run.seed, epoch - 1)
@@ -328,7 +328,7 @@ def _before(model: Any, found: replay.Learned, taken: int) -> Arrays:
 
 
 def weights(
-    record: store.Record, run: Run, examples: worker.Examples, logits: np.ndarray, limit: int | None
+    record: store.Record, run: Run, examples: inputs.Examples, logits: np.ndarray, limit: int | None
 ) -> Iterator[str]:
     """The predictions from the weights: NumPy in float64, with the room that NumPy's own float32 needs, times a factor.
 
@@ -382,9 +382,9 @@ def _predicted(exact: Any, single: Any, images: np.ndarray, run: Run) -> tuple[n
     return wanted, room + 2 * tolerance.FEW_BITS[run.recipe.products] * float(largest)
 
 
-def _slots(found: replay.Learned, run: Run, examples: worker.Examples) -> Iterator[str]:
+def _slots(found: replay.Learned, run: Run, examples: inputs.Examples) -> Iterator[str]:
     """The optimizer's memory in the checkpoint is that of the recipe's optimizer, after as many steps."""
-    plan = worker.make_plan(changed(run, backend="numpy", device="cpu"), examples, 1)
+    plan = inputs.make_plan(changed(run, backend="numpy", device="cpu"), examples, 1)
     wanted = reference.build(plan, found.weights, as_trained=False).state()
     shapes = [{name: np.shape(value) for name, value in state.items()} for state in (found.state, wanted)]
     if wrong := sorted(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)):
