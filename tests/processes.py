@@ -13,7 +13,7 @@ def worker_of(folder: Path) -> int | None:
             words = place.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"lockstep.worker" in words and str(folder).encode() in words:
+        if b"lockstep.training.worker" in words and str(folder).encode() in words:
             return int(place.parent.name)
     return None
 

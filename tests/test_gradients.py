@@ -15,6 +15,7 @@ from lockstep.backends.weights import initial_weights
 from lockstep.proof import gradients
 from lockstep.proof.derivatives import check, verdict
 from lockstep.spec import Run
+from lockstep.spec.records import changed
 
 SHAPE = (7, 5, 2)
 CNN = [
@@ -93,7 +94,7 @@ def test_a_decay_that_is_left_out_of_the_gradient_is_seen():
     model, images, labels, run = model_of(MLP, l2=0.1)
     kernel = "1_dense/kernel"
     plain = Planted(model, kernel, lambda gradient: gradient)
-    rows = check(plain, images, labels, lockstep.records.changed(run, recipe=Recipe(l2=0.0)))
+    rows = check(plain, images, labels, changed(run, recipe=Recipe(l2=0.0)))
     assert kernel in [row["parameter"] for row in gradients.wrong({"parameters": rows})]
 
 

@@ -20,7 +20,7 @@ from lockstep.files import atomic, locks
 HOLD = """
 import sys
 from pathlib import Path
-from lockstep import locks
+from lockstep.files import locks
 with locks.take(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -17,7 +17,7 @@ from processes import is_running, wait_for
 # What every worker does first, and then waits for a minute.
 CHILD = """
 import time
-from lockstep import processes
+from lockstep.machine import processes
 processes.end_with_parent()
 print("ready", flush=True)
 time.sleep(60)
@@ -68,7 +68,7 @@ def test_started_by_that_thread_itself_it_would_not():
 
 PARENT = """
 import subprocess, sys, threading, time
-from lockstep import processes
+from lockstep.machine import processes
 def work():
     child = processes.start([sys.executable, "-c", sys.argv[1]], 1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     child.stdout.readline()

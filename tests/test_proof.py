@@ -211,7 +211,7 @@ BN_THRICE = [*["conv2d 4 3 1 same", "batch_norm", "relu"] * 2, "flatten", "dense
             {},
             "INCONCLUSIVE",
         ),
-        (BN_THRICE, {"optimizer": "sgd 300"}, "EQUAL"),
+        (BN_THRICE, {"optimizer": "sgd 200"}, "EQUAL"),
         (["flatten", "dense 10"], {"optimizer": "sgd 1e300", "loss": "mean_squared_error"}, "INCONCLUSIVE"),
     ],
 )

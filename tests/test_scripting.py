@@ -194,7 +194,7 @@ def test_the_table_is_that_of_the_command_and_in_its_language(records, capsys):
         (lambda: lockstep.new_study(3), ("path: a path",)),
         (lambda: lockstep.clean_runs(3.5), ("folders: a path, or a list of paths",)),
         (lambda: lockstep.resolved_values(None), ("path: a path",)),
-        (lambda: lockstep.check_gradients("study.toml"), ("study: Study is wanted here",)),
+        (lambda: lockstep.check_gradients("study.toml"), ("study: a Study is wanted here",)),
     ],
 )  # fmt: skip
 def test_a_wrong_type_is_told_in_words(call, words, tmp_path, monkeypatch):

@@ -13,7 +13,9 @@ import pytest
 import processes
 
 STUDY = 'dataset = "digits"\nbackends = ["numpy"]\nrecipe = {epochs = %d}\nnetworks.net = ["flatten", "dense 10"]\n'
-WITHOUT = "from lockstep import streams; streams.make_lasting = lambda: None; from lockstep import cli; cli.main()"
+WITHOUT = (
+    "from lockstep.machine import streams; streams.make_lasting = lambda: None; from lockstep import cli; cli.main()"
+)
 
 
 @pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
@@ -111,7 +113,7 @@ def test_an_error_has_its_code_where_nobody_hears_it(tmp_path):
 
 def test_without_a_stand_in_they_do(tmp_path):
     """The tests above can fail."""
-    code = "from lockstep import streams; streams.stand_in = lambda: None; from lockstep import cli; cli.main()"
+    code = "from lockstep.machine import streams; streams.stand_in = lambda: None; from lockstep import cli; cli.main()"
     command = f"{sys.executable} -c '{code}' show none.toml 2>&-"
     assert subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, timeout=60).returncode != 2
 

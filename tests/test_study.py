@@ -415,7 +415,7 @@ def test_backends_and_networks_can_be_chosen(tmp_path):
     text = '[networks]\na = ["flatten", "dense 10"]\nb = ["flatten", "dense 10"]'
     found = load(tmp_path, text, [], ["jax", "numpy"], ["b"])
     assert (found.backends, list(found.networks)) == (("jax", "numpy"), ["b"])
-    assert ("LS-209", "--network") in refused(lambda: load(tmp_path, text, [], [], ["c"]))
+    assert ("LS-209", "networks") in refused(lambda: load(tmp_path, text, [], [], ["c"]))
 
 
 def test_a_dataset_given_by_its_path_means_the_same_from_everywhere(tmp_path, monkeypatch):

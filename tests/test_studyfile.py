@@ -219,7 +219,7 @@ def test_a_byte_order_mark_is_no_part_of_a_study(tmp_path):
     (tmp_path / "windows.toml").write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
     assert read_study(tmp_path / "windows.toml") == parse_study(SMALL, name="windows")
     (tmp_path / "windows.toml").write_bytes(b"\xef\xbb\xbf" + b"sheds = 3\n" + SMALL.encode())
-    with pytest.raises(LockstepError, match=r"windows.toml:1: sheds"):
+    with pytest.raises(LockstepError, match=r"windows.toml:1:1: sheds"):
         read_study(tmp_path / "windows.toml")
 
 

@@ -85,7 +85,7 @@ def test_numpys_products_get_one_thread_each_because_the_backend_has_its_own():
 POOLS = """
 import json, os, numpy as np
 np.ones((50, 50)) @ np.ones((50, 50))
-from lockstep import timing
+from lockstep.machine import timing
 print(json.dumps([timing.obtained_threads(int(os.environ["ASKED"])), timing.usable_cores()]))
 """
 
@@ -121,7 +121,7 @@ def test_a_thread_too_few_is_seen():
 
 def test_what_chooses_a_librarys_instructions_is_noted():
     """In a process that has not imported NumPy yet, as in one that has."""
-    code = "from lockstep import timing; print(timing.arithmetic())"
+    code = "from lockstep.machine import timing; print(timing.arithmetic())"
     said = []
     for head, variables in (("", {}), ("import numpy; ", {}), ("", {"OPENBLAS_CORETYPE": "Nehalem"})):
         words = [sys.executable, "-c", head + code]
@@ -196,7 +196,7 @@ def test_a_number_of_threads_that_cannot_be_is_refused(threads):
 # -------------------------------------------------------------------------------------------------------------- memory
 
 ALLOCATE = """
-from lockstep import timing
+from lockstep.machine import timing
 before = timing.peak_memory_bytes()
 held = bytearray({n})
 held[::4096] = b"x" * len(held[::4096])
@@ -220,7 +220,7 @@ def test_peak_memory_is_that_of_this_program_not_of_the_one_before_it():
     """A large parent that forks and executes must not show in the child: VmHWM, not getrusage."""
     held = bytearray(200_000_000)
     held[::4096] = b"x" * len(held[::4096])
-    code = "from lockstep import timing; print(timing.peak_memory_bytes())"
+    code = "from lockstep.machine import timing; print(timing.peak_memory_bytes())"
     found = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert 1_000_000 < found < 150_000_000
     assert timing.peak_memory_bytes() > len(held)
@@ -276,7 +276,7 @@ def number_of(code, **more):
 
 FREED = """
 import resource
-from lockstep import timing
+from lockstep.machine import timing
 {first}
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def step():
@@ -304,7 +304,7 @@ def test_memory_that_a_step_frees_is_there_for_the_next():
 
 
 PEAK = """
-from lockstep import timing
+from lockstep.machine import timing
 {first}
 held = [bytearray(b"x") * 2**24 for _ in range(6)]
 last = bytearray(b"x") * 2**20  # the heap's end is not free

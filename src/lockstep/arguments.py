@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lockstep import language as texts_of
 from lockstep.errors import LockstepError
-from lockstep.language import LANGUAGES, catalog_of
+from lockstep.language import LANGUAGES
 from lockstep.language import later as _
 
 _K = TypeVar("_K")
@@ -23,7 +24,7 @@ def language_of_environment() -> str:
 def language(name: str, where: str) -> str:
     """One of the languages; raises LockstepError (LS-205) for any other, LS-505 where its texts are missing."""
     if name in LANGUAGES:
-        if name != LANGUAGES[0] and not (catalog := catalog_of(name)).is_file():
+        if name != LANGUAGES[0] and not (catalog := texts_of.catalog_of(name)).is_file():
             hint = _("install Lockstep again; in a checkout: make catalogs")
             message = _('the texts of language "{name}" are not installed', name=name)
             raise LockstepError("LS-505", message, where=str(catalog), hint=hint)

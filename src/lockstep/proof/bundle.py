@@ -34,7 +34,7 @@ python reproduce.py        needs lockstep-nn and the framework; found with {vers
 
 from pathlib import Path
 
-from lockstep import bundle
+from lockstep.proof import bundle
 
 HERE = Path(__file__).parent
 arrays = bundle.arrays(HERE)

@@ -455,7 +455,8 @@ class Judge:
         targets = self.exact.targets(arrays["labels"])
         size, each = tolerance.loss_sizes(self.run.recipe, logits.astype(np.float64), targets)
         each = each / n if self.run.recipe.loss_reduction == "mean" else each
-        room = tolerance.tolerance(self.dtype, size, n, tolerance.measured(loss32, loss, size))
+        terms = n * n if "targets_broadcast" in self.run.recipe.mistakes else n  # every output with every target
+        room = tolerance.tolerance(self.dtype, size, terms, tolerance.measured(loss32, loss, size))
         room_dz = tolerance.tolerance(self.dtype, each, logits.shape[1], tolerance.measured(dz32, dz, each))
         yield compare("loss", "loss", step, arrays.get("observed_loss"), loss, room)
         yield compare("loss", "gradient of the logits", step, sent, dz, room_dz, self.dtype)

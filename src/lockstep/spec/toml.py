@@ -198,9 +198,9 @@ def _with_the_rest(document: dict[str, Any], error: Any, also: Also) -> Iterable
     for _attempt in range(3):  # a network may be another's name, which is left out
         if not isinstance(error, ValidationError):
             return ()
-        for row in error.errors(include_url=False):
-            document = _without(document, row["loc"])
-            left_out |= {str(row["loc"][0]), ".".join(map(str, row["loc"][:2]))} if row["loc"] else set()
+        places = {row["loc"][:2] for row in error.errors(include_url=False)}  # of which there may be 40,000
+        document = _without(document, places)
+        left_out |= {".".join(map(str, place[:depth])) for place in places for depth in (1, 2) if place}
         if not document.get("networks"):
             document = document | {"networks": {STAND_IN: ["flatten", "dense 10"]}}
             left_out.add(f"networks.{STAND_IN}")
@@ -211,13 +211,17 @@ def _with_the_rest(document: dict[str, Any], error: Any, also: Also) -> Iterable
     return ()
 
 
-def _without(document: dict[str, Any], location: tuple[Any, ...]) -> dict[str, Any]:
-    """The document without the key at a location, or without the entry of a table that holds it."""
-    key, *inner = location or ("",)
-    table = document.get(key)
-    if key in NAMED and inner and isinstance(table, dict):
-        return document | {key: {name: value for name, value in table.items() if name != inner[0]}}
-    return {name: value for name, value in document.items() if name != key}
+def _without(document: dict[str, Any], places: set[tuple[Any, ...]]) -> dict[str, Any]:
+    """The document without the keys at these places, or without the entries of a table that hold them."""
+    whole = {place[0] for place in places if place and (place[0] not in NAMED or len(place) == 1)}
+    entries = {place for place in places if place and place[0] not in whole}
+    return {
+        key: {name: inner for name, inner in value.items() if (key, name) not in entries}
+        if key in NAMED and isinstance(value, dict)
+        else value
+        for key, value in document.items()
+        if key not in whole and not (key in {place[0] for place in entries} and not isinstance(value, dict))
+    }
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ TEMPLATES = {
         },
     ),
 }  # fmt: skip
-STUDY_KEYS = ("question", "name", "dataset", "backends", "seeds", "dtype", "device", "train_size")
+STUDY_KEYS = ("question", "name", "dataset", "backends", "seeds", "dtype", "device", "train_size", "format")
 
 
 def new_study(path: str | PathLike[str], kind: str = "mlp") -> Path:

@@ -64,7 +64,7 @@ def train(
     with clocks.measure("import"):
         backend = backends.load(run.backend)
     with clocks.measure("load"):
-        examples = inputs.Examples(inputs.load(run.dataset), run)
+        examples = inputs.Examples(load(run.dataset), run)
     timing.keep_freed_memory()  # from here on: what was freed while loading goes back
     with clocks.measure("build"):
         device = backend.device_name(run.device)  # which starts it, where it is a GPU
