@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_written_is_told(stable, whole, small_disk):
 def test_too_little_memory_is_told(stable, tmp_path):
     tortured.write_study(tmp_path, "numpy", "mlp")
     large = 'networks.mlp=["flatten", "dense 60000", "relu", "dense 10"]'
-    done = stable.run(tmp_path, *tortured.RUN, "--set", large, "--set", "recipe.epochs=1", more_bytes=80_000_000)
+    done = stable.run(tmp_path, *tortured.RUN, "--set", large, "--set", "recipe.epochs=1", more_bytes=130_000_000)
     assert_told(done, 5, "LS-503", "not enough memory")
 
 
