@@ -156,6 +156,14 @@ def test_so_many_at_a_time_and_each_is_heard(tmp_path):
     assert heard_in == {threading.current_thread()}, "whoever draws is not drawn for by two at once"
 
 
+def test_all_that_work_in_one_folder_are_ended(tmp_path):
+    with processes.start(["sleep", "60"], 1) as one, processes.at_work(tmp_path / "a", one):
+        with processes.start(["sleep", "60"], 1) as other, processes.at_work(tmp_path / "a", other):
+            processes.kill_below(tmp_path)
+            assert other.wait(30)
+        assert one.wait(30)
+
+
 @pytest.mark.parametrize("who", ["a call", "the listener"])
 def test_where_one_fails_the_others_are_ended_and_no_more_are_begun(who, tmp_path):
     begun = []
@@ -181,4 +189,4 @@ def test_where_one_fails_the_others_are_ended_and_no_more_are_begun(who, tmp_pat
         dict(processes.side_by_side([sleeps, fails, sleeps, sleeps], 2, tell, tmp_path))
     assert time.monotonic() - began < 30
     assert all(process.poll() is not None for process in begun)
-    assert len(begun) < 3
+    assert len(begun) == 1 if who == "a call" else len(begun) < 3

@@ -93,22 +93,22 @@ _cores: weakref.WeakKeyDictionary[subprocess.Popen[Any], list[int]] = weakref.We
 
 # ------------------------------------------------------------------------------------------- workers by their folders
 
-_workers: dict[Path, subprocess.Popen[Any]] = {}
+_workers: dict[subprocess.Popen[Any], Path] = {}
 
 
 @contextlib.contextmanager
 def at_work(folder: Path, process: subprocess.Popen[Any]) -> Iterator[None]:
-    """Inside, this process is known as the one that works in this folder."""
-    _workers[folder] = process
+    """Inside, this process is known to work in this folder."""
+    _workers[process] = folder
     try:
         yield
     finally:
-        _workers.pop(folder, None)
+        _workers.pop(process, None)
 
 
 def kill_below(folder: Path) -> None:
     """End whatever works in a folder or below it, at once; who waits for it is told by its end."""
-    for place, process in list(_workers.items()):
+    for process, place in list(_workers.items()):
         if place.is_relative_to(folder):
             process.kill()
 
@@ -128,11 +128,15 @@ def side_by_side(
     here; then, or where nobody asks any more, what works below the folder is killed and the other calls are left out.
     """
     heard: queue.SimpleQueue[tuple[int, str, Any]] = queue.SimpleQueue()
+    is_over = threading.Event()  # a thread that is free takes the next call before anybody could cancel it
 
     def call(index: int) -> None:
+        if is_over.is_set():
+            return
         try:
             result = calls[index](lambda *what: heard.put((index, "told", what)))
         except BaseException as error:
+            is_over.set()
             heard.put((index, "raised", error))
         else:
             heard.put((index, "done", result))
@@ -154,6 +158,7 @@ def side_by_side(
                 n_waiting -= 1
                 yield index, what
     finally:
+        is_over.set()
         pool.shutdown(wait=False, cancel_futures=True)
         while not all(future.done() for future in futures):
             kill_below(folder)
