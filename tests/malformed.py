@@ -466,11 +466,11 @@ def safetensors(folder: Path) -> Target:
 
 def run_folders(folder: Path) -> Target:
     """A file of a run, under a manifest that vouches for it half of the time; read by doctor, report and resume."""
-    from lockstep import store, study
+    from lockstep import store
     from lockstep.check import doctor
     from lockstep.report import write_report
     from lockstep.spec.toml import read_study
-    from lockstep.study import resumption
+    from lockstep.study import identity, resumption
 
     place = _run_folder(folder)
     originals = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
@@ -505,8 +505,8 @@ def run_folders(folder: Path) -> Target:
         doctor.check_runs([folder])
         resumption.unfinished([folder])
         resumption.news(wanted, folder)
-        study._finished(place.parent, place.name, wanted.runs()[0], 2)
-        study._unfinished(place.parent, place.name, wanted.runs()[0], 2)
+        identity.finished(place.parent, place.name, wanted.runs()[0], 2)
+        identity.unfinished(place.parent, place.name, wanted.runs()[0], 2)
         if number % 25 == 0:
             write_report(records, folder / "report.html")
         store.check_manifest(place)
@@ -612,14 +612,15 @@ def _walk(trace: Any) -> None:
 
 
 def _trace(folder: Path, run: Path) -> Path:
-    from lockstep import study
     from lockstep.spec.toml import read_study
+    from lockstep.study import places
+    from lockstep.study.places import local
 
     folder.mkdir(parents=True)
     shutil.copy(run / "spec.toml", folder)
     (asked,) = read_study(run / "spec.toml").runs()
     (folder / "status.json").write_text('{"format": 1, "status": "running"}')
-    study.work(asked, folder, lambda run, event: None, 1, module="lockstep.proof.tracer", more=[2])
+    local.HERE.do(places.Job([asked], [folder], 1, places.Task("lockstep.proof.tracer", (2,))))
     return folder
 
 

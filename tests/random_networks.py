@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import secrets
 import shutil
 import subprocess
@@ -31,7 +30,7 @@ from hypothesis import strategies as st
 
 from lockstep import backends, data, store, study
 from lockstep.errors import LockstepError
-from lockstep.machine import timing
+from lockstep.machine import workers
 from lockstep.proof import cases, growth, tracer, verdicts
 from lockstep.proof.trace import Trace
 from lockstep.spec import LOSSES, Network, Recipe, Run, Study
@@ -198,21 +197,21 @@ def prove_some(
     examples = [(changed(run, dtype=dtype), loaded) for run, loaded in drawn(n, first, of)]
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as temporary:
-        workers = {}
+        busy = {}
         for name in names:
             folder = Path(temporary) / name
             folder.mkdir()
-            environment = {**os.environ, **timing.thread_environment(name, 1), **study.QUIET}
+            environment = workers.environment(name, 1)
             which = [name, str(folder), str(first), str(n), dtype, str(of)]
             command = [sys.executable, "-m", "random_networks", "traces", *which]
             log = open(folder / "log", "wb")  # noqa: SIM115  # closed with the process
-            workers[name] = subprocess.Popen(command, cwd=HERE, env=environment, stdout=log, stderr=log)
+            busy[name] = subprocess.Popen(command, cwd=HERE, env=environment, stdout=log, stderr=log)
         for index, (run, loaded) in enumerate(examples, first):
             for name in names:
                 folder = Path(temporary) / name / str(index)
-                while not (folder / "done").exists() and workers[name].poll() is None:
+                while not (folder / "done").exists() and busy[name].poll() is None:
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        workers[name].wait(0.05)
+                        busy[name].wait(0.05)
                 assert (folder / "done").exists(), (folder.parent / "log").read_text()[-3000:]
                 results[name].append(judged(folder, run, loaded))
                 shutil.rmtree(folder)

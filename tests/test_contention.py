@@ -15,6 +15,7 @@ from lockstep.machine import contention, timing
 from lockstep.machine.contention import Threads
 from lockstep.screen import terminal
 from lockstep.study import resumption
+from lockstep.study.places import local
 
 CNN = ["conv2d 2 3", "relu", "flatten", "dense 10"]
 
@@ -27,7 +28,7 @@ def study(**fields) -> Study:
 @pytest.fixture
 def free(monkeypatch):
     """`free(n)`: so many threads are free from here on; the list of how many were asked for."""
-    monkeypatch.setattr(studies, "work", tortured.work_here)
+    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
     monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
     asked: list[int] = []
 
@@ -76,9 +77,9 @@ def test_how_threads_wait_is_the_users_to_say(name, monkeypatch):
     for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(variable, raising=False)
     (run,) = study().runs()
-    assert studies.worker_environment(run, 2)["GOMP_SPINCOUNT"] == contention.SPINS
+    assert local.environment(run, 2)["GOMP_SPINCOUNT"] == contention.SPINS
     monkeypatch.setenv(name, "7")
-    assert studies.worker_environment(run, 2)[name] == "7"
+    assert local.environment(run, 2)[name] == "7"
     assert contention.waiting() == {}
 
 

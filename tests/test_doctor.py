@@ -14,6 +14,7 @@ from lockstep import backends, data, store
 from lockstep.check import doctor
 from lockstep.files import untrusted
 from lockstep.machine import timing
+from lockstep.study.places import local
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +151,7 @@ def runs(tmp_path_factory):
 
     wanted = studies.load_study(folder / "lab.toml", ["seeds=[0, 1]"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "work", tortured.work_here)
+        patch.setattr(local, "HERE", tortured.InThisProcess())
         with pytest.raises(KeyboardInterrupt):
             studies.run_study(wanted, folder / "runs", end, 1)
     return folder / "runs"

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from lockstep import backends, cli, store
-from lockstep import study as studies
 from lockstep.cli import crash
 from lockstep.data import DATASETS, images
 from lockstep.errors import CODES, LockstepError
 from lockstep.explain.remedies import REMEDIES, explain
 from lockstep.files import locks
+from lockstep.machine import workers
 from lockstep.training import checkpoints, worker
 from test_bad_input import IMAGES, idx, idx_folder, npz, one_empty_class, study
 from test_bad_input import a_broken_png as broken_png
@@ -419,7 +419,7 @@ def test_what_is_no_want_of_memory_is_not_called_that(error):
 
 def test_a_worker_that_could_not_be_loaded_for_want_of_memory_says_so(tmp_path):
     (tmp_path / "worker.log").write_text(f"Traceback (most recent call last):\n  File\nImportError: {MAPPED}\n")
-    error = studies._death(1, tmp_path)
+    error = workers.death(1, tmp_path, tmp_path / "worker.log", is_for_memory=False)
     assert (error.code, MAPPED in str(error)) == ("LS-503", True)
     (tmp_path / "worker.log").write_text("ImportError: no module named x\n")
-    assert studies._death(1, tmp_path).code == "LS-402"
+    assert workers.death(1, tmp_path, tmp_path / "worker.log", is_for_memory=False).code == "LS-402"

@@ -15,7 +15,6 @@ import tortured
 from conftest import need_backend
 from forgeries import DEEP, FORGERIES, PAGES, UNDECIDABLE, Others
 from lockstep import backends, cli, report, store
-from lockstep import study as studies
 from lockstep.check import doctor
 from lockstep.check import submissions as verify
 from lockstep.check.submissions import pages
@@ -52,6 +51,7 @@ from lockstep.spec import (
 )
 from lockstep.spec.records import changed
 from lockstep.study import resumption, run_study
+from lockstep.study.places import local
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +376,7 @@ def test_runs_trained_together_fit_though_they_share_their_times(tmp_path, monke
 
 
 def test_a_run_that_went_on_with_other_threads_fits(tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "work", tortured.work_here)
+    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
     monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
 
     def ended(run, event):

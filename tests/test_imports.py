@@ -295,3 +295,35 @@ def test_the_judge_imports_numpy_and_the_contract_only(module):
     found = {name.partition(".")[0] for name in imports_of(sources()[module])}
     outside = found - set(sys.stdlib_module_names) - {"lockstep"}
     assert outside == {"numpy"}, outside
+
+
+# ------------------------------------------------------------------------------------------------- who starts processes
+
+STARTS = {"Popen", "run", "call", "check_call", "check_output", "getoutput", "getstatusoutput"}  # of subprocess
+STARTERS = {"machine.processes", "machine.timing"}  # all that works for us; and git, which is asked for a revision
+
+
+def starters(texts: dict[str, str]) -> set[str]:
+    """The modules that start a process by themselves."""
+    found = set()
+    for module, text in texts.items():
+        for node in ast.walk(ast.parse(text)):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            owner, verb = ast.unparse(node.func.value), node.func.attr
+            is_of_os = owner == "os" and verb.startswith(("fork", "spawn", "posix_spawn", "exec", "popen", "system"))
+            if (owner == "subprocess" and verb in STARTS) or is_of_os or owner == "multiprocessing":
+                found.add(module)
+    return found
+
+
+def test_processes_are_started_in_one_file():
+    assert starters(sources()) == STARTERS
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["import subprocess\nsubprocess.Popen(['true'])", "import os\nos.fork()", "multiprocessing.Process(target=f)"],
+)
+def test_a_planted_start_is_found(planted):
+    assert starters({**sources(), "study.runs": planted}) - STARTERS == {"study.runs"}

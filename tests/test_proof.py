@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
+import tortured
 from conftest import need_backend
 from lockstep import LockstepError, backends, store, study
 from lockstep.backends import numpy as reference
@@ -23,12 +24,13 @@ from lockstep.backends.plan import Plan
 from lockstep.files import locks
 from lockstep.language import say
 from lockstep.proof import bundle, cases, comparison, proof, tolerance, trace, tracer
-from lockstep.proof.causes import Finder
+from lockstep.proof.finder import Finder
 from lockstep.proof.judge import Finding
 from lockstep.proof.trace import Trace
 from lockstep.screen import terminal
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.toml import resolved_toml
+from lockstep.study.places import local
 
 NET = ["conv2d 4 3 2 same bias=false", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
 MLP = ["flatten", "dense 12", "relu", "dense 10"]
@@ -173,10 +175,7 @@ def test_a_missing_framework_is_inconclusive_and_never_equal(tmp_path, monkeypat
 
 
 def test_a_backend_that_fails_is_an_error(tmp_path, monkeypatch):
-    def dies(*_, **__):
-        raise LockstepError("LS-402", "it was ended by signal SIGKILL")
-
-    monkeypatch.setattr(study, "work", dies)
+    monkeypatch.setattr(local, "HERE", tortured.Failing(LockstepError("LS-402", "it was ended by signal SIGKILL")))
     document = proof.prove(small(), tmp_path)
     assert document["verdict"] == "ERROR"
     assert "SIGKILL" in document["networks"][0]["backends"][0]["reason"]
@@ -192,10 +191,7 @@ def test_two_proofs_of_one_study_do_not_take_each_others_traces_away(tmp_path):
 
 
 def test_a_disk_that_is_full_is_no_fault_of_a_backend(tmp_path, monkeypatch):
-    def finds_no_room(*_, **__):
-        raise LockstepError("LS-502", "the disk is full")
-
-    monkeypatch.setattr(study, "work", finds_no_room)
+    monkeypatch.setattr(local, "HERE", tortured.Failing(LockstepError("LS-502", "the disk is full")))
     assert proof.exit_code(proof.prove(small(), tmp_path)) == 5
 
 
@@ -291,12 +287,9 @@ def test_a_proof_that_could_not_see_keeps_the_one_of_before(tmp_path, monkeypatc
     proof.prove(small(), tmp_path, 4)
     good = (tmp_path / "small" / "proof.json").read_text()
     (tmp_path / "small" / "proof.html").write_text("the page of before")
-    work, kept = study.work, tmp_path / "small" / "proof-previous.json"
+    here, kept = local.HERE, tmp_path / "small" / "proof-previous.json"
 
-    def dies(*_, **__):
-        raise LockstepError("LS-402", "it was ended by signal SIGKILL")
-
-    monkeypatch.setattr(study, "work", dies)
+    monkeypatch.setattr(local, "HERE", tortured.Failing(LockstepError("LS-402", "it was ended by signal SIGKILL")))
     for _ in range(2):  # the second one must not put the first one's failure in its place
         document = proof.prove(small(), tmp_path, 4)
         assert document["previous"] == {
@@ -305,7 +298,7 @@ def test_a_proof_that_could_not_see_keeps_the_one_of_before(tmp_path, monkeypatc
         assert kept.read_text() == good
         assert kept.with_suffix(".html").read_text() == "the page of before"
         assert json.loads((tmp_path / "small" / "proof.json").read_text())["verdict"] == "ERROR"
-    monkeypatch.setattr(study, "work", work)
+    monkeypatch.setattr(local, "HERE", here)
     assert proof.prove(small(), tmp_path, 4)["previous"] is None
     assert not kept.exists()
 
@@ -332,10 +325,7 @@ def test_an_interrupted_proof_leaves_the_one_of_before_as_it_is(interruption, tm
     proof.prove(small(), tmp_path, 4)
     before = (tmp_path / "small" / "proof.json").read_bytes()
 
-    def interrupted(*_, **__):
-        raise interruption
-
-    monkeypatch.setattr(study, "work", interrupted)
+    monkeypatch.setattr(local, "HERE", tortured.Failing(interruption))
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         proof.prove(small(), tmp_path, 4)
     assert (tmp_path / "small" / "proof.json").read_bytes() == before

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import tortured
-from lockstep import study as studies
+from lockstep.machine import workers
 from processes import wait_for
 
 
@@ -98,18 +98,20 @@ def test_too_little_memory_is_told(stable, tmp_path):
 
 def test_a_worker_that_the_system_ends_for_memory_is_told_as_that(tmp_path):
     (tmp_path / "worker.log").write_text("")
-    error = studies._death(-9, tmp_path, out_of_memory=True)
+    error = workers.death(-9, tmp_path, tmp_path / "worker.log", is_for_memory=True)
     assert (error.code, error.exit_code) == ("LS-503", 5)
     assert "the system ended it because memory ran out" in str(error)
     assert "a smaller network, batch or dataset" in str(error)
-    assert studies._death(-9, tmp_path, out_of_memory=False).code == "LS-402", "somebody else may have killed it"
-    assert studies._death(-15, tmp_path, out_of_memory=True).code == "LS-402"
+    assert workers.death(-9, tmp_path, tmp_path / "worker.log", is_for_memory=False).code == "LS-402", (
+        "somebody else may have killed it"
+    )
+    assert workers.death(-15, tmp_path, tmp_path / "worker.log", is_for_memory=True).code == "LS-402"
 
 
 def test_how_many_processes_were_ended_for_memory_is_read_from_the_system():
     with open("/proc/vmstat") as file:
         rows = dict(line.split() for line in file)
-    assert studies._ended_for_memory() == int(rows.get("oom_kill", 0))
+    assert workers.ended_for_memory() == int(rows.get("oom_kill", 0))
 
 
 def test_no_home_and_an_awkward_path_are_no_obstacle(whole, tmp_path):

@@ -21,6 +21,7 @@ from lockstep.files import locks
 from lockstep.machine import timing  # fmt: skip
 from lockstep.screen import terminal
 from lockstep.study import resumption
+from lockstep.study.places import local
 from lockstep.training import checkpoints
 
 MLP = {"mlp": ["flatten", "dense 17", "relu", "dropout 0.3", "dense 10"]}
@@ -35,7 +36,7 @@ def study(recipe=RECIPE, networks=MLP, **fields) -> Study:
 def quick(monkeypatch):
     """Workers in this process: the same code, without the seconds that a process costs."""
 
-    monkeypatch.setattr(studies, "work", tortured.work_here)
+    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
     monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
 
 
@@ -77,7 +78,7 @@ def event_of(record) -> dict:
 def whole(tmp_path_factory):
     """The bits of the run that was never interrupted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "work", tortured.work_here)
+        patch.setattr(local, "HERE", tortured.InThisProcess())
         (record,) = studies.run_study(study(), tmp_path_factory.mktemp("whole"), threads=1)
     assert record.is_finished, record.status
     return tortured.bits(record.folder)

@@ -20,7 +20,8 @@ from lockstep.backends.plan import Plan
 from lockstep.backends.weights import initial_weights
 from lockstep.machine import contention
 from lockstep.spec import Network
-from lockstep.study import crews, resumption
+from lockstep.study import crews, resumption, runs
+from lockstep.study.places import local
 from lockstep.training import checkpoints, crew
 
 SHAPE, N, BATCH = (6, 5, 2), 43, 8  # the last batch is a short one
@@ -162,7 +163,7 @@ def done(folder, is_together, wanted=None, tell=lambda run, event: None):
 def test_a_studys_runs_are_those_of_runs_alone(recipe, tmp_path, monkeypatch):
     heard = []
     crewed = done(tmp_path / "together", True, study(recipe=recipe), lambda run, event: heard.append((run.seed, event)))
-    monkeypatch.setattr(studies, "work", tortured.work_here)
+    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
     alone = done(tmp_path / "alone", False, study(recipe=recipe))
     assert [tortured.bits(record.folder) for record in crewed] == [tortured.bits(record.folder) for record in alone]
     assert [record.folder.name for record in crewed] == [record.folder.name for record in alone]
@@ -191,7 +192,7 @@ def test_what_was_ended_on_the_way_goes_on_together_or_alone_to_the_same_bits(tm
             done(tmp_path / name, True, tell=ended)
         assert {record.status["reason"] for record in store.find_runs([tmp_path / name])} == {store.INTERRUPTED}
     assert [tortured.bits(record.folder) for record in done(tmp_path / "together", True)] == whole
-    monkeypatch.setattr(studies, "work", tortured.work_here)
+    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
     waiting, left, problems = resumption.unfinished([tmp_path / "alone"])
     records, held = resumption.resume(waiting)
     assert (left, problems, held) == ([], [], [])
@@ -204,9 +205,9 @@ def begun(folder, n=3) -> list:
     wanted, places = study(grid={}, seeds=tuple(range(n))), []
     store.make_folder(folder)
     for run in wanted.runs():
-        found = studies._found(run, wanted, folder, contention.Threads(2), again=False)
-        store.write_status(found.place, "running", threads=2)
-        places.append(found.place)
+        found = runs.begin(run, wanted, folder, contention.Threads(2), again=False)
+        store.write_status(found.folder, "running", threads=2)
+        places.append(found.folder)
         found.lock.__exit__()
     return places
 
@@ -328,16 +329,16 @@ def test_times_that_were_a_share_once_are_nobodys_own(tmp_path, monkeypatch):
 
 def test_a_run_is_paced_by_its_own_epochs_and_not_by_its_neighbours(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(studies.time, "monotonic", lambda: now[0])
-    pace = studies.Pace()
+    monkeypatch.setattr(local.time, "monotonic", lambda: now[0])
+    pace = local.Pace()
     for epoch in (1, 2):
         now[0] += 10
         for run in range(3):
             now[0] += 0.05
-            pace.hear({"event": "epoch", "epoch": epoch, "run": run})
+            pace.hear({"event": "epoch", "epoch": epoch, "run": f"seed{run}"})
     assert pace.patience() == 0.0, "the next epoch cannot be over within the grace"
-    pace.hear({"event": "phase", "run": 0})
-    assert pace.patience() == studies.GRACE_SECONDS
+    pace.hear({"event": "phase", "run": "seed0"})
+    assert pace.patience() == local.GRACE_SECONDS
 
 
 def test_the_command_line_says_who_is_trained_alone(tmp_path):

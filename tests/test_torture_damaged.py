@@ -12,6 +12,7 @@ from lockstep import LockstepError
 from lockstep import study as studies
 from lockstep.files import untrusted
 from lockstep.machine import timing
+from lockstep.study.places import local
 from lockstep.training import checkpoints
 
 
@@ -20,7 +21,7 @@ def left(tmp_path_factory):
     """The folders of two runs that were ended after their third epoch, by their seeds."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "work", tortured.work_here)
+        patch.setattr(local, "HERE", tortured.InThisProcess())
         patch.setattr(timing, "usable_cores", lambda: [0, 1])
         for seed in (0, 1):
             folder = tmp_path_factory.mktemp(f"seed{seed}")
@@ -114,7 +115,7 @@ def test_a_whole_checkpoint_of_another_run_is_noticed(place, left):
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_same_bits(place, tmp_path, monkeypatch):
     from lockstep.study import resumption
 
-    monkeypatch.setattr(studies, "work", tortured.work_here)
+    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
     ends = []
     for damage in (False, True):
         runs = tmp_path / str(damage) / place.name

@@ -211,23 +211,53 @@ def kill_at_random(started: Started, seconds: float, chance: random.Random) -> s
     return who
 
 
-def work_here(run: Any, place: Path, tell: Any, threads: int, steps: int | None = None, lock: Any = None) -> None:
-    """`study.work` without a process of its own: for tests of what comes out and not of how it ends."""
-    from lockstep import LockstepError, store
-    from lockstep.training import loop, worker
+class InThisProcess:
+    """A place where runs are trained without a process of their own: for tests of what comes out, not of how it ends.
 
-    def report(event: dict[str, Any]) -> None:
-        store.append_event(place / "events.jsonl", event)
-        tell(run, event)
+    What is no training of one run is done as ever.
+    """
 
-    try:
-        loop.alone(loop.train(run, place, threads, report))
-    except LockstepError as error:
-        return store.write_status(place, "failed", **worker.failure(error))
-    except BaseException:
-        store.write_status(place, "failed", "LS-402", store.INTERRUPTED)
-        raise
-    return worker.end(place)
+    def do(self, job: Any, tell: Any = lambda event: None) -> list[Any]:
+        """See `lockstep.study.places.Place`."""
+        from lockstep import LockstepError, store
+        from lockstep.study import places
+        from lockstep.study.places import local
+        from lockstep.training import loop, worker
+
+        if job.task != places.TRAINING:
+            return local.Local().do(job, tell)
+        (run,), (folder,) = job.runs, job.folders
+
+        def report(event: dict[str, Any]) -> None:
+            store.append_event(folder / "events.jsonl", event)
+            tell({**event, "run": folder.name})
+
+        try:
+            loop.alone(loop.train(run, folder, job.threads, report))
+            worker.end(folder)
+        except LockstepError as error:
+            store.write_status(folder, "failed", **worker.failure(error))
+        except BaseException:
+            store.write_status(folder, "failed", "LS-402", store.INTERRUPTED)
+            raise
+        return [store.Record(folder)]
+
+
+class Failing:
+    """A place where every run comes to grief."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def do(self, job: Any, tell: Any = lambda event: None) -> list[Any]:
+        """See `lockstep.study.places.Place`."""
+        from lockstep import LockstepError, store
+
+        if not isinstance(self.error, LockstepError):
+            raise self.error
+        for folder in job.folders:
+            store.write_status(folder, "failed", self.error.code, str(self.error))
+        return [store.Record(folder) for folder in job.folders]
 
 
 # ------------------------------------------------------------------------------------------------------- in the stable
@@ -327,7 +357,7 @@ def _limit(file_bytes: int, more_bytes: int) -> None:
 
 
 class Fork:
-    """What `study.work` needs of a worker process: subprocess.Popen, by a fork."""
+    """What a `Worker` needs of its process: subprocess.Popen, by a fork."""
 
     def __init__(self, command: list[str], stderr: Any, env: dict[str, str], **_: Any) -> None:
         stdin, stdout = os.pipe(), os.pipe()
@@ -394,7 +424,7 @@ class Fork:
 
 
 def _fork_workers() -> None:
-    """`study.work` forks its workers; whatever else asks for a process gets it as always."""
+    """Workers are forked."""
     from lockstep.machine import processes
 
     class Processes:
@@ -457,10 +487,11 @@ def _slots_forgotten() -> None:
 
 
 def _slowly(seconds: Callable[[int], float], grace: float | None = None) -> None:
-    from lockstep import data, study
+    from lockstep import data
+    from lockstep.study.places import local
 
     if grace:
-        study.GRACE_SECONDS = grace
+        local.GRACE_SECONDS = grace
 
     order = data.epoch_order
 

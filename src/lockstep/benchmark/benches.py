@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import signal
 import statistics as plain
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,13 +27,14 @@ import numpy as np
 from lockstep import backends, data, randomness, store, study, uncertainty
 from lockstep.benchmark import baselines, roofline
 from lockstep.errors import LockstepError
-from lockstep.files import atomic, locks
+from lockstep.files import atomic
 from lockstep.language import later as _
-from lockstep.machine import processes, timing
+from lockstep.machine import timing, workers
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed, digest
 from lockstep.spec.toml import resolved_toml
-from lockstep.study import crews
+from lockstep.study import crews, places
+from lockstep.study.places import local
 from lockstep.version import version
 
 FORMAT = 1
@@ -86,13 +84,13 @@ def lap(entry: Entry) -> dict[str, Any]:
     """
     with _temporary() as temporary:
         runs = [changed(entry.run, seed=entry.run.seed + index) for index in range(entry.n_together)]
-        places = [Path(temporary) / str(index) for index in range(len(runs))]
-        for run, place in zip(runs, places, strict=True):
-            store.make_folder(place)
+        folders = [Path(temporary) / str(index) for index in range(len(runs))]
+        for run, folder in zip(runs, folders, strict=True):
+            store.make_folder(folder)
             alone = study.one_run_study(Study(networks={run.network_name: run.network}), run)
             text = resolved_toml(changed(alone, train_size=run.train_size, device=run.device))
-            store.write_bytes(place / "spec.toml", text.encode())
-        return _shipped(entry, places[0]) if entry.is_shipped else _ours(entry, runs, places)
+            store.write_bytes(folder / "spec.toml", text.encode())
+        return _shipped(entry, folders[0]) if entry.is_shipped else _ours(entry, runs, folders)
 
 
 @contextlib.contextmanager
@@ -105,24 +103,17 @@ def _temporary() -> Iterator[str]:
         yield folder
 
 
-def _ours(entry: Entry, runs: Sequence[Run], places: Sequence[Path]) -> dict[str, Any]:
-    for place in places:
-        store.write_status(place, "running")
-    if len(runs) == 1:
-        study.work(runs[0], places[0], lambda run, event: None, entry.threads)
-    else:
-        with contextlib.ExitStack() as held:
-            jobs = [
-                study.Job(run, place, held.enter_context(locks.take(place)))
-                for run, place in zip(runs, places, strict=True)
-            ]
-            study.work_together(jobs, lambda run, event: None, entry.threads)
-    for status in map(store.read_status, places):
+def _ours(entry: Entry, runs: Sequence[Run], folders: Sequence[Path]) -> dict[str, Any]:
+    for folder in folders:
+        store.write_status(folder, "running")
+    task = places.TRAINING if len(runs) == 1 else places.TOGETHER
+    records = local.HERE.do(places.Job(runs, folders, entry.threads, task))
+    for status in (record.status for record in records):
         if status["status"] != "finished":
             raise LockstepError(
                 status["code"] or "LS-403", str(status["reason"]), where=_("backend {name}", name=entry.name)
             )
-    record, others = store.Record(places[0]), [store.Record(place).timing for place in places]
+    record, others = records[0], [each.timing for each in records]
     seconds, environment = dict(record.timing["seconds"]), record.environment
     peak = max(timing["peak_memory_bytes"] or 0 for timing in others) or None
     evaluations = len(record.timing["epochs"]) * (1 + bool(entry.run.recipe.validation)) + 1
@@ -141,46 +132,21 @@ def _ours(entry: Entry, runs: Sequence[Run], places: Sequence[Path]) -> dict[str
 def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
     backend = baselines.SHIPPED[entry.name][3]
     # A tutorial knows nothing of our own threads: every library gets all that there are.
-    names = timing.thread_environment("torch" if backend == "numpy" else backend, entry.threads)
-    environment = {**os.environ, **names, **study.QUIET}
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "lockstep.benchmark.baselines",
-        entry.name,
-        str(folder),
-        str(entry.threads),
-        entry.fault,
-    ]
-    held_open, ours = os.pipe()  # the baseline ends when nobody holds this end any more
-    try:
-        with open(folder / "log", "wb") as log:
-            code = _waited_for(
-                processes.start(command, entry.threads, stdin=held_open, stdout=log, stderr=log, env=environment)
-            )
-    except subprocess.TimeoutExpired:
+    environment = workers.environment("torch" if backend == "numpy" else backend, entry.threads)
+    words, log = (entry.name, folder, entry.threads, entry.fault), folder / "log"
+    with (
+        open(log, "wb") as file,
+        workers.Worker("lockstep.benchmark.baselines", words, entry.threads, environment, file, stdout=file) as worker,
+    ):
+        code = worker.exit_code(LONGEST)
+    where = _("baseline {name}", name=entry.name)
+    if code is None:
         message = _("it took longer than {seconds} s", seconds=LONGEST)
-        where = _("baseline {name}", name=entry.name)
-        raise LockstepError("LS-402", message, where=where, hint=_("ask for fewer epochs")) from None
-    finally:
-        os.close(held_open)
-        os.close(ours)
+        raise LockstepError("LS-402", message, where=where, hint=_("ask for fewer epochs"))
     if code:
-        last = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        message = _("it ended with exit code {code}: {words}", code=code, words=" ".join(last))
-        raise LockstepError("LS-403", message, where=_("baseline {name}", name=entry.name))
+        said = " ".join(workers.last_words(log, 1))
+        raise LockstepError("LS-403", _("it ended with exit code {code}: {words}", code=code, words=said), where=where)
     return store.read_json(folder / "shipped.json")
-
-
-def _waited_for(process: subprocess.Popen[bytes]) -> int:
-    """Its exit code; who stops waiting ends it."""
-    with process:
-        try:
-            return process.wait(timeout=LONGEST)
-        except BaseException:
-            process.kill()
-            raise
 
 
 def steady(lap: Mapping[str, Any]) -> float:

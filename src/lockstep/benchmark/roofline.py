@@ -7,14 +7,15 @@ around them. It is no law: another library, or an algorithm of fewer multiplicat
 
 from __future__ import annotations
 
-import os
+import contextlib
 import subprocess
 import sys
 import time
 
 import numpy as np
 
-from lockstep.machine import timing
+from lockstep.errors import LockstepError
+from lockstep.machine import workers
 from lockstep.spec import Network, Shape
 
 SIDE = 1024  # of the matrices: large enough for a peak, small enough for a few to lie in a cache
@@ -37,16 +38,15 @@ def peak(threads: int, dtype: str) -> float | None:
 
     In a process of its own, with the threads and the processors that a lap has; None where that comes to nothing.
     """
-    environment = {**os.environ, **timing.thread_environment("torch", threads)}
-    command = [sys.executable, "-P", "-m", "lockstep.benchmark.roofline", dtype]
-    try:
-        with timing.limited_to(threads):
-            done = subprocess.run(  # noqa: S603
-                command, env=environment, capture_output=True, text=True, timeout=LONGEST, check=True
-            )
-        return float(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
+    environment = workers.environment("torch", threads)  # NumPy with all the threads of its library
+    words, nowhere = (dtype,), subprocess.DEVNULL
+    with (
+        contextlib.suppress(LockstepError, ValueError),
+        workers.Worker("lockstep.benchmark.roofline", words, threads, environment, nowhere) as worker,
+    ):
+        if worker.exit_code(LONGEST) == 0 and worker.process.stdout:
+            return float(worker.process.stdout.read())
+    return None
 
 
 def rate(dtype: str) -> float:

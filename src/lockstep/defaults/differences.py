@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,8 +24,7 @@ from lockstep.defaults.meanings import SUBJECTS, Given, meaning
 from lockstep.errors import LockstepError
 from lockstep.language import joined, mark, recognised
 from lockstep.language import later as _
-from lockstep.machine import processes, timing
-from lockstep.study import QUIET
+from lockstep.machine import processes, timing, workers
 
 FRAMEWORKS = tuple(name for name in backends.BACKENDS if name != "numpy")  # NumPy has no layers to have defaults
 SECONDS = 300  # that a framework's process may take
@@ -54,52 +51,39 @@ def measure(names: Iterable[str] = FRAMEWORKS) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="lockstep-") as folder, contextlib.ExitStack() as running:
         found: dict[str, Any] = {}
-        workers: dict[str, subprocess.Popen[bytes]] = {}
+        begun: dict[str, workers.Worker] = {}
         for name in names:
             if reason := backends.why_missing(name):
                 found[name] = {"missing": reason}
             else:
-                workers[name] = _start(name, Path(folder))
-                running.callback(_stop, workers[name])
-        for name, worker in workers.items():
+                begun[name] = running.enter_context(_begun(name, Path(folder)))
+        for name, worker in begun.items():
             found[name] = _result(name, worker, Path(folder))
         return {name: found[name] for name in names}
 
 
-def _start(name: str, folder: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, **timing.thread_environment(name, 1), **QUIET}
-    environment |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-P", "-m", "lockstep.defaults.differences", name, str(folder / f"{name}.json")]
+def _begun(name: str, folder: Path) -> workers.Worker:
+    environment = workers.environment(name, 1) | {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+    everywhere = len(timing.usable_cores())
     with open(folder / f"{name}.log", "wb") as log:
-        # The other end of its standard input is held by this process, whose end is its end.
-        everywhere = len(timing.usable_cores())
-        return processes.start(command, everywhere, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
+        words = (name, folder / f"{name}.json")
+        return workers.Worker("lockstep.defaults.differences", words, everywhere, environment, log, stdout=log)
 
 
-def _stop(worker: subprocess.Popen[bytes]) -> None:
-    if worker.stdin:
-        worker.stdin.close()
-    if worker.poll() is None:
-        worker.kill()
-        worker.wait()
-
-
-def _result(name: str, worker: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]:
-    try:
-        code = worker.wait(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        message = _("it was not done after {seconds} seconds", seconds=SECONDS)
+def _result(name: str, worker: workers.Worker, folder: Path) -> dict[str, Any]:
+    code = worker.exit_code(SECONDS)
+    where, hint = _("backend {name}", name=name), _("see: lockstep doctor")
+    if code is None:
         raise LockstepError(
-            "LS-402", message, where=_("backend {name}", name=name), hint=_("see: lockstep doctor")
-        ) from None
+            "LS-402", _("it was not done after {seconds} seconds", seconds=SECONDS), where=where, hint=hint
+        )
     if code:
-        said = (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
         message = _(
             "measuring its defaults ended with exit code {code}; it last said: {words}",
             code=code,
-            words=" | ".join(said),
+            words=" | ".join(workers.last_words(folder / f"{name}.log", 3)),
         )
-        raise LockstepError("LS-403", message, where=_("backend {name}", name=name), hint=_("see: lockstep doctor"))
+        raise LockstepError("LS-403", message, where=where, hint=hint)
     return dict(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from lockstep import backends, store, study
-from lockstep.errors import LockstepError
 from lockstep.files import locks
 from lockstep.language import later as _
 from lockstep.machine import timing
@@ -20,6 +19,8 @@ from lockstep.proof import derivatives, proof
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
+from lockstep.study import places
+from lockstep.study.places import local
 from lockstep.version import version
 
 FORMAT = 1
@@ -63,11 +64,9 @@ def _checked(run: Run, asked: Study, folder: Path, threads: int, tell: proof.Tel
     else:
         place = _begun(run, asked, folder)
         tell(run, {"event": "start", "folder": str(place)})
-        try:
-            study.work(run, place, tell, threads, module="lockstep.proof.derivatives")
-        except LockstepError as error:
-            store.write_status(place, "failed", error.code, str(error))
-        status = store.read_status(place)
+        job = places.Job([run], [place], threads, places.Task("lockstep.proof.derivatives"))
+        (record,) = local.HERE.do(job, lambda event: tell(run, event))
+        status = record.status
         if status["status"] == "finished":
             row["parameters"] = store.read_json(place / derivatives.FILE)["rows"]
             row["verdict"] = derivatives.verdict(row["parameters"])

@@ -39,6 +39,8 @@ from lockstep.proof.verdicts import Court, coverage, judge_growth
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed, digest
 from lockstep.spec.toml import resolved_toml
+from lockstep.study import places
+from lockstep.study.places import local
 from lockstep.version import version
 
 FORMAT = 1
@@ -313,11 +315,9 @@ def _traced(run: Run, asked: Study, folder: Path, steps: int, threads: Threads, 
     store.write_status(place, "running")
     store.write_bytes(place / "spec.toml", text.encode())
     tell(run, {"event": "start", "folder": str(place)})
-    try:
-        study.work(run, place, tell, threads.of(run), module="lockstep.proof.tracer", more=[steps])
-    except LockstepError as error:
-        store.write_status(place, "failed", error.code, str(error))
-    status = store.read_status(place)
+    job = places.Job([run], [place], threads.of(run), places.Task("lockstep.proof.tracer", (steps,)))
+    (record,) = local.HERE.do(job, lambda event: tell(run, event))
+    status = record.status
     if status["status"] != "finished":
         tell(run, {"event": "end", "verdict": "ERROR", "reason": status["reason"]})
         return row | {"verdict": "ERROR", "reason": status["reason"], "code": status["code"]}

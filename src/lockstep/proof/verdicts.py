@@ -20,7 +20,8 @@ from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.proof import growth, independent, rehearsal
 from lockstep.proof.cases import Case
-from lockstep.proof.causes import CAUSES, Finder
+from lockstep.proof.causes import CAUSES
+from lockstep.proof.finder import Finder
 from lockstep.proof.growth import WITHOUT_SHORT
 from lockstep.proof.judge import RANGE, STAGES, UPDATE, Finding, Judge
 from lockstep.proof.trace import Trace

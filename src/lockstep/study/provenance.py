@@ -15,7 +15,7 @@ from lockstep.language import Text
 from lockstep.language import later as _
 from lockstep.spec.records import expanded, to_table
 from lockstep.spec.toml import Place, located, places_of, written
-from lockstep.study import load_study
+from lockstep.study.check import load_study
 
 
 def resolved_values(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from lockstep import store, study
+from lockstep import store
 from lockstep.errors import LockstepError, Problem, without
 from lockstep.files import atomic, locks
 from lockstep.language import joined
@@ -19,6 +19,7 @@ from lockstep.machine import timing
 from lockstep.machine.contention import Threads
 from lockstep.spec import Run, Study
 from lockstep.spec.toml import resolved_toml
+from lockstep.study import identity, runs
 from lockstep.training import checkpoints
 
 
@@ -119,7 +120,7 @@ def _is_finished(record: store.Record) -> bool:
 def _finished_since(record: store.Record, run: Run) -> Path | None:
     """A finished run of the same content beside this one."""
     with contextlib.suppress(LockstepError):
-        name = study.run_id(run, store.read_spec(record.folder))
+        name = identity.run_id(run, store.read_spec(record.folder))
         for place in sorted(record.folder.parent.glob(f"{name}*"), key=store.natural):
             with contextlib.suppress(LockstepError):
                 if store.Record(place).is_finished:
@@ -139,7 +140,7 @@ def threads_for(record: store.Record, asked: int | None = None) -> int:
 
 
 def resume(
-    waiting: Iterable[Unfinished], tell: study.Tell = lambda run, event: None
+    waiting: Iterable[Unfinished], tell: runs.Tell = lambda run, event: None
 ) -> tuple[list[store.Record], list[Problem]]:
     """Let runs go on, one at a time: their records, and what another process is at work on (LS-504).
 
@@ -161,7 +162,7 @@ def resume(
                 records.append(now)
                 tell(one.run, {"event": "end", "record": now, "reused": True})
                 continue
-            records += study.work_on([study.Job(one.run, place, lock)], tell, one.threads)
+            records += runs.go_on([runs.Begun(one.run, place, lock)], tell, one.threads)
     return records, problems
 
 
@@ -183,8 +184,8 @@ def news(wanted: Study, runs_folder: Path, threads: int | None = None) -> list[s
         return []
     asked = {}
     for run in wanted.runs():
-        text = resolved_toml(study.one_run_study(wanted, run))
-        asked[study.run_id(run, text)] = (run, text)
+        text = resolved_toml(identity.one_run_study(wanted, run))
+        asked[identity.run_id(run, text)] = (run, text)
     ids = {place: place.name if place.name in asked else place.name.rpartition("-")[0] for place in there}
     earlier = {place: text for place, text in there.items() if ids[place] not in asked}
     is_new = len(earlier) == len(there)
@@ -200,7 +201,7 @@ def _since(places: list[Path], run: Run, threads: Threads) -> list[str]:
     found: list[list[str]] = []
     for place in places:
         with contextlib.suppress(LockstepError, KeyError, TypeError, AttributeError):
-            found.append(study.changes_since(store.Record(place), run, threads))
+            found.append(identity.changes_since(store.Record(place), run, threads))
     return [] if not found or [] in found else found[-1]
 
 

@@ -95,7 +95,7 @@ class Crew:
 def main(threads: int, folders: list[Path]) -> int:
     """Do the runs of these folders; the exit code."""
     channel = worker.begin()
-    return int(train(folders, threads, lambda index: worker.reporter(folders[index], channel, run=index)) > 0)
+    return int(train(folders, threads, lambda index: worker.reporter(folders[index], channel)) > 0)
 
 
 if __name__ == "__main__":

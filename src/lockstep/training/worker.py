@@ -65,12 +65,12 @@ def begin() -> TextIO:
     return channel
 
 
-def reporter(folder: Path, channel: TextIO, **which: Any) -> loop.Report:
-    """Who hears of a run's events: its folder, and the parent, who is told `which` run it is."""
+def reporter(folder: Path, channel: TextIO) -> loop.Report:
+    """Who hears of a run's events: its folder, and the parent, who is told which run's they are."""
 
     def report(event: dict[str, Any]) -> None:
         store.append_event(folder / "events.jsonl", event)
-        channel.write(json.dumps(store.finite({**event, **which})) + "\n")
+        channel.write(json.dumps(store.finite({**event, "run": folder.name})) + "\n")
 
     return report
 
