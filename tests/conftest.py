@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 import measured
 from lockstep import backends
-from lockstep.machine import timing
+from lockstep.machine import processes, timing
 from lockstep.proof.trace import Trace
 
 TESTS = Path(__file__).parent
@@ -172,3 +172,20 @@ def _read_traces(folder: Path) -> dict[str, Any]:
 
 def _errors(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "errors.json").read_text()))
+
+
+@pytest.fixture
+def worker_says(monkeypatch):
+    """`worker_says(code)`: from here on every worker runs this instead; the command and variables of each asked for."""
+    begun: list[tuple[list[str], dict[str, str]]] = []
+    start = processes.start
+
+    def set_code(code: str) -> list[tuple[list[str], dict[str, str]]]:
+        def instead(command: list[str], threads: int, **options: Any) -> Any:
+            begun.append((command, options["env"]))
+            return start([sys.executable, "-c", code], threads, **options)
+
+        monkeypatch.setattr(processes, "start", instead)
+        return begun
+
+    return set_code

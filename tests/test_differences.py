@@ -7,8 +7,6 @@ import copy
 import importlib.util
 import json
 import re
-import subprocess
-import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -202,12 +200,8 @@ def test_a_package_that_is_not_installed_is_a_reason_in_its_rows():
         differences._ran("torch.nn.Linear", absent, {"n": 1})
 
 
-def test_a_process_that_fails_is_an_error_with_its_last_words(monkeypatch):
-    def start(name, folder):
-        with open(folder / f"{name}.log", "wb") as log:
-            return subprocess.Popen([sys.executable, "-c", "raise SystemExit('no such layer')"], stdout=log, stderr=log)
-
-    monkeypatch.setattr(differences, "_start", start)
+def test_a_process_that_fails_is_an_error_with_its_last_words(monkeypatch, worker_says):
+    worker_says("raise SystemExit('no such layer')")
     monkeypatch.setattr(backends, "why_missing", lambda name: None)
     with pytest.raises(LockstepError, match=r"backend torch: .*exit code 1.*no such layer") as error:
         differences.measure(["torch"])

@@ -31,12 +31,13 @@ def run_study(
     threads: int | None = None,
     again: bool = False,
     is_together: bool = False,
+    place: places.Place | None = None,
 ) -> store.Records:
     """Do every run of the study, one at a time; the records in the study's order, failed ones among them.
 
     `tell` hears of the progress; `threads` is for every backend alike, by default those of two that are free when the
     first run begins; `again` repeats finished runs; `is_together` trains those together, in one process, that gain from
-    it (see `crews.crews`).
+    it (see `crews.crews`); `place` is where they are done, this machine unless it says otherwise.
     Raises LockstepError for a study that cannot be and for a folder that cannot be written; a run that fails is a
     record, not an exception.
     """
@@ -44,14 +45,15 @@ def run_study(
     folder, runs = runs_folder / study.name, study.runs()
     records: dict[int, store.Record] = {}
     for crew in crews.crews(runs, wanted.asked) if is_together else [[index] for index in range(len(runs))]:
-        found = _do([runs[index] for index in crew], study, folder, tell, wanted, again)
+        found = _do([runs[index] for index in crew], study, folder, tell, wanted, again, place)
         records |= dict(zip(crew, found, strict=True))
     return store.Records(records[index] for index in range(len(runs)))
 
 
 def _do(
-    crew: Sequence[Run], study: Study, folder: Path, tell: Tell, threads: contention.Threads, again: bool
-) -> list[store.Record]:
+    crew: Sequence[Run], study: Study, folder: Path, tell: Tell, threads: contention.Threads, again: bool,
+    place: places.Place | None,
+) -> list[store.Record]:  # fmt: skip
     """The records of a run, or of some that are trained together."""
     records: dict[int, store.Record] = {}
     store.make_study_folder(folder)
@@ -67,7 +69,7 @@ def _do(
                 begun[index] = found
                 locked.enter_context(found.lock)
         if begun:
-            records |= dict(zip(begun, go_on(list(begun.values()), tell, threads), strict=True))
+            records |= dict(zip(begun, go_on(list(begun.values()), tell, threads, place), strict=True))
     return [records[index] for index in range(len(crew))]
 
 
@@ -122,7 +124,9 @@ def begin(run: Run, study: Study, folder: Path, threads: contention.Threads, aga
     return begun
 
 
-def go_on(begun: Sequence[Begun], tell: Tell, threads: contention.Threads) -> list[store.Record]:
+def go_on(
+    begun: Sequence[Begun], tell: Tell, threads: contention.Threads, place: places.Place | None = None
+) -> list[store.Record]:
     """Do a run, or some together, from where they were left; a failure is a record too."""
     threads = threads.again(_threads_before(begun[0].folder))
     runs, folders, held = zip(*begun, strict=True)
@@ -132,7 +136,7 @@ def go_on(begun: Sequence[Begun], tell: Tell, threads: contention.Threads) -> li
         tell(run, {"event": "start", "folder": str(folder), "asked": threads.asked, "threads": threads.taken})
     task = places.TRAINING if len(runs) == 1 else places.TOGETHER
     job = places.Job(runs, folders, threads.taken, task, held)
-    records = local.HERE.do(job, lambda event: tell(run_of[event.pop("run")], event))
+    records = (place or local.HERE).do(job, lambda event: tell(run_of[event["run"]], event))
     for run, record in zip(runs, records, strict=True):
         tell(run, {"event": "end", "record": record, "reused": False})
     return records
