@@ -405,13 +405,9 @@ def test_a_run_without_a_status_goes_on_from_its_checkpoint(start, damage, whole
 
 
 @pytest.mark.parametrize("code", ["LS-501", "LS-502", "LS-503"])
-def test_a_run_that_wanted_room_is_begun_again_in_its_folder(code, whole, tmp_path, monkeypatch):
-    def wants(*_, **__):
-        raise LockstepError(code, "there is none")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(studies, "work", wants)
-        (first,) = studies.run_study(study(), tmp_path, threads=1)
+def test_a_run_that_wanted_room_is_begun_again_in_its_folder(code, whole, tmp_path):
+    failing = tortured.Failing(LockstepError(code, "there is none"))
+    (first,) = studies.run_study(study(), tmp_path, threads=1, place=failing)
     assert first.status["code"] == code
     (record,) = studies.run_study(study(), tmp_path, threads=1)
     assert record.folder == first.folder
