@@ -1,0 +1,111 @@
+"""A side's process: `python -m lockstep.exchange.models.server FRAMEWORK FOLDER`; asked and answered in lines of JSON.
+
+Arrays cross in files of the folder. What the person's code prints goes to the log; what it raises is answered as its
+own error, with its own line. The process ends when nobody can ask any more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from lockstep.exchange.models import side
+from lockstep.exchange.models.records import Change, Where, read_arrays, write_arrays, write_trace
+
+# framework → the class that is its side
+SIDES = {"torch": "Torch", "keras": "Keras", "jax": "Jax", "numpy": "NumPy"}
+
+
+class Server:
+    """Answers questions about one model, by their name."""
+
+    def __init__(self, framework: str, folder: Path) -> None:
+        module = importlib.import_module(f"lockstep.exchange.models.{framework}")
+        self.side: side.Side = getattr(module, SIDES[framework])()
+        self.folder = folder
+
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """What the verb of a question gives."""
+        verb, arguments = question["do"], {key: value for key, value in question.items() if key != "do"}
+        return getattr(self, f"do_{verb}")(**arguments) or {}
+
+    def do_load(self, file: str, name: str, dtype: str) -> dict[str, Any]:
+        """Build the model."""
+        return dataclasses.asdict(self.side.load(Path(file), name, dtype))
+
+    def do_describe(self) -> dict[str, Any]:
+        """What is known of it now."""
+        return dataclasses.asdict(self.side.description())
+
+    def do_units(self, into: str) -> None:
+        """Write all units into a file."""
+        write_arrays(self.side.units(), self.folder / into)
+
+    def do_put(self, file: str) -> None:
+        """Set the units of a file."""
+        self.side.put(read_arrays(self.folder / file))
+
+    def do_trace(self, batch: str, mode: str, into: str, changes: list[dict[str, Any]], designed: bool) -> None:
+        """Pass the batch of a file ("0", "1", …, and "designed" where gradients are asked for)."""
+        arrays = read_arrays(self.folder / batch)
+        weights = arrays.pop("designed", None) if designed else None
+        given = [arrays[key] for key in sorted(arrays, key=int)]
+        trace = self.side.trace(given, mode, [change_of(each) for each in changes], weights)
+        write_trace(trace, self.folder, into)
+
+    def do_again(self, call: int, change: dict[str, Any], into: str) -> None:
+        """Write what a call gives under a change: "0", "1", …"""
+        outputs = self.side.again(call, change_of(change))
+        write_arrays({str(index): value for index, value in enumerate(outputs)}, self.folder / into)
+
+    def do_signature(self, call: int) -> dict[str, Any]:
+        """Every argument of a call that is no tensor."""
+        return {"arguments": self.side.signature(call)}
+
+
+def change_of(found: dict[str, Any]) -> Change:
+    """A change from its JSON."""
+    lists = {"pads": tuple(tuple(map(int, pair)) for pair in found.get("pads", ()))}
+    return Change(**{**found, **lists, "order": tuple(found.get("order", ()))})
+
+
+def failure(error: BaseException, folders: tuple[str, ...]) -> dict[str, Any]:
+    """An error of the person's, or of the framework that they asked, with the innermost line of theirs."""
+    if isinstance(error, side.UserError):
+        return {"error": error.message, "hint": error.hint, "where": dataclasses.asdict(error.where), "is_ours": False}
+    where = Where()
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith(folders):
+            where = Where(frame.filename, frame.lineno or 0, frame.line or "")
+    if isinstance(error, SyntaxError):
+        where = Where(error.filename or "", error.lineno or 0, (error.text or "").strip())
+    message = f"{type(error).__name__}: {error}"[:2000]
+    return {"error": message, "hint": "", "where": dataclasses.asdict(where), "is_ours": not where.file}
+
+
+def main(framework: str, folder: Path) -> int:
+    """Answer until nobody asks any more; the exit code."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # whatever a person's code prints goes to the log
+    server, folders = Server(framework, folder), (str(folder),)
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "file" in question and question["do"] == "load":
+            folders = (*folders, str(Path(question["file"]).parent.resolve()))
+        try:
+            answer = {"event": "answer", **server.answer(question)}
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            answer = {"event": "failure", **failure(error, folders)}
+        answers.write(json.dumps(answer) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))

@@ -1,0 +1,160 @@
+"""What every framework's side offers, and what all of them do alike: a person's file imported, a line of it found.
+
+The file is code and is run, as `python file.py` would run it. Its folder is put on the path and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import linecache
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from lockstep.exchange.models.records import Change, Model, Trace, Where
+
+
+class Side(Protocol):
+    """A person's model, in the process that has its framework. Shapes and layouts are the framework's own."""
+
+    def load(self, file: Path, name: str, dtype: str) -> Model:
+        """Import the file and build what is named, "float32" or "float64"; a second time builds it anew."""
+
+    def units(self) -> dict[str, np.ndarray]:
+        """Every unit of the model, by name, in the canonical layout of its role; known once a batch was traced."""
+
+    def put(self, values: Mapping[str, np.ndarray]) -> None:
+        """Set these units."""
+
+    def trace(self, batch: Sequence[np.ndarray], mode: str, changes: Sequence[Change], designed: np.ndarray | None) -> Trace:  # fmt: skip # noqa: E501
+        """One pass over a batch, "inference" or "training" (with no value dropped), its calls made with these changes.
+
+        `designed`, in the shape of the output, weighs it: gradients are those of the weighed sum.
+        """
+
+    def again(self, call: int, change: Change) -> list[np.ndarray]:
+        """The outputs of a call of the last trace, made again on copies of what it took, under a change."""
+
+    def signature(self, call: int) -> dict[str, Any]:
+        """Every argument that this call could have been made with and is no tensor: name → value, defaults among them."""
+
+
+class UserError(Exception):
+    """Something that the person's own code raised, or that it lacks: what, where, what to do."""
+
+    def __init__(self, message: str, where: Where | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.message, self.where, self.hint = message, where or Where(), hint
+
+
+# ----------------------------------------------------------------------------------------------------- a person's file
+
+
+def imported(file: Path, number: int) -> ModuleType:
+    """The module of a file, imported under a name of its own; what it raises is raised."""
+    folder = str(file.parent.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    name = f"{file.stem}__lockstep_{number}" if number else file.stem
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def named(module: ModuleType, name: str) -> Any:
+    """What a file calls by this name ("Net", "nets.small"); raises UserError with the names that are there."""
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            here = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+            raise UserError(f'"{name}" is not in {module.__file__}', hint=near(name, here))
+        found = getattr(found, part)
+    return found
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """The names that are there, the nearest first."""
+    import difflib
+
+    names = list(names)
+    close = difflib.get_close_matches(name, names, 1)
+    return f'did you mean "{close[0]}"?' if close else "there are: " + ", ".join(names[:20])
+
+
+def made(factory: Callable[..., Any]) -> Any:
+    """What a class or function without arguments gives; raises UserError where it needs some."""
+    needed = [
+        parameter.name
+        for parameter in signature_of(factory).values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    if needed:
+        raise UserError(
+            f"{getattr(factory, '__name__', factory)} needs {', '.join(needed)}",
+            hint="write a function without arguments that returns the model, and name that",
+        )
+    return factory()
+
+
+def signature_of(function: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a function by name; none where nobody knows them."""
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return {}
+
+
+# ---------------------------------------------------------------------------------------------------- a person's lines
+
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+STANDARD = sysconfig.get_paths()["stdlib"] + os.sep
+
+
+class Lines:
+    """Finds the innermost line of the person's among the frames of a call."""
+
+    def __init__(self, packages: Iterable[ModuleType]) -> None:
+        """`packages` are the framework's: no line of theirs is the person's."""
+        folders = {os.path.dirname(os.path.abspath(str(package.__file__))) + os.sep for package in packages}
+        self.others = (*folders, OURS)
+
+    def here(self, frame: FrameType | None = None) -> Where:
+        """The innermost frame outside of the framework, of Lockstep and of the standard library."""
+        frame = frame or sys._getframe(1)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            is_standard = file.startswith(STANDARD) and "site-packages" not in file
+            if not (file.startswith(self.others) or is_standard or file.startswith("<")):
+                line = frame.f_lineno
+                return Where(file, line, linecache.getline(file, line).strip())
+            frame = frame.f_back  # type: ignore[assignment]
+        return Where()
+
+
+# -------------------------------------------------------------------------------------------------------------- values
+
+
+def plain(value: Any) -> Any:
+    """An argument as JSON has it, or its text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    name = getattr(value, "__name__", None)
+    return str(name) if name else str(value)[:200]
