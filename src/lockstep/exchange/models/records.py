@@ -74,6 +74,7 @@ class Call:
     arguments: dict[str, Any]  # all other arguments, defaults among them, as JSON has them
     outputs: tuple[int, ...]
     parent: int = -1  # the call that it is a part of, where that is one of a trace too
+    names: tuple[str, ...] = ()  # of all arguments, in the order of the function's signature
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -113,6 +114,7 @@ class Change:
 
     call: int = -1  # its index in the trace; -1: every call of the layer at `path`
     path: str = ""
+    of: str = ""  # the function that it is a change of; no other call of this index or path is changed
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)  # put over its own
     function: str = ""  # called instead, with the same tensors
     pads: tuple[tuple[int, int], ...] = ()  # of the window's axes, before the call, whose own padding is none then
@@ -183,6 +185,7 @@ def _call(found: Mapping[str, Any]) -> Call:
         {str(key): tuple(map(int, value)) for key, value in found["tensors"].items()},
         {str(key): str(value) for key, value in found["units"].items()}, dict(found["arguments"]),
         tuple(map(int, found["outputs"])), int(found.get("parent", -1)),
+        tuple(map(str, found.get("names", ()))),
     )  # fmt: skip
 
 

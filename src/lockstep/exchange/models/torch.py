@@ -94,7 +94,7 @@ NAMES = {name: ("input", "hx", "params", "has_biases", "num_layers", "dropout", 
 def arguments_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Every argument by name, defaults among them; by number where nobody knows the names."""
     names = NAMES.get(getattr(function, "__name__", ""))
-    if names and len(args) > 1 and isinstance(args[1], tuple):
+    if names and len(args) == len(names):
         return {**dict(zip(names, args, strict=False)), **kwargs}
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
@@ -187,7 +187,7 @@ class Torch:
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
         """Inside, it is noted with what, and where, each of PyTorch's layers is made."""
-        classes = [each for each in vars(nn).values() if isinstance(each, type) and issubclass(each, nn.Module)]
+        classes = [each for each in _below(nn.Module) if each.__module__.startswith("torch.")]
         before = {each: each.__dict__["__init__"] for each in classes if "__init__" in each.__dict__}
 
         def watched(init: Callable[..., None]) -> Callable[..., None]:
@@ -258,7 +258,9 @@ class Torch:
         if designed is not None:
             total = (outputs[0] * torch.from_numpy(np.ascontiguousarray(designed)).to(dtype)).sum()
             gradients, by_unit = self._gradients(total, recorder)
-        state = {name: value for name, value in self.units().items() if self.holders[name][1].role in ("mean", "variance")}
+        state = {
+            name: value for name, value in self.units().items() if self.holders[name][1].role in ("mean", "variance")
+        }
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(before[name])
@@ -307,6 +309,10 @@ class Torch:
         return {key: side.plain(value) for key, value in found.items() if not _holds_a_tensor(value)}
 
 
+def _below(kind: type) -> set[type]:
+    return {kind, *(each for below in kind.__subclasses__() for each in _below(below))}
+
+
 def _bound(init: Callable[..., None], module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
     try:
         bound = inspect.signature(init).bind(module, *args, **kwargs)
@@ -345,8 +351,20 @@ def changed(seen: Seen, change: Change) -> Any:
             named[first] = F.pad(named[first], flat_pads, value=fill)
             named["padding"] = 0
         named |= change.arguments
+        if "batch_first" in change.arguments and "hx" in named:
+            named["hx"] = _states(named)
         args, kwargs = _by_place(seen, named)
     return function(*args, **kwargs)
+
+
+def _states(named: dict[str, Any]) -> Any:
+    """A recurrent layer's first states, of as many examples as there are when the batch lies on the other axis."""
+    n = named["input"].shape[0 if named["batch_first"] else 1]
+    states = [
+        tensor if tensor.shape[1] == n else tensor[:, :1].expand(-1, n, -1).contiguous()
+        for tensor in _tensors(named["hx"])
+    ]
+    return tuple(states) if isinstance(named["hx"], tuple) else states[0]
 
 
 def _by_place(seen: Seen, named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -375,8 +393,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, owner: Torch, names: dict[int, str], changes: Sequence[Change]) -> None:
         super().__init__()
         self.owner, self.names = owner, names
-        self.by_call = {change.call: change for change in changes if change.call >= 0}
-        self.by_path = {change.path: change for change in changes if change.call < 0}
+        self.changes = changes
         self.calls: list[Call] = []
         self.values: dict[int, np.ndarray] = {}
         self.live: dict[int, torch.Tensor] = {}
@@ -419,14 +436,19 @@ class Recorder(TorchFunctionMode):
         name = str(resolve_name(func) or getattr(func, "__name__", func))
         word = name.rpartition(".")[2]
         if word in PASSED_OVER or name.endswith("__get__") or word.startswith("is_"):
-            return self._same(func(*args, **kwargs), args) if word in ("detach", "contiguous", "to") else func(*args, **kwargs)
+            return (
+                self._same(func(*args, **kwargs), args)
+                if word in ("detach", "contiguous", "to")
+                else func(*args, **kwargs)
+            )
         index, path = len(self.calls), self.path[-1]
         named = arguments_of(func, args, kwargs)
         tensors, units = self._taken(word, named)
         seen = Seen(func, name, args, kwargs, path)
         if word == "dropout" and "training" in named:  # masks are off
             seen = seen._replace(args=(), kwargs=named | {"training": False})
-        change = self.by_call.get(index) or self.by_path.get(path)
+        wanted = [each for each in self.changes if tensors and each.of in ("", name)]
+        change = next((each for each in wanted if each.call == index or (each.call < 0 and each.path == path)), None)
         copies = seen._replace(args=_copied(seen.args), kwargs=_copied(seen.kwargs)) if word.endswith("_") else seen
         output = changed(seen, change) if change else seen.function(*seen.args, **seen.kwargs)
         given = list(_tensors(output))
@@ -436,7 +458,18 @@ class Recorder(TorchFunctionMode):
             where = self.owner.lines.here()
             self.seen[index] = copies
             self.calls.append(
-                Call(index, name, kind, path, where, tensors, units, rest, tuple(self.number(each) for each in given))
+                Call(
+                    index,
+                    name,
+                    kind,
+                    path,
+                    where,
+                    tensors,
+                    units,
+                    rest,
+                    tuple(self.number(each) for each in given),
+                    names=tuple(named),
+                )  # fmt: skip
             )
         return output
 

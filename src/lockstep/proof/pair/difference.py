@@ -1,0 +1,492 @@
+"""Two models of people's own, compared: all differences in one run, each with its cause, and the proof that it is all.
+
+A later stage runs with the earlier causes put right in the second model, so one difference does not hide another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lockstep.errors import LockstepError
+from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace
+from lockstep.language import later as _
+from lockstep.proof.pair import alignment, client, laboratory, mapping, remedies
+from lockstep.proof.pair.client import Side
+from lockstep.proof.pair.places import Numbers
+from lockstep.proof.pair.remedies import Remedy
+from lockstep.version import version
+
+FORMAT = 1
+N_EXAMPLES = 9
+MOST_FINDINGS = 24
+SIZES = (28, 32, 64, 96, 224)  # of images, tried where nothing says how large they are
+WEIGHTS = ("drawn", "from-a", "as-is")
+
+Tell = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spot:
+    """Where a difference lies in both models."""
+
+    a: str
+    b: str
+    line_a: str
+    line_b: str
+
+
+@dataclasses.dataclass
+class Finding:
+    """One difference: what each side does, where, how far it takes them apart, and what to write instead."""
+
+    stage: str
+    cause: str  # a sentence; "" where nothing that was tried explains it
+    meaning: str
+    a: Any
+    b: Any
+    places: list[Spot]
+    off: float  # the largest difference that it makes at its first place
+    error: float  # what is left of it when it is put right
+    remedy: Remedy | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """What `lockstep diff` found."""
+
+    a: str
+    b: str
+    frameworks: tuple[str, str]
+    verdict: str  # EQUAL, DIVERGED, INCONCLUSIVE
+    findings: tuple[Finding, ...]
+    pairs: tuple[mapping.Pair, ...]
+    left: tuple[tuple[str, ...], tuple[str, ...]]
+    n_matched: int  # tensors of the first model that the second one has too, with all causes put right
+    n_tensors: int
+    worst: float  # of the outputs, in units of what they may be off, with all causes put right
+    not_observed: tuple[str, ...]
+    input_shape: tuple[int, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether no difference was found in all that was looked at."""
+        return self.verdict == "EQUAL"
+
+    def to_json(self) -> dict[str, Any]:
+        """The document."""
+        return {"format": FORMAT, "lockstep": version(), **dataclasses.asdict(self)}
+
+
+@dataclasses.dataclass
+class Party:
+    """One model, in float64 and in float32, with what was put right in it."""
+
+    exact: Side
+    rough: Side
+    model: Model
+    batch: list[np.ndarray]
+    changes: list[Change] = dataclasses.field(default_factory=list)
+
+    def numbers(self, mode: str, designed: np.ndarray | None = None) -> tuple[Trace, dict[int, alignment.Tensor]]:
+        """A pass in float64 and what its tensors may be off, by the same pass in float32."""
+        trace = self.exact.trace(self.batch, mode, self.changes, designed)
+        beside = self.rough.trace([_rounded(value) for value in self.batch], mode, self.changes, designed)
+        return trace, alignment.tensors(trace, beside)
+
+
+def _rounded(value: np.ndarray) -> np.ndarray:
+    return value.astype(np.float32) if np.issubdtype(value.dtype, np.floating) else value
+
+
+def compare(
+    a: str, b: str, *, weights: str = "drawn", batch: Sequence[np.ndarray] | None = None,
+    input_shape: Sequence[int] | None = None, given: Iterable[tuple[str, str]] = (), seed: int = 0,
+    tell: Tell = lambda _what: None,
+) -> Difference:  # fmt: skip
+    """Compare two models, each named as FILE:NAME; the first is the reference, remedies are for the second.
+
+    `batch`: arrays as the first model takes them; `input_shape`: of one example, where it is drawn. Raises
+    LockstepError for names that are none, models that need arguments, inputs that no side accepts (LS-200 … LS-209),
+    and for what a person's own code raises (LS-403) or how its process ends (LS-402, LS-503).
+    """
+    if weights not in WEIGHTS:
+        hint = _("one of {names}", names=", ".join(WEIGHTS))
+        raise LockstepError("LS-205", _('there are no weights "{name}"', name=weights), where="--weights", hint=hint)
+    asked = client.named(a), client.named(b)
+    with tempfile.TemporaryDirectory(prefix="lockstep-diff-") as temporary, contextlib.ExitStack() as open_sides:
+        sides = [
+            open_sides.enter_context(Side(one, Path(temporary) / f"{letter}-{dtype}", letter))
+            for letter, one in zip("ab", asked, strict=True)
+            for dtype in ("float64", "float32")
+        ]
+        tell(_("building both models"))
+        models = [side.load(dtype) for side, dtype in zip(sides, ("float64", "float32") * 2, strict=True)]
+        first = _batch(sides[0], models[0], batch, input_shape, seed)
+        parties = (
+            Party(sides[0], sides[1], models[0], first),
+            Party(sides[2], sides[3], models[2], _as_taken(sides[2], models[2], first, asked)),
+        )
+        pairing = _paired(parties, given)
+        _load(parties, pairing, weights, seed)
+        return _compared(asked, parties, pairing, tell)
+
+
+# ------------------------------------------------------------------------------------------------------- what goes in
+
+
+def _batch(
+    side: Side, model: Model, batch: Sequence[np.ndarray] | None, shape: Sequence[int] | None, seed: int
+) -> list[np.ndarray]:
+    """The arrays that are put into the first model; drawn where nobody gives any."""
+    if batch is not None:
+        return [_as_numbers(value) for value in batch]
+    numbers = np.random.default_rng(seed)
+    tried: list[str] = []
+    for size, is_whole in _shapes(model, shape):
+        drawn = numbers.integers(0, 9, (N_EXAMPLES, *size)) if is_whole else numbers.normal(size=(N_EXAMPLES, *size))
+        value = drawn if is_whole else drawn.astype(np.float32).astype(np.float64)
+        try:
+            side.trace([value])
+        except LockstepError as error:
+            if error.code != "LS-403":
+                raise
+            tried.append(str(size))
+            last = error
+            continue
+        return [value]
+    if shape is not None:
+        raise last
+    hint = _("say the shape of one example: --input 3,32,32, or give a batch: --batch x.npz")
+    message = _("it takes none of the inputs that were tried: {shapes}", shapes=", ".join(tried) or "–")
+    raise LockstepError("LS-205", message, where=str(side.asked), hint=hint)
+
+
+def _as_numbers(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def _shapes(model: Model, shape: Sequence[int] | None) -> Iterator[tuple[tuple[int, ...], bool]]:
+    """Shapes of one example to be tried, and whether it holds whole numbers."""
+    if shape is not None:
+        yield tuple(shape), False
+        yield tuple(shape), True
+        return
+    if model.input_shape is not None:
+        sizes = [[size] if size else [*SIZES] for size in model.input_shape]
+        found = [
+            tuple(each)
+            for each in itertools.product(*sizes)
+            if len(set(each[:2])) < 2 or len(sizes) < 3 or all(model.input_shape)
+        ]
+        yield from ((each, False) for each in found[:8])
+        yield from ((each, True) for each in found[:8])
+    for layer in model.layers:
+        arguments = layer.arguments
+        for key in ("in_features", "input_size", "in_channels", "num_embeddings"):
+            n = arguments.get(key)
+            if not isinstance(n, int):
+                continue
+            if key == "num_embeddings":
+                yield (7,), True
+            elif key == "in_channels":
+                n_axes = next((axes for axes in (1, 2, 3) if f"{axes}d" in layer.name), 2)
+                yield from (((n, *[size] * n_axes), False) for size in (SIZES if n_axes < 3 else (16, 32)))
+            else:
+                yield (n,), False
+                yield (7, n), False
+
+
+def _as_taken(
+    side: Side, model: Model, batch: list[np.ndarray], asked: tuple[client.Named, client.Named]
+) -> list[np.ndarray]:
+    """The first model's batch as the second one takes it: channels first or last, whichever it accepts."""
+    frameworks = [one.framework for one in asked]
+    is_last = [name in ("keras", "jax") for name in frameworks]
+    moved = [_moved(value, to_last=is_last[1]) for value in batch]
+    ways = [moved, batch] if is_last[0] != is_last[1] else [batch, [_moved(value, to_last=True) for value in batch]]
+    errors = []
+    for way in ways:
+        if model.input_shape is not None and not _fits(way[0].shape[1:], model.input_shape):
+            continue
+        try:
+            side.trace(way)
+        except LockstepError as error:
+            if error.code != "LS-403":
+                raise
+            errors.append(error)
+            continue
+        return way
+    if errors:
+        raise errors[0]
+    shapes = ", ".join(str(way[0].shape[1:]) for way in ways)
+    message = _("it wants inputs of {wanted}, and not {shapes}", wanted=model.input_shape, shapes=shapes)
+    raise LockstepError("LS-206", message, where=str(side.asked), hint=_("say the shape: --input 3,32,32"))
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True))
+
+
+def _moved(value: np.ndarray, to_last: bool) -> np.ndarray:
+    if value.ndim < 3:
+        return value
+    return np.ascontiguousarray(np.moveaxis(value, 1, -1) if to_last else np.moveaxis(value, -1, 1))
+
+
+# ------------------------------------------------------------------------------------------------------------- weights
+
+
+def _paired(parties: tuple[Party, Party], given: Iterable[tuple[str, str]]) -> mapping.Pairing:
+    """The units' pairs; a pass over the batch says what each unit is, on the rough sides too."""
+    traces = []
+    for party in parties:
+        traces.append(party.exact.trace(party.batch))
+        party.rough.trace([_rounded(value) for value in party.batch])
+        party.model = party.exact.description()
+    return mapping.paired(parties[0].model, traces[0], parties[1].model, traces[1], given)
+
+
+def _load(parties: tuple[Party, Party], pairing: mapping.Pairing, weights: str, seed: int) -> None:
+    """Give both models the same units, in both precisions."""
+    a, b = parties
+    if weights == "as-is":
+        for party in parties:  # float32 beside float64 must hold the same numbers
+            values = {name: _exact(value) for name, value in party.exact.units().items()}
+            party.exact.put(values)
+            party.rough.put(values)
+        return
+    values = mapping.drawn(a.model, seed) if weights == "drawn" else {k: _exact(v) for k, v in a.exact.units().items()}
+    there = mapping.carried(values, pairing)
+    there |= {
+        unit.name: np.zeros(unit.shape) for unit in b.model.units if unit.name in pairing.left_b and unit.role == "bias"
+    }
+    values |= {
+        unit.name: np.zeros(unit.shape) for unit in a.model.units if unit.name in pairing.left_a and unit.role == "bias"
+    }
+    for side in (a.exact, a.rough):
+        side.put(values)
+    for side in (b.exact, b.rough):
+        side.put(there)
+
+
+def _exact(value: np.ndarray) -> np.ndarray:
+    return value.astype(np.float32).astype(np.float64)
+
+
+# ---------------------------------------------------------------------------------------------------------- comparison
+
+
+def _compared(
+    asked: tuple[client.Named, client.Named], parties: tuple[Party, Party], pairing: mapping.Pairing, tell: Tell
+) -> Difference:
+    findings: list[Finding] = []
+    not_observed = [_("optimizer, schedule, the users' own steps and data loaders"), _("what runs on a GPU")]
+    n_matched = n_tensors = 0
+    worst, is_explained = 0.0, True
+    for mode, stage in (("inference", "forward"), ("training", "forward in training")):
+        tell(_("comparing: {stage}", stage=stage))
+        if mode == "training" and not any(_differs_in_training(party.model) for party in parties):
+            continue
+        found, state = _passes(parties, mode, stage, findings)
+        findings = found
+        n_matched, n_tensors, worst = state[:3]
+        is_explained = is_explained and state[3]
+        if not is_explained:
+            break
+    if is_explained:
+        findings += _gradients(parties, pairing)
+    if any(pairing.left_a) or any(pairing.left_b):
+        left = ", ".join((*pairing.left_a, *pairing.left_b))
+        not_observed.append(_("units without a partner: {names}", names=left))
+    return Difference(
+        str(asked[0]), str(asked[1]), (asked[0].framework, asked[1].framework),
+        "DIVERGED" if findings else "EQUAL", tuple(findings), pairing.pairs, (pairing.left_a, pairing.left_b),
+        n_matched, n_tensors, worst, tuple(not_observed), tuple(parties[0].batch[0].shape[1:]),
+    )  # fmt: skip
+
+
+def _differs_in_training(model: Model) -> bool:
+    return any(unit.role in ("mean", "variance") for unit in model.units)
+
+
+def _passes(
+    parties: tuple[Party, Party], mode: str, stage: str, findings: list[Finding]
+) -> tuple[list[Finding], tuple[int, int, float, bool]]:
+    """Passes of both models until they are equal, or until a difference is found that nothing explains."""
+    findings = list(findings)
+    while True:
+        traces, tensors = zip(*(party.numbers(mode) for party in parties), strict=True)
+        there = alignment.matches(tensors[0], tensors[1])
+        back = {number for numbers in there.values() for number in numbers}
+        numbers = tuple(
+            Numbers(trace, own, known) for trace, own, known in zip(traces, tensors, (there, back), strict=True)
+        )
+        if numbers[0].is_equal and numbers[1].is_equal:
+            worst = _worst(traces[0], traces[1], tensors, there)
+            return findings, (len(there), len(tensors[0]), worst, True)
+        places = [each.place() for each in numbers]
+        if places[0] is None or places[1] is None or len(findings) >= MOST_FINDINGS:
+            findings.append(_unexplained(stage, parties, numbers))
+            return findings, (len(there), len(tensors[0]), np.inf, False)
+        benches = tuple(
+            laboratory.Bench(party.exact, own, place)
+            for party, own, place in zip(parties, numbers, places, strict=True)
+        )
+        causes = laboratory.causes((benches[0], benches[1]))
+        usable = [cause for cause in causes if cause.alternative.meaning != "function"]
+        if not usable:
+            findings.append(_unexplained(stage, parties, numbers, causes))
+            return findings, (len(there), len(tensors[0]), np.inf, False)
+        cause = usable[0]
+        parties[cause.side].changes.append(_lasting(cause))
+        _add(findings, _finding(stage, cause, parties, places))
+
+
+def _lasting(cause: laboratory.Cause) -> Change:
+    """The change for all passes that follow: of the layer, where the call is one's, since numbers of calls may move."""
+    call = cause.call
+    where = {"call": -1, "path": call.path} if call.path else {"call": call.index}
+    return dataclasses.replace(cause.alternative.change, of=call.function, **where)
+
+
+def _worst(a: Trace, b: Trace, tensors: Any, there: dict[int, list[int]]) -> float:
+    found = 0.0
+    for number in a.outputs:
+        for other in there.get(number, ()):
+            one, two = tensors[0][number], tensors[1][other]
+            room = max(one.room, two.room)
+            found = max(found, alignment.off(one.value, two.value) / room if room else 0.0)
+    return found
+
+
+def _finding(stage: str, cause: laboratory.Cause, parties: tuple[Party, Party], places: Sequence[Any]) -> Finding:
+    alternative = cause.alternative
+    values = (alternative.after, alternative.before) if cause.side else (alternative.before, alternative.after)
+    spots = _spot(parties, places, cause)
+    return Finding(
+        stage, _sentence(cause, values), alternative.meaning, *values, [spots], cause.before, cause.error,
+        _remedy(parties[cause.side].model, cause.call, alternative) if cause.side else None,
+    )  # fmt: skip
+
+
+def _spot(parties: tuple[Party, Party], places: Sequence[Any], cause: laboratory.Cause | None) -> Spot:
+    calls = [place.calls[-1] for place in places]
+    if cause is not None:
+        calls[cause.side] = cause.call
+    titles = [call.path or call.function for call in calls]
+    return Spot(titles[0], titles[1], client.shown(calls[0].where), client.shown(calls[1].where))
+
+
+def _sentence(cause: laboratory.Cause, values: tuple[Any, Any]) -> str:
+    """What the two sides do, as a person says it."""
+    what = {"kind": cause.call.kind or cause.call.function, "a": values[0], "b": values[1]}
+    meaning = cause.alternative.meaning
+    if meaning == "pads":
+        return _("{kind}: the border is padded otherwise: {a} | {b}", **what)
+    if meaning == "flatten":
+        return _("the image is flattened in another order of axes", **what)
+    return _("{kind}: {argument} is {a} | {b}", argument=cause.alternative.argument, **what)
+
+
+def _add(findings: list[Finding], new: Finding) -> None:
+    """Put a finding to those of the same cause, or behind them."""
+    for finding in findings:
+        if finding.cause == new.cause and finding.stage == new.stage:
+            finding.places += new.places
+            return
+    findings.append(new)
+
+
+def _unexplained(
+    stage: str, parties: tuple[Party, Party], numbers: Sequence[Numbers], causes: Sequence[laboratory.Cause] = ()
+) -> Finding:
+    places = [each.place() for each in numbers]
+    spot = Spot("–", "–", "–", "–")
+    if places[0] is not None and places[1] is not None:
+        spot = _spot(parties, places, None)
+    sentence, values = "", (None, None)
+    if causes:
+        alternative = causes[0].alternative
+        values = (alternative.after, alternative.before) if causes[0].side else (alternative.before, alternative.after)
+        sentence = _("another function: {a} | {b}", a=values[0], b=values[1])
+    off = causes[0].before if causes else np.inf
+    return Finding(stage, sentence, "function" if causes else "", *values, [spot], off, np.inf)
+
+
+def _remedy(model: Model, call: Call, alternative: laboratory.Alternative) -> Remedy | None:
+    """The line of the layer, or of the function, that a change is of."""
+    if alternative.meaning in ("pads", "flatten", "function"):
+        return None
+    layer = _layer(model, call)
+    if layer is not None:
+        name = next(
+            (key for key in layer.arguments if _is_same_argument(key, alternative.argument)), alternative.argument
+        )
+        where, names = layer.where, list(layer.arguments)
+        found = remedies.rewritten(where.file, where.line, layer.name, name, alternative.after, names)
+        if found is not None:
+            return found
+    callee = call.function.rpartition(".")[2]
+    where = call.where
+    return remedies.rewritten(where.file, where.line, callee, alternative.argument, alternative.after, call.names)
+
+
+def _layer(model: Model, call: Call) -> Layer | None:
+    return next((layer for layer in model.layers if layer.path == call.path), None)
+
+
+def _is_same_argument(one: str, other: str) -> bool:
+    meaning = laboratory.alternatives.MEANING
+    return one == other or (one in meaning and meaning.get(one) == meaning.get(other))
+
+
+# ----------------------------------------------------------------------------------------------------------- gradients
+
+
+def _gradients(parties: tuple[Party, Party], pairing: mapping.Pairing) -> list[Finding]:
+    """Gradients of units, of one designed weighing of the output; with all causes of the forward pass put right."""
+    a, b = parties
+    trace, own = a.numbers("inference")
+    other, theirs = b.numbers("inference")
+    if not trace.outputs or not other.outputs or trace.outputs[0] not in own or other.outputs[0] not in theirs:
+        return []
+    numbers = np.random.default_rng(1)
+    value, there = own[trace.outputs[0]].value, theirs[other.outputs[0]].value
+    designed = numbers.normal(size=value.shape).astype(np.float32).astype(np.float64)
+    axes = alignment.order(value, there, max(own[trace.outputs[0]].room, theirs[other.outputs[0]].room) * 8)
+    if axes is None:
+        return []
+    weighed = np.ascontiguousarray(designed.transpose(axes).reshape(there.shape))
+    exact = (
+        a.exact.trace(a.batch, "inference", a.changes, designed),
+        b.exact.trace(b.batch, "inference", b.changes, weighed),
+    )
+    rough = (
+        a.rough.trace([_rounded(x) for x in a.batch], "inference", a.changes, designed),
+        b.rough.trace([_rounded(x) for x in b.batch], "inference", b.changes, weighed),
+    )
+    found = []
+    for pair in pairing.pairs:
+        names = (pair.a, pair.b)
+        if not all(name in each.by_unit for name, each in zip(names, exact, strict=True)):
+            continue
+        one, two = pair.there(exact[0].by_unit[pair.a]), exact[1].by_unit[pair.b]
+        room = alignment.LEAST * float(np.abs(one).max(initial=0.0)) * 8
+        for name, trace_, beside in zip(names, exact, rough, strict=True):
+            if name in beside.by_unit:
+                off32 = float(np.abs(beside.by_unit[name] - trace_.by_unit[name]).max(initial=0.0))
+                room = max(room, alignment.ROOM * alignment.FROM_FLOAT32 * off32)
+        off = float(np.abs(one - two).max(initial=0.0))
+        if off > room:
+            spot = Spot(pair.a, pair.b, "–", "–")
+            found.append(Finding("gradients", "", "", None, None, [spot], off, np.inf))
+    return found
