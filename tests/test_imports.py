@@ -15,6 +15,8 @@ import lockstep
 from conftest import need_backend
 from lockstep import backends
 from lockstep.benchmark import baselines
+from lockstep.exchange.models import server
+from lockstep.proof.pair import client
 
 SOURCES = Path(lockstep.__file__).parent
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}
@@ -25,7 +27,7 @@ FLOORS = (
     {"errors", "uncertainty"},
     {"arguments", "explain", "files", "machine"},
     {"spec"},
-    {"backends", "data", "store"},
+    {"backends", "data", "exchange", "store"},
     {"training"},
     {"report", "study"},
     {"benchmark", "defaults", "proof", "screen"},
@@ -39,6 +41,10 @@ TWINS = {
     "backends": (
         {"backends"}, {"backends.plan"}, {"backends.weights"},
         {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax"},
+    ),
+    "exchange.models": (
+        {"exchange.models"}, {"exchange.models.records"}, {"exchange.models.side"},
+        {"exchange.models.server", *(f"exchange.models.{name}" for name in server.SIDES)},
     ),
     "benchmark.baselines": (
         {"benchmark.baselines"},
@@ -239,9 +245,10 @@ def _module(name: str, texts: dict[str, str]) -> str:
 
 
 def owners_of(framework: str) -> set[str]:
-    """The one backend that may import a framework, and its baseline, from their tables."""
+    """The one backend that may import a framework, its baseline and the side of people's models, from their tables."""
     rows = {f"backends.{name}": row for name, row in backends.BACKENDS.items()}
     rows |= {f"benchmark.baselines.{name}": row for name, row in baselines.SHIPPED.items()}
+    rows |= {f"exchange.models.{name}": backends.BACKENDS[client.BACKEND_OF[name]] for name in server.SIDES}
     return {name for name, row in rows.items() if framework in (*row[1], *row[2])}
 
 
@@ -279,6 +286,14 @@ def test_every_backend_is_a_file_that_imports_its_framework():
         ("benchmark.baselines.torch", "import jax", "benchmark.baselines.torch imports jax"),
         ("benchmark.baselines", "def load():\n    import keras", "benchmark.baselines imports keras"),
         ("benchmark.benches", "import torch", "benchmark.benches imports torch"),
+        ("exchange.models.server", "import torch", "exchange.models.server imports torch"),
+        ("exchange.models.torch", "import jax", "exchange.models.torch imports jax"),
+        (
+            "exchange.models.torch",
+            "from lockstep.exchange.models import keras",
+            "exchange.models.torch imports exchange",
+        ),
+        ("proof.pair.client", "import torch", "proof.pair.client imports torch"),
         ("data.npz", "import keras.datasets", "data.npz imports keras.datasets"),
         ("proofs", "", "proofs stands on no floor"),
         ("data.sizes", "from lockstep.data import images", "data.images imports itself"),

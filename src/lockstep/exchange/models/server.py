@@ -93,7 +93,8 @@ def main(framework: str, folder: Path) -> int:
     """Answer until nobody asks any more; the exit code."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a person's code prints goes to the log
-    server, folders = Server(framework, folder), (str(folder),)
+    server = Server(framework, folder)
+    folders: tuple[str, ...] = (str(folder),)
     for line in sys.stdin:
         question = json.loads(line)
         if "file" in question and question["do"] == "load":

@@ -27,6 +27,9 @@ class Side(Protocol):
     def load(self, file: Path, name: str, dtype: str) -> Model:
         """Import the file and build what is named, "float32" or "float64"; a second time builds it anew."""
 
+    def description(self) -> Model:
+        """What is known of the model now: once a batch was traced, what each unit is."""
+
     def units(self) -> dict[str, np.ndarray]:
         """Every unit of the model, by name, in the canonical layout of its role; known once a batch was traced."""
 
@@ -43,7 +46,7 @@ class Side(Protocol):
         """The outputs of a call of the last trace, made again on copies of what it took, under a change."""
 
     def signature(self, call: int) -> dict[str, Any]:
-        """Every argument that this call could have been made with and is no tensor: name → value, defaults among them."""
+        """Every argument of a call that is no tensor: name → value, defaults among them."""
 
 
 class UserError(Exception):
@@ -139,7 +142,7 @@ class Lines:
             if not (file.startswith(self.others) or is_standard or file.startswith("<")):
                 line = frame.f_lineno
                 return Where(file, line, linecache.getline(file, line).strip())
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         return Where()
 
 

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode, get_testing_overrides, resolve_na
 from lockstep.exchange.models import side
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace, Unit, Where
 
-# ------------------------------------------------------------------------------------- what a call is in every framework
+# ------------------------------------------------------------------------------------ what a call is in every framework
 
 
 class Kept(NamedTuple):
@@ -254,7 +254,8 @@ class Torch:
         outputs = list(_tensors(list(output.values()) if isinstance(output, dict) else output))
         self.seen = recorder.seen
         self._learn(recorder)
-        gradients, by_unit = {}, {}
+        gradients: dict[int, np.ndarray] = {}
+        by_unit: dict[str, np.ndarray] = {}
         if designed is not None:
             total = (outputs[0] * torch.from_numpy(np.ascontiguousarray(designed)).to(dtype)).sum()
             gradients, by_unit = self._gradients(total, recorder)
@@ -310,7 +311,8 @@ class Torch:
 
 
 def _below(kind: type) -> set[type]:
-    return {kind, *(each for below in kind.__subclasses__() for each in _below(below))}
+    kinds: set[type] = {kind}
+    return kinds.union(*map(_below, kind.__subclasses__()))
 
 
 def _bound(init: Callable[..., None], module: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -338,7 +340,10 @@ def changed(seen: Seen, change: Change) -> Any:
     """What a call gives under a change."""
     function, args, kwargs = seen.function, seen.args, dict(seen.kwargs)
     if change.function:
-        function = functools.reduce(getattr, change.function.split(".")[1:], torch)
+        found: Any = torch
+        for part in change.function.split(".")[1:]:
+            found = getattr(found, part)
+        function = found
     if change.arguments or change.pads or change.order:
         named = arguments_of(seen.function, args, kwargs)
         first = next((key for key, value in named.items() if isinstance(value, torch.Tensor)), "")
@@ -459,26 +464,19 @@ class Recorder(TorchFunctionMode):
             self.seen[index] = copies
             self.calls.append(
                 Call(
-                    index,
-                    name,
-                    kind,
-                    path,
-                    where,
-                    tensors,
-                    units,
-                    rest,
-                    tuple(self.number(each) for each in given),
+                    index, name, kind, path, where, tensors, units, rest, tuple(map(self.number, given)),
                     names=tuple(named),
-                )  # fmt: skip
-            )
+                )
+            )  # fmt: skip
         return output
 
     def _same(self, output: Any, args: Any) -> Any:
         """What is handed on unchanged keeps its id."""
-        if isinstance(output, torch.Tensor) and args and isinstance(args[0], torch.Tensor):
-            if output.dtype == args[0].dtype and output.shape == args[0].shape:
-                self.numbers[id(output), output._version] = self.number(args[0])
-                self.owner.keep.append(output)
+        before: Any = args[0] if args else None
+        is_same = isinstance(output, torch.Tensor) and isinstance(before, torch.Tensor)
+        if is_same and (output.dtype, output.shape) == (before.dtype, before.shape):
+            self.numbers[id(output), output._version] = self.number(before)
+            self.owner.keep.append(output)
         return output
 
     def _taken(self, word: str, named: dict[str, Any]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:

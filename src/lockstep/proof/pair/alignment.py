@@ -19,7 +19,6 @@ from lockstep.exchange.models.records import Trace
 ROOM = 8.0
 FROM_FLOAT32 = 2.0**-29  # float64's rounding in units of float32's
 LEAST = 2.0**-48  # of the largest value: where float32 happened to be exact
-LEAST_DISTINCT = 4  # different values: constants, zeros and masks match anything, and are no evidence
 MOST_AXES = 6  # whose orders are all tried
 
 
@@ -31,12 +30,6 @@ class Tensor:
     value: np.ndarray
     ordered: np.ndarray
     room: float
-
-    @property
-    def is_evidence(self) -> bool:
-        """Whether it is like no other by chance."""
-        steps = np.diff(self.ordered)
-        return int((steps > max(self.room, 0.0)).sum()) + 1 >= LEAST_DISTINCT
 
 
 def tensors(trace: Trace, beside: Trace | None) -> dict[int, Tensor]:

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ COMMON: dict[str, tuple[Any, ...]] = {
     "padding": ("same", "valid", "SAME", "VALID"),
     "gates": ("sigmoid", "hard_sigmoid"),
     "activation": (
-        "linear", "relu", "tanh", "sigmoid", "gelu", "silu", "elu", "selu", "softplus", "softmax", "leaky_relu", "relu6",
+        "linear", "relu", "tanh", "sigmoid", "gelu", "silu", "elu", "selu", "softplus", "softmax", "leaky_relu",
+        "relu6",
     ),
     "axis": (-1, 1, 0, 2, -2, -3, 3),
     "dilation": (1, 2),
@@ -162,7 +164,7 @@ def _each(arguments: Mapping[str, Any], meaning: str, n: int, default: int) -> l
     return [default] * n
 
 
-# ------------------------------------------------------------------------------------------------------ flattened orders
+# ----------------------------------------------------------------------------------------------------- flattened orders
 
 
 def of_flattening(call: Call, image: Sequence[int]) -> Iterator[Alternative]:
@@ -177,7 +179,7 @@ def of_flattening(call: Call, image: Sequence[int]) -> Iterator[Alternative]:
             yield Alternative(change, "flatten", "order", list(range(len(image))), [*axes, *([way] if way else [])])
 
 
-# ------------------------------------------------------------------------------------------- functions of single numbers
+# ------------------------------------------------------------------------------------------ functions of single numbers
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
@@ -195,13 +197,16 @@ def _softmax(x: np.ndarray, axis: int) -> np.ndarray:
     return np.asarray(e / e.sum(axis=axis, keepdims=True))
 
 
+def _leaky(slope: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: np.where(x > 0, x, slope * x)
+
+
 SELU, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
-    **{f"leaky relu with slope {slope:g}": (lambda x, slope=slope: np.where(x > 0, x, slope * x))
-       for slope in (0.01, 0.1, 0.2, 0.25, 0.3)},
+    **{f"leaky relu with slope {slope:g}": _leaky(slope) for slope in (0.01, 0.1, 0.2, 0.25, 0.3)},
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "selu": lambda x: SELU_SCALE * np.where(x > 0, x, SELU * np.expm1(np.minimum(x, 0))),
     "GELU, exact": lambda x: x * 0.5 * (1 + _erf(x / math.sqrt(2))),
@@ -218,7 +223,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "hard swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "hard tanh": lambda x: np.clip(x, -1, 1),
     "exponential": lambda x: np.exp(np.minimum(x, 700)),
-    **{f"softmax over axis {axis}": (lambda x, axis=axis: _softmax(x, axis)) for axis in (-1, 0, 1, 2)},
+    **{f"softmax over axis {axis}": partial(_softmax, axis=axis) for axis in (-1, 0, 1, 2)},
     "log softmax": lambda x: np.log(np.maximum(_softmax(x, -1), 1e-300)),
 }  # fmt: skip
 

@@ -95,7 +95,8 @@ class Side:
     def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """What it answers; raises LockstepError (LS-402 where it hangs or dies, LS-403 for what the code raises)."""
         process = self.worker.process
-        assert process.stdin is not None and process.stdout is not None
+        if process.stdin is None or process.stdout is None:
+            raise TypeError("the process has no pipes")
         timer = threading.Timer(SECONDS, process.kill)
         timer.start()
         try:
@@ -152,9 +153,7 @@ class Side:
         arrays = {str(index): np.asarray(value) for index, value in enumerate(batch)}
         if designed is not None:
             arrays["designed"] = designed
-        results = {f"result-{index}": change for index, change in enumerate(changes) if change.result}
         records.write_arrays(arrays, self.folder / f"batch-{number}.safetensors")
-        del results
         self.ask(
             "trace", batch=f"batch-{number}.safetensors", mode=mode, into=f"trace-{number}",
             changes=[change.to_json() for change in changes], designed=designed is not None,

@@ -26,7 +26,7 @@ from lockstep.version import version
 
 FORMAT = 1
 N_EXAMPLES = 9
-MOST_FINDINGS = 24
+MOST_ROUNDS = 60  # differences at single places that are put right one after the other
 SIZES = (28, 32, 64, 96, 224)  # of images, tried where nothing says how large they are
 WEIGHTS = ("drawn", "from-a", "as-is")
 
@@ -322,8 +322,9 @@ def _passes(
     parties: tuple[Party, Party], mode: str, stage: str, findings: list[Finding]
 ) -> tuple[list[Finding], tuple[int, int, float, bool]]:
     """Passes of both models until they are equal, or until a difference is found that nothing explains."""
-    findings = list(findings)
+    findings, n_rounds = list(findings), 0
     while True:
+        n_rounds += 1
         traces, tensors = zip(*(party.numbers(mode) for party in parties), strict=True)
         there = alignment.matches(tensors[0], tensors[1])
         back = {number for numbers in there.values() for number in numbers}
@@ -334,14 +335,15 @@ def _passes(
             worst = _worst(traces[0], traces[1], tensors, there)
             return findings, (len(there), len(tensors[0]), worst, True)
         places = [each.place() for each in numbers]
-        if places[0] is None or places[1] is None or len(findings) >= MOST_FINDINGS:
+        if places[0] is None or places[1] is None or n_rounds > MOST_ROUNDS:
             findings.append(_unexplained(stage, parties, numbers))
             return findings, (len(there), len(tensors[0]), np.inf, False)
-        benches = tuple(
-            laboratory.Bench(party.exact, own, place)
-            for party, own, place in zip(parties, numbers, places, strict=True)
+        causes = laboratory.causes(
+            (
+                laboratory.Bench(parties[0].exact, numbers[0], places[0]),
+                laboratory.Bench(parties[1].exact, numbers[1], places[1]),
+            )
         )
-        causes = laboratory.causes((benches[0], benches[1]))
         usable = [cause for cause in causes if cause.alternative.meaning != "function"]
         if not usable:
             findings.append(_unexplained(stage, parties, numbers, causes))

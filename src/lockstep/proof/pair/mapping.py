@@ -1,4 +1,4 @@
-"""Which unit of one model is which of the other: by the call that uses it and by what feeds that call, never by name."""
+"""Which unit of one model is which of the other: by the call that uses it and what feeds that call, never by name."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def paired(a: Model, trace_a: Trace, b: Model, trace_b: Trace, given: Iterable[t
     """The pairs of units of two models; `given` are pairs of names that somebody asked for."""
     units_a, units_b = ({unit.name: unit for unit in model.units} for model in (a, b))
     found: dict[str, Pair] = {}
-    for one, other in given:
-        _pair(units_a.get(one), units_b.get(other), found)
+    for name_a, name_b in given:
+        _pair(units_a.get(name_a), units_b.get(name_b), found)
     uses_a, uses_b = Uses(trace_a, units_a), Uses(trace_b, units_b)
     partner: dict[int, int] = {-1: -1}
     free = list(uses_b.calls)

@@ -43,9 +43,8 @@ class Numbers:
         return n
 
     def is_known(self, number: int) -> bool:
-        """Whether a tensor is matched, or could be anything: whole numbers, constants and masks."""
-        tensor = self.tensors.get(number)
-        return number in self.matched or tensor is None or number not in self.makers or not tensor.is_evidence
+        """Whether a tensor is matched, or is none that a call has worked out: whole numbers, what was there before."""
+        return number in self.matched or number not in self.tensors or number not in self.makers
 
     @property
     def is_equal(self) -> bool:
