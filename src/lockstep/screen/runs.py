@@ -1,35 +1,18 @@
-"""What a person sees in a terminal: progress while runs go on, tables and errors at their end."""
+"""What a person sees of runs: how they go on, where one goes on that was interrupted, and their table at the end."""
 
 from __future__ import annotations
 
-import math
-import re
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import markup
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lockstep.errors import CODES, LockstepError, title
-from lockstep.language import LANGUAGES, Text, _, joined, later, mark, n_, number, recognised, say, spoken, visible
+from lockstep.language import _, mark, n_, recognised, say
+from lockstep.screen.words import escape, phase, stored
 from lockstep.spec import Run
 from lockstep.store import Record, results
-
-
-def escape(text: str, keep: str = "\n\t") -> str:
-    """A text to be printed as it is: no markup of rich's, and no control character that a terminal would obey."""
-    return markup.escape(visible(text, keep))
 
 
 def few_threads(asked: int, taken: int) -> str:
@@ -99,7 +82,7 @@ class Watcher:
         """Said on a terminal too, and kept there: what is lost, and what may change the last bits."""
         self.progress.update(self.under_way[id(run)][1], completed=event["epoch"])
         self._end_line()
-        for line in resumption(event, run.recipe.epochs):
+        for line in lines_of_resumption(event, run.recipe.epochs):
             self.console.print(escape(f"  {line}"), soft_wrap=True, highlight=False)
 
     def _phase(self, run: Run, event: dict[str, Any]) -> None:
@@ -144,44 +127,6 @@ class Watcher:
             self.width = 0
 
 
-# What a run, a worker and the doctor say they are at, and places that a judge names.
-WORDS = (
-    mark("build"), mark("train"), mark("a whole epoch"), mark("judging"), mark("step {n} of {all}"), mark("running"),
-    mark("failed"), mark("finished"), mark("whole"), mark("unfinished"), mark("being worked on"), mark("damaged"),
-    mark("all weights"), mark("images"), mark("input"), mark("its arrays"), mark("labels"), mark("logits"),
-    mark("losses"), mark("manifest"), mark("names"), mark("order"), mark("test images"),
-    mark("training from the start"), mark("updates taken"), mark("unexplained"),
-)  # fmt: skip
-
-
-def phase(event: Mapping[str, Any]) -> str:
-    """What a run is at, in the language in use."""
-    step = re.fullmatch(r"step (\d+) of (\d+)", event["phase"])
-    return _("step {n} of {all}", n=step[1], all=step[2]) if step else told(event, "phase")
-
-
-def told(row: Mapping[str, Any], key: str) -> str:
-    """A text out of a row, in the language in use."""
-    text = row[key]
-    return say(text) if isinstance(text, Text) else _(text)
-
-
-def stored(reason: object) -> str:
-    """A reason, which is English out of a run folder, in the language in use, as far as its words are known there.
-
-    What they are not is told behind the meaning of its code.
-    """
-    if isinstance(reason, Text):
-        return say(reason)
-    if parts := re.fullmatch(r"(LS-\d+ .*?: )([^\n]*)(?:\n\s*→ ([^\n]*))?", str(reason)):
-        message, hint = _(parts[2]), _(parts[3] or "")
-        if " " in parts[2] and say(message) != parts[2]:  # a word alone may mean something else
-            return parts[1] + say(message) + (f"\n    → {say(hint)}" if parts[3] else "")
-    if spoken() != LANGUAGES[0] and (code := str(reason).partition(" ")[0].rstrip(":")) in CODES:
-        return f"{title(code)}: {reason}"
-    return str(reason)
-
-
 # What a worker, which speaks English, says of a run that goes on.
 WARNINGS = (
     mark("{name} is not used: it is half written"), mark("{name} is not used: {where}: {why}"),
@@ -192,7 +137,7 @@ WARNINGS = (
 )  # fmt: skip
 
 
-def resumption(event: Mapping[str, Any], epochs: int) -> list[str]:
+def lines_of_resumption(event: Mapping[str, Any], epochs: int) -> list[str]:
     """Where a run goes on and what is lost, a sentence a line; `event` as `checkpoints.Keeper.announce` gives it."""
     after, lost = event["epoch"], event["lost"]
     said = [say(recognised(warning, WARNINGS)) for warning in event["warnings"]]
@@ -210,334 +155,6 @@ def resumption(event: Mapping[str, Any], epochs: int) -> list[str]:
     return said + [_(text, change=change) for change in changes]
 
 
-def print_checked(found: Mapping[str, Any], console: Console) -> None:
-    """What `doctor.check_runs` found: a line for each run, and below it what is wrong and what can be used."""
-    for row in found["runs"]:
-        colour = "bold red" if row["state"] == "damaged" else "green" if row["state"] == "whole" else "yellow"
-        console.print(f"[{colour}]{told(row, 'state'):<10}[/] {escape(row['run'])}", soft_wrap=True, highlight=False)
-        for problem in row["problems"]:
-            console.print(escape(_("    wrong: {what}", what=problem)), soft_wrap=True, highlight=False)
-        if row["problems"] or row["state"] == "unfinished":
-            for usable in row["usable"] or [_("nothing")]:
-                console.print(escape(_("    can be used: {what}", what=usable)), soft_wrap=True, highlight=False)
-        for note in row["notes"]:
-            console.print(f"    {escape(say(note))}", soft_wrap=True, highlight=False)
-    damaged = sum(row["state"] == "damaged" for row in found["runs"])
-    counts = {"runs": len(found["runs"]), "files": found["files"], "damaged": damaged}
-    console.print(_("{runs} runs, {files} files checked, {damaged} damaged", **counts), highlight=False)
-
-
-class ProofWatcher:
-    """Shows how a proof goes on: what each backend is doing, and its verdict. Use as a context manager."""
-
-    def __init__(self, console: Console) -> None:
-        """Draw on a terminal only; elsewhere a line when a backend's steps are judged, and one for its verdict."""
-        self.console = console
-        self.progress = Progress(
-            TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("{task.fields[last]}"), console=console,
-            transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
-        self.tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> ProofWatcher:
-        """Start drawing."""
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave a clean terminal."""
-        self.progress.stop()
-
-    def tell(self, run: Run, event: dict[str, Any]) -> None:
-        """Take one event of a proof (see `lockstep.proof.proof.prove`)."""
-        varied = "".join(f" {key.rpartition('.')[2]}={value}" for key, value in run.grid.items())
-        name = f"{run.network_name} · {run.backend} · {run.dataset} · {run.dtype}{varied}"
-        if event["event"] == "start":
-            self.tasks[name] = self.progress.add_task(escape(name), last=_("starting"))
-        elif event["event"] == "phase":
-            self.progress.update(self.tasks[name], last=phase(event))
-        elif event["event"] == "judged":  # no verdict yet: what follows may take it back
-            self.progress.update(self.tasks[name], last=_(STEP_BY_STEP))
-            if not self.console.is_terminal:
-                self.console.print(f"{escape(name)}  {_(STEP_BY_STEP)}", soft_wrap=True)
-        elif event["event"] == "end":
-            if name in self.tasks:
-                self.progress.remove_task(self.tasks.pop(name))
-            reason = event["reason"]
-            why = divergence(reason) if isinstance(reason, dict) else stored(reason or "")
-            why = f": {why}" if why else ""
-            self.console.print(f"{escape(name)}  {verdict(event['verdict'])}{escape(why)}", soft_wrap=True)
-
-
-STEP_BY_STEP = mark("judged step by step, its verdict is to come")
-
-
-COLOURS = {
-    mark("IDENTICAL"): "green",
-    mark("EQUAL"): "green",
-    mark("INCONCLUSIVE"): "yellow",
-    mark("DIVERGED"): "bold red",
-    mark("ERROR"): "bold red",
-}
-
-
-def verdict(word: str) -> str:
-    """A verdict in its colour."""
-    return f"[{COLOURS[word]}]{verdict_word(word)}[/]"
-
-
-def verdict_word(word: str) -> str:
-    """A verdict in the language in use."""
-    return _(word)
-
-
-def divergence(row: Mapping[str, Any]) -> str:
-    """One divergence of a proof in a line."""
-    if row["problem"]:
-        size = say(row["problem"])
-    elif row["tolerance"]:
-        size = _("off by {size:.1e}, allowed {tolerance:.1e}", size=row["size"], tolerance=row["tolerance"])
-    else:
-        size = _("off by {size:.1e}, must be equal", size=row["size"])
-    facts = {
-        "stage": told(row, "stage"),
-        "where": told(row, "where"),
-        "size": size,
-        "causes": _(" or ").join(map(_, row["causes"])),
-    }
-    if row["step"] is None:
-        return _("{stage}, {where}: {size}; cause: {causes}", **facts)
-    return _("{stage}, {where} at step {step}: {size}; cause: {causes}", step=row["step"], **facts)
-
-
-def print_proof(document: Mapping[str, Any], console: Console) -> None:
-    """A proof's verdicts, what they rest on, and what is wrong."""
-    networks = document["networks"]
-    coordinates = [{"dataset": row["dataset"], "dtype": row["dtype"], **row["grid"]} for row in networks]
-    keys = dict.fromkeys(key for row in coordinates for key in row)
-    varying = [key for key in keys if key == "dtype" or len({str(row.get(key)) for row in coordinates}) > 1]
-    columns = (_("network"), *(_(key.rpartition(".")[2]) for key in varying), _("backend"), _("verdict"))
-    table = Table(*map(escape, columns), title=_("Proof"), title_justify="left")
-    for column in (_("worst, × allowed"), _("values"), _("layers"), _("updates")):
-        table.add_column(column, justify="right")
-    unseen: dict[str, list[str]] = {}
-    for network, coordinate in zip(networks, coordinates, strict=True):
-        name = [network["network"], *(str(coordinate.get(key, "–")) for key in varying)]
-        for row in network["backends"]:
-            covered = row["coverage"]
-            table.add_row(
-                *map(escape, name), row["backend"], verdict(row["verdict"]), _worst(row["stages"]),
-                number(f"{covered.get('values', 0):,}"), share(covered.get("layers", "–")),
-                _("{n} of {all}", n=covered.get("updates_judged", 0), all=document["steps"]),
-            )  # fmt: skip
-            if row["trace"] and covered.get("missing"):
-                where = " · ".join([*(part for part in name if part != network["dtype"]), row["backend"]])
-                unseen.setdefault(joined(map(later, covered["missing"])), []).append(where)
-    console.print(table)
-    for missing, places in unseen.items():
-        said = _("not observed of {places}: {what}", places=", ".join(places), what=missing)
-        console.print(escape(said), soft_wrap=True)
-    for reason in document["coverage"].get("not_observed", []):
-        if not any(reason.endswith(f": not observed: {missing}") for missing in unseen):  # said already, and of whom
-            console.print(escape(_("not observed: {what}", what=reason)), soft_wrap=True)
-    _print_power(networks, console)
-    _print_divergences(document["divergences"], varying, console)
-    for plant in document.get("not_found", []):
-        what, why = _("planted, but NOT found in these steps:"), _("(it made no difference that shows)")
-        console.print(f"[bold red]{what}[/] {escape(plant)} {why}")
-    console.print(f"{verdict(document['verdict'])}: {escape(say(document['claim']))}", soft_wrap=True)
-    if previous := document.get("previous"):
-        facts = {"day": previous["proven"], "verdict": verdict_word(previous["verdict"]), "file": previous["file"]}
-        kept = _("the proof of {day} ({verdict}) is kept: {file}", **facts)
-        console.print(escape(kept), soft_wrap=True, highlight=False)
-
-
-def print_gradients(document: Mapping[str, Any], console: Console) -> None:
-    """Of each backend how many gradients are slopes of the loss, and what is wrong."""
-    keys = dict.fromkeys(key for network in document["networks"] for key in network["grid"])
-    columns = (_("network"), _("dataset"), *(key.rpartition(".")[2] for key in keys), _("backend"), _("verdict"))
-    table = Table(*map(escape, columns), title=_("Gradients beside central differences"), title_justify="left")
-    for column in (_("parameters"), _("gradients"), _("worst, × allowed"), _("errors seen from")):
-        table.add_column(column, justify="right")
-    for network in document["networks"]:
-        name = [network["network"], network["dataset"], *(str(network["grid"].get(key, "–")) for key in keys)]
-        for row in network["backends"]:
-            seen = [one for one in row["parameters"] if one["gradients"]]
-            worst = max((one["off"] / one["room"] for one in seen), default=None)
-            least = max((one["seen"] for one in seen if one["seen"] is not None), default=None)
-            table.add_row(
-                *map(escape, name), row["backend"], verdict(row["verdict"]), str(len(seen)),
-                str(sum(one["gradients"] for one in seen)), "–" if worst is None else number(f"{worst:.2g}"),
-                "–" if least is None else f"{least:.0e}",
-            )  # fmt: skip
-    console.print(table)
-    facts = {"images": document["images"], "step": document["step"]}
-    said = _("float64, {images} images, steps of {step:g}; what was looked at in which parameter: --json", **facts)
-    console.print(said, soft_wrap=True, highlight=False)
-    console.print(verdict(document["verdict"]))
-
-
-def _print_power(networks: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """To within what updates were judged, what would not have been seen, and whether the judge is to be suspected."""
-    widest = max(
-        (
-            (within, name, network["network"], row["backend"], row["coverage"].get("in_float64"))
-            for network in networks
-            for row in network["backends"]
-            for name, within in row["coverage"].get("updates_within", {}).items()
-            if within is not None
-        ),
-        default=None,
-    )
-    if widest:
-        within, name, network_name, backend, in_float64 = widest
-        facts = {"percent": number(f"{100 * within:.2g}"), "where": f"{network_name} · {backend} · {name}"}
-        said = _("an update that is off by {percent} % would have been seen ({where}; others more closely)", **facts)
-        if within > 0.99:
-            said = _("updates not judged: rounding may be as large as they ({where})", **facts)
-        if in_float64:
-            said = _("{said}; in float64 where float32 leaves more than a tenth open", said=said)
-        console.print(escape(said), soft_wrap=True, highlight=False)
-    blind: dict[str, list[str]] = {}
-    for network in networks:
-        for name in network.get("blind", ()):
-            blind.setdefault(name, []).append(network["network"])
-        if suspicion := network.get("suspicion"):
-            console.print(f"[bold red]{escape(say(suspicion['reason']))}[/]", soft_wrap=True)
-    if blind:
-        names = ", ".join(f"{name} ({', '.join(dict.fromkeys(where))})" for name, where in blind.items())
-        said = _("blind to: {names}. What that is: lockstep explain NAME", names=names)
-        console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True, highlight=False)
-
-
-def share(text: str) -> str:
-    """ "5 of 6", as a proof keeps it, in the language in use."""
-    n, of, every = text.partition(" of ")
-    return _("{n} of {all}", n=n, all=every) if of else text
-
-
-def _print_divergences(rows: Sequence[Mapping[str, Any]], varying: Iterable[str], console: Console) -> None:
-    """The first place of each network, backend and cause, how many more there are, and each cause explained once."""
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        coordinate = {"dataset": row["dataset"], "dtype": row["dtype"]}
-        coordinate |= {key: f"{key.rpartition('.')[2]}={value}" for key, value in row["grid"].items()}
-        whose = [row["network"], *(coordinate[key] for key in varying if key in coordinate), row["backend"]]
-        groups.setdefault((" · ".join(whose), str(row.get("folder") or ""), *row["causes"]), []).append(row)
-    explained: set[str] = set()
-    for (whose_is_it, folder, *_causes), found in groups.items():
-        first = found[0]
-        console.print(f"[bold]{escape(whose_is_it)}[/]: {escape(divergence(first))}", soft_wrap=True)
-        said = [_("in {folder}", folder=folder)] if folder else []
-        said += [_("places with this cause: {n}; the page lists them", n=len(found))] if len(found) > 1 else []
-        for cause in first["explained"]:
-            if cause["cause"] not in explained:
-                explained.add(cause["cause"])
-                said += [
-                    f"{cause['cause']}: {told(cause, 'what')}",
-                    _("known from: {what}", what=told(cause, "default_of")),
-                    f"→ {told(cause, 'mend')}",
-                ]
-        said += [_("to reproduce it alone: {file}", file=row["bundle"]) for row in found if row.get("bundle")]
-        for line in said:
-            console.print(f"    {escape(line)}", soft_wrap=True, highlight=False)
-
-
-def _worst(stages: Iterable[Mapping[str, Any]]) -> str:
-    """The worst number of all stages, in tolerances; "∞" where an exact one was missed or a number is none."""
-    found = [stage["worst"]["times_tolerance"] for stage in stages if stage["worst"]]
-    if not found:
-        return "–"
-    if any(value is None or not math.isfinite(value) for value in found):
-        return "∞"
-    worst = max(found)
-    return number(f"{worst:.2g}" if worst < 10 else f"{worst:,.0f}") if worst < 1e6 else "> 10⁶"
-
-
-def print_causes(rows: Sequence[Mapping[str, str]], console: Console) -> None:
-    """Causes one below the other, by the stage that shows them first.
-
-    Not a table: names of options are long, and a name that is broken over two lines cannot be searched for or copied.
-    """
-    for stage in dict.fromkeys(row["stage"] for row in rows):
-        heading = _("shows first in: {stage}", stage=_(stage))
-        console.print(f"[bold]{escape(heading)}[/]\n", highlight=False)
-        for row in (row for row in rows if row["stage"] == stage):
-            console.print(f"[bold]{row['cause']}[/]", soft_wrap=True, highlight=False)
-            known_from = _("known from: {what}", what=told(row, "default_of"))
-            for text in (told(row, "what"), known_from, f"→ {told(row, 'mend')}"):
-                console.print(escape(unbroken(text, console.width)), soft_wrap=True, highlight=False)
-            console.print()
-
-
-def unbroken(text: str, width: int, indent: str = "    ", further: str = "    ") -> str:
-    """Lines of at most this width, unless a single word is longer: no word is broken."""
-    return textwrap.fill(
-        text, width, initial_indent=indent, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
-    )
-
-
-def print_lined(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console) -> None:
-    """A table whose cells have several lines; row below row where it would be too narrow for its words."""
-    title, columns = say(title), [*map(say, columns)]
-    rows = [[*map(say, row)] for row in rows]
-    if console.width >= WIDE:
-        table = plain_table(title, columns, rows)
-        table.show_lines = True
-        for column in table.columns:
-            column.overflow = "fold"
-        return console.print(table)
-    indent = max(map(len, columns[1:])) + 6
-    for row in rows:
-        console.print(f"[bold]{escape(str(row[0]))}[/]", soft_wrap=True, highlight=False)
-        for name, cell in zip(columns[1:], row[1:], strict=True):
-            for nth, line in enumerate(str(cell).splitlines()):
-                first = f"    {'' if nth else name}".ljust(indent)
-                text = unbroken(line, console.width, first, " " * indent)
-                console.print(escape(text), soft_wrap=True, highlight=False)
-        console.print()
-    return None
-
-
-WIDE = 120
-
-
-def cost(row: Mapping[str, Any]) -> str:
-    """What a plant costs, in a line."""
-    return _(
-        "what it costs: {run}: test accuracy {accuracy} as it should be, {planted_accuracy} planted; "
-        "test loss {loss} and {planted_loss}",
-        run=f"{row['network']} · {row['backend']}",
-        **{name: results.percent(row[name]) for name in ("accuracy", "planted_accuracy")},
-        **{name: results.fixed(row[name], 4) for name in ("loss", "planted_loss")},
-    )
-
-
-class Download:
-    """A bar for what `lockstep.data.fetch` reports: (file, bytes so far, bytes in all or 0). A context manager."""
-
-    def __init__(self, console: Console) -> None:
-        """Draw on a terminal only."""
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Download:
-        """Start drawing."""
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave a clean terminal."""
-        self.progress.stop()
-
-    def tell(self, file: str, done: int, whole: int) -> None:
-        """Take one report."""
-        if file not in self.tasks:
-            self.tasks[file] = self.progress.add_task(escape(file), total=whole or None)
-        self.progress.update(self.tasks[file], completed=done)
-
-
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The final table: network × backend. Columns that tell runs apart are added where they vary."""
     found = results.results(rows)
@@ -550,57 +167,3 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             cells = [*cells[: -found.n_numbers], f"[red]{cells[-found.n_numbers]}[/]"]
         table.add_row(*cells)
     return table
-
-
-def network_table(name: str, dataset: str, rows: Iterable[dict[str, Any]]) -> Table:
-    """A network layer by layer, as `lockstep show` prints it."""
-    rows = list(rows)
-    title = _("{network} on {dataset}", network=name, dataset=dataset)
-    table = Table(_("layer"), _("output"), title=escape(title), title_justify="left", show_footer=True)
-    totals = (sum(row["parameters"] for row in rows), sum(row["multiply_adds"] for row in rows))
-    table.columns[0].footer = _("total")
-    for column, footer in (
-        (_("parameters"), number(f"{totals[0]:,}")),
-        (_("multiply-adds"), number(f"{totals[1]:,}")),
-        (_("receptive field"), ""),
-    ):
-        table.add_column(column, justify="right", footer=footer)
-    for row in rows:
-        output = " × ".join(map(str, row["output_shape"]))
-        field = " × ".join(map(str, row["receptive_field"]))
-        counts = (number(f"{row[key]:,}") for key in ("parameters", "multiply_adds"))
-        table.add_row(row["name"], output, *counts, field)
-    return table
-
-
-def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table of texts."""
-    table = Table(*map(say, columns), title=say(title), title_justify="left")
-    for row in rows:
-        table.add_row(*(escape(say(cell)) for cell in row))
-    return table
-
-
-def print_remedy(row: Mapping[str, Any], console: Console) -> None:
-    """An error's code explained, as `remedies.explain` gives it."""
-    facts = {"what": row["what"], "exit_code": row["exit_code"]}
-    meaning = _("{what} (exit code {exit_code})", **facts)
-    console.print(f"[bold]{row['code']}[/]: {escape(meaning)}", highlight=False)
-    parts = {_("cause"): row["cause"], _("example"): row["example"], _("remedy"): row["remedy"]}
-    indent = max(8, *map(len, parts))
-    for name, text in parts.items():
-        lines = textwrap.wrap(say(text), max(console.width - 12, 40), break_long_words=False, break_on_hyphens=False)
-        for nth, line in enumerate(lines):
-            console.print(f"  {'' if nth else name:<{indent}} {escape(line)}", soft_wrap=True, highlight=False)
-
-
-def print_error(error: LockstepError, console: Console) -> None:
-    """Every problem, for the person who reads it."""
-    for problem in error.problems:
-        place, message = (
-            f" [bold]{escape(say(problem.where), keep='')}[/]" if problem.where else "",
-            escape(say(problem.message)),
-        )
-        console.print(f"[bold red]{problem.code}[/]{place}: {message}", soft_wrap=True, highlight=False)
-        if problem.hint:
-            console.print(f"    → {escape(say(problem.hint))}", soft_wrap=True, highlight=False)
