@@ -22,7 +22,7 @@ from lockstep import cli
 from lockstep.errors import CODES
 from lockstep.proof import verdicts
 from lockstep.proof.causes import CAUSES
-from lockstep.screen import terminal
+from lockstep.screen import explanations, tables
 
 STUDY = """
 question = "Does it run?"
@@ -240,7 +240,7 @@ def test_no_name_is_broken_however_narrow_the_terminal(width):
     """Every word of every cause stands whole on one line."""
     rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in verdicts.explained(CAUSES)]
     said = io.StringIO()
-    terminal.print_causes(rows, Console(width=width, file=said))
+    explanations.print_causes(rows, Console(width=width, file=said))
     lines = said.getvalue().splitlines()
     words = {word for line in lines for word in line.split()}
     for row in rows:
@@ -255,7 +255,7 @@ def test_a_table_that_is_too_narrow_becomes_rows(width):
     said = io.StringIO()
     console = Console(width=width, file=said)
     name = "tensorflow.data.Dataset.from_tensor_slices"
-    terminal.print_lined("T", ["subject", "PyTorch", "JAX"], [["a batch", f"{name}: kept", "kept\ntwice"]], console)
+    tables.print_lined("T", ["subject", "PyTorch", "JAX"], [["a batch", f"{name}: kept", "kept\ntwice"]], console)
     assert name in said.getvalue()
     assert ("┃" in said.getvalue()) == (width == 200)
 

@@ -13,7 +13,7 @@ from lockstep import Recipe, Study, store
 from lockstep import study as studies
 from lockstep.machine import contention, timing
 from lockstep.machine.contention import Threads
-from lockstep.screen import terminal
+from lockstep.screen import runs
 from lockstep.study import resumption
 from lockstep.study.places import local
 
@@ -152,7 +152,7 @@ def test_with_another_number_its_bits_would_be_others(free, tmp_path):
 
 def test_the_command_says_once_that_fewer_were_free():
     said = io.StringIO()
-    watcher = terminal.Watcher(2, Console(file=said, width=140))
+    watcher = runs.Watcher(2, Console(file=said, width=140))
     for run in study(grid={"recipe.epochs": [1, 2]}).runs():
         watcher.tell(run, {"event": "start", "folder": "x", "asked": 2, "threads": 1})
     line = "this machine is busy: of 2 threads 1 is free, and taken (--threads 2 takes all)"
@@ -161,7 +161,7 @@ def test_the_command_says_once_that_fewer_were_free():
 
 def test_nothing_is_said_where_all_were_free():
     said = io.StringIO()
-    watcher = terminal.Watcher(1, Console(file=said, width=140))
+    watcher = runs.Watcher(1, Console(file=said, width=140))
     watcher.tell(study().runs()[0], {"event": "start", "folder": "x", "asked": 2, "threads": 2})
     assert "busy" not in said.getvalue()
 

@@ -37,7 +37,7 @@ def machine(monkeypatch, tmp_path):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.delenv("LOCKSTEP_DATA", raising=False)
     monkeypatch.setattr("lockstep.data.places.SYSTEM", tmp_path / "system")
-    monkeypatch.setattr(cli, "_end_on_signals", lambda: None)
+    monkeypatch.setattr("lockstep.cli.interruption.end_on_signals", lambda: None)
     monkeypatch.chdir(tmp_path)
 
 

@@ -135,7 +135,7 @@ a = ["flatten", "dense 6", "relu", "dense 10"]
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_end_on_signals", lambda: None)
+    monkeypatch.setattr("lockstep.cli.interruption.end_on_signals", lambda: None)
     monkeypatch.setattr(backends, "why_missing", lambda name: None if name == "numpy" else f"{name} not installed")
     (tmp_path / "lab.toml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)

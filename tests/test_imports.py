@@ -79,7 +79,7 @@ def assert_none_of(unwanted: Iterable[str], code: str) -> None:
         "import lockstep.report",
         "from lockstep.benchmark import benches, mistakes; import lockstep.screen.times",
         "import lockstep.benchmark.baselines.__main__, lockstep.report.draw.plots",
-        "import lockstep.training.worker, lockstep.check.doctor, lockstep.screen.terminal, lockstep.backends.plan",
+        "import lockstep.training.worker, lockstep.check.doctor, lockstep.screen.proofs, lockstep.backends.plan",
         "import lockstep; [getattr(lockstep, name) for name in lockstep.__all__]",
         "from lockstep import backends; [backends.why_missing(name) for name in backends.BACKENDS]",
     ],

@@ -18,7 +18,7 @@ from lockstep import cli
 from lockstep.errors import LockstepError
 from lockstep.report.draw import lettering, plots
 from lockstep.report.draw.pictures import Sheet, Tile
-from lockstep.screen import terminal
+from lockstep.screen.errors import print_error
 
 CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
 NAME = "c\x1b[31mat\x1b]0;mine\x07\x9b2J"
@@ -85,10 +85,10 @@ def test_json_keeps_every_sign_of_a_name(place, capsys):
 
 
 def test_a_name_that_is_printed_raw_would_be_seen(monkeypatch):
-    monkeypatch.setattr("lockstep.screen.terminal.visible", lambda text, keep="": text)
+    monkeypatch.setattr("lockstep.screen.words.visible", lambda text, keep="": text)
     monkeypatch.setattr("lockstep.language.visible", lambda text, keep="": text)
     file = io.StringIO()
-    terminal.print_error(LockstepError("LS-201", "x", where=NAME), Console(file=file))
+    print_error(LockstepError("LS-201", "x", where=NAME), Console(file=file))
     assert CONTROLS.search(file.getvalue())
 
 

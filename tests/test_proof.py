@@ -23,11 +23,11 @@ from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Plan
 from lockstep.files import locks
 from lockstep.language import say
-from lockstep.proof import bundle, cases, comparison, proof, tolerance, trace, tracer
+from lockstep.proof import bundle, cases, comparison, cost, proof, tolerance, trace, tracer
 from lockstep.proof.finder import Finder
 from lockstep.proof.judge import Finding
 from lockstep.proof.trace import Trace
-from lockstep.screen import terminal
+from lockstep.screen import proofs
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.toml import resolved_toml
 from lockstep.study.places import local
@@ -139,7 +139,7 @@ def test_a_plant_is_found_named_and_costed(tmp_path):
     assert "scheduler" in first["explained"][0]["default_of"]
     assert (tmp_path / "small" / "proof-planted.json").exists()
     assert not (tmp_path / "small" / "proof.json").exists()
-    (row,) = proof.cost(asked, ["rate_late@numpy"], tmp_path)
+    (row,) = cost.measure(asked, ["rate_late@numpy"], tmp_path)
     assert 0 < row["planted_accuracy"] <= 1
     assert row["planted_loss"] != row["loss"]
     homes = {record.folder.parent.name for record in store.find_runs(tmp_path)}
@@ -280,7 +280,7 @@ def test_no_verdict_is_told_that_may_be_taken_back(tmp_path, monkeypatch):
 def test_a_plant_that_is_given_twice_is_one(tmp_path):
     document = proof.prove(small(), tmp_path, 4, ["adam_epsilon@numpy"] * 2)
     assert document["planted"] == ["adam_epsilon@numpy"]
-    assert len(proof.costly(small(), ["adam_epsilon@numpy"] * 2)) == 1
+    assert len(cost.pairs(small(), ["adam_epsilon@numpy"] * 2)) == 1
 
 
 def test_a_proof_that_could_not_see_keeps_the_one_of_before(tmp_path, monkeypatch):
@@ -334,7 +334,7 @@ def test_an_interrupted_proof_leaves_the_one_of_before_as_it_is(interruption, tm
 
 def printed(document):
     said = io.StringIO()
-    terminal.print_proof(document, Console(width=140, file=said))
+    proofs.print_proof(document, Console(width=140, file=said))
     return said.getvalue()
 
 

@@ -19,7 +19,7 @@ from lockstep import study as studies
 from lockstep.cli import app
 from lockstep.files import locks
 from lockstep.machine import timing  # fmt: skip
-from lockstep.screen import terminal
+from lockstep.screen.runs import lines_of_resumption
 from lockstep.study import resumption
 from lockstep.study.places import local
 from lockstep.training import checkpoints
@@ -133,7 +133,7 @@ def test_a_run_that_was_ended_before_its_first_epoch_begins_anew(whole, tmp_path
         studies.run_study(study(), tmp_path, at_once, 1)
     (record,), *_ = resumed(tmp_path)
     assert tortured.bits(record.folder) == whole
-    assert terminal.resumption(event_of(record), 4) == ["begins anew: no epoch of it was saved"]
+    assert lines_of_resumption(event_of(record), 4) == ["begins anew: no epoch of it was saved"]
 
 
 def test_a_damaged_checkpoint_costs_an_epoch_and_is_said(whole, tmp_path):
@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_is_said(whole, tmp_path):
     (record.folder / "checkpoint-3" / "state.safetensors").write_bytes(b"rubbish")
     (record,), *_ = resumed(tmp_path)
     assert tortured.bits(record.folder) == whole
-    said = terminal.resumption(event_of(record), 4)
+    said = lines_of_resumption(event_of(record), 4)
     assert said[0].startswith("checkpoint-3 is not used: checkpoint-3/state.safetensors: it has 7 bytes")
     assert said[1] == "goes on after epoch 2 of 4; lost: epoch 3"
 
@@ -225,7 +225,7 @@ def test_other_threads_warn_and_the_run_is_not_taken_for_the_same(tmp_path):
     (record,), problems, _ = resumed(tmp_path, threads=2)
     assert record.is_finished
     assert not problems
-    said = terminal.resumption(event_of(record), 4)
+    said = lines_of_resumption(event_of(record), 4)
     assert said[1] == "warning: no longer as before, so the last bits may differ: threads.asked: 1 → 2"
     (again,) = studies.run_study(study(), tmp_path, threads=1)
     assert again.folder != record.folder, "its last bits may differ: it is done once more"

@@ -370,7 +370,7 @@ def test_progress_in_a_notebook_is_one_line_a_run(monkeypatch, tmp_path, capsys)
 def test_a_shorter_line_covers_the_one_before():
     from rich.console import Console
 
-    from lockstep.screen.terminal import Watcher
+    from lockstep.screen.runs import Watcher
 
     said = io.StringIO()
     watcher = Watcher(1, Console(file=said, force_terminal=False), is_one_line=True)

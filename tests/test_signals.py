@@ -139,9 +139,9 @@ def test_who_interrupts_before_it_has_begun_hears_no_traceback(tmp_path):
     code = (
         "import signal, sys, builtins\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # who is started in the background ignores it
-        "real = builtins.__import__\n"
+        "wanted, real = sys.argv.pop(1), builtins.__import__\n"
         "def interrupted(name, *rest):\n"
-        "    if name == sys.argv[1]:\n"
+        "    if name == wanted:\n"
         "        signal.raise_signal(signal.SIGINT)\n"
         "    return real(name, *rest)\n"
         "builtins.__import__ = interrupted\n"

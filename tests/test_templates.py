@@ -36,7 +36,7 @@ def typed(*words: object) -> int:
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_end_on_signals", lambda: None)
+    monkeypatch.setattr("lockstep.cli.interruption.end_on_signals", lambda: None)
 
 
 @pytest.mark.parametrize("kind", templates.TEMPLATES)

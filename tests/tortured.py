@@ -268,7 +268,7 @@ LONGEST_SECONDS = 600
 def main(backend: str) -> None:
     """Fork what the tests ask for, one JSON line a question and an answer."""
     from lockstep import cli, data, report, store  # noqa: F401
-    from lockstep.screen import terminal  # noqa: F401
+    from lockstep.screen import proofs, runs  # noqa: F401
     from lockstep.study import resumption  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)

@@ -12,22 +12,27 @@ import dataclasses
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from rich.console import Console
 
-from lockstep import arguments, report, store
+from lockstep import arguments, store
 from lockstep import study as studies
 from lockstep.benchmark import benches
+from lockstep.benchmark.outcome import Outcome
 from lockstep.check import submissions
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.machine import timing
-from lockstep.proof import gradients, proof
-from lockstep.screen import terminal, times
+from lockstep.proof import gradients, pages, proof
+from lockstep.proof.cost import add_cost, n_trainings
+from lockstep.screen.downloads import Download
+from lockstep.screen.proofs import ProofWatcher
+from lockstep.screen.runs import Watcher
+from lockstep.screen.times import BenchWatcher
 from lockstep.spec import Study, naming
 
 RUNS = "runs"
@@ -98,7 +103,7 @@ def run_study(
     """
     study, folder = _asked(study, runs_folder, tell, threads)
     _fetch(study, offline, progress)
-    with _shown(progress, lambda console: terminal.Watcher(len(study.runs()), console, naming.is_notebook())) as show:
+    with _shown(progress, lambda console: Watcher(len(study.runs()), console, naming.is_notebook())) as show:
         return studies.run_study(study, folder, _both(show, tell), threads, again, is_together)
 
 
@@ -117,12 +122,13 @@ def prove(
     study, folder = _asked(study, runs_folder, tell, threads, steps=steps)
     planted = list(dict.fromkeys(arguments.texts(plants, "plants")))
     _fetch(study, offline, progress)
-    with _shown(progress, terminal.ProofWatcher) as show:
+    with _shown(progress, ProofWatcher) as show:
         document = proof.prove(study, folder, steps, planted, threads, _both(show, tell))
     if planted and cost:
-        with _shown(progress, lambda console: cost_watcher(study, planted, console)) as show:
+        n = n_trainings(study, planted)
+        with _shown(progress, lambda console: Watcher(n, console)) as show:
             add_cost(document, study, planted, folder, _both(show, tell), threads)
-    write_pages(document, folder)
+    pages.write(document, folder)
     return document
 
 
@@ -138,7 +144,7 @@ def check_gradients(
     """
     study, folder = _asked(study, runs_folder, tell, threads)
     _fetch(study, offline, progress)
-    with _shown(progress, terminal.ProofWatcher) as show:
+    with _shown(progress, ProofWatcher) as show:
         return gradients.check_gradients(study, folder, threads, _both(show, tell))
 
 
@@ -157,18 +163,12 @@ def bench(
     numbers = {"rounds": rounds, "epochs": epochs, "n_together": n_together}
     study, folder = _asked(study, runs_folder, tell, threads, **numbers)
     _fetch(study, offline, progress)
-    place = folder / study.name / "bench.json"
-    benches.ready(place)
-    ended: list[Mapping[str, Any]] = []
-
-    def listen(event: dict[str, Any]) -> None:
-        ended.extend([event] if event["event"] == "interrupted" else [])
-        tell(event)
-
-    with _shown(progress, lambda console: times.BenchWatcher(rounds, console)) as show:
-        document = benches.bench(study, folder, rounds, epochs, against, threads, _both(show, listen), n_together)
-    benches.keep(document, place, bool(ended))
-    if ended:
+    outcome = Outcome(folder / study.name)
+    with _shown(progress, lambda console: BenchWatcher(rounds, console)) as show:
+        hear = outcome.listening(_both(show, tell))
+        document = benches.bench(study, folder, rounds, epochs, against, threads, hear, n_together)
+    outcome.keep(document)
+    if outcome.code is not None:
         raise KeyboardInterrupt
     return document
 
@@ -189,32 +189,6 @@ def verify(folders: Place | Iterable[Place], images: int | None = None, deep: bo
     return {"submissions": list(submissions.verify_all(places, images, deep))}
 
 
-# ------------------------------------------------------------------------------------------- what commands do alike
-
-
-def cost_watcher(study: Study, plants: list[str], console: Console) -> terminal.Watcher:
-    """What shows how the trainings go on that `add_cost` asks for."""
-    return terminal.Watcher(2 * len(proof.costly(study, plants)), console)
-
-
-def add_cost(
-    document: dict[str, Any], study: Study, plants: list[str], runs_folder: Path, tell: studies.Tell,
-    threads: int | None,
-) -> None:  # fmt: skip
-    """Put into a planted proof, and into its file, what the plants cost."""
-    document["cost"] = proof.cost(study, plants, runs_folder, tell, threads)
-    proof.write(document, runs_folder)
-
-
-def write_pages(document: Mapping[str, Any], runs_folder: Path) -> Path:
-    """Write the page of a study's proof, and its report again where it has one; returns the former's path."""
-    place = runs_folder / document["study"]
-    page = report.write_proof(document, place / ("proof-planted.html" if document["planted"] else "proof.html"))
-    if not document["planted"] and (place / "report.html").exists():
-        report.write_report(store.find_runs(place), place / "report.html", with_figures=True)
-    return page
-
-
 # ------------------------------------------------------------------------------------------------ arguments, progress
 
 
@@ -232,7 +206,7 @@ def _asked(
 
 
 def _fetch(study: Study, offline: bool, progress: bool | None) -> None:
-    with _shown(progress, terminal.Download) as show:
+    with _shown(progress, Download) as show:
         studies.fetch_data(study, offline, show)
 
 

@@ -447,54 +447,6 @@ def certificate(case: Case, row: dict[str, Any], described: dict[str, Any]) -> d
     }  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------- what a difference costs
-
-
-def cost(
-    asked: Study, plants: Sequence[str], runs_folder: Path, tell: Tell = lambda run, event: None,
-    threads: int | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Train each planted backend to the end, as it should be and with its plants: what they cost.
-
-    [{"network", "backend", "plants", "accuracy", "planted_accuracy", "loss", "planted_loss"}], None for a run that
-    failed. A run that the study has already is taken; all that is trained for this lies in a folder beside the study's,
-    whose report would count it otherwise.
-    """
-    found = []
-    for right, spoilt in costly(asked, plants):
-        (run,) = right.runs()
-        if study.not_done(right, runs_folder):
-            right = changed(right, name=spoilt.name)
-        records = [study.run_study(each, runs_folder, tell, threads)[0] for each in (right, spoilt)]
-        row: dict[str, Any] = {"network": run.network_name, "backend": run.backend, "plants": list(plants)}
-        for prefix, record in zip(("", "planted_"), records, strict=True):
-            test = record.metrics["test"] if record.is_finished else {"accuracy": None, "loss": None}
-            row |= {f"{prefix}accuracy": test["accuracy"], f"{prefix}loss": test["loss"]}
-        found.append(row)
-    return found
-
-
-def costly(asked: Study, plants: Sequence[str]) -> list[tuple[Study, Study]]:
-    """Studies of one run each, as it should be and with its plants, where these make a difference."""
-    found = []
-    for backend in dict.fromkeys(plant.partition("@")[2] for plant in plants):
-        for name, network in asked.networks.items():
-            narrowed = changed(
-                asked, networks={name: network}, backends=(backend,), seeds=asked.seeds[:1], dtype=asked.dtype[:1],
-                dataset=asked.dataset[:1], grid={}, recipe=asked.recipes(name)[0],
-                recipe_for={},
-            )  # fmt: skip
-            run = narrowed.runs()[0]
-            other = planted(plants, run, data.describe(run.dataset).image_shape, strict=False)
-            if other == run:
-                continue
-            spoilt = changed(
-                narrowed, name=f"{asked.name[:56]}-planted", networks={name: other.network}, recipe=other.recipe
-            )
-            found.append((narrowed, spoilt))
-    return found
-
-
 def exit_code(document: dict[str, Any]) -> int:
     """0 where all is equal, 1 where something diverged, 5 for want of a disk or memory, else 4: a backend failed."""
     if document["verdict"] in ("IDENTICAL", "EQUAL"):

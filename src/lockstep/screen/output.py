@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -32,13 +31,6 @@ def console(stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     # A table that is piped into a file keeps its columns: nothing to fit it into.
     return Console(stderr=stderr, width=None if stream.isatty() else 140)
-
-
-def print_lined(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table whose rows are parted by lines."""
-    from lockstep.screen import terminal
-
-    terminal.print_lined(title, columns, rows, console())
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lockstep.language import _, number, say
-from lockstep.screen.terminal import escape, stored, verdict_word
+from lockstep.screen.proofs import verdict_word
+from lockstep.screen.words import escape, stored
 
 MEBIBYTE = 2**20
 
@@ -21,7 +22,6 @@ class BenchWatcher:
     def __init__(self, rounds: int, console: Console) -> None:
         """Prepare to show this many rounds."""
         self.console, self.rounds = console, rounds
-        self.code: int | None = None  # with which a bench has to end that was interrupted
         self.progress = Progress(
             TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("{task.fields[last]}"), console=console,
             transient=True, disable=not console.is_terminal,
@@ -45,7 +45,6 @@ class BenchWatcher:
                 self.console.print(f"[yellow]{lead}[/] {escape(say(warning))}", soft_wrap=True)
             return
         if event["event"] == "interrupted":
-            self.code = event["code"]
             said = _("interrupted: {n} of {all} rounds were whole, and are kept", n=event["rounds"], all=self.rounds)
             self.console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True)
             return

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lockstep import store
@@ -137,6 +137,21 @@ def threads_for(record: store.Record, asked: int | None = None) -> int:
         with contextlib.suppress(LockstepError, KeyError, TypeError, ValueError, OverflowError):
             return max(min(int(said()), len(timing.usable_cores())), 1)
     return timing.default_threads()
+
+
+def with_data(
+    waiting: Iterable[Unfinished], offline: bool, tell: Callable[[str, int, int], None] = lambda *_: None
+) -> tuple[list[Unfinished], list[Problem]]:  # fmt: skip
+    """Those whose data are on this machine or can be downloaded, and why the others cannot go on; as `fetch_data`."""
+    ready: list[Unfinished] = []
+    problems: list[Problem] = []
+    for one in waiting:
+        try:
+            study.fetch_data(one.study, offline, tell)
+            ready.append(one)
+        except LockstepError as missing:
+            problems += missing.problems
+    return ready, problems
 
 
 def resume(

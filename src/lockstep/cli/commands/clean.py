@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from lockstep.cli.commands.options import AsJson
-from lockstep.language import _ as said
+from lockstep.cli.options import AsJson
 from lockstep.language import later as _
-from lockstep.language import mark, say
-from lockstep.screen.output import console, print_json, tell
-
-WHYS = (mark("unfinished"), mark("superseded"), mark("damaged"))
+from lockstep.screen.output import print_json
 
 
 def clean(
@@ -27,30 +23,9 @@ def clean(
     """Move unfinished, superseded and damaged runs into a folder "aside"; nothing is deleted."""
     from lockstep.check import leftovers
     from lockstep.errors import LockstepError
-    from lockstep.screen import terminal
+    from lockstep.screen.checks import print_leftovers
 
     if dry_run and yes:
         raise LockstepError("LS-200", _("--dry-run and --yes are two answers"), hint=_("ask for one of them"))
     found = leftovers.clean_runs(folders or [Path(leftovers.RUNS)], is_dry=not yes)
-    if as_json:
-        return print_json(found)
-    if found["runs"]:
-        rows = [_cells(row, yes) for row in found["runs"]]
-        columns = (_("run"), _("why"), _("about"), "MiB", *([_("moved to")] if yes else []))
-        console().print(terminal.plain_table(_("Of no more use"), columns, rows))
-    facts = {"n": len(found["runs"]), "kept": found["kept"], "mib": found["bytes"] / 2**20}
-    if yes:
-        facts["n"] = sum(row["to"] is not None for row in found["runs"])
-        tell(_("{n} runs moved, {mib:,.1f} MiB; {kept} stay", **facts))
-    else:
-        tell(_("{n} runs would be moved, {mib:,.1f} MiB; {kept} stay", **facts))
-    for folder in sorted({str(Path(row["run"]).parent) for row in found["runs"]}) if yes else ():
-        tell(_("its report may still show them; anew: lockstep report {folder}", folder=folder))
-    if found["runs"] and not yes:
-        tell(_("to do it: the same command with --yes"))
-    return None
-
-
-def _cells(row: dict[str, Any], is_done: bool) -> tuple[str, ...]:
-    cells = (row["run"], said(row["why"]), say(row["about"]), f"{row['bytes'] / 2**20:,.1f}")
-    return (*cells, row["to"] or say(_("in use now"))) if is_done else cells
+    return print_json(found) if as_json else print_leftovers(found, yes)

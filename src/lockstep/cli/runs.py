@@ -1,0 +1,124 @@
+"""What commands that do runs have alike: how these go on, their table, and how a command ends where one failed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lockstep.cli import interruption
+from lockstep.language import later as _
+from lockstep.screen.output import console, print_json, tell, tell_above
+
+if TYPE_CHECKING:
+    from lockstep.cli.options import Work
+    from lockstep.screen.runs import Watcher
+    from lockstep.spec import Run, Study
+    from lockstep.store import Records
+
+
+@contextlib.contextmanager
+def watching(n_runs: int, *folders: Path) -> Iterator[Watcher]:
+    """Show how so many runs go on; where they are interrupted, say what is kept in these folders."""
+    from lockstep.screen.runs import Watcher
+
+    resume = _("to finish only the runs that were begun: {command}", command=f"lockstep resume {_quoted(folders)}")
+    kept = _("interrupted; every epoch that was finished is saved")
+    again = _("to go on: the same command again; finished runs are not repeated")
+    with Watcher(n_runs, console(stderr=True)) as watcher, interruption.saying(kept, again, resume):
+        yield watcher
+
+
+def do(
+    study: Study, work: Work, again: bool = False, together: bool = False
+) -> tuple[Records, list[dict[str, Any]]]:  # fmt: skip
+    """Do a study's runs: their records, and the rows of their table."""
+    from lockstep.machine.timing import checked_threads
+    from lockstep.study import not_done, run_study
+    from lockstep.study.forecast import Expectation
+
+    _tell_beforehand(study, work, again, together)
+    to_do = study.runs() if again else not_done(study, work.runs)
+    reused: set[Path] = set()
+    with watching(len(study.runs()), work.runs / study.name) as watcher:
+        say = functools.partial(tell_above, console=watcher.console)
+        expectation = Expectation(to_do, work.runs, checked_threads(work.threads), say)
+
+        def hear(run: Run, event: dict[str, Any]) -> None:
+            if event["event"] == "end" and event["reused"]:
+                reused.add(event["record"].folder)
+            watcher.tell(run, event)
+            expectation.hear(run, event)
+
+        records = run_study(study, work.runs, hear, work.threads, again, together)
+    ran = zip(study.runs(), records, strict=True)
+    return records, [record.summary(run.grid, record.folder in reused) for run, record in ran]
+
+
+def _tell_beforehand(study: Study, work: Work, again: bool, together: bool) -> None:
+    """What has changed since it was run before, what is not trained together, and of what there is little."""
+    from lockstep.machine.timing import checked_threads
+    from lockstep.study import crews, few_images, resumption
+
+    for sentence in [] if again else resumption.news(study, work.runs, work.threads):
+        tell(_("changed since it was run before: {what}", what=sentence), err=True)
+    for sentence in crews.alone(study.runs(), checked_threads(work.threads)) if together else []:
+        tell(sentence, err=True)
+    for sentence in few_images(study):
+        tell(_("warning: {what}", what=sentence), err=True)
+
+
+def report(
+    study: Study, work: Work, records: Records, rows: Sequence[dict[str, Any]], as_json: bool, answer: str = ""
+) -> None:  # fmt: skip
+    """Print the table of a study's runs, write their report and say its answer, or the one that is given."""
+    from lockstep.report import gather, write
+
+    if not as_json:  # before the report, which may fail
+        print_table(rows)
+        if any((row["together"] or 1) > 1 for row in rows):
+            tell(_("–: of runs that were trained together neither time nor memory is one's own"))
+    page = gather(records)
+    path = write(page, work.runs / study.name / "report.html", with_figures=True)
+    if as_json:
+        return print_json({"study": study.name, "runs": rows, "report": str(path)})
+    tell(answer or page["answer"])
+    tell(_("report: {path}", path=path))
+    return None if answer else _tell_of_others(path.parent, len(records))
+
+
+def _tell_of_others(folder: Path, n: int) -> None:
+    """Where more runs lie than a report shows, how to have them all in it."""
+    from lockstep.store import find_runs
+
+    if len(find_runs([folder])) > n:
+        command = f"lockstep report {folder}"
+        tell(_("It shows these {n} runs; all that lie there: {command}", n=n, command=command))
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """The table of runs, if there are any."""
+    from lockstep.screen.runs import results_table
+
+    if rows:
+        console().print(results_table(rows))
+
+
+def end(rows: Sequence[dict[str, Any]], *folders: Path) -> None:
+    """End the command with the exit code of the first run that failed, if one did."""
+    failed = [row for row in rows if row["status"] != "finished"]
+    if failed:
+        counts = {"failed": len(failed), "all": len(rows)}
+        tell(_("{failed} of {all} runs failed; the reasons stand above and in status.json", **counts), err=True)
+        command = f"lockstep resume {_quoted(folders)}"
+        tell(_("to go on with them when that is mended: {command}", command=command), err=True)
+        raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
+
+
+def _quoted(folders: Iterable[Path]) -> str:
+    return " ".join(shlex.quote(str(folder)) for folder in folders)

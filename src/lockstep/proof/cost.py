@@ -1,0 +1,72 @@
+"""What a planted difference costs: each backend that has it is trained to the end, as it should be and with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lockstep import data, study
+from lockstep.proof import proof
+from lockstep.proof.causes import planted
+from lockstep.spec import Study
+from lockstep.spec.records import changed
+
+
+def add_cost(
+    document: dict[str, Any], asked: Study, plants: Sequence[str], runs_folder: Path,
+    tell: proof.Tell = lambda run, event: None, threads: int | None = None,
+) -> None:  # fmt: skip
+    """Put into a planted proof, and into its file, what the plants cost (see `measure`)."""
+    document["cost"] = measure(asked, plants, runs_folder, tell, threads)
+    proof.write(document, runs_folder)
+
+
+def measure(
+    asked: Study, plants: Sequence[str], runs_folder: Path, tell: proof.Tell = lambda run, event: None,
+    threads: int | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Train each planted backend to the end, as it should be and with its plants: what they cost.
+
+    [{"network", "backend", "plants", "accuracy", "planted_accuracy", "loss", "planted_loss"}], None for a run that
+    failed. A run that the study has already is taken; all that is trained for this lies in a folder beside the study's,
+    whose report would count it otherwise.
+    """
+    found = []
+    for right, spoilt in pairs(asked, plants):
+        (run,) = right.runs()
+        if study.not_done(right, runs_folder):
+            right = changed(right, name=spoilt.name)
+        records = [study.run_study(each, runs_folder, tell, threads)[0] for each in (right, spoilt)]
+        row: dict[str, Any] = {"network": run.network_name, "backend": run.backend, "plants": list(plants)}
+        for prefix, record in zip(("", "planted_"), records, strict=True):
+            test = record.metrics["test"] if record.is_finished else {"accuracy": None, "loss": None}
+            row |= {f"{prefix}accuracy": test["accuracy"], f"{prefix}loss": test["loss"]}
+        found.append(row)
+    return found
+
+
+def pairs(asked: Study, plants: Sequence[str]) -> list[tuple[Study, Study]]:
+    """Studies of one run each, as it should be and with its plants, where these make a difference."""
+    found = []
+    for backend in dict.fromkeys(plant.partition("@")[2] for plant in plants):
+        for name, network in asked.networks.items():
+            narrowed = changed(
+                asked, networks={name: network}, backends=(backend,), seeds=asked.seeds[:1], dtype=asked.dtype[:1],
+                dataset=asked.dataset[:1], grid={}, recipe=asked.recipes(name)[0],
+                recipe_for={},
+            )  # fmt: skip
+            run = narrowed.runs()[0]
+            other = planted(plants, run, data.describe(run.dataset).image_shape, strict=False)
+            if other == run:
+                continue
+            spoilt = changed(
+                narrowed, name=f"{asked.name[:56]}-planted", networks={name: other.network}, recipe=other.recipe
+            )
+            found.append((narrowed, spoilt))
+    return found
+
+
+def n_trainings(asked: Study, plants: Sequence[str]) -> int:
+    """How many trainings `measure` asks for."""
+    return 2 * len(pairs(asked, plants))
