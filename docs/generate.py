@@ -4,7 +4,7 @@ Code: under `<!-- source: FILE FUNCTION -->` the fenced block becomes that funct
 Figures: what is drawn from the NumPy backend alone is drawn again.
 Results: with run folders (or folders that hold them) results.json takes their accuracies, study by study; a study
 without runs keeps what it had. From results.json come results.md and everything between `<!-- results: STUDY -->` and
-`<!-- end -->` in the chapters and in performance.md. A number is in a page because it is in a run. Times, but for a
+`<!-- end -->` in the chapters and in speedruns.md. A number is in a page because it is in a run. Times, but for a
 study that asks for them, are left to `lockstep bench`, which sees to what they need to mean something.
 """
 
@@ -333,7 +333,7 @@ def draw_runs(folders: list[Path]) -> None:
 
 def pages() -> list[tuple[Path, str]]:
     """(path, language) of every page with something to fill in."""
-    return [*((path, path.parent.name) for path in sorted(CHAPTERS.glob("*/*.md"))), (DOCS / "performance.md", "en")]
+    return [*((path, path.parent.name) for path in sorted(CHAPTERS.glob("*/*.md"))), (DOCS / "speedruns.md", "en")]
 
 
 def main(folders: list[Path]) -> None:

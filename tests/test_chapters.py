@@ -20,7 +20,6 @@ import generate  # noqa: E402
 
 CHAPTERS = sorted((DOCS / "chapters").glob("*/*.md"))
 ENGLISH = [path for path in CHAPTERS if path.parent.name == "en"]
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *CHAPTERS]
 
 
 def by_name(paths):

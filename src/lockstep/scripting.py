@@ -156,7 +156,7 @@ def bench(
 ) -> dict[str, Any]:  # fmt: skip
     """Time a study's networks in fresh, interleaved processes; the document of `lockstep bench --json`.
 
-    Leaves it as bench.json in the study's folder, as the command does (docs/performance.md describes it). Interrupted,
+    Leaves it as bench.json in the study's folder, as the command does (docs/bench.md describes it). Interrupted,
     it keeps the rounds that were whole and raises KeyboardInterrupt. Raises LockstepError for what cannot be, and where
     nothing could be timed (LS-403).
     """

@@ -216,7 +216,7 @@ def bench(
     With `n_together` above one also so many seeds trained together, where that can be (see `together`).
 
     The first seed, dataset, dtype and combination of the grid are taken, for `epochs` epochs; `runs_folder` may hold a
-    proof of the study. Returns what `lockstep bench` writes into its bench.json (docs/performance.md). Raises
+    proof of the study. Returns what `lockstep bench` writes into its bench.json (docs/bench.md). Raises
     LockstepError for what cannot be.
     """
     asked, threads = study.checked(asked), timing.checked_threads(threads)

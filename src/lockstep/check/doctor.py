@@ -104,7 +104,7 @@ def _run(record: store.Record) -> dict[str, Any]:
                 usable.append(place.name)
             points += 1
         except (LockstepError, OSError, ValueError) as error:
-            if not is_at_work:  # else it may be gone, or on its way
+            if not is_at_work:  # a run at work may have removed it, or not yet finished writing it
                 problems.append(_sentence(error, folder))
     if status == "finished" and not points:
         problems.append(_("no checkpoint with its weights can be used"))
@@ -127,7 +127,7 @@ def _run(record: store.Record) -> dict[str, Any]:
 
 
 def _sentence(error: Exception, folder: Path) -> str:
-    """What is wrong, with the file as it is called in its run's folder."""
+    """The error as a sentence that names the file within its run's folder."""
     if not isinstance(error, LockstepError):
         return str(error)
     where = error.problems[0].where.removeprefix(f"{folder}{os.sep}")

@@ -1,4 +1,4 @@
-"""What lies in run folders and is of no more use: `lockstep clean`. It is moved aside, and nothing is deleted.
+"""Runs that are of no more use, for `lockstep clean`: they are moved aside, and nothing is deleted.
 
     unfinished   ended on its way or failed, and nobody works on it
     superseded   whole, but another run of the same content is whole too and newer
@@ -52,13 +52,13 @@ def _newest(found: Iterable[Mapping[str, Any]]) -> dict[tuple[Path, str], Path]:
 
 
 def _content(run: Path) -> tuple[Path, str]:
-    """What a run's folder is named for, whatever its number; a name of somebody's own is that of one run."""
+    """The run's content, by which its folder is named, without the number; a renamed folder is a content of its own."""
     named = re.fullmatch(r"(.+-[0-9a-f]{8})-[0-9]+", run.name)
     return run.parent, named[1] if named else run.name
 
 
 def _row(found: Mapping[str, Any], newest: Mapping[tuple[Path, str], Path]) -> dict[str, Any] | None:
-    """What there is to say about a run that is of no more use; None for one that stays."""
+    """The row of a run that is of no more use; None for a run that stays."""
     run, state = Path(found["run"]), found["state"]
     if state == "unfinished":
         usable = joined(found["usable"], "; ")
@@ -74,7 +74,7 @@ def _row(found: Mapping[str, Any], newest: Mapping[tuple[Path, str], Path]) -> d
 
 
 def _moved(run: Path) -> str | None:
-    """Where a run has been moved to; None where a process works on it now."""
+    """Move a run aside; returns its new place, or None where a process works on it now."""
     try:
         lock = locks.take(run)
     except LockstepError as error:
@@ -94,6 +94,6 @@ def _moved(run: Path) -> str | None:
 
 
 def _free(folder: Path, name: str) -> Path:
-    """A place of this name in a folder, with a number where there is one already."""
+    """A free place of this name in a folder, with a number where the name is taken."""
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(folder / one for one in names if not (folder / one).exists())

@@ -7,7 +7,7 @@ import numpy as np
 from lockstep.randomness import permutation
 from lockstep.spec import Recipe
 
-LEAST_WATCHED = 50  # images by which early stopping decides: one of fewer moves the accuracy by two points and more
+LEAST_WATCHED = 50  # validation images for early stopping: of fewer, one moves the accuracy by two points or more
 
 
 def split(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +45,7 @@ def batch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def epoch_order(n: int, recipe: Recipe, seed: int, epoch: int) -> np.ndarray:
-    """`batch_order` as the recipe takes it, with its mistakes."""
+    """`batch_order` with the mistakes that the recipe asks for."""
     order = np.arange(n) if "order_not_shuffled" in recipe.mistakes else batch_order(n, seed, epoch)
     full = n // recipe.batch_size * recipe.batch_size
     return order[:full] if "last_batch_dropped" in recipe.mistakes and full else order

@@ -24,7 +24,7 @@ EQUAL_CHANNELS = mark(
     "would say as much"
 )
 SHOWN = 10  # names of classes in a note
-# What is noted of one class and of several; it is kept in English with an imported dataset.
+# The notes on one class and on several. An imported dataset keeps its notes in English.
 NO_IMAGE = (mark("class {names} has no image"), mark("classes {names} have no image"))
 NO_TRAINING_IMAGE = (mark("class {names} has no training image"), mark("classes {names} have no training image"))
 NO_TEST_IMAGE = (mark("class {names} has no test image"), mark("classes {names} have no test image"))
@@ -60,7 +60,6 @@ class Data:
 
     @property
     def n_classes(self) -> int:
-        """How many classes there are."""
         return len(self.class_names)
 
     def n_test_in_training(self) -> int:
@@ -74,7 +73,7 @@ class Data:
         )
 
     def noted(self) -> Data:
-        """The same dataset, whose notes tell of classes without images and of pixels in which little is to see."""
+        """The same dataset, with notes on classes without images and on images in which nothing is to be seen."""
         images = (self.train_images, self.test_images)
         found = [*self.absent()]
         if n := sum(map(n_of_one_value, images)):
@@ -121,7 +120,6 @@ class Facts:
 
     @property
     def n_classes(self) -> int:
-        """How many classes there are."""
         return len(self.class_names)
 
 
@@ -140,7 +138,7 @@ def n_of_one_value(images: np.ndarray) -> int:
 
 
 def _has_equal_channels(images: np.ndarray) -> bool:
-    """Whether all channels of all images, at least three, are one."""
+    """Whether images of at least three channels have the same values in all of them."""
     if images.shape[3] < 3 or not (images[:1, ..., :1] == images[:1]).all():
         return False
     return all(np.array_equal(images[..., 0], images[..., channel]) for channel in range(1, images.shape[3]))

@@ -36,9 +36,9 @@ SLOW_SECONDS, SLOW_BYTES = 8.0, 8 * 1024  # fewer bytes than this in that time: 
 FILE_SECONDS = 1800.0
 SLACK_BYTES = 65536  # a gzip file is at most its content and a little larger
 _CHUNK = 2**16
-UNSATISFIABLE = 416  # the rest begins behind the end
-ATTEMPTS = 3  # at one mirror, where each brings the file forward
-LEAST_GAINED = 8 * 1024  # bytes: fewer are no reason to ask the same mirror again at once
+UNSATISFIABLE = 416  # HTTP's answer where the rest that was asked for begins behind the file's end
+ATTEMPTS = 3  # at one mirror, as long as each adds to the file
+LEAST_GAINED = 8 * 1024  # bytes: an attempt that adds fewer ends those at this mirror
 
 
 class Attempt(NamedTuple):
@@ -54,7 +54,7 @@ class _Fault(Exception):  # noqa: N818  # not an error of the program: the next 
 
 
 class _BrokenOff(_Fault):
-    """It delivered a part, and what came before may be gone on with."""
+    """The mirror delivered a part, and the download can go on from there."""
 
     def __init__(self, why: str, gained: int) -> None:
         super().__init__(why)
@@ -62,7 +62,7 @@ class _BrokenOff(_Fault):
 
 
 class _WrongContent(_Fault):
-    """What it delivered is not the file."""
+    """What the mirror delivered is not the file."""
 
 
 def fetch(name: str, *, offline: bool = False, progress: Progress | None = None) -> Path:
@@ -164,7 +164,7 @@ def _fetch_from(partial: Partial, place: Path, file: File, progress: Progress | 
                 raise
         except _WrongContent:
             partial.discard()
-            if not left or not is_rest:  # the beginning may have been another file's
+            if not left or not is_rest:  # what is kept may have been the beginning of another file
                 raise
         finally:
             partial.leave()
@@ -184,7 +184,7 @@ def _failed(name: str, attempts: list[Attempt]) -> LockstepError:
 
 
 def _receive(partial: Partial, file: File, progress: Progress | None) -> None:
-    """Add what a mirror sends to what there is of the file; raises _Fault."""
+    """Append what a mirror sends to the part of the file that is here; raises _Fault."""
     with contextlib.closing(_chunks(partial, file, progress)) as chunks:
         for chunk in chunks:
             with writing(partial.path), open(partial.path, "ab") as out:
@@ -196,7 +196,7 @@ def _chunks(partial: Partial, file: File, progress: Progress | None) -> Generato
     limit, n_here = file.n_bytes + SLACK_BYTES, 0
     try:
         with _answer(partial.url, partial.headers()) as response:
-            length = response.length  # which reading makes smaller
+            length = response.length  # taken now: reading makes it smaller
             chunk = response.read1(_CHUNK)
             if response.status != 206 and partial.can_go_on():
                 _assert_gzip(chunk)  # a page that asks to log in is no reason to begin anew

@@ -33,7 +33,7 @@ _SPLIT, _TRAIN_ORDER, _TEST_ORDER = 0, 1, 2  # positions in the stream "split"
 _NAMED = 6  # of what was left out
 LEFTOVERS = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found")
 
-# What is noted of a dataset; it is kept in English with an imported one.
+# The notes on a dataset. An imported one keeps them in English.
 HIDDEN = mark("left out as hidden, or as leftovers of systems and editors: {n:,} ({names})")
 OTHERS = mark("left out because they are no pictures: {n:,} ({names})")
 LINKS = mark("left out because they are links out of the folder: {n:,} ({names})")
@@ -65,7 +65,7 @@ class Listing:
 
 @dataclasses.dataclass
 class _Found:
-    """What the walk through a folder has come upon."""
+    """Everything in a folder that is no picture to be read, by the reason."""
 
     root: Path
     left_out: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # by HIDDEN, OTHERS, LINKS, ELSEWHERE
@@ -263,7 +263,7 @@ def _pictures(folder: Path, found: _Found) -> list[Path]:
 
 
 def _leave_out_folder(folder: Path, found: _Found) -> None:
-    """Note a folder that is no class's: the pictures below it, or that there are none."""
+    """Note a folder that belongs to no class: the pictures below it, or that there are none."""
     below = (name for _place, _folders, names in os.walk(folder) for name in names if not _is_leftover(name))
     n = sum(map(_is_named_a_picture, below))
     if n:
@@ -322,7 +322,7 @@ def _parts(folder: Path, top: list[Path]) -> dict[str, Path]:
 
 def _assert_usable(folder: Path, listing: Listing, found: _Found) -> None:
     unread = list(_problems_of_kinds(folder, found.unread))
-    if unread:  # a class that has these alone is not called empty as well
+    if unread:  # a class with these alone is not reported as empty, too
         raise LockstepError.several(unread)
     if len(found.problems) > 1 and not (listing.train or listing.test):
         hint = _("make one subfolder per class with pictures in it; {names} are read", names=", ".join(SUFFIXES))

@@ -29,7 +29,6 @@ class Format(NamedTuple):
     at: Path
 
     def read(self) -> Data:
-        """The dataset."""
         found: Data = self.reader.read(self.at)
         return found
 
@@ -51,7 +50,7 @@ def format_at(path: Path) -> Format:
             break
         inner, found = wrapped, _of_folder(wrapped)
     if images.is_image_folder(path):
-        return Format(images, path)  # which says what is wrong with it as one
+        return Format(images, path)  # its reader says what keeps it from being a folder of pictures
     for inside in _visible(path):
         if refusal := scripts.refusal(inside):
             raise refusal
@@ -84,7 +83,7 @@ def _of_folder(folder: Path) -> Format | None:
     """The reader of a folder that is a dataset itself."""
     if quartet.is_quartet(folder):
         return Format(quartet, folder)
-    if pixel_table.in_folder(folder) and not images.holds_classes(folder):  # beside pictures it lists them
+    if pixel_table.in_folder(folder) and not images.holds_classes(folder):  # else it lists the pictures
         return Format(pixel_table, folder)
     archives = [path for path in _visible(folder) if path.suffix.lower() == ".npz" and path.is_file()]
     if len(archives) == 1:
@@ -93,7 +92,7 @@ def _of_folder(folder: Path) -> Format | None:
 
 
 def _wrapped(folder: Path) -> Path | None:
-    """The one folder in a folder."""
+    """The only subfolder of a folder, where it has just one."""
     folders = [path for path in _visible(folder) if path.is_dir() and path.name not in _BESIDES]
     return folders[0] if len(folders) == 1 else None
 

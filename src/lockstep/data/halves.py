@@ -18,7 +18,7 @@ _PARTS = {name: part for part, names in NAMES.items() for name in names}
 
 
 def part_of(name: str) -> str | None:
-    """The part that a name as a whole is one of: "train", "test", "validation" or None.
+    """The part of a dataset that a whole name stands for: "train", "test", "validation" or None.
 
     >>> part_of("Training"), part_of("valid"), part_of("trains")
     ('train', 'validation', None)

@@ -33,7 +33,7 @@ __all__ = ["NOTES", "Wanted", "facts", "holds_classes", "is_image_folder", "read
 TEST_FRACTION = 0.2
 MAX_BYTES = 4 * 2**30
 _T = TypeVar("_T")
-# What is noted of a dataset; it is kept in English with an imported one.
+# The notes on a dataset. An imported one keeps them in English.
 TURNED = mark("pictures that were turned as their Exif says, as viewers show them: {n:,}")
 FIRST = mark("files that hold further pictures behind the first (MPO), which was read: {n:,}")
 NOTES = (TURNED, FIRST, *folders.NOTES, *sizes.NOTES, *grounds.NOTES)

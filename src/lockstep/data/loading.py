@@ -20,7 +20,7 @@ from lockstep.errors import LockstepError, Problem
 from lockstep.language import later as _
 from lockstep.language import reason
 
-# What is noted of a dataset, in English; `language.recognised` finds its form again.
+# The notes on a dataset, in English; `language.recognised` finds their forms again.
 NOTES = (*images.NOTES, *quartet.NOTES, *pixel_table.NOTES, *contents.NOTES)
 
 

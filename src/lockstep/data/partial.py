@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 
 class Answer(NamedTuple):
-    """How an answer goes on: the bytes that were there before it, and those of the whole file (0 where unknown)."""
+    """Where an answer begins in the file: the bytes already here, and those of the whole file (0 where unknown)."""
 
     start: int
     total: int
@@ -32,7 +32,7 @@ class Partial:
         self.path, self.about, self.url = place.with_name(name), place.with_name(f"{name}.json"), url
 
     def headers(self) -> dict[str, str]:
-        """What to ask the mirror for beside the address; nothing where it has to begin anew."""
+        """The request headers that ask for the rest; none where the download has to begin anew."""
         known, n = self._known(), self._n_bytes()
         return {"Range": f"bytes={n}-", "If-Range": known} if known and n else {}
 
@@ -60,12 +60,12 @@ class Partial:
         return bool(self.headers())
 
     def leave(self) -> None:
-        """Leave what can be gone on with, and nothing else."""
+        """Keep the beginning of the file if the mirror can be asked for the rest, and remove it otherwise."""
         if not self.can_go_on():
             self.discard()
 
     def discard(self) -> None:
-        """Begin anew."""
+        """Forget what is here, so that the download begins anew."""
         for path in (self.path, self.about):
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -76,7 +76,7 @@ class Partial:
         return 0
 
     def _known(self) -> str:
-        """The name of the file's state, as the mirror gave it; "" where there is none or what is here is another's."""
+        """The file's state as the mirror named it; "" where it named none, or the part here is another file's."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             about = json.loads(self.about.read_text(encoding="utf-8"))
             name = about.get("name")

@@ -119,7 +119,7 @@ class Pixels:
 
 
 def header(path: Path) -> Header:
-    """What the file says of its picture; raises LockstepError LS-308 where it cannot be read, or will not be."""
+    """What the file's header says of its picture; raises LockstepError LS-308 where it cannot or may not be read."""
     _assert_size(path)
     with _opened(path, path) as image:
         reason, hint = _reason_to_refuse(image)
@@ -227,7 +227,7 @@ def unread_kind(path: Path) -> str:
 
 
 def _reason_to_refuse(image: Image.Image) -> tuple[str, str]:
-    """(what is wrong, what to do), both empty where nothing is."""
+    """(what is wrong with a picture, what to do), both empty where nothing is wrong."""
     if image.mode not in MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
         return _("{mode} with more than 8 bits or other colours than grey and RGB", mode=image.mode), CONVERT
     if math.prod(image.size) > (most := _most_pixels(image)):
@@ -263,7 +263,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _assert_size(path: Path) -> None:
-    """Pillow reads some formats whole before it tells anything of them."""
+    """Refuse a file too large for formats that Pillow reads whole before it tells anything of them."""
     if (n := os.stat(path).st_size) > MAX_FILE_BYTES:
         message = _("it has {n:,} bytes; at most {limit:,} are read", n=n, limit=MAX_FILE_BYTES)
         raise LockstepError("LS-308", message, where=str(path), hint=SMALLER)
@@ -277,7 +277,7 @@ def _assert_scans(path: Path, content: bytes, size: tuple[int, int]) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ turning
 
-# Exif's orientation → what has to be done to what is stored: numbers of PIL.Image.Transpose, which is imported late.
+# Exif's orientation → how the stored pixels are turned: numbers of PIL.Image.Transpose, which is imported late.
 _TURNS: dict[int, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 

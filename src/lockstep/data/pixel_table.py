@@ -31,15 +31,15 @@ from lockstep.randomness import permutation
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 SEPARATORS = (",", ";", "\t")
-LABELS = ("label", "labels", "class", "target", "category", "digit", "y")  # what the label's column may be called
-NUMBERS = ("", "id", "index", "imageid", "image_id", "unnamed: 0")  # and one that holds row numbers
+LABELS = ("label", "labels", "class", "target", "category", "digit", "y")  # names of the label's column
+NUMBERS = ("", "id", "index", "imageid", "image_id", "unnamed: 0")  # names of a column of row numbers
 LEAST_PIXELS = 16  # a table of four measurements is no table of pictures
 MAX_LINE = 2**22
 MAX_BYTES = 2 * 2**30  # of all pixels of a table, and of the table itself once unpacked
 TEST_FRACTION = 0.2
 _SPLIT = 0  # position in the stream "split", as of folders of pictures
 _ROWS = 500  # that are parsed at once
-# What is noted of a dataset; it is kept in English with an imported one.
+# The notes on a dataset. An imported one keeps them in English.
 DRAWN = mark("the test images are {share} of each class, drawn by Lockstep's own generator with seed 0")
 NO_LABELS = mark("left out: {name}, which has no labels")
 NO_PIXELS = mark("left out: {name}, which has no pixels")
@@ -80,7 +80,7 @@ class _Rows:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is called like one."""
+    """Whether a file has the name of a table."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -185,7 +185,7 @@ def _tables(path: Path, with_pixels: bool) -> tuple[list[_Rows], list[str]]:
 
 
 class _NoPixelsError(LockstepError):
-    """A table of something else."""
+    """The error for a table of something else than pixels."""
 
 
 def _layout_of(path: Path) -> _Layout:
@@ -342,7 +342,7 @@ def _taken_apart(line: str, layout: _Layout, number: int, path: Path) -> tuple[s
         facts = {"line": number, "n": line.count(separator) + 1, "wanted": layout.n_columns}
         message = _("line {line} has {n:,} columns, the first one {wanted:,}", **facts)
         raise LockstepError("LS-311", message, where=str(path), hint=_("give every image one row of the same length"))
-    if layout.label == 0 and len(layout.pixels) == layout.n_columns - 1:  # as most have it
+    if layout.label == 0 and len(layout.pixels) == layout.n_columns - 1:  # the arrangement of most tables
         label, _comma, pixels = line.partition(separator)
         return _bare(label), pixels
     cells = line.split(separator)

@@ -34,7 +34,7 @@ MOST_FILES = 1000  # of a folder that are looked at: a folder of pictures may ho
 QMNIST_COLUMNS = 8  # of its labels: the class, then writer, place and so on
 _OF_NO_SET = {*(name for names in NAMES.values() for name in names), "images", "image", "imgs", "labels", "label",
               "idx", "idx1", "idx2", "idx3", "ubyte", "byte", "int", "npz", "npy"}  # fmt: skip
-# What is noted of a dataset; it is kept in English with an imported one.
+# The notes on a dataset. An imported one keeps them in English.
 BY_SIZE = mark("no name says which files are to train and which to test: the larger pair is trained on")
 VALIDATED = mark("the test images are those of {name}, since there are no others")
 LEFT_OUT = mark("left out: {name} (a recipe's validation holds out training images)")
@@ -65,7 +65,7 @@ class _Member:
 
     @property
     def dataset(self) -> str:
-        """What its name says beside that: "emnist-letters", or nothing."""
+        """The rest of its name: "emnist-letters", or nothing."""
         return "-".join(word for word in words(_plain(self.path.name)) if word not in _OF_NO_SET)
 
 
@@ -89,12 +89,12 @@ def file_in(folder: Path, name: str) -> Path | None:
 
 
 def is_quartet(folder: Path) -> bool:
-    """Whether any file in the folder is one of four: an IDX file, or one that is called like one."""
+    """Whether any file in the folder may be one of the four: an IDX file, or one with such a name."""
     return next(_members(folder), None) is not None
 
 
 def is_one(path: Path) -> bool:
-    """Whether a file is one of four."""
+    """Whether a file is one of the four."""
     return next(_members_among([path]), None) is not None
 
 
@@ -223,7 +223,7 @@ def _problems_of_missing(folder: Path, members: list[_Member]) -> list[Problem]:
 
 
 def _members(folder: Path) -> Iterator[_Member]:
-    """Every file of the folder that holds one array, and those that are called as if they did."""
+    """Every file of the folder that holds one array, and every file whose name says so."""
     return _members_among(_regular(folder))
 
 
@@ -246,7 +246,7 @@ def _regular(folder: Path) -> Iterable[Path]:
 
 
 def _plain(name: str) -> str:
-    """A file's name without what packing, capitals and second copies make of it.
+    """A file's name without what packing, capitals and second copies add to it.
 
     >>> _plain("Train-Images.idx3-ubyte (1).gz")
     'train-images-idx3-ubyte'

@@ -1,4 +1,4 @@
-"""What is not opened here, and the lines of Python that make an .npz of it.
+"""Files that are never opened, and the lines of Python that make an .npz of one.
 
 A pickle runs whatever its author wrote, and a .mat holds whatever its author called it, so both stay closed. Whoever
 trusts such a file runs a few lines once, by hand. Each script is the one for the file that people have by that name: a

@@ -74,7 +74,7 @@ def _median(sides: Sequence[int]) -> int:
 
 
 def notes(sizes: Sequence[Size], frame: Frame, why: str) -> Iterator[str]:
-    """What becomes of pictures of these sizes, (width, height) each, in the frame; nothing where all fit."""
+    """Notes on what the frame does to pictures of these sizes, (width, height) each; none where all fit."""
     resized = sum(size != (frame.width, frame.height) for size in sizes)
     if not resized:
         return

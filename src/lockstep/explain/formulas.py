@@ -39,7 +39,7 @@ def as_text(formula: str) -> str:
 
 
 def _until(pieces: list[str], end: str) -> str:
-    """Everything up to the piece `end`, which is taken too."""
+    """Everything up to the piece `end`, which is consumed."""
     parts: list[str] = []
     while pieces:
         piece = pieces.pop(0)
@@ -91,7 +91,7 @@ def _one(piece: str, pieces: list[str]) -> str:
 
 
 def _is_atom(text: str) -> bool:
-    """Whether an operator beside it cannot be taken for one inside it."""
+    """Whether a term needs no brackets: an operator beside it cannot be taken for one inside it."""
     return not re.search(r"[ +−/·×<>=Σ]", text) or (text.startswith("(") and text.index(")") == len(text) - 1)
 
 
@@ -100,7 +100,7 @@ def _grouped(text: str) -> str:
 
 
 def _moved(text: str, signs: dict[str, str], otherwise: str) -> str:
-    """Raised or lowered where every sign has such a form."""
+    """A text raised or lowered, where Unicode has such a form of each of its signs."""
     text = text.replace(" ", "")
     if all(sign in signs for sign in text):
         return "".join(signs[sign] for sign in text)

@@ -1,4 +1,4 @@
-"""What stands behind an error's code: how it comes about, what it looks like, what helps. `lockstep explain LS-304`.
+"""What `lockstep explain LS-304` prints of an error's code: how it comes about, what it looks like, what helps.
 
 The message of an error speaks of one case; this table speaks of the code. A code without a row fails a test by name.
 """

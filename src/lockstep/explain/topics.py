@@ -113,7 +113,7 @@ def _plain(text: str) -> str:
 
 
 def print_topic(topic: Topic, console: Console) -> None:
-    """Lay a part out on a terminal."""
+    """Print a part on a terminal."""
     from rich.markdown import Markdown
 
     console.print(Markdown(plain(topic.text), code_theme="ansi_dark"), width=min(console.width, WIDTH))

@@ -53,7 +53,7 @@ def new_file(path: Path, hint: str, sync_name: bool = True) -> Iterator[Path]:
 
 
 def remove_strays(folder: Path) -> None:
-    """Remove what `new_file` left half written in a folder when its process was killed; of processes that are gone."""
+    """Remove what `new_file` left half written in a folder, where the process that wrote it is gone."""
     for path in folder.glob(".*.part"):
         number = path.name.split(".")[-2]
         if number.isdecimal() and not is_alive(int(number)):
@@ -63,7 +63,7 @@ def remove_strays(folder: Path) -> None:
 
 def is_alive(number: int) -> bool:
     """Whether there is a process of this number on this machine."""
-    if sys.platform == "win32":  # where the signal 0 is Ctrl-C, and reaches everybody at this console
+    if sys.platform == "win32":  # there signal 0 is Ctrl-C, sent to every process of this console
         return _is_alive_on_windows(number)
     try:
         os.kill(number, 0)

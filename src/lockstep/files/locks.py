@@ -29,7 +29,7 @@ from lockstep.language import later as _
 
 NAME = "lock"
 ON_WINDOWS = os.name == "nt"
-MOST_BYTES = 4096  # of what a lock file says
+MOST_BYTES = 4096  # that are read of a lock file
 PATIENCE_SECONDS = 10.0  # how long a holder that was killed may take to be gone, its worker with it
 CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 HINT = atomic.HINT
@@ -49,7 +49,7 @@ class Lock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back. A child that still has it goes on holding what nobody can find any more."""
+        """Give the lock back. Its file is removed, so a child that still holds it keeps nobody out."""
         removes = [lambda: os.close(self.number), self.path.unlink]
         for step in removes if ON_WINDOWS else reversed(removes):
             with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ def inherited(held: Sequence[Lock]) -> dict[str, Any]:
 
 
 def take(folder: Path) -> Lock:
-    """Take the folder's lock; raises LockstepError (LS-504) with the holder's pid where somebody works there."""
+    """Take the folder's lock; raises LockstepError (LS-504) with the holder's pid where another process works there."""
     path = folder / NAME
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -111,7 +111,7 @@ def _is_still(path: Path, number: int) -> bool:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether somebody works in this folder now; changes nothing."""
+    """Whether a process works in this folder now; changes nothing."""
     try:
         number = os.open(folder / NAME, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would hold us up
     except OSError:
@@ -124,7 +124,7 @@ def is_held(folder: Path) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a holder that is no more left behind; nothing happens where somebody works, or nobody may write.
+    """Remove the lock that a dead holder left; does nothing where a process works or the folder cannot be written.
 
     The child of a holder that was killed is waited for, as `take` does.
     """
@@ -134,7 +134,7 @@ def clear(folder: Path) -> None:
 
 
 def holder(path: Path) -> dict[str, Any] | None:
-    """What a lock file says of its holder, {"pid", "host", "boot", "since"}; None where it says nothing."""
+    """The holder that a lock file names, {"pid", "host", "boot", "since"}; None where it names none."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would hold us up
         try:
@@ -147,20 +147,20 @@ def holder(path: Path) -> dict[str, Any] | None:
 
 
 def this_process() -> dict[str, Any]:
-    """What this process writes into a lock file."""
+    """The content of a lock file that this process holds."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {"pid": os.getpid(), "host": platform.node(), "boot": _boot(), "since": since}
 
 
 def _boot() -> str | None:
-    """What tells one start of the machine from the next."""
+    """An identifier of this start of the machine."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return None
 
 
 def _is_alive(found: dict[str, Any] | None) -> bool:
-    """Whether a holder may still be there; one of another machine may, for all that can be known here."""
+    """Whether a holder may still be alive; of a holder on another machine that cannot be ruled out."""
     if found is None or found.get("host") != platform.node():
         return found is not None
     if found.get("boot") != _boot():
@@ -181,9 +181,9 @@ def _held(folder: Path, found: dict[str, Any] | None) -> LockstepError:
 
 @contextlib.contextmanager
 def briefly(folder: Path) -> Iterator[None]:
-    """Hold the folder itself for a moment, waiting for others who do; for what takes no time.
+    """Lock the folder itself for work that takes no time; waits while other processes hold it.
 
-    Windows locks no folder: a file in it stands for it there.
+    Windows locks no folder: there a file in it is locked instead.
     """
     with atomic.writing(folder, HINT):
         number = _opened(folder / FOLDERS_NAME) if ON_WINDOWS else os.open(folder, os.O_RDONLY)
@@ -196,9 +196,9 @@ def briefly(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def waiting(folder: Path, seconds: float, hint: str) -> Iterator[None]:
-    """Hold a folder for work that takes a while, after at most so long; raises LockstepError (LS-501, LS-504).
+    """Lock a folder for work that takes a while, waiting at most so long; raises LockstepError (LS-501, LS-504).
 
-    The file that is locked stays: whoever waits for it has it open. `hint`: what to do where nobody may write.
+    The locked file stays: a process that waits has it open. `hint`: what to do where the folder cannot be written.
     """
     with atomic.writing(folder, hint):
         number = _opened(folder / FOLDERS_NAME)
@@ -215,7 +215,7 @@ FOLDERS_NAME = ".lock"
 
 
 def _wait(number: int, seconds: float | None) -> bool:
-    """Whether this open file could be locked before so long; a file system without locks holds nobody up."""
+    """Lock this open file; False where it took longer than `seconds`. A file system without locks holds nobody up."""
     until = None if seconds is None else time.monotonic() + seconds
     with contextlib.suppress(OSError):
         while _locked(number) is False:

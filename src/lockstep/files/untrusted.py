@@ -34,7 +34,7 @@ LARGEST_HEADER = 2**22  # of a safetensors file: some 30,000 arrays
 LARGEST_DIRECTORY = 2**20  # of an npz: some 10,000 arrays
 FREE_BYTES = 2**26  # so much may come out of any compressed file
 MOST_MEMBERS = 1000  # of a gzip file
-RATIO = 100  # beyond it at most so many times the file: images shrink 5-fold, seldom 30-fold; a bomb 1,000-fold
+RATIO = 100  # times the file, beyond FREE_BYTES: images shrink 5-fold, seldom 30-fold; a bomb 1,000-fold
 CHANGED = _("its SHA-256 is not the manifest's: it was changed after it was written")
 _CHUNK = 2**20
 _GZIP = 16 + zlib.MAX_WBITS
@@ -54,7 +54,7 @@ def opened(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def size_of(file: IO[bytes]) -> int:
-    """How many bytes an open file has."""
+    """The size of an open file in bytes."""
     return os.fstat(file.fileno()).st_size
 
 
@@ -154,7 +154,7 @@ class Unpacked:
         return b""
 
     def _next_member(self) -> bool:
-        """Go on with what follows a member's end; zeros there are padding."""
+        """Begin the next member after one has ended; zeros between them are padding."""
         rest = self.inflate.unused_data.lstrip(b"\0")
         while not rest:
             if not (chunk := self.file.read(_CHUNK)):

@@ -8,9 +8,9 @@
     copies       no run is another one under a new name, here or in another submission             (copies)
     page         every text, number and tag of the page from the runs that it names                (pages, markup)
 
-A file's hash can be made anew by whoever edits it; so nothing is believed that can be computed. What cannot be, because
-the dataset is not on this machine, is named as not checked and never counts as fitting. What is no fault but worth a
-word (line ends that git changed, an edited copy of Lockstep) is a note.
+Whoever edits a file can make its hash anew, so nothing is believed that can be computed again. What cannot be, because
+the dataset is not on this machine, is named as not checked and never counts as fitting. What is worth knowing but not
+wrong (line ends that git changed, an edited copy of Lockstep) is a note.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def verify(folder: Path, n_images: int | None = None, deep: bool = False) -> dic
 
 
 def verify_all(folders: Sequence[Path], n_images: int | None = None, deep: bool = False) -> Iterator[dict[str, Any]]:
-    """A row of `verify` for each submission, in order; they are held against each other too."""
+    """A row of `verify` for each submission, in order; the submissions are compared with each other too."""
     with contextlib.ExitStack() as stack:
         found: list[tuple[Path, Submission | LockstepError]] = []
         for folder in folders:
@@ -78,7 +78,7 @@ def verify_all(folders: Sequence[Path], n_images: int | None = None, deep: bool 
 
 
 def error_of(error: LockstepError) -> str:
-    """What is said of a submission that cannot be looked at."""
+    """The row of a submission that cannot be read."""
     return without(error.problems[0].message, store.UNUSABLE)
 
 
@@ -92,16 +92,16 @@ def _nothing(folder: Path, problem: str) -> dict[str, Any]:
 
 
 class _Check:
-    """All submissions of one call, with what is known of each beforehand: what its runs can be recognised by."""
+    """All submissions of one call, with the marks by which the runs of each can be recognised."""
 
     def __init__(self, submissions: Sequence[Submission], n_images: int | None, deep: bool) -> None:
         self.n_images, self.deep = n_images, deep
-        self.trained_again = 0  # runs whose first epoch was, in the submission that is looked at
+        self.trained_again = 0  # runs of the current submission whose first epoch was trained again
         self.datasets = cache(lambda name: data.load(name, offline=True))
         self.fits = cache(self._fits)
         prints = []
         for one in submissions:
-            with contextlib.suppress(LockstepError):  # no run in it, which its row says
+            with contextlib.suppress(LockstepError):  # it holds no run, and its row says so
                 prints += [copies.print_of(one, record) for record in one.records()]
         self.pairs = copies.groups([one for one in prints if one is not None])
 
@@ -123,7 +123,7 @@ class _Check:
             if _status(record) != "finished":
                 continue
             finished += 1
-            with timing.one_blas_thread(), np.errstate(all="ignore"):  # what diverged is told as such
+            with timing.one_blas_thread(), np.errstate(all="ignore"):  # reported, not warned of
                 is_checked = self._run(record, found, best)
             checked += is_checked and len(found.problems) == before
             self._compare(record, found)
@@ -263,7 +263,7 @@ def _data(record: store.Record, run: Run, loaded: data.Data, logits: np.ndarray,
 
 
 def _notes(record: store.Record) -> Iterator[str]:
-    """What is no fault and worth a word: line ends that were changed, a copy of Lockstep that is not this one."""
+    """Notes, which are no problems: line ends that were changed, a copy of Lockstep that is not this one."""
     name = record.folder.name
     if changed := store.other_line_ends(record.folder):
         facts = {"name": name, "names": ", ".join(changed[:3]), "n": len(changed)}
@@ -274,7 +274,7 @@ def _notes(record: store.Record) -> Iterator[str]:
         )
     try:
         environment = record.environment
-    except LockstepError:  # told with the files
+    except LockstepError:  # reported with the files
         return
     if (by := environment.get("lockstep")) != version():
         yield _("{name}: made by Lockstep {by}, this is {ours}", name=name, by=by, ours=version())

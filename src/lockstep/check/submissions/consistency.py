@@ -32,7 +32,7 @@ CLOSE = 1e-9  # relative: the same float64 arithmetic in another order
 
 
 def spec(record: store.Record, run: Run) -> Iterator[str]:
-    """The folder's name, which ends with a hash of its spec.toml; a name of somebody's own says nothing."""
+    """Check that the folder's name ends with the hash of its spec.toml; a renamed folder proves nothing."""
     text = store.read_spec(record.folder)
     wanted = study.run_id(run, text)
     stem = wanted.rpartition("-")[0]
@@ -43,14 +43,14 @@ def spec(record: store.Record, run: Run) -> Iterator[str]:
 def checkpoint(record: store.Record, quality: Mapping[str, Any]) -> Iterator[str]:
     """What the last checkpoint keeps of the run, against the run's own files."""
     folder = store.newest_checkpoint(record.folder)
-    if folder is None:  # which is told where its weights are asked for
+    if folder is None:  # a missing checkpoint is reported where its weights are needed
         return
     manifest = store.read_checkpoint_manifest(folder)
     epoch = manifest.get("epoch")
     if quality.get("weights_of_epoch") is not None and quality.get("weights_of_epoch") != epoch:
         facts = {"told": shown(quality["weights_of_epoch"]), "epoch": shown(epoch)}
         yield _("metrics.json: weights_of_epoch is {told}, the checkpoint is that of epoch {epoch}", **facts)
-    if "history" not in manifest:  # of a version before 0.2: weights alone
+    if "history" not in manifest:  # written before 0.2: the checkpoint holds weights alone
         return
     name = folder.name
     if store.as_written(manifest["spec"]) != store.read_spec(record.folder):
@@ -102,7 +102,7 @@ def _environment(environment: Mapping[str, Any], manifest: Mapping[str, Any], na
 
 
 def _clocks(timing: Mapping[str, Any], manifest: Mapping[str, Any], name: str) -> Iterator[str]:
-    """No clock goes back."""
+    """Check that no clock of a later part is behind the checkpoint's."""
     seconds, own = timing.get("seconds"), manifest.get("seconds")
     if not isinstance(seconds, dict) or not isinstance(own, dict):
         return
@@ -163,7 +163,7 @@ def _sizes(n: int, run: Run) -> np.ndarray:
 
 
 class _NoModel:
-    """Stands for the model where early stopping's rule alone is asked."""
+    """Takes the model's place where only early stopping's rule is asked."""
 
     def weights(self) -> None: ...
 
@@ -201,7 +201,7 @@ def _end(
     if not isinstance(said, int | float) or abs(said - again["accuracy"]) * n_images > FEW + 1e-6:
         facts = {"told": shown(said), "wanted": shown(again["accuracy"])}
         yield _("events.jsonl: test accuracy at the end: it says {told}, computed: {wanted}", **facts)
-    train = quality.get("train") or {}  # a run of before it was evaluated has none
+    train = quality.get("train") or {}  # absent in older runs, which did not evaluate training images
     before, at_end = (last or {}).get("train_inference_accuracy"), train.get("accuracy")
     if train and (not _is_number(before) or not _is_number(at_end) or abs(before - at_end) * n_images > FEW + 1e-6):
         facts = {"told": shown(at_end), "wanted": shown(before)}
@@ -213,7 +213,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 
 def as_averaged(again: dict[str, Any], quality: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics with macro averages over all classes, for a run of before they were over those that occur."""
+    """The metrics with macro averages over all classes, as older runs have them, not over those that occur."""
     over_all = metrics.means_over_all(again)
     test = quality.get("test")
     told = test.get("macro") if isinstance(test, Mapping) else None
@@ -227,7 +227,7 @@ def _timing(record: store.Record, history: list[dict[str, Any]]) -> Iterator[str
     """The seconds of each epoch, and the sum that the clock has."""
     try:
         timing = record.timing
-    except LockstepError:  # told with the files
+    except LockstepError:  # reported with the files
         return
     seconds = [row.get("train_seconds") for row in history]
     yield from same("timing.json: epochs", timing.get("epochs"), seconds)
@@ -287,6 +287,6 @@ def _is_close(told: Any, wanted: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as a sentence can hold it."""
+    """A value, shortened for a sentence."""
     text = f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:37]}…"

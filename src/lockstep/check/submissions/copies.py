@@ -26,7 +26,7 @@ from lockstep.language import later as _
 from lockstep.spec import Run
 
 ENOUGH = 2  # times: one may be shared by chance, where a clock counts tenths of microseconds and a class is large
-SAME_COMPILER = {"tensorflow", "jax"}  # both may have XLA compute, and then to the same bits
+SAME_COMPILER = {"tensorflow", "jax"}  # both may compute by XLA, and then give the same bits
 WHAT = {
     "weights": mark("weights"), "predictions": mark("predictions"), "losses": mark("losses"), "times": mark("times"),
 }  # fmt: skip
@@ -49,11 +49,11 @@ class Print:
 
     @property
     def name(self) -> str:
-        """How the run is called."""
+        """The name by which a sentence calls the run."""
         return self.record.folder.name
 
     def shared(self, other: Print) -> list[str]:
-        """What of it another run has too."""
+        """The marks that another run has too."""
         found = [
             key
             for key in ("weights", "predictions", "losses")
@@ -64,7 +64,7 @@ class Print:
 
 
 def print_of(submission: Submission, record: store.Record) -> Print | None:
-    """A finished run's; None where it cannot be read, which is told where it is checked."""
+    """The marks of a finished run; None where it cannot be read, which is reported where the run is checked."""
     found: Print | None = _or_none(lambda: _print_of(submission, record) if record.is_finished else None)
     return found
 
@@ -97,7 +97,7 @@ def _weights(record: store.Record) -> dict[str, np.ndarray]:
 
 
 def _hash(arrays: dict[str, Any]) -> str | None:
-    """Of the values by name; None where there is none, where they are not finite, or where they are all the same."""
+    """A hash of arrays by name; None where there are none, where one is not finite, or where all values are equal."""
     digest = hashlib.sha256()
     values = [(name, np.asarray(value)) for name, value in sorted(arrays.items()) if value is not None]
     if not values or not all(value.dtype.kind == "f" and np.isfinite(value).all() for _name, value in values):
@@ -121,7 +121,7 @@ def _times(timing: dict[str, Any], record: store.Record) -> frozenset[float]:
 
 
 def groups(prints: Sequence[Print]) -> dict[Path, list[tuple[Print, Print]]]:
-    """Run folder → the pairs of it and another run that share anything; folders that are one are no pair."""
+    """Run folder → its pairs with other runs that share anything; one folder given twice is no pair."""
     known: dict[Any, list[Print]] = {}
     for one in prints:
         for key in ("weights", "predictions", "losses"):
@@ -169,7 +169,7 @@ def judged(pair: tuple[Print, Print], fits: Callable[[Print], bool | None]) -> I
 
 
 def _differing(one: Print, other: Print) -> str:
-    """In what two runs say that they differ."""
+    """The keys in which the descriptions of two runs differ."""
     if one.run.seed != other.run.seed:
         return _("the seeds are {one} and {other}", one=one.run.seed, other=other.run.seed)
     if one.run.backend != other.run.backend:

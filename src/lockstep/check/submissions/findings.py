@@ -1,4 +1,4 @@
-"""What was found in a submission: problems by their kind, what could not be checked, what is worth a word beside."""
+"""What was found in a submission: problems by their kind, what could not be checked, and notes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Problem(NamedTuple):
     kind: str
     where: str
     text: str
-    briefly: str = ""  # in place of what is said of its kind
+    briefly: str = ""  # said instead of the words for its kind
 
 
 @dataclasses.dataclass
@@ -60,11 +60,11 @@ class Findings:
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, kind: str, where: str, problem: object, briefly: str = "") -> None:
-        """Take note of a problem."""
+        """Note a problem."""
         self.problems.append(Problem(kind, where, joined((where, problem), ": "), briefly))
 
     def look(self, kind: str, where: str, check: Callable[[], Iterator[str]]) -> bool:
-        """Take note of each problem that a check yields, and of its giving up; whether there was none."""
+        """Note each problem that a check yields, and a check that could not go on; whether there was no problem."""
         before = len(self.problems)
         try:
             for problem in check():
@@ -79,11 +79,11 @@ class Findings:
         return len(self.problems) == before
 
     def verdict(self, n_finished: int) -> str:
-        """What a submission with so many finished runs is worth."""
+        """The verdict on a submission with so many finished runs."""
         return WRONG if self.problems else PARTLY if self.unchecked else FITS if n_finished else NOTHING
 
     def summary(self) -> str:
-        """All problems in one sentence: the only one itself, of several what they come to and how many places have it.
+        """All problems in one sentence: a single one as it is, several as kinds with the number of their places.
 
         Where all are of one run, it is named once.
         """
@@ -107,6 +107,6 @@ def _places(places: set[str]) -> str:
 
 
 def exit_code(rows: Sequence[Mapping[str, Any]]) -> int:
-    """0 where everything fits, 1 where something does not, 3 where a dataset was missing to check it."""
+    """0 where everything fits, 1 where something does not, 3 where a dataset was missing for the check."""
     codes = {EXIT_CODES[row["verdict"]] for row in rows}
     return 1 if 1 in codes else 3 if 3 in codes else 0

@@ -1,4 +1,4 @@
-"""Two pages held against each other: what they say, how it is laid out, and what is drawn.
+"""Two pages compared: what they say, how it is laid out, and what is drawn.
 
 Outside its drawings and pictures a page is compared as it is written, spaces and the last digit of numbers aside: so no
 style, script or attribute can be there that the page made again does not have. A drawing's lines depend on matplotlib's
@@ -30,7 +30,6 @@ class Page(html.parser.HTMLParser):
     """What a page says: every text of it in order, descriptions of figures among them, and what it names itself."""
 
     def __init__(self, text: str) -> None:
-        """Read a page."""
         super().__init__()
         self.texts: list[str] = []
         self.about: dict[str, Any] | None = None
@@ -63,7 +62,7 @@ class Page(html.parser.HTMLParser):
 
 
 def differences(told: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, str]]:
-    """(what a page says, what its runs say) wherever that is not the same but for the last digit of a number."""
+    """(the page's text, the runs' text) wherever they differ in more than the last digit of a number."""
     rows: list[tuple[str, str]] = []
     if len(told) == len(wanted):
         return [_apart(a, b) for a, b in zip(told, wanted, strict=True) if not reads_alike(a, b)]
@@ -82,7 +81,7 @@ NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
 def reads_alike(one: str, other: str) -> bool:
-    """Equal but for the last digit of numbers with decimals: another version of a library may round the other way."""
+    """Whether texts are equal except for last decimals: another version of a library may round the other way."""
     if one == other:
         return True
     if NUMBER.sub("0", one) != NUMBER.sub("0", other):
@@ -98,7 +97,7 @@ def _last_digit(a: str, b: str) -> bool:
 
 
 def _apart(one: str, other: str) -> tuple[str, str]:
-    """Two texts as a sentence can hold them, the place where they part among what is shown."""
+    """Two texts, shortened for a sentence so that the place where they part is shown."""
     same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     start = same - 20 if max(len(one), len(other)) > 60 and same > 40 else 0
     shown = [f"…{text[start:]}" if start else text for text in (one, other)]

@@ -24,7 +24,7 @@ OTHERS = ("proof", "comparison")  # how the names of pages begin that are about 
 
 
 def check(paths: Sequence[Path], records: Sequence[store.Record], found: Findings) -> str:
-    """How the pages fit that lie in a submission: the worst of them."""
+    """Compare every page of a submission with its runs; returns how the worst of them fits."""
     states = []
     for path in paths:
         try:
@@ -86,7 +86,7 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
 
 
 def _numbers(page: Path, wanted: Mapping[str, Any], found: Findings) -> None:
-    """What report.json says beside a page, whatever version signed it, is what the page's runs give."""
+    """Check that report.json beside a page, whatever version signed it, says what the page's runs give."""
     path = report.numbers_of(page)
     if path.exists():
         told = store.read_json(path) | {"lockstep": report.about([], 1)["lockstep"]}
@@ -94,7 +94,7 @@ def _numbers(page: Path, wanted: Mapping[str, Any], found: Findings) -> None:
 
 
 def _said(text: str, page: Page, rebuilt: str, spoken: str) -> list[str]:
-    """Everything in which a page is not the page made again, each in a few words; of many the first."""
+    """Every difference between a page and the page made again, each in a few words; of many the first."""
     with language.speaking(spoken):
         ours, theirs = ([language.as_english(one) for one in texts] for texts in (Page(rebuilt).texts, page.texts))
         wrong = markup.differences(theirs, ours)
@@ -115,7 +115,7 @@ def _language_of(about: Mapping[str, Any]) -> str:
 
 
 def matching(names: Sequence[str], records: Sequence[store.Record], page: Path = Path()) -> dict[str, Path]:
-    """<study>/<run> as a page has it → the run's folder; the study's may have another name since it was handed in.
+    """<study>/<run> as a page names it → the run's folder; the study's folder may have been renamed by handing it in.
 
     Of several that fit, those beside the page come first.
     """
@@ -149,7 +149,7 @@ def _before_its_proof(name: str, about: Mapping[str, Any]) -> bool:
 
 
 def _under_its_name(place: Path, name: str, folder: Path, without_proof: bool) -> store.Record:
-    """The run where links give it and its study the names that the page has, for a page tells them."""
+    """The run, behind links with the names that the page gives it and its study: the page made again shows them."""
     study, run = Path(name).parts
     (place / study).mkdir(exist_ok=True)
     for path, called in [(folder, run), *((path, path.name) for path in sorted(folder.parent.iterdir()))]:

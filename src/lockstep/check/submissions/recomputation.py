@@ -30,7 +30,7 @@ from lockstep.spec.records import changed, digest
 from lockstep.training import inputs, metrics, replay
 
 FIRST_STEPS = 10
-OTHER_SEEDS = 20  # that are tried where the losses are not those of the run's own,
+OTHER_SEEDS = 20  # seeds tried where the losses do not follow from the run's own,
 MOST_TO_TRY = 2**29  # unless a batch takes more multiply-adds than this
 
 # ------------------------------------------------------------------------------------------------- the training, again
@@ -167,7 +167,7 @@ def training(record: store.Record, run: Run, examples: inputs.Examples) -> Itera
 
 @np.errstate(all="ignore")
 def _seed_of(losses: np.ndarray, run: Run, examples: inputs.Examples) -> int | None:
-    """Another seed whose first loss this is, if it is a small one."""
+    """Another small seed that gives this first loss, if there is one."""
     if run.network.summary(examples.shape)["multiply_adds"] * run.recipe.batch_size > MOST_TO_TRY:
         return None
     for seed in range(OTHER_SEEDS):
@@ -264,7 +264,7 @@ def last_step(record: store.Record, run: Run, examples: inputs.Examples) -> Iter
         return
     if run.recipe.optimizer.kind not in TAKEN_OFF or run.recipe.mistakes:
         return
-    if list(_slots(found, run, examples)):  # which is told elsewhere
+    if list(_slots(found, run, examples)):  # wrong slots are reported elsewhere
         return
     wanted, room = _undone(found, run, examples, epoch, taken)
     told = float(losses[taken - 1])
@@ -309,7 +309,7 @@ def _last_batch(run: Run, examples: inputs.Examples, epoch: int) -> tuple[np.nda
 
 
 def _before(model: Any, found: replay.Learned, taken: int) -> Arrays:
-    """The weights before the last step, at which the model stands then."""
+    """Set the model back to the weights before the last step, and return them."""
     plan, o = model.plan, model.plan.recipe.optimizer
     state = {name: value.astype(np.float64) for name, value in found.state.items()}
     step = taken - 1
@@ -367,7 +367,7 @@ def weights(
     if len(examples.validation[0]) and limit is None:
         held_out, room = _predicted(exact, single, examples.validation[0], run)
         yield from _last_row(record, run, "validation", held_out, examples.validation[1], room)
-    if record.metrics.get("train") and limit is None:  # a run of before that was computed says nothing of it
+    if record.metrics.get("train") and limit is None:  # older runs did not compute it
         learned, room = _predicted(exact, single, examples.train_part[0], run)
         yield from _last_row(record, run, "train_inference", learned, examples.train_part[1], room)
 

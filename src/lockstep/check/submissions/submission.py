@@ -22,7 +22,7 @@ from lockstep.language import later as _
 DEEP = 8  # folders below a submission in which runs and pages are looked for
 MOST_FILES = 100_000  # of a zip
 LARGEST = 8 * 2**30  # bytes of all of them
-ZIPS = 20  # of a folder that holds nothing else, that are looked into
+ZIPS = 20  # looked into in a folder that holds nothing else
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _zips(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """What is wrong with an archive, as an error of ours."""
+    """The error for a damaged archive."""
     hint = _("unpack it with a program of yours, and give the folder")
     try:
         if path.is_file() and not zipfile.is_zipfile(path):

@@ -1,4 +1,4 @@
-"""What is said of submissions: a line for each, or a table."""
+"""The results of `lockstep verify`: a line for each submission, or a CSV table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one
 
 
 def as_line(row: Mapping[str, Any]) -> str:
-    """One submission on one line: what it is worth, and in one sentence what is wrong, unchecked or of note."""
+    """One submission on one line: its verdict, and in one sentence what is wrong, unchecked or of note."""
     facts: dict[str, Any] = {**row, "verdict": _(row["verdict"]), "report": _(row["report"])}
     said = _(
         "{folder}: {verdict}: {finished} of {runs} runs finished, {weights_checked} computed from their weights, "
@@ -46,7 +46,7 @@ def as_line(row: Mapping[str, Any]) -> str:
 
 
 def closing(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What no check can tell, for whoever takes the lines above for more than they are."""
+    """What no check can tell, so that nobody takes the lines above for more than they are."""
     n = sum(row["finished"] for row in rows)
     return say(
         n_(
@@ -58,7 +58,7 @@ def closing(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Submissions as CSV with a header; what is wrong in one cell, of very much the first.
+    """Submissions as CSV with a header; all problems in one cell, of very many the first.
 
     No cell is taken for a formula by a spreadsheet.
     """

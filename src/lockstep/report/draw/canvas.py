@@ -3,7 +3,8 @@
 The same runs must give the same bytes for everybody, or an honest page would look edited. So a user's matplotlibrc,
 style or `plt.rcParams` are set aside while a figure is made or written, and are there again afterwards. matplotlib
 reads MPLBACKEND when it is imported, and fails where that names a backend that is not installed, as a notebook's is not
-in another environment: figures here need none, so it is kept from it. This module is imported before matplotlib is.
+in another environment. Figures here need no backend, so matplotlib does not see the variable: this module is imported
+before matplotlib is.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ STYLE: dict[str, Any] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
 
-# What is no look: which windows there are, where files go, and an epoch that cannot be changed after its first use.
+# Settings that are no matter of looks: windows, folders, and an epoch that cannot be changed after its first use.
 NO_LOOK = (
     "backend", "backend_fallback", "date.epoch", "docstring.hardcopy", "figure.raise_window", "interactive",
     "savefig.directory", "timezone", "tk.window_focus", "toolbar", "webagg.address", "webagg.open_in_browser",
@@ -50,7 +51,7 @@ NO_LOOK = (
 
 
 def _import() -> None:
-    """Import matplotlib, whatever backend the environment names; what it names is set afterwards, where it is there."""
+    """Import matplotlib without the environment's backend; that backend is set afterwards, where it is installed."""
     if "matplotlib" in sys.modules:
         return
     named = os.environ.pop("MPLBACKEND", None)
@@ -78,12 +79,12 @@ def _ours() -> dict[Any, Any]:
 
 @contextlib.contextmanager
 def settings() -> Iterator[None]:
-    """Inside, or in a function that this decorates, figures have our settings; afterwards those of before."""
+    """Give figures our settings, inside the context or in a decorated function; afterwards the user's are back."""
     import matplotlib
 
     with matplotlib.rc_context():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a setting that will go is one that nobody here has chosen
+            warnings.simplefilter("ignore")  # deprecated settings come from matplotlib's own list, not from ours
             settings: Any = matplotlib.rcParams
             settings.update(_ours())
         yield

@@ -1,4 +1,4 @@
-"""Every figure of a page as files beside it, SVG and PNG: for a text of one's own."""
+"""Every figure of a page as files beside it, SVG and PNG, for the reader's own documents."""
 
 from __future__ import annotations
 

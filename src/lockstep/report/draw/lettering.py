@@ -60,7 +60,7 @@ def by_name(names: Iterable[str], limit: int = 18) -> dict[str, str]:
 
 
 def lacking(text: str) -> set[str]:
-    """The signs of a text that the font of a PNG has not."""
+    """The signs of a text that the font of a PNG lacks."""
     return {sign for sign in text if not sign.isspace() and ord(sign) not in _signs()}
 
 
@@ -77,9 +77,9 @@ def _signs() -> frozenset[int]:
 
 @contextlib.contextmanager
 def drawable(figure: Figure) -> Iterator[dict[str, Any]]:
-    """Inside, no text of the figure has a sign that the font lacks; yields what `savefig` needs to show the sentence.
+    """Replace texts with signs that the font lacks; yields the arguments by which `savefig` shows the sentence.
 
-    Afterwards the figure is as it was.
+    Afterwards the figure has its own texts again.
     """
     with contextlib.ExitStack() as afterwards:
         changed = [_relabel(axis, afterwards) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]

@@ -22,7 +22,7 @@ from lockstep.report.draw import canvas, lettering, plots
 
 GAP = 255  # the palette's index of what lies between maps: transparent
 LEVELS = 255  # a map's values
-ENLARGED = 480  # pixels at least that a mosaic of its own is wide
+ENLARGED = 480  # least width in pixels of a mosaic that is a file of its own
 COLUMNS = 5  # of a sheet that is a file of its own
 
 
@@ -42,7 +42,7 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """Images with words. `name` is that of its files, `label` what it shows."""
+    """Images with words. `name` names the files, `label` describes the image."""
 
     name: str
     label: str
@@ -81,7 +81,7 @@ class Sheet:
 
 @dataclasses.dataclass(frozen=True)
 class Mosaic:
-    """Maps (n, height, width) side by side. `name` is that of its files, `label` what it shows.
+    """Maps (n, height, width) side by side. `name` names the files, `label` describes the image.
 
     Where a value is negative, blue is above zero and orange below; else black is zero and white the largest.
     """
@@ -136,7 +136,7 @@ class Mosaic:
 
 
 def levels(maps: np.ndarray) -> np.ndarray:
-    """Values → palette indices 0 to 254, on one scale for all maps; what is no number lies at zero."""
+    """Values → palette indices 0 to 254, on one scale for all maps; NaN and infinities count as zero."""
     values = np.nan_to_num(np.asarray(maps, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     largest = np.abs(values).max(initial=0.0) or 1.0
     signed = bool((values < 0).any())

@@ -113,7 +113,6 @@ class _Ticks(ScalarFormatter):
     """Ticks with numbers as the language in use writes them."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
-        """One tick's label."""
         return number(str(super().__call__(x, pos)))
 
 
@@ -190,7 +189,7 @@ def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure
 
 
 def is_like_with_like(histories: Mapping[str, Sequence[History]]) -> bool:
-    """Whether every run says what it makes of its training images in inference mode, as of its test images."""
+    """Whether every run has evaluated training images in inference mode, as it has test images."""
     ends = [run[-1] for runs in histories.values() for run in runs if run]
     return bool(ends) and all(row.get("train_inference_accuracy") is not None for row in ends)
 
@@ -288,7 +287,7 @@ def _legends(
     figure: Figure, style: Mapping[str, tuple[str, str]], names: list[str], others: list[Line2D], columns: int = 4,
     longest: int = 18,
 ) -> None:  # fmt: skip
-    """Who is who on the first rows below the axes, everything else on the last."""
+    """A legend below the axes: the lines' names on the first rows, everything else on the last."""
     known = [
         Line2D([], [], color=style[name][0], marker=style[name][1], markerfacecolor="none", label=label)
         for name, label in zip(names, lettering.named(names, longest), strict=True)
@@ -508,7 +507,7 @@ def alone(drawing: Drawing) -> tuple[bytes, bytes]:
 
 
 def _slim(tag: str, used: set[str], prefix: str) -> str:
-    """One tag without what a page has no use for; text between tags is never touched."""
+    """One tag without the attributes that a page has no use for; text between tags is never touched."""
     tag = re.sub(r' id="([^"]*)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", tag)
     tag = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{prefix}-", tag.replace("xlink:href", "href"))
     tag = re.sub(r'font-family: [^;"]*; ?| transform="rotate\(-?0 [^"]*"', "", tag)
