@@ -19,7 +19,7 @@ from lockstep.machine import timing
 from lockstep.machine.contention import Threads
 from lockstep.spec import Run, Study
 from lockstep.spec.toml import resolved_toml
-from lockstep.study import identity, runs
+from lockstep.study import check, identity, runs
 from lockstep.training import checkpoints
 
 
@@ -147,7 +147,7 @@ def with_data(
     problems: list[Problem] = []
     for one in waiting:
         try:
-            study.fetch_data(one.study, offline, tell)
+            check.fetch_data(one.study, offline, tell)
             ready.append(one)
         except LockstepError as missing:
             problems += missing.problems
