@@ -32,7 +32,7 @@ class Net(nn.Module):
         x = F.gelu(self.b2(self.c2(x)))
         return self.fc(x.flatten(1))
 """
-# The same network by another hand: other names, another order of making, a container, and four differences.
+# The same network by another hand: other names, another order of making, a container, and five differences.
 PORT = """\
 import torch, torch.nn.functional as F
 from torch import nn
@@ -42,7 +42,7 @@ class Port(nn.Module):
     def __init__(self):
         super().__init__()
         self.out = nn.Linear(6 * 14 * 14, 10)
-        self.norm = nn.BatchNorm2d(6, 1e-3)
+        self.norm = nn.BatchNorm2d(6, 1e-3, momentum=0.01)
         self.stem = nn.Sequential(
             nn.Conv2d(1, 4, 3, stride=2, padding=1),
             nn.BatchNorm2d(4, eps=1e-3),
@@ -81,7 +81,7 @@ def test_a_model_is_equal_to_itself_and_says_what_was_not_looked_at(files):
 def test_every_planted_difference_is_found_at_its_places_and_no_other(found):
     assert found.verdict == "DIVERGED"
     assert [(finding.meaning, len(finding.places)) for finding in found.findings] == [
-        ("epsilon", 2), ("exact", 1), ("flatten", 1),
+        ("epsilon", 2), ("exact", 1), ("flatten", 1), ("momentum", 2),
     ]  # fmt: skip
     epsilon = found.findings[0]
     assert (epsilon.a, epsilon.b) == (1e-5, 1e-3)
@@ -99,13 +99,14 @@ def test_all_units_are_paired_whatever_they_are_called(found):
 def test_with_the_remedies_written_into_the_file_what_they_mend_is_gone(found, files, tmp_path):
     shutil.copy(files / "net.py", tmp_path)
     mended = Path(shutil.copy(files / "port.py", tmp_path))
-    told = [finding.remedy for finding in found.findings if finding.remedy]
+    told = [remedy for finding in found.findings for remedy in finding.remedies]
     assert [remedy.after for remedy in told] == [
-        "nn.BatchNorm2d(4, eps=1e-05),", "x = F.gelu(x, approximate='none')",
+        "nn.BatchNorm2d(4, eps=1e-05),", "self.norm = nn.BatchNorm2d(6, 1e-05, momentum=0.01)",
+        "x = F.gelu(x, approximate='none')", "self.norm = nn.BatchNorm2d(6, 0.001, momentum=0.1)",
     ]  # fmt: skip
-    for remedy in told:
+    for remedy in told[:3]:
         remedies.written(remedy, mended)
-    text = mended.read_text().replace("nn.BatchNorm2d(6, 1e-3)", "nn.BatchNorm2d(6)")
+    text = mended.read_text().replace("momentum=0.01", "momentum=0.1")  # the fourth, of a line that is mended already
     mended.write_text(text.replace("x.permute(0, 2, 3, 1)", "x"))
     assert difference.compare(f"{tmp_path}/net.py:Net", f"{mended}:Port").equal
 

@@ -15,6 +15,7 @@ from lockstep.cli.commands import (
     clean,
     data,
     demo,
+    diff,
     doctor,
     explain,
     init,
@@ -35,7 +36,7 @@ EPILOG = (
 )
 COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "demo": demo.demo, "init": init.init, "run": run.run, "resume": resume.resume, "prove": prove.prove,
-    "bench": bench.bench, "explain": explain.explain, "show": show.show, "report": report.report,
+    "diff": diff.diff, "bench": bench.bench, "explain": explain.explain, "show": show.show, "report": report.report,
     "verify": verify.verify, "doctor": doctor.doctor, "clean": clean.clean, "schema": schema.schema,
 }  # fmt: skip
 OF_DATA: dict[str, Callable[..., None]] = {

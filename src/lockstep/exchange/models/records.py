@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,25 @@ class Change:
     def to_json(self) -> dict[str, Any]:
         """Without what is not said."""
         return {key: value for key, value in dataclasses.asdict(self).items() if value not in ("", -1, (), {}, None)}
+
+
+def merged(changes: Iterable[Change], call: int, path: str, function: str) -> Change | None:
+    """All changes that concern a call, as one; the later says what both say."""
+    found: Change | None = None
+    for each in changes:
+        is_here = each.call == call or (each.call < 0 and each.path == path)
+        if not is_here or each.of not in ("", function):
+            continue
+        if found is None:
+            found = each
+            continue
+        said = {
+            field.name: getattr(each, field.name)
+            for field in dataclasses.fields(Change)
+            if field.name != "arguments" and getattr(each, field.name)
+        }
+        found = dataclasses.replace(found, **said, arguments=found.arguments | each.arguments)
+    return found
 
 
 # --------------------------------------------------------------------------------------------------- to and from files

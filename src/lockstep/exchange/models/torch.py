@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode, get_testing_overrides, resolve_name
 
-from lockstep.exchange.models import side
+from lockstep.exchange.models import records, side
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace, Unit, Where
 
 # ------------------------------------------------------------------------------------ what a call is in every framework
@@ -218,7 +218,7 @@ class Torch:
         found = {}
         for name, (tensor, kept, part) in self.holders.items():
             value = tensor.detach().numpy()
-            found[name] = np.ascontiguousarray(kept.to(value if part is None else value[part[0] : part[1]]))
+            found[name] = np.array(kept.to(value if part is None else value[part[0] : part[1]]), order="C")
         return found
 
     def put(self, values: Mapping[str, np.ndarray]) -> None:
@@ -452,8 +452,7 @@ class Recorder(TorchFunctionMode):
         seen = Seen(func, name, args, kwargs, path)
         if word == "dropout" and "training" in named:  # masks are off
             seen = seen._replace(args=(), kwargs=named | {"training": False})
-        wanted = [each for each in self.changes if tensors and each.of in ("", name)]
-        change = next((each for each in wanted if each.call == index or (each.call < 0 and each.path == path)), None)
+        change = records.merged(self.changes, index, path, name) if tensors else None
         copies = seen._replace(args=_copied(seen.args), kwargs=_copied(seen.kwargs)) if word.endswith("_") else seen
         output = changed(seen, change) if change else seen.function(*seen.args, **seen.kwargs)
         given = list(_tensors(output))

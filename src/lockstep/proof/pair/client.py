@@ -112,14 +112,13 @@ class Side:
             process.wait()
             if is_late:
                 message = _("it gave no answer within {seconds} s", seconds=SECONDS)
-                raise LockstepError("LS-402", message, where=str(self.asked), hint=_("see {file}", file=self.log))
+                raise LockstepError("LS-402", message, where=str(self.asked), hint=_("try it by itself first"))
             raise self.worker.death(self.log)
         answer = json.loads(line)
         if answer.get("event") == "failure":
             where = records.where_of(answer["where"])
             place = f"{where.file}:{where.line}" if where.file else str(self.asked)
-            hint = str(answer["hint"]) or _("see {file}", file=self.log)
-            raise LockstepError("LS-403", str(answer["error"]), where=place, hint=hint)
+            raise LockstepError("LS-403", str(answer["error"]), where=place, hint=str(answer["hint"]))
         return dict(answer)
 
     # ------------------------------------------------------------------------------------------------ what is asked

@@ -18,7 +18,7 @@ import numpy as np
 from lockstep.errors import LockstepError
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace
 from lockstep.language import later as _
-from lockstep.proof.pair import alignment, client, laboratory, mapping, remedies
+from lockstep.proof.pair import alignment, alternatives, client, laboratory, mapping, remedies
 from lockstep.proof.pair.client import Side
 from lockstep.proof.pair.places import Numbers
 from lockstep.proof.pair.remedies import Remedy
@@ -55,7 +55,7 @@ class Finding:
     places: list[Spot]
     off: float  # the largest difference that it makes at its first place
     error: float  # what is left of it when it is put right
-    remedy: Remedy | None = None
+    remedies: list[Remedy] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,7 +303,7 @@ def _compared(
         if not is_explained:
             break
     if is_explained:
-        findings += _gradients(parties, pairing)
+        findings += [*_statistics(parties, pairing), *_gradients(parties, pairing)]
     if any(pairing.left_a) or any(pairing.left_b):
         left = ", ".join((*pairing.left_a, *pairing.left_b))
         not_observed.append(_("units without a partner: {names}", names=left))
@@ -376,7 +376,7 @@ def _finding(stage: str, cause: laboratory.Cause, parties: tuple[Party, Party], 
     spots = _spot(parties, places, cause)
     return Finding(
         stage, _sentence(cause, values), alternative.meaning, *values, [spots], cause.before, cause.error,
-        _remedy(parties[cause.side].model, cause.call, alternative) if cause.side else None,
+        _remedies(parties[1].model, cause.call, alternative) if cause.side else [],
     )  # fmt: skip
 
 
@@ -404,6 +404,7 @@ def _add(findings: list[Finding], new: Finding) -> None:
     for finding in findings:
         if finding.cause == new.cause and finding.stage == new.stage:
             finding.places += new.places
+            finding.remedies += [remedy for remedy in new.remedies if remedy not in finding.remedies]
             return
     findings.append(new)
 
@@ -424,22 +425,16 @@ def _unexplained(
     return Finding(stage, sentence, "function" if causes else "", *values, [spot], off, np.inf)
 
 
-def _remedy(model: Model, call: Call, alternative: laboratory.Alternative) -> Remedy | None:
-    """The line of the layer, or of the function, that a change is of."""
+def _remedies(model: Model, call: Call, alternative: alternatives.Alternative) -> list[Remedy]:
+    """The line of the layer, or of the function, that a change is of; none where it cannot be rewritten for sure."""
     if alternative.meaning in ("pads", "flatten", "function"):
-        return None
-    layer = _layer(model, call)
-    if layer is not None:
-        name = next(
-            (key for key in layer.arguments if _is_same_argument(key, alternative.argument)), alternative.argument
-        )
-        where, names = layer.where, list(layer.arguments)
-        found = remedies.rewritten(where.file, where.line, layer.name, name, alternative.after, names)
-        if found is not None:
-            return found
-    callee = call.function.rpartition(".")[2]
-    where = call.where
-    return remedies.rewritten(where.file, where.line, callee, alternative.argument, alternative.after, call.names)
+        return []
+    callee, argument, names, where = call.function.rpartition(".")[2], alternative.argument, call.names, call.where
+    if (layer := _layer(model, call)) is not None:
+        callee, names, where = layer.name, tuple(layer.arguments), layer.where
+        argument = next((key for key in layer.arguments if _is_same_argument(key, argument)), argument)
+    found = remedies.rewritten(where.file, where.line, callee, argument, alternative.after, names)
+    return [found] if found else []
 
 
 def _layer(model: Model, call: Call) -> Layer | None:
@@ -447,8 +442,65 @@ def _layer(model: Model, call: Call) -> Layer | None:
 
 
 def _is_same_argument(one: str, other: str) -> bool:
-    meaning = laboratory.alternatives.MEANING
+    meaning = alternatives.MEANING
     return one == other or (one in meaning and meaning.get(one) == meaning.get(other))
+
+
+# ---------------------------------------------------------------------------------------------------------- statistics
+
+
+def _statistics(parties: tuple[Party, Party], pairing: mapping.Pairing) -> list[Finding]:
+    """Running means and variances after one pass in training; explained by the second model's own momentum."""
+    (trace, _own), (other, _theirs) = (party.numbers("training") for party in parties)
+    findings: list[Finding] = []
+    for pair in pairing.pairs:
+        if pair.a not in trace.state or pair.b not in other.state:
+            continue
+        wanted, found = pair.there(trace.state[pair.a]), other.state[pair.b]
+        room = STATISTICS_ROOM * float(np.abs(wanted).max(initial=0.0))
+        off = float(np.abs(wanted - found).max(initial=0.0))
+        if off <= room:
+            continue
+        calls = [_user_of(each, name) for each, name in ((trace, pair.a), (other, pair.b))]
+        spot = Spot(pair.a, pair.b, *(client.shown(call.where) if call else "–" for call in calls))
+        new = Finding("statistics", "", "", None, None, [spot], off, np.inf)
+        if calls[0] is not None and calls[1] is not None:
+            new = _momentum(parties[1], pair, calls[0], calls[1], wanted, room, new)
+        _add(findings, new)
+    return findings
+
+
+STATISTICS_ROOM = 2.0**-44  # of the largest value: an average of two numbers and a sum over a batch
+
+
+def _user_of(trace: Trace, unit: str) -> Call | None:
+    return next((call for call in trace.calls if unit in call.units.values()), None)
+
+
+def _momentum(
+    b: Party, pair: mapping.Pair, one: Call, two: Call, wanted: np.ndarray, room: float, unexplained: Finding
+) -> Finding:
+    """What the second model's layer gives with another momentum, tried in its own framework."""
+    for alternative in alternatives.of_arguments(two, b.exact.signature(two), [one]):
+        if alternative.meaning != "momentum":
+            continue
+        where = {"call": -1, "path": two.path} if two.path else {"call": two.index}
+        change = dataclasses.replace(alternative.change, of=two.function, **where)
+        try:
+            again = b.exact.trace(b.batch, "training", [*b.changes, change])
+        except LockstepError:
+            continue
+        error = float(np.abs(wanted - again.state[pair.b]).max(initial=0.0))
+        if error <= room:
+            what = {"kind": two.kind or two.function, "argument": alternative.argument}
+            here = next((v for k, v in one.arguments.items() if alternatives.MEANING.get(k) == "momentum"), None)
+            sentence = _("{kind}: {argument} is {a} | {b}", **what, a=here, b=alternative.before)
+            told = _remedies(b.model, two, alternative)
+            return dataclasses.replace(
+                unexplained, cause=sentence, meaning="momentum", a=here, b=alternative.before, error=error,
+                remedies=told,
+            )  # fmt: skip
+    return unexplained
 
 
 # ----------------------------------------------------------------------------------------------------------- gradients
