@@ -26,9 +26,11 @@ from lockstep.check import submissions
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.machine import timing
-from lockstep.proof import gradients, proof
+from lockstep.proof import comparison, gradients, proof
 from lockstep.screen import terminal, times
 from lockstep.spec import Study, naming
+from lockstep.store.documents.part import but
+from lockstep.store.documents.proof import Proof
 
 RUNS = "runs"
 Place = str | PathLike[str]
@@ -118,12 +120,12 @@ def prove(
     planted = list(dict.fromkeys(arguments.texts(plants, "plants")))
     _fetch(study, offline, progress)
     with _shown(progress, terminal.ProofWatcher) as show:
-        document = proof.prove(study, folder, steps, planted, threads, _both(show, tell))
+        found = proof.prove(study, folder, steps, planted, threads, _both(show, tell))
     if planted and cost:
         with _shown(progress, lambda console: cost_watcher(study, planted, console)) as show:
-            add_cost(document, study, planted, folder, _both(show, tell), threads)
-    write_pages(document, folder)
-    return document
+            found = add_cost(found, study, planted, folder, _both(show, tell), threads)
+    write_pages(found, folder)
+    return found.document()
 
 
 @_in_python
@@ -166,11 +168,22 @@ def bench(
         tell(event)
 
     with _shown(progress, lambda console: times.BenchWatcher(rounds, console)) as show:
-        document = benches.bench(study, folder, rounds, epochs, against, threads, _both(show, listen), n_together)
-    benches.keep(document, place, bool(ended))
+        found = benches.bench(study, folder, rounds, epochs, against, threads, _both(show, listen), n_together)
+    benches.keep(found, place, bool(ended))
     if ended:
         raise KeyboardInterrupt
-    return document
+    return found.document()
+
+
+@_in_python
+def compare_runs(first: Place, second: Place) -> dict[str, Any]:
+    """Compare two run folders; the document has the keys of a proof's, with "first" and "second" beside them.
+
+    Raises LockstepError: LS-505 for a folder that is not a finished run or whose files are not what was written,
+    LS-210 for runs that should not be equal (another network, recipe, dataset, seed or dtype: all that differ are
+    named).
+    """
+    return comparison.compare_runs(first, second).document()
 
 
 @_in_python
@@ -198,19 +211,17 @@ def cost_watcher(study: Study, plants: list[str], console: Console) -> terminal.
 
 
 def add_cost(
-    document: dict[str, Any], study: Study, plants: list[str], runs_folder: Path, tell: studies.Tell,
-    threads: int | None,
-) -> None:  # fmt: skip
-    """Put into a planted proof, and into its file, what the plants cost."""
-    document["cost"] = proof.cost(study, plants, runs_folder, tell, threads)
-    proof.write(document, runs_folder)
+    found: Proof, study: Study, plants: list[str], runs_folder: Path, tell: studies.Tell, threads: int | None
+) -> Proof:
+    """A planted proof with what the plants cost, in its file too."""
+    return proof.write(but(found, cost=proof.cost(study, plants, runs_folder, tell, threads)), runs_folder)
 
 
-def write_pages(document: Mapping[str, Any], runs_folder: Path) -> Path:
+def write_pages(found: Proof, runs_folder: Path) -> Path:
     """Write the page of a study's proof, and its report again where it has one; returns the former's path."""
-    place = runs_folder / document["study"]
-    page = report.write_proof(document, place / ("proof-planted.html" if document["planted"] else "proof.html"))
-    if not document["planted"] and (place / "report.html").exists():
+    place = runs_folder / found.study
+    page = report.write_proof(found, place / ("proof-planted.html" if found.planted else "proof.html"))
+    if not found.planted and (place / "report.html").exists():
         report.write_report(store.find_runs(place), place / "report.html", with_figures=True)
     return page
 

@@ -340,17 +340,17 @@ def prove(
             _say(_("training to the end, as it should be and as planted (--no-cost leaves this out)"), err=True)
         if plant and cost:
             with scripting.cost_watcher(asked, plant, error_console) as training:
-                scripting.add_cost(document, asked, plant, runs, training.tell, threads)
+                document = scripting.add_cost(document, asked, plant, runs, training.tell, threads)
         page = scripting.write_pages(document, runs)
     else:
         hint = _("lockstep prove STUDY.toml, or lockstep prove RUN_A RUN_B")
         message = _("prove takes one study, or two run folders and no options of a study")
         raise LockstepError("LS-200", message, hint=hint)
     if as_json:
-        _print_json(document)
+        _print_json(document.document())
     else:
         terminal.print_proof(document, _console())
-        for row in document.get("cost", []):
+        for row in document.cost:
             typer.echo(terminal.cost(row))
         _say(_("page: {path}", path=page))
     raise typer.Exit(proof.exit_code(document))
@@ -390,6 +390,7 @@ def bench(
     from lockstep.benchmark import benches, mistakes
     from lockstep.errors import LockstepError
     from lockstep.screen import terminal, times
+    from lockstep.store.documents.bench import Bench, Faults
 
     if faults and (against or together > 1):
         message = _("--faults commits mistakes of our own, and takes neither --against nor --together")
@@ -404,7 +405,7 @@ def bench(
     benches.ready(place)
     with times.BenchWatcher(rounds, error_console) as watcher:
         if faults:
-            document = mistakes.measure(loaded, runs, rounds, epochs, threads, watcher.tell)
+            document: Bench | Faults = mistakes.measure(loaded, runs, rounds, epochs, threads, watcher.tell)
         else:
             document = benches.bench(loaded, runs, rounds, epochs, against, threads, watcher.tell, together)
     failed: LockstepError | None = None
@@ -413,9 +414,11 @@ def bench(
     except LockstepError as error:
         failed = error
     if as_json:
-        _print_json(document)
-    else:  # also where it could not be written
-        (times.print_faults if faults else times.print_bench)(document, _console())
+        _print_json(document.document())
+    elif isinstance(document, Faults):  # also where it could not be written
+        times.print_faults(document, _console())
+    else:
+        times.print_bench(document, _console())
     if failed:
         raise failed
     if not as_json:
@@ -473,7 +476,7 @@ def explain(
             _say(_("{code}: {what} (exit code {exit_code})", **error))
         return _say(_("One of them with its cause, an example and the remedy: lockstep explain LS-301"))
     names = CAUSES if topic == "causes" else (topic,)
-    rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in verdicts.explained(names)]
+    rows = [{**dict(row), "stage": CAUSES[row.cause].stage} for row in verdicts.explained(names)]
     if as_json:
         return _print_json({"causes": rows})
     terminal.print_causes(rows, _console())

@@ -66,7 +66,7 @@ def _checked(run: Run, asked: Study, folder: Path, threads: int, tell: proof.Tel
         try:
             study.work(run, place, tell, threads, module="lockstep.proof.derivatives")
         except LockstepError as error:
-            store.write_status(place, "failed", error.code, str(error))
+            store.write_status(place, "failed", error.code, error.text)
         status = store.read_status(place)
         if status["status"] == "finished":
             row["parameters"] = store.read_json(place / derivatives.FILE)["rows"]

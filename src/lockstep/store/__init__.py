@@ -47,6 +47,7 @@ from lockstep.store.folder import (
     make_study_folder,
     natural,
     now,
+    read_as_written,
     read_events,
     read_json,
     read_npz,
@@ -82,6 +83,7 @@ from lockstep.store.search import (
     must_be_there,
 )
 from lockstep.store.status import as_written, read_status, seal, write_status
+from lockstep.store.texts import restored, with_texts
 
 __all__ = [
     "ASIDE",
@@ -121,6 +123,7 @@ __all__ = [
     "newest_checkpoint",
     "now",
     "other_line_ends",
+    "read_as_written",
     "read_asked",
     "read_checkpoint",
     "read_checkpoint_file",
@@ -131,8 +134,10 @@ __all__ = [
     "read_spec",
     "read_status",
     "read_tensors",
+    "restored",
     "seal",
     "spec_hash",
+    "with_texts",
     "write_bytes",
     "write_checkpoint",
     "write_json",

@@ -21,7 +21,7 @@ from lockstep.store.folder import (
     finite,
     make_folder,
     natural,
-    read_json,
+    read_as_written,
     read_tensors,
     write_bytes,
 )
@@ -72,7 +72,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.n
 def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
     """A checkpoint's manifest.json, every bit of it as it was written; raises LockstepError (LS-505)."""
     path = folder / "manifest.json"
-    manifest = read_json(path)
+    manifest = read_as_written(path)
     listed = manifest.get("files")
     if not isinstance(listed, dict) or not listed:
         raise damaged(path, _('"files" is missing'))

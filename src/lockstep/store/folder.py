@@ -17,6 +17,7 @@ from lockstep.errors import LockstepError
 from lockstep.files import atomic, untrusted
 from lockstep.language import later as _
 from lockstep.language import mark
+from lockstep.store.texts import restored, with_texts
 
 FORMAT = 1
 INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside
@@ -43,8 +44,11 @@ def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON (UTF-8, two spaces, keys in the order given); NaN and infinity become null."""
-    write_bytes(path, as_json(finite(value)))
+    """Write JSON (UTF-8, two spaces, keys in the order given); NaN and infinity become null.
+
+    Texts keep their forms and values beside them (see `texts`).
+    """
+    write_bytes(path, as_json(with_texts(finite(value))))
 
 
 def as_json(value: Any) -> bytes:
@@ -87,7 +91,7 @@ def append_event(path: Path, event: Mapping[str, Any]) -> None:
 
 def as_line(event: Mapping[str, Any]) -> str:
     """An event as a line of events.jsonl."""
-    return json.dumps(finite(event), ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(with_texts(finite(event)), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def make_folder(path: Path) -> None:
@@ -135,6 +139,14 @@ def make_study_folder(folder: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises LockstepError (LS-505)."""
     try:
+        return restored(untrusted.json_object(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+
+
+def read_as_written(path: Path) -> dict[str, Any]:
+    """Read a JSON object with nothing put back of what makes its texts; raises LockstepError (LS-505)."""
+    try:
         return untrusted.json_object(path)
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
@@ -160,7 +172,7 @@ def read_tensors(path: Path, known: Any) -> dict[str, np.ndarray]:
 
 def damaged(path: Path, why: object) -> LockstepError:
     """The error (LS-505) for a file of a run folder that cannot be used."""
-    why = "it is missing" if isinstance(why, FileNotFoundError) else why
+    why = _("it is missing") if isinstance(why, FileNotFoundError) else why
     return LockstepError(
         "LS-505", _(UNUSABLE, why=why), where=str(path), hint=_("run it again; this file stays as it is")
     )
@@ -177,7 +189,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError, RecursionError):
             event = json.loads(line)
             if isinstance(event, dict):
-                events.append(event)
+                events.append(restored(event))
     return events
 
 

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from lockstep.errors import LockstepError
 from lockstep.files import untrusted
 from lockstep.language import later as _
-from lockstep.store.folder import FORMAT, as_json, damaged, now, read_json, write_json
+from lockstep.store.documents.run import Status
+from lockstep.store.folder import FORMAT, as_json, damaged, now, read_as_written, write_bytes
+from lockstep.store.texts import restored, with_texts
 
 SEALED = 2  # the format of a status and of a checkpoint's manifest that carry their own SHA-256; those of 1 have none
 
@@ -24,24 +28,25 @@ def write_status(
     When it was started, and the threads that it was last asked to run with, stay as they were said before.
     """
     path = run / "status.json"
-    before: dict[str, Any] = {}
-    with contextlib.suppress(LockstepError):  # there is none yet, or it is damaged
-        before = read_status(run)
+    before = Status()
+    with contextlib.suppress(LockstepError, ValidationError):  # there is none yet, or it is damaged
+        before = Status.model_validate(read_status(run))
     finished = None if status == "running" else now()
-    value = {
-        "format": SEALED, "status": status, "code": code, "reason": reason, "started": before.get("started", now()),
-        "finished": finished, "threads": threads or before.get("threads"),
-    }  # fmt: skip
-    write_json(path, {**value, "seal": seal(value)})
+    stands = Status(
+        format=SEALED, status=status, code=code, reason=reason, started=before.started or now(), finished=finished,
+        threads=threads or before.threads,
+    )  # fmt: skip
+    value = with_texts(stands.document())
+    write_bytes(path, as_json({**value, "seal": seal(value)}))
 
 
 def read_status(run: Path) -> dict[str, Any]:
     """A run's status.json, every bit of it as it was written; raises LockstepError (LS-505)."""
     path = run / "status.json"
-    status = read_json(path)
+    status = read_as_written(path)
     if status.get("format") != FORMAT:
         check_seal(path, status)
-    return status
+    return restored(status)
 
 
 def seal(value: Mapping[str, Any]) -> str:

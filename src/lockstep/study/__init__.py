@@ -425,7 +425,7 @@ def work_on(jobs: Sequence[Job], tell: Tell, threads: contention.Threads) -> lis
     except LockstepError as error:
         for job in jobs:
             if len(jobs) == 1 or store.read_status(job.place)["status"] == "running":
-                store.write_status(job.place, "failed", error.code, str(error))
+                store.write_status(job.place, "failed", error.code, error.text)
     records = [store.Record(job.place) for job in jobs]
     for job, record in zip(jobs, records, strict=True):
         tell(job.run, {"event": "end", "record": record, "reused": False})
@@ -621,7 +621,7 @@ def worker_environment(run: Run, threads: int) -> dict[str, str]:
 def _event(line: str, n_runs: int) -> dict[str, Any] | None:
     """A line of the worker's as an event of one of its runs; what some library printed instead is none."""
     with contextlib.suppress(ValueError):
-        event = json.loads(line)
+        event = store.restored(json.loads(line))
         is_one = isinstance(event, dict) and "event" in event and event.get("run", 0) in range(n_runs)
         return event if is_one else None
     return None
