@@ -29,7 +29,7 @@ from lockstep.proof.trace import Trace
 from lockstep.screen import terminal
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.toml import resolved_toml
-from lockstep.store.documents.proof import Previous, Proof, Share
+from lockstep.store.documents.proof import Divergence, Previous, Proof, Share
 
 NET = ["conv2d 4 3 2 same bias=false", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
 MLP = ["flatten", "dense 12", "relu", "dense 10"]
@@ -119,7 +119,7 @@ def test_in_float64_trainings_stay_together(all_four):
 def test_proof_json_is_the_document(all_four):
     document = all_four("float32")
     folder = Path(document.networks[0].backends[0].trace).parents[1]
-    assert json.loads((folder / "proof.json").read_text())["verdict"] == document["verdict"]
+    assert json.loads((folder / "proof.json").read_text())["verdict"] == document.verdict
     assert store.find_runs.__doc__  # and its traces are no runs:
     with pytest.raises(LockstepError, match="no run folder here"):
         store.find_runs([folder])
@@ -612,7 +612,7 @@ def test_decay_and_running_statistics_are_reproduced_too(layers, options, cause,
     first = proof.prove(asked, tmp_path, 4).divergences[0]
     assert first.stage == stage
     done = subprocess.run(
-        [sys.executable, f"{first['bundle']}/reproduce.py"], capture_output=True, text=True, timeout=60, cwd=tmp_path
+        [sys.executable, f"{first.bundle}/reproduce.py"], capture_output=True, text=True, timeout=60, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith(printed))
@@ -621,7 +621,7 @@ def test_decay_and_running_statistics_are_reproduced_too(layers, options, cause,
 
 def test_bundles_of_other_datasets_and_settings_have_other_names(traced):
     made, (case,) = Trace(traced), cases.cases(small(NET), 4)
-    place = {"stage": "forward", "where": "2_relu"}
+    place = Divergence(network="net", backend="numpy", stage="forward", where="2_relu")
     names = {
         bundle._name(made, dataclasses.replace(case.canonical, **fields), place)
         for fields in ({}, {"dataset": "mnist"}, {"grid": {"recipe.l2": 0.1}}, {"grid": {"recipe.l2": 0.2}})
