@@ -172,7 +172,7 @@ def test_every_code_is_told_in_russian(code, tmp_path, monkeypatch, capsys):
         example = example.replace("\u202f", "\u00a0").split()[1:]
     for status in tmp_path.glob("runs/*/*/status.json"):
         reason = store.read_status(status.parent)["reason"]
-        if reason and not isinstance(reason, language.Text):  # somebody else's words stay as they were, behind what is meant
+        if reason and not isinstance(reason, language.Text):  # somebody else's words, behind what is meant
             assert f"{title}: {code}" in said
             said = " ".join(said.split()).replace(" ".join(str(reason).split()), "")
     assert english(said) == []
