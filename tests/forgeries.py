@@ -415,7 +415,8 @@ def on_other_data(load: Callable[[str], data.Data], recipe: Mapping[str, Any] | 
     def forge(folder: Path, others: Others) -> None:
         run = run_of(0, recipe)
         source = others.trained(run, load)
-        told = environment.environment(run, inputs.Examples(data.load("digits", offline=True), run), 1, "")["dataset"]
+        around = environment.environment(run, inputs.Examples(data.load("digits", offline=True), run), 1, "")
+        told = around.document()["dataset"]
         edit(source / "environment.json", lambda found: found.update(dataset=store.finite(told)))
         one = runs_of(folder)[0]
         shutil.rmtree(one)

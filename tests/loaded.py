@@ -69,9 +69,9 @@ def proof_seconds(backends: list[str], network: str, threads: int | None) -> tup
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="lockstep-loaded-") as folder:
         document = proof.prove(wanted, Path(folder), threads=threads)
-    if document["verdict"] not in ("EQUAL", "IDENTICAL"):
-        raise RuntimeError(document["verdict"])
-    return time.perf_counter() - start, document["threads"]
+    if document.verdict not in ("EQUAL", "IDENTICAL"):
+        raise RuntimeError(document.verdict)
+    return time.perf_counter() - start, document.threads or 0
 
 
 def measured(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -427,7 +427,7 @@ def _sealed(place: Path) -> None:
     for name, row in manifest["files"].items():
         content = (place / name).read_bytes()
         row.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    path.write_bytes(store._as_json({**manifest, "seal": store.seal(manifest)}))
+    path.write_bytes(store.as_json({**manifest, "seal": store.seal(manifest)}))
 
 
 def safetensors(folder: Path) -> Target:
@@ -548,6 +548,7 @@ def manifests(folder: Path) -> Target:
     """The manifest of a run, of a checkpoint (sealed anew most of the time) or of a trace."""
     from lockstep import store
     from lockstep.check import doctor
+    from lockstep.errors import LockstepError
     from lockstep.proof.trace import Trace
     from lockstep.training import checkpoints
 
@@ -571,7 +572,7 @@ def manifests(folder: Path) -> Target:
         else:
             tree = damaged_tree({key: value for key, value in tree.items() if key != "seal"}, draw)
             try:
-                path.write_bytes(store._as_json({**tree, "seal": store.seal(tree)}))
+                path.write_bytes(store.as_json({**tree, "seal": store.seal(tree)}))
             except ValueError:  # NaN, which such a file cannot hold
                 path.write_bytes(json.dumps(tree).encode(errors="replace"))
 
@@ -586,7 +587,7 @@ def manifests(folder: Path) -> Target:
         ):
             try:
                 look()
-            except store.LockstepError as error:
+            except LockstepError as error:
                 problems.append(error)
         if problems:
             raise problems[0]

@@ -180,11 +180,11 @@ def judged(folder: Path, run: Run, loaded: data.Data) -> dict[str, Any]:
     case = cases.Case(run, inputs.Examples(loaded, run), (run,))
     if doubts := verdicts.doubts(case, STEPS):
         return {"verdict": "DIVERGED", "divergences": [str(doubt) for doubt in doubts], "worst": None, "where": []}
-    row = verdicts.judged(Trace(folder), case)
-    verdicts.judge_growth(case, row, growth.measured(case, [row["trace"]], STEPS))
-    worst = max((finding for finding in row["findings"]), key=lambda finding: finding.units)
+    row = verdicts.judged(trace := Trace(folder), case)
+    verdicts.judge_growth(case, row, growth.measured(case, [trace], STEPS))
+    worst = max((finding for finding in row.findings), key=lambda finding: finding.units)
     return {
-        "verdict": row["verdict"], "divergences": row["divergences"], "worst": worst.units,
+        "verdict": row.verdict, "divergences": [item.document() for item in row.divergences], "worst": worst.units,
         "where": [worst.stage, worst.where, worst.step],
     }  # fmt: skip
 

@@ -20,10 +20,12 @@ from lockstep import study as studies
 from lockstep.benchmark import baselines, benches, mistakes, roofline
 from lockstep.cli import app
 from lockstep.proof import proof
+from lockstep.report.sections.times import ranked
 from lockstep.screen import times
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
+from lockstep.store.documents.bench import Middle, Row, read_bench
 
 MLP = ["flatten", "dense 16", "relu", "dense 10"]
 CNN = ["conv2d 4 3", "relu", "max_pool2d 2", "flatten", "dense 10"]
@@ -69,44 +71,45 @@ def clockwork(monkeypatch):
 
 def test_every_entry_runs_once_per_round_in_an_order_of_its_own(clockwork, tmp_path):
     document = benches.bench(asked(chosen=("numpy", "torch", "tensorflow")), tmp_path, rounds=6)
-    assert document["rounds"] == 6
+    assert document.rounds == 6
     order = [entry.name for entry in clockwork.ran]
     rounds = [tuple(order[i : i + 3]) for i in range(0, 18, 3)]
     assert all(sorted(row) == ["numpy", "tensorflow", "torch"] for row in rounds)
     assert len(set(rounds)) > 2, "the order is drawn anew for each round"
-    (network,) = document["networks"]
-    assert {row["n"] for row in network["rows"]} == {6}
-    ranking = [sorted(names) for names in network["ranking"]]
+    (network,) = document.networks
+    assert {row.n for row in network.rows} == {6}
+    ranking = [sorted(names) for names in network.ranking]
     assert ranking == [["NumPy"], ["PyTorch", "TensorFlow"]], "1 % apart with 2 % of noise is no ranking"
 
 
 def test_below_five_rounds_nothing_is_ranked(clockwork, tmp_path):
     document = benches.bench(asked(chosen=("numpy", "torch")), tmp_path, rounds=4)
-    (network,) = document["networks"]
-    assert network["ranking"] == [["NumPy", "PyTorch"]]
-    assert "fewer than five rounds" in times.ranked(network, 4)
+    (network,) = document.networks
+    assert network.ranking == (("NumPy", "PyTorch"),)
+    assert "fewer than five rounds" in ranked(network.ranking, 4)
 
 
 def a_row(name, median, low, high):
-    return {"entry": name, "epoch": {"median": median, "low": low, "high": high}}
+    epoch = Middle(median=median, low=low, high=high, n=5)
+    return Row(entry=name, n=5, epoch=epoch, images_per_second=epoch)
 
 
 def test_a_chain_of_overlaps_stands_together_and_a_gap_parts():
     rows = [a_row("a", 1, 0.9, 1.2), a_row("b", 1.3, 1.1, 1.5), a_row("c", 1.6, 1.45, 1.8), a_row("d", 3, 2.9, 3.1)]
-    assert benches.ranking(rows) == [["a", "b", "c"], ["d"]]
-    assert benches.ranking(rows[:1] + rows[2:]) == [["a"], ["c"], ["d"]]
+    assert benches.ranking(rows) == (("a", "b", "c"), ("d",))
+    assert benches.ranking(rows[:1] + rows[2:]) == (("a",), ("c",), ("d",))
 
 
 def test_a_wide_interval_holds_together_what_lies_inside_it():
     rows = [a_row("wide", 1, 0.5, 9), a_row("b", 2, 1.9, 2.1), a_row("c", 4, 3.9, 4.1)]
-    assert benches.ranking(rows) == [["wide", "b", "c"]]
+    assert benches.ranking(rows) == (("wide", "b", "c"),)
 
 
 def test_an_entry_that_fails_is_told_and_not_run_again(clockwork, tmp_path):
     told = []
     document = benches.bench(asked(chosen=("numpy", "jax")), tmp_path, rounds=5, tell=told.append)
     assert sum(entry.name == "jax" for entry in clockwork.ran) == 1
-    assert document["networks"][0]["failed"] == ["JAX"]
+    assert document.networks[0].failed == ("JAX",)
     assert any(event["event"] == "failed" and "it died" in event["reason"] for event in told)
 
 
@@ -117,14 +120,14 @@ def test_the_fastest_is_held_against_its_products_at_the_rate_of_each_round(cloc
     study = changed(asked(chosen=("numpy", "torch", "jax")), dtype=("float64",))
     document = benches.bench(study, tmp_path, rounds=5, threads=1)
     assert told == [(1, "float64")] * 5
-    found = document["networks"][0]["products"]
+    found = document.networks[0].products
     flops = 2 * (2 * 784 * 16 + 3 * 16 * 10)  # the pixels need no gradient
-    assert found["flops"] == flops
-    assert found["entry"] == "NumPy"
-    assert found["peak"]["median"] == 1e6
-    assert found["seconds"]["median"] == flops * 100 / 1e6
-    assert found["median"] == pytest.approx(0.5 / (flops * 100 / 1e6), rel=0.02)
-    assert found["high"] == pytest.approx(4 * found["median"], rel=0.04)
+    assert found.flops == flops
+    assert found.entry == "NumPy"
+    assert found.peak.median == 1e6
+    assert found.seconds.median == flops * 100 / 1e6
+    assert found.median == pytest.approx(0.5 / (flops * 100 / 1e6), rel=0.02)
+    assert found.high == pytest.approx(4 * found.median, rel=0.04)
 
 
 def test_the_rate_is_that_of_the_fastest_of_some_large_products(monkeypatch):
@@ -154,20 +157,20 @@ def test_a_product_has_the_dtype_and_the_threads_that_are_asked(monkeypatch, wor
 def test_a_gpu_is_not_held_against_this_processor(clockwork, tmp_path, monkeypatch):
     monkeypatch.setattr(benches.roofline, "peak", lambda threads, dtype: pytest.fail("nobody asked"))
     document = benches.bench(changed(asked(chosen=("torch",)), device="cuda"), tmp_path, rounds=1)
-    assert document["networks"][0]["products"] is None
+    assert document.networks[0].products is None
 
 
 def test_a_bench_goes_on_where_no_product_can_be_timed(clockwork, tmp_path, monkeypatch):
     monkeypatch.setattr(benches.roofline, "peak", lambda threads, dtype: None)
     document = benches.bench(asked(), tmp_path, rounds=1)
-    assert document["networks"][0]["products"] is None
-    assert document["networks"][0]["rows"]
+    assert document.networks[0].products is None
+    assert document.networks[0].rows
 
 
 def test_a_recipe_that_stands_twice_in_the_grid_is_timed_once(clockwork, tmp_path):
     study = dataclasses.replace(asked(), grid={"optimizer": ("adam", "adam 0.001")})
     document = benches.bench(study, tmp_path, rounds=2)
-    assert [row["entry"] for row in document["networks"][0]["rows"]] == ["NumPy"]
+    assert [row.entry for row in document.networks[0].rows] == ["NumPy"]
     assert len(clockwork.ran) == 2
 
 
@@ -223,12 +226,12 @@ def test_what_cannot_be_timed_is_refused(options, words, clockwork, tmp_path):
 
 def test_a_busy_machine_is_told(monkeypatch):
     quiet = benches.noise_now()
-    assert 0 <= quiet["spread"] < 100
+    assert 0 <= quiet.spread < 100
     monkeypatch.setattr(benches.timing, "machine", lambda: {"load": [3.2, 1, 1]})
-    assert "load average is 3.2" in benches.noise_now()["warnings"][0]
+    assert "load average is 3.2" in benches.noise_now().warnings[0]
     monkeypatch.setattr(benches.timing, "machine", lambda: {"load": [0.0, 0, 0]})
     monkeypatch.setattr(benches, "UNSTEADY", 1e9)
-    assert benches.noise_now()["warnings"] == []
+    assert benches.noise_now().warnings == ()
 
 
 # --------------------------------------------------------------------------------------------------------- the proof
@@ -237,20 +240,20 @@ def test_a_busy_machine_is_told(monkeypatch):
 def test_a_row_carries_the_certificate_of_its_own_network_and_no_other(clockwork, tmp_path):
     study = asked()
     unproven = benches.bench(study, tmp_path, rounds=1)
-    assert unproven["networks"][0]["rows"][0]["proof"] is None
+    assert unproven.networks[0].rows[0].proof is None
     proof.prove(study, tmp_path, steps=4)
     proven = benches.bench(study, tmp_path, rounds=1)
-    assert proven["networks"][0]["rows"][0]["proof"]["verdict"] == "EQUAL"
+    assert proven.networks[0].rows[0].proof.verdict == "EQUAL"
     for other in (
         changed(study, networks={"net": Network(CNN)}),
         changed(study, recipe=changed(study.recipe, batch_size=31)),
         changed(study, dtype=("float64",)),
     ):
-        assert benches.bench(other, tmp_path, rounds=1)["networks"][0]["rows"][0]["proof"] is None
+        assert benches.bench(other, tmp_path, rounds=1).networks[0].rows[0].proof is None
     document = store.read_json(tmp_path / "small" / "proof.json")
     document["networks"][0]["backends"][0]["certificate"]["versions"]["numpy"] = "1.0"
     store.write_json(tmp_path / "small" / "proof.json", document)
-    assert benches.bench(study, tmp_path, rounds=1)["networks"][0]["rows"][0]["proof"] is None
+    assert benches.bench(study, tmp_path, rounds=1).networks[0].rows[0].proof is None
 
 
 # ------------------------------------------------------------------------------------------------------ the baselines
@@ -258,7 +261,7 @@ def test_a_row_carries_the_certificate_of_its_own_network_and_no_other(clockwork
 
 def test_what_a_baseline_is_not_written_for_is_left_out_and_told(clockwork, tmp_path):
     document = benches.bench(asked(CNN, ("numpy",)), tmp_path, rounds=1, against="shipped")
-    reasons = {row["entry"]: row["reason"] for row in document["left_out"]}
+    reasons = {row.entry: row.reason for row in document.left_out}
     assert "not written for conv2d" in reasons["scikit-learn, MLPClassifier"]
     assert not {entry.name for entry in clockwork.ran} & {"sklearn"}
     run = asked(MLP, optimizer="rmsprop").runs()[0]
@@ -302,12 +305,12 @@ def test_seeds_that_are_trained_together_are_runs_too(tmp_path):
 
 def test_seeds_together_are_compared_with_one_alone_and_never_ranked(clockwork, tmp_path):
     document = benches.bench(asked(chosen=("numpy", "torch")), tmp_path, rounds=5, n_together=10)
-    (network,) = document["networks"]
-    assert [row["together"] for row in network["rows"]] == [1, 1, 10]
-    assert network["ranking"] == [["NumPy"], ["PyTorch"]]
-    assert ("NumPy × 10", "NumPy") in [(row["entry"], row["over"]) for row in network["ratios"]]
-    assert "NumPy × 10" not in {row["over"] for row in network["ratios"]}
-    assert [(row["entry"], row["reason"]) for row in document["left_out"]] == [
+    (network,) = document.networks
+    assert [row.together for row in network.rows] == [1, 1, 10]
+    assert network.ranking == (("NumPy",), ("PyTorch",))
+    assert ("NumPy × 10", "NumPy") in [(row.entry, row.over) for row in network.ratios]
+    assert "NumPy × 10" not in {row.over for row in network.ratios}
+    assert [(row.entry, row.reason) for row in document.left_out] == [
         ("PyTorch × 10", "only NumPy trains runs together")
     ]
 
@@ -317,7 +320,7 @@ def test_seeds_together_are_compared_with_one_alone_and_never_ranked(clockwork, 
 
 def test_every_fault_is_sized(clockwork, tmp_path):
     document = mistakes.measure(asked(chosen=("numpy", "torch")), tmp_path, rounds=5)
-    sizes = {(row["fault"], row["entry"]): row["median"] for row in document["faults"]}
+    sizes = {(row.fault, row.entry): row.median for row in document.faults}
     assert {fault for fault, _ in sizes} == set(mistakes.FAULTS)
     assert sizes["compile_inside", "NumPy"] == pytest.approx((3 + 0.5) / 3, rel=0.03)
     assert sizes["start_inside", "NumPy"] == pytest.approx((3 + 1.6) / 3, rel=0.03)
@@ -391,9 +394,9 @@ def test_a_bench_that_is_interrupted_keeps_its_whole_rounds(end, code, clockwork
     assert done.exit_code == code
     for words in ("2 of 5 rounds were whole, and are kept", "NumPy", "n = 2 rounds"):
         assert words in done.output
-    kept = store.read_json(tmp_path / "small" / "bench.json")
-    assert kept["rounds"] == 2
-    assert [row["n"] for row in kept["networks"][0]["rows"]] == [2, 2]
+    kept = read_bench(tmp_path / "small")
+    assert kept.rounds == 2
+    assert [row.n for row in kept.networks[0].rows] == [2, 2]
 
 
 def test_a_few_rounds_do_not_replace_a_whole_bench(clockwork, tmp_path, monkeypatch):
@@ -468,4 +471,4 @@ def test_times_are_printed_before_they_are_written(clockwork, tmp_path, monkeypa
 
 def test_seconds_have_three_digits():
     assert [times.seconds(x) for x in (0.01234, 1.2345, 123.45, None)] == ["0.012", "1.23", "123.5", "–"]
-    assert np.isfinite(benches.interval([1.0, 2.0, 3.0, 4.0, 5.0])["low"])
+    assert np.isfinite(benches.interval([1.0, 2.0, 3.0, 4.0, 5.0]).low)

@@ -404,7 +404,7 @@ def a_sparse_checkpoint(place):
     sparse(point / "weights.safetensors", 2**40)
     manifest = json.loads((point / "manifest.json").read_text())
     manifest["files"]["weights.safetensors"] = {"bytes": 2**40, "sha256": "0" * 64}
-    (point / "manifest.json").write_bytes(store._as_json({**manifest, "seal": store.seal(manifest)}))
+    (point / "manifest.json").write_bytes(store.as_json({**manifest, "seal": store.seal(manifest)}))
 
 
 def a_linked_checkpoint(place):
@@ -417,7 +417,7 @@ def resealed(change: Callable[[dict], object]):
         path = place / "checkpoint-1" / "manifest.json"
         manifest = json.loads(path.read_text())
         change(manifest)
-        path.write_bytes(store._as_json({**manifest, "seal": store.seal(manifest)}))
+        path.write_bytes(store.as_json({**manifest, "seal": store.seal(manifest)}))
 
     return make
 

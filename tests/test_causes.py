@@ -17,6 +17,7 @@ from lockstep.backends import numpy as reference
 from lockstep.proof import trace, verdicts
 from lockstep.proof.causes import CAUSES
 from lockstep.proof.trace import Trace
+from lockstep.store.documents.proof import Divergence
 
 BACKENDS = list(backends.BACKENDS)
 # Some plants make training diverge, and the judge follows.
@@ -25,12 +26,12 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def judged(found: Trace, case: str, dtype: str = "") -> list[dict[str, Any]]:
+def judged(found: Trace, case: str, dtype: str = "") -> list[Divergence]:
     """The divergences of a trace of this case."""
     result = verdicts.judged(found, table.proof_case(case, dtype))
-    assert result["findings"]
-    assert result["verdict"] == ("DIVERGED" if result["divergences"] else "EQUAL")
-    return result["divergences"]
+    assert result.findings
+    assert result.verdict == ("DIVERGED" if result.divergences else "EQUAL")
+    return result.divergences
 
 
 def trace_of(planted_traces: Callable[[str], dict[str, Any]], backend: str, name: str) -> Trace:
@@ -39,18 +40,18 @@ def trace_of(planted_traces: Callable[[str], dict[str, Any]], backend: str, name
     return found
 
 
-def assert_is_found_first(divergences: list[dict[str, Any]], cause: str) -> None:
+def assert_is_found_first(divergences: list[Divergence], cause: str) -> None:
     """Found, in its place, at its step, and named."""
     plant = table.PLANTS[cause]
     assert divergences, f"{cause} was not found"
     first = divergences[0]
-    assert (first["stage"], first["where"], first["step"]) == (CAUSES[cause].stage, plant.where, plant.step), first
-    assert any(cause in names.split(" + ") for names in first["causes"]), first
-    assert cause in {row["cause"] for row in first["explained"]}
+    assert (first.stage, first.where, first.step) == (CAUSES[cause].stage, plant.where, plant.step), first
+    assert any(cause in names.split(" + ") for names in first.causes), first
+    assert cause in {row.cause for row in first.explained}
 
 
-def assert_all_is_explained(divergences: list[dict[str, Any]]) -> None:
-    unexplained = [item for item in divergences if item["causes"] == ["unexplained"]]
+def assert_all_is_explained(divergences: list[Divergence]) -> None:
+    unexplained = [item for item in divergences if item.causes == ("unexplained",)]
     assert not unexplained, unexplained
 
 
@@ -110,9 +111,9 @@ def test_without_a_plant_nothing_diverges_in_float64(case, tmp_path):
 # ---------------------------------------------------------------------------------------------------------- two at once
 
 
-def assert_both_are_named(divergences: list[dict[str, Any]], pair: tuple[str, str]) -> None:
+def assert_both_are_named(divergences: list[Divergence], pair: tuple[str, str]) -> None:
     assert_is_found_first(divergences, pair[0])
-    assert any(pair[1] in names.split(" + ") for item in divergences for names in item["causes"]), divergences
+    assert any(pair[1] in names.split(" + ") for item in divergences for names in item.causes), divergences
 
 
 def test_there_are_fifty_pairs():
@@ -209,29 +210,29 @@ def test_an_unknown_forward_difference_is_found_at_its_layer_and_said_to_be_unex
     # At the first step every bias is zero.
     divergences = judged(written_with(tmp_path, monkeypatch, "image", "dense", with_a_larger_bias), "image")
     first = divergences[0]
-    assert (first["stage"], first["where"], first["step"]) == ("forward", "4_dense", 1)
-    assert first["causes"] == ["unexplained"]
-    assert first["explained"] == []
+    assert (first.stage, first.where, first.step) == ("forward", "4_dense", 1)
+    assert first.causes == ("unexplained",)
+    assert first.explained == ()
 
 
 def test_an_unknown_backward_difference_is_found_at_its_layer_and_said_to_be_unexplained(tmp_path, monkeypatch):
     divergences = judged(written_with(tmp_path, monkeypatch, "ties", "max_pool2d", from_the_right), "ties")
     # The layer is named that computed, and not the one before it, which received.
-    assert [(item["stage"], item["where"], item["step"]) for item in divergences] == [("backward", "2_max_pool2d", 0)]
-    assert divergences[0]["causes"] == ["unexplained"]
+    assert [(item.stage, item.where, item.step) for item in divergences] == [("backward", "2_max_pool2d", 0)]
+    assert divergences[0].causes == ("unexplained",)
 
 
 def test_an_unknown_difference_beside_a_known_one_is_found_and_said_to_be_unexplained(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(reference.LAYERS, "dense", with_a_larger_bias)
         found = table.write_trace(tmp_path / "trace", "flat", "numpy", ("gelu_tanh",))
-    divergences = {(item["stage"], item["where"]): item["causes"] for item in judged(found, "flat")}
+    divergences = {(item.stage, item.where): item.causes for item in judged(found, "flat")}
     assert divergences["forward", "3_gelu"] == ["gelu_tanh"]
     assert divergences["forward", "5_dense"] == ["unexplained"]
 
 
 def test_a_network_full_of_nan_is_named_at_its_first_place(tmp_path, monkeypatch):
     first, *_ = judged(written_with(tmp_path, monkeypatch, "flat", "gelu", with_nan), "flat")
-    assert (first["stage"], first["where"], first["step"]) == ("forward", "3_gelu", 0)
-    assert first["problem"].startswith("it holds nan at [0, 0]")
-    assert first["causes"] == ["unexplained"]
+    assert (first.stage, first.where, first.step) == ("forward", "3_gelu", 0)
+    assert first.problem.startswith("it holds nan at [0, 0]")
+    assert first.causes == ("unexplained",)

@@ -156,7 +156,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing_and_the_one_before(r
         write(path, content, sync_name)
 
     with monkeypatch.context() as disk:
-        disk.setattr(store, "write_bytes", fail)
+        disk.setattr("lockstep.store.checkpoint.write_bytes", fail)
         refused(lambda: saved(run, 3), "LS-502", "checkpoint-3")
     assert names(run) == ["checkpoint-2"]
     assert checkpoints.newest(run, SPEC).progress.epoch == 2

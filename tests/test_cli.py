@@ -238,7 +238,7 @@ def test_an_error_can_be_explained(folder):
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_no_name_is_broken_however_narrow_the_terminal(width):
     """Every word of every cause stands whole on one line."""
-    rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in verdicts.explained(CAUSES)]
+    rows = [{**dict(row), "stage": CAUSES[row.cause].stage} for row in verdicts.explained(CAUSES)]
     said = io.StringIO()
     explanations.print_causes(rows, Console(width=width, file=said))
     lines = said.getvalue().splitlines()

@@ -18,6 +18,7 @@ from lockstep.proof import independent, rehearsal, verdicts
 from lockstep.proof.cases import Case, cases
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
+from lockstep.store.documents.proof import Divergence
 from lockstep.training import checkpoints, early_stopping, inputs, loop, metrics
 
 EVERYTHING = [
@@ -245,18 +246,20 @@ def at_the_first_rate(stack, indices, right=stack.Stack._step):
 
 def row(backend, divergences=()):
     run = types.SimpleNamespace(backend=backend)
-    return {"run": run, "trace": backend, "divergences": list(divergences), "verdict": "EQUAL", "reason": None}
+    return verdicts.Judgement(run, backend, divergences=list(divergences), verdict="EQUAL")
 
 
-def place(found, tolerance=1e-9, where="3_tanh"):
-    return {"stage": "backward", "where": where, "step": 0, "index": [1, 2], "found": found, "tolerance": tolerance}
+def place(found, tolerance=1e-9, where="3_tanh", stage="backward"):
+    return Divergence(
+        network="net", backend="torch", stage=stage, where=where, step=0, index=(1, 2), found=found, tolerance=tolerance
+    )
 
 
 def test_whom_all_others_contradict_alike_is_suspected():
     case = a_case(["flatten", "dense 10"])
     alike = [row("torch", [place(0.5)]), row("jax", [place(0.5 + 1e-10)])]
     found = verdicts.suspicion(case, [row("numpy"), *alike], 10)
-    assert (found["stage"], found["where"], found["step"]) == ("backward", "3_tanh", 0)
+    assert (found.stage, found.where, found.step) == ("backward", "3_tanh", 0)
     for others in (
         alike[:1],
         [*alike, row("tensorflow")],
@@ -269,25 +272,25 @@ def test_whom_all_others_contradict_alike_is_suspected():
 def test_a_judge_that_is_wrong_accuses_nobody_else(monkeypatch):
     case = a_case(["flatten", "dense 10", "tanh", "dense 10"])
     monkeypatch.setitem(reference.LAYERS, "tanh", with_wrong_slope)
-    monkeypatch.setattr(verdicts, "_told", lambda trace, case, rows, named: {"where": rows[0].where})
+    monkeypatch.setattr(verdicts, "_told", lambda trace, case, rows, named: place(0, where=rows[0].where))
     rows = [row("numpy"), row("torch", [place(0.5)])]
     found = verdicts.suspicion(case, rows, 10)
-    assert (found["stage"], found["where"]) == ("backward", "2_tanh")
-    assert [(one["verdict"], len(one["divergences"])) for one in rows] == [("DIVERGED", 1), ("INCONCLUSIVE", 0)]
-    assert "independent formula" in rows[1]["reason"]
+    assert (found.stage, found.where) == ("backward", "2_tanh")
+    assert [(one.verdict, len(one.divergences)) for one in rows] == [("DIVERGED", 1), ("INCONCLUSIVE", 0)]
+    assert "independent formula" in rows[1].reason
 
 
 def test_what_numpy_has_wrong_in_runs_trained_together_is_its_own(monkeypatch):
     case = a_case(["flatten", "dense 12", "relu", "dense 10"])
     monkeypatch.setattr(stack.Stack, "_step", at_the_first_rate)
-    monkeypatch.setattr(verdicts, "_told", lambda trace, case, rows, named: {"stage": rows[0].stage})
+    monkeypatch.setattr(verdicts, "_told", lambda trace, case, rows, named: place(0, stage=rows[0].stage))
     rows = [row("numpy"), row("torch")]
     assert verdicts.suspicion(case, rows, 10) is None
-    assert [one["verdict"] for one in rows] == ["DIVERGED", "EQUAL"]
-    assert rows[0]["divergences"] == [{"stage": "trained together"}]
+    assert [one.verdict for one in rows] == ["DIVERGED", "EQUAL"]
+    assert [one.stage for one in rows[0].divergences] == ["trained together"]
     rows = [row("numpy", [place(0.5)])]
     verdicts.suspicion(case, rows, 10)
-    assert rows[0]["divergences"] == [place(0.5)]
+    assert rows[0].divergences == [place(0.5)]
 
 
 def test_the_case_of_these_tests_has_every_layer():

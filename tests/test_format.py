@@ -115,7 +115,7 @@ def test_runs_of_two_formats_are_not_compared_and_it_is_said_why(again):
     assert raised.value.code == "LS-210"
     for words in ("format: 1 and 2", *FORMATS.values()):
         assert words in str(raised.value)
-    assert compare_runs(old("finished"), again[1].folder)["verdict"] in ("IDENTICAL", "EQUAL")
+    assert compare_runs(old("finished"), again[1].folder).verdict in ("IDENTICAL", "EQUAL")
 
 
 def test_what_else_differs_is_told_beside_the_format(again, tmp_path):

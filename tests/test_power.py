@@ -9,6 +9,7 @@ import pytest
 
 from lockstep.backends import numpy as reference
 from lockstep.proof import cases, power, proof, verdicts
+from lockstep.proof.judge import Finding
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.training import inputs
@@ -35,7 +36,7 @@ def proven(model, folder, layers=MLP, train_size=None, **recipe):
 
 
 def first(row):
-    return row["divergences"][0]["stage"], row["divergences"][0]["where"]
+    return row.divergences[0].stage, row.divergences[0].where
 
 
 # ------------------------------------------------------------------------------------------------------ faulty backends
@@ -125,15 +126,15 @@ FAULTS = [
 @pytest.mark.parametrize(("model", "layers", "recipe", "where"), FAULTS, ids=[row[0].__name__ for row in FAULTS])
 def test_a_fault_that_hid_is_found(model, layers, recipe, where, tmp_path):
     row = proven(model, tmp_path, layers, **recipe)
-    assert row["verdict"] == "DIVERGED"
+    assert row.verdict == "DIVERGED"
     assert first(row)[0] in where
-    assert {tuple(item["causes"]) for item in row["divergences"]} == {("unexplained",)}
+    assert {tuple(item.causes) for item in row.divergences} == {("unexplained",)}
 
 
 @pytest.mark.parametrize("layers", [MLP, NORMS], ids=["mlp", "norms"])
 def test_the_twin_without_a_fault_is_equal(layers, tmp_path):
     row = proven(reference.Model, tmp_path, layers, schedule="step 1 0.5")
-    assert (row["verdict"], row["divergences"]) == ("EQUAL", [])
+    assert (row.verdict, row.divergences) == ("EQUAL", [])
 
 
 def test_a_whole_epoch_that_is_wrong_is_said_at_the_first_step_whose_loss_is(tmp_path):
@@ -151,7 +152,7 @@ def test_a_whole_epoch_that_is_wrong_is_said_at_the_first_step_whose_loss_is(tmp
 
     row = proven(TwiceTheRateFromTheThird, tmp_path)
     assert first(row) == ("whole epoch", "losses")
-    assert row["divergences"][0]["step"] == 3  # the update number 2 is wrong, and the next loss is the first to show it
+    assert row.divergences[0].step == 3  # the update number 2 is wrong, and the next loss is the first to show it
 
 
 def test_a_cause_must_fit_what_agrees_too(tmp_path):
@@ -167,7 +168,7 @@ def test_a_cause_must_fit_what_agrees_too(tmp_path):
 
     row = proven(WithoutTheLast, tmp_path, optimizer="adamw 0.01 0.05")
     assert first(row) == ("updated weights", "3_dense/kernel")
-    assert {tuple(item["causes"]) for item in row["divergences"]} == {("unexplained",)}
+    assert {tuple(item.causes) for item in row.divergences} == {("unexplained",)}
 
 
 def test_a_cause_that_shows_in_some_steps_alone_must_fit_the_others(tmp_path):
@@ -184,19 +185,19 @@ def test_a_cause_that_shows_in_some_steps_alone_must_fit_the_others(tmp_path):
 
     row = proven(WithoutTheShort, tmp_path, NORMS)
     assert first(row)[0] == "statistics"
-    assert {tuple(item["causes"]) for item in row["divergences"]} == {("unexplained",)}
+    assert {tuple(item.causes) for item in row.divergences} == {("unexplained",)}
 
 
 # ------------------------------------------------------------------------------------------------ power, and its lack
 
 
 def test_updates_below_batch_normalisation_are_judged_in_float64_too(tmp_path):
-    (row,) = proof.prove(asked(NORMS), tmp_path / "norms")["networks"][0]["backends"]
-    assert row["coverage"]["in_float64"]
-    assert max(within or 0 for within in row["coverage"]["updates_within"].values()) < 1e-3
-    (row,) = proof.prove(asked(MLP), tmp_path / "mlp")["networks"][0]["backends"]
-    assert not row["coverage"]["in_float64"]
-    assert max(row["coverage"]["updates_within"].values()) < 0.1
+    (row,) = proof.prove(asked(NORMS), tmp_path / "norms").networks[0].backends
+    assert row.coverage.in_float64
+    assert max(within or 0 for within in row.coverage.updates_within.values()) < 1e-3
+    (row,) = proof.prove(asked(MLP), tmp_path / "mlp").networks[0].backends
+    assert not row.coverage.in_float64
+    assert max(row.coverage.updates_within.values()) < 0.1
 
 
 def test_what_only_float64_shows_is_the_backends_divergence(tmp_path, monkeypatch):
@@ -206,26 +207,26 @@ def test_what_only_float64_shows_is_the_backends_divergence(tmp_path, monkeypatc
     def judged_wrongly(trace, case, heed=lambda: None):
         found = right(trace, case, heed)
         if case.canonical.dtype == "float64":
-            wrong = next(finding for finding in found["findings"] if finding.stage == "optimizer slots")
-            found["divergences"] = [verdicts._told(trace, case, [wrong], [])]
+            wrong = next(finding for finding in found.findings if finding.stage == "optimizer slots")
+            found.divergences = [verdicts._told(trace, case, [wrong], [])]
         return found
 
     monkeypatch.setattr(verdicts, "judged", judged_wrongly)
     document = proof.prove(asked(NORMS), tmp_path)
-    assert (document["verdict"], document["divergences"][0]["dtype"]) == ("DIVERGED", "float64")
+    assert (document.verdict, document.divergences[0].dtype) == ("DIVERGED", "float64")
 
 
 def test_an_update_that_was_allowed_all_of_itself_is_not_judged():
-    finding = types.SimpleNamespace(
-        stage="updated weights", where="1_dense/kernel", step=0, within=1.5, problem="", is_beyond=False
-    )
-    row = {"verdict": "EQUAL", "findings": [finding]}
-    assert verdicts.verdict_of_updates(row)["verdict"] == "INCONCLUSIVE"
-    assert "1_dense/kernel" in verdicts.verdict_of_updates(row)["reason"]
-    finding.within = 0.5
-    assert verdicts.verdict_of_updates(row) == {}
-    finding.within = None  # rounding alone: there is nothing that could be frozen
-    assert verdicts.verdict_of_updates(row) == {}
+    def judged_within(within):
+        finding = Finding("updated weights", "1_dense/kernel", 0, within=within)
+        row = verdicts.Judgement(None, findings=[finding], verdict="EQUAL")
+        verdicts.judge_updates(row)
+        return row
+
+    assert judged_within(1.5).verdict == "INCONCLUSIVE"
+    assert "1_dense/kernel" in judged_within(1.5).reason
+    assert judged_within(0.5).verdict == "EQUAL"
+    assert judged_within(None).verdict == "EQUAL", "rounding alone: there is nothing that could be frozen"
 
 
 BLIND = ["conv2d 4 3 padding=same bias_initializer='normal 1e7'", "batch_norm", "relu", "flatten", "dense 10"]
@@ -233,16 +234,14 @@ BLIND = ["conv2d 4 3 padding=same bias_initializer='normal 1e7'", "batch_norm", 
 
 def test_a_blind_spot_is_said_and_a_plant_shows_that_it_is_one(tmp_path):
     document = proof.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path)
-    blind = document["networks"][0]["blind"]
+    blind = document.networks[0].blind
     assert blind
-    assert document["verdict"] == "EQUAL"
+    assert document.verdict == "EQUAL"
     planted = proof.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path, plants=[f"{blind[0]}@numpy"])
-    assert (planted["verdict"], planted["not_found"]) == ("EQUAL", [f"{blind[0]}@numpy"])
-    seen = next(
-        row["cause"] for row in document["networks"][0]["differences"] if row["is_seen"] and row["stage"] == "loss"
-    )
+    assert (planted.verdict, planted.not_found) == ("EQUAL", (f"{blind[0]}@numpy",))
+    seen = next(row.cause for row in document.networks[0].differences if row.is_seen and row.stage == "loss")
     found = proof.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path, plants=[f"{seen}@numpy"])
-    assert (found["verdict"], found["not_found"]) == ("DIVERGED", [])
+    assert (found.verdict, found.not_found) == ("DIVERGED", ())
 
 
 def test_in_a_usual_network_nothing_known_is_out_of_sight(tmp_path):
@@ -250,13 +249,13 @@ def test_in_a_usual_network_nothing_known_is_out_of_sight(tmp_path):
     (case,) = cases.cases(asked(MLP, **recipe), 10)
     found = power.effects(case, [traced(case, tmp_path / "trace", reference, 10)])
     assert len(found) > 15
-    assert [row["cause"] for row in found if not row["is_seen"]] == []
+    assert [row.cause for row in found if not row.is_seen] == []
 
 
 def test_a_difference_that_makes_none_is_no_blind_spot(tmp_path):
     """Under a constant rate a velocity is a buffer."""
     (case,) = cases.cases(asked(MLP, optimizer="momentum 0.1"), 10)
-    found = {row["cause"] for row in power.effects(case, [traced(case, tmp_path / "trace", reference, 10)])}
+    found = {row.cause for row in power.effects(case, [traced(case, tmp_path / "trace", reference, 10)])}
     assert "momentum_velocity" not in found
     assert "momentum_is_nesterov" in found
     assert changed(case.canonical, backend="torch").backend == "torch"
@@ -266,7 +265,7 @@ def test_a_study_with_a_batch_of_one_is_proven_with_one(tmp_path):
     assert cases.proof_size(14 * 5 + 1, Recipe(batch_size=14), 10) % 14 == 1
     assert cases.proof_size(14 * 5, Recipe(batch_size=14), 10) % 14 == 14 // 3 + 1
     row = proven(reference.Model, tmp_path, NORMS, batch_size=13, train_size=13 * 9 + 1)
-    assert (row["verdict"], row["divergences"]) == ("EQUAL", [])
+    assert (row.verdict, row.divergences) == ("EQUAL", [])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -278,4 +277,4 @@ def test_constant_images_below_a_batch_normalisation_are_nobodys_fault(momentum,
     grey = np.full_like(loaded.train_images, 77)
     case = changed(case, examples=inputs.Examples(changed(loaded, train_images=grey), case.runs[0]))
     row = judged(case, traced(case, tmp_path / "trace", reference, 10, threads=2))
-    assert (row["verdict"], row["divergences"]) == ("EQUAL", [])
+    assert (row.verdict, row.divergences) == ("EQUAL", [])

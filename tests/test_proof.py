@@ -30,6 +30,7 @@ from lockstep.proof.trace import Trace
 from lockstep.screen import proofs
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.toml import resolved_toml
+from lockstep.store.documents.proof import Divergence, Previous, Proof, Share
 from lockstep.study.places import local
 
 NET = ["conv2d 4 3 2 same bias=false", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
@@ -46,8 +47,8 @@ def small(layers=MLP, chosen=("numpy",), dtype="float32", **recipe):
 
 
 def stages(document, backend="numpy"):
-    (row,) = (row for row in document["networks"][0]["backends"] if row["backend"] == backend)
-    return {stage["stage"]: stage for stage in row["stages"]}
+    (row,) = (row for row in document.networks[0].backends if row.backend == backend)
+    return {stage.stage: stage for stage in row.stages}
 
 
 # -------------------------------------------------------------------------------------- one proof over all the backends
@@ -78,9 +79,9 @@ def test_adam_is_aligned(backend, dtype, all_four):
     """Where a public benchmark of optimizers gave up: `xfail('Adam is not yet aligned')`."""
     found = stages(all_four(dtype), backend)
     for stage in ("gradients", "optimizer slots", "updated weights"):
-        assert found[stage]["verdict"] == "EQUAL", found[stage]
-        assert found[stage]["comparisons"] >= 10
-        assert found[stage]["values"] > 1000
+        assert found[stage].verdict == "EQUAL", found[stage]
+        assert found[stage].comparisons >= 10
+        assert found[stage].values > 1000
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -89,38 +90,38 @@ def test_batch_norm_statistics_agree_in_evaluation(backend, dtype, all_four):
     """Where it gave up a second time: `xfail('eval tests fail because of batch norm discrepancy')`."""
     found = stages(all_four(dtype), backend)
     for stage in ("statistics", "predictions"):
-        assert found[stage]["verdict"] == "EQUAL", found[stage]
-        assert found[stage]["values"] > 50
+        assert found[stage].verdict == "EQUAL", found[stage]
+        assert found[stage].values > 50
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_all_backends_are_equal_and_everything_was_observed(dtype, all_four):
     document = all_four(dtype)
-    assert document["verdict"] == "EQUAL", document["divergences"]
-    for row in document["networks"][0]["backends"]:
-        covered = row["coverage"]
-        assert covered["missing"] == []
-        assert covered["layers"] == "6 of 6"
-        assert covered["parameters"] == "5 of 5"
-        assert covered["updates_judged"] == covered["steps_with_layers_judged"] == covered["steps"] == 10
-        assert covered["epochs"] == 2
-        assert row["certificate"]["verdict"] == "EQUAL"
-        assert row["certificate"]["device"] == "cpu"
-        assert row["certificate"]["threads"] >= 1
-        assert row["certificate"]["n_train"] == document["networks"][0]["n_train"] == 57
-        assert 0 < row["certificate"]["worst"]["times_tolerance"] <= 1
+    assert document.verdict == "EQUAL", document.divergences
+    for row in document.networks[0].backends:
+        covered = row.coverage
+        assert covered.missing == ()
+        assert covered.layers == Share(judged=6, of=6)
+        assert covered.parameters == Share(judged=5, of=5)
+        assert covered.updates_judged == covered.steps_with_layers_judged == covered.steps == 10
+        assert covered.epochs == 2
+        assert row.certificate.verdict == "EQUAL"
+        assert row.certificate.device == "cpu"
+        assert row.certificate.threads >= 1
+        assert row.certificate.n_train == document.networks[0].n_train == 57
+        assert 0 < row.certificate.worst.times_tolerance <= 1
 
 
 def test_in_float64_trainings_stay_together(all_four):
-    growth = all_four("float64")["networks"][0]["growth"]["weights"]
+    growth = all_four("float64").networks[0].growth.weights
     for name in backends.BACKENDS:
         assert max(growth[name]) < 1e-11, name
 
 
 def test_proof_json_is_the_document(all_four):
     document = all_four("float32")
-    folder = Path(document["networks"][0]["backends"][0]["trace"]).parents[1]
-    assert json.loads((folder / "proof.json").read_text())["verdict"] == document["verdict"]
+    folder = Path(document.networks[0].backends[0].trace).parents[1]
+    assert json.loads((folder / "proof.json").read_text())["verdict"] == document.verdict
     assert store.find_runs.__doc__  # and its traces are no runs:
     with pytest.raises(LockstepError, match="no run folder here"):
         store.find_runs([folder])
@@ -132,16 +133,16 @@ def test_proof_json_is_the_document(all_four):
 def test_a_plant_is_found_named_and_costed(tmp_path):
     asked = small(schedule="cosine")
     document = proof.prove(asked, tmp_path, plants=["rate_late@numpy"])
-    assert document["verdict"] == "DIVERGED"
+    assert document.verdict == "DIVERGED"
     assert proof.exit_code(document) == 1
-    first = document["divergences"][0]
-    assert (first["stage"], first["step"], first["causes"]) == ("updated weights", 1, ["rate_late"])
-    assert "scheduler" in first["explained"][0]["default_of"]
+    first = document.divergences[0]
+    assert (first.stage, first.step, first.causes) == ("updated weights", 1, ("rate_late",))
+    assert "scheduler" in first.explained[0].default_of
     assert (tmp_path / "small" / "proof-planted.json").exists()
     assert not (tmp_path / "small" / "proof.json").exists()
     (row,) = cost.measure(asked, ["rate_late@numpy"], tmp_path)
-    assert 0 < row["planted_accuracy"] <= 1
-    assert row["planted_loss"] != row["loss"]
+    assert 0 < row.planted_accuracy <= 1
+    assert row.planted_loss != row.loss
     homes = {record.folder.parent.name for record in store.find_runs(tmp_path)}
     assert homes == {"small-planted"}  # a report of the study would count them otherwise
 
@@ -168,17 +169,17 @@ def test_a_missing_framework_is_inconclusive_and_never_equal(tmp_path, monkeypat
     right = backends.why_missing
     monkeypatch.setattr(backends, "why_missing", lambda name: "jax not installed" if name == "jax" else right(name))
     document = proof.prove(small(chosen=("numpy", "jax")), tmp_path)
-    assert document["verdict"] == "INCONCLUSIVE"
-    assert document["coverage"]["not_observed"] == ["jax: jax not installed"]
-    assert document["coverage"]["traces_judged"] == 1
+    assert document.verdict == "INCONCLUSIVE"
+    assert document.coverage.not_observed == ("jax: jax not installed",)
+    assert document.coverage.traces_judged == 1
     assert proof.exit_code(document) == 4
 
 
 def test_a_backend_that_fails_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "HERE", tortured.Failing(LockstepError("LS-402", "it was ended by signal SIGKILL")))
     document = proof.prove(small(), tmp_path)
-    assert document["verdict"] == "ERROR"
-    assert "SIGKILL" in document["networks"][0]["backends"][0]["reason"]
+    assert document.verdict == "ERROR"
+    assert "SIGKILL" in document.networks[0].backends[0].reason
     assert proof.exit_code(document) == 4
 
 
@@ -187,7 +188,7 @@ def test_two_proofs_of_one_study_do_not_take_each_others_traces_away(tmp_path):
     store.make_folder(traces)
     with locks.take(traces), pytest.raises(LockstepError, match="LS-504"):
         proof.prove(small(), tmp_path)
-    assert proof.prove(small(), tmp_path)["verdict"] in ("EQUAL", "IDENTICAL")
+    assert proof.prove(small(), tmp_path).verdict in ("EQUAL", "IDENTICAL")
 
 
 def test_a_disk_that_is_full_is_no_fault_of_a_backend(tmp_path, monkeypatch):
@@ -215,9 +216,9 @@ BN_THRICE = [*["conv2d 4 3 1 same", "batch_norm", "relu"] * 2, "flatten", "dense
 def test_a_recipe_that_leaves_the_range_of_its_numbers_accuses_nobody(backend, layers, recipe, verdict, tmp_path):
     need_backend(backend)
     document = proof.prove(small(layers, (backend,), **recipe), tmp_path)
-    (row,) = document["networks"][0]["backends"]
-    assert (document["divergences"], document["verdict"], row["verdict"]) == ([], verdict, verdict)
-    assert "this recipe's numbers are not finite in any backend" in say(row["reason"])
+    (row,) = document.networks[0].backends
+    assert (document.divergences, document.verdict, row.verdict) == ((), verdict, verdict)
+    assert "this recipe's numbers are not finite in any backend" in say(row.reason)
     assert not (tmp_path / "small" / store.UNEXPLAINED).exists()
 
 
@@ -251,7 +252,7 @@ def test_a_large_bias_before_batch_normalisation_is_nobodys_fault(std, tmp_path)
     """Rooms that overflowed were taken for a recipe that leaves its range, and innocent causes were named."""
     layers = [f"conv2d 4 3 1 same bias_initializer='normal {std}'", "batch_norm", "relu"] * 2
     document = proof.prove(small([*layers, "flatten", "dense 10"]), tmp_path)
-    assert (document["verdict"], document["divergences"]) == ("EQUAL", [])
+    assert (document.verdict, document.divergences) == ("EQUAL", ())
 
 
 WRONG = Finding("training", "all weights", 3, 9.0, 9e-9, 1e-9, n=1, whole=True)
@@ -274,12 +275,12 @@ def test_no_verdict_is_told_that_may_be_taken_back(tmp_path, monkeypatch):
     monkeypatch.setattr("lockstep.proof.growth.training", lambda *_: iter([WRONG]))
     document, heard = told(asked, tmp_path)
     assert heard == [("numpy", "judged", None), ("numpy", "end", "DIVERGED")]
-    assert (document["divergences"][0]["stage"], document["divergences"][0]["step"]) == ("training", 3)
+    assert (document.divergences[0].stage, document.divergences[0].step) == ("training", 3)
 
 
 def test_a_plant_that_is_given_twice_is_one(tmp_path):
     document = proof.prove(small(), tmp_path, 4, ["adam_epsilon@numpy"] * 2)
-    assert document["planted"] == ["adam_epsilon@numpy"]
+    assert document.planted == ("adam_epsilon@numpy",)
     assert len(cost.pairs(small(), ["adam_epsilon@numpy"] * 2)) == 1
 
 
@@ -292,23 +293,21 @@ def test_a_proof_that_could_not_see_keeps_the_one_of_before(tmp_path, monkeypatc
     monkeypatch.setattr(local, "HERE", tortured.Failing(LockstepError("LS-402", "it was ended by signal SIGKILL")))
     for _ in range(2):  # the second one must not put the first one's failure in its place
         document = proof.prove(small(), tmp_path, 4)
-        assert document["previous"] == {
-            "file": str(kept), "verdict": "EQUAL", "proven": json.loads(good)["proven"],
-        }  # fmt: skip
+        assert document.previous == Previous(file=str(kept), verdict="EQUAL", proven=json.loads(good)["proven"])
         assert kept.read_text() == good
         assert kept.with_suffix(".html").read_text() == "the page of before"
         assert json.loads((tmp_path / "small" / "proof.json").read_text())["verdict"] == "ERROR"
     monkeypatch.setattr(local, "HERE", here)
-    assert proof.prove(small(), tmp_path, 4)["previous"] is None
+    assert proof.prove(small(), tmp_path, 4).previous is None
     assert not kept.exists()
 
 
 def test_a_divergence_replaces_what_was_equal(tmp_path, monkeypatch):
     """It was seen, so the proof of before is refuted and not kept."""
-    assert proof.prove(small(), tmp_path, 4)["verdict"] == "EQUAL"
+    assert proof.prove(small(), tmp_path, 4).verdict == "EQUAL"
     monkeypatch.setattr("lockstep.proof.growth.training", lambda *_: iter([WRONG]))
     document = proof.prove(small(), tmp_path, 4)
-    assert (document["verdict"], document["previous"]) == ("DIVERGED", None)
+    assert (document.verdict, document.previous) == ("DIVERGED", None)
     assert not (tmp_path / "small" / "proof-previous.json").exists()
 
 
@@ -317,7 +316,7 @@ def test_a_damaged_proof_of_before_is_replaced(content, tmp_path, monkeypatch):
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "proof.json").write_bytes(content)
     monkeypatch.setattr(backends, "why_missing", lambda name: f"{name} is not here")
-    assert proof.prove(small(), tmp_path, 4)["previous"] is None
+    assert proof.prove(small(), tmp_path, 4).previous is None
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit(143)])
@@ -334,7 +333,7 @@ def test_an_interrupted_proof_leaves_the_one_of_before_as_it_is(interruption, tm
 
 def printed(document):
     said = io.StringIO()
-    proofs.print_proof(document, Console(width=140, file=said))
+    proofs.print_proof(Proof.model_validate(document), Console(width=140, file=said))
     return said.getvalue()
 
 
@@ -390,12 +389,12 @@ def traced(tmp_path_factory):
     """A trace of the NumPy backend, to be copied and spoilt."""
     folder = tmp_path_factory.mktemp("traced")
     document = proof.prove(small(NET), folder)
-    return Path(document["networks"][0]["backends"][0]["trace"])
+    return Path(document.networks[0].backends[0].trace)
 
 
 def test_the_same_steps_leave_the_same_bytes(traced, tmp_path):
     document = proof.prove(small(NET), tmp_path)
-    again = Path(document["networks"][0]["backends"][0]["trace"])
+    again = Path(document.networks[0].backends[0].trace)
     assert Trace(again).manifest["files"] == Trace(traced).manifest["files"]
 
 
@@ -476,10 +475,10 @@ def test_nan_in_a_trace_is_named_at_its_first_place(traced, tmp_path):
     save_file(arrays, copy / "step-2.safetensors")
     rehash(copy)
     document = comparison.compare_runs(traced, copy)
-    assert document["verdict"] == "DIVERGED"
-    first = document["divergences"][0]
-    assert (first["stage"], first["where"], first["step"]) == ("gradients", "5_dense/kernel", 2)
-    assert "nan at [3, 4]" in first["problem"]
+    assert document.verdict == "DIVERGED"
+    first = document.divergences[0]
+    assert (first.stage, first.where, first.step) == ("gradients", "5_dense/kernel", 2)
+    assert "nan at [3, 4]" in first.problem
 
 
 def changed_arrays(folder, name, change):
@@ -513,8 +512,8 @@ def test_what_is_wrong_in_a_trace_is_found_at_its_place(name, change, stage, whe
     shutil.copytree(traced, copy)
     changed_arrays(copy, name, change)
     document = comparison.compare_runs(traced, copy)
-    assert document["verdict"] == "DIVERGED"
-    assert (stage, where) in {(row["stage"], row["where"]) for row in document["divergences"]}
+    assert document.verdict == "DIVERGED"
+    assert (stage, where) in {(row.stage, row.where) for row in document.divergences}
 
 
 def test_a_trace_in_which_nothing_was_kept_is_not_equal(traced, tmp_path):
@@ -524,8 +523,8 @@ def test_a_trace_in_which_nothing_was_kept_is_not_equal(traced, tmp_path):
     (copy / "manifest.json").write_text(json.dumps(manifest))
     changed_arrays(copy, "step-9", lambda arrays: arrays["weights/5_dense/kernel"].fill(9))
     document = comparison.compare_runs(traced, copy)
-    assert document["verdict"] == "INCONCLUSIVE"
-    assert "optimizer slots" in document["networks"][0]["backends"][1]["reason"]
+    assert document.verdict == "INCONCLUSIVE"
+    assert "optimizer slots" in document.networks[0].backends[1].reason
 
 
 def test_a_missing_array_is_not_identical(traced, tmp_path):
@@ -533,8 +532,8 @@ def test_a_missing_array_is_not_identical(traced, tmp_path):
     shutil.copytree(traced, copy)
     changed_arrays(copy, "end", lambda arrays: arrays.pop("logits"))
     document = comparison.compare_runs(traced, copy)
-    assert document["verdict"] == "DIVERGED"
-    assert document["divergences"][0]["problem"] == "it is missing"
+    assert document.verdict == "DIVERGED"
+    assert document.divergences[0].problem == "it is missing"
 
 
 @pytest.mark.parametrize("optimizer", ["sgd 0.1", "momentum 0.1", "adam", "rmsprop"])
@@ -548,7 +547,7 @@ def test_a_missing_array_is_not_identical(traced, tmp_path):
 )
 def test_no_false_alarm_in_float64_where_gradients_cancel(layers, optimizer, tmp_path):
     document = proof.prove(small(layers, dtype="float64", optimizer=optimizer, batch_size=4), tmp_path)
-    assert document["verdict"] == "EQUAL", document["divergences"][:2]
+    assert document.verdict == "EQUAL", document.divergences[:2]
 
 
 def rehash(folder):
@@ -573,9 +572,9 @@ def test_what_no_cause_explains_leaves_a_script_that_reproduces_it(tmp_path, mon
     monkeypatch.setattr("lockstep.proof.causes.CAUSES", {})
     monkeypatch.setattr(proof, "CAUSES", {"leaky_slope_keras": None})
     document = proof.prove(asked, tmp_path, 4)
-    first = document["divergences"][0]
-    assert (first["stage"], first["where"], first["causes"]) == ("forward", "2_leaky_relu", ["unexplained"])
-    script = Path(first["bundle"]) / "reproduce.py"
+    first = document.divergences[0]
+    assert (first.stage, first.where, first.causes) == ("forward", "2_leaky_relu", ("unexplained",))
+    script = Path(first.bundle) / "reproduce.py"
     assert len(script.read_text().splitlines()) <= 24
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -600,19 +599,19 @@ def test_decay_and_running_statistics_are_reproduced_too(layers, options, cause,
     monkeypatch.setattr(proof, "cases", lambda *_: iter([case]))
     monkeypatch.setattr("lockstep.proof.causes.CAUSES", {})
     monkeypatch.setattr(proof, "CAUSES", {cause: None})
-    first = proof.prove(asked, tmp_path, 4)["divergences"][0]
-    assert first["stage"] == stage
+    first = proof.prove(asked, tmp_path, 4).divergences[0]
+    assert first.stage == stage
     done = subprocess.run(
-        [sys.executable, f"{first['bundle']}/reproduce.py"], capture_output=True, text=True, timeout=60, cwd=tmp_path
+        [sys.executable, f"{first.bundle}/reproduce.py"], capture_output=True, text=True, timeout=60, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith(printed))
-    assert float(line.split()[3]) > 10 * first["tolerance"]
+    assert float(line.split()[3]) > 10 * first.tolerance
 
 
 def test_bundles_of_other_datasets_and_settings_have_other_names(traced):
     made, (case,) = Trace(traced), cases.cases(small(NET), 4)
-    place = {"stage": "forward", "where": "2_relu"}
+    place = Divergence(network="net", backend="numpy", stage="forward", where="2_relu")
     names = {
         bundle._name(made, dataclasses.replace(case.canonical, **fields), place)
         for fields in ({}, {"dataset": "mnist"}, {"grid": {"recipe.l2": 0.1}}, {"grid": {"recipe.l2": 0.2}})
@@ -634,16 +633,16 @@ def finished(tmp_path_factory):
 def test_a_run_and_its_copy_are_identical(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "copy")
     document = comparison.compare_runs(finished, tmp_path / "copy")
-    assert document["verdict"] == "IDENTICAL"
-    assert document["divergences"] == []
+    assert document.verdict == "IDENTICAL"
+    assert document.divergences == ()
 
 
 def test_the_same_run_with_other_threads_is_equal_and_says_where_bits_part(finished, tmp_path):
     (record,) = study.run_study(small(), tmp_path, threads=2)
     document = comparison.compare_runs(finished, record.folder)
-    assert document["verdict"] in ("EQUAL", "IDENTICAL")
-    if document["verdict"] == "EQUAL":
-        assert document["first_different_bits"].startswith("steps")
+    assert document.verdict in ("EQUAL", "IDENTICAL")
+    if document.verdict == "EQUAL":
+        assert document.first_different_bits.startswith("steps")
 
 
 def test_a_run_that_did_something_else_than_it_says_is_found_and_its_cause_named(finished, tmp_path):
@@ -653,11 +652,11 @@ def test_a_run_that_did_something_else_than_it_says_is_found_and_its_cause_named
     shutil.copyfile(record.folder / "spec.toml", other.folder / "spec.toml")
     rehash(other.folder)
     document = comparison.compare_runs(record.folder, other.folder)
-    assert document["verdict"] == "DIVERGED"
-    (first,) = document["divergences"]
-    assert first["folder"] == str(other.folder)
-    assert first["step"] == 1
-    assert first["causes"] == ["rmsprop_decay"]
+    assert document.verdict == "DIVERGED"
+    (first,) = document.divergences
+    assert first.folder == str(other.folder)
+    assert first.step == 1
+    assert first.causes == ("rmsprop_decay",)
 
 
 def test_predictions_that_do_not_follow_from_the_weights_are_found_and_their_cause_named(tmp_path):
@@ -669,10 +668,10 @@ def test_predictions_that_do_not_follow_from_the_weights_are_found_and_their_cau
     shutil.copyfile(record.folder / "spec.toml", other.folder / "spec.toml")
     rehash(other.folder)
     document = comparison.compare_runs(record.folder, other.folder)
-    assert [item["folder"] for item in document["divergences"]] == [str(other.folder)]
-    (first,) = document["divergences"]
-    assert (first["stage"], first["where"]) == ("predictions", "logits")
-    assert "prediction_in_training_mode" in first["causes"]
+    assert [item.folder for item in document.divergences] == [str(other.folder)]
+    (first,) = document.divergences
+    assert (first.stage, first.where) == ("predictions", "logits")
+    assert "prediction_in_training_mode" in first.causes
 
 
 def test_a_prediction_that_was_changed_is_found_at_its_place(finished, tmp_path):
@@ -682,8 +681,8 @@ def test_a_prediction_that_was_changed_is_found_at_its_place(finished, tmp_path)
     predictions["logits"][5, 3] += 0.1
     store.write_npz(copy / "predictions.npz", **predictions)
     rehash(copy)
-    (first,) = comparison.compare_runs(finished, copy)["divergences"]
-    assert (first["stage"], first["index"], first["causes"]) == ("predictions", [5, 3], ["unexplained"])
+    (first,) = comparison.compare_runs(finished, copy).divergences
+    assert (first.stage, first.index, first.causes) == ("predictions", (5, 3), ("unexplained",))
 
 
 def test_a_checkpoint_of_another_network_is_named(finished, tmp_path):
@@ -693,8 +692,8 @@ def test_a_checkpoint_of_another_network_is_named(finished, tmp_path):
     weights, state = store.read_checkpoint(checkpoint)
     del weights["1_dense/bias"]
     store.write_checkpoint(copy, int(checkpoint.name.partition("-")[2]), weights, state)
-    (first,) = comparison.compare_runs(finished, copy)["divergences"]
-    assert first["problem"] == "the checkpoint: missing: weights/1_dense/bias"
+    (first,) = comparison.compare_runs(finished, copy).divergences
+    assert first.problem == "the checkpoint: missing: weights/1_dense/bias"
 
 
 @pytest.mark.parametrize(
@@ -761,8 +760,8 @@ def test_arrays_that_no_training_leaves_are_named(array, change, words, finished
     store.write_npz(copy / f"{array}.npz", **change(store.read_npz(copy / f"{array}.npz")))
     rehash(copy)
     document = comparison.compare_runs(finished, copy)
-    assert document["verdict"] == "DIVERGED"
-    assert words in document["divergences"][0]["problem"]
+    assert document.verdict == "DIVERGED"
+    assert words in document.divergences[0].problem
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "."])

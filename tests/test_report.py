@@ -27,6 +27,7 @@ from lockstep.report.words import answer, numbers
 from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
 from lockstep.spec.records import to_table
 from lockstep.spec.toml import read_study
+from lockstep.store.documents.proof import Proof
 from lockstep.training import metrics
 
 NETWORKS = {
@@ -374,7 +375,9 @@ def test_an_equal_proof_has_no_divergence_to_show(tmp_path):
 )
 def test_every_kind_of_divergence_is_told(tmp_path, keys, said):
     document = proof_of([proven(), proven("torch", "DIVERGED")], [divergence(**keys)])
-    assert said in words(write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8"))
+    assert said in words(
+        write_proof(Proof.model_validate(document), tmp_path / "proof.html").read_text(encoding="utf-8")
+    )
 
 
 @pytest.mark.parametrize(
@@ -465,7 +468,7 @@ def test_no_value_in_a_proof_is_a_crash(tmp_path, junk, part):
             inner = inner[key]
         inner[path[-1]] = junk
         (tmp_path / "proof.json").write_text(json.dumps(spoilt))
-        reading = proven_file.read_proof(tmp_path)
+        reading = proven_file.read_beside(tmp_path)
         assert bool(reading.gap) == (reading.proof is None)
         verdicts.tell_proof(reading, "proof")
 
@@ -480,7 +483,7 @@ def places(value, path=()):
 
 def test_a_proof_alone_is_a_page_that_asks_nobody_else(tmp_path):
     document = proof_of([proven(name) for name in BACKENDS])
-    page = write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8")
+    page = write_proof(Proof.model_validate(document), tmp_path / "proof.html").read_text(encoding="utf-8")
     assert Outside(page).found == []
     assert "Proof of demo EQUAL : all four backends took the first seven steps alike" in words(page)
     assert "here: network, recipe" not in page  # there are no runs beside it
@@ -492,7 +495,7 @@ def test_what_was_not_judged_has_a_column_and_what_was_is_said_once(tmp_path):
     coverage = document["networks"][0]["backends"][1]["coverage"]
     coverage |= {"steps_with_layers_judged": 7, "layers": "3 of 4", "missing": ["statistics"]}
     document["networks"][0]["backends"][0]["coverage"] |= {"steps_with_layers_judged": 7}
-    said = words(write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8"))
+    said = words(write_proof(Proof.model_validate(document), tmp_path / "proof.html").read_text(encoding="utf-8"))
     assert "Judged in every row: all parameters, all updates and every layer in each step." in said
     assert "No stage was left out" not in said
     assert "Where Layers Numbers Not observed mlp numpy EQUAL" in said
@@ -505,19 +508,21 @@ def test_datasets_and_the_grid_have_columns_only_where_they_vary(tmp_path):
     document["networks"][0]["grid"] = {"recipe.l2": 0.0}
     document["networks"].append(other)
     document["divergences"].append(divergence(grid={"recipe.l2": 0.5}))
-    said = words(write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8"))
+    said = words(write_proof(Proof.model_validate(document), tmp_path / "proof.html").read_text(encoding="utf-8"))
     assert "Network l2 Backend Verdict" in said
     assert "mlp 0.5 torch DIVERGED" in said
     assert "mlp · l2 0.5 · torch First in" in said
     assert said.count("Known from Keras") == 1, "a cause is explained once"
     document["networks"][1] |= {"grid": {"recipe.l2": 0.0}, "dataset": "mnist"}
-    said = words(write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8"))
+    said = words(write_proof(Proof.model_validate(document), tmp_path / "proof.html").read_text(encoding="utf-8"))
     assert "Network Dataset Backend Verdict" in said
 
 
 def test_a_proof_that_saw_less_names_the_one_that_is_kept(tmp_path):
     kept = {"file": "runs/demo/proof-previous.json", "verdict": "EQUAL", "proven": "2026-01-01T00:00:00Z"}
-    page = write_proof(proof_of([proven("numpy", "ERROR")], previous=kept), tmp_path / "proof.html")
+    page = write_proof(
+        Proof.model_validate(proof_of([proven("numpy", "ERROR")], previous=kept)), tmp_path / "proof.html"
+    )
     assert "runs/demo/proof-previous.json: EQUAL, proven 2026-01-01" in words(page.read_text(encoding="utf-8"))
 
 
@@ -535,7 +540,7 @@ def test_a_planted_proof_says_what_was_planted_and_what_it_costs(tmp_path):
     document = proof_of(
         [proven(), proven("torch", "DIVERGED")], [divergence()], planted=["rate_late@torch"], cost=[cost]
     )
-    said = words(write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8"))
+    said = words(write_proof(Proof.model_validate(document), tmp_path / "proof.html").read_text(encoding="utf-8"))
     assert "Planted differences in demo Differences were planted on purpose" in said
     assert "rate_late in torch" in said
     assert "mlp torch rate_late@torch 91.00 89.70 0.3000 —" in said
@@ -548,7 +553,7 @@ def test_two_run_folders_are_told_apart(tmp_path):
     document["networks"][0] |= {"growth": None, "parameters": None}
     for key in ("lockstep", "git_revision", "machine", "threads"):
         del document[key]
-    page = write_proof(document, tmp_path / "comparison.html").read_text(encoding="utf-8")
+    page = write_proof(Proof.model_validate(document), tmp_path / "comparison.html").read_text(encoding="utf-8")
     assert "Two runs compared EQUAL : the first 7 steps are the same within rounding. first: runs/a" in words(page)
     assert "mlp second: numpy EQUAL — — 7 all but losses" in words(page)
     assert "<svg" not in page
@@ -560,14 +565,14 @@ def test_text_from_a_proof_is_escaped(tmp_path):
     explained = [dict.fromkeys(("cause", "what", "default_of", "mend"), evil)]
     rows = [proven(), proven("torch", "DIVERGED") | {"backend": evil, "reason": evil}]
     rows[1]["stages"][0] |= {"stage": evil}
-    rows[1]["coverage"] |= {"layers": evil, "missing": [evil]}
+    rows[1]["coverage"] |= {"missing": [evil]}
     rows[1]["certificate"] |= {"backend": evil, "network": evil, "versions": {evil: evil}}
     spoilt = divergence(**dict.fromkeys(keys, evil), causes=[evil], explained=explained)
     document = proof_of(rows, [spoilt], claim=evil, planted=[f"{evil}@torch"], proven=evil, git_revision=evil)
     document["networks"][0] |= {"network": evil, "grid": {evil: evil}}
     document["networks"][0]["growth"]["loss"][evil] = [1e-8]
     document["machine"]["cpu"] = evil
-    page = write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8")
+    page = write_proof(Proof.model_validate(document), tmp_path / "proof.html").read_text(encoding="utf-8")
     proof_page(tmp_path, document)
     for text in (page, page_of(tmp_path)):
         assert Outside(text).found == []

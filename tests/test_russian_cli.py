@@ -16,7 +16,7 @@ from typer.main import get_command
 
 import catalogs
 import lockstep
-from lockstep import cli, language
+from lockstep import cli, language, store
 from lockstep.cli import usage
 from lockstep.errors import CODES, LockstepError, Problem
 from lockstep.explain.remedies import REMEDIES
@@ -168,11 +168,13 @@ def test_every_code_is_told_in_russian(code, tmp_path, monkeypatch, capsys):
     said = ask(capsys, *situation(tmp_path, monkeypatch), code=int(code[3]))
     assert code in said
     with language.speaking("ru"):
-        assert code not in FROM_WORKERS or f"{language._(CODES[code])}: {code}" in said
-        example = language._(REMEDIES[code].example).replace("\u202f", "\u00a0").split()[1:]
-    for status in tmp_path.glob("runs/*/*/status.json"):  # what a worker said stays as it was
-        reason = str(json.loads(status.read_text())["reason"])
-        said = " ".join(said.split()).replace(" ".join(reason.split()), "")
+        title, example = language._(CODES[code]), language._(REMEDIES[code].example)
+        example = example.replace("\u202f", "\u00a0").split()[1:]
+    for status in tmp_path.glob("runs/*/*/status.json"):
+        reason = store.read_status(status.parent)["reason"]
+        if reason and not isinstance(reason, language.Text):  # somebody else's words, behind what is meant
+            assert f"{title}: {code}" in said
+            said = " ".join(said.split()).replace(" ".join(str(reason).split()), "")
     assert english(said) == []
     assert code in FROM_WORKERS or any(
         " ".join(piece) in " ".join(said.split()) for piece in zip(example, example[1:], example[2:], strict=False)
@@ -259,8 +261,10 @@ def test_a_worker_that_dies_is_told_in_russian_and_kept_in_english(folder):
     (place,) = folder.glob("runs/lab/small-*")
     reason = json.loads((place / "status.json").read_text())["reason"]
     assert "it was ended by signal SIGKILL" in reason
-    assert "рабочий процесс погиб: LS-402" in done.stderr
-    assert english(" ".join(done.stderr.split()).replace(" ".join(reason.split()), "")) == []
+    with language.speaking("ru"):
+        said = language.say(store.read_status(place)["reason"])
+    assert " ".join(said.split()) in " ".join(done.stderr.split())
+    assert english(done.stderr) == []
     assert written_in_russian(folder) == []
 
 

@@ -26,6 +26,7 @@ from lockstep.report import gather, render, write_proof
 from lockstep.report.words import forms
 from lockstep.report.words.numbers import count, fixed, listed, seconds, significant, word
 from lockstep.spec.records import changed
+from lockstep.store.documents.proof import Proof
 from test_benched import BENCH, write_bench
 from test_report import DAMAGED, divergence, fake_run, proof_of, proven
 
@@ -208,7 +209,7 @@ def test_a_report_with_everything_in_it_is_russian(everything):
 def test_the_page_of_a_proof_that_was_made_is_russian(everything, tmp_path):
     document = store.read_json(next(iter(everything)) / "whole" / "proof.json")
     with language.speaking("ru"):
-        text = write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8")
+        text = write_proof(Proof.model_validate(document), tmp_path / "proof.html").read_text(encoding="utf-8")
     assert faults(text) == []
 
 
@@ -292,7 +293,7 @@ def test_a_text_without_a_translation_is_found(page, monkeypatch):
 def test_the_page_of_a_proof_has_no_english_but_names(tmp_path, keys):
     document = proof_of([proven("numpy"), proven("torch", "DIVERGED")], [divergence(explained=[])]) | keys
     with language.speaking("ru"):
-        text = write_proof(document, tmp_path / "proof.html").read_text(encoding="utf-8")
+        text = write_proof(Proof.model_validate(document), tmp_path / "proof.html").read_text(encoding="utf-8")
     assert [word for word in english(text) if not word.startswith(("step:", "loss:"))] == []
     assert '<html lang="ru">' in text
 

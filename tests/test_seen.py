@@ -17,10 +17,11 @@ from lockstep.report import gather, write_report
 from lockstep.report.compare.groups import group
 from lockstep.report.draw import figures, pictures, plots
 from lockstep.report.draw.diagram import diagram
-from lockstep.report.facts import Facts, Layer
+from lockstep.report.facts import Facts
 from lockstep.report.sections import kernels, mistakes
 from lockstep.spec import Recipe
 from lockstep.spec.toml import read_study
+from lockstep.store.documents.run import Layer
 from lockstep.training import replay
 from test_report import N_TEST, fake_run, page_of, words
 

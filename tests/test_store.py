@@ -225,7 +225,8 @@ def test_the_manifest_comes_last(monkeypatch, tmp_path):
     written = []
     write = store.write_bytes
     monkeypatch.setattr(
-        store, "write_bytes", lambda path, *rest, **named: written.append(path.name) or write(path, *rest, **named)
+        "lockstep.store.checkpoint.write_bytes",
+        lambda path, *rest, **named: written.append(path.name) or write(path, *rest, **named),
     )
     store.write_checkpoint(tmp_path, 1, WEIGHTS, STATE)
     assert written == ["weights.safetensors", "state.safetensors", "manifest.json"]
@@ -345,7 +346,7 @@ def test_missing_events_are_told(tmp_path):
 
 
 def test_a_status_keeps_its_start(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "now", lambda: "2026-01-01T00:00:00Z")
+    monkeypatch.setattr("lockstep.store.status.now", lambda: "2026-01-01T00:00:00Z")
     store.write_status(tmp_path, "running", threads=3)
     found = store.read_status(tmp_path)
     assert found.pop("seal") == store.seal(found)
@@ -353,7 +354,7 @@ def test_a_status_keeps_its_start(tmp_path, monkeypatch):
         "format": 2, "status": "running", "code": None, "reason": None, "started": "2026-01-01T00:00:00Z",
         "finished": None, "threads": 3,
     }  # fmt: skip
-    monkeypatch.setattr(store, "now", lambda: "2026-01-02T00:00:00Z")
+    monkeypatch.setattr("lockstep.store.status.now", lambda: "2026-01-02T00:00:00Z")
     store.write_status(tmp_path, "failed", "LS-402", "it died")
     found = Record(tmp_path)
     assert (found.status["started"], found.status["finished"]) == ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")

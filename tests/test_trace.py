@@ -108,8 +108,8 @@ def edited(folder, tmp_path, name="manifest", change=lambda value: None):
 def test_a_whole_epoch_is_its_steps(dtype, optimizer, tmp_path):
     case = the_case(dtype, optimizer=optimizer, augmentation={"shift": 1})
     row = judged(case, traced(case, tmp_path / "trace"))
-    assert row["verdict"] == "EQUAL", row["divergences"]
-    found = {finding.where for finding in row["findings"] if finding.stage == "whole epoch"}
+    assert row.verdict == "EQUAL", row.divergences
+    found = {finding.where for finding in row.findings if finding.stage == "whole epoch"}
     kinds = {"losses", "updates taken", "all weights", "running_mean", "running_variance"}
     kinds |= {"first_moment", "second_moment"} if optimizer.startswith("adam") else set()
     assert found == kinds | {f"{kind} without the short batch" for kind in kinds}
@@ -166,18 +166,18 @@ def test_a_fault_that_shows_only_in_a_whole_epoch_is_found(faulty, tmp_path):
     case = the_case()
     backend = types.SimpleNamespace(build=lambda plan, weights: faulty(plan, weights))
     row = judged(case, traced(case, tmp_path / "trace", backend))
-    assert row["verdict"] == "DIVERGED"
-    (first,) = row["divergences"]
-    assert (first["stage"], first["causes"]) == ("whole epoch", ["unexplained"])
-    assert {finding.stage for finding in row["findings"] if not finding.agrees} == {"whole epoch"}
+    assert row.verdict == "DIVERGED"
+    (first,) = row.divergences
+    assert (first.stage, first.causes) == ("whole epoch", ("unexplained",))
+    assert {finding.stage for finding in row.findings if not finding.agrees} == {"whole epoch"}
 
 
 @pytest.mark.parametrize("name", ["epoch", "full"])
 def test_without_its_whole_epoch_a_trace_is_not_equal(name, made, tmp_path):
     case, folder = made
     row = judged(case, edited(folder, tmp_path, change=lambda manifest: manifest["files"].pop(f"{name}.safetensors")))
-    assert row["verdict"] == "INCONCLUSIVE"
-    assert "whole epoch" in row["reason"]
+    assert row.verdict == "INCONCLUSIVE"
+    assert "whole epoch" in row.reason
 
 
 # ----------------------------------------------------------------------------------------------- the predictions' parts
@@ -202,10 +202,10 @@ def test_predictions_are_judged_beyond_one_call(tmp_path):
         case = changed(case, examples=inputs.Examples(loaded, case.runs[0]))
         backend = types.SimpleNamespace(build=lambda plan, weights, model=model: model(plan, weights))
         row = judged(case, traced(case, tmp_path / verdict, backend))
-        assert row["verdict"] == verdict
+        assert row.verdict == verdict
         if verdict == "DIVERGED":
-            assert row["divergences"][0]["stage"] == "predictions"
-            assert row["divergences"][0]["index"][0] >= 500
+            assert row.divergences[0].stage == "predictions"
+            assert row.divergences[0].index[0] >= 500
 
 
 # --------------------------------------------------------------------------------------- what a trace says of itself
@@ -224,9 +224,9 @@ def test_predictions_are_judged_beyond_one_call(tmp_path):
 def test_a_manifest_that_contradicts_its_own_run_is_found(change, words, made, tmp_path):
     case, folder = made
     row = verdicts.judged(edited(folder, tmp_path, change=change), case)
-    assert row["verdict"] == "DIVERGED"
-    assert row["divergences"][0]["where"] == "manifest"
-    assert words in row["divergences"][0]["problem"]
+    assert row.verdict == "DIVERGED"
+    assert row.divergences[0].where == "manifest"
+    assert words in row.divergences[0].problem
 
 
 @pytest.mark.parametrize(
@@ -290,8 +290,8 @@ def shaped(name, shape):
 def test_arrays_of_another_shape_are_named_and_nothing_raises(name, change, words, made, tmp_path):
     case, folder = made
     row = judged(case, edited(folder, tmp_path, name, change))
-    assert row["verdict"] == "DIVERGED"
-    assert words in (row["divergences"][0]["problem"] or "")
+    assert row.verdict == "DIVERGED"
+    assert words in (row.divergences[0].problem or "")
 
 
 def test_where_a_tolerance_or_the_judge_is_not_finite_nobody_is_accused_and_nothing_was_judged(made):
@@ -307,9 +307,9 @@ def test_where_a_tolerance_or_the_judge_is_not_finite_nobody_is_accused_and_noth
     )
     case, folder = made
     findings = list(case.judge.findings(Trace(folder)))
-    assert "loss" not in verdicts.coverage(case, Trace(folder), findings)["missing"]
+    assert "loss" not in verdicts.coverage(case, Trace(folder), findings).missing
     beyond = compare("loss", "loss", 0, 1.0, 2.0, np.inf)
-    assert "loss" in verdicts.coverage(case, Trace(folder), [*findings, beyond])["missing"]
+    assert "loss" in verdicts.coverage(case, Trace(folder), [*findings, beyond]).missing
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

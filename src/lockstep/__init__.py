@@ -29,8 +29,7 @@ _PUBLIC = {
     "lockstep.study.schema": ("study_schema",),
     "lockstep.study.templates": ("new_study",),
     "lockstep.check.leftovers": ("clean_runs",),
-    "lockstep.scripting": ("load_study", "run_study", "prove", "check_gradients", "bench", "verify"),
-    "lockstep.proof.comparison": ("compare_runs",),
+    "lockstep.scripting": ("load_study", "run_study", "prove", "compare_runs", "check_gradients", "bench", "verify"),
     "lockstep.store": ("Record", "Records", "find_runs"),
     "lockstep.report": ("compare", "write_report"),
 }  # fmt: skip

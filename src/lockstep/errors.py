@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 
-from lockstep.language import Text, mark, reason, say
+from lockstep.language import Text, joined, mark, reason, say
 from lockstep.language import later as _
 
 # The first digit after LS- is the exit code: 2 usage or configuration, 3 data, 4 a backend, 5 resources.
@@ -66,6 +66,13 @@ class Problem:
         advice = f"\n    → {self.hint}" if self.hint else ""
         return f"{self.code} {place}{self.message}{advice}"
 
+    @property
+    def text(self) -> Text:
+        """The same, to be said in any language."""
+        place = (self.where, ": ") if self.where else ()
+        advice = ("\n    → ", self.hint) if self.hint else ()
+        return joined((self.code, " ", *place, self.message, *advice), "")
+
 
 class LockstepError(Exception):
     """The only exception that Lockstep raises on purpose; it holds every problem found, not only the first.
@@ -96,6 +103,13 @@ class LockstepError(Exception):
     def exit_code(self) -> int:
         """The process's exit code: the first digit of the code's number."""
         return int(self.code[3])
+
+    @property
+    def text(self) -> str:
+        """All that it says, to be kept: a text that can be said in any language, where every message of it is one."""
+        if not all(isinstance(problem.message, Text) for problem in self.problems):
+            return str(self)
+        return joined((problem.text for problem in self.problems), "\n")
 
 
 # What the system says most often of a file or a connection.

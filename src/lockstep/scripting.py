@@ -27,7 +27,7 @@ from lockstep.check import submissions
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.machine import timing
-from lockstep.proof import gradients, pages, proof
+from lockstep.proof import comparison, gradients, pages, proof
 from lockstep.proof.cost import add_cost, n_trainings
 from lockstep.screen.downloads import Download
 from lockstep.screen.proofs import ProofWatcher
@@ -123,13 +123,13 @@ def prove(
     planted = list(dict.fromkeys(arguments.texts(plants, "plants")))
     _fetch(study, offline, progress)
     with _shown(progress, ProofWatcher) as show:
-        document = proof.prove(study, folder, steps, planted, threads, _both(show, tell))
+        found = proof.prove(study, folder, steps, planted, threads, _both(show, tell))
     if planted and cost:
         n = n_trainings(study, planted)
         with _shown(progress, lambda console: Watcher(n, console)) as show:
-            add_cost(document, study, planted, folder, _both(show, tell), threads)
-    pages.write(document, folder)
-    return document
+            found = add_cost(found, study, planted, folder, _both(show, tell), threads)
+    pages.write(found, folder)
+    return found.document()
 
 
 @_in_python
@@ -166,11 +166,22 @@ def bench(
     outcome = Outcome(folder / study.name)
     with _shown(progress, lambda console: BenchWatcher(rounds, console)) as show:
         hear = outcome.listening(_both(show, tell))
-        document = benches.bench(study, folder, rounds, epochs, against, threads, hear, n_together)
-    outcome.keep(document)
+        found = benches.bench(study, folder, rounds, epochs, against, threads, hear, n_together)
+    outcome.keep(found)
     if outcome.code is not None:
         raise KeyboardInterrupt
-    return document
+    return found.document()
+
+
+@_in_python
+def compare_runs(first: Place, second: Place) -> dict[str, Any]:
+    """Compare two run folders; the document has the keys of a proof's, with "first" and "second" beside them.
+
+    Raises LockstepError: LS-505 for a folder that is not a finished run or whose files are not what was written,
+    LS-210 for runs that should not be equal (another network, recipe, dataset, seed or dtype: all that differ are
+    named).
+    """
+    return comparison.compare_runs(first, second).document()
 
 
 @_in_python

@@ -33,11 +33,25 @@ from lockstep.machine import timing, workers
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed, digest
 from lockstep.spec.toml import resolved_toml
+from lockstep.store.documents.bench import (
+    FORMAT,
+    Bench,
+    Faults,
+    LeftOut,
+    Middle,
+    Network,
+    Noise,
+    Products,
+    Proven,
+    Ratio,
+    Row,
+)
+from lockstep.store.documents.proof import Certificate, read_proof
+from lockstep.store.documents.run import Environment, Threads
 from lockstep.study import crews, places
 from lockstep.study.places import local
 from lockstep.version import version
 
-FORMAT = 1
 ROUNDS = 5
 EPOCHS = 3
 MOST_ROUNDS = 1000
@@ -58,7 +72,7 @@ class Entry:
     is_shipped: bool = False
     threads: int = 2
     fault: str = ""
-    proof: dict[str, Any] | None = None  # what the study's proof says of it
+    proof: Proven | None = None  # what the study's proof says of it
     n_together: int = 1  # seeds in one process; times are one seed's share
 
     @property
@@ -111,7 +125,7 @@ def _ours(entry: Entry, runs: Sequence[Run], folders: Sequence[Path]) -> dict[st
     for status in (record.status for record in records):
         if status["status"] != "finished":
             raise LockstepError(
-                status["code"] or "LS-403", str(status["reason"]), where=_("backend {name}", name=entry.name)
+                status["code"] or "LS-403", status["reason"] or "", where=_("backend {name}", name=entry.name)
             )
     record, others = records[0], [each.timing for each in records]
     seconds, environment = dict(record.timing["seconds"]), record.environment
@@ -210,7 +224,7 @@ def ready(place: Path) -> None:
 def bench(
     asked: Study, runs_folder: Path, rounds: int = ROUNDS, epochs: int = EPOCHS, against: str = "",
     threads: int | None = None, tell: Tell = lambda event: None, n_together: int = 1,
-) -> dict[str, Any]:  # fmt: skip
+) -> Bench:  # fmt: skip
     """Time every network of a study in every backend, and with `against="shipped"` the baselines beside them.
 
     With `n_together` above one also so many seeds trained together, where that can be (see `together`).
@@ -241,7 +255,7 @@ def bench(
         raise LockstepError("LS-205", _("{n} together were asked for", n=n_together), where="--together", hint=hint)
     entries, left_out = entries_of(asked, epochs, threads, against == "shipped", runs_folder / asked.name, n_together)
     noise = noise_now()
-    tell({"event": "noise", **noise})
+    tell({"event": "noise", **dict(noise)})
     began = time.perf_counter()
     flops = flops_of(entries)  # before the laps: what fails here costs none
     peaks: list[float | None] = []
@@ -254,30 +268,30 @@ def bench(
         _network(name, [one for one in entries if one.run.network_name == name], laps, peaks, flops.get(name, 0))
         for name in asked.networks
     ]
-    return {
-        "format": FORMAT, "study": asked.name, "rounds": n_rounds(laps), "epochs": epochs, "threads": threads,
-        "networks": networks, "left_out": left_out, "noise": noise, "machine": timing.machine(),
-        "seconds": time.perf_counter() - began, "lockstep": version(),
-        "git_revision": timing.git_revision(), "measured": store.now(),
-    }  # fmt: skip
+    return Bench(
+        format=FORMAT, study=asked.name, rounds=n_rounds(laps), epochs=epochs, threads=threads,
+        networks=tuple(networks), left_out=tuple(left_out), noise=noise, machine=Environment(**timing.machine()),
+        seconds=time.perf_counter() - began, lockstep=version(), git_revision=timing.git_revision(),
+        measured=store.now(),
+    )  # fmt: skip
 
 
-def has_times(document: Mapping[str, Any]) -> bool:
+def has_times(found: Bench | Faults) -> bool:
     """Whether a bench, or one of faults, came to any time at all."""
-    return bool(document.get("faults")) or any(network["rows"] for network in document.get("networks", ()))
+    return bool(found.faults) if isinstance(found, Faults) else any(network.rows for network in found.networks)
 
 
-def keep(document: Mapping[str, Any], place: Path, is_interrupted: bool) -> Path:
+def keep(found: Bench | Faults, place: Path, is_interrupted: bool) -> Path:
     """Write a bench, or one of faults, and return where; a few rounds do not replace a whole one.
 
     Raises LockstepError: LS-403 where nothing could be timed, LS-501 and LS-502.
     """
-    if not has_times(document):
+    if not has_times(found):
         message = _("nothing could be timed, so no record was written")
         raise LockstepError("LS-403", message, where=str(place), hint=_("the reasons stand above"))
     if is_interrupted and place.exists():
         place = place.with_stem(f"{place.stem}-interrupted")
-    store.write_json(place, document)
+    store.write_json(place, found.document())
     return place
 
 
@@ -288,7 +302,7 @@ def n_rounds(laps: Mapping[str, Sequence[Any]]) -> int:
 
 def entries_of(
     asked: Study, epochs: int, threads: int, with_shipped: bool, folder: Path, n_together: int = 1
-) -> tuple[list[Entry], list[dict[str, Any]]]:
+) -> tuple[list[Entry], list[LeftOut]]:
     """(what is timed, what is not and why); `folder` may hold the study's proof."""
     entries, left_out = [], []
     first = changed(asked, seeds=asked.seeds[:1], dtype=asked.dtype[:1], dataset=asked.dataset[:1])
@@ -308,7 +322,7 @@ def entries_of(
             found.append((entry, baselines.why_not(baseline, entry.run) or baselines.why_missing(baseline)))
         entries += [entry for entry, reason in found if not reason]
         left_out += [
-            {"network": name, "entry": entry.title, "is_shipped": entry.is_shipped, "reason": reason}
+            LeftOut(network=name, entry=entry.title, is_shipped=entry.is_shipped, reason=reason)
             for entry, reason in found
             if reason
         ]
@@ -336,20 +350,20 @@ def _network(
     laps: dict[str, list[dict[str, Any] | None]],
     peaks: Sequence[float | None],
     flops: int,
-) -> dict[str, Any]:
+) -> Network:
     """Rows, ranking and ratios of one network."""
     rows = [row for entry in entries if (row := _row(entry, laps[entry.key]))]
     failed = [entry.title for entry in entries if not any(laps[entry.key])]
     run = entries[0].run if entries else None
-    return {
-        "network": name, "dataset": run.dataset if run else None, "dtype": run.dtype if run else None,
-        "batch_size": run.recipe.batch_size if run else None, "rows": rows, "failed": failed,
-        "ranking": ranking([row for row in rows if not row["is_shipped"] and row["together"] == 1]),
-        "ratios": list(_ratios(entries, laps)), "products": _products(rows, entries, laps, peaks, flops),
-    }  # fmt: skip
+    return Network(
+        network=name, dataset=run.dataset if run else None, dtype=run.dtype if run else None,
+        batch_size=run.recipe.batch_size if run else None, rows=tuple(rows), failed=tuple(failed),
+        ranking=ranking([row for row in rows if not row.is_shipped and row.together == 1]),
+        ratios=tuple(_ratios(entries, laps)), products=_products(rows, entries, laps, peaks, flops),
+    )  # fmt: skip
 
 
-def _row(entry: Entry, laps: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+def _row(entry: Entry, laps: Sequence[dict[str, Any] | None]) -> Row | None:
     done = [lap for lap in laps if lap]
     if not done:
         return None
@@ -360,42 +374,40 @@ def _row(entry: Entry, laps: Sequence[dict[str, Any] | None]) -> dict[str, Any] 
         clocks["compile"] = [max(lap["epochs"][0] - steady(lap), 0.0) for lap in done]
         clocks["train"] = [sum(lap["epochs"]) for lap in done]
     epochs = [steady(lap) for lap in done]
-    return {
-        "entry": entry.title, "name": entry.name, "is_shipped": entry.is_shipped, "n": len(done),
-        "epoch": interval(epochs), "images_per_second": interval([lap["images"] / steady(lap) for lap in done]),
-        "images": done[0]["images"],
-        "seconds": {clock: interval(values) for clock, values in clocks.items() if values},
-        "peak_memory_bytes": plain.median(lap["peak_memory_bytes"] or 0 for lap in done),
-        "accuracy": plain.median(lap["accuracy"] for lap in done),
-        "versions": done[0]["versions"], "threads": done[0]["threads"],
-        "proof": entry.proof, "laps": epochs, "together": entry.n_together,
-    }  # fmt: skip
+    return Row(
+        entry=entry.title, name=entry.name, is_shipped=entry.is_shipped, n=len(done), epoch=interval(epochs),
+        images_per_second=interval([lap["images"] / steady(lap) for lap in done]), images=done[0]["images"],
+        seconds={clock: interval(values) for clock, values in clocks.items() if values},
+        peak_memory_bytes=plain.median(lap["peak_memory_bytes"] or 0 for lap in done),
+        accuracy=plain.median(lap["accuracy"] for lap in done), versions=done[0]["versions"],
+        threads=Threads(**done[0]["threads"]), proof=entry.proof, laps=tuple(epochs), together=entry.n_together,
+    )  # fmt: skip
 
 
-def interval(values: Sequence[float]) -> dict[str, Any]:
-    """{"median", "low", "high", "n"}; no interval below five values."""
+def interval(values: Sequence[float]) -> Middle:
+    """Their median; no interval below five values."""
     found = uncertainty.bootstrap_median(values)
-    return {"median": found.value, "low": found.low, "high": found.high, "n": found.n}
+    return Middle(median=found.value, low=found.low, high=found.high, n=found.n)
 
 
-def ranking(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+def ranking(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
     """Entries from fastest to slowest; those that stand together cannot be ranked: their intervals overlap.
 
     All of them stand together where there is no interval, below five rounds.
     """
     found: list[list[str]] = []
     reach = -np.inf
-    for row in sorted(rows, key=lambda row: float(row["epoch"]["median"])):
-        low, high = row["epoch"]["low"], row["epoch"]["high"]
+    for row in sorted(rows, key=lambda row: row.epoch.median):
+        low, high = row.epoch.low, row.epoch.high
         if found and (low is None or low <= reach):
-            found[-1].append(row["entry"])
+            found[-1].append(row.entry)
         else:
-            found.append([row["entry"]])
+            found.append([row.entry])
         reach = max(reach, np.inf if high is None else high)
-    return found
+    return tuple(map(tuple, found))
 
 
-def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]]) -> Iterator[dict[str, Any]]:
+def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]]) -> Iterator[Ratio]:
     """How many times as long one takes per image as another, from rounds in which both ran.
 
     Of two of our backends the slower over the faster; a baseline over our own of its framework, and over NumPy; seeds
@@ -412,28 +424,27 @@ def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None
             else:
                 wanted = entry != other and bool(values) and plain.median(values) >= 1
             if values and wanted:
-                over = {"entry": entry.title, "is_shipped": entry.is_shipped, "over": other.title}
-                yield {**over, **interval(values)}
+                yield Ratio(entry=entry.title, is_shipped=entry.is_shipped, over=other.title, **dict(interval(values)))
 
 
 def _products(
-    rows: Sequence[dict[str, Any]], entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]],
+    rows: Sequence[Row], entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]],
     peaks: Sequence[float | None], flops: int,
-) -> dict[str, Any] | None:  # fmt: skip
+) -> Products | None:  # fmt: skip
     """How many times as long the fastest of our backends takes as its products would at the rate of a large one."""
-    ours = [row for row in rows if not row["is_shipped"] and row["together"] == 1]
+    ours = [row for row in rows if not row.is_shipped and row.together == 1]
     if not ours or not flops:
         return None
-    fastest = min(ours, key=lambda row: float(row["epoch"]["median"]))
-    entry = next(one for one in entries if one.title == fastest["entry"])
+    fastest = min(ours, key=lambda row: row.epoch.median)
+    entry = next(one for one in entries if one.title == fastest.entry)
     rounds = [(lap, rate) for lap, rate in zip(laps[entry.key], peaks, strict=False) if lap and rate]
     if not rounds:
         return None
-    return {
-        "flops": flops, "peak": interval([rate for _lap, rate in rounds]),
-        "seconds": interval([flops * lap["images"] / rate for lap, rate in rounds]), "entry": entry.title,
-        **interval([steady(lap) / (flops * lap["images"] / rate) for lap, rate in rounds]),
-    }  # fmt: skip
+    return Products(
+        flops=flops, peak=interval([rate for _lap, rate in rounds]),
+        seconds=interval([flops * lap["images"] / rate for lap, rate in rounds]), entry=entry.title,
+        **dict(interval([steady(lap) / (flops * lap["images"] / rate) for lap, rate in rounds])),
+    )  # fmt: skip
 
 
 def ratio(first: Sequence[dict[str, Any] | None], second: Sequence[dict[str, Any] | None]) -> list[float]:
@@ -445,30 +456,29 @@ def ratio(first: Sequence[dict[str, Any] | None], second: Sequence[dict[str, Any
     ]
 
 
-def certificate(folder: Path, run: Run) -> dict[str, Any] | None:
+def certificate(folder: Path, run: Run) -> Proven | None:
     """What the study's proof says of this network and recipe in this backend and version, if anything."""
     try:
-        document = store.read_json(folder / "proof.json")
-        for network in document["networks"]:
-            for row in network["backends"]:
-                one = row.get("certificate")
-                if one and row["backend"] == run.backend and _is_of(one, run):
-                    return {"verdict": row["verdict"], "steps": one["steps"], "values": one["values"]}
-    except (LockstepError, KeyError, TypeError, AttributeError):
+        rows = read_proof(folder).rows
+    except LockstepError:
         return None  # no proof, or one that cannot be read: the row says "not proven"
+    for row in rows:
+        one = row.certificate
+        if one and row.backend == run.backend and _is_of(one, run):
+            return Proven(verdict=row.verdict, steps=one.steps or 0, values=one.values or 0)
     return None
 
 
-def _is_of(one: dict[str, Any], run: Run) -> bool:
-    same = one["network"] == digest(run.network) and one["recipe"] == digest(run.recipe) and one["dtype"] == run.dtype
-    return bool(same and one["versions"] == backends.versions(run.backend))
+def _is_of(one: Certificate, run: Run) -> bool:
+    same = one.network == digest(run.network) and one.recipe == digest(run.recipe) and one.dtype == run.dtype
+    return same and one.versions == backends.versions(run.backend)
 
 
 # -------------------------------------------------------------------------------------------------------------- noise
 
 
-def noise_now() -> dict[str, Any]:
-    """{"load", "spread", "warnings"}: how quiet the machine is before anything is timed.
+def noise_now() -> Noise:
+    """How quiet the machine is before anything is timed.
 
     `spread` is how far the times of one fixed piece of work (a matrix product on one thread, about 10 ms, 21 times) lie
     apart: (90th percentile − median) / median.
@@ -483,7 +493,7 @@ def noise_now() -> dict[str, Any]:
     times = times[1:]  # the first one wakes the threads
     spread = float(np.quantile(times, 0.9) / np.median(times) - 1)
     load = timing.machine()["load"]
-    warnings = []
+    warnings: list[str] = []
     if load and load[0] > BUSY:
         warnings.append(_("the machine is busy: its load average is {load:.1f} before anything starts", load=load[0]))
     if spread > UNSTEADY:
@@ -492,4 +502,4 @@ def noise_now() -> dict[str, Any]:
         )
     if warnings:
         warnings.append(_("intervals will be wide, and what others do falls on whoever is being timed"))
-    return {"load": load[0] if load else None, "spread": spread, "warnings": warnings}
+    return Noise(load=load[0] if load else None, spread=spread, warnings=tuple(warnings))

@@ -20,9 +20,10 @@ from lockstep.language import later as _
 from lockstep.language import mark
 from lockstep.machine import timing
 from lockstep.spec import Study
+from lockstep.store.documents.bench import FORMAT, Fault, Faults
+from lockstep.store.documents.run import Environment
 from lockstep.version import version
 
-FORMAT = 1
 Lap = Mapping[str, Any]
 
 
@@ -85,7 +86,7 @@ FAULTS: dict[str, Misread | Committed] = {
 def measure(
     asked: Study, runs_folder: Path, rounds: int = benches.ROUNDS, epochs: int = benches.EPOCHS,
     threads: int | None = None, tell: Tell = lambda event: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> Faults:  # fmt: skip
     """Size every fault on the networks of a study: what `lockstep bench --faults` writes into its faults.json.
 
     Raises LockstepError for what cannot be.
@@ -98,16 +99,16 @@ def measure(
     sound = [entry for entry in sound if not entry.is_shipped or entry.name in ("torch", "keras", "flax")]
     wrong = [entry for fault in FAULTS.values() if isinstance(fault, Committed) for entry in _wrong(fault, sound)]
     noise = benches.noise_now()
-    tell({"event": "noise", **noise})
+    tell({"event": "noise", **dict(noise)})
     began = time.perf_counter()
     laps = benches.interleaved([*sound, *wrong], rounds, tell)
-    rows = [row for name, fault in FAULTS.items() for row in _sized(name, fault, sound, laps)]
-    return {
-        "format": FORMAT, "study": asked.name, "rounds": benches.n_rounds(laps), "epochs": epochs, "threads": threads,
-        "faults": rows,
-        "noise": noise, "machine": timing.machine(), "seconds": time.perf_counter() - began,
-        "lockstep": version(), "git_revision": timing.git_revision(), "measured": store.now(),
-    }  # fmt: skip
+    rows = (row for name, fault in FAULTS.items() for row in _sized(name, fault, sound, laps))
+    return Faults(
+        format=FORMAT, study=asked.name, rounds=benches.n_rounds(laps), epochs=epochs, threads=threads,
+        faults=tuple(rows), noise=noise, machine=Environment(**timing.machine()),
+        seconds=time.perf_counter() - began, lockstep=version(), git_revision=timing.git_revision(),
+        measured=store.now(),
+    )  # fmt: skip
 
 
 def _wrong(fault: Committed, sound: Sequence[Entry]) -> Iterator[Entry]:
@@ -122,7 +123,7 @@ def _wrong(fault: Committed, sound: Sequence[Entry]) -> Iterator[Entry]:
 
 def _sized(
     name: str, fault: Misread | Committed, sound: Sequence[Entry], laps: Mapping[str, Sequence[dict[str, Any] | None]]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Fault]:
     """A row per entry that shows the fault: by how much it is off."""
     for entry in sound:
         if isinstance(fault, Misread):
@@ -135,7 +136,7 @@ def _sized(
             ]
         if values:
             title = (baselines.SHIPPED if entry.is_shipped else backends.BACKENDS)[entry.name][0]
-            yield {
-                "fault": name, "what": _(fault.what), "network": entry.run.network_name, "entry": title,
-                "is_shipped": entry.is_shipped, **interval(values), "worst": max(values, key=lambda x: max(x, 1 / x)),
-            }  # fmt: skip
+            yield Fault(
+                fault=name, what=_(fault.what), network=entry.run.network_name, entry=title,
+                is_shipped=entry.is_shipped, worst=max(values, key=lambda x: max(x, 1 / x)), **dict(interval(values)),
+            )  # fmt: skip

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lockstep.benchmark import benches
+from lockstep.store.documents.bench import Bench, Faults
 
 
 class Outcome:
@@ -28,6 +28,6 @@ class Outcome:
 
         return hear
 
-    def keep(self, document: Mapping[str, Any]) -> Path:
+    def keep(self, found: Bench | Faults) -> Path:
         """Write the record and return where; raises as `benches.keep`."""
-        return benches.keep(document, self.path, self.code is not None)
+        return benches.keep(found, self.path, self.code is not None)

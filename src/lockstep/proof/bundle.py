@@ -26,6 +26,7 @@ from lockstep.files import untrusted
 from lockstep.proof.trace import Trace, part
 from lockstep.spec import Run, Study
 from lockstep.spec.toml import read_study, resolved_toml
+from lockstep.store.documents.proof import Divergence
 
 SCRIPT = '''"""{what} of network {network} in {backend}: run alone, beside NumPy in float64.
 
@@ -56,19 +57,19 @@ found, wanted = theirs.weights(), judge.weights()"""
 PREDICT = """found, wanted = (model.activations(arrays["images"], False) for model in (theirs, judge))"""
 
 
-def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: dict[str, Any]) -> Path:
+def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: Divergence) -> Path:
     """Pack one divergence of a trace; returns the folder. An older bundle of the same place is replaced."""
     folder = folder / _name(trace, canonical, divergence)
     shutil.rmtree(folder, ignore_errors=True)
     store.make_folder(folder)
-    step = divergence["step"]
+    step = divergence.step
     layer = _layer(divergence, plan)
-    if divergence["stage"] == "predictions":
+    if divergence.stage == "predictions":
         before, batch, work = trace.state(trace.steps) or {}, trace.arrays("end"), PREDICT
     else:
         before = trace.before(step or 0) or trace.arrays("start")
         batch = trace.arrays(f"step-{step or 0}")
-        work = _work(divergence["stage"], layer if f"activation/{layer}" in batch else "", canonical.recipe.l2)
+        work = _work(divergence.stage, layer if f"activation/{layer}" in batch else "", canonical.recipe.l2)
     kept: Arrays = {name: batch[name] for name in ("images", "labels", "indices") if name in batch}
     if work.startswith("found = bundle.layer"):
         kept |= {
@@ -89,11 +90,11 @@ def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: di
     facts = {
         "input_shape": plan.input_shape, "mean": plan.mean, "scale": plan.scale, "step": step or 0,
         "steps_per_epoch": plan.steps_per_epoch, "mean_of_trace": trace.manifest["mean"],
-        "scale_of_trace": trace.manifest["scale"], "divergence": divergence,
+        "scale_of_trace": trace.manifest["scale"], "divergence": divergence.document(),
     }  # fmt: skip
     store.write_json(folder / "plan.json", facts)
     versions = ", ".join(f"{name} {number}" for name, number in backends.versions(trace.backend).items())
-    what = f"{divergence['stage']}, {divergence['where']}".replace("\\", "/").replace('"', "'")
+    what = f"{divergence.stage}, {divergence.where}".replace("\\", "/").replace('"', "'")
     script = SCRIPT.format(
         what=what.capitalize(), network=canonical.network_name, backend=trace.backend, versions=versions, work=work
     )
@@ -101,11 +102,11 @@ def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: di
     return folder
 
 
-def _name(trace: Trace, canonical: Run, divergence: dict[str, Any]) -> str:
+def _name(trace: Trace, canonical: Run, divergence: Divergence) -> str:
     """What tells the bundles of a study apart."""
     settings = [f"{key.rpartition('.')[2]}={value}" for key, value in canonical.grid.items()]
     words = [canonical.network_name, canonical.dataset, trace.backend, canonical.dtype, *settings]
-    words += [divergence["stage"], str(divergence["where"])]
+    words += [divergence.stage, str(divergence.where)]
     return "-".join(re.sub(r"[^A-Za-z0-9.=]+", "-", word).strip("-.") for word in words)[:200]
 
 
@@ -118,11 +119,11 @@ def _work(stage: str, layer: str, l2: float) -> str:
     return LAYER.format(layer=layer) if layer else STEP
 
 
-def _layer(divergence: dict[str, Any], plan: Plan) -> str:
+def _layer(divergence: Divergence, plan: Plan) -> str:
     """The layer that a place speaks of."""
-    where = str(divergence["where"]).partition("/")[0]
+    where = str(divergence.where).partition("/")[0]
     is_layer = where in [row.name for row in plan.rows]
-    return where if divergence["stage"] in ("forward", "backward", "gradients", "statistics") and is_layer else ""
+    return where if divergence.stage in ("forward", "backward", "gradients", "statistics") and is_layer else ""
 
 
 def _input_of(batch: Arrays, plan: Plan, layer: str) -> np.ndarray:

@@ -9,6 +9,8 @@ again under every known difference.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise, zip_longest
 from os import PathLike
@@ -27,17 +29,21 @@ from lockstep.proof import cases, growth, proof, tolerance, verdicts
 from lockstep.proof.causes import CAUSES, differing
 from lockstep.proof.judge import Finding, Judge
 from lockstep.proof.trace import Trace
+from lockstep.proof.verdicts import Judgement
 from lockstep.spec import FORMATS, Run
 from lockstep.spec.records import changed
 from lockstep.spec.toml import read_study
+from lockstep.store.documents.part import but
+from lockstep.store.documents.proof import FORMAT, Backend, Coverage, Divergence, Network, Observed, Proof
+from lockstep.store.documents.run import Environment
 from lockstep.training import inputs
 
 FIRST_STEPS = 10  # that the judge trains itself
 
 
 @timing.one_blas_thread()
-def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> dict[str, Any]:
-    """Compare two run folders; the document has the keys of a proof's, with "first" and "second" beside them.
+def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Proof:
+    """Compare two run folders: a proof with `first` and `second`, and where bits differ first.
 
     Raises LockstepError: LS-505 for a folder that is not a finished run or whose files are not what was written,
     LS-210 for runs that should not be equal (another network, recipe, dataset, seed or dtype: all that differ are
@@ -56,34 +62,30 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> dic
             "LS-210", _("one is a trace of a proof and the other a run"), where=f"{first}, {second}",
             hint=_("compare two runs, or two folders below traces/"),
         )  # fmt: skip
-    environments = [store.read_json(folder / "environment.json") for folder in folders]
+    environments = [Environment.read(folder / "environment.json") for folder in folders]
     _raise_where_not_alike(runs, environments, folders)
     case = _case(runs[0], environments)
-    rows = [_judged(folder, run, case, all(are_traces)) for folder, run in zip(folders, runs, strict=True)]
+    found = [_judged(folder, run, case, all(are_traces)) for folder, run in zip(folders, runs, strict=True)]
+    rows = [row for row, _wrong in found]
     identical, place = _bits(folders, all(are_traces))
-    divergences = [item for row in rows for item in row["divergences"]]
-    verdict = "IDENTICAL" if identical and not divergences else proof.worst_of(row["verdict"] for row in rows)
-    return {
-        "format": proof.FORMAT, "study": runs[0].study, "verdict": verdict,
-        "first": str(first), "second": str(second),
-        "claim": _claim(verdict, place, all(are_traces)),
-        "steps": rows[0]["steps"], "planted": [], "first_different_bits": place,
-        "coverage": {
-            "networks": 1, "traces_asked": 2, "traces_judged": 2 * all(are_traces),
-            "values": sum(row["document"]["coverage"].get("values", 0) for row in rows),
-            "not_observed": sorted({row["reason"] for row in rows if row["reason"]}),
-        },
-        "networks": [
-            {
-                "network": runs[0].network_name, "dataset": runs[0].dataset, "dtype": runs[0].dtype,
-                "seed": runs[0].seed, "grid": {}, "verdict": verdict, "growth": None,
-                "n_train": environments[0].get("dataset", {}).get("n_train"), "batch_size": runs[0].recipe.batch_size,
-                "parameters": None,
-                "backends": [row["document"] for row in rows],
-            }
-        ],
-        "divergences": divergences, "proven": store.now(),
-    }  # fmt: skip
+    divergences = tuple(item for _row, wrong in found for item in wrong)
+    verdict = "IDENTICAL" if identical and not divergences else proof.worst_of(row.verdict for row in rows)
+    network = Network(
+        network=runs[0].network_name, dataset=runs[0].dataset, dtype=runs[0].dtype, seed=runs[0].seed, grid={},
+        n_train=environments[0].dataset.n_train, batch_size=runs[0].recipe.batch_size,
+        parameters=None, verdict=verdict, backends=tuple(rows), growth=None,
+    )  # fmt: skip
+    observed = Observed(
+        networks=1, traces_asked=2, traces_judged=2 * all(are_traces),
+        values=sum(row.coverage.values or 0 for row in rows),
+        not_observed=tuple(sorted({row.reason for row in rows if row.reason})),
+    )  # fmt: skip
+    return Proof(
+        format=FORMAT, study=runs[0].study, verdict=verdict, first=str(first), second=str(second),
+        claim=_claim(verdict, place, all(are_traces)), steps=rows[0].coverage.steps or 0, planted=(),
+        first_different_bits=place, coverage=observed, networks=(network,), divergences=divergences,
+        proven=store.now(),
+    )  # fmt: skip
 
 
 def _claim(verdict: str, place: str | None, traces: bool) -> str:
@@ -125,7 +127,7 @@ def _run(folder: Path) -> Run:
     return runs[0]
 
 
-def _raise_where_not_alike(runs: list[Run], environments: list[dict[str, Any]], folders: tuple[Path, Path]) -> None:
+def _raise_where_not_alike(runs: list[Run], environments: list[Environment], folders: tuple[Path, Path]) -> None:
     """Raise LockstepError (LS-210) with everything in which the runs were meant to differ."""
     first, second = runs
     said: list[str] = []
@@ -135,9 +137,9 @@ def _raise_where_not_alike(runs: list[Run], environments: list[dict[str, Any]], 
             said += [joined((name, _shortly(name, ours, theirs)), ": ")]
             if name == "format":
                 said += [joined((number, _(FORMATS[number])), " = ") for number in sorted((ours, theirs))]
-    hashes = [environment.get("dataset", {}).get("hashes") for environment in environments]
+    hashes = [environment.dataset.hashes for environment in environments]
     if hashes[0] != hashes[1]:
-        names = [environment.get("dataset", {}).get("name") for environment in environments]
+        names = [environment.dataset.name for environment in environments]
         said.append(_("data: {one} and {other} with other hashes", one=names[0], other=names[1]))
     if said:
         hint = _("compare two runs of one network, recipe, dataset, seed and dtype")
@@ -205,39 +207,38 @@ def _checkpoint(folder: Path) -> Path:
 # ------------------------------------------------------------------------------------------- is each what it should be?
 
 
-def _case(run: Run, environments: list[dict[str, Any]]) -> cases.Case | None:
+def _case(run: Run, environments: list[Environment]) -> cases.Case | None:
     """What should have been run, where the dataset is on this machine and is the same."""
     try:
         loaded = data.load(run.dataset, offline=True)
     except LockstepError:
         return None
-    if dict(loaded.hashes) != environments[0].get("dataset", {}).get("hashes"):
+    if dict(loaded.hashes) != environments[0].dataset.hashes:
         return None
     return cases.Case(changed(run, backend="numpy"), inputs.Examples(loaded, run), (run,))
 
 
-def _judged(folder: Path, run: Run, case: cases.Case | None, is_trace: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "run": run, "trace": None, "findings": [], "divergences": [], "reason": None, "verdict": "INCONCLUSIVE",
-        "steps": FIRST_STEPS, "values": 0,
-    }  # fmt: skip
+def _judged(
+    folder: Path, run: Run, case: cases.Case | None, is_trace: bool
+) -> tuple[Backend, tuple[Divergence, ...]]:  # fmt: skip
+    """What is said of one of the folders, and every place where it is wrong."""
+    row, covered = Judgement(run), Coverage(steps=FIRST_STEPS, values=0)
     if case is None:
-        row["reason"] = _("the dataset {name} of these runs is not on this machine", name=run.dataset)
+        row.reason = _("the dataset {name} of these runs is not on this machine", name=run.dataset)
     elif is_trace:
-        row |= verdicts.judged(Trace(folder), case) | {"steps": Trace(folder).steps}
-        verdicts.judge_growth(case, row, growth.measured(case, [row["trace"]], row["steps"]))
+        row = verdicts.judged(trace := Trace(folder), case)
+        verdicts.judge_growth(case, row, growth.measured(case, [trace], trace.steps))
     else:
-        row |= _run_judged(folder, run, case)
-    for item in row["divergences"]:
-        item["folder"] = str(folder)
-    document = {
-        "backend": run.backend, "verdict": row["verdict"], "reason": row["reason"], "code": None,
-        "versions": store.read_json(folder / "environment.json").get("versions", {}), "folder": str(folder),
-        "stages": [], "coverage": {"steps": row["steps"], "values": row["values"]}, "trace": None, "certificate": None,
-    }  # fmt: skip
+        row.divergences, covered = _run_judged(folder, run, case)
+        row.verdict = "DIVERGED" if row.divergences else "EQUAL"
+    found = Backend(
+        backend=run.backend, verdict=row.verdict, reason=row.reason, code=None,
+        versions=Environment.read(folder / "environment.json").versions, folder=str(folder), stages=(),
+        coverage=covered, trace=None, certificate=None,
+    )  # fmt: skip
     if case and is_trace:
-        document |= proof.described(case, row)
-    return row | {"document": document}
+        found = but(found, **proof.seen(case, row))
+    return found, tuple(but(item, folder=str(folder)) for item in row.divergences)
 
 
 def losses_of(judge: Judge, case: cases.Case, steps: int, dtype: str) -> list[float]:
@@ -247,8 +248,8 @@ def losses_of(judge: Judge, case: cases.Case, steps: int, dtype: str) -> list[fl
 
 
 @np.errstate(all="ignore")  # what diverges is told as such
-def _run_judged(folder: Path, run: Run, case: cases.Case) -> dict[str, Any]:
-    """The first steps' losses and the predictions of a run folder, against the judge's own."""
+def _run_judged(folder: Path, run: Run, case: cases.Case) -> tuple[list[Divergence], Coverage]:
+    """What is wrong with the first steps' losses and the predictions of a run folder, and how many were looked at."""
     record = store.Record(folder)
     losses, logits = record.arrays("steps")["loss"], record.arrays("predictions")["logits"]
     weights, state = store.read_checkpoint(_checkpoint(folder))
@@ -267,14 +268,13 @@ def _run_judged(folder: Path, run: Run, case: cases.Case) -> dict[str, Any]:
         problem = problem or _("the checkpoint: {problem}", problem=unfit)
     if problem:
         broken = Finding("training", "its arrays", None, problem=problem)
-        return {"verdict": "DIVERGED", "steps": 0, "divergences": [_divergence(run, broken, [])]}
+        return [_divergence(run, broken, [])], Coverage(steps=0, values=0)
     steps = min(FIRST_STEPS, len(losses))
     divergences = [*_losses_judged(losses[:steps], run, case), *_predictions_judged(logits, weights, state, run, case)]
-    verdict = "DIVERGED" if divergences else "EQUAL"
-    return {"verdict": verdict, "steps": steps, "divergences": divergences, "values": steps + logits.size}
+    return divergences, Coverage(steps=steps, values=steps + logits.size)
 
 
-def _losses_judged(losses: np.ndarray, run: Run, case: cases.Case) -> Iterator[dict[str, Any]]:
+def _losses_judged(losses: np.ndarray, run: Run, case: cases.Case) -> Iterator[Divergence]:
     """The first loss that no rounding explains, if any."""
     allowed = _allowed(case, len(losses))
     wrong = _first_wrong(losses, case.judge, case, allowed)
@@ -289,7 +289,7 @@ def _losses_judged(losses: np.ndarray, run: Run, case: cases.Case) -> Iterator[d
 
 def _predictions_judged(
     logits: np.ndarray, weights: Arrays, state: Arrays, run: Run, case: cases.Case
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Divergence]:
     """Predictions that do not follow from the last weights, if so."""
     images, steps = case.examples.test[0], int(state.get("step", 0))
     found = case.judge.logits(logits, images, weights, state, steps)
@@ -304,17 +304,19 @@ def _reproducing(case: cases.Case, fits: Callable[[Judge], bool]) -> list[str]:
     return [name for name, other in others.items() if other is not None and fits(case.judge_of(other))]
 
 
-def _divergence(run: Run, found: Finding, causes: list[str]) -> dict[str, Any]:
-    """One place that is wrong, as the document has it; what has a problem has no numbers."""
-    numbers = ("size", "tolerance", "found", "wanted")
-    return {
-        "network": run.network_name, "dataset": run.dataset, "dtype": run.dtype, "seed": run.seed,
-        "grid": dict(run.grid), "backend": run.backend, "stage": found.stage, "where": found.where, "step": found.step,
-        "steps": [] if found.step is None else [found.step], "index": list(found.index),
-        **{name: None if found.problem else getattr(found, name) for name in numbers},
-        "times_tolerance": None if found.problem else found.units, "problem": found.problem or None,
-        "causes": causes or ["unexplained"], "explained": verdicts.explained(causes), "bundle": None,
-    }  # fmt: skip
+def _divergence(run: Run, found: Finding, causes: list[str]) -> Divergence:
+    """One place that is wrong; what has a problem has no numbers."""
+    if found.problem:
+        nan = math.nan
+        found = dataclasses.replace(found, size=nan, tolerance=nan, units=nan, found=nan, wanted=nan)
+    return Divergence(
+        network=run.network_name, dataset=run.dataset, dtype=run.dtype, seed=run.seed, grid=dict(run.grid),
+        backend=run.backend, stage=found.stage, where=found.where, step=found.step,
+        steps=() if found.step is None else (found.step,), size=found.size, tolerance=found.tolerance,
+        times_tolerance=found.units, index=found.index, found=found.found, wanted=found.wanted,
+        problem=found.problem or None, causes=tuple(causes) or verdicts.UNEXPLAINED, bundle=None,
+        explained=verdicts.explained(causes),
+    )  # fmt: skip
 
 
 def _allowed(case: cases.Case, steps: int) -> list[float]:

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lockstep import data, study
 from lockstep.proof import proof
 from lockstep.proof.causes import planted
 from lockstep.spec import Study
 from lockstep.spec.records import changed
+from lockstep.store.documents.part import but
+from lockstep.store.documents.proof import Cost, Proof
 
 
 def add_cost(
-    document: dict[str, Any], asked: Study, plants: Sequence[str], runs_folder: Path,
+    found: Proof, asked: Study, plants: Sequence[str], runs_folder: Path,
     tell: proof.Tell = lambda run, event: None, threads: int | None = None,
-) -> None:  # fmt: skip
-    """Put into a planted proof, and into its file, what the plants cost (see `measure`)."""
-    document["cost"] = measure(asked, plants, runs_folder, tell, threads)
-    proof.write(document, runs_folder)
+) -> Proof:  # fmt: skip
+    """A planted proof with what the plants cost (see `measure`), in its file too."""
+    return proof.write(but(found, cost=measure(asked, plants, runs_folder, tell, threads)), runs_folder)
 
 
 def measure(
     asked: Study, plants: Sequence[str], runs_folder: Path, tell: proof.Tell = lambda run, event: None,
     threads: int | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> tuple[Cost, ...]:  # fmt: skip
     """Train each planted backend to the end, as it should be and with its plants: what they cost.
 
-    [{"network", "backend", "plants", "accuracy", "planted_accuracy", "loss", "planted_loss"}], None for a run that
-    failed. A run that the study has already is taken; all that is trained for this lies in a folder beside the study's,
-    whose report would count it otherwise.
+    Of a run that failed the numbers are None. A run that the study has already is taken; all that is trained for this
+    lies in a folder beside the study's, whose report would count it otherwise.
     """
     found = []
     for right, spoilt in pairs(asked, plants):
@@ -38,12 +37,17 @@ def measure(
         if study.not_done(right, runs_folder):
             right = changed(right, name=spoilt.name)
         records = [study.run_study(each, runs_folder, tell, threads)[0] for each in (right, spoilt)]
-        row: dict[str, Any] = {"network": run.network_name, "backend": run.backend, "plants": list(plants)}
-        for prefix, record in zip(("", "planted_"), records, strict=True):
-            test = record.metrics["test"] if record.is_finished else {"accuracy": None, "loss": None}
-            row |= {f"{prefix}accuracy": test["accuracy"], f"{prefix}loss": test["loss"]}
-        found.append(row)
-    return found
+        right_ends, planted_ends = (
+            record.metrics["test"] if record.is_finished else {"accuracy": None, "loss": None} for record in records
+        )
+        found.append(
+            Cost(
+                network=run.network_name, backend=run.backend, plants=tuple(plants),
+                accuracy=right_ends["accuracy"], planted_accuracy=planted_ends["accuracy"],
+                loss=right_ends["loss"], planted_loss=planted_ends["loss"],
+            )
+        )  # fmt: skip
+    return tuple(found)
 
 
 def pairs(asked: Study, plants: Sequence[str]) -> list[tuple[Study, Study]]:

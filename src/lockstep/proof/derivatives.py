@@ -130,7 +130,7 @@ def look(run: Run, folder: Path, threads: int, report: loop.Report) -> None:
     backend = backends.load(run.backend)
     examples = inputs.Examples(inputs.load(run.dataset), run)
     device = backend.device_name(run.device)
-    store.write_json(folder / "environment.json", environment(run, examples, threads, device))
+    store.write_json(folder / "environment.json", environment(run, examples, threads, device).document())
     model = loop.make_model(backend, run, examples, threads, timing.Clocks())
     report({"event": "phase", "phase": "gradients"})
     images, labels = (values[:N_IMAGES] for values in examples.train)

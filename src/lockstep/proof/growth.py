@@ -8,7 +8,7 @@ grown to FACTOR · (D(0) + … + D(k)).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from lockstep.proof import tolerance
 from lockstep.proof.cases import Case
 from lockstep.proof.judge import Finding, Judge, compare
 from lockstep.proof.trace import Trace, part, reported_loss
+from lockstep.store.documents.proof import Growth
 
 WITHOUT_SHORT = " without the short batch"  # said of an epoch's full batches in one call
 DETERMINED = 1e-3  # relative: beyond this, a parameter follows rounding and not the training
@@ -79,12 +80,12 @@ class Parting:
     undetermined: set[str] = field(default_factory=set)
 
     @property
-    def document(self) -> dict[str, Any]:
-        """What a proof's document keeps of it, and draws."""
-        return {
-            "steps": len(self.D_loss), "loss": self.loss, "weights": self.weights,
-            "undetermined": sorted(self.undetermined),
-        }  # fmt: skip
+    def document(self) -> Growth:
+        """What a proof keeps of it, and draws."""
+        return Growth(
+            steps=len(self.D_loss), loss=_lines(self.loss), weights=_lines(self.weights),
+            undetermined=tuple(sorted(self.undetermined)),
+        )  # fmt: skip
 
     @property
     def loss_room(self) -> np.ndarray:
@@ -107,6 +108,10 @@ class Parting:
     def _room(self, seen: list[float], size: Any) -> np.ndarray:
         own = tolerance.tolerance(self.dtype, np.asarray(size), self.n_train)  # what one step rounds by itself
         return np.asarray(tolerance.FACTOR * np.cumsum(np.asarray(seen) + own))
+
+
+def _lines(rows: Mapping[str, Iterable[float | None]]) -> dict[str, tuple[float | None, ...]]:
+    return {name: tuple(row) for name, row in rows.items()}
 
 
 @np.errstate(all="ignore")

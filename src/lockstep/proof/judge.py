@@ -519,7 +519,8 @@ class Judge:
                 weights = None if "last_batch_unweighted" in self.run.recipe.mistakes else sizes[start:]
                 wanted = float(np.average(losses[start:], weights=weights))  # the mean over examples
                 found = reported[epoch - 1]
-                yield compare("reported loss", f"epoch {epoch}", step, np.nan if found is None else found, wanted,
+                where = _("epoch {n}", n=epoch)
+                yield compare("reported loss", where, step, np.nan if found is None else found, wanted,
                               tolerance.tolerance("float64", abs(wanted), len(losses)))  # fmt: skip
 
     def predictions(self, trace: Trace, only: str = "") -> Iterator[Finding]:

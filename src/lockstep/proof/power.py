@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,17 +19,18 @@ from lockstep.proof.causes import CAUSES, differing
 from lockstep.proof.judge import UPDATE, Finding, Judge
 from lockstep.proof.trace import Trace
 from lockstep.spec.records import changed
+from lockstep.store.documents.proof import Difference
 
 
 @np.errstate(all="ignore")
-def effects(case: Case, traces: Sequence[Trace], heed: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
-    """[{"cause", "what", "stage", "effect", "is_seen"}] of every known difference that would change this case.
+def effects(case: Case, traces: Sequence[Trace], heed: Callable[[], None] = lambda: None) -> list[Difference]:
+    """How large every known difference would be that would change this case.
 
     `traces` are as they should be: of the case's dtype, and of float64 where that was asked beside it. `effect` is the
     first difference over its tolerance that is above 1, or the largest where none is; infinite where the two must be
     equal, or where the difference ends in no number.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Difference] = []
     dtypes = {trace.folder: changed(case.canonical, dtype=trace.run.dtype) for trace in traces}
     right = {trace.folder: _Looks(case.judge_of(dtypes[trace.folder]), trace) for trace in traces}
     for name, cause in CAUSES.items():
@@ -46,9 +46,7 @@ def effects(case: Case, traces: Sequence[Trace], heed: Callable[[], None] = lamb
                 found = _effect(case.judge_of(meaning), looks.judge, looks, cause.stage)
                 effect, makes_any = max(effect, found[0]), makes_any or found[1]
         if makes_any:
-            rows.append(
-                {"cause": name, "what": cause.what, "stage": cause.stage, "effect": effect, "is_seen": effect > 1}
-            )
+            rows.append(Difference(cause=name, what=cause.what, stage=cause.stage, effect=effect, is_seen=effect > 1))
     return rows
 
 

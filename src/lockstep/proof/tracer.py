@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lockstep import backends, data, store
+from lockstep.language import later as _
 from lockstep.machine import timing
 from lockstep.proof import trace
 from lockstep.spec import Run
@@ -24,7 +25,8 @@ def watch(run: Run, folder: Path, threads: int, report: loop.Report, steps: int)
     """Take the run's first steps and leave a trace of them in the folder, instead of training to the end."""
     backend = backends.load(run.backend)
     examples = inputs.Examples(inputs.load(run.dataset), run)
-    store.write_json(folder / "environment.json", environment(run, examples, threads, backend.device_name(run.device)))
+    around = environment(run, examples, threads, backend.device_name(run.device))
+    store.write_json(folder / "environment.json", around.document())
     take_steps(backend, run, examples, folder, threads, report, steps)
 
 
@@ -45,7 +47,7 @@ def take_steps(
     start_of_all = model.weights(), model.state()
     epoch = 0
     while writer.taken < steps:
-        report({"event": "phase", "phase": f"step {writer.taken + 1} of {steps}"})
+        report({"event": "phase", "phase": _("step {n} of {all}", n=writer.taken + 1, all=steps)})
         pixels, batches = epoch_of(run, images, epoch)
         if epoch == 0 or run.recipe.augmentation:  # when training does
             model.place(pixels, labels)

@@ -6,12 +6,12 @@ found by reproduction (`causes`).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -26,11 +26,27 @@ from lockstep.proof.growth import WITHOUT_SHORT
 from lockstep.proof.judge import RANGE, STAGES, UPDATE, Finding, Judge
 from lockstep.proof.trace import Trace
 from lockstep.spec import Run
+from lockstep.store.documents.proof import Cause, Coverage, Divergence, Share, Suspicion, Verdict
+
+
+@dataclasses.dataclass
+class Judgement:
+    """What is known of one backend, more of it the further a proof comes; `beside` is of the same steps in float64."""
+
+    run: Run
+    trace: Trace | None = None
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    divergences: list[Divergence] = dataclasses.field(default_factory=list)
+    verdict: Verdict = "INCONCLUSIVE"
+    reason: str | None = None
+    code: str | None = None
+    is_doubted: bool = False
+    beside: Judgement | None = None
 
 
 @np.errstate(all="ignore")  # a training that diverges ends in infinities, which are told as such
-def judged(trace: Trace, case: Case, heed: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """{"trace", "findings", "divergences", "verdict", "reason"} of one trace. `heed` is called often, and may raise."""
+def judged(trace: Trace, case: Case, heed: Callable[[], None] = lambda: None) -> Judgement:
+    """What one trace comes to. `heed` is called often, and may raise."""
 
     def judge_of(run: Run) -> Judge:
         heed()
@@ -42,26 +58,25 @@ def judged(trace: Trace, case: Case, heed: Callable[[], None] = lambda: None) ->
         findings.append(finding)
     wrong = guilty(findings)
     finder = Finder(trace, case.canonical, case.examples.shape, judge_of, findings, judge)
-    row = {"trace": trace, "findings": findings}
-    row["divergences"] = [_divergence(trace, case, place, finder) for place in wrong]
-    later = ("training", "whole epoch")  # `judge_growth`
-    return row | _verdict(case, row, later)
+    row = Judgement(trace.run, trace, findings, [_divergence(trace, case, place, finder) for place in wrong])
+    row.verdict, row.reason = _verdict(case, row, later=("training", "whole epoch"))  # `judge_growth`
+    return row
 
 
-def _verdict(case: Case, row: dict[str, Any], later: Sequence[str] = ()) -> dict[str, Any]:
-    """{"verdict", "reason"} of what was found in one trace, but for stages that come later."""
-    if row["divergences"]:
-        return {"verdict": "DIVERGED", "reason": None}
-    unseen = [stage for stage in coverage(case, row["trace"], row["findings"])["missing"] if stage not in later]
-    end = range_ends(row["findings"])
+def _verdict(case: Case, row: Judgement, later: Sequence[str] = ()) -> tuple[Verdict, str | None]:
+    """The verdict on what was found in one trace, but for stages that come later, and its reason."""
+    if row.divergences:
+        return "DIVERGED", None
+    unseen = [stage for stage in coverage(case, row.trace, row.findings).missing if stage not in later]
+    end = range_ends(row.findings)
     if end == 0:
-        return {"verdict": "INCONCLUSIVE", "reason": _("this recipe's numbers are not finite in any backend")}
+        return "INCONCLUSIVE", _("this recipe's numbers are not finite in any backend")
     if unseen:  # never equal on what was not observed
-        return {"verdict": "INCONCLUSIVE", "reason": _("not observed: {stages}", stages=joined(map(_, unseen)))}
+        return "INCONCLUSIVE", _("not observed: {stages}", stages=joined(map(_, unseen)))
     if end is not None:
         reason = _("judged up to step {step}: from there this recipe's numbers are not finite in any backend", step=end)
-        return {"verdict": "EQUAL", "reason": reason}
-    return {"verdict": "EQUAL", "reason": None}
+        return "EQUAL", reason
+    return "EQUAL", None
 
 
 def range_ends(findings: Sequence[Finding]) -> int | None:
@@ -109,7 +124,7 @@ class Court:
         self._closed.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def judge(self, trace: Trace, case: Case) -> Future[dict[str, Any]]:
+    def judge(self, trace: Trace, case: Case) -> Future[Judgement]:
         """What `judged` gives, when it is done."""
         return self._pool.submit(judged, trace, case, self._heed)
 
@@ -148,33 +163,31 @@ def guilty(findings: Sequence[Finding]) -> list[list[Finding]]:
     return sorted(places.values(), key=when)
 
 
-def _divergence(trace: Trace, case: Case, rows: list[Finding], finder: Finder) -> dict[str, Any]:
+def _divergence(trace: Trace, case: Case, rows: list[Finding], finder: Finder) -> Divergence:
     """One guilty place, as the document has it, with its causes."""
     return _told(trace, case, rows, finder.causes(rows))
 
 
-def _told(trace: Trace, case: Case, rows: list[Finding], named: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+def _told(trace: Trace, case: Case, rows: list[Finding], named: Sequence[tuple[str, ...]]) -> Divergence:
     first = rows[0]
-    worst = max(rows, key=lambda finding: finding.units)
-    return {
-        "network": case.canonical.network_name, "dataset": case.canonical.dataset, "dtype": case.canonical.dtype,
-        "seed": case.canonical.seed, "grid": dict(case.canonical.grid), "backend": trace.backend,
-        "stage": first.stage, "where": first.where, "step": first.step,
-        "steps": [finding.step for finding in rows], "size": first.size, "tolerance": first.tolerance,
-        "times_tolerance": worst.units, "index": first.index, "found": first.found, "wanted": first.wanted,
-        "problem": first.problem or None,
-        "causes": [" + ".join(names) for names in named] or ["unexplained"],
-        "bundle": None,
-        "explained": explained(dict.fromkeys(name for names in named for name in names)),
-    }  # fmt: skip
+    return Divergence(
+        network=case.canonical.network_name, dataset=case.canonical.dataset, dtype=case.canonical.dtype,
+        seed=case.canonical.seed, grid=dict(case.canonical.grid), backend=trace.backend, stage=first.stage,
+        where=first.where, step=first.step, steps=tuple(finding.step for finding in rows), size=first.size,
+        tolerance=first.tolerance, times_tolerance=max(finding.units for finding in rows), index=first.index,
+        found=first.found, wanted=first.wanted, problem=first.problem or None,
+        causes=tuple(" + ".join(names) for names in named) or UNEXPLAINED, bundle=None,
+        explained=explained(dict.fromkeys(name for names in named for name in names)),
+    )  # fmt: skip
 
 
-def explained(names: Iterable[str]) -> list[dict[str, str]]:
+UNEXPLAINED = ("unexplained",)
+
+
+def explained(names: Iterable[str]) -> tuple[Cause, ...]:
     """What the catalogue says of these causes."""
-    return [
-        {"cause": name, "what": CAUSES[name].what, "default_of": CAUSES[name].defaults, "mend": CAUSES[name].mend}
-        for name in names
-    ]
+    known = ((name, CAUSES[name]) for name in names)
+    return tuple(Cause(cause=name, what=one.what, default_of=one.defaults, mend=one.mend) for name, one in known)
 
 
 def _steps_of(findings: Sequence[Finding], stages: Sequence[str], steps: int) -> set[int]:
@@ -200,27 +213,27 @@ def is_wide(findings: Sequence[Finding]) -> bool:
     return any(within is not None and within > WIDE for within in updates_within(findings).values())
 
 
-def all_updates_within(row: dict[str, Any]) -> dict[str, float | None]:
+def all_updates_within(row: Judgement) -> dict[str, float | None]:
     """`updates_within` of a row, or of what was judged beside it in float64 where that is closer."""
-    closest = updates_within(row["findings"])
-    for name, within in updates_within(row.get("beside", {}).get("findings", ())).items():
+    closest = updates_within(row.findings)
+    for name, within in updates_within(row.beside.findings if row.beside else ()).items():
         known = closest.get(name)
         closest[name] = within if known is None or within is None else min(known, within)
     return {name: within if within is None else min(within, 1.0) for name, within in closest.items()}
 
 
-def open_updates(row: dict[str, Any]) -> list[str]:
+def open_updates(row: Judgement) -> list[str]:
     """The parameters whose updates were allowed all of themselves, so that nothing of them was judged."""
     return [name for name, within in all_updates_within(row).items() if within is not None and within > OPEN]
 
 
-def verdict_of_updates(row: dict[str, Any]) -> dict[str, Any]:
-    """{"verdict", "reason"} of a row that was EQUAL and is not, because an update was allowed all of itself."""
+def judge_updates(row: Judgement) -> None:
+    """A row that was EQUAL is not, where an update was allowed all of itself."""
     open_ones = open_updates(row)
-    if row["verdict"] not in ("IDENTICAL", "EQUAL") or not open_ones:
-        return {}
-    reason = _("updates were not judged of {names}: rounding may be as large as they", names=", ".join(open_ones))
-    return {"verdict": "INCONCLUSIVE", "reason": reason}
+    if row.verdict in ("IDENTICAL", "EQUAL") and open_ones:
+        names = ", ".join(open_ones)
+        row.verdict = "INCONCLUSIVE"
+        row.reason = _("updates were not judged of {names}: rounding may be as large as they", names=names)
 
 
 @np.errstate(all="ignore")
@@ -231,8 +244,8 @@ def doubts(case: Case, steps: int) -> list[independent.Doubt]:
     return found + rehearsal.doubts(case.canonical, case.examples)
 
 
-def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, Any] | None:
-    """Whether the judge itself is to be suspected, and of what: {"stage", "where", "step", "reason"}.
+def suspicion(case: Case, rows: list[Judgement], steps: int) -> Suspicion | None:
+    """Whether the judge itself is to be suspected, and of what.
 
     First by independent formulas: where they differ from the judge's, the NumPy backend, which shares them, has
     diverged, and nothing is said of others. Then by the others: where all of them, two at least, differ from the judge
@@ -243,61 +256,61 @@ def suspicion(case: Case, rows: list[dict[str, Any]], steps: int) -> dict[str, A
         return _of_all(case, rows, shared[0])
     if found:
         _of_together(case, rows, found[0])
-    others = [row for row in rows if row["run"].backend != "numpy" and row["trace"]]
-    firsts = [row["divergences"][0] if row["divergences"] else None for row in others]
-    if len(firsts) < 2 or None in firsts:
+    others = [row for row in rows if row.run.backend != "numpy" and row.trace]
+    firsts = [row.divergences[0] for row in others if row.divergences]
+    if len(firsts) < 2 or len(firsts) < len(others):
         return None
-    places = {(first["stage"], first["where"], first["step"], tuple(first["index"])) for first in firsts if first}
-    values = [first["found"] for first in firsts if first]
-    room = max(first["tolerance"] for first in firsts if first)
-    if len(places) > 1 or not max(values) - min(values) <= 2 * room:
+    places = {(one.stage, one.where, one.step, one.index) for one in firsts}
+    values = [one.found for one in firsts if one.found is not None]
+    room = max(one.tolerance or 0.0 for one in firsts)
+    if len(places) > 1 or len(values) < len(firsts) or not max(values) - min(values) <= 2 * room:
         return None
-    stage, where, step, _index = places.pop()
-    names = ", ".join(row["run"].backend for row in others)
+    names = ", ".join(row.run.backend for row in others)
     reason = _("{names} differ from the judge at one place, and alike: suspect the judge", names=names)
-    return {"stage": stage, "where": where, "step": step, "reason": reason}
+    return Suspicion(stage=firsts[0].stage, where=firsts[0].where, step=firsts[0].step, reason=reason)
 
 
-def _of_all(case: Case, rows: list[dict[str, Any]], doubt: independent.Doubt) -> dict[str, Any]:
+def _of_all(case: Case, rows: list[Judgement], doubt: independent.Doubt) -> Suspicion:
     """What the judge has wrongly is NumPy's too, and what it says of others is worth nothing."""
     stage, where, step = doubt.stage, doubt.where, doubt.step
     reason = _(
         "the judge itself is not what an independent formula gives: {stage}, {where}", stage=_(stage), where=where
     )
     for row in rows:
-        if row["run"].backend == "numpy" and row["trace"]:
-            row |= _doubted(case, row, doubt, reason)
-        elif row["trace"]:
-            row |= {"divergences": [], "verdict": "INCONCLUSIVE", "reason": reason}
-    return {"stage": stage, "where": where, "step": step, "reason": reason}
+        if row.run.backend == "numpy":
+            _doubt(case, row, doubt, reason)
+        elif row.trace:
+            row.divergences, row.verdict, row.reason = [], "INCONCLUSIVE", reason
+    return Suspicion(stage=stage, where=where, step=step, reason=reason)
 
 
-def _of_together(case: Case, rows: list[dict[str, Any]], doubt: independent.Doubt) -> None:
+def _of_together(case: Case, rows: list[Judgement], doubt: independent.Doubt) -> None:
     """What NumPy has otherwise in runs that are trained together is nobody else's, and its own steps come first."""
     reason = _("NumPy's runs that are trained together are not what each of them is alone: {where}", where=doubt.where)
     for row in rows:
-        if row["run"].backend == "numpy" and row["trace"] and not row["divergences"]:
-            row |= _doubted(case, row, doubt, reason)
+        if row.run.backend == "numpy" and not row.divergences:
+            _doubt(case, row, doubt, reason)
 
 
-def _doubted(case: Case, row: dict[str, Any], doubt: independent.Doubt, reason: str) -> dict[str, Any]:
+def _doubt(case: Case, row: Judgement, doubt: independent.Doubt, reason: str) -> None:
+    if row.trace is None:
+        return
     units = doubt.size / doubt.allowed if doubt.allowed else math.inf
     finding = Finding(doubt.stage, doubt.where, doubt.step, units, doubt.size, doubt.allowed, problem=reason)
-    told = [_told(row["trace"], case, [finding], []), *row["divergences"]]
-    return {"divergences": told, "verdict": "DIVERGED", "reason": None, "is_doubted": True}
+    row.divergences = [_told(row.trace, case, [finding], []), *row.divergences]
+    row.verdict, row.reason, row.is_doubted = "DIVERGED", None, True
 
 
-def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> dict[str, Any]:
+def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> Coverage:
     """What was observed of one backend, and what was not."""
     names = set(case.canonical.network.parameter_shapes(case.examples.shape))
-    layers = [row.name for row in case.plan.rows] if trace is None else []
-    if trace is None:
-        return {"steps": 0, "observed": [], "missing": [*STAGES], "layers": f"0 of {len(layers)}"}
-    manifest, seen = trace.manifest, {finding.stage for finding in findings}
     rows = [row.name for row in case.plan.rows]
+    if trace is None:
+        return Coverage(steps=0, layers=Share(judged=0, of=len(rows)), missing=tuple(STAGES))
+    manifest, seen = trace.manifest, {finding.stage for finding in findings}
     forward = {finding.where for finding in findings if finding.stage == "forward"}
     gradients = {finding.where for finding in findings if finding.stage == "gradients"}
-    unjudged = {finding.stage for finding in findings if finding.is_beyond} - {*UPDATE}  # see `verdict_of_updates`
+    unjudged = {finding.stage for finding in findings if finding.is_beyond} - {*UPDATE}  # see `judge_updates`
     missing = [stage for stage in STAGES if stage not in seen or stage in unjudged]
     if _lacks_epoch(trace, findings):
         missing = [stage for stage in STAGES if stage in (*missing, "whole epoch")]
@@ -311,31 +324,29 @@ def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> di
         missing = [stage for stage in missing if stage != "whole epoch"]  # there was none
     if range_ends(findings) is not None:  # there are none behind it
         missing = [stage for stage in missing if stage not in BEHIND]
-    return {
-        "steps": manifest["steps"],
-        "updates_judged": len(_steps_of(findings, UPDATE, manifest["steps"])),
-        "late_steps": len(manifest["late"]),
-        "steps_with_layers_judged": len(_steps_of(findings, ("forward",), manifest["steps"])),
-        "epochs": manifest["steps"] / manifest["steps_per_epoch"],
-        "layers": f"{len(forward & set(rows))} of {len(rows)}",
-        "parameters": f"{len(gradients & names)} of {len(names)}",
-        "values": sum(finding.n for finding in findings),
-        "missing": missing,
-    }
+    return Coverage(
+        steps=manifest["steps"], updates_judged=len(_steps_of(findings, UPDATE, manifest["steps"])),
+        late_steps=len(manifest["late"]),
+        steps_with_layers_judged=len(_steps_of(findings, ("forward",), manifest["steps"])),
+        epochs=manifest["steps"] / manifest["steps_per_epoch"],
+        layers=Share(judged=len(forward & set(rows)), of=len(rows)),
+        parameters=Share(judged=len(gradients & names), of=len(names)), values=sum(finding.n for finding in findings),
+        missing=tuple(missing),
+    )  # fmt: skip
 
 
-def judge_growth(case: Case, row: dict[str, Any], parting: growth.Parting) -> None:
+def judge_growth(case: Case, row: Judgement, parting: growth.Parting) -> None:
     """What needs all of training from its start: the whole epoch and, in float64, the weights after every step."""
-    trace = row["trace"]
+    trace = row.trace
     if trace is None:
         return
     found = [*growth.training(parting, trace), *growth.whole_epoch(parting, trace)]
-    row["findings"] += found
+    row.findings += found
     wrong = guilty(found)
-    if wrong and not row["divergences"]:
-        finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of, row["findings"])
-        row["divergences"] = [_divergence(trace, case, wrong[0], finder)]
-    if row["verdict"] != "INCONCLUSIVE" or wrong:
-        found_now = _verdict(case, row)
-        if not (row["verdict"] == "IDENTICAL" and found_now["verdict"] == "EQUAL"):
-            row |= found_now
+    if wrong and not row.divergences:
+        finder = Finder(trace, case.canonical, case.examples.shape, case.judge_of, row.findings)
+        row.divergences = [_divergence(trace, case, wrong[0], finder)]
+    if row.verdict != "INCONCLUSIVE" or wrong:
+        verdict, reason = _verdict(case, row)
+        if not (row.verdict == "IDENTICAL" and verdict == "EQUAL"):
+            row.verdict, row.reason = verdict, reason

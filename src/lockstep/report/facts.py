@@ -1,7 +1,7 @@
 """One run folder → its facts, checked and typed; a part that is missing or unsound becomes a named gap.
 
-Run folders come from other machines and other versions, and runs die half-way. So every file is read by a model that
-says which keys the report relies on, and nothing behind this file asks again whether a number is a number.
+Run folders come from other machines and other versions, and runs die half-way. So every file is read as the record that
+it was written as, and nothing behind this file asks again whether a number is a number.
 """
 
 from __future__ import annotations
@@ -9,167 +9,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError
 
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, without
 from lockstep.language import _, say
-from lockstep.report.words import forms
 from lockstep.report.words.numbers import is_number
 from lockstep.spec import FORMAT
 from lockstep.spec.records import first_fault
-from lockstep.store import Record
-
-Count = Annotated[int, Field(ge=0, le=10**15)]
-Sizes = tuple[Count, ...]
-
-
-class Part(BaseModel):
-    """A part of a file that the report relies on; other keys are nobody's concern."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Status(Part):
-    """status.json."""
-
-    status: str = "unknown"
-    code: str | None = None
-    reason: str | None = None
-    started: str | None = None
-    finished: str | None = None
-
-
-class Threads(Part):
-    """Threads asked for and obtained."""
-
-    asked: Count | None = None
-    obtained: Count | None = None
-
-
-class Dataset(Part):
-    """The dataset's description in environment.json."""
-
-    name: str = ""
-    title: str = ""
-    origin: str = ""
-    hashes: dict[str, str] = {}
-    notes: tuple[str, ...] | str = ()
-    shape: Sizes = ()
-    class_names: tuple[str, ...] = ()
-    class_counts: Sizes = ()
-    n_train: Count | None = None
-    n_validation: Count | None = None
-    n_test: Count | None = None
-    n_test_in_training: Count | None = None
-
-
-class Environment(Part):
-    """environment.json."""
-
-    lockstep: str | None = None
-    python: str | None = None
-    platform: str | None = None
-    cpu: str | None = None
-    cores: Count | None = None
-    memory_bytes: Count | None = None
-    load: tuple[float, ...] | None = None
-    threads: Threads = Threads()
-    device: str | None = None
-    versions: dict[str, str] = {}
-    dataset: Dataset = Dataset()
-    git_revision: str | None = None
-
-
-class Layer(Part):
-    """One row of metrics.json's network."""
-
-    name: str
-    output_shape: Sizes
-    parameters: Count
-    multiply_adds: Count
-    receptive_field: Sizes | None = None
-
-
-class Scores(Part):
-    """Precision, recall and F1; `support` where they belong to one class."""
-
-    precision: float | None = None
-    recall: float | None = None
-    f1: float | None = None
-    support: float | None = None
-
-
-class Test(Part):
-    """What the predictions on the test set are worth."""
-
-    accuracy: float | None = None
-    loss: float | None = None
-    log_loss: float | None = None
-    per_class: tuple[Scores, ...] = ()
-    macro: Scores | None = None
-    weighted: Scores | None = None
-    confusion: tuple[Sizes, ...] = ()
-
-    @model_validator(mode="after")
-    def _square(self) -> Test:
-        if any(len(row) != len(self.confusion) for row in self.confusion):
-            raise ValueError(_("the confusion matrix is not square"))
-        return self
-
-
-class Train(Part):
-    """What the network makes of a part of its own training images, in inference mode."""
-
-    accuracy: float | None = None
-    loss: float | None = None
-    images: Count | None = None
-
-
-class Metrics(Part):
-    """metrics.json."""
-
-    test: Test = Test()
-    train: Train = Train()
-    parameters: Count | None = None
-    multiply_adds: Count | None = None
-    epochs: Count | None = None
-    best_epoch: Count | None = None
-    stopped_early: bool = False
-    network: tuple[Layer, ...] = ()
-
-
-class Timing(Part):
-    """timing.json."""
-
-    seconds: dict[str, float | None] = {}
-    epochs: tuple[float, ...] = ()
-    peak_memory_bytes: Count | None = None
-    together: Count = 1
-
-
-class Epoch(Part):
-    """One epoch row of events.jsonl."""
-
-    epoch: Count
-    train_loss: float | None = None
-    train_accuracy: float | None = None
-    train_inference_loss: float | None = None
-    train_inference_accuracy: float | None = None
-    validation_loss: float | None = None
-    validation_accuracy: float | None = None
-    test_loss: float | None = None
-    test_accuracy: float | None = None
-    learning_rate: float | None = None
-    train_seconds: float | None = None
+from lockstep.store import UNUSABLE, Record
+from lockstep.store.documents.run import Environment, Epoch, Metrics, Status, Timing
 
 
 def why_unsound(error: LockstepError | ValidationError) -> str:
     """What is wrong with a file, in a few words."""
     if isinstance(error, LockstepError):
-        return forms.say(str(error.problems[0].message).removeprefix("cannot be used: "))
+        return say(without(error.problems[0].message, UNUSABLE))
     return say(first_fault(error))
 
 

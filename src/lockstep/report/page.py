@@ -32,9 +32,8 @@ from lockstep.report.document import document
 from lockstep.report.draw import figures, plots
 from lockstep.report.draw.diagram import diagram
 from lockstep.report.draw.diagram import said as said_of
-from lockstep.report.facts import Environment, Facts, Layer, Scores
-from lockstep.report.proofs import FILE as PROOF
-from lockstep.report.proofs import Fit, Reading, check_fit, read_document, read_proof
+from lockstep.report.facts import Facts
+from lockstep.report.proofs import Fit, Reading, check_fit, read_beside
 from lockstep.report.sections import cautions, chapters, comparisons, curves, kernels, mistakes, times
 from lockstep.report.sections.verdicts import tell_proof
 from lockstep.report.table import Table
@@ -55,6 +54,9 @@ from lockstep.report.words.numbers import (
     whole,
     word,
 )
+from lockstep.store.documents.proof import FILE as PROOF
+from lockstep.store.documents.proof import Proof
+from lockstep.store.documents.run import Environment, Layer, Scores
 from lockstep.version import version
 
 # A page has a size: what is left out beyond these is said where it is left out.
@@ -98,12 +100,12 @@ def numbers_of(page: Path) -> Path:
     return page.with_name("report.json" if page.stem == "report" else f"{page.stem}-report.json")
 
 
-def write_proof(document: Mapping[str, Any], path: Path) -> Path:
-    """Write one self-contained page about a proof's document, planted or a comparison, and return its path.
+def write_proof(proof: Proof, path: Path) -> Path:
+    """Write one self-contained page about a proof, planted or a comparison, and return its path.
 
     Raises LockstepError (LS-501, LS-502).
     """
-    reading = read_document(document)
+    reading = Reading(proof.study, proof)
     page = {"title": _proof_title(reading), "proof": tell_proof(reading, "proof")}
     store.write_bytes(path, render(page, "proof.html").encode("utf-8", errors="replace"))
     return path
@@ -223,7 +225,7 @@ def _proofs(runs: Sequence[Facts]) -> list[tuple[Reading, Fit | None]]:
 
 def _proof(runs: Sequence[Facts]) -> tuple[Reading, Fit | None]:
     """The proof beside the runs of one study's folder, and which of them it speaks of."""
-    reading = read_proof(runs[0].record.folder.absolute().parent)
+    reading = read_beside(runs[0].record.folder.absolute().parent)
     return reading, check_fit(reading.proof, runs) if reading.proof else None
 
 

@@ -11,9 +11,10 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lockstep.language import _, joined, later, mark, number, say
-from lockstep.screen.words import escape, phase, stored, told
+from lockstep.screen.words import escape, stored, told, word
 from lockstep.spec import Run
 from lockstep.store import results
+from lockstep.store.documents.proof import Cost, Divergence, Network, Proof, Share, Stage
 
 
 class ProofWatcher:
@@ -44,7 +45,7 @@ class ProofWatcher:
         if event["event"] == "start":
             self.tasks[name] = self.progress.add_task(escape(name), last=_("starting"))
         elif event["event"] == "phase":
-            self.progress.update(self.tasks[name], last=phase(event))
+            self.progress.update(self.tasks[name], last=told(event, "phase"))
         elif event["event"] == "judged":  # no verdict yet: what follows may take it back
             self.progress.update(self.tasks[name], last=_(STEP_BY_STEP))
             if not self.console.is_terminal:
@@ -53,7 +54,7 @@ class ProofWatcher:
             if name in self.tasks:
                 self.progress.remove_task(self.tasks.pop(name))
             reason = event["reason"]
-            why = divergence(reason) if isinstance(reason, dict) else stored(reason or "")
+            why = divergence(reason) if isinstance(reason, Divergence) else stored(reason or "")
             why = f": {why}" if why else ""
             self.console.print(f"{escape(name)}  {verdict(event['verdict'])}{escape(why)}", soft_wrap=True)
 
@@ -80,29 +81,27 @@ def verdict_word(word: str) -> str:
     return _(word)
 
 
-def divergence(row: Mapping[str, Any]) -> str:
+def divergence(row: Divergence) -> str:
     """One divergence of a proof in a line."""
-    if row["problem"]:
-        size = say(row["problem"])
-    elif row["tolerance"]:
-        size = _("off by {size:.1e}, allowed {tolerance:.1e}", size=row["size"], tolerance=row["tolerance"])
+    off = math.inf if row.size is None else row.size
+    if row.problem:
+        size = say(row.problem)
+    elif row.tolerance:
+        size = _("off by {size:.1e}, allowed {tolerance:.1e}", size=off, tolerance=row.tolerance)
     else:
-        size = _("off by {size:.1e}, must be equal", size=row["size"])
+        size = _("off by {size:.1e}, must be equal", size=off)
     facts = {
-        "stage": told(row, "stage"),
-        "where": told(row, "where"),
-        "size": size,
-        "causes": _(" or ").join(map(_, row["causes"])),
-    }
-    if row["step"] is None:
+        "stage": _(row.stage), "where": word(row.where), "size": size, "causes": _(" or ").join(map(_, row.causes))
+    }  # fmt: skip
+    if row.step is None:
         return _("{stage}, {where}: {size}; cause: {causes}", **facts)
-    return _("{stage}, {where} at step {step}: {size}; cause: {causes}", step=row["step"], **facts)
+    return _("{stage}, {where} at step {step}: {size}; cause: {causes}", step=row.step, **facts)
 
 
-def print_proof(document: Mapping[str, Any], console: Console) -> None:
+def print_proof(proof: Proof, console: Console) -> None:
     """A proof's verdicts, what they rest on, and what is wrong."""
-    networks = document["networks"]
-    coordinates = [{"dataset": row["dataset"], "dtype": row["dtype"], **row["grid"]} for row in networks]
+    networks = proof.networks
+    coordinates = [{"dataset": row.dataset, "dtype": row.dtype, **row.grid} for row in networks]
     keys = dict.fromkeys(key for row in coordinates for key in row)
     varying = [key for key in keys if key == "dtype" or len({str(row.get(key)) for row in coordinates}) > 1]
     columns = (_("network"), *(_(key.rpartition(".")[2]) for key in varying), _("backend"), _("verdict"))
@@ -111,32 +110,32 @@ def print_proof(document: Mapping[str, Any], console: Console) -> None:
         table.add_column(column, justify="right")
     unseen: dict[str, list[str]] = {}
     for network, coordinate in zip(networks, coordinates, strict=True):
-        name = [network["network"], *(str(coordinate.get(key, "–")) for key in varying)]
-        for row in network["backends"]:
-            covered = row["coverage"]
+        name = [network.network, *(str(coordinate.get(key, "–")) for key in varying)]
+        for row in network.backends:
+            covered = row.coverage
             table.add_row(
-                *map(escape, name), row["backend"], verdict(row["verdict"]), _worst(row["stages"]),
-                number(f"{covered.get('values', 0):,}"), share(covered.get("layers", "–")),
-                _("{n} of {all}", n=covered.get("updates_judged", 0), all=document["steps"]),
+                *map(escape, name), row.backend, verdict(row.verdict), _worst(row.stages),
+                number(f"{covered.values or 0:,}"), share(covered.layers),
+                _("{n} of {all}", n=covered.updates_judged or 0, all=proof.steps),
             )  # fmt: skip
-            if row["trace"] and covered.get("missing"):
-                where = " · ".join([*(part for part in name if part != network["dtype"]), row["backend"]])
-                unseen.setdefault(joined(map(later, covered["missing"])), []).append(where)
+            if row.trace and covered.missing:
+                where = " · ".join([*(part for part in name if part != network.dtype), row.backend])
+                unseen.setdefault(joined(map(later, covered.missing)), []).append(where)
     console.print(table)
     for missing, places in unseen.items():
         said = _("not observed of {places}: {what}", places=", ".join(places), what=missing)
         console.print(escape(said), soft_wrap=True)
-    for reason in document["coverage"].get("not_observed", []):
+    for reason in proof.coverage.not_observed:
         if not any(reason.endswith(f": not observed: {missing}") for missing in unseen):  # said already, and of whom
             console.print(escape(_("not observed: {what}", what=reason)), soft_wrap=True)
     _print_power(networks, console)
-    _print_divergences(document["divergences"], varying, console)
-    for plant in document.get("not_found", []):
+    _print_divergences(proof.divergences, varying, console)
+    for plant in proof.not_found:
         what, why = _("planted, but NOT found in these steps:"), _("(it made no difference that shows)")
         console.print(f"[bold red]{what}[/] {escape(plant)} {why}")
-    console.print(f"{verdict(document['verdict'])}: {escape(say(document['claim']))}", soft_wrap=True)
-    if previous := document.get("previous"):
-        facts = {"day": previous["proven"], "verdict": verdict_word(previous["verdict"]), "file": previous["file"]}
+    console.print(f"{verdict(proof.verdict)}: {escape(say(proof.claim))}", soft_wrap=True)
+    if previous := proof.previous:
+        facts = {"day": previous.proven, "verdict": verdict_word(previous.verdict), "file": previous.file}
         kept = _("the proof of {day} ({verdict}) is kept: {file}", **facts)
         console.print(escape(kept), soft_wrap=True, highlight=False)
 
@@ -166,14 +165,14 @@ def print_gradients(document: Mapping[str, Any], console: Console) -> None:
     console.print(verdict(document["verdict"]))
 
 
-def _print_power(networks: Sequence[Mapping[str, Any]], console: Console) -> None:
+def _print_power(networks: Sequence[Network], console: Console) -> None:
     """To within what updates were judged, what would not have been seen, and whether the judge is to be suspected."""
     widest = max(
         (
-            (within, name, network["network"], row["backend"], row["coverage"].get("in_float64"))
+            (within, name, network.network, row.backend, row.coverage.in_float64)
             for network in networks
-            for row in network["backends"]
-            for name, within in row["coverage"].get("updates_within", {}).items()
+            for row in network.backends
+            for name, within in row.coverage.updates_within.items()
             if within is not None
         ),
         default=None,
@@ -189,66 +188,65 @@ def _print_power(networks: Sequence[Mapping[str, Any]], console: Console) -> Non
         console.print(escape(said), soft_wrap=True, highlight=False)
     blind: dict[str, list[str]] = {}
     for network in networks:
-        for name in network.get("blind", ()):
-            blind.setdefault(name, []).append(network["network"])
-        if suspicion := network.get("suspicion"):
-            console.print(f"[bold red]{escape(say(suspicion['reason']))}[/]", soft_wrap=True)
+        for name in network.blind:
+            blind.setdefault(name, []).append(network.network)
+        if suspicion := network.suspicion:
+            console.print(f"[bold red]{escape(say(suspicion.reason))}[/]", soft_wrap=True)
     if blind:
         names = ", ".join(f"{name} ({', '.join(dict.fromkeys(where))})" for name, where in blind.items())
         said = _("blind to: {names}. What that is: lockstep explain NAME", names=names)
         console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True, highlight=False)
 
 
-def share(text: str) -> str:
-    """ "5 of 6", as a proof keeps it, in the language in use."""
-    n, of, every = text.partition(" of ")
-    return _("{n} of {all}", n=n, all=every) if of else text
+def share(found: Share | None) -> str:
+    """ "5 of 6" in the language in use."""
+    return _("{n} of {all}", n=found.judged, all=found.of) if found else "–"
 
 
-def _print_divergences(rows: Sequence[Mapping[str, Any]], varying: Iterable[str], console: Console) -> None:
+def _print_divergences(rows: Sequence[Divergence], varying: Iterable[str], console: Console) -> None:
     """The first place of each network, backend and cause, how many more there are, and each cause explained once."""
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[Divergence]] = {}
     for row in rows:
-        coordinate = {"dataset": row["dataset"], "dtype": row["dtype"]}
-        coordinate |= {key: f"{key.rpartition('.')[2]}={value}" for key, value in row["grid"].items()}
-        whose = [row["network"], *(coordinate[key] for key in varying if key in coordinate), row["backend"]]
-        groups.setdefault((" · ".join(whose), str(row.get("folder") or ""), *row["causes"]), []).append(row)
+        coordinate = {"dataset": row.dataset, "dtype": row.dtype}
+        coordinate |= {key: f"{key.rpartition('.')[2]}={value}" for key, value in row.grid.items()}
+        whose = [row.network, *(coordinate[key] for key in varying if key in coordinate), row.backend]
+        groups.setdefault((" · ".join(whose), row.folder or "", *row.causes), []).append(row)
     explained: set[str] = set()
     for (whose_is_it, folder, *_causes), found in groups.items():
         first = found[0]
         console.print(f"[bold]{escape(whose_is_it)}[/]: {escape(divergence(first))}", soft_wrap=True)
         said = [_("in {folder}", folder=folder)] if folder else []
         said += [_("places with this cause: {n}; the page lists them", n=len(found))] if len(found) > 1 else []
-        for cause in first["explained"]:
-            if cause["cause"] not in explained:
-                explained.add(cause["cause"])
+        for cause in first.explained:
+            if cause.cause not in explained:
+                explained.add(cause.cause)
                 said += [
-                    f"{cause['cause']}: {told(cause, 'what')}",
-                    _("known from: {what}", what=told(cause, "default_of")),
-                    f"→ {told(cause, 'mend')}",
+                    f"{cause.cause}: {word(cause.what)}",
+                    _("known from: {what}", what=word(cause.default_of)),
+                    f"→ {word(cause.mend)}",
                 ]
-        said += [_("to reproduce it alone: {file}", file=row["bundle"]) for row in found if row.get("bundle")]
+        said += [_("to reproduce it alone: {file}", file=row.bundle) for row in found if row.bundle]
         for line in said:
             console.print(f"    {escape(line)}", soft_wrap=True, highlight=False)
 
 
-def _worst(stages: Iterable[Mapping[str, Any]]) -> str:
+def _worst(stages: Iterable[Stage]) -> str:
     """The worst number of all stages, in tolerances; "∞" where an exact one was missed or a number is none."""
-    found = [stage["worst"]["times_tolerance"] for stage in stages if stage["worst"]]
+    found = [stage.worst.times_tolerance for stage in stages if stage.worst]
     if not found:
         return "–"
-    if any(value is None or not math.isfinite(value) for value in found):
+    worst = max(math.inf if value is None else value for value in found)
+    if math.isinf(worst):
         return "∞"
-    worst = max(found)
     return number(f"{worst:.2g}" if worst < 10 else f"{worst:,.0f}") if worst < 1e6 else "> 10⁶"
 
 
-def cost(row: Mapping[str, Any]) -> str:
+def cost(row: Cost) -> str:
     """What a plant costs, in a line."""
     return _(
         "what it costs: {run}: test accuracy {accuracy} as it should be, {planted_accuracy} planted; "
         "test loss {loss} and {planted_loss}",
-        run=f"{row['network']} · {row['backend']}",
-        **{name: results.percent(row[name]) for name in ("accuracy", "planted_accuracy")},
-        **{name: results.fixed(row[name], 4) for name in ("loss", "planted_loss")},
+        run=f"{row.network} · {row.backend}",
+        **{name: results.percent(getattr(row, name)) for name in ("accuracy", "planted_accuracy")},
+        **{name: results.fixed(getattr(row, name), 4) for name in ("loss", "planted_loss")},
     )

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lockstep.language import _, mark, n_, recognised, say
-from lockstep.screen.words import escape, phase, stored
+from lockstep.language import _, mark, n_, say
+from lockstep.screen.words import escape, stored, told
 from lockstep.spec import Run
 from lockstep.store import Record, results
 
@@ -86,7 +86,7 @@ class Watcher:
             self.console.print(escape(f"  {line}"), soft_wrap=True, highlight=False)
 
     def _phase(self, run: Run, event: dict[str, Any]) -> None:
-        self.progress.update(self.under_way[id(run)][1], last=phase(event))
+        self.progress.update(self.under_way[id(run)][1], last=told(event, "phase"))
 
     def _epoch(self, run: Run, event: dict[str, Any]) -> None:
         loss = results.fixed(event["train_loss"], 4) if event["train_loss"] is not None else _("no longer a number")
@@ -127,20 +127,10 @@ class Watcher:
             self.width = 0
 
 
-# What a worker, which speaks English, says of a run that goes on.
-WARNINGS = (
-    mark("{name} is not used: it is half written"), mark("{name} is not used: {where}: {why}"),
-    mark("environment.json is written anew: {message}"), mark("cannot be used: {why}"), mark("it is missing"),
-    mark("it is not as it was written"), mark("not a JSON object"), mark('"{key}" is missing'),
-    mark("it has {found:,} bytes, the manifest says {bytes}"),
-    mark("its SHA-256 is not the manifest's: it was changed after it was written"),
-)  # fmt: skip
-
-
 def lines_of_resumption(event: Mapping[str, Any], epochs: int) -> list[str]:
     """Where a run goes on and what is lost, a sentence a line; `event` as `checkpoints.Keeper.announce` gives it."""
     after, lost = event["epoch"], event["lost"]
-    said = [say(recognised(warning, WARNINGS)) for warning in event["warnings"]]
+    said = [say(warning) for warning in event["warnings"]]
     if not after and (said or lost):
         said.append(_("begins anew: no epoch of it was saved that can be used"))
     elif not after:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +11,8 @@ from rich.table import Table
 from lockstep.language import _, number, say
 from lockstep.screen.proofs import verdict_word
 from lockstep.screen.words import escape, stored
+from lockstep.store import results
+from lockstep.store.documents.bench import Bench, Fault, Faults, LeftOut, Middle, Network, Ratio, Row
 
 MEBIBYTE = 2**20
 
@@ -69,20 +70,21 @@ def seconds(value: float | None) -> str:
     return number(f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 10 else f"{value:.1f}")
 
 
-def spread(found: Mapping[str, Any]) -> str:
+def spread(found: Middle) -> str:
     """An interval, or that there is none."""
-    return "–" if found["low"] is None else f"{seconds(found['low'])} – {seconds(found['high'])}"
+    return "–" if found.low is None else f"{seconds(found.low)} – {seconds(found.high)}"
 
 
-def _told(row: Mapping[str, Any]) -> str:
-    return _("{name} (as shipped)", name=row["entry"]) if row["is_shipped"] else str(row["entry"])
+def _told(row: Row | Ratio | LeftOut | Fault) -> str:
+    return _("{name} (as shipped)", name=row.entry) if row.is_shipped else row.entry
 
 
-def print_bench(document: Mapping[str, Any], console: Console) -> None:
+def print_bench(bench: Bench, console: Console) -> None:
     """Times, ranking and ratios of every network."""
-    rounds = document["rounds"]
-    for network in document["networks"]:
-        title = _("{network} on {dataset}", network=network["network"], dataset=network["dataset"])
+    from lockstep.report.sections import times
+
+    for network in bench.networks:
+        title = _("{network} on {dataset}", network=network.network, dataset=network.dataset)
         table = Table(title=escape(title), title_justify="left")
         table.add_column("", no_wrap=True)
         for name in (
@@ -98,56 +100,42 @@ def print_bench(document: Mapping[str, Any], console: Console) -> None:
         ):
             table.add_column(name, justify="right")
         table.add_column(_("proof"), no_wrap=True)
-        for row in sorted(network["rows"], key=lambda row: float(row["epoch"]["median"])):
+        for row in sorted(network.rows, key=lambda row: row.epoch.median):
             clocks = [
-                seconds(row["seconds"].get(name, {}).get("median"))
+                seconds(row.seconds[name].median if name in row.seconds else None)
                 for name in ("import", "build", "compile", "evaluate")
             ]
-            proof = row["proof"]
-            proven = "–" if row["is_shipped"] else _("not proven")
+            proof = row.proof
+            proven = "–" if row.is_shipped else _("not proven")
             if proof:
-                proven = _("{verdict}, {n} steps", verdict=verdict_word(proof["verdict"]), n=proof["steps"])
+                proven = _("{verdict}, {n} steps", verdict=verdict_word(proof.verdict), n=proof.steps)
             table.add_row(
-                escape(_told(row)), seconds(row["epoch"]["median"]), spread(row["epoch"]),
-                number(f"{row['images_per_second']['median']:,.0f}"), *clocks,
-                f"{row['peak_memory_bytes'] / MEBIBYTE:.0f}", number(f"{100 * row['accuracy']:.2f} %"), proven,
+                escape(_told(row)), seconds(row.epoch.median), spread(row.epoch),
+                number(f"{row.images_per_second.median:,.0f}"), *clocks,
+                f"{(row.peak_memory_bytes or 0) / MEBIBYTE:.0f}", results.percent(row.accuracy), proven,
             )  # fmt: skip
         console.print(table)
-        console.print(escape(ranked(network, rounds)), soft_wrap=True)
+        console.print(escape(times.ranked(network.ranking, bench.rounds)), soft_wrap=True)
         _print_ratios(network, console)
-        if found := network["products"]:
-            console.print(escape(above_products(found)), soft_wrap=True)
-    for row in document["left_out"]:
-        facts = {"entry": _told(row), "network": row["network"], "why": row["reason"]}
+        if network.products:
+            console.print(escape(times.above_products(network.products)), soft_wrap=True)
+    for one in bench.left_out:
+        facts = {"entry": _told(one), "network": one.network, "why": one.reason}
         console.print(escape(_("not timed: {entry}, {network}: {why}", **facts)), soft_wrap=True)
     said = _(
         "n = {rounds} rounds of {epochs} epochs, the median of all but the first of each; {threads} threads; {cpu}; "
         "load before it began {load}",
-        rounds=rounds,
-        epochs=document["epochs"],
-        threads=document["threads"],
-        cpu=document["machine"]["cpu"],
-        load="–" if (load := document["noise"]["load"]) is None else number(f"{load:.1f}"),
+        rounds=bench.rounds,
+        epochs=bench.epochs,
+        threads=bench.threads,
+        cpu=bench.machine.cpu,
+        load="–" if (load := bench.noise.load) is None else number(f"{load:.1f}"),
     )
     console.print(escape(said), soft_wrap=True)
 
 
-def above_products(found: Mapping[str, Any]) -> str:
-    """How far the fastest backend is from what its products alone would take, in words."""
-    from lockstep.report.sections import times
-
-    return times.above_products(times.Products.model_validate(found))
-
-
-def ranked(network: Mapping[str, Any], rounds: int) -> str:
-    """The ranking in words."""
-    from lockstep.report.sections import times
-
-    return times.ranked(network["ranking"], rounds)
-
-
-def _print_ratios(network: Mapping[str, Any], console: Console) -> None:
-    if not network["ratios"]:
+def _print_ratios(network: Network, console: Console) -> None:
+    if not network.ratios:
         return
     table = Table(title=_("how many times as long per image"), title_justify="left")
     for name, side in (
@@ -158,14 +146,12 @@ def _print_ratios(network: Mapping[str, Any], console: Console) -> None:
         ("n", "right"),
     ):
         table.add_column(name, justify=side)  # type: ignore[arg-type]
-    for row in network["ratios"]:
-        table.add_row(
-            escape(_told(row)), escape(row["over"]), number(f"{row['median']:.2f}"), spread(row), str(row["n"])
-        )
+    for row in network.ratios:
+        table.add_row(escape(_told(row)), escape(row.over), number(f"{row.median:.2f}"), spread(row), str(row.n))
     console.print(table)
 
 
-def print_faults(document: Mapping[str, Any], console: Console) -> None:
+def print_faults(found: Faults, console: Console) -> None:
     """Each mistake, and what it would have made of the times here."""
     table = Table(title=_("What each mistake would have reported, as a multiple of what is so"), title_justify="left")
     for name, side in (
@@ -177,11 +163,11 @@ def print_faults(document: Mapping[str, Any], console: Console) -> None:
     ):
         table.add_column(name, justify=side)  # type: ignore[arg-type]
     before = ""
-    for row in document["faults"]:
-        what = say(row["what"]) if row["fault"] != before else ""
-        before = row["fault"]
-        median = number(f"{row['median']:.2f}")
-        table.add_row(escape(what), escape(row["network"]), escape(_told(row)), median, spread(row))
+    for row in found.faults:
+        what = say(row.what) if row.fault != before else ""
+        before = row.fault
+        median = number(f"{row.median:.2f}")
+        table.add_row(escape(what), escape(row.network), escape(_told(row)), median, spread(row))
     console.print(table)
-    said = _("n = {rounds} rounds; {cpu}", rounds=document["rounds"], cpu=document["machine"]["cpu"])
+    said = _("n = {rounds} rounds; {cpu}", rounds=found.rounds, cpu=found.machine.cpu)
     console.print(escape(said), soft_wrap=True)

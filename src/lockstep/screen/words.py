@@ -19,7 +19,7 @@ def escape(text: str, keep: str = "\n\t") -> str:
 
 # What a run, a worker and the doctor say they are at, and places that a judge names.
 WORDS = (
-    mark("build"), mark("train"), mark("a whole epoch"), mark("judging"), mark("step {n} of {all}"), mark("running"),
+    mark("build"), mark("train"), mark("a whole epoch"), mark("judging"), mark("running"),
     mark("failed"), mark("finished"), mark("whole"), mark("unfinished"), mark("being worked on"), mark("damaged"),
     mark("all weights"), mark("images"), mark("input"), mark("its arrays"), mark("labels"), mark("logits"),
     mark("losses"), mark("manifest"), mark("names"), mark("order"), mark("test images"),
@@ -27,15 +27,13 @@ WORDS = (
 )  # fmt: skip
 
 
-def phase(event: Mapping[str, Any]) -> str:
-    """What a run is at, in the language in use."""
-    step = re.fullmatch(r"step (\d+) of (\d+)", event["phase"])
-    return _("step {n} of {all}", n=step[1], all=step[2]) if step else told(event, "phase")
-
-
 def told(row: Mapping[str, Any], key: str) -> str:
     """A text out of a row, in the language in use."""
-    text = row[key]
+    return word(row[key])
+
+
+def word(text: str) -> str:
+    """A text, or a word that stands for one, in the language in use."""
     return say(text) if isinstance(text, Text) else _(text)
 
 

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import platform
-from typing import Any
 
 import numpy as np
 
 from lockstep import backends, data
 from lockstep.machine import timing
 from lockstep.spec import Run
+from lockstep.store.documents.run import Dataset, Environment, Threads
 from lockstep.training import inputs
 from lockstep.version import version
 
 
 def environment(
     run: Run, examples: inputs.Examples, threads: int, device: str, asked: int | None = None
-) -> dict[str, Any]:  # fmt: skip
+) -> Environment:  # fmt: skip
     """Everything around the run that its numbers depend on; `device` is what the backend calls it.
 
     `asked` is how many threads were asked for, where it may be more than the run takes.
     """
     loaded, classes = examples.data, examples.data.n_classes
     known = data.DATASETS.get(loaded.name)
-    return {
-        "lockstep": version(),
-        "git_revision": timing.git_revision(),
-        "lockstep_sources": timing.own_sources(),
-        "python": platform.python_version(),
-        "versions": backends.versions(run.backend),
-        **timing.machine(),
-        "device": device,
-        "threads": timing.obtained_threads(asked or threads, threads),
-        "dataset": {
-            "name": loaded.name, "title": known.title if known else loaded.name, "origin": loaded.origin,
-            "hashes": dict(loaded.hashes), "notes": list(loaded.notes),
-            "shape": list(examples.shape), "class_names": list(loaded.class_names),
-            "class_counts": np.bincount(examples.train[1], minlength=classes),
-            "n_train": len(examples.train[0]), "n_validation": len(examples.validation[0]),
-            "n_test": len(examples.test[0]), "n_test_in_training": loaded.n_test_in_training(),
-            "pixel_mean": examples.mean.tolist(), "pixel_scale": examples.scale.tolist(),
-        },
-    }  # fmt: skip
+    return Environment(
+        lockstep=version(), git_revision=timing.git_revision(), lockstep_sources=timing.own_sources(),
+        python=platform.python_version(), versions=backends.versions(run.backend), **timing.machine(), device=device,
+        threads=Threads(**timing.obtained_threads(asked or threads, threads)),
+        dataset=Dataset(
+            name=loaded.name, title=known.title if known else loaded.name, origin=loaded.origin,
+            hashes=dict(loaded.hashes), notes=tuple(loaded.notes), shape=examples.shape,
+            class_names=tuple(loaded.class_names),
+            class_counts=np.bincount(examples.train[1], minlength=classes).tolist(), n_train=len(examples.train[0]),
+            n_validation=len(examples.validation[0]), n_test=len(examples.test[0]),
+            n_test_in_training=loaded.n_test_in_training(), pixel_mean=tuple(examples.mean.tolist()),
+            pixel_scale=tuple(examples.scale.tolist()),
+        ),
+    )  # fmt: skip

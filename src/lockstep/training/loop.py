@@ -19,6 +19,8 @@ import numpy as np
 from lockstep import backends, data, randomness, store
 from lockstep.machine import timing
 from lockstep.spec import Recipe, Run
+from lockstep.store.documents.part import but
+from lockstep.store.documents.run import Metrics, Timing
 from lockstep.training import checkpoints, early_stopping, inputs, metrics
 from lockstep.training.environment import environment
 
@@ -69,7 +71,7 @@ def train(
     with clocks.measure("build"):
         device = backend.device_name(run.device)  # which starts it, where it is a GPU
     around = environment(run, examples, threads, device, store.read_status(folder).get("threads"))
-    keeper = checkpoints.Keeper(folder, {**around, "trained_together": together})
+    keeper = checkpoints.Keeper(folder, but(around, trained_together=together).document())
     described = keeper.described()
     store.write_json(folder / "environment.json", described)
     if resumed := keeper.announce():
@@ -91,19 +93,27 @@ def train(
     store.write_npz(folder / "steps.npz", **steps)
     store.write_npz(folder / "predictions.npz", logits=logits, labels=examples.test[1])
     store.write_npz(folder / "hardest.npz", **hardest(examples.test[0], examples.test[1], logits, run.recipe))
-    facts = {"epochs": len(history), "best_epoch": best, "stopped_early": len(history) < run.recipe.epochs}
-    facts |= {"weights_of_epoch": epoch}
-    quality: dict[str, Any] = {"test": metrics.evaluate(logits, examples.test[1], run.recipe)}
+    facts: dict[str, Any] = {"test": metrics.evaluate(logits, examples.test[1], run.recipe)}
     at_end = history[epoch - 1]  # whose weights these are; an epoch of an earlier version did not evaluate its images
     if "train_inference_accuracy" in at_end:
         train = {name: at_end[f"train_inference_{name}"] for name in ("accuracy", "loss")}
-        quality["train"] = {**train, "images": len(examples.train_part[0])}
-    store.write_json(folder / "metrics.json", {**quality, **facts, **run.network.summary(examples.shape)})
-    epochs = [row["train_seconds"] for row in history]
-    times = {"seconds": seconds, "epochs": epochs, "peak_memory_bytes": keeper.peak or None}
+        facts["train"] = {**train, "images": len(examples.train_part[0])}
+    found = Metrics(
+        epochs=len(history), best_epoch=best, stopped_early=len(history) < run.recipe.epochs, weights_of_epoch=epoch,
+        **facts, **run.network.summary(examples.shape),
+    )  # fmt: skip
+    store.write_json(folder / "metrics.json", found.document())
+    epochs = tuple(row["train_seconds"] for row in history)
     parts = [described, *described.get("resumed", ())]
     most = max(together, *(part.get("trained_together", 1) for part in parts))
-    store.write_json(folder / "timing.json", {**times, "parts": keeper.progress.parts, "together": most})
+    times = Timing(
+        seconds=seconds,
+        epochs=epochs,
+        peak_memory_bytes=keeper.peak or None,
+        parts=keeper.progress.parts,
+        together=most,
+    )
+    store.write_json(folder / "timing.json", times.document())
     store.write_manifest(folder)
 
 

@@ -27,7 +27,7 @@ from lockstep.training import checkpoints, loop
 def failure(error: BaseException, log: Path | None = None) -> dict[str, Any]:
     """What status.json says of a run that came to this end; `log` is where its traceback stands."""
     if isinstance(error, LockstepError):
-        return {"code": error.code, "reason": str(error)}
+        return {"code": error.code, "reason": error.text}
     if is_want_of_memory(error):
         hint = "a smaller network or recipe.batch_size takes less"
         return {"code": "LS-503", "reason": str(Problem("LS-503", f"not enough memory: {error}"[:1000], "", hint))}
@@ -70,7 +70,7 @@ def reporter(folder: Path, channel: TextIO) -> loop.Report:
 
     def report(event: dict[str, Any]) -> None:
         store.append_event(folder / "events.jsonl", event)
-        channel.write(json.dumps(store.finite({**event, "run": folder.name})) + "\n")
+        channel.write(json.dumps(store.with_texts(store.finite({**event, "run": folder.name}))) + "\n")
 
     return report
 

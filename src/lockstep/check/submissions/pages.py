@@ -17,7 +17,7 @@ from lockstep.errors import LockstepError
 from lockstep.files import untrusted
 from lockstep.language import joined
 from lockstep.language import later as _
-from lockstep.report.proofs import FILE as PROOF
+from lockstep.store.documents.proof import FILE as PROOF
 
 LARGEST = 2**28  # bytes of a page
 OTHERS = ("proof", "comparison")  # how the names of pages begin that are about proofs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from lockstep.screen.output import console, print_json, tell
 if TYPE_CHECKING:
     from lockstep.benchmark.outcome import Outcome
     from lockstep.spec import Study
+    from lockstep.store.documents.bench import Bench, Faults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Laps:
             message = _("--faults commits mistakes of our own, and takes neither --against nor --together")
             raise LockstepError("LS-200", message, hint=_("ask for one of them"))
 
-    def take(self, study: Study, work: Work) -> tuple[dict[str, Any], Outcome]:
-        """Time a study: the document of the bench, or of the mistakes put into one, and where it is kept."""
+    def take(self, study: Study, work: Work) -> tuple[Bench | Faults, Outcome]:
+        """Time a study: the record of the bench, or of the mistakes put into one, and where it is kept."""
         from lockstep.benchmark import benches, mistakes
         from lockstep.benchmark.outcome import Outcome
         from lockstep.screen.times import BenchWatcher
@@ -49,7 +50,9 @@ class Laps:
         with BenchWatcher(self.rounds, console(stderr=True)) as watcher:
             hear = outcome.listening(watcher.tell)
             if self.faults:
-                document = mistakes.measure(study, work.runs, self.rounds, self.epochs, work.threads, hear)
+                document: Bench | Faults = mistakes.measure(
+                    study, work.runs, self.rounds, self.epochs, work.threads, hear
+                )
             else:
                 shape = self.rounds, self.epochs, self.against, work.threads
                 document = benches.bench(study, work.runs, *shape, hear, self.together)
@@ -66,17 +69,20 @@ def bench(study: StudyFile, choice: Choice, laps: Laps, work: Work, as_json: AsJ
     try:
         place = outcome.keep(document)
     finally:  # it is shown where it cannot be written too
-        _show(document, laps.faults, as_json)
+        _show(document, as_json)
     if not as_json:
         tell(_("records: {path}", path=place))
     if outcome.code is not None:
         raise typer.Exit(outcome.code)
 
 
-def _show(document: dict[str, Any], is_of_faults: bool, as_json: bool) -> None:
+def _show(document: Bench | Faults, as_json: bool) -> None:
     from lockstep.screen import times
+    from lockstep.store.documents.bench import Faults
 
     if as_json:
-        print_json(document)
+        print_json(document.document())
+    elif isinstance(document, Faults):
+        times.print_faults(document, console())
     else:
-        (times.print_faults if is_of_faults else times.print_bench)(document, console())
+        times.print_bench(document, console())

@@ -113,7 +113,7 @@ def _explain_causes(topic: str, as_json: bool) -> None:
     from lockstep.screen.explanations import print_causes
 
     names = CAUSES if topic == "causes" else (topic,)
-    rows = [{**row, "stage": CAUSES[row["cause"]].stage} for row in verdicts.explained(names)]
+    rows = [{**dict(row), "stage": CAUSES[row.cause].stage} for row in verdicts.explained(names)]
     if as_json:
         print_json({"causes": rows})
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from lockstep.screen.output import console, print_json, tell
 
 if TYPE_CHECKING:
     from lockstep.spec import Study
+    from lockstep.store.documents.proof import Proof
 
 Targets = Annotated[
     list[Path], typer.Argument(help="A study's TOML file, or two run folders to compare.", metavar="STUDY|RUN RUN")
@@ -102,28 +103,28 @@ def _prove(asked: Study, demand: Demand, work: Work, as_json: bool) -> None:
     if demand.plants and demand.cost:
         if not as_json:
             tell(_("training to the end, as it should be and as planted (--no-cost leaves this out)"), err=True)
-        _add_cost(document, asked, demand.plants, work)
+        document = _add_cost(document, asked, demand.plants, work)
     _answer(document, pages.write(document, work.runs), as_json)
 
 
-def _add_cost(document: dict[str, Any], asked: Study, plants: list[str], work: Work) -> None:
+def _add_cost(document: Proof, asked: Study, plants: list[str], work: Work) -> Proof:
     from lockstep.proof.cost import add_cost, n_trainings
     from lockstep.screen.runs import Watcher
 
     with Watcher(n_trainings(asked, plants), console(stderr=True)) as watcher:
-        add_cost(document, asked, plants, work.runs, watcher.tell, work.threads)
+        return add_cost(document, asked, plants, work.runs, watcher.tell, work.threads)
 
 
-def _answer(document: dict[str, Any], page: Path, as_json: bool) -> None:
+def _answer(document: Proof, page: Path, as_json: bool) -> None:
     """Say what was proven, and end the command with the exit code of its verdict."""
     from lockstep.proof.proof import exit_code
     from lockstep.screen import proofs
 
     if as_json:
-        print_json(document)
+        print_json(document.document())
     else:
         proofs.print_proof(document, console())
-        for row in document.get("cost", []):
+        for row in document.cost:
             typer.echo(proofs.cost(row))
         tell(_("page: {path}", path=page))
     raise typer.Exit(exit_code(document))

@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 from lockstep.language import _, n_
 from lockstep.report.draw import canvas, lettering, plots
 from lockstep.report.draw.plots import BLUE, GREEN, INK, ORANGE
-from lockstep.report.facts import Layer
 from lockstep.report.words.numbers import shape, whole
+from lockstep.store.documents.run import Layer
 
 COLOURS = {"conv2d": BLUE, "dense": GREEN, "max_pool2d": ORANGE, "avg_pool2d": ORANGE, "global_avg_pool": ORANGE}
 SHEETS = 5  # drawn at most

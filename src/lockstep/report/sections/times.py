@@ -10,140 +10,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
-
-from lockstep import store
 from lockstep.errors import LockstepError
 from lockstep.language import _, moment, n_
-from lockstep.report.facts import Count, Part, Threads, why_unsound
+from lockstep.report.facts import why_unsound
 from lockstep.report.sections.comparisons import CLOCKS as CLOCK_TITLES
 from lockstep.report.table import Table
 from lockstep.report.words import forms
 from lockstep.report.words.numbers import MISSING, column, fixed, listed, percent, significant, span
+from lockstep.store.documents.bench import FILE, Bench, LeftOut, Network, Products, Ratio, Row, read_bench
 
-FORMAT = 1
 ENOUGH = 5  # rounds below which nothing is ranked
 MEBIBYTE = 2**20
 CLOCKS = ("import", "build", "compile", "evaluate")
 
 
-class Middle(Part):
-    """A median with its bootstrap interval; none below five values."""
-
-    median: float
-    low: float | None = None
-    high: float | None = None
-    n: Count = 0
-
-
-class Verdict(Part):
-    """What a proof says of what was timed."""
-
-    verdict: str
-    steps: Count = 0
-
-
-class Row(Part):
-    """One entry of one network."""
-
-    entry: str
-    is_shipped: bool = False
-    n: Count
-    epoch: Middle
-    images_per_second: Middle
-    seconds: dict[str, Middle] = Field(default_factory=dict)
-    peak_memory_bytes: float | None = None
-    accuracy: float | None = None
-    versions: dict[str, str] = Field(default_factory=dict)
-    threads: Threads = Threads()
-    proof: Verdict | None = None
-
-
-class Ratio(Part):
-    """How many times as long one takes per image as another."""
-
-    entry: str
-    is_shipped: bool = False
-    over: str
-    median: float
-    low: float | None = None
-    high: float | None = None
-    n: Count = 0
-
-
-class Products(Part):
-    """How many times as long the fastest backend takes as its matrix products would at the rate of a large one."""
-
-    entry: str
-    peak: Middle
-    seconds: Middle
-    median: float
-    low: float | None = None
-    high: float | None = None
-
-
-class Network(Part):
-    """What was timed of one network."""
-
-    network: str
-    dataset: str | None = None
-    dtype: str | None = None
-    batch_size: Count | None = None
-    rows: tuple[Row, ...] = ()
-    ranking: tuple[tuple[str, ...], ...] = ()
-    ratios: tuple[Ratio, ...] = ()
-    products: Products | None = None
-
-
-class LeftOut(Part):
-    """What was not timed, and why."""
-
-    network: str
-    entry: str
-    is_shipped: bool = False
-    reason: str
-
-
-class Noise(Part):
-    """How quiet the machine was."""
-
-    load: float | None = None
-    spread: float | None = None
-    warnings: tuple[str, ...] = ()
-
-
-class Machine(Part):
-    """What it was measured on."""
-
-    cpu: str | None = None
-    cores: Count | None = None
-    platform: str | None = None
-
-
-class Bench(Part):
-    """bench.json."""
-
-    format: int = Field(ge=FORMAT, le=FORMAT)
-    study: str = ""
-    rounds: Count
-    epochs: Count
-    threads: Count
-    networks: tuple[Network, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
-    noise: Noise = Noise()
-    machine: Machine = Machine()
-    lockstep: str | None = None
-    measured: str | None = None
-
-
 def read(folder: Path) -> tuple[Bench | None, str]:
     """(the bench of a study's folder, why it cannot be used); (None, "") where there is none."""
-    if not (folder / "bench.json").exists():
+    if not (folder / FILE).exists():
         return None, ""
     try:
-        return Bench.model_validate(store.read_json(folder / "bench.json")), ""
-    except (LockstepError, ValidationError) as error:
-        return None, f"{folder.name}/bench.json: {why_unsound(error)}."
+        return read_bench(folder), ""
+    except LockstepError as error:
+        return None, f"{folder.name}/{FILE}: {why_unsound(error)}."
 
 
 def tell(folders: Sequence[Path]) -> list[dict[str, Any]]:

@@ -7,27 +7,28 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from lockstep.language import _, mark, minus, moment, n_, number
+from lockstep.language import Text, _, mark, minus, moment, n_, number
 from lockstep.report.draw import plots
-from lockstep.report.proofs import (
+from lockstep.report.proofs import Fit, Reading
+from lockstep.report.sections.comparisons import cores_of, more_rows
+from lockstep.report.table import Table
+from lockstep.report.words import forms
+from lockstep.report.words.numbers import MISSING, count, fixed, listed, percent, significant, span, whole
+from lockstep.store.documents.part import but
+from lockstep.store.documents.proof import (
     Backend,
     Cause,
     Cost,
     Coverage,
     Divergence,
-    Fit,
     Growth,
     Network,
     Previous,
     Proof,
-    Reading,
+    Share,
     Stage,
     Worst,
 )
-from lockstep.report.sections.comparisons import cores_of, more_rows
-from lockstep.report.table import Table
-from lockstep.report.words import forms
-from lockstep.report.words.numbers import MISSING, count, fixed, listed, percent, significant, span, whole
 
 # A page has a size: what is left out beyond these is said where it is left out.
 MAX_NETWORKS = 16  # with stages, growth and certificates
@@ -93,6 +94,8 @@ def tell_proof(reading: Reading, prefix: str, fit: Fit | None = None) -> dict[st
 def _not_observed(text: str) -> str:
     """ "jax: jax not installed": a backend, or nobody, and a reason."""
     backend, colon, reason = text.partition(": ")
+    if isinstance(text, Text):
+        return forms.say(text)
     return f"{backend}: {forms.say(reason)}" if colon and " " not in backend else forms.say(text)
 
 
@@ -327,7 +330,10 @@ def _left_out(proof: Proof) -> str:
 
 def _coordinates(rows: Sequence[Network | Divergence]) -> list[dict[str, str]]:
     """What sets networks apart beside their name: "dataset", "dtype" and keys of the grid, where they vary."""
-    found = [{"dataset": row.dataset, "dtype": row.dtype, **row.grid} for row in rows]
+    found = [
+        {"dataset": row.dataset, "dtype": row.dtype} | {key: str(value) for key, value in row.grid.items()}
+        for row in rows
+    ]
     varying = [
         key for key in _distinct(key for row in found for key in row) if len({row.get(key) for row in found}) > 1
     ]
@@ -358,8 +364,8 @@ def _labels(network: Network) -> list[str]:
     return [row.backend for row in network.backends]
 
 
-# What of a backend was judged: title, what it is called where it is whole in every row, how many of how many.
-PARTS: tuple[tuple[str, str, Callable[[Coverage], str]], ...] = (
+# What of a backend was judged: title, what it is called where it is whole in every row, how many of how many or a text.
+PARTS: tuple[tuple[str, str, Callable[[Coverage], Share | str]], ...] = (
     (mark("Layers"), mark("all layers"), lambda seen: seen.layers or MISSING),
     (mark("Parameters"), mark("all parameters"), lambda seen: seen.parameters or MISSING),
     (mark("Updates"), mark("all updates"), lambda seen: _of(seen.updates_judged, seen.steps)),
@@ -437,26 +443,24 @@ def _unseen(row: Backend) -> str:
     return _("all but losses") if row.coverage.values else _("all")
 
 
-def _is_whole(text: str) -> bool:
-    """Whether "6 of 6" is all."""
-    seen, of, every = text.partition(" of ")
-    return bool(of) and seen == every
+def _is_whole(found: Share | str) -> bool:
+    return isinstance(found, Share) and found.judged == found.of
 
 
-def _of(n: int | None, every: int | None) -> str:
-    """As the file says it of layers, for `_judged` to be read."""
-    return MISSING if n is None else f"{n:,}" if every is None else f"{n:,} of {every:,}"
+def _of(n: int | None, every: int | None) -> Share | str:
+    return MISSING if n is None else f"{n:,}" if every is None else Share(judged=n, of=every)
 
 
-def _judged(text: str) -> str:
+def _judged(found: Share | str) -> str:
     """ "5 of 6" in the language in use."""
-    seen, of, every = text.partition(" of ")
-    return _("{n} of {all}", n=number(seen), all=number(every)) if of else number(text)
+    if isinstance(found, str):
+        return number(found)
+    return _("{n} of {all}", n=number(f"{found.judged:,}"), all=number(f"{found.of:,}"))
 
 
 def _worst(row: Backend) -> Worst | None:
     """The worst number of all stages, with its stage."""
-    rows = [stage.worst.model_copy(update={"stage": stage.stage}) for stage in row.stages if stage.worst]
+    rows = [but(stage.worst, stage=stage.stage) for stage in row.stages if stage.worst]
     return max(rows, key=_ratio, default=None)
 
 
@@ -486,7 +490,10 @@ def _network(network: Network, title: str, prefix: str) -> dict[str, Any]:
         "blind": _blind(network),
         "differences": _differences(network, title) if network.differences else None,
         "certificates": [
-            (label, json.dumps(row.certificate.model_dump(), indent=2, ensure_ascii=False))
+            (
+                label,
+                json.dumps(row.certificate.model_dump(exclude={"worst": {"problem"}}), indent=2, ensure_ascii=False),
+            )
             for label, row in zip(labels, network.backends, strict=True)
             if row.certificate
         ],

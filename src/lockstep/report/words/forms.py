@@ -1,7 +1,7 @@
 """What files keep in English, said in the language in use.
 
-proof.json, bench.json and environment.json are the same in every language, for programs and for other people. So a
-sentence of theirs is translated where a page shows it: a whole text, or a form with its names and numbers put in again.
+A text of ours keeps its form (`language.Text`), and a word of ours is in the catalog. Files of the version before hold
+nothing but sentences: these are recognised here, by a whole text or by a form whose names and numbers are put in again.
 What is not known here (the message of a framework, the words of a user) stays as it is.
 """
 
@@ -140,6 +140,8 @@ def say(text: str) -> str:
     """
     if spoken() == "en":
         return text
+    if isinstance(text, Text):
+        return say_form(text)
     if (whole := _(text)) != text:
         return whole
     if isinstance(noted := recognised(text, NOTES), Text):

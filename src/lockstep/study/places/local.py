@@ -29,7 +29,7 @@ class Local:
         except LockstepError as error:
             for folder in job.folders:
                 if len(job.folders) == 1 or store.read_status(folder)["status"] == "running":
-                    store.write_status(folder, "failed", error.code, str(error))
+                    store.write_status(folder, "failed", error.code, error.text)
         return [store.Record(folder) for folder in job.folders]
 
     def _work(self, job: places.Job, tell: places.Tell) -> None:
@@ -43,7 +43,7 @@ class Local:
         pace, ids = Pace(), [places.run_id(folder) for folder in job.folders]
         with worker, processes.at_work(first, worker.process):
             try:
-                for event in worker.events():
+                for event in map(store.restored, worker.events()):
                     if event.get("run") in ids:
                         pace.hear(event)
                         tell(event)

@@ -1,0 +1,143 @@
+"""bench.json: times that may be ranked, with everything that they rest on; faults.json: what mistakes make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from lockstep.store.documents.part import Count, Message, Messages, Number, Part
+from lockstep.store.documents.run import Environment, Threads
+
+FORMAT = 1
+FILE = "bench.json"
+
+
+class Middle(Part):
+    """A median with its bootstrap interval; none below five values."""
+
+    median: Number
+    low: Number | None = None
+    high: Number | None = None
+    n: Count = 0
+
+
+class Proven(Part):
+    """What a proof says of what was timed."""
+
+    verdict: str
+    steps: Count = 0
+    values: Count = 0
+
+
+class Row(Part):
+    """One entry of one network; `laps` are its seconds an epoch, round by round."""
+
+    entry: str
+    name: str = ""
+    is_shipped: bool = False
+    n: Count
+    epoch: Middle
+    images_per_second: Middle
+    images: Count = 0
+    seconds: dict[str, Middle] = Field(default_factory=dict)
+    peak_memory_bytes: Number | None = None
+    accuracy: Number | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    threads: Threads = Threads()
+    proof: Proven | None = None
+    laps: tuple[Number, ...] = ()
+    together: Count = 1
+
+
+class Ratio(Middle):
+    """How many times as long one takes per image as another."""
+
+    entry: str
+    is_shipped: bool = False
+    over: str
+
+
+class Products(Middle):
+    """How many times as long the fastest backend takes as its matrix products would at the rate of a large one."""
+
+    flops: Count = 0
+    peak: Middle
+    seconds: Middle
+    entry: str
+
+
+class Network(Part):
+    """What was timed of one network."""
+
+    network: str
+    dataset: str | None = None
+    dtype: str | None = None
+    batch_size: Count | None = None
+    rows: tuple[Row, ...] = ()
+    failed: tuple[str, ...] = ()
+    ranking: tuple[tuple[str, ...], ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    products: Products | None = None
+
+
+class LeftOut(Part):
+    """What was not timed, and why."""
+
+    network: str
+    entry: str
+    is_shipped: bool = False
+    reason: Message
+
+
+class Noise(Part):
+    """How quiet the machine was."""
+
+    load: Number | None = None
+    spread: Number | None = None
+    warnings: Messages = ()
+
+
+class Measured(Part):
+    """What a document of times says of itself."""
+
+    format: int = Field(ge=FORMAT, le=FORMAT)
+    study: str = ""
+    rounds: Count
+    epochs: Count
+    threads: Count
+    noise: Noise = Noise()
+    machine: Environment = Environment()
+    seconds: Number | None = None
+    lockstep: str | None = None
+    git_revision: str | None = None
+    measured: str | None = None
+
+
+class Bench(Measured):
+    """bench.json."""
+
+    networks: tuple[Network, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+class Fault(Middle):
+    """How many times what is so one mistake would have reported of an entry; `worst` of all its laps."""
+
+    fault: str
+    what: Message
+    network: str
+    entry: str
+    is_shipped: bool = False
+    worst: Number
+
+
+class Faults(Measured):
+    """faults.json."""
+
+    faults: tuple[Fault, ...] = ()
+
+
+def read_bench(folder: Path) -> Bench:
+    """The bench that lies in a study's folder; raises LockstepError (LS-505)."""
+    return Bench.read(folder / FILE)
