@@ -90,7 +90,7 @@ def test_every_planted_difference_is_found_at_its_places_and_no_other(found):
 
 
 def test_all_units_are_paired_whatever_they_are_called(found):
-    pairs = {pair.a: pair.b for pair in found.pairs}
+    pairs = dict(found.pairs)
     assert pairs["c1.weight"] == "stem.0.weight"
     assert pairs["b2.running_var"] == "norm.running_var"
     assert found.left == ((), ())

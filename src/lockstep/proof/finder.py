@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
-from lockstep.proof.causes import CAUSES, differing
+from lockstep.proof import causes
 from lockstep.proof.judge import UPDATE, Finding, Judge
 from lockstep.proof.trace import Trace
 from lockstep.spec import Run, Shape
@@ -97,9 +97,9 @@ class Finder:
         What changes a layer's output changes the update too, but it would have been seen there first.
         """
         if finding.stage not in UPDATE:
-            return [*CAUSES]
+            return [*causes.CAUSES]
         stages = {*UPDATE, "gradients", *(stage for stage, _where, _step in self._wrong)}
-        return [name for name, cause in CAUSES.items() if cause.stage in stages]
+        return [name for name, cause in causes.CAUSES.items() if cause.stage in stages]
 
     def _pairs(self, finding: Finding, tried: Iterable[str]) -> Iterator[tuple[str, ...]]:
         """Pairs of those causes that move the judge's answer at this place."""
@@ -116,8 +116,8 @@ class Finder:
         if names not in self._judges:
             run: Run | None = self.run
             for name in names:
-                run = differing(name, run, self.shape) if run else None
+                run = causes.differing(name, run, self.shape) if run else None
             judge = self._judges[names] = self._judge_of(run) if run else None
-            if judge and self._canonical and all(CAUSES[name].stage in UPDATE for name in names):
+            if judge and self._canonical and all(causes.CAUSES[name].stage in UPDATE for name in names):
                 judge.share_passes(self._canonical)  # what comes before an update is the same
         return self._judges[names]

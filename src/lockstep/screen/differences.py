@@ -10,7 +10,7 @@ from rich.console import Console
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
 from lockstep.language import say
-from lockstep.proof.pair.difference import Difference, Finding
+from lockstep.store.documents.difference import Difference, Finding
 
 
 def print_difference(found: Difference, console: Console, shows_mapping: bool = False) -> None:
@@ -26,7 +26,7 @@ def lines(found: Difference, shows_mapping: bool = False) -> list[object]:
     counts = {"n": n, "all": n + len(found.left[0])}
     told.append(_("weights: {n} of {all} parameters carried over", **counts))
     if shows_mapping:
-        told += [f"  {pair.a} = {pair.b}" for pair in found.pairs]
+        told += [f"  {a} = {b}" for a, b in found.pairs]
     number = itertools.count(1)
     for stage, of_stage in itertools.groupby(found.findings, key=lambda finding: finding.stage):
         findings = list(of_stage)

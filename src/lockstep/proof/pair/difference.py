@@ -21,68 +21,14 @@ from lockstep.language import later as _
 from lockstep.proof.pair import alignment, alternatives, client, laboratory, mapping, remedies
 from lockstep.proof.pair.client import Side
 from lockstep.proof.pair.places import Numbers
-from lockstep.proof.pair.remedies import Remedy
-from lockstep.version import version
+from lockstep.store.documents.difference import Difference, Finding, Remedy, Spot
 
-FORMAT = 1
 N_EXAMPLES = 9
 MOST_ROUNDS = 60  # differences at single places that are put right one after the other
 SIZES = (28, 32, 64, 96, 224)  # of images, tried where nothing says how large they are
 WEIGHTS = ("drawn", "from-a", "as-is")
 
 Tell = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Spot:
-    """Where a difference lies in both models."""
-
-    a: str
-    b: str
-    line_a: str
-    line_b: str
-
-
-@dataclasses.dataclass
-class Finding:
-    """One difference: what each side does, where, how far it takes them apart, and what to write instead."""
-
-    stage: str
-    cause: str  # a sentence; "" where nothing that was tried explains it
-    meaning: str
-    a: Any
-    b: Any
-    places: list[Spot]
-    off: float  # the largest difference that it makes at its first place
-    error: float  # what is left of it when it is put right
-    remedies: list[Remedy] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """What `lockstep diff` found."""
-
-    a: str
-    b: str
-    frameworks: tuple[str, str]
-    verdict: str  # EQUAL, DIVERGED, INCONCLUSIVE
-    findings: tuple[Finding, ...]
-    pairs: tuple[mapping.Pair, ...]
-    left: tuple[tuple[str, ...], tuple[str, ...]]
-    n_matched: int  # tensors of the first model that the second one has too, with all causes put right
-    n_tensors: int
-    worst: float  # of the outputs, in units of what they may be off, with all causes put right
-    not_observed: tuple[str, ...]
-    input_shape: tuple[int, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Whether no difference was found in all that was looked at."""
-        return self.verdict == "EQUAL"
-
-    def to_json(self) -> dict[str, Any]:
-        """The document."""
-        return {"format": FORMAT, "lockstep": version(), **dataclasses.asdict(self)}
 
 
 @dataclasses.dataclass
@@ -309,7 +255,8 @@ def _compared(
         not_observed.append(_("units without a partner: {names}", names=left))
     return Difference(
         str(asked[0]), str(asked[1]), (asked[0].framework, asked[1].framework),
-        "DIVERGED" if findings else "EQUAL", tuple(findings), pairing.pairs, (pairing.left_a, pairing.left_b),
+        "DIVERGED" if findings else "EQUAL", tuple(findings),
+        tuple((pair.a, pair.b) for pair in pairing.pairs), (pairing.left_a, pairing.left_b),
         n_matched, n_tensors, worst, tuple(not_observed), tuple(parties[0].batch[0].shape[1:]),
     )  # fmt: skip
 

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-
-@dataclasses.dataclass(frozen=True)
-class Remedy:
-    """A line of a file and what to write there."""
-
-    file: str
-    line: int
-    before: str
-    after: str
+from lockstep.store.documents.difference import Remedy
 
 
 def rewritten(file: str, line: int, callee: str, argument: str, value: Any, names: Sequence[str] = ()) -> Remedy | None:
