@@ -37,8 +37,8 @@ FLOORS = (
 # What stands side by side in a room, and there too imports what is below it only: twins know nothing of each other.
 TWINS = {
     "backends": (
-        {"backends"}, {"backends.plan"}, {"backends.weights"},
-        {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax"},
+        {"backends.plan"}, {"backends.chunks", "backends.contract", "backends.mistaken", "backends.weights"},
+        {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax"}, {"backends"},
     ),
     "benchmark.baselines": (
         {"benchmark.baselines"},
@@ -254,9 +254,10 @@ def test_imports_go_downwards_and_a_framework_stands_in_one_file():
     assert rule_breaks(sources()) == []
 
 
-def test_every_backend_is_a_file_that_imports_its_framework():
+def test_every_backend_imports_its_framework():
     for name, (_, modules, _, _) in backends.BACKENDS.items():
-        found = {imported.partition(".")[0] for imported in imports_of(sources()[f"backends.{name}"])}
+        texts = [text for module, text in sources().items() if is_in(module, {f"backends.{name}"})]
+        found = {imported.partition(".")[0] for text in texts for imported in imports_of(text)}
         assert set(modules) - {"keras"} <= found, f"backends.{name} does not import {modules}"
 
 
@@ -297,7 +298,7 @@ def test_a_planted_import_is_found_and_named(module, planted, message):
     assert all(sentence.startswith(message) for sentence in found), found
 
 
-@pytest.mark.parametrize("module", ["backends.numpy", "backends.numpy.fast"])
+@pytest.mark.parametrize("module", [name for name in sources() if is_in(name, {"backends.numpy"})])
 def test_the_judge_imports_numpy_and_the_contract_only(module):
     found = {name.partition(".")[0] for name in imports_of(sources()[module])}
     outside = found - set(sys.stdlib_module_names) - {"lockstep"}

@@ -120,7 +120,7 @@ class RateOfTheFirstStep(reference.Model):
 
     def train_epoch(self, order):
         plan, taken = self.plan, int(self.state()["step"])
-        first = types.SimpleNamespace(learning_rate=lambda step: plan.learning_rate(taken))
+        first = types.SimpleNamespace(numbers=lambda step: plan.numbers(step)._replace(rate=plan.learning_rate(taken)))
         self.plan = _With(plan, first)
         try:
             return super().train_epoch(order)

@@ -16,6 +16,7 @@ import math
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from lockstep import data
 from lockstep.backends import numpy as reference
+from lockstep.backends.mistaken import ALL_PAIRS
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.language import joined, mark
 from lockstep.language import later as _
@@ -151,17 +153,34 @@ class Judge:
         self.run, self.examples, self.dtype = run, examples, plan.dtype
         self._augmented: tuple[int, np.ndarray] = -1, np.empty(0)
         self.plan = dataclasses.replace(plan, dtype="float64", device="cpu", threads=1)
-        weights = inputs.start(run, plan.input_shape)
-        self.start = weights
-        exact = {name: value.astype("float64") for name, value in weights.items()}
-        self.exact = reference.build(self.plan, exact, as_trained=False)
-        self.start_state = self.exact.state()
-        single = dataclasses.replace(self.plan, dtype="float32")
-        singly = {name: value.astype("float32") for name, value in weights.items()}
-        self.single = reference.build(single, singly, as_trained=False)
+        self.start = inputs.start(run, plan.input_shape)
         self._updates: dict[tuple[Path, int], list[Finding]] = {}
         self._last: tuple[Path, int, Whole] | None = None
         self._passes_of: Judge = self
+
+    @property
+    def exact(self) -> reference.Model:
+        """NumPy's model in float64."""
+        return self._exactly[0]
+
+    @cached_property
+    def single(self) -> reference.Model:
+        """NumPy's model in float32."""
+        return self._model("float32")
+
+    def _model(self, dtype: str) -> reference.Model:
+        weights = {name: value.astype(dtype) for name, value in self.start.items()}
+        return reference.build(dataclasses.replace(self.plan, dtype=dtype), weights, as_trained=False)
+
+    @property
+    def start_state(self) -> Arrays:
+        """Running statistics and slots before any step."""
+        return self._exactly[1]
+
+    @cached_property
+    def _exactly(self) -> tuple[reference.Model, Arrays]:
+        model = self._model("float64")
+        return model, model.state()
 
     # ---- everything of a trace, in order
 
@@ -453,9 +472,9 @@ class Judge:
             results.append((losses.mean(), dz / n if self.run.recipe.loss_reduction == "mean" else dz))
         (loss, dz), (loss32, dz32) = results
         targets = self.exact.targets(arrays["labels"])
-        size, each = tolerance.loss_sizes(self.run.recipe, logits.astype(np.float64), targets)
+        size, each = tolerance.loss_sizes(self.plan.loss, logits.astype(np.float64), targets)
         each = each / n if self.run.recipe.loss_reduction == "mean" else each
-        terms = n * n if "targets_broadcast" in self.run.recipe.mistakes else n  # every output with every target
+        terms = n * n if self.plan.loss == ALL_PAIRS else n  # every output with every target
         room = tolerance.tolerance(self.dtype, size, terms, tolerance.measured(loss32, loss, size))
         room_dz = tolerance.tolerance(self.dtype, each, logits.shape[1], tolerance.measured(dz32, dz, each))
         yield compare("loss", "loss", step, arrays.get("observed_loss"), loss, room)

@@ -18,6 +18,7 @@ import numpy as np
 
 from lockstep import randomness
 from lockstep.backends import numpy as reference
+from lockstep.backends.numpy import layers
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.proof import tolerance
 from lockstep.spec import LayerFacts
@@ -35,7 +36,7 @@ class Passage:
     loss: float = 0.0
     inputs: list[np.ndarray] = field(default_factory=list)
     outputs: list[np.ndarray] = field(default_factory=list)
-    backwards: list[reference.Backward] = field(default_factory=list)
+    backwards: list[layers.Backward] = field(default_factory=list)
     sent: list[np.ndarray] = field(default_factory=list)  # the gradient of each layer's output
 
 
@@ -224,7 +225,7 @@ class Whole:
                 size = np.abs(dy).sum(axis=tuple(range(dy.ndim - 1)))
                 room = room + tolerance.tolerance(self.dtype, size, terms, is_sum=True)
             # Of factors that keep few bits, some lie so near a tie that two passes round them to either side.
-            room = room + 2 * tolerance.FEW_BITS[self.plan.recipe.products] * largest
+            room = room + 2 * tolerance.of_factors(self.plan.fraction_bits) * largest
             # The gradient that was seen is at most `largest + room` if its pass is one of these; a larger one is of a
             # pass whose numbers are larger, and so are its roundings. Where the exact gradient cancels to 0, `largest`
             # says nothing of its pass, and `room` does.

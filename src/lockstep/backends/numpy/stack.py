@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 
 from lockstep.backends import numpy as alone
+from lockstep.backends.chunks import batches
 from lockstep.backends.numpy import fast
-from lockstep.backends.plan import batches
 from lockstep.language import later as _
-from lockstep.spec import LayerFacts, Network, Recipe, Shape
+from lockstep.spec import Flatten, LayerFacts, Network, Recipe, Shape
 
 Layer = tuple[np.ndarray, fast.Backward]
 
 
 def dense(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """`numpy_fast.dense` for x (members, n, in): y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
+    """`fast.dense` for x (members, n, in): y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
     w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
     y = np.matmul(x, w, out=on.space(f"{row.name} y", (*x.shape[:2], w.shape[2])))
     if b is not None:
@@ -41,7 +41,7 @@ def dense(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
     return y, backward
 
 
-def flatten(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
+def flatten(row: LayerFacts[Flatten], x: np.ndarray, on: Any) -> Layer:
     """(members, n, height, width, channels) → (members, n, height · width · channels), or with the channels first."""
     if x.ndim == 5 and row.layer.order == "chw":
         x = x.transpose(0, 1, 4, 2, 3)
