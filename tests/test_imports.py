@@ -37,7 +37,8 @@ FLOORS = (
 # What stands side by side in a room, and there too imports what is below it only: twins know nothing of each other.
 TWINS = {
     "backends": (
-        {"backends.plan"}, {"backends.chunks", "backends.contract", "backends.mistaken", "backends.weights"},
+        {"backends.walk"}, {"backends.plan"},
+        {"backends.chunks", "backends.contract", "backends.mistaken", "backends.weights"},
         {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax"}, {"backends"},
     ),
     "benchmark.baselines": (

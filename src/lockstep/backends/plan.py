@@ -7,13 +7,14 @@ whatever two backends would have to agree on. A plan with mistakes on purpose is
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lockstep import randomness
+from lockstep.backends.walk import Walk
 from lockstep.spec import Adam, AdamW, LayerFacts, Network, Recipe, Shape, same_padding
 
 Arrays = dict[str, np.ndarray]
@@ -64,11 +65,21 @@ class Plan:
         monotone, and where it would create ties (values ≤ 0) its gradient is 0 whoever gets it (alone, not shared).
         """
         rows = list(self.rows)
-        for first, second in zip(range(len(rows)), range(1, len(rows)), strict=False):
-            kinds = (rows[first].layer.kind, rows[second].layer.kind)
-            if kinds == ("relu", "max_pool2d") and rows[second].layer.ties == "first":
-                rows[first], rows[second] = rows[second], rows[first]
+        for index in range(len(rows) - 1):
+            first, second = rows[index : index + 2]
+            if (first.layer.kind, second.layer.kind) == ("relu", "max_pool2d") and second.layer.ties == "first":
+                rows[index:] = _exchanged(first, second, rows[index + 2 :])
         return rows
+
+    @cached_property
+    def walk(self) -> Walk:
+        """The way through the layers as the network was written."""
+        return Walk(self.rows)
+
+    @cached_property
+    def fast_walk(self) -> Walk:
+        """The way in which they are trained."""
+        return Walk(self.fast_rows)
 
     def row(self, name: str) -> LayerFacts:
         """The layer of this name in its place."""
@@ -164,6 +175,16 @@ class Plan:
             if row.layer.has_state
             for what, value in (("mean", 0), ("variance", 1))
         }
+
+
+def _exchanged(first: LayerFacts, second: LayerFacts, rest: list[LayerFacts]) -> list[LayerFacts]:
+    """Two layers, of which the second takes what the first gives and nobody else does, in the other order."""
+    if second.inputs != (first.name,) or any(first.name in row.inputs for row in rest):
+        return [first, second, *rest]
+    others = (
+        replace(row, inputs=tuple(first.name if name == second.name else name for name in row.inputs)) for row in rest
+    )
+    return [replace(second, inputs=first.inputs), replace(first, inputs=(second.name,)), *others]
 
 
 def window_padding(row: LayerFacts) -> tuple[tuple[int, int], tuple[int, int]]:

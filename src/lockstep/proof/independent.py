@@ -24,7 +24,7 @@ from lockstep.backends.mistaken import ALL_PAIRS
 from lockstep.backends.numpy import layers
 from lockstep.backends.plan import FRACTION_BITS, Arrays, Plan
 from lockstep.proof import update
-from lockstep.spec import Adam, AdamW, LayerFacts, Recipe
+from lockstep.spec import INPUT, Adam, AdamW, LayerFacts, Recipe
 from lockstep.spec.records import changed
 
 CLOSE = 1e-9  # relative: float64 in another order of summation
@@ -176,10 +176,11 @@ def _layers(plan: Plan, start: Arrays, images: np.ndarray, labels: np.ndarray) -
         name: value + generator.uniform(0.1, 1, value.shape) for name, value in state.items() if "running_" in name
     }
     model.restore(moved, state | statistics)
-    on, x = model.observer(len(images), training=True), model.prepare(images)
-    yield _compared("forward", "input", x, (images - plan.mean) * plan.scale, size=plan.mean * plan.scale)
+    on, values = model.observer(len(images), training=True), {INPUT: model.prepare(images)}
+    wanted = (images - plan.mean) * plan.scale
+    yield _compared("forward", "input", values[INPUT], wanted, size=plan.mean * plan.scale)
     for row in plan.rows:
-        x = _probe(row, x)
+        x = _probe(row, *(values[name] for name in row.inputs))
         before = {name: value.copy() for name, value in on.statistics.items()}
         y, back = reference.LAYERS[row.layer.kind](row, x, on)
         own = {name.rpartition("/")[2]: value for name, value in moved.items() if name.startswith(f"{row.name}/")}
@@ -192,17 +193,16 @@ def _layers(plan: Plan, start: Arrays, images: np.ndarray, labels: np.ndarray) -
         dx = back(dy.copy(), True)
         gradients = {key: on.gradients[f"{row.name}/{key}"] for key in own if key != "mask"}
         yield from _slopes(row, x, own, dy, np.asarray(dx), gradients)
-        x = y
-    yield from _loss(plan, model, x, labels)
+        values[row.name] = y
+    yield from _loss(plan, model, values[plan.rows[-1].name], labels)
     inferred = model.activations(images, training=False)
-    x = inferred["input"]
     for row in plan.rows:
         own = {name.rpartition("/")[2]: value for name, value in moved.items() if name.startswith(f"{row.name}/")}
         if row.layer.has_state:
             own |= {what: statistics[f"{row.name}/running_{what}"] for what in ("mean", "variance")}
+        (x,) = (inferred[name] for name in row.inputs)
         yield _compared("predictions", row.name, inferred[row.name], FORWARD[row.layer.kind](row, x, own), np.abs(x))
-        x = inferred[row.name]
-    yield _compared("predictions", "logits", model.predict(images), x)
+    yield _compared("predictions", "logits", model.predict(images), inferred[plan.rows[-1].name])
 
 
 def _statistics(row: LayerFacts, x: np.ndarray, before: Arrays, after: Arrays) -> Iterator[Doubt]:

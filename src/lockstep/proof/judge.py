@@ -31,7 +31,7 @@ from lockstep.language import later as _
 from lockstep.proof import tolerance, update
 from lockstep.proof.passes import FAR, Whole
 from lockstep.proof.trace import Trace, part, predicted, reported_loss, under
-from lockstep.spec import Run
+from lockstep.spec import INPUT, Run
 from lockstep.training import inputs
 
 # In the order in which data flow through a run: the first that differs is the divergence, the rest may follow from it.
@@ -419,10 +419,10 @@ class Judge:
         after = part(arrays, "state")
         exact, single = (model.observer(n, self.plan.in_training) for model in (self.exact, self.single))
         yield self._input("forward", step, arrays, outputs)
-        x, slack = outputs.get("input"), tolerance.tolerance(self.dtype, 0.0)
-        before = "input"
-        for index, row in enumerate(self.plan.rows):
-            y, dy = outputs.get(row.name), sent.get(row.name)
+        slack: dict[str, Any] = {INPUT: tolerance.tolerance(self.dtype, 0.0)}  # of each value, by name
+        for row in self.plan.rows:
+            (before,) = row.inputs
+            x, y, dy = outputs.get(before), outputs.get(row.name), sent.get(row.name)
             concerned = only is None or only[1] in ("", row.name) or only[1].startswith(f"{row.name}/")
             if x is None or y is None or dy is None or not all(np.isfinite(value).all() for value in (x, y)):
                 yield present("forward", row.name, step, y, (n, *row.output_shape), self.dtype)
@@ -438,17 +438,17 @@ class Judge:
                 yield compare("forward", row.name, step, y, work.y, allowed, self.dtype)
                 # `Model.gradients` promises that x, y, dy and the gradients are of one pass: nothing has drifted.
                 if before in sent and is_sent:
-                    extra = tolerance.fragile(row, x.astype(np.float64), work.y, slack, dy)
+                    extra = tolerance.fragile(row, x.astype(np.float64), work.y, slack[before], dy)
                     room = work.allowed_dx + extra
                     yield compare("backward", row.name, step, sent[before], work.dx, room, self.dtype)
                 for name, (gradient, room) in work.gradients.items() if is_sent else ():
                     yield compare("gradients", name, step, arrays.get(f"gradient/{name}"), gradient, room, self.dtype)
                 if whole and work.statistics:  # but training took these from a pass of its own
-                    moved = tolerance.moved(x.astype(np.float64), work.statistics, whole.drift(index - 1, x))
+                    moved = tolerance.moved(x.astype(np.float64), work.statistics, whole.drift(before, x))
                     for name, (value, room) in work.statistics.items():
                         room = room + work.momentum * moved[name]
                         yield compare("statistics", name, step, after.get(name), value, room, self.dtype)
-            x, slack, before = y, allowed, row.name
+            slack[row.name] = allowed
 
     def _input(self, stage: str, step: int | None, arrays: Arrays, outputs: Arrays) -> Finding:
         """(pixel − mean) · scale."""
@@ -483,7 +483,7 @@ class Judge:
             room = room + whole.loss_drift(logits, dz)
             yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, room)
             # Training counted the correct answers in its own pass, where two nearly equal logits may change places.
-            drift = 2 * whole.drift(len(self.plan.rows) - 1, logits)
+            drift = 2 * whole.drift(last, logits)
             right = int((logits.argmax(axis=1) == arrays["labels"]).sum())
             best = np.partition(logits.astype(np.float64), -2, axis=1)[:, -2:] if logits.shape[1] > 1 else None
             close = int((best[:, 1] - best[:, 0] <= drift).sum()) if best is not None else 0
@@ -496,7 +496,7 @@ class Judge:
         for name, room in whole.rooms(part(arrays, "gradient")).items():
             found = arrays.get(f"gradient/{name}")
             yield compare("gradients", name, step, found, whole.gradients[name], room, self.dtype, whole=True)
-        size = float(np.abs(whole.exact.outputs[-1]).max())
+        size = float(np.abs(whole.exact.values[self.plan.rows[-1].name]).max())
         room = whole.loss_drift(None, None) + tolerance.tolerance(self.dtype, size, whole.n)
         yield compare("loss", "reported by the step", step, arrays["loss"][0], whole.exact.loss, room, whole=True)
         after = part(arrays, "state")
@@ -566,8 +566,8 @@ class Judge:
         yield entered
         if entered.problem:
             return
-        before = "input"
         for row in self.plan.rows:
+            (before,) = row.inputs
             x, y = outputs.get(before), outputs.get(row.name)
             shapes_fit = x is not None and y is not None and y.shape == (len(x), *row.output_shape)
             if x is None or y is None or not shapes_fit or not np.isfinite(x).all():
@@ -576,7 +576,6 @@ class Judge:
             if only in ("", row.name):
                 work = Isolated(self, row, x, np.zeros_like(y), exact, single, wants_dx=False)
                 yield compare("predictions", row.name, None, y, work.y, work.allowed, self.dtype)
-            before = row.name
         if only in ("", "logits"):
             yield self.logits(arrays.get("logits"), images, weights, state, trace.steps)
 

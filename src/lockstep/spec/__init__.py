@@ -43,7 +43,7 @@ from lockstep.spec.layers import (
     Tanh,
     same_padding,
 )
-from lockstep.spec.network import LayerFacts, Network
+from lockstep.spec.network import INPUT, LayerFacts, Network
 from lockstep.spec.recipe import (
     LOSSES,
     MISTAKES,

@@ -15,6 +15,7 @@ from lockstep.spec.initializers import HeNormal, Initializer
 from lockstep.spec.layers import Layer, Shape
 from lockstep.spec.records import record, several
 
+INPUT = "input"  # the name of what enters a network: its pixels
 AnyLayer = TypeVar("AnyLayer")
 
 
@@ -29,6 +30,7 @@ class LayerFacts(Generic[AnyLayer]):
     parameter_shapes: dict[str, Shape]
     multiply_adds: int
     receptive_field: tuple[int, int] | None
+    inputs: tuple[str, ...] = (INPUT,)  # the values that it takes in: the pixels, or what a layer of this name puts out
 
     @property
     def parameters(self) -> int:
@@ -49,7 +51,7 @@ class Network:
         Raises LockstepError (LS-206) that names the layer, its input and why it does not fit.
         """
         rows: list[LayerFacts] = []
-        shape, field, jump = tuple(input_shape), (1, 1), (1, 1)
+        shape, field, jump, before = tuple(input_shape), (1, 1), (1, 1), INPUT
         for index, layer in enumerate(self.layers):
             name = f"{index}_{layer.kind}"
             try:
@@ -66,8 +68,9 @@ class Network:
                 field = (input_shape[0], input_shape[1])
             seen = (min(field[0], input_shape[0]), min(field[1], input_shape[1]))
             parameters = layer.parameter_shapes(shape)
-            rows.append(LayerFacts(name, layer, shape, output, parameters, layer.multiply_adds(shape), seen))
-            shape = output
+            products = layer.multiply_adds(shape)
+            rows.append(LayerFacts(name, layer, shape, output, parameters, products, seen, (before,)))
+            shape, before = output, name
         return rows
 
     def summary(self, input_shape: Shape) -> dict[str, Any]:

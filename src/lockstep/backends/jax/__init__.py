@@ -107,7 +107,7 @@ class Model:
         return (
             float(loss),
             {name: np.asarray(value) for name, value in parameters.items()},
-            {row.name: np.asarray(dy) for row, dy in zip(self.plan.rows, sent_back, strict=True)},
+            {row.name: np.asarray(sent_back[row.name]) for row in self.plan.rows},
             self._named(outputs),
         )
 
@@ -191,43 +191,40 @@ class Model:
         right = (logits.argmax(axis=1) == labels).sum()
         return (w, statistics, slots), jnp.stack([loss, right.astype(self.dtype)])
 
-    def _forward(
-        self, w: Any, statistics: Any, images: Any, masks: Any, training: bool, rows: list[LayerFacts] | None = None,
-        shifts: Any = None, outputs: list[Any] | None = None,
-    ) -> Any:  # fmt: skip
-        """(logits, new running statistics). `shifts` are added to the layers' outputs.
-
-        The input and these outputs are left in `outputs`.
-        """
+    def _forward(self, w: Any, statistics: Any, images: Any, masks: Any, training: bool) -> Any:
+        """(logits, new running statistics)."""
         on = Pass(self.plan, training, statistics, masks)
-        x = (images.astype(self.dtype) - self.mean) * self.scale
-        if outputs is not None:
-            outputs.append(x)
-        for index, row in enumerate(rows or self.plan.fast_rows):
-            x = LAYERS[row.layer.kind](row, x, w, on)
-            if shifts is not None:
-                x = x + shifts[index]
-            if outputs is not None:
-                outputs.append(x)
-        return x, on.updated
+        logits = self.plan.fast_walk.through(
+            self._prepare(images), lambda row, x: LAYERS[row.layer.kind](row, x, w, on)
+        )
+        return logits, on.updated
+
+    def _prepare(self, images: Any) -> Any:
+        return (images.astype(self.dtype) - self.mean) * self.scale
 
     def _logits(self, w: Any, statistics: Any, images: Any, masks: Any) -> Any:
         return self._forward(w, statistics, images, masks, self.plan.in_prediction)[0]
 
-    def _observe(self, w: Any, statistics: Any, images: Any, masks: Any, training: bool) -> Any:
-        outputs: list[Any] = []
-        self._forward(w, statistics, images, masks, training, self.plan.rows, None, outputs)
-        return outputs
+    def _observe(self, w: Any, statistics: Any, images: Any, masks: Any, training: bool, shifts: Any = None) -> Any:
+        """The input and every layer's output in the order written, to which a layer's shift is added where given.
+
+        As a list: in what is compiled a dictionary would lose its order.
+        """
+        on = Pass(self.plan, training, statistics, masks)
+
+        def there(row: LayerFacts, x: Any) -> Any:
+            y = LAYERS[row.layer.kind](row, x, w, on)
+            return y if shifts is None else y + shifts[row.name]
+
+        return [*self.plan.walk.values(self._prepare(images), there).values()]
 
     def _differentiate(self, w: Any, statistics: Any, images: Any, labels: Any, masks: Any) -> Any:
         """A layer's output's gradient is that of a zero added to it."""
-        shifts = [jnp.zeros((len(images), *row.output_shape), self.dtype) for row in self.plan.rows]
+        shifts = {row.name: jnp.zeros((len(images), *row.output_shape), self.dtype) for row in self.plan.rows}
 
         def objective(w: Any, shifts: Any) -> Any:
-            outputs: list[Any] = []
-            training, rows = self.plan.in_training, self.plan.rows
-            logits, _ = self._forward(w, statistics, images, masks, training, rows, shifts, outputs)
-            loss = self.loss(logits, self._targets(labels))
+            outputs = self._observe(w, statistics, images, masks, self.plan.in_training, shifts)
+            loss = self.loss(outputs[-1], self._targets(labels))
             return self.plan.minimised(loss, len(images)), (loss, outputs)
 
         (_, (loss, outputs)), (gradients, sent_back) = jax.value_and_grad(objective, (0, 1), has_aux=True)(w, shifts)

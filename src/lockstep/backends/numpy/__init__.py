@@ -23,14 +23,15 @@ import numpy as np
 
 from lockstep.backends.chunks import batches, prediction_batches
 from lockstep.backends.numpy import fast
-from lockstep.backends.numpy.layers import LAYERS, Layer, Pass, rounding
+from lockstep.backends.numpy.layers import LAYERS, Backward, Layer, Pass, rounding
 from lockstep.backends.numpy.losses import LOSSES
 from lockstep.backends.numpy.optimizers import OPTIMIZERS
 from lockstep.backends.plan import Arrays, Numbers, Plan
+from lockstep.backends.walk import Walk
 from lockstep.errors import LockstepError
-from lockstep.spec import LayerFacts, Recipe
+from lockstep.spec import INPUT, LayerFacts, Recipe
 
-Layers = list[tuple[LayerFacts, Callable[[LayerFacts, np.ndarray, Pass], Layer]]]
+Layers = dict[str, Callable[[LayerFacts, np.ndarray, Pass], Layer]]  # by the layer's name
 INFER_BATCH = 64  # images in one inference call of a thread: few enough for the cache
 CHUNK = 131_072  # numbers updated at a time: few, so that passes stay in the cache, but worth the call of each
 
@@ -82,8 +83,8 @@ class Model:
         self.batch_space = fast.Space(self.dtype)
         self.is_plain = not as_trained or plan.fraction_bits is not None  # the fast forms do not round their factors
         self.is_batch_last = not self.is_plain and plan.rows[0].layer.kind != "flatten"
-        plain = [(row, LAYERS[row.layer.kind]) for row in plan.fast_rows]
-        self.fast_layers: Layers = plain if self.is_plain else fast.forms(plain, self.is_batch_last)
+        plain: Layers = {row.name: LAYERS[row.layer.kind] for row in plan.fast_rows}
+        self.fast_layers = plain if self.is_plain else fast.forms(plan.fast_rows, plain, self.is_batch_last)
         self.statistics = plan.initial_statistics()
         self.taken = 0
         self.pool = ThreadPoolExecutor(max(self.n_slices - 1, 1))
@@ -124,19 +125,14 @@ class Model:
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
         """Every layer's output."""
         on = self.observer(len(images), self.plan.in_training if training else self.plan.in_prediction)
-        x = self.prepare(images)
-        outputs = {"input": x}
-        for row in self.plan.rows:
-            x, _ = LAYERS[row.layer.kind](row, x, on)
-            outputs[row.name] = x
-        return outputs
+        return self.plan.walk.values(self.prepare(images), lambda row, x: LAYERS[row.layer.kind](row, x, on)[0])
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays, Arrays]:
         """Loss and every gradient."""
         on = self.observer(len(images), self.plan.in_training)
         seen: tuple[Arrays, Arrays] = ({}, {})
-        layers = [(row, LAYERS[row.layer.kind]) for row in self.plan.rows]
-        losses, _ = self._differentiate(layers, self.prepare(images), labels, on, seen)
+        layers = {row.name: LAYERS[row.layer.kind] for row in self.plan.rows}
+        losses, _ = self._differentiate(self.plan.walk, layers, self.prepare(images), labels, on, seen)
         self.add_l2(on.gradients)
         return float(losses) / len(images), on.gradients, *seen
 
@@ -202,7 +198,7 @@ class Model:
                 {name: (x[part], dy[part]) for name, (x, dy) in left.items()},
             )  # fmt: skip
             x = self._prepare_fast(images[part], self.spaces[index])
-            result = self._differentiate(self.fast_layers, x, labels[part], on, None)
+            result = self._differentiate(self.plan.fast_walk, self.fast_layers, x, labels[part], on, None)
             sums.wait()
             self._finish(index, sums, now, left)
             return result
@@ -282,30 +278,34 @@ class Model:
         return [*parts, between(start, end)]
 
     def _differentiate(
-        self, layers: Layers, x: np.ndarray, labels: np.ndarray, on: Pass, seen: tuple[Arrays, Arrays] | None,
+        self, walk: Walk, layers: Layers, x: np.ndarray, labels: np.ndarray, on: Pass,
+        seen: tuple[Arrays, Arrays] | None,
     ) -> tuple[float, int]:  # fmt: skip
         """Forward, loss and backward of one slice: its summed loss and correct answers; gradients go into `on`.
 
         `seen` takes the gradient of each layer's output, and the input and each output.
         """
-        backwards = []
-        if seen is not None:
-            seen[1]["input"] = x
-        for row, layer in layers:
-            x, backward = layer(row, x, on)
-            backwards.append(backward)
+        backwards: dict[str, Backward] = {}
+
+        def there(row: LayerFacts, x: np.ndarray) -> np.ndarray:
+            y, backwards[row.name] = layers[row.name](row, x, on)
             if seen is not None:
-                seen[1][row.name] = x
+                seen[1][row.name] = y
+            return y
+
+        def back(row: LayerFacts, dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+            if seen is not None:
+                seen[0][row.name] = np.array(dy)
+            return backwards[row.name](dy, wants_dx)
+
+        if seen is not None:
+            seen[1][INPUT] = x
+        x = walk.through(x, there)
         losses, dx = self.losses(x, self.targets(labels), on)
         correct = int((x.argmax(axis=1) == labels).sum())
         if self.plan.recipe.loss_reduction == "mean":
             dx /= on.n
-        learning = [index for index, (row, _) in enumerate(layers) if row.parameter_shapes]
-        first = 0 if seen is not None else min(learning, default=len(layers))
-        for index in range(len(layers) - 1, first - 1, -1):
-            if seen is not None:
-                seen[0][layers[index][0].name] = np.array(dx)
-            dx = backwards[index](dx, index > first)  # type: ignore[assignment]  # None only where the loop ends
+        walk.back(dx, back, walk.learning if seen is None else walk.everything)
         return float(losses.sum()), correct
 
     def _infer(self, images: np.ndarray, index: int) -> np.ndarray:
@@ -316,8 +316,8 @@ class Model:
             training, self.parameters, {}, self.statistics, masks, len(images), lambda value: value, False,
             self.factor, self.spaces[index],
         )  # fmt: skip
-        for row, layer in self.fast_layers:
-            x, _ = layer(row, x, on)
+        layers = self.fast_layers
+        x = self.plan.fast_walk.through(x, lambda row, x: layers[row.name](row, x, on)[0])
         return x.copy()  # the next images are written over it
 
     def _sliced(self, images: np.ndarray, work: Callable[[int, slice, Slices], Any]) -> list[Any]:

@@ -14,7 +14,7 @@ What each of them means is said by the function of the same name in `layers`; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -321,7 +321,7 @@ LAYERS: dict[str, Form] = {
 }
 
 
-def forms(plain: list[tuple[LayerFacts, Form]], is_batch_last: bool) -> list[tuple[LayerFacts, Form]]:
+def forms(rows: Sequence[LayerFacts], plain: Mapping[str, Form], is_batch_last: bool) -> dict[str, Form]:
     """Each layer in the form in which it is trained; images lie batch last, or there are none but the flattened."""
 
     def form(row: LayerFacts, function: Form) -> Form:
@@ -333,7 +333,7 @@ def forms(plain: list[tuple[LayerFacts, Form]], is_batch_last: bool) -> list[tup
         has_form = kind in LAYERS and (kind != "max_pool2d" or row.layer.ties == "first")
         return LAYERS[kind] if has_form else turned(function)
 
-    return [(row, form(row, function)) for row, function in plain]
+    return {row.name: form(row, plain[row.name]) for row in rows}
 
 
 # ------------------------------------------------------------------------------------------------------------ windows

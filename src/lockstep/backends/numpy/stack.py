@@ -115,7 +115,7 @@ class Stack:
         self.parameters, self.gradients = alone.cut(flat, shapes), alone.cut(gradient, shapes)
         for index, model in enumerate(models):
             model.lay_in(flat[index], gradient[index])
-        self.layers = [(row, LAYERS[row.layer.kind]) for row in first.plan.fast_rows]
+        self.walk = first.plan.fast_walk
 
     def train_epoch(self, orders: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Each model's (2, steps): losses and correct answers."""
@@ -135,18 +135,19 @@ class Stack:
         images, labels = self._gathered(indices)
         on = self._pass(n)
         now = [model.count_update() for model in models]
-        x, backwards = images, []
-        for row, layer in self.layers:
-            x, backward = layer(row, x, on)
-            backwards.append((row, backward))
+        backwards: dict[str, fast.Backward] = {}
+
+        def there(row: LayerFacts, x: np.ndarray) -> np.ndarray:
+            y, backwards[row.name] = LAYERS[row.layer.kind](row, x, on)
+            return y
+
+        x = self.walk.through(images, there)
         dx, results = self.space("dz", x.shape), []
         for index, model in enumerate(models):
             losses, slope = model.losses(x[index], model.targets(labels[index]), on)
             dx[index] = slope / n if model.plan.recipe.loss_reduction == "mean" else slope
             results.append((float(losses.sum()) / n, int((x[index].argmax(axis=1) == labels[index]).sum())))
-        learning = [index for index, (row, _) in enumerate(backwards) if row.parameter_shapes]
-        for index in range(len(backwards) - 1, learning[0] - 1, -1):
-            dx = backwards[index][1](dx, index > learning[0])  # type: ignore[assignment]  # None only at the end
+        self.walk.back(dx, lambda row, dy, wants_dx: backwards[row.name](dy, wants_dx), self.walk.learning)
         for model, numbers in zip(models, now, strict=True):
             model.update(numbers)
         return results

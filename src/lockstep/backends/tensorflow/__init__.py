@@ -48,7 +48,7 @@ class Model:
         self.is_compiled_by_xla = not any(row.layer.kind in ("conv2d", "max_pool2d", "avg_pool2d") for row in plan.rows)
         self._functions: dict[int, Any] = {}
         self._infer = tf.function(
-            lambda images: self._forward(images, plan.fast_rows, training=False, masks={}),
+            lambda images: self._logits(images, training=False, masks={}),
             input_signature=(tf.TensorSpec((None, *plan.input_shape), tf.uint8),),
             autograph=False,
         )
@@ -83,24 +83,22 @@ class Model:
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
         """Every layer's output."""
         on = self.plan.in_training if training else self.plan.in_prediction
-        with tf.device(self.device):
-            outputs = {"input": self._prepare(images)} | self._observe(images, on)
-        return {name: y.numpy() for name, y in outputs.items()}
+        return {name: y.numpy() for name, y in self._observe(images, on).items()}
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays, Arrays]:
         """Loss and every gradient."""
         with tf.GradientTape() as tape:
-            seen = self._observe(images, self.plan.in_training, watch=tape.watch)
-            *_, logits = seen.values()
+            entered, *seen = self._observe(images, self.plan.in_training, watch=tape.watch).items()
+            logits = seen[-1][1]
             loss = self.loss(logits, self._targets(tf.constant(labels)))
             minimised = self.plan.minimised(loss, len(labels))
-        parameters, outputs = tape.gradient(minimised, (list(self.parameters.values()), list(seen.values())))
+        parameters, outputs = tape.gradient(minimised, (list(self.parameters.values()), [y for _, y in seen]))
         parameters = self._add_l2(dict(zip(self.parameters, parameters, strict=True)))
         return (
             float(loss),
             {name: value.numpy() for name, value in parameters.items()},
-            {name: value.numpy() for name, value in zip(seen, outputs, strict=True)},
-            {"input": self._prepare(tf.constant(images)).numpy(), **{name: y.numpy() for name, y in seen.items()}},
+            {name: value.numpy() for (name, _), value in zip(seen, outputs, strict=True)},
+            {name: y.numpy() for name, y in (entered, *seen)},
         )
 
     def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
@@ -189,7 +187,7 @@ class Model:
 
     def _step(self, images: Any, labels: Any, numbers: Any, masks: dict[str, Any]) -> Any:
         with tf.GradientTape() as tape:
-            logits = self._forward(images, self.plan.fast_rows, self.plan.in_training, masks, learning=True)
+            logits = self._logits(images, self.plan.in_training, masks, learning=True)
             loss = self.loss(logits, self._targets(labels))
             minimised = self.plan.minimised(loss, labels.shape[0])
         found = tape.gradient(minimised, list(self.parameters.values()))
@@ -198,21 +196,10 @@ class Model:
         right = tf.reduce_sum(tf.cast(tf.argmax(logits, 1, tf.int32) == labels, tf.int32))
         return loss, right
 
-    def _forward(
-        self,
-        images: Any,
-        rows: list[LayerFacts],
-        training: bool,
-        masks: dict[str, Any],
-        learning: bool = False,
-        observed: Callable[[str, Any], None] = lambda name, y: None,
-    ) -> Any:
-        """Logits; `observed` is shown every layer's output."""
-        x = self._prepare(images)
-        for row in rows:
-            x = self._apply(row, x, training, masks, learning)
-            observed(row.name, x)
-        return x
+    def _logits(self, images: Any, training: bool, masks: dict[str, Any], learning: bool = False) -> Any:
+        return self.plan.fast_walk.through(
+            self._prepare(images), lambda row, x: self._apply(row, x, training, masks, learning)
+        )
 
     def _apply(self, row: LayerFacts, x: Any, training: bool, masks: dict[str, Any], learning: bool = False) -> Any:
         """One layer's output; the running statistics stay as they are unless `learning`."""
@@ -224,20 +211,20 @@ class Model:
         return layer(x)
 
     def _observe(self, images: np.ndarray, training: bool, watch: Callable[[Any], None] = lambda y: None) -> Any:
-        outputs: dict[str, Any] = {}
+        """The input and every layer's output by name, in the order written."""
+        masks = self._masks(len(images), training)
 
-        def keep(name: str, y: Any) -> None:
+        def there(row: LayerFacts, x: Any) -> Any:
+            y = self._apply(row, x, training, masks)
             watch(y)
-            outputs[name] = y
+            return y
 
         with tf.device(self.device):
-            masks = self._masks(len(images), training)
-            self._forward(tf.constant(images), self.plan.rows, training, masks, observed=keep)
-        return outputs
+            return self.plan.walk.values(self._prepare(tf.constant(images)), there)
 
     def _infer_by_mistake(self, images: Any) -> Any:
         """Logits as a training step computes them; not compiled, for the masks are no argument of `_infer`."""
-        return self._forward(images, self.plan.fast_rows, True, self._masks(len(images), True))
+        return self._logits(images, True, self._masks(len(images), True))
 
     def _masks(self, n: int, training: bool) -> dict[str, Any]:
         """The masks of the next update for `n` images, where any are used."""

@@ -33,6 +33,7 @@ from lockstep.backends.torch.layers import (
 from lockstep.backends.torch.losses import LOSSES
 from lockstep.backends.torch.optimizers import NUMBERS, OPTIMIZERS, Group, numbers, updated_on_cuda
 from lockstep.errors import LockstepError
+from lockstep.spec import LayerFacts
 
 
 class Model:
@@ -192,23 +193,21 @@ class Model:
         return self._pass(images)
 
     def _pass(self, images: torch.Tensor) -> torch.Tensor:
-        x = self._prepare(images)
-        for row in self.plan.fast_rows:
-            x = self.layers[row.name](x)
-        return x
+        return self.plan.fast_walk.through(self._prepare(images), lambda row, x: self.layers[row.name](x))
 
     def _observe(self, images: torch.Tensor, training: bool) -> dict[str, torch.Tensor]:
         """What enters and every layer's output, in the order written."""
+
+        def there(row: LayerFacts, x: torch.Tensor) -> torch.Tensor:
+            y = self.layers[row.name](x)
+            if not y.requires_grad and torch.is_grad_enabled():
+                y.requires_grad_()
+            if y.requires_grad:
+                y.retain_grad()
+            return y
+
         self._mode(training, len(images))
-        x = self._prepare(images)
-        outputs = {"input": x}
-        for row in self.plan.rows:
-            outputs[row.name] = x = self.layers[row.name](x)
-            if not x.requires_grad and torch.is_grad_enabled():
-                x.requires_grad_()
-            if x.requires_grad:
-                x.retain_grad()
-        return outputs
+        return self.plan.walk.values(self._prepare(images), there)
 
     def _differentiate(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean loss; every parameter's gradient of what is minimised goes into its `grad`."""
