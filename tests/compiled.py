@@ -36,7 +36,7 @@ def textbook(row: LayerFacts, x: Any, w: Any, on: Any) -> Any:
 
 def main() -> None:
     plan = Plan(NETWORK, SHAPE, Recipe("adam", 1, BATCH), 0, np.zeros(1), np.ones(1) / 255, 2, "float32", "cpu", 2)
-    model = backend.build(plan, initial_weights(NETWORK, SHAPE, 0, "float32"))
+    model: Any = backend.build(plan, initial_weights(NETWORK, SHAPE, 0, "float32"))
     model.place(np.zeros((2 * BATCH, *SHAPE), np.uint8), np.zeros(2 * BATCH, np.int64))
     compiled = model._epoch
 
@@ -44,7 +44,7 @@ def main() -> None:
         print(compiled.lower(*arguments).compile().as_text())
         return compiled(*arguments)
 
-    model._epoch = shown  # type: ignore[assignment]
+    model._epoch = shown
     model.train_epoch(np.arange(2 * BATCH))
 
 

@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from lockstep import backends, spec
+from lockstep.backends import mistaken
 from lockstep.backends import numpy as reference
-from lockstep.backends.plan import Model, Plan
+from lockstep.backends.contract import Backend, Model
+from lockstep.backends.plan import Plan
 from lockstep.backends.weights import initial_weights
 from lockstep.spec import Augmentation, Network, Recipe
 
@@ -233,7 +235,8 @@ def plan_of(case: Case, dtype: str = "", threads: int = 2, device: str = "cpu") 
     channels = np.arange(case.shape[2])  # each with a mean and a scale of its own, where pixels have a mean
     mean, scale = case.scaling[0] + 17.0 * channels * bool(case.scaling[0]), case.scaling[1] / (1 + 0.2 * channels)
     steps = -(-case.n // case.recipe.batch_size)
-    return Plan(case.network, case.shape, case.recipe, 11, mean, scale, steps, dtype or case.dtype, device, threads)
+    dtype = dtype or case.dtype
+    return mistaken.plan_of(case.network, case.shape, case.recipe, 11, mean, scale, steps, dtype, device, threads)
 
 
 @contextlib.contextmanager
@@ -305,8 +308,14 @@ def alone(model: Model) -> dict[str, np.ndarray]:
     return found
 
 
+def rows_of(backend: Backend) -> dict[str, list[str]]:
+    """Every table of a backend and the kinds that it has a row for."""
+    return {"LAYERS": [*backend.LAYERS], "LOSSES": [*backend.LOSSES], "OPTIMIZERS": [*backend.OPTIMIZERS]}
+
+
 def main(backend: str, folder: Path) -> None:
     errors = {}
+    np.savez(folder / "tables.npz", allow_pickle=False, **rows_of(backends.load(backend)))
     device = "cpu" if backend == "numpy" else os.environ.get("LOCKSTEP_DEVICE", "cpu")
     for name, case in CASES.items():
         try:

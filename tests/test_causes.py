@@ -14,6 +14,7 @@ import pytest
 import planted as table
 from lockstep import backends
 from lockstep.backends import numpy as reference
+from lockstep.backends.numpy import layers
 from lockstep.proof import trace, verdicts
 from lockstep.proof.causes import CAUSES
 from lockstep.proof.trace import Trace
@@ -177,22 +178,22 @@ def written_with(tmp_path, monkeypatch, case: str, kind: str, layer: Callable[..
         return table.write_trace(tmp_path / "trace", case, "numpy")
 
 
-def with_a_larger_bias(row: Any, x: np.ndarray, on: Any) -> reference.Layer:
+def with_a_larger_bias(row: Any, x: np.ndarray, on: Any) -> layers.Layer:
     """A dense layer whose bias is 1.001 times itself."""
-    y, backward = reference.dense(row, x, on)
+    y, backward = layers.dense(row, x, on)
     bias = on.parameters.get(f"{row.name}/bias")
     return y if bias is None else y + bias * x.dtype.type(0.001), backward
 
 
-def from_the_right(row: Any, x: np.ndarray, on: Any) -> reference.Layer:
+def from_the_right(row: Any, x: np.ndarray, on: Any) -> layers.Layer:
     """A max-pooling that gives the gradient to the last of several maxima: the first in the image turned round."""
-    y, _ = reference.max_pool2d(row, x, on)
+    y, _ = layers.max_pool2d(row, x, on)
     (high, wide), _ = row.layer.window()
     rows, columns, _ = row.output_shape
 
     def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
         used = x[:, : rows * high, : columns * wide]
-        _, turned = reference.max_pool2d(row, used[:, ::-1, ::-1], on)
+        _, turned = layers.max_pool2d(row, used[:, ::-1, ::-1], on)
         dx = np.zeros_like(x)
         dx[:, : rows * high, : columns * wide] = np.asarray(turned(dy[:, ::-1, ::-1], True))[:, ::-1, ::-1]
         return dx
@@ -200,9 +201,9 @@ def from_the_right(row: Any, x: np.ndarray, on: Any) -> reference.Layer:
     return y, backward
 
 
-def with_nan(row: Any, x: np.ndarray, on: Any) -> reference.Layer:
+def with_nan(row: Any, x: np.ndarray, on: Any) -> layers.Layer:
     """A GELU that is not a number."""
-    y, backward = reference.gelu(row, x, on)
+    y, backward = layers.gelu(row, x, on)
     return y * np.nan, backward
 
 

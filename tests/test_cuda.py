@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,8 +43,8 @@ def recorded(monkeypatch):
 
 
 def recording(monkeypatch):
-    torch = backends.load("torch")
-    monkeypatch.setattr(torch, "takes_products", lambda plan: True)
+    torch: Any = backends.load("torch")
+    monkeypatch.setattr("lockstep.backends.torch.layers.takes_products", lambda plan: True)
     monkeypatch.setattr(torch.Recorded, "can_be", staticmethod(lambda plan: True))
     monkeypatch.setattr(torch.Recorded, "_record", lambda self, model: partial(run_again, self, model))
     return torch
@@ -252,7 +253,8 @@ def test_recorded_steps_are_the_steps(name):
 @pytest.mark.gpu
 @pytest.mark.parametrize("attribute", ["numbers", "batches", "masks"])
 def test_a_recording_that_reads_what_stood_there_before_is_seen(attribute, monkeypatch):
-    recording, case = backends.load("torch").Recorded, ON_GPU["adam"]
+    torch: Any = backends.load("torch")
+    recording, case = torch.Recorded, ON_GPU["adam"]
     take = recording.take
 
     def stale(self, model, full):

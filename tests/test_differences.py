@@ -160,8 +160,8 @@ def test_every_subject_has_a_meaning_in_every_framework_or_a_reason(table, subje
 
 
 @FRAMEWORKS
-def test_the_backends_files_ask_the_same_in_the_same_order(backend):
-    source = Path(str(importlib.util.find_spec(f"lockstep.backends.{backend}").origin)).read_text(encoding="utf-8")
+def test_every_framework_is_asked_the_same_in_the_same_order(backend):
+    source = Path(str(importlib.util.find_spec(f"lockstep.defaults.{backend}").origin)).read_text(encoding="utf-8")
     (defaults,) = [
         node.value
         for node in ast.parse(source).body

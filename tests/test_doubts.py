@@ -12,7 +12,7 @@ import planted as table
 from lockstep import data, randomness
 from lockstep.backends import numpy as reference
 from lockstep.backends import weights
-from lockstep.backends.numpy import stack
+from lockstep.backends.numpy import layers, optimizers, stack
 from lockstep.backends.plan import Plan
 from lockstep.proof import independent, rehearsal, verdicts
 from lockstep.proof.cases import Case, cases
@@ -87,19 +87,19 @@ def test_nothing_is_doubted_of_any_starting_weights(start):
 
 
 def with_wrong_slope(row, x, on):
-    y, _ = reference.tanh(row, x, on)
+    y, _ = layers.tanh(row, x, on)
     return y, lambda dy, wants_dx: dy * (1 - y)
 
 
 def with_last_maximum(row, x, on):
-    y, _ = reference.max_pool2d(row, x, on)
+    y, _ = layers.max_pool2d(row, x, on)
     turned = np.ascontiguousarray(x[:, ::-1, ::-1])
-    _, back = reference.max_pool2d(row, turned, on)
+    _, back = layers.max_pool2d(row, turned, on)
     return y, lambda dy, wants_dx: np.asarray(back(dy[:, ::-1, ::-1], True))[:, ::-1, ::-1]
 
 
 def ahead(o, now, w, g, s, *slots):
-    reference.adam(o, dataclasses.replace(now, t=now.t + 1), w, g, s, *slots)
+    optimizers.adam(o, now._replace(t=now.t + 1), w, g, s, *slots)
 
 
 def always_the_first_mask(plan, step, n):

@@ -20,11 +20,11 @@ from mutants.runner import Proof, Runner, told
 from mutants.table import MUTANTS, PLACES, STUDIES, Mutant
 
 NOTHING = Mutant(
-    "nothing", "a line that is the same in other words", "backends/numpy/__init__.py", "mlp", ("optimizer slots: *",),
+    "nothing", "a line that is the same in other words", "backends/numpy/optimizers.py", "mlp", ("optimizer slots: *",),
     (("w -= np.multiply(g, now.rate, out=s)", "w -= np.multiply(now.rate, g, out=s)"),), ("numpy",), ("numpy",),
 )  # fmt: skip
 EVERYTHING = dataclasses.replace(
-    NOTHING, name="everything", what="training forgets every weight",
+    NOTHING, name="everything", what="training forgets every weight", file="backends/numpy/__init__.py",
     edits=(("            self._finish(index,", "            self.flat[...] = 0\n            self._finish(index,"),),
 )  # fmt: skip
 GONE = dataclasses.replace(NOTHING, name="gone", edits=(("a text that no file holds", ""),))
@@ -53,7 +53,7 @@ def test_a_text_that_is_not_there_once_is_stale_and_fails_the_run(tmp_path, caps
     found = json.loads(place.read_text())
     assert [row["outcome"] for row in found["results"]] == [runner.STALE, runner.STALE]
     assert found["counts"]["failed"] == 2
-    assert "0 times in backends/numpy/__init__.py" in capsys.readouterr().out
+    assert "0 times in backends/numpy/optimizers.py" in capsys.readouterr().out
 
 
 def test_a_study_that_is_not_equal_without_the_fault_shows_nothing(prover):
@@ -130,7 +130,9 @@ def test_a_sample_is_drawn_by_its_seed_and_parts_make_the_whole():
     assert drawn[0] == drawn[1] != chosen(MUTANTS, sample=7, seed=4)
     parts = [mutant for k in range(1, 8) for mutant in chosen(MUTANTS, part=f"{k}/7")]
     assert sorted(mutant.name for mutant in parts) == sorted(mutant.name for mutant in MUTANTS)
-    assert {mutant.file for mutant in chosen(MUTANTS, only=["backends/jax.py"])} == {"backends/jax.py"}
+    assert {mutant.file for mutant in chosen(MUTANTS, only=["backends/jax/__init__.py"])} == {
+        "backends/jax/__init__.py"
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
@@ -139,7 +141,8 @@ def test_a_sample_is_drawn_by_its_seed_and_parts_make_the_whole():
 def test_there_are_enough_mutants_in_every_backend_plan_and_worker():
     files = Counter(mutant.file for mutant in MUTANTS)
     assert len(MUTANTS) == len({mutant.name for mutant in MUTANTS}) >= 120
-    names = ("numpy/__init__", "numpy/fast", "numpy/stack", "torch", "tensorflow", "jax", "plan", "weights")
+    names = [f"{backend}/{part}" for backend in backends.BACKENDS for part in ("__init__", "layers", "optimizers")]
+    names += ["numpy/fast", "numpy/stack", "plan", "chunks", "weights"]
     assert {*(f"backends/{name}.py" for name in names), "training/loop.py", "training/inputs.py"} <= files.keys()
     assert sum(bool(mutant.equivalent) for mutant in MUTANTS) <= 5
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import conformance as table
 from lockstep.backends import numpy as backend
 from lockstep.backends.numpy import fast
+from lockstep.backends.numpy.layers import flatten
 from lockstep.backends.weights import initial_weights
 from lockstep.errors import LockstepError
 from lockstep.spec import Network
@@ -110,7 +111,7 @@ def test_wide_kernels_and_flat_inputs(layer):
         ("conv2d 4 3", "as_strided", lambda x, shape, strides: np.zeros(shape)),
         ("max_pool2d 3 2 same", "_largest", lambda candidates, y: np.minimum.reduce(candidates, out=y)),
         ("max_pool2d 2", "_share", lambda dy, y, c, shares, *rest: shares[-1].__setitem__(..., dy)),
-        ("flatten chw", "LAYERS", {"flatten": lambda row, x, on: fast.turned(backend.flatten)(
+        ("flatten chw", "LAYERS", {"flatten": lambda row, x, on: fast.turned(flatten)(
             Network(["flatten"]).facts(row.input_shape)[0], x, on)}),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lockstep.backends import numpy as reference
+from lockstep.backends.plan import Numbers
 from lockstep.proof import cases, power, proof, verdicts
 from lockstep.proof.judge import Finding
 from lockstep.spec import Network, Recipe, Study
@@ -58,7 +59,7 @@ class FrozenKernel(reference.Model):
 class CounterAhead(reference.Model):
     def count_update(self):
         now = super().count_update()
-        return reference.Numbers(now.rate, now.epsilon, now.buffer_factor, now.t + 1)
+        return Numbers(now.rate, now.epsilon, now.buffer_factor, now.t + 1)
 
 
 class ForgetsSlots(reference.Model):
@@ -107,7 +108,7 @@ class RateOfTheSecondEpoch(reference.Model):
     def count_update(self):
         now, plan = super().count_update(), self.plan
         rate = plan.learning_rate(min(self.taken - 1, 2 * plan.steps_per_epoch - 1))
-        return reference.Numbers(rate, now.epsilon, now.buffer_factor, now.t)
+        return Numbers(rate, now.epsilon, now.buffer_factor, now.t)
 
 
 FAULTS = [
@@ -148,7 +149,7 @@ def test_a_whole_epoch_that_is_wrong_is_said_at_the_first_step_whose_loss_is(tmp
             now = super().count_update()
             self.seen = getattr(self, "seen", 0) + 1
             is_wrong = getattr(self, "within", False) and self.seen == 3
-            return reference.Numbers(now.rate * (1 + is_wrong), now.epsilon, now.buffer_factor, now.t)
+            return Numbers(now.rate * (1 + is_wrong), now.epsilon, now.buffer_factor, now.t)
 
     row = proven(TwiceTheRateFromTheThird, tmp_path)
     assert first(row) == ("whole epoch", "losses")

@@ -120,7 +120,7 @@ class RateOfTheFirstStep(reference.Model):
 
     def train_epoch(self, order):
         plan, taken = self.plan, int(self.state()["step"])
-        first = types.SimpleNamespace(learning_rate=lambda step: plan.learning_rate(taken))
+        first = types.SimpleNamespace(numbers=lambda step: plan.numbers(step)._replace(rate=plan.learning_rate(taken)))
         self.plan = _With(plan, first)
         try:
             return super().train_epoch(order)
@@ -323,7 +323,7 @@ def test_statistics_are_allowed_what_another_pass_may_bring_to_them(dtype):
         state["6_batch_norm/running_variance"] *= 0
         model.restore(model.weights(), state)
     whole = Whole(judge.exact, judge.single, dtype, images, labels)
-    x, drift = whole.exact.inputs[6], whole.drift(5)
+    x, drift = whole.exact.values["5_dense"], whole.drift("5_dense")
     moved = x + drift * np.sign(x - x.mean(axis=0))
     rooms = {name: room for name, (_, room) in whole.statistics().items()}
     change = 0.1 * np.abs(moved.var(axis=0, ddof=1) - x.var(axis=0, ddof=1))

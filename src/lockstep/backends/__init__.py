@@ -9,7 +9,9 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
 from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
+from lockstep.backends.contract import Backend
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.language import joined
 from lockstep.language import later as _
@@ -21,6 +23,12 @@ BACKENDS = {
     "tensorflow": ("TensorFlow", ("tensorflow", "keras"), ("tensorflow", "tensorflow-cpu", "keras"), "tensorflow"),
     "jax": ("JAX", ("jax", "optax"), ("jax", "jaxlib", "optax"), "jax"),
 }
+
+
+if TYPE_CHECKING:  # here a type checker compares each with the contract
+    from lockstep.backends import jax, numpy, tensorflow, torch
+
+    _EVERY: tuple[Backend, ...] = (numpy, torch, tensorflow, jax)
 
 
 def why_missing(name: str) -> str | None:
@@ -45,15 +53,20 @@ def versions(name: str) -> dict[str, str]:
     return found
 
 
-def load(name: str) -> ModuleType:
+def load(name: str) -> Backend:
     """Import a backend; only a worker process does this. Raises LockstepError (LS-401) where it is not installed."""
+    return cast(Backend, imported(name, f"lockstep.backends.{name}"))
+
+
+def imported(name: str, module: str) -> ModuleType:
+    """A module that needs a backend's framework. Raises LockstepError (LS-401) where that is not installed."""
     if reason := why_missing(name):
         extra = BACKENDS[name][3]
         raise LockstepError(
             "LS-401", reason, where=_("backend {name}", name=name), hint=f"pip install 'lockstep-nn[{extra}]'"
         )
     with _as_if_not_installed(PASSED_BY.get(name, ())):
-        return importlib.import_module(f"lockstep.backends.{name}")
+        return importlib.import_module(module)
 
 
 # What Keras and TensorFlow import where it is installed, and what no training here asks for: half of their start.

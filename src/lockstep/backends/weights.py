@@ -63,14 +63,6 @@ def initial_weights(
     return weights
 
 
-def transposed(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights with every square kernel transposed: dense (in, out), convolution (height, width): a port's slip."""
-    return {
-        name: np.ascontiguousarray(value.swapaxes(0, 1)) if value.ndim > 1 and len(set(value.shape[:2])) == 1 else value
-        for name, value in weights.items()
-    }
-
-
 def _draw(chosen: Any, shape: Shape, fan: tuple[int, int], place: tuple[Any, ...]) -> np.ndarray:
     distribution, size_of = DISTRIBUTIONS[chosen.kind]
     values = distribution(math.prod(shape), *place).reshape(shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lockstep.data import mistaken
 from lockstep.randomness import permutation
 from lockstep.spec import Recipe
 
@@ -45,7 +46,6 @@ def batch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def epoch_order(n: int, recipe: Recipe, seed: int, epoch: int) -> np.ndarray:
-    """`batch_order` with the mistakes that the recipe asks for."""
-    order = np.arange(n) if "order_not_shuffled" in recipe.mistakes else batch_order(n, seed, epoch)
-    full = n // recipe.batch_size * recipe.batch_size
-    return order[:full] if "last_batch_dropped" in recipe.mistakes and full else order
+    """`batch_order` as the recipe takes it."""
+    order = batch_order(n, seed, epoch)
+    return mistaken.order(order, recipe) if recipe.mistakes else order

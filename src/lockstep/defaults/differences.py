@@ -1,8 +1,8 @@
 """What frameworks do when nothing more is asked for, measured on the installed ones: `lockstep explain differences`.
 
 A table of defaults that is copied from documentation is right until the next release. Here each framework runs its own
-layer, loss or optimizer on a small input (DEFAULTS in its backend's file, in a process of its own) and hands back raw
-numbers; `meanings` says what they mean.
+layer, loss or optimizer on a small input (DEFAULTS in the module of its name, in a process of its own) and hands back
+raw numbers; `meanings` says what they mean.
 
     python -P -m lockstep.defaults.differences BACKEND FILE     runs one framework's DEFAULTS, writes what came out
 """
@@ -89,7 +89,7 @@ def _result(name: str, worker: workers.Worker, folder: Path) -> dict[str, Any]:
 
 def run(name: str) -> dict[str, Any]:
     """Run the DEFAULTS of one backend in this process: one value of what `measure` returns."""
-    defaults = getattr(backends.load(name), "DEFAULTS", {})
+    defaults = backends.imported(name, f"lockstep.defaults.{name}").DEFAULTS
     subjects: dict[str, Any] = {}
     for subject, row in SUBJECTS.items():
         entry = defaults.get(subject, UNWRITTEN)

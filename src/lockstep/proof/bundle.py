@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from lockstep import backends, store
+from lockstep.backends.mistaken import plan_of
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.files import untrusted
 from lockstep.proof.trace import Trace, part
@@ -160,7 +161,7 @@ def models(folder: Path) -> tuple[Any, Any]:
     found = []
     for file, mean, scale in (("spec.toml", "mean_of_trace", "scale_of_trace"), ("canonical.toml", "mean", "scale")):
         (run,) = read_study(folder / file).runs()
-        plan = Plan(
+        plan = plan_of(
             run.network, tuple(facts["input_shape"]), run.recipe, run.seed, np.array(facts[mean]),
             np.array(facts[scale]), facts["steps_per_epoch"], run.dtype, run.device, 1,
         )  # fmt: skip

@@ -26,12 +26,19 @@ class Case:
     @cached_property
     def plan(self) -> Plan:
         """What is decided for the canonical meaning."""
-        return inputs.make_plan(self.canonical, inputs.Examples(self.examples.data, self.canonical), 1)
+        return inputs.make_plan(self.canonical, self._own, 1)
+
+    @cached_property
+    def _own(self) -> inputs.Examples:
+        return inputs.Examples(self.examples.data, self.canonical)
 
     @property
     def judge(self) -> Judge:
-        """A judge of the canonical meaning."""
-        return self.judge_of(self.canonical)
+        """A judge of the canonical meaning, who stands at the start: each time another, for a judge trains its models.
+
+        Those are built when they are first asked for.
+        """
+        return Judge(self.canonical, self.plan, self._own)
 
     def judge_of(self, run: Run) -> Judge:
         """A judge of another meaning on the same dataset."""

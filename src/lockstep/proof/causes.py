@@ -135,7 +135,7 @@ def _momentum_swapped(run: Run, shape: Shape) -> Run:
 
 
 def _coupled(r: Recipe) -> dict[str, Any]:
-    o = r.optimizer
+    o: Any = r.optimizer  # an AdamW
     adam = {
         "kind": "adam",
         **{key: getattr(o, key) for key in ("learning_rate", "beta1", "beta2", "epsilon", "epsilon_mode")},

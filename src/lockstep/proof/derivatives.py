@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from lockstep import backends, randomness, store
+from lockstep.backends.contract import Model
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.machine import timing
 from lockstep.spec import Run
@@ -38,7 +39,7 @@ RELATIVE = 1e-7  # of a gradient: its own rounding, summed over thousands of pro
 ROUNDINGS = 64  # of the loss, which a difference divides by h
 
 
-def check(model: Any, images: np.ndarray, labels: np.ndarray, run: Run, seed: int = 0) -> list[dict[str, Any]]:
+def check(model: Model, images: np.ndarray, labels: np.ndarray, run: Run, seed: int = 0) -> list[dict[str, Any]]:
     """A row for each parameter of a model in float64, its weights moved off kinks first.
 
     A row: "parameter", "gradients" (how many were compared), "left_out" (at kinks), "off" and "room" of the worst,

@@ -20,9 +20,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from lockstep import data
 from lockstep.backends import numpy as reference
-from lockstep.backends.plan import Arrays, Plan
+from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.numpy import layers
+from lockstep.backends.plan import FRACTION_BITS, Arrays, Plan
 from lockstep.proof import update
-from lockstep.spec import LayerFacts, Recipe
+from lockstep.spec import INPUT, Adam, AdamW, LayerFacts, Recipe
 from lockstep.spec.records import changed
 
 CLOSE = 1e-9  # relative: float64 in another order of summation
@@ -174,10 +176,11 @@ def _layers(plan: Plan, start: Arrays, images: np.ndarray, labels: np.ndarray) -
         name: value + generator.uniform(0.1, 1, value.shape) for name, value in state.items() if "running_" in name
     }
     model.restore(moved, state | statistics)
-    on, x = model.observer(len(images), training=True), model.prepare(images)
-    yield _compared("forward", "input", x, (images - plan.mean) * plan.scale, size=plan.mean * plan.scale)
+    on, values = model.observer(len(images), training=True), {INPUT: model.prepare(images)}
+    wanted = (images - plan.mean) * plan.scale
+    yield _compared("forward", "input", values[INPUT], wanted, size=plan.mean * plan.scale)
     for row in plan.rows:
-        x = _probe(row, x)
+        x = _probe(row, *(values[name] for name in row.inputs))
         before = {name: value.copy() for name, value in on.statistics.items()}
         y, back = reference.LAYERS[row.layer.kind](row, x, on)
         own = {name.rpartition("/")[2]: value for name, value in moved.items() if name.startswith(f"{row.name}/")}
@@ -190,17 +193,16 @@ def _layers(plan: Plan, start: Arrays, images: np.ndarray, labels: np.ndarray) -
         dx = back(dy.copy(), True)
         gradients = {key: on.gradients[f"{row.name}/{key}"] for key in own if key != "mask"}
         yield from _slopes(row, x, own, dy, np.asarray(dx), gradients)
-        x = y
-    yield from _loss(plan, model, x, labels)
+        values[row.name] = y
+    yield from _loss(plan, model, values[plan.rows[-1].name], labels)
     inferred = model.activations(images, training=False)
-    x = inferred["input"]
     for row in plan.rows:
         own = {name.rpartition("/")[2]: value for name, value in moved.items() if name.startswith(f"{row.name}/")}
         if row.layer.has_state:
             own |= {what: statistics[f"{row.name}/running_{what}"] for what in ("mean", "variance")}
+        (x,) = (inferred[name] for name in row.inputs)
         yield _compared("predictions", row.name, inferred[row.name], FORWARD[row.layer.kind](row, x, own), np.abs(x))
-        x = inferred[row.name]
-    yield _compared("predictions", "logits", model.predict(images), x)
+    yield _compared("predictions", "logits", model.predict(images), inferred[plan.rows[-1].name])
 
 
 def _statistics(row: LayerFacts, x: np.ndarray, before: Arrays, after: Arrays) -> Iterator[Doubt]:
@@ -281,16 +283,16 @@ def _targets(plan: Plan, labels: np.ndarray) -> np.ndarray:
     return (1 - s) * np.eye(plan.classes)[labels] + s / plan.classes
 
 
-def loss_of(recipe: Recipe, z: np.ndarray, t: np.ndarray) -> float:
+def loss_of(loss: str, z: np.ndarray, t: np.ndarray) -> float:
     """The mean loss of a batch, from SciPy's softmax."""
     softmax, log_softmax = _special("softmax"), _special("log_softmax")
-    if recipe.loss == "mean_squared_error":
-        if "targets_broadcast" in recipe.mistakes:
-            return float(np.mean((z[:, None] - t[None]) ** 2))
+    if loss == ALL_PAIRS:
+        return float(np.mean((z[:, None] - t[None]) ** 2))
+    if loss == "mean_squared_error":
         return float(np.mean((z - t) ** 2))
-    if recipe.loss == "cross_entropy_clipped":
+    if loss == "cross_entropy_clipped":
         return float(-np.mean(np.sum(t * np.log(np.clip(softmax(z, axis=1), 1e-7, 1 - 1e-7)), axis=1)))
-    z = softmax(z, axis=1) if recipe.loss == "cross_entropy_softmax_twice" else z
+    z = softmax(z, axis=1) if loss == "cross_entropy_softmax_twice" else z
     return float(-np.mean(np.sum(t * log_softmax(z, axis=1), axis=1)))
 
 
@@ -299,10 +301,10 @@ def _loss(plan: Plan, model: reference.Model, z: np.ndarray, labels: np.ndarray)
     on, t = model.observer(len(z), training=True), _targets(plan, labels)
     yield _compared("loss", "targets", model.targets(labels), t)
     losses, dz = model.losses(z, model.targets(labels), on)
-    loss = loss_of(plan.recipe, z, t)
+    loss = loss_of(plan.loss, z, t)
     yield _compared("loss", "loss", losses.mean(), loss, 1.0)
     direction, step = np.random.default_rng(9).normal(size=z.shape), 1e-5
-    ends = [loss_of(plan.recipe, z + h, t) for h in (step * direction, -step * direction)]
+    ends = [loss_of(plan.loss, z + h, t) for h in (step * direction, -step * direction)]
     found, wanted = float((dz / len(z) * direction).sum()), (ends[0] - ends[1]) / (2 * step)
     if plan.recipe.loss != "cross_entropy_clipped":  # whose slope ends at the cut
         size = float(np.abs(dz / len(z) * direction).sum())
@@ -378,7 +380,11 @@ def _factors(products: str) -> Iterator[Doubt]:
     parts, exponents = np.frexp(values.astype(np.float64))
     wanted = np.ldexp(np.rint(parts * 2.0 ** (bits + 1)) / 2.0 ** (bits + 1), exponents)
     yield _compared(
-        "forward", f"factors of products in {products}", reference.FACTORS[products](values), wanted, room=0.0
+        "forward",
+        f"factors of products in {products}",
+        layers.rounding(FRACTION_BITS[products])(values),
+        wanted,
+        room=0.0,
     )
 
 
@@ -390,8 +396,8 @@ def _schedule(plan: Plan, steps: int) -> Iterator[Doubt]:
         rate, before = rate_of(recipe, step, per_epoch), rate_of(recipe, max(step - 1, 0), per_epoch)
         found = _compared("updated weights", "learning rate", plan.learning_rate(step), rate, o.learning_rate)
         yield found._replace(step=step)
-        hat = getattr(o, "epsilon_mode", "") == "hat"
-        epsilon = getattr(o, "epsilon", 0.0) / (math.sqrt(1 - o.beta2 ** (step + 1)) if hat else 1.0)
+        hat = math.sqrt(1 - o.beta2 ** (step + 1)) if isinstance(o, Adam | AdamW) and o.epsilon_mode == "hat" else 1.0
+        epsilon = getattr(o, "epsilon", 0.0) / hat
         yield _compared("updated weights", "ε", plan.epsilon(step), epsilon)._replace(step=step)
         velocity = getattr(o, "form", "") == "velocity" and step > 0 and rate != 0
         factor = before / rate if velocity else 1.0

@@ -16,6 +16,7 @@ import math
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,14 @@ import numpy as np
 
 from lockstep import data
 from lockstep.backends import numpy as reference
+from lockstep.backends.mistaken import ALL_PAIRS
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.language import joined, mark
 from lockstep.language import later as _
 from lockstep.proof import tolerance, update
 from lockstep.proof.passes import FAR, Whole
 from lockstep.proof.trace import Trace, part, predicted, reported_loss, under
-from lockstep.spec import Run
+from lockstep.spec import INPUT, Run
 from lockstep.training import inputs
 
 # In the order in which data flow through a run: the first that differs is the divergence, the rest may follow from it.
@@ -151,17 +153,34 @@ class Judge:
         self.run, self.examples, self.dtype = run, examples, plan.dtype
         self._augmented: tuple[int, np.ndarray] = -1, np.empty(0)
         self.plan = dataclasses.replace(plan, dtype="float64", device="cpu", threads=1)
-        weights = inputs.start(run, plan.input_shape)
-        self.start = weights
-        exact = {name: value.astype("float64") for name, value in weights.items()}
-        self.exact = reference.build(self.plan, exact, as_trained=False)
-        self.start_state = self.exact.state()
-        single = dataclasses.replace(self.plan, dtype="float32")
-        singly = {name: value.astype("float32") for name, value in weights.items()}
-        self.single = reference.build(single, singly, as_trained=False)
+        self.start = inputs.start(run, plan.input_shape)
         self._updates: dict[tuple[Path, int], list[Finding]] = {}
         self._last: tuple[Path, int, Whole] | None = None
         self._passes_of: Judge = self
+
+    @property
+    def exact(self) -> reference.Model:
+        """NumPy's model in float64."""
+        return self._exactly[0]
+
+    @cached_property
+    def single(self) -> reference.Model:
+        """NumPy's model in float32."""
+        return self._model("float32")
+
+    def _model(self, dtype: str) -> reference.Model:
+        weights = {name: value.astype(dtype) for name, value in self.start.items()}
+        return reference.build(dataclasses.replace(self.plan, dtype=dtype), weights, as_trained=False)
+
+    @property
+    def start_state(self) -> Arrays:
+        """Running statistics and slots before any step."""
+        return self._exactly[1]
+
+    @cached_property
+    def _exactly(self) -> tuple[reference.Model, Arrays]:
+        model = self._model("float64")
+        return model, model.state()
 
     # ---- everything of a trace, in order
 
@@ -400,10 +419,10 @@ class Judge:
         after = part(arrays, "state")
         exact, single = (model.observer(n, self.plan.in_training) for model in (self.exact, self.single))
         yield self._input("forward", step, arrays, outputs)
-        x, slack = outputs.get("input"), tolerance.tolerance(self.dtype, 0.0)
-        before = "input"
-        for index, row in enumerate(self.plan.rows):
-            y, dy = outputs.get(row.name), sent.get(row.name)
+        slack: dict[str, Any] = {INPUT: tolerance.tolerance(self.dtype, 0.0)}  # of each value, by name
+        for row in self.plan.rows:
+            (before,) = row.inputs
+            x, y, dy = outputs.get(before), outputs.get(row.name), sent.get(row.name)
             concerned = only is None or only[1] in ("", row.name) or only[1].startswith(f"{row.name}/")
             if x is None or y is None or dy is None or not all(np.isfinite(value).all() for value in (x, y)):
                 yield present("forward", row.name, step, y, (n, *row.output_shape), self.dtype)
@@ -419,17 +438,17 @@ class Judge:
                 yield compare("forward", row.name, step, y, work.y, allowed, self.dtype)
                 # `Model.gradients` promises that x, y, dy and the gradients are of one pass: nothing has drifted.
                 if before in sent and is_sent:
-                    extra = tolerance.fragile(row, x.astype(np.float64), work.y, slack, dy)
+                    extra = tolerance.fragile(row, x.astype(np.float64), work.y, slack[before], dy)
                     room = work.allowed_dx + extra
                     yield compare("backward", row.name, step, sent[before], work.dx, room, self.dtype)
                 for name, (gradient, room) in work.gradients.items() if is_sent else ():
                     yield compare("gradients", name, step, arrays.get(f"gradient/{name}"), gradient, room, self.dtype)
                 if whole and work.statistics:  # but training took these from a pass of its own
-                    moved = tolerance.moved(x.astype(np.float64), work.statistics, whole.drift(index - 1, x))
+                    moved = tolerance.moved(x.astype(np.float64), work.statistics, whole.drift(before, x))
                     for name, (value, room) in work.statistics.items():
                         room = room + work.momentum * moved[name]
                         yield compare("statistics", name, step, after.get(name), value, room, self.dtype)
-            x, slack, before = y, allowed, row.name
+            slack[row.name] = allowed
 
     def _input(self, stage: str, step: int | None, arrays: Arrays, outputs: Arrays) -> Finding:
         """(pixel − mean) · scale."""
@@ -453,9 +472,9 @@ class Judge:
             results.append((losses.mean(), dz / n if self.run.recipe.loss_reduction == "mean" else dz))
         (loss, dz), (loss32, dz32) = results
         targets = self.exact.targets(arrays["labels"])
-        size, each = tolerance.loss_sizes(self.run.recipe, logits.astype(np.float64), targets)
+        size, each = tolerance.loss_sizes(self.plan.loss, logits.astype(np.float64), targets)
         each = each / n if self.run.recipe.loss_reduction == "mean" else each
-        terms = n * n if "targets_broadcast" in self.run.recipe.mistakes else n  # every output with every target
+        terms = n * n if self.plan.loss == ALL_PAIRS else n  # every output with every target
         room = tolerance.tolerance(self.dtype, size, terms, tolerance.measured(loss32, loss, size))
         room_dz = tolerance.tolerance(self.dtype, each, logits.shape[1], tolerance.measured(dz32, dz, each))
         yield compare("loss", "loss", step, arrays.get("observed_loss"), loss, room)
@@ -464,7 +483,7 @@ class Judge:
             room = room + whole.loss_drift(logits, dz)
             yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, room)
             # Training counted the correct answers in its own pass, where two nearly equal logits may change places.
-            drift = 2 * whole.drift(len(self.plan.rows) - 1, logits)
+            drift = 2 * whole.drift(last, logits)
             right = int((logits.argmax(axis=1) == arrays["labels"]).sum())
             best = np.partition(logits.astype(np.float64), -2, axis=1)[:, -2:] if logits.shape[1] > 1 else None
             close = int((best[:, 1] - best[:, 0] <= drift).sum()) if best is not None else 0
@@ -477,7 +496,7 @@ class Judge:
         for name, room in whole.rooms(part(arrays, "gradient")).items():
             found = arrays.get(f"gradient/{name}")
             yield compare("gradients", name, step, found, whole.gradients[name], room, self.dtype, whole=True)
-        size = float(np.abs(whole.exact.outputs[-1]).max())
+        size = float(np.abs(whole.exact.values[self.plan.rows[-1].name]).max())
         room = whole.loss_drift(None, None) + tolerance.tolerance(self.dtype, size, whole.n)
         yield compare("loss", "reported by the step", step, arrays["loss"][0], whole.exact.loss, room, whole=True)
         after = part(arrays, "state")
@@ -548,8 +567,8 @@ class Judge:
         yield entered
         if entered.problem:
             return
-        before = "input"
         for row in self.plan.rows:
+            (before,) = row.inputs
             x, y = outputs.get(before), outputs.get(row.name)
             shapes_fit = x is not None and y is not None and y.shape == (len(x), *row.output_shape)
             if x is None or y is None or not shapes_fit or not np.isfinite(x).all():
@@ -558,7 +577,6 @@ class Judge:
             if only in ("", row.name):
                 work = Isolated(self, row, x, np.zeros_like(y), exact, single, wants_dx=False)
                 yield compare("predictions", row.name, None, y, work.y, work.allowed, self.dtype)
-            before = row.name
         if only in ("", "logits"):
             yield self.logits(arrays.get("logits"), images, weights, state, trace.steps)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from lockstep import randomness
 from lockstep.backends import numpy as reference
+from lockstep.backends.numpy import layers
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.proof import tolerance
 from lockstep.spec import LayerFacts
@@ -33,10 +34,14 @@ class Passage:
 
     on: reference.Pass
     loss: float = 0.0
-    inputs: list[np.ndarray] = field(default_factory=list)
-    outputs: list[np.ndarray] = field(default_factory=list)
-    backwards: list[reference.Backward] = field(default_factory=list)
-    sent: list[np.ndarray] = field(default_factory=list)  # the gradient of each layer's output
+    values: Arrays = field(default_factory=dict)  # by name: the input and each layer's output
+    backwards: dict[str, layers.Backward] = field(default_factory=dict)
+    sent: Arrays = field(default_factory=dict)  # the gradient of each layer's output
+
+    def taken_in(self, row: LayerFacts) -> np.ndarray:
+        """What went into a layer."""
+        (name,) = row.inputs
+        return self.values[name]
 
 
 def there_and_back(
@@ -51,24 +56,26 @@ def there_and_back(
     passage = Passage(model.observer(len(labels), plan.in_training))
     # A model's own parameters move on with it, and what is asked of a passage later is asked of this place.
     passage.on.parameters = {name: value.copy() for name, value in passage.on.parameters.items()}
-    x = model.prepare(images)
-    for index, row in enumerate(plan.rows):
-        passage.inputs.append(x)
-        y, backward = reference.LAYERS[row.layer.kind](row, x, passage.on)
-        x = _shaken(row, y, _forward_size(row, x, y, passage.on), index) if shaken else y
-        passage.outputs.append(x)
-        passage.backwards.append(backward)
-    losses, dx = model.losses(x, model.targets(labels), passage.on)
+    place = {row.name: index for index, row in enumerate(plan.rows)}
+
+    def there(row: LayerFacts, x: np.ndarray) -> np.ndarray:
+        y, passage.backwards[row.name] = reference.LAYERS[row.layer.kind](row, x, passage.on)
+        return _shaken(row, y, _forward_size(row, x, y, passage.on), place[row.name]) if shaken else y
+
+    def back(row: LayerFacts, dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        dx = passage.backwards[row.name](dy, wants_dx)
+        if dx is None or not (shaken and wants_dx):
+            return dx
+        size = _backward_size(row, passage.taken_in(row), dy, dx, passage.on)
+        return _shaken(row, dx, size, len(plan.rows) + place[row.name])
+
+    passage.values = plan.walk.values(model.prepare(images), there)
+    logits = passage.values[plan.rows[-1].name]
+    losses, dx = model.losses(logits, model.targets(labels), passage.on)
     passage.loss = float(losses.mean())
     if plan.recipe.loss_reduction == "mean":
         dx = dx / len(labels)
-    for index in range(len(plan.rows) - 1, -1, -1):
-        passage.sent.insert(0, dx)
-        row, dy = plan.rows[index], dx
-        dx = passage.backwards[index](dy, index > 0)  # type: ignore[assignment]  # None only where the loop ends
-        if shaken and index:
-            size = _backward_size(row, passage.inputs[index], dy, dx, passage.on)
-            dx = _shaken(row, dx, size, len(plan.rows) + index)
+    passage.sent = plan.walk.back(dx, back, plan.walk.everything)
     model.add_l2(passage.on.gradients)
     return passage
 
@@ -93,10 +100,6 @@ def _shaken(row: LayerFacts, value: np.ndarray, size: np.ndarray, place: int) ->
     shape = value.shape[-1:] if row.layer.kind == "batch_norm" else value.shape
     up = (randomness.bits(int(np.prod(shape)), place, "rounding") % np.uint64(2)).reshape(shape).astype(value.dtype)
     return np.asarray(value + (2 * up - 1) * tolerance.eps(str(value.dtype)) * size, value.dtype)
-
-
-def _output(passage: Passage, index: int) -> np.ndarray:
-    return passage.outputs[index] if index >= 0 else passage.inputs[0]
 
 
 class Whole:
@@ -131,8 +134,9 @@ class Whole:
         return all(
             bool((np.abs(value) <= FAR * np.finfo(value.dtype).max).all())
             for passage in (self.exact, *(self.singles if self.dtype == "float32" else ()))
-            for value in (*passage.outputs, *passage.sent, *passage.on.gradients.values(), np.asarray(passage.loss),
-                          *passage.on.statistics.values())
+            for arrays in (passage.values, passage.sent, passage.on.gradients, passage.on.statistics,
+                           {"loss": np.asarray(passage.loss)})
+            for value in arrays.values()
         )  # fmt: skip
 
     def is_rounding(self, name: str) -> bool:
@@ -148,7 +152,8 @@ class Whole:
     def _terms_of_gradient(self) -> Arrays:
         """parameter → the sum of the absolute values of what its gradient adds up."""
         found: Arrays = {}
-        for row, x, dy in zip(self.plan.rows, self.exact.inputs, self.exact.sent, strict=True):
+        for row in self.plan.rows:
+            x, dy = self.exact.taken_in(row), self.exact.sent[row.name]
             if row.layer.kind == "batch_norm":
                 found |= tolerance.batch_norm_sizes(row, x, self.exact.on)[1](dy)[1]
             elif row.parameter_shapes:
@@ -169,13 +174,13 @@ class Whole:
         measured = [off for off in found if np.isfinite(off)] if self.dtype == "float64" else found
         return max(measured, default=float("inf"))
 
-    def drift(self, index: int, seen: np.ndarray | None = None) -> float:
-        """How far another pass may be from the one that was seen, in layer number `index`'s output; −1 is the input.
+    def drift(self, name: str, seen: np.ndarray | None = None) -> float:
+        """How far another pass may be from the one that was seen, in the input or a layer's output of this name.
 
         Relative to the largest value, so that it also holds for a pass whose numbers are larger than the judge's.
         """
-        largest = float(np.abs(_output(self.exact, index)).max(initial=0.0))
-        off = self._off(_output, index)
+        largest = float(np.abs(self.exact.values[name]).max(initial=0.0))
+        off = self._off(lambda passage, name: passage.values[name], name)
         room = tolerance.FACTOR * off + float(tolerance.tolerance(self.dtype, largest))
         return room * (
             max(float(np.abs(seen).max(initial=0.0)) / largest, 1.0) if seen is not None and largest else 1.0
@@ -183,22 +188,22 @@ class Whole:
 
     def loss_drift(self, logits: np.ndarray | None, sent: np.ndarray | None) -> float:
         """How far the loss of another pass may be: what its logits may be off, along the loss's own slope."""
-        dz = self.exact.sent[-1] if sent is None else sent.astype(np.float64)
+        dz = self.exact.sent[self.plan.rows[-1].name] if sent is None else sent.astype(np.float64)
         scale = self.n if self.plan.recipe.loss_reduction == "sum" else 1
         off = self._off(lambda passage, _: np.asarray(passage.loss))
         return tolerance.FACTOR * off + 2 * float(np.abs(dz).sum()) / scale * self.drift(
-            len(self.plan.rows) - 1, logits
+            self.plan.rows[-1].name, logits
         )
 
     def statistics(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Every running mean and variance after the step, and how far another pass's may be from it."""
         found = {}
-        for index, row in enumerate(self.plan.rows):
+        for row in self.plan.rows:
             if row.layer.kind != "batch_norm":
                 continue
-            x = self.exact.inputs[index]
+            x = self.exact.taken_in(row)
             _, _, sizes = tolerance.batch_norm_sizes(row, x, self.exact.on, self.dtype)
-            moved = tolerance.moved(x, sizes, self.drift(index - 1))
+            moved = tolerance.moved(x, sizes, self.drift(row.inputs[0]))
             for name, size in sizes.items():
                 value = self.exact.on.statistics[name]
                 off = self._off(lambda passage, name: passage.on.statistics[name], name)
@@ -213,18 +218,15 @@ class Whole:
         for name, gradient in self.gradients.items():
             largest = float(np.abs(gradient).max(initial=0.0))
             off = self._off(lambda passage, name: passage.on.gradients[name], name)
-            (terms,) = (tolerance.terms(row, self.n)[2] for row in self.plan.rows if row.name == name.split("/")[0])
+            layer, _, what = name.partition("/")
+            terms = tolerance.terms(self.plan.row(layer), self.n)[2]
             room = tolerance.FACTOR * off + tolerance.tolerance(self.dtype, largest, terms)
-            if name.rpartition("/")[2] in tolerance.PLAIN_SUMS:  # it may cancel: a bias before batch normalisation does
-                (dy,) = (
-                    dy
-                    for row, dy in zip(self.plan.rows, self.exact.sent, strict=True)
-                    if row.name == name.split("/")[0]
-                )
+            if what in tolerance.PLAIN_SUMS:  # it may cancel: a bias before batch normalisation does
+                dy = self.exact.sent[layer]
                 size = np.abs(dy).sum(axis=tuple(range(dy.ndim - 1)))
                 room = room + tolerance.tolerance(self.dtype, size, terms, is_sum=True)
             # Of factors that keep few bits, some lie so near a tie that two passes round them to either side.
-            room = room + 2 * tolerance.FEW_BITS[self.plan.recipe.products] * largest
+            room = room + 2 * tolerance.of_factors(self.plan.fraction_bits) * largest
             # The gradient that was seen is at most `largest + room` if its pass is one of these; a larger one is of a
             # pass whose numbers are larger, and so are its roundings. Where the exact gradient cancels to 0, `largest`
             # says nothing of its pass, and `room` does.
@@ -241,28 +243,34 @@ class Whole:
         rounding alone, and NumPy's own two passes may by luck agree in them. The roundings are independent, so it is
         their variance that is followed down.
         """
-        on, found = self.exact.on, {}
-        variance: Any = None
-        for index in range(len(self.plan.rows) - 1, -1, -1):
-            row, x, dy = self.plan.rows[index], self.exact.inputs[index], self.exact.sent[index]
-            if variance is not None and row.layer.kind in tolerance.LINEAR:
-                (_, back), sizes = tolerance.absolute(row, x, on, power=2)
-                peak = float(np.max(variance)) or 1.0  # what follows is linear in it, and float32 ends at 3e38
-                variance = back((variance / peak).astype(np.float32), index > 0)
-                variance = None if variance is None else variance.astype(np.float64) * peak
-                found.update(
-                    {name: tolerance.FACTOR * np.sqrt(peak * size.astype(np.float64)) for name, size in sizes.items()}
-                )
-            elif variance is not None and row.layer.kind != "batch_norm":
-                variance = np.abs(np.asarray(self.exact.backwards[index](variance, True)))
-            if row.layer.kind == "batch_norm" and index > 0:
-                _, backward, _ = tolerance.batch_norm_sizes(row, x, on)
-                own = np.square(tolerance.eps(self.dtype) * backward(dy)[0])
-                if variance is not None:
-                    off, sizes = backward(np.sqrt(variance))
-                    found.update({name: tolerance.FACTOR * size for name, size in sizes.items()})
-                    own = own + np.square(off)
-                variance = own
+        on, found = self.exact.on, dict[str, np.ndarray]()
+
+        def back(row: LayerFacts, variance: Any, wants: bool) -> Any:
+            x, dy = self.exact.taken_in(row), self.exact.sent[row.name]
+            if row.layer.kind == "batch_norm":
+                return cancelled(row, x, dy, variance) if wants else None
+            if variance is None:
+                return None
+            if row.layer.kind not in tolerance.LINEAR:
+                return np.abs(np.asarray(self.exact.backwards[row.name](variance, True)))
+            (_, through), sizes = tolerance.absolute(row, x, on, power=2)
+            peak = float(np.max(variance)) or 1.0  # what follows is linear in it, and float32 ends at 3e38
+            sent = through((variance / peak).astype(np.float32), wants)
+            found.update(
+                {name: tolerance.FACTOR * np.sqrt(peak * size.astype(np.float64)) for name, size in sizes.items()}
+            )
+            return None if sent is None else sent.astype(np.float64) * peak
+
+        def cancelled(row: LayerFacts, x: np.ndarray, dy: np.ndarray, variance: Any) -> np.ndarray:
+            _, backward, _ = tolerance.batch_norm_sizes(row, x, on)
+            own = np.square(tolerance.eps(self.dtype) * backward(dy)[0])
+            if variance is None:
+                return own
+            off, sizes = backward(np.sqrt(variance))
+            found.update({name: tolerance.FACTOR * size for name, size in sizes.items()})
+            return own + np.square(off)
+
+        self.plan.walk.back(None, back, self.plan.walk.everything)
         return found
 
     def _fragile(self) -> Arrays:
@@ -272,26 +280,29 @@ class Whole:
         parameters the change is followed through absolute values. Empty where nothing lies on a kink, as in float64.
         """
         found: Arrays = {}
-        change: Any = None
-        for index in range(len(self.plan.rows) - 1, -1, -1):
-            row, x, y = self.plan.rows[index], self.exact.inputs[index], self.exact.outputs[index]
+
+        def back(row: LayerFacts, change: Any, wants: bool) -> Any:
+            x, y = self.exact.taken_in(row), self.exact.values[row.name]
             if change is not None:
-                change, sizes = self._followed(index, row, x, change)
+                change, sizes = self._followed(row, x, change, wants)
                 found.update(sizes)
-            if index == 0:
-                break
-            here = tolerance.fragile(row, x, y, self.drift(index - 1), self.exact.sent[index])
-            if np.any(here):
-                change = here if change is None else change + here
+            if not wants:
+                return None
+            here = tolerance.fragile(row, x, y, self.drift(row.inputs[0]), self.exact.sent[row.name])
+            if not np.any(here):
+                return change
+            return here if change is None else change + here
+
+        self.plan.walk.back(None, back, self.plan.walk.everything)
         return found
 
-    def _followed(self, index: int, row: LayerFacts, x: np.ndarray, change: np.ndarray) -> tuple[Any, Arrays]:
+    def _followed(self, row: LayerFacts, x: np.ndarray, change: np.ndarray, wants: bool) -> tuple[Any, Arrays]:
         """A change of a layer's output's gradient as (that of its input's, those of its parameters'), in size."""
         on = self.exact.on
         if row.layer.kind in tolerance.LINEAR:
             (_, back), sizes = tolerance.absolute(row, x, on)
-            return back(change.astype(np.float32), index > 0), sizes
+            return back(change.astype(np.float32), wants), sizes
         if row.layer.kind == "batch_norm":
             _, back_sizes, _ = tolerance.batch_norm_sizes(row, x, on)
             return back_sizes(change)
-        return np.abs(np.asarray(self.exact.backwards[index](change, True))), {}
+        return np.abs(np.asarray(self.exact.backwards[row.name](change, True))), {}

@@ -121,7 +121,7 @@ def _loop(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
         stopping = EarlyStopping("validation_loss", PATIENCE)
     run = changed(run, recipe=changed(run.recipe, epochs=EPOCHS, early_stopping=stopping))
     backend: Any = SimpleNamespace(build=Notes)
-    model = loop.make_model(backend, run, examples, 1, timing.Clocks())
+    model: Any = loop.make_model(backend, run, examples, 1, timing.Clocks())
     (images, labels), shape = examples.train, examples.shape
     for name, value in inputs.start(run, shape).items():
         yield _same("starting weights", f"{name} after the warm-up", model.weights()[name], value)
@@ -170,8 +170,7 @@ def _row(
     for name, (images, labels) in sets.items():
         if len(images):
             logits = SCALES[row["epoch"] - 1] * _features(images, model.plan.classes)
-            plain = changed(run.recipe, label_smoothing=0.0, mistakes=())
-            loss = independent.loss_of(plain, logits, np.eye(model.plan.classes)[labels])
+            loss = independent.loss_of(run.recipe.loss, logits, np.eye(model.plan.classes)[labels])
             yield _same("reported loss", f"{where}, {name}", row[f"{name}_loss"], loss, 1e-9)
             right = np.mean(np.argmax(logits, axis=1) == labels)
             yield _same("reported loss", f"{where}, {name} accuracy", row[f"{name}_accuracy"], right, 1e-12)
@@ -267,8 +266,7 @@ def _metrics(recipe: Recipe) -> Iterator[Doubt]:
     """Loss and accuracy of predictions, beside SciPy's softmax and a plain count."""
     generator = np.random.default_rng(3)
     logits, labels = 3 * generator.normal(size=(64, 5)), generator.integers(0, 5, 64)
-    plain = changed(recipe, label_smoothing=0.0, mistakes=())
-    wanted = independent.loss_of(plain, logits, np.eye(5)[labels])
+    wanted = independent.loss_of(recipe.loss, logits, np.eye(5)[labels])
     yield _same("reported loss", "loss of predictions", metrics.mean_loss(logits, labels, recipe), wanted, 1e-9)
     right = sum(int(row.argmax() == label) for row, label in zip(logits, labels, strict=True)) / 64
     yield _same("reported loss", "accuracy of predictions", metrics.accuracy(logits, labels), right, 1e-12)

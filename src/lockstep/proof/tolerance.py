@@ -30,11 +30,13 @@ from typing import Any
 import numpy as np
 
 from lockstep.backends import numpy as reference
-from lockstep.backends.plan import Arrays
+from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.numpy import layers
+from lockstep.backends.numpy.losses import softmax
+from lockstep.backends.plan import Arrays, window_padding
 from lockstep.spec import LayerFacts
 
 FACTOR = 8.0
-FEW_BITS = {"full": 0.0, "tf32": 2.0**-11, "bfloat16": 2.0**-8}  # eps of what a product's factors are rounded to
 TINY = {"float32": 1e-35, "float64": 1e-290}  # below this some frameworks flush to zero
 
 
@@ -47,6 +49,11 @@ def tolerance(dtype: str, size: Any, terms: int = 1, measured: float = 1.0, is_s
     """See the head of this file; `measured` is c, `is_sum` a plain sum."""
     random = FACTOR * max(1.0, measured, 0.5 * math.sqrt(terms))
     return np.asarray(eps(dtype) * size * (max(random, terms) if is_sum else random) + TINY[dtype])
+
+
+def of_factors(bits: int | None) -> float:
+    """eps of what the factors of a product are rounded to, which keep so many fraction bits."""
+    return 2.0 ** -(bits + 1) if bits else 0.0
 
 
 PLAIN_SUMS = ("bias", "shift")  # parameters whose gradient is the sum of what is sent back
@@ -95,7 +102,7 @@ JUMPS: dict[str, Callable[[Any], float]] = {
 
 def absolute(
     row: LayerFacts, x: np.ndarray, on: reference.Pass, power: int = 1, dtype: str = "float32"
-) -> tuple[reference.Layer, Arrays]:  # fmt: skip
+) -> tuple[layers.Layer, Arrays]:  # fmt: skip
     """A linear layer run on absolute values, and where its parameters' sizes will stand after its backward pass.
 
     In float32, which is exact enough for a size, or in float64 for numbers that would be 0 in it. With `power` 2 it is
@@ -196,37 +203,37 @@ def fragile(row: LayerFacts, x: np.ndarray, y: np.ndarray, slack: Any, dy: np.nd
         return np.abs(dy) * JUMPS[kind](row.layer) * ((np.abs(x) <= slack) & (x != 0))
     if kind != "max_pool2d":
         return 0.0
-    padding = reference.window_padding(row)
+    padding = window_padding(row)
     padded, room = (
-        reference.pad(np.broadcast_to(np.asarray(value, np.float64), x.shape), padding, fill)
+        layers.pad(np.broadcast_to(np.asarray(value, np.float64), x.shape), padding, fill)
         for value, fill in ((x, -np.inf), (slack, 0.0))
     )
     close, near = np.zeros(y.shape, bool), []
-    for place in reference.places(row):
+    for place in layers.places(row):
         is_near = (padded[place] < y) & (padded[place] >= y - 2 * room[place])
         near.append((place, is_near | (padded[place] == y)))
         close |= is_near
     found = np.zeros_like(padded)
     for place, is_candidate in near:
         found[place] += np.abs(dy) * (is_candidate & close)
-    return reference.unpad(found, padding)
+    return layers.unpad(found, padding)
 
 
 # ---------------------------------------------------------------------------------------------------------- the losses
 
 
-def loss_sizes(recipe: Any, logits: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
+def loss_sizes(loss: str, logits: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
     """(size of the mean loss, size of each example's gradient by its logits, before the mean)."""
     z = np.abs(logits)
-    if recipe.loss == "mean_squared_error":
-        t = targets.max(axis=0) if "targets_broadcast" in recipe.mistakes else targets
+    if loss in ("mean_squared_error", ALL_PAIRS):
+        t = targets.max(axis=0) if loss == ALL_PAIRS else targets
         return float(np.square(z + t).mean()), (z + t) * (2 / z.shape[1])
-    if recipe.loss != "cross_entropy":  # log p of a cut probability, slopes of a softmax of a softmax
-        p = reference.softmax(logits)
+    if loss != "cross_entropy":  # log p of a cut probability, slopes of a softmax of a softmax
+        p = softmax(logits)
         least = np.maximum((p * (targets > 0)).max(axis=1, keepdims=True), 1e-7)
         return float((z.max(axis=1) + 1 - np.log(least[:, 0])).mean()), (1 + z.max(axis=1, keepdims=True)) + 0 * z
     # e^(z − max) is off by |z − max| parts of itself, and it is added to 1.
     spread = logits.max(axis=1, keepdims=True) - logits
-    p = reference.softmax(logits)
+    p = softmax(logits)
     all_of_it = (p * spread).sum(axis=1, keepdims=True)
     return float((z.max(axis=1) + spread.max(axis=1) + 1).mean()), p * (2 + spread + all_of_it) + targets

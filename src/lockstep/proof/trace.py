@@ -43,7 +43,9 @@ from typing import Any
 import numpy as np
 
 from lockstep import store
-from lockstep.backends.plan import PREDICT_BATCH, Arrays, Plan
+from lockstep.backends.chunks import PREDICT_BATCH
+from lockstep.backends.contract import Model, Observable, Trainable
+from lockstep.backends.plan import Arrays, Plan
 from lockstep.errors import LockstepError
 from lockstep.files import untrusted
 from lockstep.language import later as _
@@ -90,17 +92,17 @@ class Writer:
         self.files: dict[str, dict[str, Any]] = {}
         self.reported: list[float] = []
 
-    def start(self, model: Any) -> None:
+    def start(self, model: Trainable) -> None:
         """Keep what training starts from."""
         self._write("start", _state(model))
 
-    def step(self, model: Any, images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    def step(self, model: Model, images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Take one step of training on the placed `images` at `indices`, looking as closely as was decided."""
         number, self.taken = self.taken, self.taken + 1
         return self._look(number, model, images, labels, indices)
 
     def late_step(
-        self, number: int, model: Any, images: np.ndarray, labels: np.ndarray, indices: np.ndarray
+        self, number: int, model: Model, images: np.ndarray, labels: np.ndarray, indices: np.ndarray
     ) -> None:  # fmt: skip
         """Take one of the last steps of the schedule; before the first of them the model was put there."""
         if not self.late:
@@ -109,7 +111,7 @@ class Writer:
         self._look(number, model, images, labels, indices)
 
     def _look(
-        self, number: int, model: Any, images: np.ndarray, labels: np.ndarray, indices: np.ndarray
+        self, number: int, model: Model, images: np.ndarray, labels: np.ndarray, indices: np.ndarray
     ) -> np.ndarray:  # fmt: skip
         batch = {"images": images[indices], "labels": labels[indices]}
         arrays: Arrays = {"labels": batch["labels"], "indices": indices}
@@ -130,13 +132,13 @@ class Writer:
         self._write(f"step-{number}", arrays)
         return np.asarray(result)
 
-    def end(self, model: Any, images: np.ndarray) -> None:
+    def end(self, model: Observable, images: np.ndarray) -> None:
         """Keep some predictions."""
         images = predicted(images)
         inference = under("inference", model.activations(images[:N_LAYERS_PREDICTED], False))
         self._write("end", {"images": images, "logits": model.predict(images), **inference})
 
-    def epoch(self, model: Any, order: np.ndarray, name: str = "epoch") -> None:
+    def epoch(self, model: Trainable, order: np.ndarray, name: str = "epoch") -> None:
         """Take the first epoch in one call, whole or its full batches; the model stands at the start, images placed."""
         losses, correct = model.train_epoch(order)
         model.wait()
@@ -179,7 +181,7 @@ def under(prefix: str, arrays: Arrays) -> Arrays:
     return {f"{prefix}/{name}": np.asarray(value) for name, value in arrays.items()}
 
 
-def _state(model: Any) -> Arrays:
+def _state(model: Trainable) -> Arrays:
     return under("weights", model.weights()) | under("state", model.state())
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from lockstep import backends, data, store
+from lockstep.backends.contract import Backend, Trainable
 from lockstep.language import later as _
 from lockstep.machine import timing
 from lockstep.proof import trace
@@ -31,7 +31,7 @@ def watch(run: Run, folder: Path, threads: int, report: loop.Report, steps: int)
 
 
 def take_steps(
-    backend: ModuleType,
+    backend: Backend,
     run: Run,
     examples: inputs.Examples,
     folder: Path,
@@ -104,7 +104,7 @@ def stretched(weights: dict[str, np.ndarray], logits: np.ndarray) -> dict[str, n
     return weights | {last: (weights[last] * (LARGEST_LOGIT / largest)).astype(weights[last].dtype)}
 
 
-def put_back(model: Any, elsewhere: tuple[Any, Any], batch: np.ndarray) -> None:
+def put_back(model: Trainable, elsewhere: tuple[Any, Any], batch: np.ndarray) -> None:
     """Take the model's weights and state out, let it stand and train elsewhere, and put them back."""
     kept = model.weights(), model.state()
     model.restore(*elsewhere)

@@ -14,7 +14,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar, Union, cast, dataclass_transform, get_args
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -132,20 +132,25 @@ def expanded(value: Any) -> Any:
 
 FAMILY_FIELDS = ("initializer", "bias_initializer", "optimizer", "schedule")  # fields that hold one of a family
 SHORT_FORMS = "short_forms_of"  # marks a text in a family's JSON Schema
-KINDS: dict[str, type] = {}  # every kind of every family below, by its TOML name; filled by `family`
+KINDS: dict[str, type] = {}  # every kind of every family below, by its TOML name; filled by `kinds_of`
 
 
-def family(*records: type) -> tuple[dict[str, type], Any]:
-    """A table kind → record, and the type of a value that is one of them (table, short form or record)."""
+def kinds_of(union: Any) -> dict[str, type]:
+    """A table kind → record of a family: a union of records, of which any may stand in one place."""
     kinds: dict[str, type] = {
-        str(next(field.default for field in dataclasses.fields(cls) if field.name == "kind")): cls for cls in records
+        str(next(field.default for field in dataclasses.fields(cls) if field.name == "kind")): cls
+        for cls in get_args(union)
     }
     KINDS.update(kinds)
-    union: Any = Union[tuple(records)]  # noqa: UP007  # built from a table, so it cannot be written with |
+    return kinds
+
+
+def short_form(union: Any) -> BeforeValidator:
+    """What lets a short form stand for one of a family."""
+    kinds = kinds_of(union)
     tables = Annotated[union, Field(discriminator="kind")]
     short = Annotated[str, Field(json_schema_extra={SHORT_FORMS: list(kinds)})]  # `schema` says what they look like
-    expand = BeforeValidator(functools.partial(_expand, kinds), json_schema_input_type=short | tables)
-    return kinds, Annotated[tables, expand]
+    return BeforeValidator(functools.partial(_expand, kinds), json_schema_input_type=short | tables)
 
 
 def to_table(value: Any) -> Any:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from lockstep import store
+from lockstep.backends.contract import Trainable
 from lockstep.errors import LockstepError, without
 from lockstep.files import untrusted
 from lockstep.language import later as _
@@ -362,7 +363,7 @@ class Keeper:
         earlier = begun.get("resumed")
         return {**begun, "resumed": [*(earlier if isinstance(earlier, list) else []), row]}
 
-    def resume(self, model: Any, clocks: timing.Clocks) -> None:
+    def resume(self, model: Trainable, clocks: timing.Clocks) -> None:
         """Put the model and the clocks to where they stood; nothing for a run that begins."""
         if self.before is None:
             return
@@ -380,7 +381,7 @@ class Keeper:
             else:
                 clocks.seconds[name] = clocks.seconds.get(name, 0.0) + seconds
 
-    def save(self, model: Any, clocks: timing.Clocks) -> None:
+    def save(self, model: Trainable, clocks: timing.Clocks) -> None:
         """Save the run as it stands in `progress`, then let go of what is no longer needed.
 
         What this takes is on a clock of its own, and the memory it takes is not counted as the framework's.
@@ -409,7 +410,7 @@ class Keeper:
                 remove(place)
         self.written = [place for place in self.written if place in kept]
 
-    def finish(self, epoch: int, model: Any) -> Path:
+    def finish(self, epoch: int, model: Trainable) -> Path:
         """The checkpoint of the epoch whose weights a run ends with, which the model has; whole, or written anew.
 
         One that was read back when it was written, and that the system cannot read now, stays: nothing says that it is

@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from lockstep import data, randomness
+from lockstep.backends.mistaken import plan_of
 from lockstep.backends.plan import Plan
-from lockstep.backends.weights import initial_weights, transposed
+from lockstep.backends.weights import initial_weights
+from lockstep.data import mistaken
 from lockstep.spec import Recipe, Run, Shape
 
 
@@ -60,9 +62,12 @@ def _some(loaded: data.Data, indices: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _scaling(images: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """(mean, scale) of each channel: a pixel enters the network as (pixel − mean) · scale."""
+    right = _scaled(images, recipe)
+    return mistaken.scaling(*right, recipe) if recipe.mistakes else right
+
+
+def _scaled(images: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     channels = images.shape[3]
-    if "scaling_missing" in recipe.mistakes:
-        return np.zeros(channels), np.ones(channels)
     if recipe.scaling == "unit":
         return np.zeros(channels), np.full(channels, 1 / 255)
     levels = np.arange(256.0)
@@ -75,7 +80,7 @@ def _scaling(images: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray
 def make_plan(run: Run, examples: Examples, threads: int) -> Plan:
     """Everything decided, for a backend to compute."""
     n, batch = len(examples.train[0]), run.recipe.batch_size
-    return Plan(
+    return plan_of(
         run.network, examples.shape, run.recipe, run.seed, examples.mean, examples.scale,
         -(-len(data.epoch_order(n, run.recipe, run.seed, 0)) // batch), computed_dtype(run), run.device, threads,
     )  # fmt: skip
@@ -83,15 +88,16 @@ def make_plan(run: Run, examples: Examples, threads: int) -> Plan:
 
 def computed_dtype(run: Run) -> str:
     """The dtype that is computed in: the one asked for, unless the recipe makes a mistake of it."""
-    return "float32" if "computed_in_float32" in run.recipe.mistakes else run.dtype
+    return mistaken.dtype(run) if run.recipe.mistakes else run.dtype
 
 
 def start(run: Run, shape: Shape) -> dict[str, np.ndarray]:
-    """The run's starting weights for images of this shape, with its recipe's mistakes."""
-    mistakes = run.recipe.mistakes
-    seed = run.seed + ("weights_of_another_seed" in mistakes)
-    weights = initial_weights(run.network, shape, seed, computed_dtype(run), run.format)
-    return transposed(weights) if "kernels_transposed" in mistakes else weights
+    """The run's starting weights for images of this shape."""
+
+    def drawn(seed: int) -> dict[str, np.ndarray]:
+        return initial_weights(run.network, shape, seed, computed_dtype(run), run.format)
+
+    return mistaken.weights(drawn, run) if run.recipe.mistakes else drawn(run.seed)
 
 
 def load(dataset: str) -> data.Data:

@@ -11,12 +11,13 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from lockstep import backends, data, randomness, store
+from lockstep.backends.contract import Backend, Model, Predictor, Trainable
+from lockstep.data import mistaken
 from lockstep.machine import timing
 from lockstep.spec import Recipe, Run
 from lockstep.store.documents.part import but
@@ -39,7 +40,7 @@ class Taken(NamedTuple):
 T = TypeVar("T")
 # A training asks for one epoch after the other, with its model and the order of the examples, and is sent what each
 # came to. Who takes the epochs, alone or together with others', is not its business.
-Training = Generator[tuple[Any, np.ndarray], Taken, T]
+Training = Generator[tuple[Trainable, np.ndarray], Taken, T]
 
 
 def alone(training: Training[T]) -> T:
@@ -127,7 +128,7 @@ def hardest(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, recipe: 
     return {"indices": indices, "images": images[indices]}
 
 
-def make_model(backend: ModuleType, run: Run, examples: inputs.Examples, threads: int, clocks: timing.Clocks) -> Any:
+def make_model(backend: Backend, run: Run, examples: inputs.Examples, threads: int, clocks: timing.Clocks) -> Model:
     """A model with the data placed and everything compiled, and nothing learned.
 
     The warm-up takes a few full steps and the short last one on random labels, then puts the start back.
@@ -152,7 +153,7 @@ def make_model(backend: ModuleType, run: Run, examples: inputs.Examples, threads
 
 
 def train_epochs(
-    model: Any, run: Run, examples: inputs.Examples, clocks: timing.Clocks, report: Report,
+    model: Trainable, run: Run, examples: inputs.Examples, clocks: timing.Clocks, report: Report,
     keeper: checkpoints.Keeper | None = None,
 ) -> Training[tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]]:  # fmt: skip
     """Every epoch: (history, one number per step of everything, the best epoch where one was looked for).
@@ -220,10 +221,11 @@ def ending_later() -> Iterator[Callable[[], bool]]:
 
 def mean_of_steps(losses: np.ndarray, sizes: np.ndarray, recipe: Recipe) -> float:
     """The training loss that is reported: the mean over examples of the steps' losses as they were taken."""
-    return float(losses.mean() if "last_batch_unweighted" in recipe.mistakes else losses @ sizes / sizes.sum())
+    right = float(losses @ sizes / sizes.sum())
+    return mistaken.mean_of_steps(right, losses, recipe) if recipe.mistakes else right
 
 
-def _evaluate(model: Any, part: tuple[np.ndarray, np.ndarray], name: str, recipe: Recipe) -> dict[str, Any]:
+def _evaluate(model: Predictor, part: tuple[np.ndarray, np.ndarray], name: str, recipe: Recipe) -> dict[str, Any]:
     images, labels = part
     if not len(images):
         return {f"{name}_loss": None, f"{name}_accuracy": None}

@@ -1,4 +1,4 @@
-"""The layers of `backends.numpy` as they are trained: the same sums, in a layout and an order that cost less time.
+"""The layers of `layers` as they are trained: the same sums, in a layout and an order that cost less time.
 
 NumPy's products are as fast as anybody's. What costs time are the passes over memory around them, so there are fewer,
 and each goes along long runs of numbers:
@@ -9,19 +9,19 @@ and each goes along long runs of numbers:
 - Max-pooling looks along the rows of its windows first and then across them, where there is less left to look at.
 - Large arrays come from a `Space` and are used again in every step: fresh memory costs a page fault every 4 KB.
 
-What each of them means is said by the function of the same name in `backends.numpy`; the tests hold them to it.
+What each of them means is said by the function of the same name in `layers`; the tests hold them to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lockstep.backends.plan import window_padding
-from lockstep.spec import LayerFacts
+from lockstep.spec import BatchNorm, Conv2D, Flatten, LayerFacts, MaxPool2D
 
 Backward = Callable[[np.ndarray, bool], np.ndarray | None]
 Layer = tuple[np.ndarray, Backward]
@@ -59,7 +59,7 @@ def batch_first(x: np.ndarray) -> np.ndarray:
 
 
 def turned(layer: Form) -> Form:
-    """A layer of `backends.numpy` for images that lie batch last."""
+    """A plain layer for images that lie batch last."""
 
     def turned_layer(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
         y, backward = layer(row, np.ascontiguousarray(batch_first(x)), on)
@@ -109,7 +109,7 @@ def relu(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
     return y, backward
 
 
-def flatten(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
+def flatten(row: LayerFacts[Flatten], x: np.ndarray, on: Any) -> Layer:
     """(height, channels, width, n) → (n, height · width · channels), or with the channels first."""
     there, back = ((3, 1, 0, 2), (2, 1, 3, 0)) if row.layer.order == "chw" else ((3, 0, 2, 1), (1, 3, 2, 0))
     y = on.space(f"{row.name} y", tuple(x.shape[axis] for axis in there))
@@ -123,7 +123,7 @@ def flatten(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
     return y.reshape(len(y), -1), backward
 
 
-def conv2d(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
+def conv2d(row: LayerFacts[Conv2D], x: np.ndarray, on: Any) -> Layer:
     """For each row r of the output, y[r] = wᵀ·strips[r]: the unfolded rows of the images that the kernel covers there.
 
     On the way back dw = Σ strips[r]·dy[r]ᵀ, and a row of the images takes from all rows of the output that it is in.
@@ -183,7 +183,7 @@ def _covering(height: int, rows: int, high: int, down: int) -> Iterator[tuple[in
         yield h, min(first, last), last
 
 
-def max_pool2d(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
+def max_pool2d(row: LayerFacts[MaxPool2D], x: np.ndarray, on: Any) -> Layer:
     """The largest value of each row of a window, then of these the largest; in row-major order, the first gets dy."""
     padded = pad(row, x, -np.inf, on.space)
     (high, wide), (down, across) = row.layer.window()
@@ -247,7 +247,7 @@ def _share(
         shares[0][...] = dy
 
 
-def batch_norm(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
+def batch_norm(row: LayerFacts[BatchNorm], x: np.ndarray, on: Any) -> Layer:
     """y = scale·x̂ + shift, x̂ = (x − mean)/√(variance + ε);  dx = scale·(dy − Σdy/n − x̂·Σ(dy·x̂)/n)/√(variance + ε)."""
     layer, rows, channels = row.layer, len(x), x.shape[1]
     scale, shift = on.parameters[f"{row.name}/scale"], on.parameters[f"{row.name}/shift"]
@@ -321,7 +321,7 @@ LAYERS: dict[str, Form] = {
 }
 
 
-def forms(plain: list[tuple[LayerFacts, Form]], is_batch_last: bool) -> list[tuple[LayerFacts, Form]]:
+def forms(rows: Sequence[LayerFacts], plain: Mapping[str, Form], is_batch_last: bool) -> dict[str, Form]:
     """Each layer in the form in which it is trained; images lie batch last, or there are none but the flattened."""
 
     def form(row: LayerFacts, function: Form) -> Form:
@@ -333,7 +333,7 @@ def forms(plain: list[tuple[LayerFacts, Form]], is_batch_last: bool) -> list[tup
         has_form = kind in LAYERS and (kind != "max_pool2d" or row.layer.ties == "first")
         return LAYERS[kind] if has_form else turned(function)
 
-    return [(row, form(row, function)) for row, function in plain]
+    return {row.name: form(row, plain[row.name]) for row in rows}
 
 
 # ------------------------------------------------------------------------------------------------------------ windows

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 
 from lockstep.backends import numpy as alone
+from lockstep.backends.chunks import batches
 from lockstep.backends.numpy import fast
-from lockstep.backends.plan import batches
 from lockstep.language import later as _
-from lockstep.spec import LayerFacts, Network, Recipe, Shape
+from lockstep.spec import Flatten, LayerFacts, Network, Recipe, Shape
 
 Layer = tuple[np.ndarray, fast.Backward]
 
 
 def dense(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """`numpy_fast.dense` for x (members, n, in): y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
+    """`fast.dense` for x (members, n, in): y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
     w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
     y = np.matmul(x, w, out=on.space(f"{row.name} y", (*x.shape[:2], w.shape[2])))
     if b is not None:
@@ -41,7 +41,7 @@ def dense(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
     return y, backward
 
 
-def flatten(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
+def flatten(row: LayerFacts[Flatten], x: np.ndarray, on: Any) -> Layer:
     """(members, n, height, width, channels) → (members, n, height · width · channels), or with the channels first."""
     if x.ndim == 5 and row.layer.order == "chw":
         x = x.transpose(0, 1, 4, 2, 3)
@@ -115,7 +115,7 @@ class Stack:
         self.parameters, self.gradients = alone.cut(flat, shapes), alone.cut(gradient, shapes)
         for index, model in enumerate(models):
             model.lay_in(flat[index], gradient[index])
-        self.layers = [(row, LAYERS[row.layer.kind]) for row in first.plan.fast_rows]
+        self.walk = first.plan.fast_walk
 
     def train_epoch(self, orders: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Each model's (2, steps): losses and correct answers."""
@@ -135,18 +135,19 @@ class Stack:
         images, labels = self._gathered(indices)
         on = self._pass(n)
         now = [model.count_update() for model in models]
-        x, backwards = images, []
-        for row, layer in self.layers:
-            x, backward = layer(row, x, on)
-            backwards.append((row, backward))
+        backwards: dict[str, fast.Backward] = {}
+
+        def there(row: LayerFacts, x: np.ndarray) -> np.ndarray:
+            y, backwards[row.name] = LAYERS[row.layer.kind](row, x, on)
+            return y
+
+        x = self.walk.through(images, there)
         dx, results = self.space("dz", x.shape), []
         for index, model in enumerate(models):
             losses, slope = model.losses(x[index], model.targets(labels[index]), on)
             dx[index] = slope / n if model.plan.recipe.loss_reduction == "mean" else slope
             results.append((float(losses.sum()) / n, int((x[index].argmax(axis=1) == labels[index]).sum())))
-        learning = [index for index, (row, _) in enumerate(backwards) if row.parameter_shapes]
-        for index in range(len(backwards) - 1, learning[0] - 1, -1):
-            dx = backwards[index][1](dx, index > learning[0])  # type: ignore[assignment]  # None only at the end
+        self.walk.back(dx, lambda row, dy, wants_dx: backwards[row.name](dy, wants_dx), self.walk.learning)
         for model, numbers in zip(models, now, strict=True):
             model.update(numbers)
         return results

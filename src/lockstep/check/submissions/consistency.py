@@ -22,7 +22,7 @@ import numpy as np
 
 from lockstep import data as datasets
 from lockstep import store, study
-from lockstep.backends.plan import Plan
+from lockstep.backends.mistaken import plan_of
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.spec import Run
@@ -140,7 +140,7 @@ def _epochs(record: store.Record, run: Run, history: list[dict[str, Any]]) -> It
         return
     n_train = record.environment.get("dataset", {}).get("n_train")
     n_steps = rows[0].shape[1]
-    plan = Plan(run.network, (), run.recipe, run.seed, np.zeros(0), np.zeros(0), max(n_steps, 1))
+    plan = plan_of(run.network, (), run.recipe, run.seed, np.zeros(0), np.zeros(0), max(n_steps, 1))
     for row, loss, right, size in zip(history, *rows, strict=True):
         if run.recipe.mistakes == () and size.sum() != n_train:
             counts = {"epoch": row["epoch"], "n": f"{size.sum():.0f}", "all": shown(n_train)}

@@ -21,7 +21,7 @@ import numpy as np
 
 from lockstep import data, store
 from lockstep.backends import numpy as reference
-from lockstep.backends.plan import Arrays
+from lockstep.backends.plan import Arrays, Numbers
 from lockstep.check.submissions.consistency import FEW, shown
 from lockstep.language import later as _
 from lockstep.proof import growth, tolerance
@@ -238,14 +238,14 @@ def _evaluated_again(
 # weights.
 
 
-def _adam(o: Any, now: reference.Numbers, slots: Arrays) -> np.ndarray:
+def _adam(o: Any, now: Numbers, slots: Arrays) -> np.ndarray:
     m, v = slots["first_moment"], slots["second_moment"]
     corrected = np.sqrt(v / (1 - o.beta2**now.t)) + now.epsilon
     return np.asarray(now.rate / (1 - o.beta1**now.t) * m / corrected)
 
 
 # kind → (record, numbers of the update, the parameter's slots after it) → what was taken off.
-TAKEN_OFF: dict[str, Callable[[Any, reference.Numbers, Arrays], np.ndarray]] = {
+TAKEN_OFF: dict[str, Callable[[Any, Numbers, Arrays], np.ndarray]] = {
     "momentum": lambda o, now, slots: now.rate * slots["momentum"],
     "adam": _adam,
     "adamw": _adam,
@@ -312,15 +312,14 @@ def _before(model: Any, found: replay.Learned, taken: int) -> Arrays:
     """Set the model back to the weights before the last step, and return them."""
     plan, o = model.plan, model.plan.recipe.optimizer
     state = {name: value.astype(np.float64) for name, value in found.state.items()}
-    step = taken - 1
-    now = reference.Numbers(plan.learning_rate(step), plan.epsilon(step), plan.buffer_factor(step), taken)
+    now = plan.numbers(taken - 1)
     before = {}
     for name, value in found.weights.items():
         slots = {key.rpartition("/")[2]: slot for key, slot in state.items() if key.rpartition("/")[0] == name}
         before[name] = value.astype(np.float64) + TAKEN_OFF[o.kind](o, now, slots)
         if o.kind == "adamw" and name in plan.decayed:
             before[name] /= 1 - now.rate * o.weight_decay
-    model.restore(before, {**state, "step": np.array(step)})
+    model.restore(before, {**state, "step": np.array(taken - 1)})
     return before
 
 
@@ -379,7 +378,7 @@ def _predicted(exact: Any, single: Any, images: np.ndarray, run: Run) -> tuple[n
     terms = max(tolerance.terms(row, 1)[0] for row in exact.plan.rows)
     largest = np.abs(wanted).max()
     room = tolerance.FACTOR * off + float(tolerance.tolerance(run.dtype, largest, terms))
-    return wanted, room + 2 * tolerance.FEW_BITS[run.recipe.products] * float(largest)
+    return wanted, room + 2 * tolerance.of_factors(exact.plan.fraction_bits) * float(largest)
 
 
 def _slots(found: replay.Learned, run: Run, examples: inputs.Examples) -> Iterator[str]:
