@@ -246,7 +246,7 @@ def _module(name: str, texts: dict[str, str]) -> str:
 
 
 def owners_of(framework: str) -> set[str]:
-    """Who may import a framework, one a purpose: its backend, defaults and baseline, and the side of people's models."""
+    """Who may import a framework, one a purpose: its backend, its defaults, its baseline and people's models of it."""
     rows = {f"{room}.{name}": row for room in ("backends", "defaults") for name, row in backends.BACKENDS.items()}
     rows |= {f"benchmark.baselines.{name}": row for name, row in baselines.SHIPPED.items()}
     rows |= {f"exchange.models.{name}": backends.BACKENDS[client.BACKEND_OF[name]] for name in server.SIDES}
