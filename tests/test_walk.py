@@ -48,7 +48,7 @@ def test_forward_gives_each_layer_what_it_names():
 
 
 def test_back_adds_up_what_comes_by_several_ways():
-    sent = walk_of().back(1.0, back, walk_of().everything)
+    sent = walk_of().back(1.0, back, everything=True)
     assert sent == {"e": 1.0, "d": 11.0, "c": 77.0, "b": 5 * 77.0, "a": 77.0 + 3 * 5 * 77.0}
     nudge = 2.0**-10
     for name, gradient in sent.items():  # of the output by each value, by differences; the network is linear
@@ -61,29 +61,27 @@ def test_back_adds_up_what_comes_by_several_ways():
 
 def test_a_gradient_that_is_not_added_up_is_found():
     class Forgetful(Walk):
-        def back(self, dy, back, wanted):
+        def back(self, dy, back, everything=False):
             sent = {"e": dy}
             for row in reversed(self.rows):
-                dx = back(row, sent[row.name], any(name in wanted for name in row.inputs))
+                dx = back(row, sent[row.name], row.inputs != (INPUT,))
                 sent.update(zip(row.inputs, dx if len(row.inputs) > 1 else (dx,), strict=True))
             return sent
 
     right = walk_of()
-    found, wanted = (walk.back(1.0, back, right.everything)["a"] for walk in (Forgetful(right.rows), right))
+    found, wanted = (walk.back(1.0, back, everything=True)["a"] for walk in (Forgetful(right.rows), right))
     assert found != wanted
 
 
 def test_nothing_is_sent_back_below_the_first_layer_that_learns():
     names = {"a": ((INPUT,), False), "b": (("a",), True), "c": (("b",), False)}
-    walk = walk_of(names)
-    assert walk.learning == {"b", "c"}
     asked = []
 
     def told(row, dy, wants):
         asked.append((row.name, wants))
         return back(row, dy, wants)
 
-    assert walk.back(1.0, told, walk.learning) == {"c": 1.0, "b": 5.0}
+    assert walk_of(names).back(1.0, told) == {"c": 1.0, "b": 5.0}
     assert asked == [("c", True), ("b", False)]
 
 
@@ -121,6 +119,13 @@ def test_a_relu_that_another_layer_takes_from_too_stays_before_its_pooling():
     assert [row.name for row in _exchanged(relu, pool, [flat])] == ["1_max_pool2d", "0_relu", "2_flatten"]
     other = LayerFacts("3_relu", ReLU(), (4, 4, 1), (4, 4, 1), {}, 0, None, ("0_relu",))
     assert _exchanged(relu, pool, [flat, other]) == [relu, pool, flat, other]
+
+
+def test_a_chain_goes_the_same_way():
+    chain = {"a": ((INPUT,), True), "b": (("a",), False), "c": (("b",), True)}
+    assert walk_of(chain).through(1.0, there) == walk_of(chain).values(1.0, there)["c"] == 30.0
+    assert not walk_of()._is_chain
+    assert walk_of(chain)._is_chain
 
 
 def test_every_array_of_a_chain_is_the_layers_own():

@@ -7,7 +7,7 @@ the four backends, the judge and its passes; what a layer does with a value is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lockstep.spec import INPUT, LayerFacts
@@ -27,15 +27,28 @@ class Walk:
             (row, row.inputs, tuple(name for name in dict.fromkeys(row.inputs) if last[name] == index))
             for index, row in enumerate(rows)
         ]
-        self.everything = frozenset(row.name for row in rows)
+        before = [INPUT, *(row.name for row in rows)]
+        self._is_chain = all(row.inputs == (name,) for row, name in zip(rows, before, strict=False))
         learning = set[str]()
         for row in rows:
             if row.parameter_shapes or not learning.isdisjoint(row.inputs):
                 learning.add(row.name)
-        self.learning = frozenset(learning)
+        self._through_all, self._through_learning = self._way_back(set(before) - {INPUT}), self._way_back(learning)
+
+    def _way_back(self, wanted: set[str]) -> list[tuple[LayerFacts, list[tuple[int, str]]]]:
+        """From the last row on those in `wanted`, each with the inputs whose gradients are wanted: (place, name)."""
+        return [
+            (row, [(place, name) for place, name in enumerate(row.inputs) if name in wanted])
+            for row in reversed(self.rows)
+            if row.name in wanted
+        ]
 
     def through(self, entering: Any, there: There) -> Any:
         """What the last row puts out; every other value is let go after its last use."""
+        if self._is_chain:  # the same in less time, of which a small network has little
+            for row in self.rows:
+                entering = there(row, entering)
+            return entering
         values = {INPUT: entering}
         del entering
         for row, names, released in self._steps:
@@ -52,20 +65,17 @@ class Walk:
             values[row.name] = there(row, *[values[name] for name in names])
         return values
 
-    def back(self, dy: Any, back: Back, wanted: Collection[str]) -> dict[str, Any]:
-        """From the gradient of the last row's output that of each output in `wanted`; no other is worked out.
+    def back(self, dy: Any, back: Back, everything: bool = False) -> dict[str, Any]:
+        """From the gradient of the last row's output that of each output, or only where something learns before it.
 
         What is sent back to a value from several rows is added up. None stands for nothing.
         """
         sent: dict[str, Any] = {self.rows[-1].name: dy}
-        for row in reversed(self.rows):
-            if row.name not in wanted:
-                continue
-            names = row.inputs
-            wants = any(name in wanted for name in names)
-            dx = back(row, sent.get(row.name), wants)
-            for name, part in zip(names, dx if len(names) > 1 else (dx,), strict=True):
-                if name in wanted and part is not None:
+        for row, wanted in self._through_all if everything else self._through_learning:
+            dx = back(row, sent.get(row.name), bool(wanted))
+            for place, name in wanted:
+                part = dx[place] if len(row.inputs) > 1 and dx is not None else dx
+                if part is not None:
                     before = sent.get(name)
                     sent[name] = part if before is None else before + part
         return sent

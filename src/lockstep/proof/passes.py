@@ -75,7 +75,7 @@ def there_and_back(
     passage.loss = float(losses.mean())
     if plan.recipe.loss_reduction == "mean":
         dx = dx / len(labels)
-    passage.sent = plan.walk.back(dx, back, plan.walk.everything)
+    passage.sent = plan.walk.back(dx, back, everything=True)
     model.add_l2(passage.on.gradients)
     return passage
 
@@ -270,7 +270,7 @@ class Whole:
             found.update({name: tolerance.FACTOR * size for name, size in sizes.items()})
             return own + np.square(off)
 
-        self.plan.walk.back(None, back, self.plan.walk.everything)
+        self.plan.walk.back(None, back, everything=True)
         return found
 
     def _fragile(self) -> Arrays:
@@ -293,7 +293,7 @@ class Whole:
                 return change
             return here if change is None else change + here
 
-        self.plan.walk.back(None, back, self.plan.walk.everything)
+        self.plan.walk.back(None, back, everything=True)
         return found
 
     def _followed(self, row: LayerFacts, x: np.ndarray, change: np.ndarray, wants: bool) -> tuple[Any, Arrays]:

@@ -305,7 +305,7 @@ class Model:
         correct = int((x.argmax(axis=1) == labels).sum())
         if self.plan.recipe.loss_reduction == "mean":
             dx /= on.n
-        walk.back(dx, back, walk.learning if seen is None else walk.everything)
+        walk.back(dx, back, everything=seen is not None)
         return float(losses.sum()), correct
 
     def _infer(self, images: np.ndarray, index: int) -> np.ndarray:

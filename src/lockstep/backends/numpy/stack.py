@@ -147,7 +147,7 @@ class Stack:
             losses, slope = model.losses(x[index], model.targets(labels[index]), on)
             dx[index] = slope / n if model.plan.recipe.loss_reduction == "mean" else slope
             results.append((float(losses.sum()) / n, int((x[index].argmax(axis=1) == labels[index]).sum())))
-        self.walk.back(dx, lambda row, dy, wants_dx: backwards[row.name](dy, wants_dx), self.walk.learning)
+        self.walk.back(dx, lambda row, dy, wants_dx: backwards[row.name](dy, wants_dx))
         for model, numbers in zip(models, now, strict=True):
             model.update(numbers)
         return results
