@@ -424,6 +424,7 @@ class Keras:
         self.made: dict[int, tuple[str, Where, dict[str, Any]]] = {}
         self.making: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self.keep: list[Any] = []  # what ids stand for
+        self.recorder: Recorder | None = None  # keeps what the last trace saw
         self.n_loaded = 0
         self.model: Any = None
         self.dtype = "float32"
@@ -440,13 +441,12 @@ class Keras:
 
     def load(self, file: Path, name: str, dtype: str) -> Model:
         """See `side.Side`."""
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         keras.config.disable_traceback_filtering()  # which would put Keras's words around the person's error
         keras.config.set_floatx(dtype)
         keras.config.set_dtype_policy(dtype)
         self.dtype = dtype
-        self.made.clear()
-        self.making.clear()
+        self.made, self.making, self.names, self.keep = {}, {}, {}, []
         with self._at_work():
             self.module = side.imported(file, self.n_loaded)
             self.n_loaded += 1
@@ -579,7 +579,7 @@ class Keras:
                 outputs = list(_tensors(output))
                 if designed is not None:
                     total = tf.reduce_sum(outputs[0] * tf.cast(designed, outputs[0].dtype))
-            self.seen = recorder.seen
+            self.recorder, self.seen = recorder, recorder.seen
             if not changes:
                 self.ends = recorder.ends
             gradients, by_unit = self._gradients(tape, total, recorder) if designed is not None else ({}, {})
@@ -667,14 +667,14 @@ class Keras:
                 own = target.get_config()
             except NotImplementedError:
                 own = self.made.get(id(target), ("", None, {}))[2]
-        own = {key: value for key, value in own.items() if not ASIDE.match(key)}
+        own = {key: _name_of(value) for key, value in own.items() if not ASIDE.match(key)}
         called = arguments_of(target, args, kwargs)
         called = {key: value for key, value in called.items() if key != "name" and not _holds_a_tensor(value)}
         return {key: side.plain(value) for key, value in {**own, **called}.items()}
 
     def anew(self, old: Operation, change: Change, seen: Seen) -> tuple[Any, list[tuple[Any, Any]]]:
         """A layer as this one under a change, with its weights, and (its weight, the new one's) of all of them."""
-        called = _parameters(old.call)
+        called = _parameters(_function(old))
         other = {key: value for key, value in change.arguments.items() if key not in called}
         if change.pads and hasattr(old, "padding"):
             other["padding"] = "valid"
@@ -701,7 +701,7 @@ class Keras:
             return type(old)(**{**_bound(type(old), args, kwargs), **other})
 
 
-def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _bound(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a constructor by name, defaults among them."""
     try:
         bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
@@ -715,6 +715,13 @@ def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str
         elif bound.signature.parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL:
             found[name] = value
     return found
+
+
+def _name_of(value: Any) -> Any:
+    """An object of a configuration by its name: its own arguments are told where it is called."""
+    if isinstance(value, dict) and "class_name" in value:
+        return value["config"] if value["class_name"] == "function" else value["class_name"]
+    return value
 
 
 def _fitted(value: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
@@ -758,7 +765,8 @@ def _free(name: str, taken: Iterable[str]) -> str:
 
 def _walked(model: Any) -> Iterator[tuple[str, Any, Any]]:
     """(path, node, holder) of a model and of all layers and modules in it, each once and under a path of its own."""
-    seen, taken = {id(model)}, set()
+    seen: set[int] = {id(model)}
+    taken: set[str] = set()
     root = str(model.name) if isinstance(model, keras.Layer) else ""
     rest: list[tuple[str, Any, Any]] = [(root, model, None)]
     while rest:
@@ -843,7 +851,7 @@ def changed(seen: Seen, change: Change) -> Any:
 
 
 def _function(target: Any) -> Any:
-    return target.call if isinstance(target, Operation) else target
+    return type(target).call if isinstance(target, Operation) else target
 
 
 def _in_mode(layer: Any, kwargs: dict[str, Any], is_training: bool) -> dict[str, Any]:
@@ -931,6 +939,7 @@ class Recorder:
 
     def __init__(self, owner: Keras, changes: Sequence[Change], is_training: bool) -> None:
         self.owner, self.is_training = owner, is_training
+        self.keep: list[Any] = []  # what ids stand for
         self.by_call = {change.call: change for change in changes if change.call >= 0}
         self.by_path = {change.path: change for change in changes if change.call < 0}
         self.calls: list[Call] = []
@@ -954,7 +963,7 @@ class Recorder:
             self.values[number] = _array(tensor)
             if isinstance(tensor, tf.Tensor):
                 self.live[number] = tensor
-            self.owner.keep.append(tensor)
+            self.keep.append(tensor)
         return self.numbers[id(tensor)]
 
     @contextlib.contextmanager
@@ -973,7 +982,7 @@ class Recorder:
     @contextlib.contextmanager
     def _modules(self) -> Iterator[None]:
         """Inside, it is known which module of plain TensorFlow is at work."""
-        before = {}
+        before: dict[Any, Any] = {}
         for _path, node, _holder in self.owner.nodes:
             for cls in type(node).__mro__:
                 if not isinstance(node, keras.Layer) and "__call__" in cls.__dict__ and cls not in before:
@@ -1056,7 +1065,7 @@ class Recorder:
         name = self.owner.names.get(id(handle))
         if name is not None:
             self.units[id(value)] = name
-            self.owner.keep.append(value)
+            self.keep.append(value)
 
     # -------------------------------------------------------------------------------------------------- a call is noted
 
@@ -1117,7 +1126,6 @@ class Recorder:
         key = (id(seen.target), id(change))
         if key not in self.new:
             new, pairs = self.new[key] = self.owner.anew(seen.target, change, seen)
-            self.owner.keep.append(new)
             self.stand_ins += [(self.owner.names[id(was)], now) for was, now in pairs if id(was) in self.owner.names]
         return changed(seen._replace(target=self.new[key][0]), change)
 
@@ -1144,7 +1152,7 @@ class Recorder:
         """What was made of variables alone: one of them still, where only its shape is another."""
         taken, given = list(_tensors(inputs)), list(_tensors(outputs))
         names = {self._unit_of(each) for each in taken}
-        self.owner.keep.append(given)
+        self.keep.append(given)
         for tensor in given:
             if _snake(word) in HANDED_ON and id(taken[0] if taken else None) in self.numbers:
                 self.numbers.setdefault(id(tensor), self.numbers[id(taken[0])])
