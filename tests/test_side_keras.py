@@ -100,6 +100,14 @@ KERAS = """
             x = tf.reduce_sum(self.pool(x[:, None] + tf.zeros((1, 2, 4, 4, 3))), axis=(1, 2, 3))
             return self.head(x * tf.constant(0.1))
 
+    def stated():
+        inputs = keras.Input((4,), dtype="float32")
+        return keras.Model(inputs, layers.Dense(2)(inputs))
+
+    class Raising(keras.Model):
+        def call(self, x):
+            return tf.reshape(x, (7, 7))
+
     number = 3
     def needs(width): return None
 """
@@ -242,7 +250,7 @@ def batch_of(name: str) -> np.ndarray:
     random = np.random.default_rng(3)
     if name == "embedding":
         return random.integers(0, 7, (2, 4)).astype(np.int32)
-    return random.normal(size=(2, *SHAPES[name]))
+    return random.normal(size=(5, *SHAPES[name]))
 
 
 def output_of(trace: Trace) -> np.ndarray:
@@ -254,7 +262,7 @@ def drawn(units: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     random = np.random.default_rng(5)
     return {
         name: random.uniform(0.2, 0.8, value.shape) * (1 if "var" in name else random.choice([-1, 1], value.shape))
-        for name, value in units.items()
+        for name, value in sorted(units.items())
     }
 
 
@@ -439,6 +447,9 @@ def test_pads_an_order_and_another_function(side: Asked) -> None:
     assert np.allclose(value, trace.tensors[conv.outputs[0]], rtol=1e-13)
     (value,) = side.again(conv, Change(pads=((0, 2), (0, 2))))
     assert not np.allclose(value, trace.tensors[conv.outputs[0]])
+    inner = call_of(trace, "conv")
+    (value,) = side.again(inner, Change(pads=((1, 1), (1, 1))))
+    assert np.allclose(value, trace.tensors[inner.outputs[0]], rtol=1e-13)
     before = trace.tensors[pool.inputs[0]]
     (value,) = side.again(pool, Change(pads=((1, 0), (1, 0))))
     assert np.array_equal(value[:, 0, 0], before[:, 0, 0])
@@ -529,6 +540,8 @@ def test_what_says_float32_is_float64_in_a_model_of_float64(side: Asked) -> None
     assert trace.gradients[trace.inputs[0]].any()
     narrow = {call.kind for call in trace.calls if call.arguments.get("computed_in") == "float32" and call.parent < 0}
     assert narrow == {"interpolate", "max_pool3d"}
+    side.load("stated")
+    assert {value.dtype for value in side.trace(batch_of("Plain")).tensors.values()} == {np.dtype(np.float64)}
     side.load("Narrow", "float32")
     assert {value.dtype for value in side.trace(batch).tensors.values()} == {np.dtype(np.float32)}
 
@@ -550,3 +563,10 @@ def test_what_is_wrong_with_a_file_is_said(side: Asked) -> None:
     assert all(answer["event"] == "failure" and not answer["is_ours"] for answer in asked.values()), asked
     assert "cnn" in asked["cn"]["hint"]
     assert "width" in asked["needs"]["error"]
+    side.load("Raising")
+    write_arrays({"0": batch_of("Net")}, side.folder / "batch.safetensors")
+    answer = side.ask("trace", batch="batch.safetensors", mode="inference", into="trace", changes=[], designed=False)
+    assert answer["event"] == "failure"
+    assert answer["where"]["text"] == "return tf.reshape(x, (7, 7))"
+    side.load("Net")
+    assert side.trace(batch_of("Net")).calls

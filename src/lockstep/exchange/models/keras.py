@@ -98,7 +98,7 @@ LAYERS = {
     "GroupNormalization": "group_norm", "RMSNormalization": "rms_norm", "Embedding": "embedding", "LSTM": "lstm",
     "GRU": "gru", "MultiHeadAttention": "multi_head_attention_forward", "Flatten": "flatten", "Reshape": "flatten",
     "ReLU": "relu", "LeakyReLU": "leaky_relu", "PReLU": "prelu", "ELU": "elu", "Softmax": "softmax", "Add": "add",
-    "Subtract": "subtract", "Multiply": "multiply", "Concatenate": "cat", "UpSampling1D": "interpolate",
+    "Subtract": "sub", "Multiply": "mul", "Concatenate": "cat", "UpSampling1D": "interpolate",
     "UpSampling2D": "interpolate", "Attention": "scaled_dot_product_attention", "Permute": "permute",
     **{f"Conv{n}D": "conv" for n in (1, 2, 3)},
     **{f"DepthwiseConv{n}D": "conv" for n in (1, 2)},
@@ -134,16 +134,17 @@ FUNCTIONS: dict[str, tuple[str, dict[str, Kept]]] = {
     **{name: (kind, {}) for name, kind in {
         "swish": "silu", "hard_silu": "hardswish", "hard_swish": "hardswish", "hard_sigmoid": "hardsigmoid",
         "reshape": "flatten", "concat": "cat", "concat_v2": "cat", "concatenate": "cat", "resize": "interpolate",
-        "dot_product_attention": "scaled_dot_product_attention", "sub": "subtract", "mul": "multiply",
-        "real_div": "divide", "truediv": "divide", "reduce_mean": "mean", "reduce_sum": "sum", "reduce_max": "max",
-        "pad_v2": "pad", "strided_slice": "getitem", "get_item": "getitem", "stateless_dropout": "dropout",
-        "average_pool": "avg_pool", "alpha_dropout": "dropout", "spatial_dropout": "dropout", "relu_6": "relu6",
+        "dot_product_attention": "scaled_dot_product_attention", "subtract": "sub", "multiply": "mul",
+        "real_div": "div", "truediv": "div", "divide": "div", "reduce_mean": "mean", "reduce_sum": "sum",
+        "reduce_max": "max", "pad_v2": "pad", "strided_slice": "getitem", "get_item": "getitem",
+        "stateless_dropout": "dropout", "alpha_dropout": "dropout", "spatial_dropout": "dropout",
+        "average_pool": "avg_pool", "relu_6": "relu6",
         "exponential": "exp",
     }.items()},
 }  # fmt: skip
 POOLS = re.compile(r"(max|avg)_pool(?:ing)?(?:[123]d)?(?:_v2)?$")
 # What a person writes with signs, and what it is; turned round too.
-SIGNS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floordiv", "mod": "mod",
+SIGNS = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floordiv", "mod": "mod",
          "pow": "pow", "matmul": "matmul", "neg": "neg", "abs": "abs", "getitem": "getitem"}  # fmt: skip
 OPERATORS = [f"__{turn}{word}__" for word in SIGNS for turn in ("", "r")]
 # What does not change what a unit is, only how it lies.
@@ -268,7 +269,8 @@ def watch() -> None:
     Operation.__new__ = staticmethod(_noted(Operation.__new__))
     Operation.__call__ = _called(Operation.__call__, is_layer=False)
     keras.Layer.__call__ = _called(keras.Layer.__call__, is_layer=True)
-    keras.Layer.__init__ = _widened(keras.Layer.__init__)
+    for cls in (keras.Layer, keras.layers.InputLayer):
+        cls.__init__ = _widened(cls.__init__)
 
 
 def _public() -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -453,10 +455,11 @@ class Keras:
             found = side.named(self.module, name)
             is_made = isinstance(found, keras.Layer | tf.Module) or not callable(found)
             self.model = found if is_made else side.made(found)
-        if not isinstance(self.model, keras.Layer | tf.Module):
+        if not (isinstance(self.model, keras.Layer | tf.Module) and callable(self.model)):
             kind = type(self.model).__name__
             raise side.UserError(
-                f"{name} gives {kind}, which is neither a Keras model nor a tf.Module", hint="return the model"
+                f"{name} gives {kind}, which is neither a Keras model nor a tf.Module that can be called",
+                hint="return the model",
             )
         self.is_built = False
         self.seen, self.ends, self.holders = {}, {}, {}
@@ -501,7 +504,7 @@ class Keras:
             with tf.variable_creator_scope(creator):
                 yield
         finally:
-            CURRENT.owner, CURRENT.is_wide = None, False
+            CURRENT.owner, CURRENT.is_wide, CURRENT.is_masked = None, False, False
 
     # ---------------------------------------------------------------------------------------------------------- units
 
@@ -569,27 +572,37 @@ class Keras:
                 self._pass(given, False)
                 self._look()
                 self.is_built = True
-            before = {name: _array(variable) for name, variable in self.variables.items()}
             recorder = Recorder(self, changes, mode == "training")
             inputs = tuple(recorder.number(value) for value in given)
-            with tf.GradientTape() as tape:
+            with self._as_before(), tf.GradientTape() as tape:
                 tape.watch([value for value in given if value.dtype.is_floating])
                 with recorder.watching():
                     output = self._pass(given, mode == "training")
                 outputs = list(_tensors(output))
-                if designed is not None:
-                    total = tf.reduce_sum(outputs[0] * tf.cast(designed, outputs[0].dtype))
+                if not outputs:
+                    raise side.UserError(f"the model gives {type(output).__name__}, in which no tensor is")
+                weights = None if designed is None else tf.cast(designed, outputs[0].dtype)
+                total = None if weights is None else tf.reduce_sum(outputs[0] * weights)
+                with tape.stop_recording():
+                    gradients, by_unit = ({}, {}) if total is None else self._gradients(tape, total, recorder)
+                    state = self._state(recorder)
             self.recorder, self.seen = recorder, recorder.seen
             if not changes:
                 self.ends = recorder.ends
-            gradients, by_unit = self._gradients(tape, total, recorder) if designed is not None else ({}, {})
-            state = self._state(recorder)
-            for name, value in before.items():
-                self.variables[name].assign(value)
         return Trace(
             tuple(recorder.calls), recorder.values, inputs, tuple(recorder.number(each) for each in outputs),
             gradients, by_unit, state,
         )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _as_before(self) -> Iterator[None]:
+        """Afterwards, every variable is what it was."""
+        before = {name: _array(variable) for name, variable in self.variables.items()}
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                self.variables[name].assign(value)
 
     def _tensor(self, value: np.ndarray) -> Any:
         is_float = np.issubdtype(value.dtype, np.floating)
@@ -1125,7 +1138,7 @@ class Recorder:
             return changed(seen, change)
         key = (id(seen.target), id(change))
         if key not in self.new:
-            new, pairs = self.new[key] = self.owner.anew(seen.target, change, seen)
+            _new, pairs = self.new[key] = self.owner.anew(seen.target, change, seen)
             self.stand_ins += [(self.owner.names[id(was)], now) for was, now in pairs if id(was) in self.owner.names]
         return changed(seen._replace(target=self.new[key][0]), change)
 
