@@ -134,12 +134,21 @@ class Lines:
         """The innermost frame outside of the framework, of Lockstep and of the standard library."""
         frame = frame or sys._getframe(1)
         while frame is not None:
-            file = frame.f_code.co_filename
-            is_standard = file.startswith(STANDARD) and "site-packages" not in file
-            if not (file.startswith(self.others) or is_standard or file.startswith("<")):
-                line = frame.f_lineno
-                return Where(file, line, linecache.getline(file, line).strip())
+            if not self.is_others(frame.f_code.co_filename):
+                return self.of([(frame.f_code.co_filename, frame.f_lineno)])
             frame = frame.f_back  # type: ignore[assignment]
+        return Where()
+
+    def is_others(self, file: str) -> bool:
+        """Whether a file is the framework's, Lockstep's or the standard library's."""
+        is_standard = file.startswith(STANDARD) and "site-packages" not in file
+        return file.startswith(self.others) or is_standard or file.startswith("<")
+
+    def of(self, frames: Iterable[tuple[str, int]]) -> Where:
+        """The first of these (file, line) that is the person's."""
+        for file, line in frames:
+            if not self.is_others(file):
+                return Where(file, line, linecache.getline(file, line).strip())
         return Where()
 
 
