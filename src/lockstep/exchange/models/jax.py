@@ -143,7 +143,6 @@ def _held_by_cell(gates: str, path: str, inside: dict[str, str], arrays: Mapping
     lead = f"{path}." if path else ""
     for letter, leaf, role, name in (("i", "kernel", "kernel", "kernel"), ("h", "kernel", "recurrent", "recurrent"),
                                      ("i", "bias", "bias", "bias"), ("h", "bias", "bias", "recurrent_bias")):  # fmt: skip
-        at = -2 if leaf == "kernel" else 0
         whole = next((inside[f"{each}.{leaf}"] for each in (f"dense_{letter}", letter) if f"{each}.{leaf}" in inside), "")
         parts = [inside[each] for gate in gates for each in (f"{letter}{gate}.{leaf}", f"{letter}{gate}_.{leaf}") if each in inside]  # noqa: E501
         if whole:
@@ -153,9 +152,7 @@ def _held_by_cell(gates: str, path: str, inside: dict[str, str], arrays: Mapping
         elif parts:
             found[f"{lead}{name}"] = Held(
                 tuple(parts), role,
-                functools.partial(np.stack, axis=at + 1 if at < 0 else at),
-                lambda value, at=at: [part for part in np.moveaxis(value, -2, 0)],  # type: ignore[misc]
-                path,
+                functools.partial(np.stack, axis=-2), lambda value: list(np.moveaxis(value, -2, 0)), path,
             )  # fmt: skip
     return found
 
@@ -181,11 +178,11 @@ class Site(NamedTuple):
 enter_p, leave_p = Primitive("lockstep_enter"), Primitive("lockstep_leave")
 for _each in (enter_p, leave_p):
     _each.multiple_results = True
-enter_p.def_impl(lambda *, site: [])
-enter_p.def_abstract_eval(lambda *, site: [])
+enter_p.def_impl(lambda *values, site: [])
+enter_p.def_abstract_eval(lambda *values, site: [])
 leave_p.def_impl(lambda *values, n, **_rest: list(values[n:]))
 leave_p.def_abstract_eval(lambda *values, n, **_rest: list(values[n:]))
-mlir.register_lowering(enter_p, lambda context, *, site: [])
+mlir.register_lowering(enter_p, lambda context, *values, site: [])
 mlir.register_lowering(leave_p, lambda context, *values, n, **_rest: values[n:])
 
 
@@ -197,6 +194,16 @@ def _leave_batched(values: Any, dims: Any, *, n: int, axes: Any, **rest: Any) ->
     return leave_p.bind(*values, n=n, axes=(*axes, tuple(dims)), **rest), list(dims[n:])
 
 
+def _enter_jvp(primals: Any, tangents: Any, *, site: int) -> tuple[list[Array], list[Array]]:
+    return enter_p.bind(*primals, site=site), []
+
+
+def _enter_batched(values: Any, dims: Any, *, site: int) -> tuple[list[Array], list[Any]]:
+    return enter_p.bind(*values, site=site), []
+
+
+ad.primitive_jvps[enter_p] = _enter_jvp
+batching.primitive_batchers[enter_p] = _enter_batched
 ad.primitive_jvps[leave_p] = _leave_jvp
 batching.primitive_batchers[leave_p] = _leave_batched
 
@@ -360,6 +367,8 @@ class Watch:
                 self.made[id(module)] = (type(module).__name__, self.lines.here(), given, raw)
                 self.keep.append(module)
             init(module, *args, **kwargs)
+            if linen is not None and isinstance(module, linen.Module):  # what a cell carries is made before any call
+                _compute_in(module, self.dtype, object.__setattr__)
 
         return note
 
@@ -381,8 +390,9 @@ class Watch:
         """What a call gives, its equations standing between `enter` and `leave`."""
         number = len(self.sites)
         self.sites.append(Site("", "", self.path[-1], Where()))
-        enter_p.bind(site=number)
         before = kept()
+        # It takes what `leave` takes, so that a transform that parts what is known from what is not parts them alike.
+        enter_p.bind(*arrays, *before.values(), site=number)
         output = call()
         after = {key: value for key, value in kept().items() if value is not before.get(key)}
         self.sites[number] = site()._replace(keys=tuple(before))
@@ -411,7 +421,8 @@ class Watch:
         name = _name_of_layer(module)
         if name is None:
             with self.inside(path):
-                return self.between([], dict, lambda: call(*args, **kwargs), lambda: Site("", "", path, Where()))
+                given = _arrays_in((args, kwargs))
+                return self.between(given, dict, lambda: call(*args, **kwargs), lambda: Site("", "", path, Where()))
         if "deterministic" in side.signature_of(call):
             kwargs = kwargs | {"deterministic": True}  # masks are off
         form = Form.of(call, args, kwargs)
@@ -619,23 +630,26 @@ class Nnx:
         dtype = self.watch.dtype
 
         def built() -> Any:
-            return kind(**{**raw, **of_layer}, **({"rngs": nnx.Rngs(0)} if needs_rngs else {}))
+            given = {name: nnx.clone(value) if isinstance(value, nnx.Module) else value for name, value in raw.items()}
+            new = kind(**given | of_layer, **({"rngs": nnx.Rngs(0)} if needs_rngs else {}))
+            for _path, each in nnx.iter_modules(new):
+                _compute_in(each, dtype, setattr)
+            for name, value in flags.items():
+                setattr(new, name, of_layer.get(name, value))
+            return new
 
         def again(*values: Array) -> list[Array]:
+            n = len(form.names)
             new = nnx.eval_shape(built)  # draws no values
             if any(isinstance(leaf, nnx.RngState) for _place, leaf in nnx.to_flat_state(nnx.state(new))):
                 new = built()
-            for _path, each in nnx.iter_modules(new):
-                _compute_in(each, dtype, setattr)
-            for name, value in {**flags, **of_layer}.items():
-                if name in flags:
-                    setattr(new, name, value)
-            n = len(form.names)
-            kept = [(place, leaf) for place, leaf in nnx.to_flat_state(nnx.state(new)) if not isinstance(leaf, nnx.RngState)]
+            graph, state = nnx.split(new)
+            flat = list(nnx.to_flat_state(state))
+            kept = [place for place, leaf in flat if not isinstance(leaf, nnx.RngState)]
             if len(kept) != len(values) - n:
                 raise side.UserError(f"{kind.__name__} would keep {len(kept)} arrays and not {len(values) - n}")
-            for (place, _leaf), value in zip(kept, values[n:], strict=True):
-                functools.reduce(_item, place, new).set_value(value)
+            own = dict(zip(kept, values[n:], strict=True))
+            new = nnx.merge(graph, nnx.from_flat_state([(place, _with_value(leaf, own.get(place))) for place, leaf in flat]))
             args, kwargs = form.filled(values[:n], of_call)
             output = args[0] if kind.__name__ == "Dropout" else new(*args, **kwargs)
             after = [_value_of(leaf) for _place, leaf in nnx.to_flat_state(nnx.state(new)) if not isinstance(leaf, nnx.RngState)]  # noqa: E501
@@ -697,15 +711,27 @@ class Linen:
         path = ".".join(module.path)
         signed = functools.wraps(getattr(type(module), "__call__"))(lambda _self, *args, **kwargs: call(*args, **kwargs))
         return self.watch.layer(
-            module, path, functools.partial(signed, module), args, kwargs, lambda: self._kept(module, path),
+            module, path, functools.partial(signed, module), args, kwargs, lambda: self._kept(module),
             lambda new: self._store(module, path, new), functools.partial(self._remade, module),
         )  # fmt: skip
 
     @staticmethod
-    def _kept(module: Any, path: str) -> Arrays:
-        lead = f"{path}." if path else ""
-        flat = flax.traverse_util.flatten_dict(linen.meta.unbox(dict(module.variables)))
-        return {f"{lead}{'.'.join(place[1:])}": value for place, value in flat.items()}
+    def _variables(module: Any) -> dict[tuple[str, ...], tuple[str, Array]]:
+        """Place in the variables of a module that stands alone → (key, value).
+
+        A module that was handed to its constructor can belong to its parent: alone, it is the module's own.
+        """
+        found = {}
+        handed = {each.name: getattr(module, each.name) for each in dataclasses.fields(module) if each.name != "parent"}
+        for lead, each in (("", module), *handed.items()):
+            if isinstance(each, linen.Module) and each.scope is not None:
+                for place, value in flax.traverse_util.flatten_dict(linen.meta.unbox(dict(each.variables))).items():
+                    inside = (place[0], *([lead] if lead else []), *place[1:])
+                    found[inside] = (".".join((*each.path, *place[1:])), value)
+        return found
+
+    def _kept(self, module: Any) -> Arrays:
+        return dict(self._variables(module).values())
 
     @staticmethod
     def _store(module: Any, path: str, new: Arrays) -> None:
@@ -723,7 +749,7 @@ class Linen:
         if unknown := [name for name in of_layer if name not in own]:
             raise side.UserError(f"{type(module).__name__} has no argument {unknown[0]}", hint=side.near(unknown[0], own))
         new = module.clone(parent=None, _deep_clone=True, **of_layer)
-        places = tuple(flax.traverse_util.flatten_dict(dict(module.variables)))
+        places = tuple({key: place for place, (key, _value) in self._variables(module).items()}.values())
 
         def again(*values: Array) -> list[Array]:
             n = len(form.names)
@@ -783,8 +809,8 @@ def _value_of(leaf: Any) -> Any:
 
 
 def _with_value(leaf: Any, value: Any) -> Any:
-    if value is None:
-        return leaf
+    """A new leaf, which belongs to what is traced now."""
+    value = _value_of(leaf) if value is None else value
     return leaf.replace(value) if isinstance(leaf, nnx.Variable) else value
 
 
@@ -931,7 +957,7 @@ class Recorder:
     def begin(self, path: str, site: int = -1, name: str = "", where: Where | None = None) -> int:
         """A call that others will be parts of."""
         index = len(self.calls)
-        self.calls.append(Call(index, "", "", "", Where(), {}, {}, {}, (), self.frames[-1].index))
+        self.calls.append(Call(index, name, "", path, where or Where(), {}, {}, {}, (), self.frames[-1].index))
         self.frames.append(Frame(index, path, site, name, self.frames[-1].where or where))
         return index
 
@@ -952,11 +978,13 @@ class Recorder:
 
     def leave(self, cells: list[Cell], site: int, n: int, n_kept: int, axes: tuple[Any, ...]) -> list[Cell]:
         """A layer or a function has given its output."""
-        here, frame = self.owner.watch.sites[site], self.frames[-1]
+        here = self.owner.watch.sites[site]
         taken, given = cells[:n], cells[n:]
-        if frame.site != site:
+        if all(frame.site != site for frame in self.frames):
             return given
-        self.frames.pop()
+        while self.frames[-1].site != site:
+            self.frames.pop()
+        frame = self.frames.pop()
         if not here.function:
             return given
         index = frame.index
@@ -971,7 +999,7 @@ class Recorder:
             return given
         for key in here.keys:
             self.use(key, units)
-        remade = functools.partial(_again_at_site, here, axes)
+        remade = functools.partial(_again_at_site, self.owner, here, axes)
         operands = tuple(map(self.operand, taken))
         if change is not None:
             given = [Cell(value) for value in self.changed(remade, change, [cell.value for cell in taken])]
@@ -1036,7 +1064,7 @@ class Recorder:
                 self.take(cell, _letter(place), None, tensors, units)
         if all(cell.is_constant or cell.key for cell in given):
             return given
-        remade = functools.partial(_again_at_equation, equation, {})
+        remade = functools.partial(_again_at_equation, self.owner, equation)
         self.seen[index] = Seen(remade, operands, {})
         room = "jax.nn" if hasattr(jax.nn, name) else "jax.numpy"
         self.calls[index] = Call(
@@ -1162,7 +1190,7 @@ class Recorder:
             return [Cell(given, key=cells[0].key, axes=_axes_after(name, params, cells[0].axes))]
         index = len(self.calls)
         change = self.by_call.get(index)
-        remade = functools.partial(_again_at_equation, equation, params)
+        remade = functools.partial(_again_at_equation, self.owner, equation)
         tensors: dict[str, tuple[int, ...]] = {}
         units: dict[str, str] = {}
         arguments = {key: side.plain(value) for key, value in params.items() if key not in NOT_ARGUMENTS}
@@ -1303,47 +1331,48 @@ def _prepared(change: Change, values: list[Array], is_max: bool) -> list[Array]:
     return [first, *values[1:]]
 
 
-def _function(name: str) -> Any:
-    """A function by its full name."""
-    module, _dot, last = name.rpartition(".")
-    return getattr(importlib.import_module(module), last)
-
-
-def _again_at_site(site: Site, axes: tuple[Any, ...], change: Change) -> Callable[..., list[Array]]:
+def _again_at_site(owner: Jax, site: Site, axes: tuple[Any, ...], change: Change) -> Callable[..., list[Array]]:
     """A layer or a function under a change: (arrays taken and kept → arrays given and kept)."""
     n = len(site.names)
     changes = dict(change.arguments) | ({"padding": "VALID"} if change.pads else {})
     assert site.remade is not None  # noqa: S101 - every site that is a call has one
+    call = functools.partial(_call, change.function, change.arguments) if change.function else site.remade(changes)
 
     def again(*values: Array) -> list[Array]:
         given = _prepared(change, list(values), "max_pool" in site.kind)
-        if change.function:
-            return _arrays_in(_function(change.function)(*given[:n], **change.arguments))
-        return site.remade(changes)(*given)  # type: ignore[misc]
+        return owner.evaluated(call, given[:n] if change.function else given)
 
     for dims in axes:  # of vmap, the innermost first
-        n_taken = len(dims)
-        again = _mapped(again, dims, n_taken)
+        again = _mapped(again, dims)
     return again
 
 
-def _mapped(function: Callable[..., list[Array]], dims: tuple[Any, ...], n: int) -> Callable[..., list[Array]]:
+def _mapped(function: Callable[..., list[Array]], dims: tuple[Any, ...]) -> Callable[..., list[Array]]:
     def mapped(*values: Array) -> list[Array]:
-        return jax.vmap(function, in_axes=dims[: len(values)], out_axes=0)(*values)
+        given = dims[: len(values)]
+        if all(dim is None for dim in given):
+            return function(*values)
+        found = jax.vmap(function, in_axes=given)(*values)
+        late = dims[len(values) :]
+        return [value if dim in (0, None) else jnp.moveaxis(value, 0, dim) for value, dim in zip(found, late, strict=False)]
 
     return mapped
 
 
-def _again_at_equation(equation: Any, params: Mapping[str, Any], change: Change) -> Callable[..., list[Array]]:
+def _call(name: str, arguments: Mapping[str, Any], *values: Array) -> list[Array]:
+    """What a function of this full name gives."""
+    module, _dot, last = name.rpartition(".")
+    return _arrays_in(getattr(importlib.import_module(module), last)(*values, **arguments))
+
+
+def _again_at_equation(owner: Jax, equation: Any, change: Change) -> Callable[..., list[Array]]:
     """An equation under a change."""
-    params = {**(params or equation.params)}
-    name = equation.primitive.name
+    params, name = dict(equation.params), equation.primitive.name
     for key, value in change.arguments.items():
         if key in params:
             params[key] = _like(params[key], value)
     if change.pads and "padding" in params:
-        n_all = len(params["padding"])
-        params["padding"] = ((0, 0),) * n_all
+        params["padding"] = ((0, 0),) * len(params["padding"])
 
     def again(*values: Array) -> list[Array]:
         given = _prepared(change, list(values), "max" in name)
@@ -1351,8 +1380,8 @@ def _again_at_equation(equation: Any, params: Mapping[str, Any], change: Change)
             if word in change.arguments:  # a number that was written into it
                 given[place] = jnp.asarray(change.arguments[word], given[place].dtype)
         if change.function:
-            return _arrays_in(_function(change.function)(*given, **change.arguments))
-        return _bind(equation.primitive, params, given)
+            return owner.evaluated(functools.partial(_call, change.function, change.arguments), given)
+        return owner.read_one(equation.replace(params=params), given)
 
     return again
 
@@ -1361,7 +1390,7 @@ def _again_by(function: Any, change: Change) -> Callable[..., list[Array]]:
     def again(*values: Array) -> list[Array]:
         given = _prepared(change, list(values), False)
         if change.function:
-            return _arrays_in(_function(change.function)(*given, **change.arguments))
+            return _call(change.function, change.arguments, *given)
         return [function(*given)]
 
     return again
@@ -1602,6 +1631,22 @@ class Jax:
         values = [each if where == "value" else self.values[where][each] for where, each in seen.operands]
         given = seen.remade(change)(*values)
         return [np.asarray(value) for value in given]
+
+    def evaluated(self, function: Callable[..., list[Array]], values: Sequence[Array]) -> list[Array]:
+        """What a function gives, in float64 all through where the model is."""
+        if not self.is_wide:
+            return function(*values)
+        closed = jax.make_jaxpr(function)(*values)
+        return [cell.value for cell in self._silent().run(closed.jaxpr, closed.consts, list(map(Cell, values)))]
+
+    def read_one(self, equation: Any, values: Sequence[Array]) -> list[Array]:
+        """What an equation gives."""
+        return [cell.value for cell in self._silent().equation(equation, list(map(Cell, values)))]
+
+    def _silent(self) -> Recorder:
+        recorder = Recorder(self, (), None, [])
+        recorder.is_deciding = True
+        return recorder
 
     def signature(self, call: int) -> dict[str, Any]:
         """See `side.Side`."""
