@@ -2,8 +2,8 @@
 
 A jaxpr has no layers and no functions any more, so they are written into it: while a model is traced, the call of every
 Flax layer, and of every function of `jax.nn` and its like, stands between two primitives of our own. `enter` says that
-it begins; through `leave` goes all that it took and gave. They survive jit, scan, vmap and grad, and a layer that is made
-again with another argument needs no other place than `leave` to put its numbers into.
+it begins; through `leave` goes all that it took and gave. They survive jit, scan, vmap and grad, and a layer that is
+made again with another argument needs no other place than `leave` to put its numbers into.
 
 The reader itself is traced and compiled once for a pass, because JAX compiles every equation of its own that is
 evaluated alone. A branch and the turns of a loop are taken as a pass equation by equation takes them.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import importlib
 import inspect
 import math
@@ -41,7 +42,7 @@ except ImportError:
 Array = Any  # jax.Array, or what stands for one while something is traced
 Arrays = dict[str, Array]
 
-# ------------------------------------------------------------------------------------- what a call is in every framework
+# ------------------------------------------------------------------------------------ what a call is in every framework
 
 # layer → (kind, its own array → role)
 NORM = {"scale": "scale", "bias": "shift"}
@@ -101,7 +102,9 @@ def moved(key: str, role: str, shape: tuple[int, ...], order: Sequence[int], int
     )  # fmt: skip
 
 
-def held_by_layer(name: str, path: str, arrays: Mapping[str, tuple[int, ...]], options: Mapping[str, Any]) -> dict[str, Held]:  # noqa: E501
+def held_by_layer(
+    name: str, path: str, arrays: Mapping[str, tuple[int, ...]], options: Mapping[str, Any]
+) -> dict[str, Held]:
     """Unit → how a layer of Flax holds it; `arrays` are all that lie below its path: key → shape."""
     inside = {key.removeprefix(f"{path}." if path else ""): key for key in arrays}
     if name in GATES:
@@ -120,7 +123,7 @@ def held_by_layer(name: str, path: str, arrays: Mapping[str, tuple[int, ...]], o
         elif own == "bias" and name in ("LinearGeneral", "DenseGeneral"):
             found[key] = moved(key, role, shape, range(n), (math.prod(shape),), path)
         elif role == "kernel" and name == "ConvTranspose":
-            # Flax's correlates where others convolve; with transpose_kernel it holds (…window, out, in) and does as they.
+            # Flax's correlates where others convolve; with transpose_kernel it does as they, and holds (…, out, in).
             swapped = bool(options.get("transpose_kernel"))
             order = [*range(n - 2), n - 1, n - 2] if swapped else [*range(n)]
             into = tuple(shape[axis] for axis in order)
@@ -136,15 +139,25 @@ def _n_contracted(options: Mapping[str, Any]) -> int:
     return len(given) if isinstance(given, list | tuple) else 1
 
 
-def _held_by_cell(gates: str, path: str, inside: dict[str, str], arrays: Mapping[str, tuple[int, ...]]) -> dict[str, Held]:  # noqa: E501
+def _held_by_cell(
+    gates: str, path: str, inside: dict[str, str], arrays: Mapping[str, tuple[int, ...]]
+) -> dict[str, Held]:
     """A cell's kernels lie in one dense layer a gate, or all in one: (in, gates, units) either way."""
     found = {}
     n = len(gates)
     lead = f"{path}." if path else ""
     for letter, leaf, role, name in (("i", "kernel", "kernel", "kernel"), ("h", "kernel", "recurrent", "recurrent"),
-                                     ("i", "bias", "bias", "bias"), ("h", "bias", "bias", "recurrent_bias")):  # fmt: skip
-        whole = next((inside[f"{each}.{leaf}"] for each in (f"dense_{letter}", letter) if f"{each}.{leaf}" in inside), "")
-        parts = [inside[each] for gate in gates for each in (f"{letter}{gate}.{leaf}", f"{letter}{gate}_.{leaf}") if each in inside]  # noqa: E501
+                                     ("i", "bias", "bias", "bias"),
+                                     ("h", "bias", "bias", "recurrent_bias")):  # fmt: skip
+        whole = next(
+            (inside[f"{each}.{leaf}"] for each in (f"dense_{letter}", letter) if f"{each}.{leaf}" in inside), ""
+        )
+        parts = [
+            inside[each]
+            for gate in gates
+            for each in (f"{letter}{gate}.{leaf}", f"{letter}{gate}_.{leaf}")
+            if each in inside
+        ]
         if whole:
             shape = arrays[whole]
             into = (*shape[:-1], n, shape[-1] // n)
@@ -157,7 +170,7 @@ def _held_by_cell(gates: str, path: str, inside: dict[str, str], arrays: Mapping
     return found
 
 
-# ------------------------------------------------------------------------------------------ a call, written into a jaxpr
+# ----------------------------------------------------------------------------------------- a call, written into a jaxpr
 
 
 class Site(NamedTuple):
@@ -213,7 +226,9 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_opaque(value: Any) -> bool:
-    return value is None or (nnx is not None and isinstance(value, nnx.Module | nnx.Rngs | nnx.RngStream | nnx.Variable))
+    return value is None or (
+        nnx is not None and isinstance(value, nnx.Module | nnx.Rngs | nnx.RngStream | nnx.Variable)
+    )
 
 
 class Form(NamedTuple):
@@ -249,11 +264,17 @@ class Form(NamedTuple):
     def plain(self) -> dict[str, Any]:
         """All other arguments."""
         held = set(self.names)
-        return {name: value for name, value in self.bound.arguments.items() if name not in held and not _is_opaque(value) or value is None}  # noqa: E501
+        return {
+            name: value
+            for name, value in self.bound.arguments.items()
+            if name not in held and (value is None or not _is_opaque(value))
+        }
 
     def without_arrays(self) -> Form:
         """The same, keeping no array alive and no random state."""
-        return self._replace(leaves=[_HOLE if _is_array(leaf) else None if _is_opaque(leaf) else leaf for leaf in self.leaves])  # noqa: E501
+        return self._replace(
+            leaves=[_HOLE if _is_array(leaf) else None if _is_opaque(leaf) else leaf for leaf in self.leaves]
+        )
 
     def filled(self, arrays: Iterable[Array], changes: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """With these arrays, and with some arguments changed: what the call takes."""
@@ -300,7 +321,7 @@ class Watch:
         self.dtype = jnp.float32
         self.is_on = False
 
-    # ------------------------------------------------------------------------------------------------- names put in place
+    # ----------------------------------------------------------------------------------------------- names put in place
 
     @contextlib.contextmanager
     def names(self) -> Iterator[None]:
@@ -320,7 +341,7 @@ class Watch:
             for name, function in names.items():
                 yield room, name, self._function(function)
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019
+    @functools.cache  # noqa: B019
     def _function(self, function: Any) -> Any:
         name = function.__name__
         module = next(room.__name__ for room, names in _watched_functions() if function in names.values())
@@ -385,8 +406,8 @@ class Watch:
 
     # ------------------------------------------------------------------------------------------------------ calls
 
-    def between(self, arrays: list[Array], kept: Callable[[], Arrays], call: Callable[[], Any], site: Callable[[], Site],
-                store: Callable[[Arrays], None] = lambda new: None) -> Any:  # fmt: skip
+    def between(self, arrays: list[Array], kept: Callable[[], Arrays], call: Callable[[], Any],
+                site: Callable[[], Site], store: Callable[[Arrays], None] = lambda new: None) -> Any:  # fmt: skip
         """What a call gives, its equations standing between `enter` and `leave`."""
         number = len(self.sites)
         self.sites.append(Site("", "", self.path[-1], Where()))
@@ -434,8 +455,11 @@ class Watch:
         room = type(module).__module__.partition(".")[2].partition(".")[0]
 
         def site() -> Site:
-            own = {key: side.plain(value) for key, value in form.plain().items() if value is not None or key not in given}
-            return Site(f"flax.{room}.{name}", LAYERS.get(name, ("", {}))[0], path, where, form.names, (), {**given, **own},
+            own = {
+                key: side.plain(value) for key, value in form.plain().items() if value is not None or key not in given
+            }
+            kind = LAYERS.get(name, ("", {}))[0]
+            return Site(f"flax.{room}.{name}", kind, path, where, form.names, (), {**given, **own},
                         functools.partial(remade, bare), True)  # fmt: skip
 
         with self.inside(path):
@@ -613,7 +637,7 @@ class Nnx:
     @staticmethod
     def _store(module: Any, path: str, new: Arrays) -> None:
         lead = f"{path}." if path else ""
-        for place, leaf in nnx.to_flat_state(nnx.state(module)):
+        for place, _leaf in nnx.to_flat_state(nnx.state(module)):
             if lead + _dotted(place) in new:
                 attribute = functools.reduce(_item, place, module)
                 attribute.set_value(new[lead + _dotted(place)])
@@ -621,7 +645,9 @@ class Nnx:
     def _remade(self, module: Any, path: str, form: Form, changes: dict[str, Any]) -> Callable[..., list[Array]]:
         """A layer made again by its constructor, with copies of what it keeps."""
         kind, raw = type(module), dict(self.watch.options.get(path, ("", {}))[1])
-        flags = {name: getattr(module, name) for name in ("deterministic", "use_running_average") if hasattr(module, name)}
+        flags = {
+            name: getattr(module, name) for name in ("deterministic", "use_running_average") if hasattr(module, name)
+        }
         of_call = {name: value for name, value in changes.items() if name in form.bound.signature.parameters}
         of_layer = {name: _like(raw.get(name), value) for name, value in changes.items() if name not in of_call}
         if unknown := [name for name in of_layer if name not in raw]:
@@ -641,7 +667,7 @@ class Nnx:
         def again(*values: Array) -> list[Array]:
             n = len(form.names)
             new = nnx.eval_shape(built)  # draws no values
-            if any(isinstance(leaf, nnx.RngState) for _place, leaf in nnx.to_flat_state(nnx.state(new))):
+            if nnx.to_flat_state(nnx.state(new, nnx.RngState)):
                 new = built()
             graph, state = nnx.split(new)
             flat = list(nnx.to_flat_state(state))
@@ -649,11 +675,20 @@ class Nnx:
             if len(kept) != len(values) - n:
                 raise side.UserError(f"{kind.__name__} would keep {len(kept)} arrays and not {len(values) - n}")
             own = dict(zip(kept, values[n:], strict=True))
-            new = nnx.merge(graph, nnx.from_flat_state([(place, _with_value(leaf, own.get(place))) for place, leaf in flat]))
+            new = nnx.merge(
+                graph, nnx.from_flat_state([(place, _with_value(leaf, own.get(place))) for place, leaf in flat])
+            )
             args, kwargs = form.filled(values[:n], of_call)
             output = args[0] if kind.__name__ == "Dropout" else new(*args, **kwargs)
-            after = [_value_of(leaf) for _place, leaf in nnx.to_flat_state(nnx.state(new)) if not isinstance(leaf, nnx.RngState)]  # noqa: E501
-            return [*_arrays_in(output), *(late for late, early in zip(after, values[n:], strict=True) if late is not early)]
+            after = [
+                _value_of(leaf)
+                for _place, leaf in nnx.to_flat_state(nnx.state(new))
+                if not isinstance(leaf, nnx.RngState)
+            ]
+            return [
+                *_arrays_in(output),
+                *(late for late, early in zip(after, values[n:], strict=True) if late is not early),
+            ]
 
         return again
 
@@ -675,8 +710,9 @@ class Linen:
         if self.variables:
             return
         keys = {name: jax.random.PRNGKey(0) for name in ("params", "dropout", "carry")}
+        init = functools.partial(self.model.init, **_in_mode(self.model.__call__, "inference"))
         with linen.intercept_methods(self._in_dtype):
-            made = self.model.init(keys, *given, **_in_mode(self.model.__call__, "inference"))
+            made = jax.jit(init)(keys, *given)
         self.variables = linen.meta.unbox(made)
         for path, value in flax.traverse_util.flatten_dict(self.variables).items():
             if _is_number(value) and path[0] != "intermediates":
@@ -709,7 +745,7 @@ class Linen:
         if context.method_name != "__call__" or not self.watch.is_on:
             return call(*args, **kwargs)
         path = ".".join(module.path)
-        signed = functools.wraps(getattr(type(module), "__call__"))(lambda _self, *args, **kwargs: call(*args, **kwargs))
+        signed = functools.wraps(type(module).__call__)(lambda _self, *args, **kwargs: call(*args, **kwargs))
         return self.watch.layer(
             module, path, functools.partial(signed, module), args, kwargs, lambda: self._kept(module),
             lambda new: self._store(module, path, new), functools.partial(self._remade, module),
@@ -745,9 +781,13 @@ class Linen:
         """A layer cloned with other arguments, which keeps what it kept."""
         own = {each.name for each in dataclasses.fields(module)} - {"parent", "name"}
         of_call = {name: value for name, value in changes.items() if name in form.bound.signature.parameters}
-        of_layer = {name: _like(getattr(module, name, None), value) for name, value in changes.items() if name not in of_call}
+        of_layer = {
+            name: _like(getattr(module, name, None), value) for name, value in changes.items() if name not in of_call
+        }
         if unknown := [name for name in of_layer if name not in own]:
-            raise side.UserError(f"{type(module).__name__} has no argument {unknown[0]}", hint=side.near(unknown[0], own))
+            raise side.UserError(
+                f"{type(module).__name__} has no argument {unknown[0]}", hint=side.near(unknown[0], own)
+            )
         new = module.clone(parent=None, _deep_clone=True, **of_layer)
         places = tuple({key: place for place, (key, _value) in self._variables(module).items()}.values())
 
@@ -838,7 +878,9 @@ class Cell:
 
     __slots__ = ("axes", "is_constant", "key", "number", "slot", "value")
 
-    def __init__(self, value: Array, *, is_constant: bool = False, key: str = "", axes: tuple[int, ...] | None = None) -> None:  # noqa: E501
+    def __init__(
+        self, value: Array, *, is_constant: bool = False, key: str = "", axes: tuple[int, ...] | None = None
+    ) -> None:
         self.value, self.is_constant = value, is_constant
         self.key, self.axes = key, axes  # the model's array, and which of its axes each axis is
         self.number = self.slot = -1
@@ -865,7 +907,9 @@ class Frame(NamedTuple):
 class Recorder:
     """Reads a jaxpr with numbers, or with what stands for them, and notes every call."""
 
-    def __init__(self, owner: Jax, changes: Sequence[Change], added: Mapping[int, Array] | None, turns: list[Any]) -> None:  # noqa: E501
+    def __init__(
+        self, owner: Jax, changes: Sequence[Change], added: Mapping[int, Array] | None, turns: list[Any]
+    ) -> None:
         self.owner = owner
         self.by_call = {change.call: change for change in changes if change.call >= 0}
         self.by_path = {change.path: change for change in changes if change.call < 0}
@@ -915,7 +959,11 @@ class Recorder:
     def run(self, jaxpr: Jaxpr, consts: Sequence[Any], given: Sequence[Cell]) -> list[Cell]:
         """Read all equations of a jaxpr."""
         known: dict[Any, Cell] = {}
-        known |= zip(jaxpr.constvars, (each if isinstance(each, Cell) else Cell(each, is_constant=True) for each in consts), strict=True)  # noqa: E501
+        known |= zip(
+            jaxpr.constvars,
+            (each if isinstance(each, Cell) else Cell(each, is_constant=True) for each in consts),
+            strict=True,
+        )
         known |= zip(jaxpr.invars, given, strict=True)
 
         def read(atom: Any) -> Cell:
@@ -950,9 +998,11 @@ class Recorder:
 
     def where(self, equation: Any) -> Where:
         """The innermost line of the person's that made it."""
-        return self.frames[-1].where or self.owner.watch.lines.of((frame.file_name, frame.line_num) for frame in _frames(equation))
+        return self.frames[-1].where or self.owner.watch.lines.of(
+            (frame.file_name, frame.line_num) for frame in _frames(equation)
+        )
 
-    # ---------------------------------------------------------------------------------------------- layers and functions
+    # --------------------------------------------------------------------------------------------- layers and functions
 
     def begin(self, path: str, site: int = -1, name: str = "", where: Where | None = None) -> int:
         """A call that others will be parts of."""
@@ -1002,11 +1052,13 @@ class Recorder:
         remade = functools.partial(_again_at_site, self.owner, here, axes)
         operands = tuple(map(self.operand, taken))
         if change is not None:
-            given = [Cell(value) for value in self.changed(remade, change, [cell.value for cell in taken])]
+            made = self.changed(remade, change, [cell.value for cell in taken])
+            given = [*map(Cell, made), *given[len(made) :]]
         outputs = tuple(self.number(cell) for cell in given[: len(given) - n_kept])
         self.seen[index] = Seen(remade, operands, dict(here.arguments))
         self.calls[index] = Call(index, here.function, here.kind, here.path, here.where, tensors, units,
-                                 self.marked(dict(here.arguments), given), outputs, self.calls[index].parent)  # fmt: skip
+                                 self.marked(dict(here.arguments), given), outputs,
+                                 self.calls[index].parent)  # fmt: skip
         return given
 
     def changed(self, remade: Any, change: Change, values: list[Array]) -> list[Array]:
@@ -1015,7 +1067,7 @@ class Recorder:
             return [jnp.asarray(self.owner.results[change.result])]
         return remade(change)(*values)
 
-    # ------------------------------------------------------------------------------------------------- what a call takes
+    # ------------------------------------------------------------------------------------------------ what a call takes
 
     def take(self, cell: Cell, name: str, role: str | None, tensors: dict[str, Any], units: dict[str, str]) -> None:
         """An operand is one of the model's arrays, or a tensor."""
@@ -1039,7 +1091,7 @@ class Recorder:
             arguments["float32_only"] = True
         return arguments
 
-    # ------------------------------------------------------------------------------------------- equations that hold some
+    # ----------------------------------------------------------------------------------------- equations that hold some
 
     def inlined(self, equation: Any, cells: list[Cell], inner: Any) -> list[Cell]:
         """A jitted function: one of JAX's own is a call, one of the person's is not."""
@@ -1050,12 +1102,16 @@ class Recorder:
         if not is_known or name == self.frames[-1].name or all(cell.is_constant or cell.key for cell in cells):
             return self.run(jaxpr, consts, cells)
         index = self.begin(self.frames[-1].path, name=name, where=self.where(equation))
+        self.in_dark += index in self.by_call
         given = self.run(jaxpr, consts, cells)
+        self.in_dark -= index in self.by_call
         self.frames.pop()
         operands = tuple(map(self.operand, cells))
         return self.composed(equation, index, name, cells, given, operands)
 
-    def composed(self, equation: Any, index: int, name: str, cells: list[Cell], given: list[Cell], operands: Any) -> list[Cell]:  # noqa: E501
+    def composed(
+        self, equation: Any, index: int, name: str, cells: list[Cell], given: list[Cell], operands: Any
+    ) -> list[Cell]:
         """Note a function that is made of equations."""
         tensors: dict[str, tuple[int, ...]] = {}
         units: dict[str, str] = {}
@@ -1065,6 +1121,9 @@ class Recorder:
         if all(cell.is_constant or cell.key for cell in given):
             return given
         remade = functools.partial(_again_at_equation, self.owner, equation)
+        if change := self.by_call.get(index):
+            made = self.changed(remade, change, [cell.value for cell in cells])
+            given = [*map(Cell, made), *given[len(made) :]]
         self.seen[index] = Seen(remade, operands, {})
         room = "jax.nn" if hasattr(jax.nn, name) else "jax.numpy"
         self.calls[index] = Call(
@@ -1118,7 +1177,13 @@ class Recorder:
                 row.append(cell)
         if made["reverse"]:
             rows = [row[::-1] for row in rows]
-        return [*carry, *(self.stacked(equation, row, atom.aval) for row, atom in zip(rows, equation.outvars[n_carry:], strict=True))]  # noqa: E501
+        return [
+            *carry,
+            *(
+                self.stacked(equation, row, atom.aval)
+                for row, atom in zip(rows, equation.outvars[n_carry:], strict=True)
+            ),
+        ]
 
     def sliced(self, equation: Any, cell: Cell, turn: int) -> Cell:
         """What one turn of a scan takes of an array."""
@@ -1139,11 +1204,13 @@ class Recorder:
         units: dict[str, str] = {}
         for cell in cells:
             self.take(cell, "x", None, tensors, units)
-        given = Cell(value)
         if len(cells) == 1 and cells[0].key:  # one of several layers' arrays, which lie in one
-            return given
-        self.note(equation, f"jax.lax.{name}", name, cells, [given], tensors, units, arguments,
-                  functools.partial(_again_by, function))  # fmt: skip
+            return Cell(value)
+        remade = functools.partial(_again_by, function)
+        if change := self.by_call.get(len(self.calls)):
+            value = self.changed(remade, change, [cell.value for cell in cells])[0]
+        given = Cell(value)
+        self.note(equation, f"jax.lax.{name}", name, cells, [given], tensors, units, arguments, remade)
         return given
 
     def branch(self, equation: Any, cells: list[Cell]) -> list[Cell]:
@@ -1158,6 +1225,7 @@ class Recorder:
         n_test, n_body = made["cond_nconsts"], made["body_nconsts"]
         test, body, carry = cells[:n_test], cells[n_test : n_test + n_body], cells[n_test + n_body :]
         for _turn in range(MOST_TURNS + 1):
+
             def goes_on(carry: list[Cell] = carry) -> bool:
                 values = [cell.value for cell in (*test, *carry)]
                 return bool(jax.core.eval_jaxpr(made["cond_jaxpr"].jaxpr, made["cond_jaxpr"].consts, *values)[0])
@@ -1183,7 +1251,10 @@ class Recorder:
         params, values = self.lifted(equation, cells)
         if all(cell.is_constant for cell in cells):
             return [Cell(value, is_constant=True) for value in _bind(primitive, params, values)]
-        if name in ("convert_element_type", "copy", "copy_p") and params.get("new_dtype", values[0].dtype) == values[0].dtype:  # noqa: E501
+        if (
+            name in ("convert_element_type", "copy", "copy_p")
+            and params.get("new_dtype", values[0].dtype) == values[0].dtype
+        ):
             return [cells[0]]
         if cells[0].key and name in SAME and all(cell.is_constant for cell in cells[1:]):
             given = _bind(primitive, params, values)[0]
@@ -1197,7 +1268,9 @@ class Recorder:
         names = OPERANDS.get(name, ())
         for place, (cell, atom) in enumerate(zip(cells, equation.invars, strict=True)):
             word = names[place] if place < len(names) else _letter(place)
-            if isinstance(atom, Literal) or (cell.is_constant and np.ndim(cell.value) == 0 and isinstance(cell.value, np.generic | int | float)):  # noqa: E501
+            if isinstance(atom, Literal) or (
+                cell.is_constant and np.ndim(cell.value) == 0 and isinstance(cell.value, np.generic | int | float)
+            ):
                 arguments[word] = side.plain(np.asarray(cell.value).item()) if np.ndim(cell.value) == 0 else None
             else:
                 self.learn(equation, place, cell)
@@ -1212,8 +1285,8 @@ class Recorder:
         self.note(equation, f"jax.lax.{name}", kind, cells, given, tensors, units, arguments, remade, operands)
         return given
 
-    def note(self, equation: Any, function: str, kind: str, cells: list[Cell], given: list[Cell], tensors: Any, units: Any,
-             arguments: dict[str, Any], remade: Any, operands: Any = None) -> None:  # fmt: skip
+    def note(self, equation: Any, function: str, kind: str, cells: list[Cell], given: list[Cell], tensors: Any,
+             units: Any, arguments: dict[str, Any], remade: Any, operands: Any = None) -> None:  # fmt: skip
         """Write down a call that is made of no others."""
         index, frame = len(self.calls), self.frames[-1]
         self.seen[index] = Seen(remade, operands or tuple(map(self.operand, cells)), arguments)
@@ -1232,16 +1305,16 @@ class Recorder:
             return params, values
         is_wider = any(map(_is_lifted, equation.invars, cells))
         if is_wider:
-            values = [value.astype(np.float64) if _is_narrow(value) else value
-                      for value in (np.asarray(value) if isinstance(value, np.generic) else value for value in values)]  # fmt: skip
+            values = [value.astype(np.float64) if _is_narrow(value) else value for value in values]
         for name in ("new_dtype", "preferred_element_type", "dtype", "accumulation_type"):
             wanted = params.get(name)
             if wanted is None or not jnp.issubdtype(wanted, jnp.floating) or wanted == jnp.float64:
                 continue
             is_cast = equation.primitive.name == "convert_element_type" and values[0].dtype == jnp.float64
-            if is_wider or (is_cast and self.is_cast_inside(equation)):
-                params[name] = np.dtype(np.float64)
-            elif name == "preferred_element_type" and any(getattr(value, "dtype", None) == np.float64 for value in values):
+            is_sum = name == "preferred_element_type" and any(
+                getattr(value, "dtype", None) == np.float64 for value in values
+            )
+            if is_wider or is_sum or (is_cast and self.is_cast_inside(equation)):
                 params[name] = np.dtype(np.float64)
         return params, values
 
@@ -1258,7 +1331,7 @@ class Recorder:
     def learn(self, equation: Any, place: int, cell: Cell) -> None:
         """What an array of a plain function is, by the equation that uses it."""
         name, key = equation.primitive.name, cell.key
-        if not key or key in self.owner.holders and self.owner.holders[key].role != "raw" or key in self.learned:
+        if not key or key in self.learned or self.owner.unit_of(key)[1].role != "raw":
             return
         shape, axes = np.shape(self.owner.arrays[key]), cell.axes
         if axes is None:
@@ -1271,7 +1344,10 @@ class Recorder:
             if not batched and len(shape) > 1:
                 rest = [axis for axis in range(len(shape)) if axis not in contracted]
                 order = [axes[axis] for axis in (*contracted, *rest)]
-                into = (math.prod(shape[axes[axis]] for axis in contracted), math.prod(shape[axes[axis]] for axis in rest))
+                into = (
+                    math.prod(shape[axes[axis]] for axis in contracted),
+                    math.prod(shape[axes[axis]] for axis in rest),
+                )
                 self.learned[key] = moved(key, "kernel", shape, order, into, "")
         elif name == "conv_general_dilated" and place == 1:
             out, into_, *window = equation.params["dimension_numbers"].rhs_spec
@@ -1301,7 +1377,11 @@ def _is_narrow(value: Any) -> bool:
 
 
 def _is_lifted(atom: Any, cell: Cell) -> bool:
-    return getattr(cell.value, "dtype", None) == np.float64 and jnp.issubdtype(atom.aval.dtype, jnp.floating) and atom.aval.dtype != np.float64  # noqa: E501
+    return (
+        getattr(cell.value, "dtype", None) == np.float64
+        and jnp.issubdtype(atom.aval.dtype, jnp.floating)
+        and atom.aval.dtype != np.float64
+    )
 
 
 def _axes_after(name: str, params: Mapping[str, Any], axes: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -1354,7 +1434,9 @@ def _mapped(function: Callable[..., list[Array]], dims: tuple[Any, ...]) -> Call
             return function(*values)
         found = jax.vmap(function, in_axes=given)(*values)
         late = dims[len(values) :]
-        return [value if dim in (0, None) else jnp.moveaxis(value, 0, dim) for value, dim in zip(found, late, strict=False)]
+        return [
+            value if dim in (0, None) else jnp.moveaxis(value, 0, dim) for value, dim in zip(found, late, strict=False)
+        ]
 
     return mapped
 
@@ -1398,8 +1480,8 @@ def _again_by(function: Any, change: Change) -> Callable[..., list[Array]]:
 
 # ------------------------------------------------------------------------------------------------------------- the side
 
-# XLA would keep more digits than a model in bfloat16 has.
-COMPILED = {"xla_allow_excess_precision": False}
+# XLA would keep more digits than a model in bfloat16 has; and a pass is compiled for one batch.
+COMPILED = {"xla_allow_excess_precision": False, "xla_backend_optimization_level": 0}
 
 
 class Jax:
@@ -1412,6 +1494,7 @@ class Jax:
         self.results: Mapping[str, np.ndarray] = {}  # what calls give instead, by the key in a change
         self.is_wide = False
         self.seen: dict[int, Seen] = {}
+        self.compiled: dict[str, Any] = {}
         self.values: dict[str, dict[int, Array]] = {"tensor": {}, "slot": {}}
 
     # ------------------------------------------------------------------------------------------------------- building
@@ -1438,7 +1521,12 @@ class Jax:
         # The metaclass of nnx hides what a class takes.
         takes = side.signature_of(functools.partial(found.__init__, None) if isinstance(found, type) else found)
         is_module = flax is not None and isinstance(found, nnx.Module | linen.Module)
-        if not is_module and not isinstance(found, type) and callable(found) and next(iter(takes), "") in ("parameters", "params"):  # noqa: E501
+        if (
+            not is_module
+            and not isinstance(found, type)
+            and callable(found)
+            and next(iter(takes), "") in ("parameters", "params")
+        ):
             return Functions, found
         if not is_module:
             needs_rngs = flax is not None and "rngs" in takes and takes["rngs"].default is inspect.Parameter.empty
@@ -1470,12 +1558,14 @@ class Jax:
         return self.model.arrays
 
     def _hold(self, learned: Mapping[str, Held] | None = None) -> None:
-        """Find out which units the arrays are: by the layer that keeps them, by the call that used them, or as they are."""
+        """Find out which units the arrays are: by their layer, by the call that used them, or as they are."""
         shapes = {key: np.shape(value) for key, value in self.arrays.items()}
         found: dict[str, Held] = {}
         taken: set[str] = set()
         # A cell before the dense layers that it is made of.
-        for path, (name, options) in sorted(self.watch.options.items(), key=lambda item: (len(item[0].split(".")), item)):
+        for path, (name, options) in sorted(
+            self.watch.options.items(), key=lambda item: (len(item[0].split(".")), item)
+        ):
             lead = f"{path}." if path else ""
             own = {key: shape for key, shape in shapes.items() if key.startswith(lead) and key not in taken}
             for unit, held in held_by_layer(name, path, own, options).items():
@@ -1484,7 +1574,11 @@ class Jax:
                     taken.update(held.arrays)
         for key in shapes:
             if key not in taken:
-                found[key] = (learned or {}).get(key) or self.holders.get(key) or Held((key,), "raw", layer=key.rpartition(".")[0])
+                found[key] = (
+                    (learned or {}).get(key)
+                    or self.holders.get(key)
+                    or Held((key,), "raw", layer=key.rpartition(".")[0])
+                )
         self.holders = found
         self.by_key = {key: unit for unit, held in found.items() for key in held.arrays}
 
@@ -1501,7 +1595,10 @@ class Jax:
     def units(self) -> dict[str, np.ndarray]:
         """See `side.Side`."""
         own = {key: np.asarray(value) for key, value in self.arrays.items()}
-        return {name: np.ascontiguousarray(held.to([own[key] for key in held.arrays])) for name, held in self.holders.items()}
+        return {
+            name: np.ascontiguousarray(held.to([own[key] for key in held.arrays]))
+            for name, held in self.holders.items()
+        }
 
     def put(self, values: Mapping[str, np.ndarray]) -> None:
         """See `side.Side`."""
@@ -1523,7 +1620,9 @@ class Jax:
         with self._watching():
             self.model.begin(given)
             self._hold()
-            closed, shape = jax.make_jaxpr(functools.partial(self._call, mode=mode), return_shape=True)(self.arrays, given)
+            closed, shape = jax.make_jaxpr(functools.partial(self._call, mode=mode), return_shape=True)(
+                self.arrays, given
+            )
         self._hold()
         n_outputs = len(shape[0])
         turns = self._turns(closed, given, changes)
@@ -1532,7 +1631,9 @@ class Jax:
         self.seen = recorder.seen
         self.values = {"tensor": numbers["tensor"], "slot": dict(enumerate(numbers["slot"]))}
         after = dict(zip(sorted(self.arrays), numbers["after"], strict=True))
-        state = self._in_layout({name: held for name, held in self.holders.items() if held.role in ("mean", "variance")}, after)
+        state = self._in_layout(
+            {name: held for name, held in self.holders.items() if held.role in ("mean", "variance")}, after
+        )
         used = {name: held for name, held in self.holders.items()
                 if set(held.arrays) <= recorder.used & self.model.trained}  # fmt: skip
         reached = _reaching(recorder.calls, recorder.outputs) - recorder.dark
@@ -1562,7 +1663,8 @@ class Jax:
                 self.watch.is_on = False
 
     def _read(self, closed: Any, arrays: Arrays, given: Sequence[Array], changes: Sequence[Change],
-              added: Mapping[int, Array] | None, turns: list[Any], n: int, is_deciding: bool = False) -> Recorder:  # fmt: skip
+              added: Mapping[int, Array] | None, turns: list[Any], n: int,
+              is_deciding: bool = False) -> Recorder:  # fmt: skip
         """The jaxpr of a call, read with these numbers."""
         recorder = Recorder(self, changes, added, turns)
         recorder.is_deciding = is_deciding
@@ -1583,7 +1685,8 @@ class Jax:
         return turns
 
     def _passed(self, closed: Any, given: Sequence[Array], changes: Sequence[Change], turns: list[Any], n: int,
-                designed: np.ndarray | None) -> tuple[Recorder, dict[str, Any], tuple[Arrays, dict[int, Array]]]:  # fmt: skip
+                designed: np.ndarray | None,
+                ) -> tuple[Recorder, dict[str, Any], tuple[Arrays, dict[int, Array]]]:  # fmt: skip
         """One compiled pass: (what was noted, its numbers, gradients by the model's arrays and by tensors)."""
         kept: list[Recorder] = []
 
@@ -1595,14 +1698,21 @@ class Jax:
             return total, {"tensor": recorder.live, "slot": recorder.slots, "after": recorder.after}
 
         if designed is None:
-            numbers = jax.jit(lambda: weighed(self.arrays, {})[1], compiler_options=COMPILED)()
+            _total, numbers = self._compiled(weighed, {})
             return kept[-1], numbers, ({}, {})
         _total, shapes = jax.eval_shape(weighed, self.arrays, {})
         added = {number: np.zeros(each.shape, each.dtype) for number, each in shapes["tensor"].items()
                  if jnp.issubdtype(each.dtype, jnp.floating)}  # fmt: skip
-        both = jax.jit(jax.value_and_grad(weighed, argnums=(0, 1), has_aux=True), compiler_options=COMPILED)
-        (_total, numbers), gradients = both(self.arrays, added)
+        (_total, numbers), gradients = self._compiled(jax.value_and_grad(weighed, argnums=(0, 1), has_aux=True), added)
         return kept[-1], numbers, gradients
+
+    def _compiled(self, function: Any, added: dict[int, Any]) -> Any:
+        """What a pass gives; one that was compiled before, with other numbers, is not compiled again."""
+        lowered = jax.jit(function).lower(self.arrays, added)
+        text = hashlib.sha256(lowered.as_text().encode()).hexdigest()
+        if text not in self.compiled:
+            self.compiled[text] = lowered.compile(compiler_options=COMPILED)
+        return self.compiled[text](self.arrays, added)
 
     def _in_layout(self, holders: Mapping[str, Held], arrays: Arrays) -> dict[str, np.ndarray]:
         return {name: np.ascontiguousarray(held.to([np.asarray(arrays[key]) for key in held.arrays]))
