@@ -110,6 +110,12 @@ def forward(parameters, x):
     return jax.vmap(one, (None, 0))(parameters, x)
 
 
+def cast(parameters, x):
+    for _turn in range(2):
+        x = jax.lax.fori_loop(0, x.shape[0] - 1, lambda turn, x: jnp.tanh(x) + turn, x)
+    return x.astype(jnp.float32) * 2
+
+
 def needs(size):
     return Cnn(nnx.Rngs(size))
 
@@ -436,6 +442,18 @@ def test_float32_is_float32(folder: Path) -> None:
         side.load(folder / "flax_nets.py", "Attention", dtype)
         trace = side.trace([BATCHES["Attention"]], "inference", [], None)
         assert {str(value.dtype) for value in trace.tensors.values() if value.dtype.kind == "f"} == {dtype}
+
+
+def test_what_the_person_casts_to_float32_is_said(folder: Path) -> None:
+    from lockstep.exchange.models.jax import Jax
+
+    side = Jax()
+    side.load(folder / "flax_nets.py", "cast", "float64")
+    trace = side.trace([BATCHES["Residual"]], "inference", [], np.ones((3, 6)))
+    told = [call.kind for call in trace.calls if call.arguments.get("float32_only")]
+    assert told == ["convert_element_type", "mul"]
+    assert [call.kind for call in trace.calls].count("tanh") >= 4, "a loop is taken turn by turn"
+    assert set(trace.inputs) <= trace.gradients.keys()
 
 
 @pytest.mark.parametrize(
