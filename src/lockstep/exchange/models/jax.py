@@ -919,6 +919,7 @@ class Recorder:
         self.inputs: tuple[int, ...] = ()
         self.outputs: tuple[int, ...] = ()
         self.results: list[Array] = []
+        self.put: Mapping[str, Any] = {}
         self.after: list[Array] = []
         self.calls: list[Call] = []
         self.live: dict[int, Array] = {}
@@ -1064,7 +1065,7 @@ class Recorder:
     def changed(self, remade: Any, change: Change, values: list[Array]) -> list[Array]:
         """What a call gives under a change."""
         if change.result:
-            return [jnp.asarray(self.owner.results[change.result])]
+            return [jnp.asarray(self.put[change.result])]
         return remade(change)(*values)
 
     # ------------------------------------------------------------------------------------------------ what a call takes
@@ -1513,6 +1514,7 @@ class Jax:
             kind, model = self._kind(found, name)
             self.model: Nnx | Linen | Functions = kind(self.watch, model, self.module)
         self.holders, self.by_key = {}, {}
+        self.compiled = {}
         self._hold()
         return self.description()
 
@@ -1663,11 +1665,11 @@ class Jax:
                 self.watch.is_on = False
 
     def _read(self, closed: Any, arrays: Arrays, given: Sequence[Array], changes: Sequence[Change],
-              added: Mapping[int, Array] | None, turns: list[Any], n: int,
+              added: Mapping[int, Array] | None, turns: list[Any], n: int, put: Mapping[str, Any],
               is_deciding: bool = False) -> Recorder:  # fmt: skip
         """The jaxpr of a call, read with these numbers."""
         recorder = Recorder(self, changes, added, turns)
-        recorder.is_deciding = is_deciding
+        recorder.is_deciding, recorder.put = is_deciding, put
         held = [Cell(arrays[key], key=key, axes=tuple(range(arrays[key].ndim))) for key in sorted(arrays)]
         cells = [Cell(value) for value in given]
         recorder.inputs = tuple(map(recorder.number, cells))
@@ -1681,7 +1683,7 @@ class Jax:
         """What branches and loops decide, by a pass equation by equation, which only they need."""
         turns: list[Any] = []
         if _has_branches(closed.jaxpr):
-            self._read(closed, self.arrays, given, changes, None, turns, 0, is_deciding=True)
+            self._read(closed, self.arrays, given, changes, None, turns, 0, self.results, is_deciding=True)
         return turns
 
     def _passed(self, closed: Any, given: Sequence[Array], changes: Sequence[Change], turns: list[Any], n: int,
@@ -1690,29 +1692,32 @@ class Jax:
         """One compiled pass: (what was noted, its numbers, gradients by the model's arrays and by tensors)."""
         kept: list[Recorder] = []
 
-        def weighed(arrays: Arrays, added: dict[int, Array]) -> tuple[Array, dict[str, Any]]:
-            recorder = self._read(closed, arrays, given, changes, added, turns, n)
+        def weighed(arrays: Arrays, added: dict[int, Array], batch: Any, put: Any, weights: Any) -> tuple[Array, dict[str, Any]]:  # fmt: skip # noqa: E501
+            recorder = self._read(closed, arrays, batch, changes, added, turns, n, put)
             kept.append(recorder)
-            weights = 0.0 if designed is None else jnp.asarray(designed, recorder.results[0].dtype)
-            total = (recorder.results[0] * weights).sum()
+            output = recorder.results[0]
+            total = (output * (0.0 if weights is None else weights.astype(output.dtype))).sum()
             return total, {"tensor": recorder.live, "slot": recorder.slots, "after": recorder.after}
 
+        rest = (list(given), dict(self.results), designed)
         if designed is None:
-            _total, numbers = self._compiled(weighed, {})
+            _total, numbers = self._compiled(weighed, {}, *rest)
             return kept[-1], numbers, ({}, {})
-        _total, shapes = jax.eval_shape(weighed, self.arrays, {})
+        _total, shapes = jax.eval_shape(weighed, self.arrays, {}, *rest)
         added = {number: np.zeros(each.shape, each.dtype) for number, each in shapes["tensor"].items()
                  if jnp.issubdtype(each.dtype, jnp.floating)}  # fmt: skip
-        (_total, numbers), gradients = self._compiled(jax.value_and_grad(weighed, argnums=(0, 1), has_aux=True), added)
+        (_total, numbers), gradients = self._compiled(
+            jax.value_and_grad(weighed, argnums=(0, 1), has_aux=True), added, *rest
+        )
         return kept[-1], numbers, gradients
 
-    def _compiled(self, function: Any, added: dict[int, Any]) -> Any:
+    def _compiled(self, function: Any, *given: Any) -> Any:
         """What a pass gives; one that was compiled before, with other numbers, is not compiled again."""
-        lowered = jax.jit(function).lower(self.arrays, added)
+        lowered = jax.jit(function, keep_unused=True).lower(self.arrays, *given)
         text = hashlib.sha256(lowered.as_text().encode()).hexdigest()
         if text not in self.compiled:
             self.compiled[text] = lowered.compile(compiler_options=COMPILED)
-        return self.compiled[text](self.arrays, added)
+        return self.compiled[text](self.arrays, *given)
 
     def _in_layout(self, holders: Mapping[str, Held], arrays: Arrays) -> dict[str, np.ndarray]:
         return {name: np.ascontiguousarray(held.to([np.asarray(arrays[key]) for key in held.arrays]))

@@ -24,6 +24,8 @@ from lockstep.exchange.models.records import Change, Model, Trace, Where
 class Side(Protocol):
     """A person's model, in the process that has its framework. Shapes and layouts are the framework's own."""
 
+    results: Mapping[str, np.ndarray]  # what calls give instead, by the key in `Change.result`
+
     def load(self, file: Path, name: str, dtype: str) -> Model:
         """Import the file and build what is named, "float32" or "float64"; a second time builds it anew."""
 
