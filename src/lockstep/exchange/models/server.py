@@ -55,6 +55,7 @@ class Server:
         """Pass the batch of a file ("0", "1", …, and "designed" where gradients are asked for)."""
         arrays = read_arrays(self.folder / batch)
         weights = arrays.pop("designed", None) if designed else None
+        self.side.results = {key: arrays.pop(key) for key in list(arrays) if not key.isdecimal()}  # for Change.result
         given = [arrays[key] for key in sorted(arrays, key=int)]
         trace = self.side.trace(given, mode, [change_of(each) for each in changes], weights)
         write_trace(trace, self.folder, into)

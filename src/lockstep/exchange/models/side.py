@@ -24,6 +24,8 @@ from lockstep.exchange.models.records import Change, Model, Trace, Where
 class Side(Protocol):
     """A person's model, in the process that has its framework. Shapes and layouts are the framework's own."""
 
+    results: Mapping[str, np.ndarray]  # what calls give instead, by the key in `Change.result`
+
     def load(self, file: Path, name: str, dtype: str) -> Model:
         """Import the file and build what is named, "float32" or "float64"; a second time builds it anew."""
 
@@ -137,12 +139,21 @@ class Lines:
         """The innermost frame outside of the framework, of Lockstep and of the standard library."""
         frame = frame or sys._getframe(1)
         while frame is not None:
-            file = frame.f_code.co_filename
-            is_standard = file.startswith(STANDARD) and "site-packages" not in file
-            if not (file.startswith(self.others) or is_standard or file.startswith("<")):
-                line = frame.f_lineno
-                return Where(file, line, linecache.getline(file, line).strip())
+            if not self.is_others(frame.f_code.co_filename):
+                return self.of([(frame.f_code.co_filename, frame.f_lineno)])
             frame = frame.f_back
+        return Where()
+
+    def is_others(self, file: str) -> bool:
+        """Whether a file is the framework's, Lockstep's or the standard library's."""
+        is_standard = file.startswith(STANDARD) and "site-packages" not in file
+        return file.startswith(self.others) or is_standard or file.startswith("<")
+
+    def of(self, frames: Iterable[tuple[str, int]]) -> Where:
+        """The first of these (file, line) that is the person's."""
+        for file, line in frames:
+            if not self.is_others(file):
+                return Where(file, line, linecache.getline(file, line).strip())
         return Where()
 
 
