@@ -30,7 +30,7 @@ from jax import lax
 from jax.extend.core import Jaxpr, Literal, Primitive
 from jax.interpreters import ad, batching, mlir
 
-from lockstep.exchange.models import side
+from lockstep.exchange.models import records, side
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace, Unit, Where
 
 try:  # a model of plain functions needs no Flax
@@ -289,7 +289,7 @@ class Form(NamedTuple):
                 named[takes_all[0]][name] = _like(None, value)
             else:
                 raise side.UserError(f"there is no argument {name}", hint=side.near(name, parameters))
-        bound = inspect.BoundArguments(self.bound.signature, named)  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(self.bound.signature, named)
         return bound.args, bound.kwargs
 
 
@@ -425,7 +425,7 @@ class Watch:
         store(dict(zip(after, given[len(places) :], strict=True)))
         for place, value in zip(places, given, strict=False):
             leaves[place] = value
-        return tree.unflatten(leaves)
+        return jax.tree.unflatten(tree, leaves)
 
     @contextlib.contextmanager
     def inside(self, path: str) -> Iterator[None]:
@@ -448,18 +448,18 @@ class Watch:
             kwargs = kwargs | {"deterministic": True}  # masks are off
         form = Form.of(call, args, kwargs)
         where = self.lines.here()
-        of, made_at, given, raw = self.made.get(id(module)) or self._made_at(path, module)
-        self.layers.setdefault(path, Layer(path, of, made_at, given))
+        of, made_at, options, raw = self.made.get(id(module)) or self._made_at(path, module)
+        self.layers.setdefault(path, Layer(path, of, made_at, options))
         self.options.setdefault(path, (name, raw))
         bare = form.without_arrays()
         room = type(module).__module__.partition(".")[2].partition(".")[0]
 
         def site() -> Site:
             own = {
-                key: side.plain(value) for key, value in form.plain().items() if value is not None or key not in given
+                key: side.plain(value) for key, value in form.plain().items() if value is not None or key not in options
             }
             kind = LAYERS.get(name, ("", {}))[0]
-            return Site(f"flax.{room}.{name}", kind, path, where, form.names, (), {**given, **own},
+            return Site(f"flax.{room}.{name}", kind, path, where, form.names, (), {**options, **own},
                         functools.partial(remade, bare), True)  # fmt: skip
 
         with self.inside(path):
@@ -588,12 +588,12 @@ class Nnx:
                    if "__call__" in each.__dict__ and each is not object}  # fmt: skip
         before = {each: each.__dict__["__call__"] for each in classes}
         for each, call in before.items():
-            each.__call__ = self._seen(call)
+            each.__call__ = self._seen(call)  # type: ignore[method-assign]
         try:
             yield
         finally:
             for each, call in before.items():
-                each.__call__ = call
+                each.__call__ = call  # type: ignore[method-assign]
 
     def _seen(self, call: Any) -> Any:
         at_work = self.at_work
@@ -828,7 +828,7 @@ class Functions:
 
     def call(self, arrays: Arrays, given: Sequence[Array], mode: str) -> tuple[Any, Arrays]:
         """What the function gives; it keeps nothing."""
-        parameters = self.tree.unflatten([arrays.get(key, value) for key, value in self.leaves])
+        parameters = jax.tree.unflatten(self.tree, [arrays.get(key, value) for key, value in self.leaves])
         return self.model(parameters, *given, **_in_mode(self.model, mode)), arrays
 
 
@@ -894,7 +894,8 @@ class Seen(NamedTuple):
     arguments: dict[str, Any]
 
 
-class Frame(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Frame:
     """A call that is being read."""
 
     index: int
@@ -911,8 +912,7 @@ class Recorder:
         self, owner: Jax, changes: Sequence[Change], added: Mapping[int, Array] | None, turns: list[Any]
     ) -> None:
         self.owner = owner
-        self.by_call = {change.call: change for change in changes if change.call >= 0}
-        self.by_path = {change.path: change for change in changes if change.call < 0}
+        self.by_call, self.by_path = records.by_call_and_path(changes)
         self.added = added or {}  # zeros, by which is differentiated
         self.turns, self.taken = turns, iter(turns)
         self.is_deciding = False
@@ -1482,7 +1482,7 @@ def _again_by(function: Any, change: Change) -> Callable[..., list[Array]]:
 # ------------------------------------------------------------------------------------------------------------- the side
 
 # XLA would keep more digits than a model in bfloat16 has; and a pass is compiled for one batch.
-COMPILED = {"xla_allow_excess_precision": False, "xla_backend_optimization_level": 0}
+COMPILED: dict[str, Any] = {"xla_allow_excess_precision": False, "xla_backend_optimization_level": 0}
 
 
 class Jax:
@@ -1513,15 +1513,16 @@ class Jax:
             found = side.named(self.module, name)
             kind, model = self._kind(found, name)
             self.model: Nnx | Linen | Functions = kind(self.watch, model, self.module)
-        self.holders, self.by_key = {}, {}
-        self.compiled = {}
+        self.holders, self.compiled = {}, {}
+        self.by_key: dict[Any, Any] = {}
         self._hold()
         return self.description()
 
     def _kind(self, found: Any, name: str) -> tuple[Any, Any]:
         """(the kind of a model, the model) that is named."""
         # The metaclass of nnx hides what a class takes.
-        takes = side.signature_of(functools.partial(found.__init__, None) if isinstance(found, type) else found)
+        made: Any = found
+        takes = side.signature_of(functools.partial(made.__init__, None) if isinstance(found, type) else found)
         is_module = flax is not None and isinstance(found, nnx.Module | linen.Module)
         if (
             not is_module

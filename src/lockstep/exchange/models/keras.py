@@ -31,7 +31,7 @@ from keras.src.ops.operation import Operation
 from tensorflow.python.framework import op_callbacks, op_def_registry
 from tensorflow.python.ops import resource_variable_ops
 
-from lockstep.exchange.models import side
+from lockstep.exchange.models import records, side
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace, Unit, Where
 
 # ------------------------------------------------------------------------------------ what a call is in every framework
@@ -953,8 +953,7 @@ class Recorder:
     def __init__(self, owner: Keras, changes: Sequence[Change], is_training: bool) -> None:
         self.owner, self.is_training = owner, is_training
         self.keep: list[Any] = []  # what ids stand for
-        self.by_call = {change.call: change for change in changes if change.call >= 0}
-        self.by_path = {change.path: change for change in changes if change.call < 0}
+        self.by_call, self.by_path = records.by_call_and_path(changes)
         self.calls: list[Call] = []
         self.values: dict[int, np.ndarray] = {}
         self.live: dict[int, Any] = {}

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lockstep.exchange.models import side
+from lockstep.exchange.models import records, side
 from lockstep.exchange.models.records import Call, Change, Model, Trace, Unit, Where
 
 # ------------------------------------------------------------------------------------ what a call is in every framework
@@ -78,7 +78,7 @@ class Noted(np.ndarray):
         return np.transpose(self, axes or None)
 
     @property
-    def T(self) -> Any:  # type: ignore[override]  # noqa: N802 - NumPy's name
+    def T(self) -> Any:  # noqa: N802 - NumPy's name
         """An attribute, which no function sees."""
         return np.transpose(self)
 
@@ -299,7 +299,8 @@ def changed(seen: Seen, change: Change, results: Mapping[str, np.ndarray]) -> An
     if change.pads:
         args[first] = np.pad(args[first], [(0, 0), *change.pads, *[(0, 0)] * (args[first].ndim - 1 - len(change.pads))])
     if change.function:
-        return functools.reduce(getattr, change.function.split(".")[1:], np)(*args, **change.arguments)
+        other: Any = functools.reduce(getattr, change.function.split(".")[1:], np)
+        return other(*args, **change.arguments)
     if change.arguments:
         named = arguments_of(function, tuple(args), kwargs)
         if unknown := [
@@ -336,7 +337,7 @@ class Recorder:
 
     def __init__(self, owner: NumPy, changes: Sequence[Change]) -> None:
         self.owner = owner
-        self.by_call = {change.call: change for change in changes if change.call >= 0}
+        self.by_call, _by_path = records.by_call_and_path(changes)
         self.calls: list[Call] = []
         self.values: dict[int, np.ndarray] = {}
         self.numbers: dict[int, int] = {}

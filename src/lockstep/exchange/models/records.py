@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +127,18 @@ class Change:
 
 
 def merged(changes: Iterable[Change], call: int, path: str, function: str) -> Change | None:
-    """All changes that concern a call, as one; the later says what both say."""
+    """All changes that concern a call, as one; None where there is none."""
+    return together(
+        each
+        for each in changes
+        if (each.call == call or (each.call < 0 and each.path == path)) and each.of in ("", function)
+    )
+
+
+def together(changes: Iterable[Change]) -> Change | None:
+    """Changes of one call or layer as one; the later says what both say. None where there are none."""
     found: Change | None = None
     for each in changes:
-        is_here = each.call == call or (each.call < 0 and each.path == path)
-        if not is_here or each.of not in ("", function):
-            continue
         if found is None:
             found = each
             continue
@@ -143,6 +149,19 @@ def merged(changes: Iterable[Change], call: int, path: str, function: str) -> Ch
         }
         found = dataclasses.replace(found, **said, arguments=found.arguments | each.arguments)
     return found
+
+
+def by_call_and_path(changes: Sequence[Change]) -> tuple[dict[int, Change], dict[str, Change]]:
+    """(index of a call → its changes as one, path of a layer → its changes as one)."""
+    by_call = {
+        n: together(each for each in changes if each.call == n) for n in {c.call for c in changes if c.call >= 0}
+    }
+    paths = {change.path for change in changes if change.call < 0}
+    by_path = {path: together(each for each in changes if each.call < 0 and each.path == path) for path in paths}
+    return (
+        {key: value for key, value in by_call.items() if value is not None},
+        {key: value for key, value in by_path.items() if value is not None},
+    )
 
 
 # --------------------------------------------------------------------------------------------------- to and from files

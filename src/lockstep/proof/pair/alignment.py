@@ -31,6 +31,11 @@ class Tensor:
     ordered: np.ndarray
     room: float
 
+    def within(self, share: float) -> Tensor:
+        """The same, with room of at least a share of its largest value."""
+        least = share * ROOM * float(np.abs(self.value[np.isfinite(self.value)]).max(initial=0.0)) if share else 0.0
+        return dataclasses.replace(self, room=least) if least > self.room else self
+
 
 def tensors(trace: Trace, beside: Trace | None) -> dict[int, Tensor]:
     """The real tensors of a trace in float64; `beside` is the same pass in float32."""

@@ -40,12 +40,14 @@ class Party:
     model: Model
     batch: list[np.ndarray]
     changes: list[Change] = dataclasses.field(default_factory=list)
+    loose: float = 0.0  # the share of a value that numbers of float32 inside of a call may move it by
 
     def numbers(self, mode: str, designed: np.ndarray | None = None) -> tuple[Trace, dict[int, alignment.Tensor]]:
         """A pass in float64 and what its tensors may be off, by the same pass in float32."""
         trace = self.exact.trace(self.batch, mode, self.changes, designed)
         beside = self.rough.trace([_rounded(value) for value in self.batch], mode, self.changes, designed)
-        return trace, alignment.tensors(trace, beside)
+        tensors = alignment.tensors(trace, beside)
+        return trace, {number: tensor.within(self.loose) for number, tensor in tensors.items()}
 
 
 def _rounded(value: np.ndarray) -> np.ndarray:
@@ -238,11 +240,12 @@ def _compared(
     not_observed = [_("optimizer, schedule, the users' own steps and data loaders"), _("what runs on a GPU")]
     n_matched = n_tensors = 0
     worst, is_explained = 0.0, True
+    notes: dict[str, Any] = {}
     for mode, stage in (("inference", "forward"), ("training", "forward in training")):
         tell(_("comparing: {stage}", stage=stage))
         if mode == "training" and not any(_differs_in_training(party.model) for party in parties):
             continue
-        found, state = _passes(parties, mode, stage, findings)
+        found, state = _passes(parties, mode, stage, findings, notes)
         findings = found
         n_matched, n_tensors, worst = state[:3]
         is_explained = is_explained and state[3]
@@ -250,6 +253,7 @@ def _compared(
             break
     if is_explained:
         findings += [*_statistics(parties, pairing), *_gradients(parties, pairing)]
+    not_observed += notes.values()
     if any(pairing.left_a) or any(pairing.left_b):
         left = ", ".join((*pairing.left_a, *pairing.left_b))
         not_observed.append(_("units without a partner: {names}", names=left))
@@ -266,7 +270,7 @@ def _differs_in_training(model: Model) -> bool:
 
 
 def _passes(
-    parties: tuple[Party, Party], mode: str, stage: str, findings: list[Finding]
+    parties: tuple[Party, Party], mode: str, stage: str, findings: list[Finding], notes: dict[str, Any]
 ) -> tuple[list[Finding], tuple[int, int, float, bool]]:
     """Passes of both models until they are equal, or until a difference is found that nothing explains."""
     findings, n_rounds = list(findings), 0
@@ -292,12 +296,37 @@ def _passes(
             )
         )
         usable = [cause for cause in causes if cause.alternative.meaning != "function"]
+        if not usable and (share := _as_of_float32(numbers, places)):
+            for party in parties:
+                party.loose = max(party.loose, share)
+            note = _("numbers inside of {call} are rounded to float32: {share:.0e} of its largest value", share=share,
+                     call=_spot(parties, places, None).b)  # fmt: skip
+            notes[str(note)] = note
+            continue
         if not usable:
             findings.append(_unexplained(stage, parties, numbers, causes))
             return findings, (len(there), len(tensors[0]), np.inf, False)
         cause = usable[0]
         parties[cause.side].changes.append(_lasting(cause))
         _add(findings, _finding(stage, cause, parties, places))
+
+
+FLOAT32 = 2.0**-23  # the share of a value by which one rounded number of a formula moves it, at most
+
+
+def _as_of_float32(numbers: Sequence[Numbers], places: Sequence[Any]) -> float:
+    """By what share of the largest value two calls' numbers differ, where one rounded constant may do that; else 0.
+
+    TensorFlow keeps some numbers of a formula, the slope of leaky relu or √2 of GELU, in float32 whatever the model is.
+    """
+    found = 0.0
+    for one in places[0].targets[:1]:
+        for other in places[1].targets:
+            a, b = numbers[0].tensors[one], numbers[1].tensors[other]
+            off, largest = alignment.off(a.value, b.value), float(np.abs(a.value).max(initial=0.0))
+            if 0 < off <= FLOAT32 * largest:
+                found = max(found, off / largest)
+    return found
 
 
 def _lasting(cause: laboratory.Cause) -> Change:
@@ -349,6 +378,8 @@ def _sentence(cause: laboratory.Cause, values: tuple[Any, Any]) -> str:
 def _add(findings: list[Finding], new: Finding) -> None:
     """Put a finding to those of the same cause, or behind them."""
     for finding in findings:
+        if finding.cause and finding.cause == new.cause and new.places[0] in finding.places:
+            return  # met again in the other mode
         if finding.cause == new.cause and finding.stage == new.stage:
             finding.places += new.places
             finding.remedies += [remedy for remedy in new.remedies if remedy not in finding.remedies]
@@ -404,7 +435,7 @@ def _statistics(parties: tuple[Party, Party], pairing: mapping.Pairing) -> list[
         if pair.a not in trace.state or pair.b not in other.state:
             continue
         wanted, found = pair.there(trace.state[pair.a]), other.state[pair.b]
-        room = STATISTICS_ROOM * float(np.abs(wanted).max(initial=0.0))
+        room = max(STATISTICS_ROOM, alignment.ROOM * parties[0].loose) * float(np.abs(wanted).max(initial=0.0))
         off = float(np.abs(wanted - found).max(initial=0.0))
         if off <= room:
             continue
@@ -413,6 +444,11 @@ def _statistics(parties: tuple[Party, Party], pairing: mapping.Pairing) -> list[
         new = Finding("statistics", "", "", None, None, [spot], off, np.inf)
         if calls[0] is not None and calls[1] is not None:
             new = _momentum(parties[1], pair, calls[0], calls[1], wanted, room, new)
+            if new.cause:  # what follows is seen with that put right
+                other, _theirs = parties[1].numbers("training")
+            else:
+                old = parties[1].exact.units()[pair.b]
+                new = _biased(other, old, calls[0], calls[1], wanted, found, new)
         _add(findings, new)
     return findings
 
@@ -443,10 +479,40 @@ def _momentum(
             here = next((v for k, v in one.arguments.items() if alternatives.MEANING.get(k) == "momentum"), None)
             sentence = _("{kind}: {argument} is {a} | {b}", **what, a=here, b=alternative.before)
             told = _remedies(b.model, two, alternative)
+            b.changes.append(change)
             return dataclasses.replace(
                 unexplained, cause=sentence, meaning="momentum", a=here, b=alternative.before, error=error,
                 remedies=told,
             )  # fmt: skip
+    return unexplained
+
+
+def _biased(
+    trace: Trace, old: np.ndarray, one: Call, two: Call, wanted: np.ndarray, found: np.ndarray, unexplained: Finding
+) -> Finding:
+    """Whether one side averages the biased variance of a batch, and the other n/(n − 1) times that."""
+    n = max(trace.tensors[number].size for number in two.inputs) // max(wanted.size, 1)
+    if n < 2 or wanted.shape != found.shape:
+        return unexplained
+    momenta = {
+        share
+        for call in (one, two)
+        for name, value in call.arguments.items()
+        if alternatives.MEANING.get(name) == "momentum" and isinstance(value, float)
+        for share in (value, 1 - value)
+    }
+    for share in sorted(momenta):
+        parts = wanted - (1 - share) * old, found - (1 - share) * old
+        for factor, words in (
+            (n / (n - 1), ("n/(n − 1) · variance", "variance")),
+            ((n - 1) / n, ("variance", "n/(n − 1) · variance")),
+        ):
+            off = float(np.abs(parts[0] - factor * parts[1]).max(initial=0.0))
+            if off <= STATISTICS_ROOM * 16 * float(np.abs(wanted).max(initial=0.0)):
+                sentence = _("{kind}: the running variance averages {a} | {b}", kind=two.kind, a=words[0], b=words[1])
+                return dataclasses.replace(
+                    unexplained, cause=sentence, meaning="variance", a=words[0], b=words[1], error=off
+                )
     return unexplained
 
 
@@ -481,7 +547,7 @@ def _gradients(parties: tuple[Party, Party], pairing: mapping.Pairing) -> list[F
         if not all(name in each.by_unit for name, each in zip(names, exact, strict=True)):
             continue
         one, two = pair.there(exact[0].by_unit[pair.a]), exact[1].by_unit[pair.b]
-        room = alignment.LEAST * float(np.abs(one).max(initial=0.0)) * 8
+        room = max(alignment.LEAST, alignment.ROOM * a.loose) * float(np.abs(one).max(initial=0.0)) * 8
         for name, trace_, beside in zip(names, exact, rough, strict=True):
             if name in beside.by_unit:
                 off32 = float(np.abs(beside.by_unit[name] - trace_.by_unit[name]).max(initial=0.0))
