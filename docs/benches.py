@@ -152,7 +152,7 @@ def _ratio(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, str
 
     laps = zip(one["laps"], other["laps"], strict=False)
     found = interval([first / one["images"] / (second / other["images"]) for first, second in laps])
-    return found["median"], _told(found)
+    return found.median, _told(dict(found))
 
 
 def _told(found: Mapping[str, Any]) -> str:

@@ -14,9 +14,13 @@ sys.path.insert(0, str(DOCS))
 import benches  # noqa: E402
 
 
-def row(name, title, laps, is_shipped=False, images=100, together=1):
+def interval(values):
     from lockstep.benchmark.benches import interval
 
+    return dict(interval(values))
+
+
+def row(name, title, laps, is_shipped=False, images=100, together=1):
     return {
         "name": name, "entry": title, "is_shipped": is_shipped, "together": together, "laps": laps, "images": images,
         "epoch": interval(laps), "images_per_second": interval([images / lap for lap in laps]), "n": len(laps),
@@ -69,8 +73,6 @@ def test_what_was_not_measured_is_not_said(kept):
 
 
 def above(times):
-    from lockstep.benchmark.benches import interval
-
     return {"flops": 1, "entry": "NumPy", "peak": interval([17e10] * 5), **interval([times] * 5)}
 
 

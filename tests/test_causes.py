@@ -228,7 +228,7 @@ def test_an_unknown_difference_beside_a_known_one_is_found_and_said_to_be_unexpl
         patch.setitem(reference.LAYERS, "dense", with_a_larger_bias)
         found = table.write_trace(tmp_path / "trace", "flat", "numpy", ("gelu_tanh",))
     divergences = {(item.stage, item.where): item.causes for item in judged(found, "flat")}
-    assert divergences["forward", "3_gelu"] == ["gelu_tanh"]
+    assert divergences["forward", "3_gelu"] == ("gelu_tanh",)
     assert divergences["forward", "5_dense"] == ["unexplained"]
 
 

@@ -38,7 +38,8 @@ ELSEWHERE = {
 }
 MORE = {"run": SMALL, "prove": PROVEN, "bench": TIMED}
 PLANTED = "prove studies/demo.toml --plant adam_epsilon_hat@tensorflow"  # what the first page shows
-CODES = {PLANTED: 1}  # a proof that diverges says so
+DIFF = "diff examples/port/torch_net.py:Net examples/port/keras_net.py:build"
+CODES = {PLANTED: 1, DIFF: 1}  # a proof that diverges says so, and models that differ
 
 
 def commands_of(page):
@@ -75,7 +76,8 @@ def adapted(words, folder):
 def folder(tmp_path_factory):
     """A place with everything that the documentation speaks of."""
     place = tmp_path_factory.mktemp("reader")
-    shutil.copytree(ROOT / "studies", place / "studies")
+    for name in ("studies", "examples"):
+        shutil.copytree(ROOT / name, place / name)
     (place / "study.toml").write_text(STUDY, encoding="utf-8")
     rng = np.random.default_rng(0)
     for name in ("cats", "dogs"):

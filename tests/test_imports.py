@@ -250,7 +250,8 @@ def owners_of(framework: str) -> set[str]:
     rows = {f"{room}.{name}": row for room in ("backends", "defaults") for name, row in backends.BACKENDS.items()}
     rows |= {f"benchmark.baselines.{name}": row for name, row in baselines.SHIPPED.items()}
     rows |= {f"exchange.models.{name}": backends.BACKENDS[client.BACKEND_OF[name]] for name in server.SIDES}
-    return {name for name, row in rows.items() if framework in (*row[1], *row[2])}
+    found = {name for name, row in rows.items() if framework in (*row[1], *row[2])}
+    return found | ({"exchange.models.jax"} if framework == "flax" else set())  # models of Flax are JAX's
 
 
 def is_in(module: str, owners: set[str]) -> bool:

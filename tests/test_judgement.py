@@ -70,10 +70,10 @@ def test_the_next_trace_is_made_while_one_is_judged(monkeypatch):
     def traced(run, *_):
         if run == "second":
             second.set()
-        return {"run": run, "trace": run, "divergences": []}
+        return proof.Judgement(run, run)
 
     def judged(trace, case, heed):
-        return {"verdict": "EQUAL" if second.wait(BEYOND) else "one after the other"}
+        return proof.Judgement(None, trace, verdict="EQUAL" if second.wait(BEYOND) else "ERROR")
 
     monkeypatch.setattr(proof, "_traced", traced)
     monkeypatch.setattr(verdicts, "judged", judged)
@@ -81,5 +81,5 @@ def test_the_next_trace_is_made_while_one_is_judged(monkeypatch):
     rows = proof._rows(
         Case(None, None, ("first", "second")), None, None, 2, proof.Threads(1), lambda run, event: told.append(run)
     )
-    assert [(row["run"], row["verdict"]) for row in rows] == [("first", "EQUAL"), ("second", "EQUAL")]
+    assert [(row.run, row.verdict) for row in rows] == [("first", "EQUAL"), ("second", "EQUAL")]
     assert told == ["first", "second"]

@@ -7,16 +7,14 @@ sees can be drawn, and what a run says of its predictions can be checked, on a m
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from lockstep import store
-from lockstep.backends import numpy as reference
-from lockstep.backends.mistaken import plan_of
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.spec import Run, Shape
-from lockstep.training import inputs
 
 Arrays = dict[str, np.ndarray]
 
@@ -79,11 +77,15 @@ def pixel_scaling(record: store.Record, run: Run, channels: int) -> tuple[np.nda
 
 def model(
     found: Learned, shape: Shape, mean: np.ndarray, scale: np.ndarray, dtype: str | None = None, threads: int = 1
-) -> reference.Model:
+) -> Any:
     """The NumPy backend's model of what was learned, for images of this shape.
 
     `dtype` is the run's own unless another is asked for.
     """
+    from lockstep.backends import numpy as reference
+    from lockstep.backends.mistaken import plan_of
+    from lockstep.training import inputs
+
     run = found.run
     dtype = dtype or inputs.computed_dtype(run)
     plan = plan_of(run.network, shape, run.recipe, run.seed, mean, scale, 1, dtype, "cpu", threads)

@@ -297,21 +297,24 @@ def _passes(
         )
         usable = [cause for cause in causes if cause.alternative.meaning != "function"]
         if not usable and (share := _as_of_float32(numbers, places)):
-            for party in parties:
-                party.loose = max(party.loose, share)
-            note = _("numbers inside of {call} are rounded to float32: {share:.0e} of its largest value", share=share,
-                     call=_spot(parties, places, None).b)  # fmt: skip
-            notes[str(note)] = note
+            _loosen(parties, share, _spot(parties, places, None).b, notes)
             continue
         if not usable:
             findings.append(_unexplained(stage, parties, numbers, causes))
             return findings, (len(there), len(tensors[0]), np.inf, False)
         cause = usable[0]
         parties[cause.side].changes.append(_lasting(cause))
+        if cause.share:
+            _loosen(parties, cause.share, cause.call.path or cause.call.function, notes)
         _add(findings, _finding(stage, cause, parties, places))
 
 
-FLOAT32 = 2.0**-23  # the share of a value by which one rounded number of a formula moves it, at most
+def _loosen(parties: tuple[Party, Party], share: float, call: str, notes: dict[str, Any]) -> None:
+    """From here on, numbers may be off by this share of the largest: a call holds a number in float32."""
+    for party in parties:
+        party.loose = max(party.loose, share)
+    words = {"call": call, "share": share}
+    notes[call] = _("numbers inside of {call} are rounded to float32: {share:.0e} of its largest value", **words)
 
 
 def _as_of_float32(numbers: Sequence[Numbers], places: Sequence[Any]) -> float:
@@ -324,7 +327,7 @@ def _as_of_float32(numbers: Sequence[Numbers], places: Sequence[Any]) -> float:
         for other in places[1].targets:
             a, b = numbers[0].tensors[one], numbers[1].tensors[other]
             off, largest = alignment.off(a.value, b.value), float(np.abs(a.value).max(initial=0.0))
-            if 0 < off <= FLOAT32 * largest:
+            if 0 < off <= laboratory.FLOAT32 * largest:
                 found = max(found, off / largest)
     return found
 
