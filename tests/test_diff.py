@@ -76,6 +76,7 @@ def test_a_model_is_equal_to_itself_and_says_what_was_not_looked_at(files):
     assert (same.verdict, same.findings, same.left) == ("EQUAL", (), ((), ()))
     assert same.n_matched == same.n_tensors > 5
     assert any("optimizer" in what for what in same.not_observed)
+    assert not any("gradients" in what for what in same.not_observed), "all were compared"
 
 
 def test_every_planted_difference_is_found_at_its_places_and_no_other(found):
@@ -142,6 +143,17 @@ def test_what_cannot_be_compared_is_told_with_its_line(text, code, words, files)
         difference.compare(f"{files}/{text}", f"{files}/net.py:Net")
     assert error.value.code == code
     assert words in str(error.value)
+
+
+def test_a_pair_of_names_that_there_are_not_is_told(files):
+    with pytest.raises(LockstepError, match=r"LS-209 --map: \"nope\" is no parameter"):
+        difference.compare(f"{files}/net.py:Net", f"{files}/net.py:Net", given=[("nope", "c1.weight")])
+
+
+def test_gradients_that_could_not_be_compared_are_said(files, monkeypatch):
+    monkeypatch.setattr(alignment, "order", lambda *_: None)
+    told = difference.compare(f"{files}/net.py:Net", f"{files}/net.py:Net")
+    assert any("only 0 of" in str(what) for what in told.not_observed)
 
 
 def test_a_model_that_hangs_is_ended(files, monkeypatch):

@@ -40,9 +40,15 @@ class Feed:
 
     def arrays(self) -> list[np.ndarray] | None:
         """The batch of a file."""
-        from lockstep.files import untrusted
+        from lockstep import store
+        from lockstep.errors import LockstepError
 
-        return None if self.batch is None else [*untrusted.npz(self.batch).values()]
+        if self.batch is None:
+            return None
+        if not self.batch.is_file():
+            hint = _("look for a typing error")
+            raise LockstepError("LS-200", _("there is no such file"), where=str(self.batch), hint=hint)
+        return [*store.read_npz(self.batch).values()]
 
     def shape(self) -> tuple[int, ...] | None:
         """The shape that was typed."""

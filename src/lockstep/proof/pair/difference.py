@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace
 from lockstep.language import later as _
 from lockstep.proof.pair import alignment, alternatives, client, laboratory, mapping, remedies
@@ -98,6 +98,7 @@ def _batch(
         return [_as_numbers(value) for value in batch]
     numbers = np.random.default_rng(seed)
     tried: list[str] = []
+    first: LockstepError | None = None
     for size, is_whole in _shapes(model, shape):
         drawn = numbers.integers(0, 9, (N_EXAMPLES, *size)) if is_whole else numbers.normal(size=(N_EXAMPLES, *size))
         value = drawn if is_whole else drawn.astype(np.float32).astype(np.float64)
@@ -107,11 +108,11 @@ def _batch(
             if error.code != "LS-403":
                 raise
             tried.append(str(size))
-            last = error
+            first = first or error
             continue
         return [value]
-    if shape is not None:
-        raise last
+    if first is not None and shape is not None:
+        raise first
     hint = _("say the shape of one example: --input 3,32,32, or give a batch: --batch x.npz")
     message = _("it takes none of the inputs that were tried: {shapes}", shapes=", ".join(tried) or "–")
     raise LockstepError("LS-205", message, where=str(side.asked), hint=hint)
@@ -200,6 +201,12 @@ def _paired(parties: tuple[Party, Party], given: Iterable[tuple[str, str]]) -> m
         traces.append(party.exact.trace(party.batch))
         party.rough.trace([_rounded(value) for value in party.batch])
         party.model = party.exact.description()
+    for pair in (given := [*given]):
+        for name, party in zip(pair, parties, strict=True):
+            known = [unit.name for unit in party.model.units]
+            if name not in known:
+                message = _('"{name}" is no parameter of {model}', name=name, model=str(party.exact.asked))
+                raise LockstepError("LS-209", message, where="--map", hint=did_you_mean(name, known))
     return mapping.paired(parties[0].model, traces[0], parties[1].model, traces[1], given)
 
 
@@ -252,7 +259,11 @@ def _compared(
         if not is_explained:
             break
     if is_explained:
-        findings += [*_statistics(parties, pairing), *_gradients(parties, pairing)]
+        gradients, n_compared = _gradients(parties, pairing)
+        findings += [*_statistics(parties, pairing), *gradients]
+        if n_compared < sum(unit.is_trained for unit in parties[0].model.units):
+            counts = {"n": n_compared, "all": sum(unit.is_trained for unit in parties[0].model.units)}
+            not_observed.append(_("gradients of all parameters: only {n} of {all} could be compared", **counts))
     not_observed += notes.values()
     if any(pairing.left_a) or any(pairing.left_b):
         left = ", ".join((*pairing.left_a, *pairing.left_b))
@@ -522,19 +533,19 @@ def _biased(
 # ----------------------------------------------------------------------------------------------------------- gradients
 
 
-def _gradients(parties: tuple[Party, Party], pairing: mapping.Pairing) -> list[Finding]:
-    """Gradients of units, of one designed weighing of the output; with all causes of the forward pass put right."""
+def _gradients(parties: tuple[Party, Party], pairing: mapping.Pairing) -> tuple[list[Finding], int]:
+    """Gradients of units, and how many were compared: of one designed weighing of the output, with all causes put right."""
     a, b = parties
     trace, own = a.numbers("inference")
     other, theirs = b.numbers("inference")
     if not trace.outputs or not other.outputs or trace.outputs[0] not in own or other.outputs[0] not in theirs:
-        return []
+        return [], 0
     numbers = np.random.default_rng(1)
     value, there = own[trace.outputs[0]].value, theirs[other.outputs[0]].value
     designed = numbers.normal(size=value.shape).astype(np.float32).astype(np.float64)
     axes = alignment.order(value, there, max(own[trace.outputs[0]].room, theirs[other.outputs[0]].room) * 8)
     if axes is None:
-        return []
+        return [], 0
     weighed = np.ascontiguousarray(designed.transpose(axes).reshape(there.shape))
     exact = (
         a.exact.trace(a.batch, "inference", a.changes, designed),
@@ -544,11 +555,12 @@ def _gradients(parties: tuple[Party, Party], pairing: mapping.Pairing) -> list[F
         a.rough.trace([_rounded(x) for x in a.batch], "inference", a.changes, designed),
         b.rough.trace([_rounded(x) for x in b.batch], "inference", b.changes, weighed),
     )
-    found = []
+    found, n = [], 0
     for pair in pairing.pairs:
         names = (pair.a, pair.b)
         if not all(name in each.by_unit for name, each in zip(names, exact, strict=True)):
             continue
+        n += exact[0].by_unit[pair.a].size > 0
         one, two = pair.there(exact[0].by_unit[pair.a]), exact[1].by_unit[pair.b]
         room = max(alignment.LEAST, alignment.ROOM * a.loose) * float(np.abs(one).max(initial=0.0)) * 8
         for name, trace_, beside in zip(names, exact, rough, strict=True):
@@ -559,4 +571,4 @@ def _gradients(parties: tuple[Party, Party], pairing: mapping.Pairing) -> list[F
         if off > room:
             spot = Spot(pair.a, pair.b, "–", "–")
             found.append(Finding("gradients", "", "", None, None, [spot], off, np.inf))
-    return found
+    return found, n
