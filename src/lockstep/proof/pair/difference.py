@@ -534,7 +534,7 @@ def _biased(
 
 
 def _gradients(parties: tuple[Party, Party], pairing: mapping.Pairing) -> tuple[list[Finding], int]:
-    """Gradients of units, and how many were compared: of one designed weighing of the output, with all causes put right."""
+    """Gradients of units, and how many were compared; of one designed weighing of the output, all causes put right."""
     a, b = parties
     trace, own = a.numbers("inference")
     other, theirs = b.numbers("inference")
