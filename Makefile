@@ -23,18 +23,19 @@ tests: .venv/installed
 FLOORS :=
 UV = $(shell command -v uv || echo $(BIN)/uv)
 OLD := build/floors
-OLD_TESTS := canvas data idx images language locks plots spec store studyfile usage weights
+OLD_TESTS := backends/test_weights cli/test_usage data/test_data data/test_idx data/test_images files/test_locks \
+  report/draw/test_canvas report/draw/test_plots spec/test_spec spec/test_toml store/test_store test_language
 floors: .venv/installed
 	$(UV) venv --quiet --clear --python $(BIN)/python $(OLD)
 	$(UV) pip compile --quiet --no-header --python $(OLD)/bin/python --resolution lowest-direct $(addprefix --extra ,$(FLOORS)) \
 	  --output-file $(OLD)/floors.txt pyproject.toml
 	$(UV) pip install --python $(OLD)/bin/python --requirement $(OLD)/floors.txt --editable .
 	$(UV) pip install --python $(OLD)/bin/python --constraint $(OLD)/floors.txt pytest hypothesis babel
-	cd tests && ../$(OLD)/bin/python -m pytest -p no:cacheprovider $(OLD_TESTS:%=test_%.py)
+	$(OLD)/bin/python -m pytest -p no:cacheprovider $(OLD_TESTS:%=tests/%.py)
 	$(OLD)/bin/lockstep run studies/demo.toml --backends numpy$(FLOORS:%=,%) --runs $(OLD)/runs
 
 torture: .venv/installed
-	$(BIN)/python -m pytest --torture tests/test_torture_*.py tests/test_forged.py tests/test_canvas.py
+	$(BIN)/python -m pytest --torture tests/torture tests/check/submissions/test_forged.py tests/report/draw/test_canvas.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

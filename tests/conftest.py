@@ -1,4 +1,4 @@
-"""What several test files share: backends in processes of their own, datasets that may not be missing in CI."""
+"""Fixtures of several test files: backends in processes of their own, datasets that may not be missing in CI."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
-import measured
 from lockstep import backends
 from lockstep.machine import processes, timing
 from lockstep.proof.trace import Trace
+from support import ROOT, TESTS, reliability
+from support.needs import IN_CI, need, need_backend
 
-TESTS = Path(__file__).parent
-IN_CI = os.environ.get("CI", "").lower() == "true"
 if os.environ.get("LOCKSTEP_DATA"):  # some tests work in a folder of their own
     os.environ["LOCKSTEP_DATA"] = os.path.abspath(os.environ["LOCKSTEP_DATA"])
 # Tests run side by side, and a thread of PyTorch's that waits by spinning takes the core that another test needs.
@@ -44,7 +43,7 @@ if IN_CI:
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # once for all workers of pytest-xdist
-        runpy.run_path(str(TESTS.parent / "setup.py"))["compile_catalogs"]()
+        runpy.run_path(str(ROOT / "setup.py"))["compile_catalogs"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,8 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 # The files that take longest are begun first, so that no worker is left alone with one of them at the end.
 LONGEST = [
-    "conformance", "causes", "forged", "torture_killed", "same_steps", "proof", "cli", "docs_commands",
-    "torture_repeated", "torture_disk", "bench", "report", "differences", "resuming", "study", "signals",
+    "conformance", "causes", "forged", "killed", "same_steps", "proof", "cli", "docs_commands",
+    "repeated", "disk", "bench", "report", "differences", "resumption", "study", "signals",
 ]  # fmt: skip
 
 
@@ -66,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def torture(request: pytest.FixtureRequest) -> bool:
-    """Whether the batteries of `tests/test_torture_*.py` run at full length (make torture), or as a small sample."""
+    """Whether the batteries of `tests/torture` run at full length (make torture), or as a small sample."""
     return bool(request.config.getoption("--torture"))
 
 
@@ -81,19 +80,7 @@ def cases(request: pytest.FixtureRequest, torture: bool) -> Callable[[int, int],
 def tally(request: pytest.FixtureRequest, torture: bool) -> Callable[[str, int, int], None]:
     """`tally(battery, cases, misses)`: write what a battery at full length came to into docs/reliability.md."""
     is_whole = torture and not request.config.getoption("--at-most")
-    return measured.note if is_whole else lambda battery, n, misses: None
-
-
-def need(present: bool, what: str) -> None:
-    """Skip where something is missing; in CI that is a failure."""
-    if not present:
-        if IN_CI:
-            pytest.fail(f"{what} is missing, and in CI nothing may be missing")
-        pytest.skip(f"{what} is missing")
-
-
-def need_backend(name: str) -> None:
-    need(backends.why_missing(name) is None, f"the framework of backend {name}")
+    return reliability.note if is_whole else lambda battery, n, misses: None
 
 
 @pytest.fixture(scope="session")
@@ -107,17 +94,17 @@ def mnist() -> None:
 @pytest.fixture(scope="session")
 def conformance(tmp_path_factory):
     """backend → case → what it computed, {"stage|name": array}, or its traceback."""
-    yield from _answers("conformance", tmp_path_factory, _read_arrays)
+    yield from _answers("backend_cases", tmp_path_factory, _read_arrays)
 
 
 @pytest.fixture(scope="session")
 def planted_traces(tmp_path_factory):
-    """backend → name → the trace that `planted` left, or its traceback."""
-    yield from _answers("planted", tmp_path_factory, _read_traces)
+    """backend → name → the trace that `support.plants` left, or its traceback."""
+    yield from _answers("plants", tmp_path_factory, _read_traces)
 
 
 def _answers(module: str, tmp_path_factory, read: Callable[[Path], dict[str, Any]]) -> Iterator[Callable[[str], Any]]:
-    """Ask every backend in a process of its own, `python -m <module> BACKEND FOLDER`, and give one's answer.
+    """Ask every backend in a process of its own, `python -m support.<module> BACKEND FOLDER`, and give one's answer.
 
     All are started at the first question, because compiling takes one core for minutes.
     """
@@ -152,9 +139,9 @@ def _start(module: str, backend: str, folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir()
     environment = {**os.environ, **timing.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment |= JAX_CACHE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
-    environment |= PLANTED if module == "planted" else {}
+    environment |= PLANTED if module == "plants" else {}
     with open(folder / "log", "wb") as log:
-        command = [sys.executable, "-m", module, backend, str(folder)]
+        command = [sys.executable, "-m", f"support.{module}", backend, str(folder)]
         return subprocess.Popen(command, cwd=TESTS, env=environment, stdout=log, stderr=log)
 
 

@@ -15,9 +15,9 @@ from babel.dates import format_datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-import catalogs
 from lockstep import language
 from lockstep.language import _, n_
+from support import ROOT, catalogs
 
 
 def test_english_is_what_the_code_says():
@@ -84,7 +84,7 @@ def test_a_moment_is_written_as_babel_writes_it(code, when, zone):
 
 # ------------------------------------------------------------------------------------------------- compiled catalogs
 
-SETUP = runpy.run_path(str(Path(__file__).parent.parent / "setup.py"))
+SETUP = runpy.run_path(str(ROOT / "setup.py"))
 LOCALE = SETUP["LOCALE"]
 
 

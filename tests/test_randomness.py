@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 
 import numpy as np
@@ -12,15 +11,9 @@ from hypothesis import strategies as st
 
 from lockstep import data, randomness
 from lockstep.spec import Augmentation
+from support.digests import digest
 
 SEEDS = st.integers(0, 2**63 - 1)
-
-
-def digest(array: np.ndarray) -> str:
-    """The start of the SHA-256 of an array's shape, type and little-endian bytes."""
-    kind = array.dtype.newbyteorder("<")
-    text = f"{array.shape}{kind.str}".encode()
-    return hashlib.sha256(text + np.ascontiguousarray(array, kind).tobytes()).hexdigest()[:16]
 
 
 # ------------------------------------------------------------------------------------------------------------- golden

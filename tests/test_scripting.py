@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 import lockstep
-from conftest import need_backend
 from lockstep import LockstepError, Recipe, Records, Study, cli, language, scripting, store
 from lockstep.spec import naming
 from lockstep.store import results
+from support import ROOT
+from support.needs import need_backend
 
-ROOT = Path(__file__).parent.parent
 MLP = {"mlp": ["flatten", "dense 17", "relu", "dense 10"]}
 RECIPE = Recipe("adam 0.01", epochs=2, batch_size=64)
 

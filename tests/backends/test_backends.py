@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import lockstep
-from conformance import BATCH, CASES, NORMAL, plan_of
 from lockstep import backends, spec
 from lockstep.backends import contract
 from lockstep.backends.mistaken import ALL_PAIRS, MistakenPlan
 from lockstep.backends.plan import Plan
+from support import ROOT
+from support.backend_cases import BATCH, CASES, NORMAL, plan_of
 
-ROOT = Path(__file__).parent.parent
 HEAD = """
 from typing import Any
 import numpy as np

@@ -12,35 +12,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-import conformance as table
 from lockstep import backends, spec
 from lockstep.backends import numpy as numpy_backend
 from lockstep.backends.mistaken import ALL_PAIRS
 from lockstep.backends.numpy import layers
+from support import backend_cases as table
+from support.closeness import ROUNDED_CASES, assert_close, assert_products_are_rounded_alike
 
 OTHERS = [name for name in backends.BACKENDS if name != "numpy"]
-# Relative to the largest number of each array. Before the first update only rounding differs; after it a rounding
-# difference passes through the optimizer, where Adam divides by √v̂, which may be tiny.
-TOLERANCES = {"start": 0.0, "untouched": 0.0, "inference": 1e-13, "training": 1e-13, "seen": 1e-13, "loss": 1e-13,
-              "gradient": 1e-11, "sent back": 1e-11, "alone": 1e-11}  # fmt: skip
-AFTER_UPDATES = 1e-9
 FLOAT32_FACTOR = 16.0  # of NumPy-float32's own error: another order of summation, at most
-
-
-def assert_close(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
-    """Names, shapes, dtypes, then values; the message names the worst."""
-    assert found.keys() == wanted.keys()
-    worst: list[str] = []
-    for name, value in wanted.items():
-        assert found[name].shape == value.shape, name
-        if name.partition("|")[0] != "steps":
-            assert found[name].dtype == value.dtype or name.endswith(("step", "loss", "first batch")), name
-        tolerance = TOLERANCES.get(name.partition("|")[0], AFTER_UPDATES)
-        size = np.abs(value).max(initial=0.0)
-        difference = np.abs(found[name].astype(float) - value).max(initial=0.0)
-        if not difference <= tolerance * max(size, 1e-3):
-            worst.append(f"{name}: off by {difference:.2e} of {size:.2e}, allowed {tolerance:g} of it")
-    assert not worst, "\n".join(worst)
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +37,6 @@ def reference():
     return of
 
 
-ROUNDED_CASES = [name for name in table.CASES if name.startswith("rounded-")]
 FLOAT64_CASES = [name for name, case in table.CASES.items() if case.dtype == "float64"]
 
 
@@ -82,14 +61,6 @@ def test_float32_is_as_near_to_float64_as_numpys_own_float32(backend, conformanc
         scale = np.abs(value).max(initial=1e-3)
         allowed = FLOAT32_FACTOR * max(off, np.finfo(np.float32).eps * scale)
         assert np.abs(found[name] - value).max(initial=0.0) <= allowed, name
-
-
-def assert_products_are_rounded_alike(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
-    """Each layer alone, on the same numbers: rounded factors are off by 4e-3 (bfloat16) or 5e-4 (TF32) of full ones."""
-    for name, value in wanted.items():
-        if name.startswith("alone|"):
-            off = np.abs(found[name].astype(float) - value).max() / np.abs(value).max()
-            assert off <= 1e-5, f"{name}: off by {off:.1e}"
 
 
 @pytest.mark.parametrize("case", ROUNDED_CASES)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conformance import CASES, plan_of
 from lockstep.backends.walk import Walk
 from lockstep.spec import INPUT, LayerFacts, Network, ReLU
+from support.backend_cases import CASES, plan_of
 
 # name → (what it takes in, whether it has parameters): two ways from `a` to `d`, one of them through b and c.
 BRANCHES = {

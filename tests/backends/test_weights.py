@@ -12,7 +12,7 @@ from scipy import stats
 from lockstep import spec
 from lockstep.backends import weights
 from lockstep.spec import Conv2D, Dense, Flatten, Network, ReLU
-from test_randomness import digest
+from support.digests import digest
 
 LAB = Network((Conv2D(20, 5), ReLU(), Flatten(), Dense(500), ReLU(), Dense(10)))
 SHAPE = (28, 28, 1)

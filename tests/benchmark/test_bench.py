@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from conftest import need_backend
 from lockstep import LockstepError, store
 from lockstep import study as studies
 from lockstep.benchmark import baselines, benches, mistakes, roofline
@@ -26,6 +25,7 @@ from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
 from lockstep.store.documents.bench import Middle, Row, read_bench
+from support.needs import need_backend
 
 MLP = ["flatten", "dense 16", "relu", "dense 10"]
 CNN = ["conv2d 4 3", "relu", "max_pool2d 2", "flatten", "dense 10"]

@@ -9,12 +9,12 @@ import shutil
 
 import pytest
 
-import tortured
 from lockstep import backends, data, store
 from lockstep.check import doctor
 from lockstep.files import untrusted
 from lockstep.machine import timing
 from lockstep.study.places import local
+from support import forks
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +143,7 @@ def runs(tmp_path_factory):
     from lockstep import study as studies
 
     folder = tmp_path_factory.mktemp("checked")
-    tortured.write_study(folder, "numpy", "mlp")
+    forks.write_study(folder, "numpy", "mlp")
 
     def end(run, event):
         if event["event"] == "epoch" and event["epoch"] == 2 and run.seed == 1:
@@ -151,7 +151,7 @@ def runs(tmp_path_factory):
 
     wanted = studies.load_study(folder / "lab.toml", ["seeds=[0, 1]"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "HERE", tortured.InThisProcess())
+        patch.setattr(local, "HERE", forks.InThisProcess())
         with pytest.raises(KeyboardInterrupt):
             studies.run_study(wanted, folder / "runs", end, 1)
     return folder / "runs"
@@ -211,7 +211,7 @@ def test_a_damaged_file_is_named_and_the_rest_can_be_used(name, checked):
 
 def test_without_hashes_damage_is_not_seen(checked, monkeypatch):
     """The check above can fail."""
-    monkeypatch.setattr(untrusted, "compare", tortured.unchecked)
+    monkeypatch.setattr(untrusted, "compare", forks.unchecked)
     flip(checked[0] / "predictions.npz")
     assert row_of(checked[0])["state"] == "whole"
 

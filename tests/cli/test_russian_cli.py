@@ -14,7 +14,6 @@ import pytest
 from babel.messages.pofile import read_po
 from typer.main import get_command
 
-import catalogs
 import lockstep
 from lockstep import cli, language, store
 from lockstep.cli import usage
@@ -22,7 +21,8 @@ from lockstep.errors import CODES, LockstepError, Problem
 from lockstep.explain.remedies import REMEDIES
 from lockstep.language import later
 from lockstep.proof.causes import CAUSES
-from test_errors import SITUATIONS, machine  # noqa: F401  # the fixture is for every test
+from support import catalogs
+from support.situations import SITUATIONS, machine  # noqa: F401  # the fixture is for every test
 
 SOURCES = Path(lockstep.__file__).parent
 CATALOG = SOURCES / "locale" / "ru" / "messages.po"

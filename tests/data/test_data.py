@@ -19,7 +19,7 @@ from lockstep.data import DATASETS, available, contents, describe, fetch, import
 from lockstep.data import digits as digits_file
 from lockstep.errors import LockstepError
 from lockstep.files import untrusted
-from test_idx import write_folder
+from support.idx_files import write_folder
 
 LOCKSTEP_DATA = os.environ.get("LOCKSTEP_DATA")
 DOWNLOADED = [name for name, entry in DATASETS.items() if entry.mirrors]

@@ -13,13 +13,9 @@ from hypothesis.extra import numpy as npst
 
 from lockstep.data import quartet, read_idx
 from lockstep.errors import LockstepError
+from support.idx_files import SMALL, encode, write_folder
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-SMALL = np.arange(3 * 5 * 7, dtype=np.uint8).reshape(3, 5, 7)
-
-
-def encode(array, kind=0x08):
-    return struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + array.tobytes()
 
 
 def refused(path, content, code, *words):
@@ -137,21 +133,6 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------- folders
-
-
-def write_folder(folder, **changes):
-    """Four small IDX files; `changes` replace arrays by name."""
-    arrays = {
-        "train_images": SMALL,
-        "train_labels": np.array([0, 1, 2], np.uint8),
-        "test_images": SMALL[:2],
-        "test_labels": np.array([2, 0], np.uint8),
-        **changes,
-    }
-    folder.mkdir(exist_ok=True)
-    for name, array in arrays.items():
-        (folder / quartet.FILES[name]).write_bytes(encode(array))
-    return folder
 
 
 def test_a_folder_of_four_files_is_a_dataset(tmp_path):

@@ -16,17 +16,7 @@ from lockstep.data import picture as pictures
 from lockstep.data.picture import Frame
 from lockstep.errors import LockstepError
 from lockstep.report.words import forms
-
-LAST = 222  # the last pixel of a grey picture
-
-
-def picture(path, value=100, size=(5, 7), mode="L", **options):
-    """All one value but for the last pixel, since a picture in which nothing is seen is told of."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.new(mode, size, value)
-    if mode == "L":
-        image.putpixel((size[0] - 1, size[1] - 1), LAST)
-    image.save(path, **options)
+from support.image_files import LAST, picture, png
 
 
 @pytest.fixture
@@ -180,15 +170,6 @@ def test_at_most_twenty_problems_are_listed(folder):
     for number in range(30):
         (folder / "cat" / f"broken{number}.png").write_bytes(b"")
     assert len(refused(folder, code="LS-308").problems) == 20
-
-
-def png(header, content):
-    """A PNG file of these chunks."""
-    parts = [(b"IHDR", header), (b"IDAT", content), (b"IEND", b"")]
-    chunks = (
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 @pytest.mark.parametrize("side", [10_000, 60_000, 2**31 - 1])

@@ -168,7 +168,7 @@ def test_what_kaggle_lays_beside_it_is_left_out_and_said(tmp_path):
 
 
 def test_tables_beside_pictures_are_none_of_the_dataset(tmp_path):
-    from test_images import picture
+    from support.image_files import picture
 
     for name in "ab":
         for number in range(2):

@@ -9,7 +9,7 @@ import pytest
 from lockstep.data import load
 from lockstep.data.scripts import refusal
 from lockstep.errors import LockstepError
-from test_quartet import MNIST, write
+from support.quartets import MNIST, write
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.integers(0, 256, (12, 28, 28), np.uint8), np.array([0, 1, 2] * 4)

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalogs import held
-from conftest import need, need_backend
 from lockstep import backends, cli, language
 from lockstep.defaults import differences, meanings
 from lockstep.errors import LockstepError
 from lockstep.proof.causes import CAUSES
+from support import ROOT
+from support.catalogs import held
+from support.needs import need, need_backend
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "differences.md"
+DOCUMENT = ROOT / "docs" / "differences.md"
 FRAMEWORKS = pytest.mark.parametrize("backend", differences.FRAMEWORKS)
 SUBJECTS = pytest.mark.parametrize("subject", meanings.SUBJECTS)
 

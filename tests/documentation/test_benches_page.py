@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+from support import ROOT
+
+DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 
 import benches  # noqa: E402

@@ -8,11 +8,11 @@ import json
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from support import ROOT
+
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 import figures  # noqa: E402

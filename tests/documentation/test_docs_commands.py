@@ -9,16 +9,15 @@ import shutil
 import signal
 import subprocess
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import need
 from lockstep import LockstepError, cli, store
+from support import ROOT
+from support.needs import need
 
-ROOT = Path(__file__).parent.parent
 READMES = [ROOT / "README.md", ROOT / "README.ru.md"]
 PAGES = [*READMES, *sorted((ROOT / "docs").glob("**/*.md"))]
 STUDY = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
@@ -27,14 +26,17 @@ PROVEN = ["--backends", "numpy", "--steps", "4", "--set", "dataset=digits", "--n
 TIMED = ["--backends", "numpy", "--rounds", "1", "--epochs", "2", "--set", "dataset=digits", "--set", "train_size=300"]
 # What takes minutes or needs every framework is given once, by the test of its own: command → (file, words in it).
 ELSEWHERE = {
-    "prove studies/demo.toml --gradients": ("test_gradients.py", 'cli.main(["prove", *words, "--gradients"])'),
-    "demo": ("test_templates.py", 'typed("demo"'),
-    "explain differences": ("test_differences.py", 'explained(capsys, "differences")'),
+    "prove studies/demo.toml --gradients": ("proof/test_gradients.py", 'cli.main(["prove", *words, "--gradients"])'),
+    "demo": ("study/test_templates.py", 'typed("demo"'),
+    "explain differences": ("defaults/test_differences.py", 'explained(capsys, "differences")'),
     "bench studies/lab-frameworks.toml --against shipped": (
-        "test_bench.py",
+        "benchmark/test_bench.py",
         '["bench", str(path), "--runs", str(tmp_path), "--against", "shipped"',
     ),
-    "bench studies/demo.toml --faults": ("test_bench.py", '["bench", str(path), "--runs", str(tmp_path), "--faults"'),
+    "bench studies/demo.toml --faults": (
+        "benchmark/test_bench.py",
+        '["bench", str(path), "--runs", str(tmp_path), "--faults"',
+    ),
 }
 MORE = {"run": SMALL, "prove": PROVEN, "bench": TIMED}
 PLANTED = "prove studies/demo.toml --plant adam_epsilon_hat@tensorflow"  # what the first page shows

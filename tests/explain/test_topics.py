@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -17,8 +16,8 @@ from lockstep import cli, spec
 from lockstep.errors import CODES
 from lockstep.explain import formulas, topics
 from lockstep.proof.causes import CAUSES
+from support import ROOT
 
-ROOT = Path(__file__).parent.parent
 WORDS = {*spec.LAYERS, *spec.OPTIMIZERS, *spec.SCHEDULES, "cross_entropy", "mean_squared_error", "padding", "stride"}
 LANGUAGES = pytest.mark.parametrize("language", topics.LANGUAGES)
 PAGE = """# A page

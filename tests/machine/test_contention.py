@@ -7,8 +7,6 @@ import io
 import pytest
 from rich.console import Console
 
-import loaded
-import tortured
 from lockstep import Recipe, Study, store
 from lockstep import study as studies
 from lockstep.machine import contention, timing
@@ -16,6 +14,7 @@ from lockstep.machine.contention import Threads
 from lockstep.screen import runs
 from lockstep.study import resumption
 from lockstep.study.places import local
+from support import busy_machine, forks
 
 CNN = ["conv2d 2 3", "relu", "flatten", "dense 10"]
 
@@ -28,7 +27,7 @@ def study(**fields) -> Study:
 @pytest.fixture
 def free(monkeypatch):
     """`free(n)`: so many threads are free from here on; the list of how many were asked for."""
-    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
+    monkeypatch.setattr(local, "HERE", forks.InThisProcess())
     monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
     asked: list[int] = []
 
@@ -68,7 +67,7 @@ def test_as_many_threads_are_free_as_are_given_a_processor(given, most, found, m
 
 def test_beside_as_many_busy_processes_as_processors_twice_not_all_are_free():
     cores = len(timing.usable_cores())
-    with loaded.beside(2 * cores):
+    with busy_machine.beside(2 * cores):
         assert contention.free_threads(max(cores, 2)) < max(cores, 2)
 
 
@@ -137,7 +136,7 @@ def test_a_run_that_goes_on_takes_the_number_it_began_with(by, free, tmp_path):
         ((record,), _) = resumption.resume(waiting)
     assert record.is_finished
     assert taken(record) == (2, 1)
-    assert tortured.bits(record.folder) == tortured.bits(whole.folder)
+    assert forks.bits(record.folder) == forks.bits(whole.folder)
     assert [part["changed"] for part in record.environment["resumed"]] == [[]]
 
 
@@ -147,7 +146,7 @@ def test_with_another_number_its_bits_would_be_others(free, tmp_path):
     large = Study({"net": layers}, "digits", "numpy", recipe=Recipe("adam 0.01", epochs=1), seeds=0, train_size=128)
     (one,) = studies.run_study(large, tmp_path / "one", threads=1)
     (two,) = studies.run_study(large, tmp_path / "two", threads=2)
-    assert tortured.bits(one.folder) != tortured.bits(two.folder)
+    assert forks.bits(one.folder) != forks.bits(two.folder)
 
 
 def test_the_command_says_once_that_fewer_were_free():

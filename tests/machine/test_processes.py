@@ -12,7 +12,7 @@ import time
 import pytest
 
 from lockstep.machine import processes, timing
-from processes import is_running, wait_for
+from support.process_table import is_running, wait_for
 
 # What every worker does first, and then waits for a minute.
 CHILD = """

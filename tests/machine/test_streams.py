@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-import processes
+from support import process_table
 
 STUDY = 'dataset = "digits"\nbackends = ["numpy"]\nrecipe = {epochs = %d}\nnetworks.net = ["flatten", "dense 10"]\n'
 WITHOUT = (
@@ -62,7 +62,7 @@ def test_without_lasting_output_it_does_not(started, tmp_path):
 
 def test_a_closed_terminal_ends_a_run_with_its_own_code(started, tmp_path):
     process = started("run", "lab.toml", epochs=9000)
-    processes.wait_for(lambda: list(tmp_path.glob("runs/lab/*/checkpoint-*/manifest.json")), 60)
+    process_table.wait_for(lambda: list(tmp_path.glob("runs/lab/*/checkpoint-*/manifest.json")), 60)
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=30) == 128 + signal.SIGHUP
     (status,) = tmp_path.glob("runs/lab/*/status.json")

@@ -11,12 +11,12 @@ import time
 
 import pytest
 
-import tortured
-from conftest import need_backend
 from lockstep import LockstepError, study
 from lockstep.machine import timing
 from lockstep.spec.toml import parse_study
 from lockstep.study.places import local
+from support import forks
+from support.needs import need_backend
 
 # -------------------------------------------------------------------------------------------------------------- clocks
 
@@ -343,7 +343,7 @@ def test_a_library_without_such_functions_is_left_alone(monkeypatch):
 def test_a_training_keeps_what_it_frees(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(timing, "keep_freed_memory", lambda: kept.append(True))
-    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
+    monkeypatch.setattr(local, "HERE", forks.InThisProcess())
     small = parse_study('dataset = "digits"\nbackends = ["numpy"]\ntrain_size = 100\n[recipe]\nepochs = 1\n'
                         '[networks]\nn = ["flatten", "dense 10"]', "small", [], name="small")  # fmt: skip
     (record,) = study.run_study(small, tmp_path, lambda run, event: None, 1)

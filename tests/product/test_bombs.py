@@ -21,7 +21,6 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save
 
-import malformed
 from lockstep import data, store, study
 from lockstep.check import doctor
 from lockstep.errors import LockstepError
@@ -29,9 +28,10 @@ from lockstep.machine import timing
 from lockstep.proof.trace import Trace
 from lockstep.study import resumption
 from lockstep.training import checkpoints
-from test_bad_input import idx, idx_folder
-from test_bad_input import images as pictures
-from test_images import png
+from support import damage
+from support.image_files import png
+from support.small_datasets import idx, idx_folder
+from support.small_datasets import images as pictures
 
 
 def load(folder: Path) -> object:
@@ -373,8 +373,8 @@ TOML_BOMBS = {
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     """A finished run with a checkpoint to go on from, beside the trace of a proof."""
-    place = malformed._run_folder(tmp_path_factory.mktemp("bombs"))
-    malformed._trace(place.parent / "traces" / "one", place)
+    place = damage._run_folder(tmp_path_factory.mktemp("bombs"))
+    damage._trace(place.parent / "traces" / "one", place)
     return place
 
 
@@ -393,7 +393,7 @@ def sealed_as(content: Callable[[], bytes]):
 
     def make(place):
         (place / "checkpoint-1" / "weights.safetensors").write_bytes(content())
-        malformed._sealed(place / "checkpoint-1")
+        damage._sealed(place / "checkpoint-1")
 
     return make
 
@@ -452,7 +452,7 @@ def record(name: str) -> Callable[[Path], object]:
 
 
 def trace(place: Path) -> object:
-    return malformed._walk(Trace(place.parent / "traces" / "one"))
+    return damage._walk(Trace(place.parent / "traces" / "one"))
 
 
 def check(place: Path) -> object:
@@ -547,11 +547,11 @@ BOMBS = {
 
 def refused(make, read, place, code, words):
     make(place)
-    outcome, said, seconds, n_bytes = malformed.watched(lambda: read(place))
+    outcome, said, seconds, n_bytes = damage.watched(lambda: read(place))
     assert outcome == code, f"{outcome}: {said}"
     assert words in said, said
-    assert seconds < malformed.SECONDS
-    assert n_bytes < malformed.BYTES
+    assert seconds < damage.SECONDS
+    assert n_bytes < damage.BYTES
 
 
 def test_there_are_enough_of_them():

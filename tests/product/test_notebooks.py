@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import need
+from support.needs import need
 
 STUDY = """dataset = "digits"
 backends = ["numpy"]

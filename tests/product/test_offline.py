@@ -15,8 +15,8 @@ import sys
 
 import pytest
 
-from conftest import need, need_backend
 from lockstep.backends import BACKENDS
+from support.needs import need, need_backend
 
 STUDY = """
 dataset = "digits"

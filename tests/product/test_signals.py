@@ -10,18 +10,18 @@ import time
 
 import pytest
 
-import tortured
 from lockstep import store
 from lockstep.files import locks
 from lockstep.training import checkpoints
-from processes import is_running, wait_for
+from support import forks
+from support.process_table import is_running, wait_for
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 @pytest.fixture(scope="module")
 def stable():
-    with tortured.stable("numpy") as found:
+    with forks.stable("numpy") as found:
         yield found
 
 
@@ -31,8 +31,8 @@ def begun(stable, tmp_path):
     found = []
 
     def begin(epoch=1, **orders):
-        tortured.write_study(tmp_path, "numpy", "mlp")
-        found.append(stable.start(tmp_path, *tortured.RUN, **orders))
+        forks.write_study(tmp_path, "numpy", "mlp")
+        found.append(stable.start(tmp_path, *forks.RUN, **orders))
         wait_for(lambda: f"epoch {epoch}/" in found[0].said, 120)
         return found[0], found[0].workers()[0]
 
@@ -53,7 +53,7 @@ def five_seconds() -> float:
 
 
 def epochs(folder) -> int:
-    place = tortured.run_folder(folder)
+    place = forks.run_folder(folder)
     return checkpoints.newest(place, (place / "spec.toml").read_text()).progress.epoch
 
 
@@ -64,13 +64,13 @@ def test_the_epoch_under_way_is_saved_and_all_ends(number, begun, tmp_path):
     send(started, number)
     assert started.code == CODES[number]
     assert not is_running(worker)
-    place = tortured.run_folder(tmp_path)
+    place = forks.run_folder(tmp_path)
     status = store.read_json(place / "status.json")
     assert (status["status"], status["code"], status["reason"]) == ("failed", "LS-402", "interrupted")
     told = [row["epoch"] for row in store.read_events(place / "events.jsonl") if row["event"] == "epoch"]
     assert epochs(tmp_path) == max(told) >= 2, "it was over in time"
     assert not locks.is_held(place)
-    assert tortured.strays(tmp_path) == []
+    assert forks.strays(tmp_path) == []
     assert started.said.splitlines()[-3:] == [
         "interrupted; every epoch that was finished is saved",
         "to go on: the same command again; finished runs are not repeated",
@@ -87,10 +87,10 @@ def test_an_epoch_that_cannot_be_over_in_time_is_not_waited_for(number, stable, 
     assert started.code == CODES[number]
     assert not is_running(worker)
     assert epochs(tmp_path) == 2
-    tortured.write_study(tmp_path / "whole", "numpy", "mlp")
-    assert stable.run(tmp_path / "whole", *tortured.RUN).code == 0
-    assert tortured.go_on(stable, tmp_path).code == 0
-    assert tortured.fingerprint(tmp_path) == tortured.fingerprint(tmp_path / "whole")
+    forks.write_study(tmp_path / "whole", "numpy", "mlp")
+    assert stable.run(tmp_path / "whole", *forks.RUN).code == 0
+    assert forks.go_on(stable, tmp_path).code == 0
+    assert forks.fingerprint(tmp_path) == forks.fingerprint(tmp_path / "whole")
 
 
 def test_who_interrupts_twice_does_not_wait(begun, tmp_path):
@@ -114,14 +114,14 @@ def test_a_worker_that_is_asked_to_end_saves_its_epoch_and_the_study_goes_on(beg
     assert "failed" in started.said
     assert f"epoch {epochs(tmp_path)}/" in started.said, "what was told is saved, and the last that was saved is told"
     assert f"epoch {epochs(tmp_path) + 1}/" not in started.said
-    assert store.read_json(tortured.run_folder(tmp_path) / "status.json")["reason"] == "interrupted"
+    assert store.read_json(forks.run_folder(tmp_path) / "status.json")["reason"] == "interrupted"
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing(begun, tmp_path):
     started, _ = begun(plant="a second an epoch", nohup=True)
     os.killpg(started.number, signal.SIGHUP)
     assert started.wait() == 0, started.said
-    assert store.read_json(tortured.run_folder(tmp_path) / "status.json")["status"] == "finished"
+    assert store.read_json(forks.run_folder(tmp_path) / "status.json")["status"] == "finished"
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import planted as table
 from lockstep import backends
 from lockstep.backends import numpy as reference
 from lockstep.backends.numpy import layers
@@ -19,6 +18,7 @@ from lockstep.proof import trace, verdicts
 from lockstep.proof.causes import CAUSES
 from lockstep.proof.trace import Trace
 from lockstep.store.documents.proof import Divergence
+from support import plants as table
 
 BACKENDS = list(backends.BACKENDS)
 # Some plants make training diverge, and the judge follows.

@@ -8,7 +8,6 @@ import types
 import numpy as np
 import pytest
 
-import planted as table
 from lockstep import data, randomness
 from lockstep.backends import numpy as reference
 from lockstep.backends import weights
@@ -20,6 +19,7 @@ from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.store.documents.proof import Divergence
 from lockstep.training import checkpoints, early_stopping, inputs, loop, metrics
+from support import plants as table
 
 EVERYTHING = [
     "conv2d 4 3 2 same", "batch_norm", "elu", "max_pool2d 3 2 same", "conv2d 5 2 padding=valid", "leaky_relu",

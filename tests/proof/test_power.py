@@ -14,7 +14,7 @@ from lockstep.proof.judge import Finding
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.training import inputs
-from test_trace import judged, traced
+from support.traces import judged, traced
 
 NORMS = ["conv2d 6 3 padding=same bias=false", "batch_norm", "relu", "conv2d 6 3 padding=same bias=false", "batch_norm",
          "relu", "max_pool2d", "flatten", "dense 16", "relu", "dense 10"]  # fmt: skip

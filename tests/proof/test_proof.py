@@ -16,8 +16,6 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
-import tortured
-from conftest import need_backend
 from lockstep import LockstepError, backends, store, study
 from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Plan
@@ -32,6 +30,8 @@ from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.toml import resolved_toml
 from lockstep.store.documents.proof import Divergence, Previous, Proof, Share
 from lockstep.study.places import local
+from support import forks
+from support.needs import need_backend
 
 NET = ["conv2d 4 3 2 same bias=false", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
 MLP = ["flatten", "dense 12", "relu", "dense 10"]
@@ -176,7 +176,7 @@ def test_a_missing_framework_is_inconclusive_and_never_equal(tmp_path, monkeypat
 
 
 def test_a_backend_that_fails_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "HERE", tortured.Failing(LockstepError("LS-402", "it was ended by signal SIGKILL")))
+    monkeypatch.setattr(local, "HERE", forks.Failing(LockstepError("LS-402", "it was ended by signal SIGKILL")))
     document = proof.prove(small(), tmp_path)
     assert document.verdict == "ERROR"
     assert "SIGKILL" in document.networks[0].backends[0].reason
@@ -192,7 +192,7 @@ def test_two_proofs_of_one_study_do_not_take_each_others_traces_away(tmp_path):
 
 
 def test_a_disk_that_is_full_is_no_fault_of_a_backend(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "HERE", tortured.Failing(LockstepError("LS-502", "the disk is full")))
+    monkeypatch.setattr(local, "HERE", forks.Failing(LockstepError("LS-502", "the disk is full")))
     assert proof.exit_code(proof.prove(small(), tmp_path)) == 5
 
 
@@ -290,7 +290,7 @@ def test_a_proof_that_could_not_see_keeps_the_one_of_before(tmp_path, monkeypatc
     (tmp_path / "small" / "proof.html").write_text("the page of before")
     here, kept = local.HERE, tmp_path / "small" / "proof-previous.json"
 
-    monkeypatch.setattr(local, "HERE", tortured.Failing(LockstepError("LS-402", "it was ended by signal SIGKILL")))
+    monkeypatch.setattr(local, "HERE", forks.Failing(LockstepError("LS-402", "it was ended by signal SIGKILL")))
     for _ in range(2):  # the second one must not put the first one's failure in its place
         document = proof.prove(small(), tmp_path, 4)
         assert document.previous == Previous(file=str(kept), verdict="EQUAL", proven=json.loads(good)["proven"])
@@ -324,7 +324,7 @@ def test_an_interrupted_proof_leaves_the_one_of_before_as_it_is(interruption, tm
     proof.prove(small(), tmp_path, 4)
     before = (tmp_path / "small" / "proof.json").read_bytes()
 
-    monkeypatch.setattr(local, "HERE", tortured.Failing(interruption))
+    monkeypatch.setattr(local, "HERE", forks.Failing(interruption))
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         proof.prove(small(), tmp_path, 4)
     assert (tmp_path / "small" / "proof.json").read_bytes() == before

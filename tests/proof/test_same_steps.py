@@ -13,17 +13,16 @@ and 59.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from agreement import LIMITS as AGREEMENT
-from agreement import weights_apart
-from conftest import need_backend
 from lockstep import backends, load_study, run_study
+from support import ROOT
+from support.agreement import LIMITS as AGREEMENT
+from support.agreement import weights_apart
+from support.needs import need_backend
 
-STUDY = Path(__file__).parents[1] / "studies" / "lab-frameworks.toml"
+STUDY = ROOT / "studies" / "lab-frameworks.toml"
 SETTINGS = ["recipe.epochs=1", "train_size=12800", "seeds=0"]
 LIMITS = {"float64": (1e-9, 100), "float32": (1e-4, 8)}  # relative difference, and for how many steps it holds
 POINTS = 0.003

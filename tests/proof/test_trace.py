@@ -10,48 +10,20 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lockstep import LockstepError, store, study
+from lockstep import LockstepError, store
 from lockstep.backends import numpy as reference
-from lockstep.proof import cases, growth, tolerance, trace, tracer, verdicts
+from lockstep.proof import cases, tolerance, trace, verdicts
 from lockstep.proof.passes import Whole
 from lockstep.proof.trace import Trace
-from lockstep.spec import Network, Recipe, Study
+from lockstep.spec import Network
 from lockstep.spec.records import changed
-from lockstep.spec.toml import resolved_toml
 from lockstep.training import inputs
-
-LAYERS = ["conv2d 4 3 2 same", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
-STEPS = 8
-
-
-def asked(dtype="float32", **recipe):
-    options = {"optimizer": "adam 0.01", "batch_size": 13, "epochs": 2, "schedule": "cosine"} | recipe
-    return Study(
-        networks={"net": Network(LAYERS)}, dataset=("digits",), backends=("numpy",), recipe=Recipe(**options),
-        dtype=(dtype,), name="small",
-    )  # fmt: skip
+from support.traces import STEPS, asked, judged, traced
 
 
 def the_case(dtype="float32", **recipe):
     (case,) = cases.cases(asked(dtype, **recipe), STEPS)
     return case
-
-
-def traced(case, folder, backend=reference, steps=STEPS, threads=1):
-    """A trace of a case's run, made in this process."""
-    (run,) = case.runs
-    folder.mkdir()
-    text = resolved_toml(changed(study.one_run_study(asked(), run), train_size=run.train_size))
-    store.write_bytes(folder / "spec.toml", text.encode())
-    store.write_json(folder / "environment.json", {"versions": {}})
-    tracer.take_steps(backend, run, case.examples, folder, threads, lambda event: None, steps)
-    return Trace(folder)
-
-
-def judged(case, found):
-    row = verdicts.judged(found, case)
-    verdicts.judge_growth(case, row, growth.measured(case, [found], found.steps))
-    return row
 
 
 @pytest.fixture(scope="module")

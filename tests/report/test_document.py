@@ -24,8 +24,9 @@ from lockstep.report.words import question
 from lockstep.report.words.numbers import fixed
 from lockstep.spec import EarlyStopping, Recipe, Study
 from lockstep.study import few_images, forecast, load_study, not_done, run_study
-from test_compared import amend, diverge, seeds_of
-from test_report import fake_run, page_of, words
+from support import ROOT
+from support.pages import page_of, words
+from support.run_folders import amend, diverge, fake_run, seeds_of
 
 NETWORK = {"mlp": ["flatten", "dense 31", "relu", "dense 10"]}
 
@@ -317,9 +318,8 @@ def test_question_three_names_the_activations():
 
 
 def test_what_is_asked_is_read_from_the_questions_of_the_shipped_studies():
-    from pathlib import Path
 
-    asked = {path.stem: load_study(path).question for path in Path(__file__).parent.parent.glob("studies/*.toml")}
+    asked = {path.stem: load_study(path).question for path in ROOT.glob("studies/*.toml")}
     known = {name: question.asked(text) for name, text in asked.items()}
     assert known["lab-regularisation"][0] == "gap"
     assert known["lab-architectures"][0] == "structure"

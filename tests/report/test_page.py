@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import need
 from lockstep import store
 from lockstep.report import write_report
-from test_benched import write_bench
-from test_report import BACKENDS, fake_run
+from support.bench_documents import write_bench
+from support.needs import need
+from support.run_folders import BACKENDS, fake_run
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 DRIVER = shutil.which("chromedriver") or ""

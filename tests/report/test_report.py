@@ -2,19 +2,14 @@
 
 import copy
 import doctest
-import hashlib
-import html.parser
-import itertools
 import json
 import re
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tomli_w
 
 from lockstep import store
 from lockstep.backends.weights import initial_weights
@@ -24,96 +19,12 @@ from lockstep.report.compare.groups import group
 from lockstep.report.facts import Facts
 from lockstep.report.sections import verdicts
 from lockstep.report.words import answer, numbers
-from lockstep.spec import Adam, Conv2D, Dense, Flatten, MaxPool2D, Network, Recipe, ReLU, Study
-from lockstep.spec.records import to_table
+from lockstep.spec import Dense, Flatten, Network, Recipe, Study
 from lockstep.spec.toml import read_study
 from lockstep.store.documents.proof import Proof
-from lockstep.training import metrics
-
-NETWORKS = {
-    "mlp": Network((Flatten(), Dense(31), ReLU(), Dense(7))),
-    "cnn": Network((Conv2D(5, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(7))),
-}
-BACKENDS = ("numpy", "torch", "tensorflow", "jax")
-CLASSES = ("zero", "one", "two", "three", "four", "five", "six")
-N_TEST, EPOCHS = 211, 5
-TAKEN = itertools.count()  # no run takes what another took to the last digit
-
-
-def fake_run(
-    root: Path, network="mlp", backend="numpy", seed=0, *, rate=1e-3, dataset="digits", accuracy=0.9, status="finished",
-    reason=None, class_names=CLASSES, epochs=EPOCHS, threads=2, question="Do four backends agree?", optimizer="",
-) -> Path:  # fmt: skip
-    """A run folder as a worker writes it, with numbers made up from the arguments."""
-    recipe = Recipe(optimizer=optimizer or Adam(rate), epochs=epochs, validation=0.1)
-    study = Study({network: NETWORKS[network]}, dataset, backend, seed, recipe=recipe, question=question, name="demo")
-    folder = store.claim(root / "demo", f"{network}-{dataset}-{optimizer or rate}-{backend}-{seed}")
-    code = "LS-402" if status == "failed" else None
-    store.write_json(folder / "status.json", {"format": 1, "status": status, "code": code, "reason": reason})
-    store.write_bytes(folder / "spec.toml", tomli_w.dumps(to_table(study)).encode())
-    n = len(class_names)
-    described = {
-        "name": dataset, "title": dataset.capitalize(), "origin": "made up", "hashes": {"images.gz": "ab" * 32},
-        "notes": "", "shape": [12, 11, 1], "class_names": list(class_names),
-        "class_counts": [100 + i for i in range(n)], "n_train": 700, "n_validation": 70, "n_test": N_TEST,
-    }  # fmt: skip
-    store.write_json(folder / "environment.json", {
-        "lockstep": "0.1.0", "python": "3.11.7", "platform": "Linux-6.1", "cpu": "AMD EPYC 9654", "cores": 2,
-        "threads": {"asked": 2, "obtained": threads}, "device": "cpu", "versions": {backend: "2.4.1"},
-        "dataset": described, "git_revision": None,
-    })  # fmt: skip
-    for epoch in range(1, epochs + 1):
-        loss = 0.9 / epoch + 0.001 * BACKENDS.index(backend)
-        rows = {f"{s}_loss": loss + 0.05 * i for i, s in enumerate(("train", "validation", "test"))}
-        rows |= {f"{s}_accuracy": 1 - loss / 3 - 0.01 * i for i, s in enumerate(("train", "validation", "test"))}
-        rows |= {"train_inference_loss": loss, "train_inference_accuracy": rows["train_accuracy"]}
-        row = {"event": "epoch", "epoch": epoch, **rows, "learning_rate": rate, "train_seconds": 0.4}
-        store.append_event(folder / "events.jsonl", row)
-        if status == "failed" and epoch == 2:
-            return folder
-    _write_results(folder, study, backend, accuracy, n)
-    return folder
-
-
-def _write_results(folder: Path, study: Study, backend: str, accuracy: float, n: int) -> None:
-    random = np.random.default_rng(3)
-    images = random.integers(0, 256, (16, 12, 11, 1)).astype(np.uint8)
-    store.write_npz(folder / "samples.npz", images=images, labels=np.arange(16) % n)
-    labels = np.arange(N_TEST) % n
-    right = np.arange(N_TEST) < round(accuracy * N_TEST)
-    logits = 5.0 * np.eye(n, dtype=np.float32)[np.where(right, labels, (labels + 1) % n)]
-    own = zlib.crc32(tomli_w.dumps(to_table(study)).encode())  # another run's bits are others, the same run's are not
-    logits += 1e-4 * np.random.default_rng(own).random(logits.shape, dtype=np.float32)
-    store.write_npz(folder / "predictions.npz", logits=logits, labels=labels)
-    network = next(iter(study.networks.values()))
-    rows = network.facts((12, 11, 1))
-    table = [
-        {"name": row.name, "kind": row.layer.kind, "input_shape": row.input_shape, "output_shape": row.output_shape,
-         "parameters": row.parameters, "multiply_adds": row.multiply_adds, "receptive_field": row.receptive_field}
-        for row in rows
-    ]  # fmt: skip
-    store.write_json(folder / "metrics.json", {
-        "test": metrics.evaluate(logits, labels, study.recipe), "parameters": sum(row.parameters for row in rows),
-        "multiply_adds": sum(row.multiply_adds for row in rows), "epochs": study.recipe.epochs, "best_epoch": None,
-        "stopped_early": False, "network": table,
-    })  # fmt: skip
-    pace = 1 + BACKENDS.index(backend)
-    clocks = {"import": 0.5 * pace, "build": 0.02, "compile": 0.8, "train": 2.0 * pace, "evaluate": 0.3}
-    timing = {
-        "seconds": {**clocks, "total": 9.0},
-        "epochs": [0.4 * pace + 1e-9 * next(TAKEN)] * 5,
-        "peak_memory_bytes": 300 * 2**20,
-    }
-    store.write_json(folder / "timing.json", timing)
-
-
-def page_of(root: Path) -> str:
-    return write_report(store.find_runs([root]), root / "report.html").read_text(encoding="utf-8")
-
-
-def words(page: str) -> str:
-    """What a person reads: text without tags, entities resolved, every white space one space."""
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+from support.pages import Outside, page_of, words
+from support.proof_documents import digest, divergence, proof_of, proven
+from support.run_folders import BACKENDS, DAMAGED, N_TEST, NETWORKS, fake_run
 
 
 @pytest.fixture(scope="module")
@@ -220,73 +131,6 @@ def test_different_machines_are_not_compared(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------------ proof
-
-
-def digest(value) -> str:
-    return hashlib.sha256(json.dumps(to_table(value), sort_keys=True).encode()).hexdigest()
-
-
-def proven(backend="numpy", verdict="EQUAL", **certificate) -> dict:
-    """One backend of a proof, whose certificate fits `fake_run`."""
-    worst = {"where": "1_dense/kernel", "step": 3, "index": [5, 2], "size": 2e-9, "tolerance": 5e-9}
-    worst |= {"times_tolerance": 0.4 + 0.07 * BACKENDS.index(backend)}
-    stages = [
-        {"stage": "forward", "verdict": "EQUAL", "comparisons": 9, "values": 1001, "worst": worst},
-        {"stage": "statistics", "verdict": "INCONCLUSIVE", "comparisons": 0, "values": 0, "worst": None},
-        {"stage": "updated weights", "verdict": verdict, "comparisons": 6, "values": 503, "worst": worst},
-    ]
-    recipe = Recipe(optimizer=Adam(1e-3), epochs=EPOCHS, validation=0.1)
-    certificate = {
-        "verdict": verdict, "backend": backend, "versions": {backend: "2.4.1"}, "dtype": "float32",
-        "network": digest(NETWORKS["mlp"]), "recipe": digest(recipe), "seed": 0,
-        "dataset": {"name": "digits", "hashes": {"images.gz": "ab" * 32}}, "steps": 7, "values": 1504,
-        "worst": {"stage": "forward", **worst}, "missing": [], **certificate,
-    }  # fmt: skip
-    coverage = {
-        "steps": 7, "updates_judged": 7, "steps_with_layers_judged": 5, "epochs": 2.0, "layers": "4 of 4",
-        "parameters": "4 of 4", "values": 1504, "missing": [],
-    }  # fmt: skip
-    return {
-        "backend": backend, "verdict": verdict, "reason": None, "code": None, "versions": {backend: "2.4.1"},
-        "stages": stages, "coverage": coverage, "trace": "runs/demo/traces/x", "certificate": certificate,
-    }  # fmt: skip
-
-
-def proof_of(rows: list[dict], divergences=(), **keys) -> dict:
-    """A proof's document, as `lockstep prove` writes it, with numbers made up."""
-    lines = {
-        "NumPy in float32": [1e-8] * 7,
-        **{row["backend"]: [0.0, 2e-8, None, 3e-8, 4e-8, 5e-8, 6e-8] for row in rows},
-    }
-    verdict = next(
-        (word for word in ("ERROR", "DIVERGED", "INCONCLUSIVE") if word in {r["verdict"] for r in rows}), "EQUAL"
-    )
-    network = {
-        "network": "mlp", "dataset": "digits", "dtype": "float32", "seed": 0, "grid": {}, "n_train": 139,
-        "batch_size": 32, "parameters": 4347, "verdict": verdict, "backends": rows,
-        "growth": {"steps": 7, "loss": lines, "weights": lines},
-    }  # fmt: skip
-    return {
-        "format": 1, "study": "demo", "verdict": verdict, "claim": "the first 7 steps are the same within rounding",
-        "steps": 7, "planted": [], "networks": [network], "divergences": list(divergences),
-        "coverage": {
-            "networks": 1, "traces_asked": len(rows), "traces_judged": len(rows), "values": 1504 * len(rows),
-            "not_observed": [f"{row['backend']}: {row['reason']}" for row in rows if row["reason"]],
-        },
-        "lockstep": "0.1.0", "git_revision": None, "threads": 2, "proven": "2026-01-02T03:04:05Z",
-        "machine": {"platform": "Linux", "cpu": "AMD EPYC 9654", "cores": 2, "memory_bytes": 2**33, "load": [0.5]},
-    } | keys  # fmt: skip
-
-
-def divergence(**keys) -> dict:
-    explained = [{"cause": "adam_epsilon_hat", "what": "ε is added before the bias is corrected",
-                  "default_of": "Keras", "mend": "scale ε by √(1−β₂ᵗ)"}]  # fmt: skip
-    return {
-        "network": "mlp", "dataset": "digits", "dtype": "float32", "backend": "torch", "stage": "updated weights",
-        "where": "1_dense/kernel", "step": 0, "steps": [0, 1, 2, 3], "size": 3.3e-5, "tolerance": 1.7e-9,
-        "times_tolerance": 19411.7, "index": [5, 2], "found": 0.25, "wanted": 0.250033, "problem": None,
-        "causes": ["adam_epsilon_hat"], "explained": explained,
-    } | keys  # fmt: skip
 
 
 def proof_page(root: Path, document: object) -> str:
@@ -437,13 +281,13 @@ def test_a_missing_framework_is_not_observed_and_its_runs_are_not_proven(tmp_pat
     assert "updated weights EQUAL 0.4 not observed" in said
 
 
-DAMAGED = (
+BROKEN = (
     b"", b"\xff\xfe{", b"[]", b'{"format": 2}', b'{"format": 1, "verdict": "FINE"}', b'{"format": 1, "networks": 3}',
     b"[" * 100_000,
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("content", BROKEN)
 def test_a_damaged_proof_is_no_crash_and_proves_nothing(tmp_path, content):
     said = proof_page(tmp_path, content)
     assert "demo: proof.json cannot be used, so nothing is proven here: " in said
@@ -678,17 +522,6 @@ def test_runs_of_several_studies_and_versions_are_said_to_be_so(tmp_path):
     assert "The runs were made by several versions of Lockstep: 0.1.0 and 0.0.9." in text
 
 
-DAMAGED = [
-    ("timing.json", {"seconds": {"train": "long"}}, "seconds.train is not a number"),
-    ("timing.json", {"epochs": 3}, "epochs is not a list"),
-    ("timing.json", {"peak_memory_bytes": -1}, "peak_memory_bytes is -1, which is out of range"),
-    ("metrics.json", {"network": [{"name": "dense1"}]}, "network[0].output_shape is missing"),
-    ("metrics.json", {"test": {"confusion": [[1, 2], [3]]}}, "test: the confusion matrix is not square"),
-    ("metrics.json", {"network": [None]}, "network[0] is not a table"),
-    ("metrics.json", {"stopped_early": "perhaps"}, "stopped_early is not true or false"),
-]
-
-
 @pytest.mark.parametrize(("file", "damage", "said"), DAMAGED)
 def test_a_damaged_number_is_named(tmp_path, file, damage, said):
     folder = fake_run(tmp_path)
@@ -729,38 +562,6 @@ def test_no_runs_at_all_is_a_page_too(tmp_path):
 
 
 # --------------------------------------------------------------------------------------------- safe and alone
-
-
-class Outside(html.parser.HTMLParser):
-    """Every place of a page that would fetch something or run something."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self._in_style = False
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self._in_style = tag == "style"
-        if tag in ("script", "iframe", "object", "embed", "link", "base"):
-            self.found.append(tag)
-        for name, value in attributes:
-            value = (value or "").strip()
-            fetches = name in ("src", "href", "xlink:href", "srcset", "poster", "action", "background")
-            if name.startswith("on") or (fetches and not value.startswith(("#", "data:image/png;base64,"))):
-                self.found.append(f"{tag} {name}={value}")
-            self._look_for_url(value)
-
-    def handle_data(self, data):
-        if self._in_style:
-            self._look_for_url(data)
-            self.found += re.findall(r"@import", data)
-
-    def handle_endtag(self, tag):
-        self._in_style = False
-
-    def _look_for_url(self, text):
-        self.found += [url for url in re.findall(r"url\(\s*['\"]?([^)]*)", text) if not url.startswith("#")]
 
 
 def test_the_page_asks_nobody_else(four):

@@ -16,8 +16,6 @@ import pytest
 from babel.messages.pofile import read_po
 
 import lockstep
-from catalogs import held, problems, texts
-from conftest import need_backend
 from lockstep import bench, language, parse_study, prove, run_study, store
 from lockstep.data import digits
 from lockstep.proof import comparison, judge, proof
@@ -27,15 +25,18 @@ from lockstep.report.words import forms
 from lockstep.report.words.numbers import count, fixed, listed, seconds, significant, word
 from lockstep.spec.records import changed
 from lockstep.store.documents.proof import Proof
-from test_benched import BENCH, write_bench
-from test_report import DAMAGED, divergence, fake_run, proof_of, proven
+from support import STUDY_FILES
+from support.bench_documents import BENCH, write_bench
+from support.catalogs import held, problems, texts
+from support.needs import need_backend
+from support.proof_documents import divergence, proof_of, proven
+from support.run_folders import DAMAGED, fake_run
 
 SOURCE = Path(lockstep.__file__).parent
 REPORT = SOURCE / "report"
 SOURCES = [REPORT]
 OF_CAUSES = [text for cause in CAUSES.values() for text in (cause.what, cause.defaults, cause.mend)]
-STUDIES = sorted((Path(__file__).parent.parent / "studies").glob("*.toml"))
-QUESTIONS = [tomllib.loads(path.read_text(encoding="utf-8"))["question"] for path in STUDIES]
+QUESTIONS = [tomllib.loads(path.read_text(encoding="utf-8"))["question"] for path in STUDY_FILES]
 CATALOG = SOURCE / "locale" / "ru" / "report.po"
 
 # What stays as it is in every language, word by word.

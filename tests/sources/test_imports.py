@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import lockstep
-from conftest import need_backend
 from lockstep import backends
 from lockstep.benchmark import baselines
 from lockstep.exchange.models import server
 from lockstep.proof.pair import client
+from support.needs import need_backend
 
 SOURCES = Path(lockstep.__file__).parent
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}

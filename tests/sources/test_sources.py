@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support import ROOT
 
 # Reading these formats runs code that stands in them.
 MODULES = {
@@ -24,7 +24,7 @@ LOADS = {  # X.load(…)
 
 EXCEPTIONS = {  # file → what it may do, and why
     # It plants a pickle in a dataset and expects a refusal.
-    "tests/test_data.py": {"imports pickle"},
+    "tests/data/test_data.py": {"imports pickle"},
 }
 
 

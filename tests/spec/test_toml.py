@@ -6,7 +6,6 @@ import dataclasses
 import re
 import time
 import tomllib
-from pathlib import Path
 
 import pytest
 import tomli_w
@@ -19,7 +18,8 @@ from lockstep.spec import OPTIMIZERS, Adam
 from lockstep.spec.records import EXAMPLES, FAMILY_FIELDS, to_table
 from lockstep.spec.toml import VALUE, lines_of, places_of
 from lockstep.study import QUICK_EPOCHS, load_study
-from test_spec import STUDIES
+from support import STUDY_FILES
+from support.strategies import STUDIES
 
 QUICK = settings(max_examples=80, deadline=None)
 SMALL = 'dataset = "digits"\nnetworks.mlp = ["flatten", "dense 10"]\n'
@@ -640,9 +640,7 @@ def test_a_quick_look_is_on_digits_with_one_seed_and_few_epochs(tmp_path):
     assert asked.runs()[0].recipe.epochs == 7
 
 
-@pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[1] / "studies").glob("*.toml")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", STUDY_FILES, ids=lambda path: path.stem)
 def test_every_study_that_comes_along_can_be(path):
     study = load_study(path)
     assert study.question.endswith("?")

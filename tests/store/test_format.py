@@ -25,8 +25,9 @@ from lockstep.store import Record
 from lockstep.study import load_study, resumption, run_study
 from lockstep.training import inputs
 from lockstep.training.checkpoints import differences
+from support import EARLIER
 
-EARLIER = Path(__file__).parent / "earlier"
+EARLIER = EARLIER
 
 
 def old(kind: str) -> Path:

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import tortured
-from conftest import need
 from lockstep import EarlyStopping, LockstepError, Recipe, Record, Study, backends, data, store
 from lockstep import study as studies
 from lockstep.cli import app
@@ -23,6 +21,8 @@ from lockstep.screen.runs import lines_of_resumption
 from lockstep.study import resumption
 from lockstep.study.places import local
 from lockstep.training import checkpoints
+from support import forks
+from support.needs import need
 
 MLP = {"mlp": ["flatten", "dense 17", "relu", "dropout 0.3", "dense 10"]}
 RECIPE = Recipe("adam 0.01", epochs=4, batch_size=64)
@@ -36,7 +36,7 @@ def study(recipe=RECIPE, networks=MLP, **fields) -> Study:
 def quick(monkeypatch):
     """Workers in this process: the same code, without the seconds that a process costs."""
 
-    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
+    monkeypatch.setattr(local, "HERE", forks.InThisProcess())
     monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
 
 
@@ -78,10 +78,10 @@ def event_of(record) -> dict:
 def whole(tmp_path_factory):
     """The bits of the run that was never interrupted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "HERE", tortured.InThisProcess())
+        patch.setattr(local, "HERE", forks.InThisProcess())
         (record,) = studies.run_study(study(), tmp_path_factory.mktemp("whole"), threads=1)
     assert record.is_finished, record.status
-    return tortured.bits(record.folder)
+    return forks.bits(record.folder)
 
 
 # -------------------------------------------------------------------------------------------------------- to the end
@@ -93,7 +93,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(epoch, whole, tmp_pa
     records, problems, left = resumed(tmp_path)
     assert (problems, left) == ([], [])
     (record,) = records
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
     assert event_of(record)["epoch"] == epoch
     assert [path.name for path in tmp_path.glob("lab/*/checkpoint-*")] == ["checkpoint-4"]
     assert not (record.folder / "lock").exists()
@@ -104,13 +104,13 @@ def test_what_is_forgotten_shows_in_the_bits(plant, whole, tmp_path, monkeypatch
     """The check above can fail."""
     interrupted(tmp_path, 2)
     if plant == "slots forgotten":
-        monkeypatch.setattr(checkpoints.Keeper, "resume", tortured.forgetful(checkpoints.Keeper.resume))
+        monkeypatch.setattr(checkpoints.Keeper, "resume", forks.forgetful(checkpoints.Keeper.resume))
     else:
         order = data.epoch_order
         monkeypatch.setattr(data, "epoch_order", lambda n, recipe, seed, epoch: order(n, recipe, seed, abs(epoch - 2)))
     (record,), *_ = resumed(tmp_path)
     assert record.is_finished
-    assert tortured.bits(record.folder) != whole
+    assert forks.bits(record.folder) != whole
 
 
 def test_a_run_that_failed_after_an_epoch_goes_on_too(whole, tmp_path):
@@ -121,7 +121,7 @@ def test_a_run_that_failed_after_an_epoch_goes_on_too(whole, tmp_path):
     (failed,) = studies.run_study(study(), tmp_path, fail, 1)
     assert (failed.status["status"], failed.status["code"]) == ("failed", "LS-502")
     (record,), *_ = resumed(tmp_path)
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
 
 
 def test_a_run_that_was_ended_before_its_first_epoch_begins_anew(whole, tmp_path):
@@ -132,7 +132,7 @@ def test_a_run_that_was_ended_before_its_first_epoch_begins_anew(whole, tmp_path
     with pytest.raises(KeyboardInterrupt):
         studies.run_study(study(), tmp_path, at_once, 1)
     (record,), *_ = resumed(tmp_path)
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
     assert lines_of_resumption(event_of(record), 4) == ["begins anew: no epoch of it was saved"]
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_is_said(whole, tmp_path):
     record = interrupted(tmp_path, 3)
     (record.folder / "checkpoint-3" / "state.safetensors").write_bytes(b"rubbish")
     (record,), *_ = resumed(tmp_path)
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
     said = lines_of_resumption(event_of(record), 4)
     assert said[0].startswith("checkpoint-3 is not used: checkpoint-3/state.safetensors: it has 7 bytes")
     assert said[1] == "goes on after epoch 2 of 4; lost: epoch 3"
@@ -154,7 +154,7 @@ def test_early_stopping_goes_on_with_the_best_that_it_had(tmp_path):
     for epoch in (best, best + 1, best + 2):
         interrupted(tmp_path / str(epoch), epoch, study(recipe))
         (record,), *_ = resumed(tmp_path / str(epoch))
-        assert tortured.bits(record.folder) == tortured.bits(wanted.folder)
+        assert forks.bits(record.folder) == forks.bits(wanted.folder)
 
 
 def test_a_run_in_parts_says_so(tmp_path):
@@ -176,7 +176,7 @@ def test_the_same_study_again_goes_on_in_the_same_folder(whole, tmp_path):
     begun = interrupted(tmp_path, 2)
     (record,) = studies.run_study(study(), tmp_path, threads=1)
     assert record.folder == begun.folder
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
     told = []
     (again,) = studies.run_study(study(), tmp_path, lambda run, event: told.append(event), 1)
     assert again.folder == begun.folder
@@ -251,7 +251,7 @@ def test_a_run_that_failed_before_it_told_its_environment_goes_on_with_its_threa
     assert resumption.threads_for(Record(begun.folder)) == 1
     (record,), *_ = resumed(tmp_path)
     assert record.environment["threads"]["asked"] == 1
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
 
 
 def test_a_folder_whose_status_is_half_written_is_taken_up(whole, tmp_path):
@@ -265,7 +265,7 @@ def test_a_folder_whose_status_is_half_written_is_taken_up(whole, tmp_path):
     (begun.folder / f".status.json.{2**22 + 1}.part").write_text("{")
     (record,) = studies.run_study(study(), tmp_path, threads=1)
     assert record.folder == begun.folder
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -306,7 +306,7 @@ def test_a_changed_spec_is_refused_until_it_is_put_back(whole, tmp_path):
     assert checkpoints.newest(begun.folder, text).progress.epoch == 2
     spec.write_text(text)
     (record,), *_ = resumed(tmp_path)
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
 
 
 @pytest.mark.parametrize("damage", ["none was saved", "all are damaged"])
@@ -322,7 +322,7 @@ def test_without_a_checkpoint_a_changed_spec_is_refused_too(damage, whole, tmp_p
     assert ("no longer what it was begun with" if damage == "none was saved" else "4 → 1") in record.status["reason"]
     spec.write_text(text)
     (record,), *_ = resumed(tmp_path)
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
 
 
 def test_a_finished_run_whose_spec_was_changed_is_not_taken_for_what_was_asked(tmp_path):
@@ -401,17 +401,17 @@ def test_a_run_without_a_status_goes_on_from_its_checkpoint(start, damage, whole
     assert not problems
     assert record.folder == status.parent
     assert event_of(record)["epoch"] == 2
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
 
 
 @pytest.mark.parametrize("code", ["LS-501", "LS-502", "LS-503"])
 def test_a_run_that_wanted_room_is_begun_again_in_its_folder(code, whole, tmp_path):
-    failing = tortured.Failing(LockstepError(code, "there is none"))
+    failing = forks.Failing(LockstepError(code, "there is none"))
     (first,) = studies.run_study(study(), tmp_path, threads=1, place=failing)
     assert first.status["code"] == code
     (record,) = studies.run_study(study(), tmp_path, threads=1)
     assert record.folder == first.folder
-    assert tortured.bits(record.folder) == whole
+    assert forks.bits(record.folder) == whole
 
 
 def test_a_run_whose_data_are_gone_does_not_hold_the_others_up(tmp_path, monkeypatch):
@@ -606,10 +606,10 @@ def test_a_run_that_another_process_finished_meanwhile_is_taken_as_it_is(tmp_pat
     interrupted(tmp_path, 2)
     waiting, *_ = resumption.unfinished([tmp_path])
     (record,), *_ = resumed(tmp_path)
-    before = tortured.bits(record.folder)
+    before = forks.bits(record.folder)
     written = (record.folder / "metrics.json").stat().st_mtime_ns
     time.sleep(0.01)
     (again,), problems = resumption.resume(waiting)
     assert not problems
-    assert tortured.bits(again.folder) == before
+    assert forks.bits(again.folder) == before
     assert (again.folder / "metrics.json").stat().st_mtime_ns == written

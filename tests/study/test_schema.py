@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tomllib
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -13,9 +12,10 @@ from hypothesis import given, settings
 from lockstep import LockstepError, cli, parse_study, study_schema
 from lockstep.spec.records import to_table
 from lockstep.study.schema import FAMILIES, MEANINGS, keys_of
-from test_spec import STUDIES
+from support import STUDY_FILES
+from support.strategies import STUDIES
 
-ALL = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
+ALL = STUDY_FILES
 CHECK = jsonschema.Draft202012Validator(study_schema())
 NETWORKS = '[networks]\na = ["flatten", "dense 10"]\n'
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import need_backend
 from lockstep import LockstepError, Recipe, Record, Study, backends, load_study, parse_study, read_study, run_study
-from processes import is_running, wait_for, worker_of
+from support.needs import need_backend
+from support.process_table import is_running, wait_for, worker_of
 
 FILES = {
     "status.json", "spec.toml", "environment.json", "events.jsonl", "steps.npz", "samples.npz", "hardest.npz",

@@ -12,6 +12,7 @@ import pytest
 from lockstep import LockstepError, backends, cli, language, new_study, parse_study, report, run_study, study_schema
 from lockstep.spec.records import changed
 from lockstep.study import load_study, schema, templates
+from support import ROOT
 
 SMALL = ["recipe.epochs=1", "train_size=120"]
 # Behind a # there stands what shows how it is written, and no default.
@@ -121,7 +122,7 @@ def test_a_kind_that_there_is_not_is_told_the_nearest(capsys):
 def test_the_studies_come_with_the_package():
     from lockstep.spec.toml import own_studies, own_study
 
-    repository = Path(__file__).parents[1] / "studies"
+    repository = ROOT / "studies"
     assert own_studies() == sorted(path.stem for path in repository.glob("*.toml"))
     assert own_study("demo").read_text() == (repository / "demo.toml").read_text()
 

@@ -1,7 +1,7 @@
-"""How far trainings in float64 part from NumPy's: `python -m agreement steps | epoch [NETWORK …]`, one JSON line each.
+"""How far trainings in float64 part from NumPy's: `python -m support.agreement steps | epoch [NETWORK …]`.
 
-Every network of `studies/` by its own recipe, and two with every kind of layer by every optimizer; or those of them
-that are named. `steps`: a hundred steps each; `epoch`: a whole epoch of the dataset.
+Every network of `studies/` by its own recipe, and two with every kind of layer by every optimizer, or those of them
+that are named, one JSON line each. `steps`: a hundred steps each; `epoch`: a whole epoch of the dataset.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from lockstep import backends, data, load_study, run_study, spec, store
 from lockstep.proof import growth
 from lockstep.spec import Network, Study
 from lockstep.spec.records import changed
+from support import STUDY_FILES
 
-STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.toml"))
 STEPS = 100
 LIMITS = {"steps": 1e-11, "epoch": 1e-8}
 # By rates of 0.01 these double every difference each few steps: NumPy on three threads is then 1e-9 from NumPy on one.
@@ -59,7 +59,7 @@ def weights_apart(record: store.Record, judge: store.Record, network: Network) -
 def studies(kind: str, names: list[str]) -> Iterator[Study]:
     """A study of one network and recipe each, in float64, over every backend."""
     seen: dict[tuple[Network, Any], str] = {}
-    for path in STUDIES:
+    for path in STUDY_FILES:
         asked = load_study(path, ["dtype=float64", "seeds=0", "grid={}"], list(backends.BACKENDS))
         for name, network in asked.networks.items():
             recipe = asked.recipes(name)[0]
@@ -69,7 +69,7 @@ def studies(kind: str, names: list[str]) -> Iterator[Study]:
             yield short(
                 changed(asked, networks={name: network}, recipe=recipe, recipe_for={}, dataset=asked.dataset[:1]), kind
             )
-    mnist = load_study(STUDIES[0], ["dtype=float64", "seeds=0", "dataset=mnist"], list(backends.BACKENDS))
+    mnist = load_study(STUDY_FILES[0], ["dtype=float64", "seeds=0", "dataset=mnist"], list(backends.BACKENDS))
     for name, network in (("every-layer", EVERY_LAYER), ("every-image-layer", EVERY_IMAGE)):
         for optimizer in spec.OPTIMIZERS:
             if names and not {name, f"{name}-{optimizer}"} & {*names}:

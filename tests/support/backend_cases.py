@@ -1,4 +1,4 @@
-"""What every backend must compute alike: a table of cases, and `python -m conformance BACKEND FOLDER` to do them.
+"""What every backend must compute alike: a table, and `python -m support.backend_cases BACKEND FOLDER` to do it.
 
 Each case is computed in float64 by its backend in a process of its own and compared with the NumPy backend by
 `test_conformance.py`; on a GPU with LOCKSTEP_DEVICE=cuda, where the framework is built for one. All sizes of a case

@@ -1,4 +1,4 @@
-"""How much slower training and proving are beside other work: `python tests/loaded.py`, on a quiet machine.
+"""How much slower training and proving are beside other work: `python -m support.busy_machine`, on a quiet machine.
 
 Beside so many processes that compute without a pause, and by themselves, by turns and each in an order drawn anew: an
 epoch of the demo's CNN in each backend, as `lockstep run` takes it, and with --prove a whole proof. A table of medians
@@ -27,8 +27,9 @@ from lockstep.backends import BACKENDS
 from lockstep.machine import timing
 from lockstep.proof import proof
 from lockstep.uncertainty import bootstrap_median
+from support import ROOT
 
-DEMO = Path(__file__).parent.parent / "studies" / "demo.toml"
+DEMO = ROOT / "studies" / "demo.toml"
 # What stands beside: a loop, as a browser's script is; or products of NumPy's on two threads, as another training is.
 # Each ends when its parent has.
 LOOP = "import os\nwhile os.getppid() == {parent}:\n  for _ in range(10**6): pass"

@@ -1,8 +1,8 @@
-"""Malformed input, made by damaging good files in ways drawn from a seed: `python -m malformed FORMAT CASES FOLDER`.
+"""Malformed input, good files damaged in ways drawn from a seed: `python -m support.damage FORMAT CASES FOLDER`.
 
 One process reads all cases of a format and prints a JSON object: what was refused with which code, what was read, and
 every failure, which is another error than LockstepError, more than SECONDS of the processor or more than BYTES of
-memory. A case is drawn from the format's name and its number alone, so `python -m malformed FORMAT CASES FOLDER
+memory. A case is drawn from the format's name and its number alone, so `python -m support.damage FORMAT CASES FOLDER
 --only N` repeats number N.
 """
 

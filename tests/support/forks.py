@@ -1,4 +1,4 @@
-"""Command lines by the hundred: forks of a process that has imported everything, `python -m tortured BACKEND`.
+"""Command lines by the hundred: forks of a process that has imported everything, `python -m support.forks BACKEND`.
 
 Most of a short run's seconds are imports, and those need no torture. What is forked is the command line with its own
 signals, and, where it would spawn a worker, that worker: the same code in processes of their own, killed for real.
@@ -24,8 +24,8 @@ from typing import Any
 
 from lockstep import backends
 from lockstep.machine import timing
+from support import TESTS
 
-TESTS = Path(__file__).parent
 NETWORKS = {
     "mlp": 'networks.mlp = ["flatten", "dense 23", "relu", "dropout 0.2", "dense 10"]',
     "cnn": 'networks.cnn = ["conv2d 5 3", "batch_norm", "relu", "max_pool2d 2", "flatten", "dense 10"]',
@@ -59,7 +59,7 @@ class Stable:
         # XLA's programs are kept, as conftest keeps JAX's: to compile one takes longer than all else in a run.
         environment["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={self.compiled}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tortured", backend], cwd=TESTS, env=environment, text=True, bufsize=1,
+            [sys.executable, "-m", "support.forks", backend], cwd=TESTS, env=environment, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
@@ -308,7 +308,7 @@ def _end_of(number: int) -> int:
 
 
 def _disk(question: dict[str, Any]) -> Any:
-    from faulty import Disk
+    from support.failing_disk import Disk
 
     return Disk(Path(question["folder"]) / "runs", **question["disk"]) if question["disk"] else None
 

@@ -1,4 +1,4 @@
-"""Known differences, planted to be found: a table, and `python -m planted BACKEND FOLDER` to leave their traces.
+"""Known differences, planted to be found: a table, and `python -m support.plants BACKEND FOLDER` to leave their traces.
 
 For every cause of the catalogue there is a small case on which it makes a difference, and the place where it must be
 found first. A backend is one process, which leaves one trace per row, and one per case without a plant: the twin.

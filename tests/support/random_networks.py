@@ -1,6 +1,6 @@
-"""Random networks and recipes, to prove that the proof raises no false alarm: `python -m random_networks FIRST N`.
+"""Random networks and recipes, on which a proof may raise no alarm: `python -m support.random_networks FIRST N`.
 
-    python -m random_networks FIRST N [DTYPE [BACKEND …]] [--seed SEED]
+    python -m support.random_networks FIRST N [DTYPE [BACKEND …]] [--seed SEED]
 
 Which networks there are follows from SEED, which is drawn and printed unless it is given: another run is another
 sequence. The exit code is 1 where one is not EQUAL, and 2 where there is none to prove.
@@ -37,9 +37,9 @@ from lockstep.spec import LOSSES, Network, Recipe, Run, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
 from lockstep.training import inputs
+from support import TESTS
 
 CLASSES, STEPS, N_TEST = 5, 10, 7
-HERE = Path(__file__).parent
 
 # ------------------------------------------------------------------------------------------------------------- drawing
 
@@ -203,9 +203,9 @@ def prove_some(
             folder.mkdir()
             environment = workers.environment(name, 1)
             which = [name, str(folder), str(first), str(n), dtype, str(of)]
-            command = [sys.executable, "-m", "random_networks", "traces", *which]
+            command = [sys.executable, "-m", "support.random_networks", "traces", *which]
             log = open(folder / "log", "wb")  # noqa: SIM115  # closed with the process
-            busy[name] = subprocess.Popen(command, cwd=HERE, env=environment, stdout=log, stderr=log)
+            busy[name] = subprocess.Popen(command, cwd=TESTS, env=environment, stdout=log, stderr=log)
         for index, (run, loaded) in enumerate(examples, first):
             for name in names:
                 folder = Path(temporary) / name / str(index)

@@ -7,7 +7,9 @@ import platform
 import time
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
+from support import ROOT
+
+PAGE = ROOT / "docs" / "reliability.md"
 HEAD = "| battery | cases | went wrong | measured |\n|---|---|---|---|\n"
 
 

@@ -1,4 +1,4 @@
-"""The text of the program that JAX makes of an epoch: `python -m compiled [textbook]`, in a process of its own.
+"""The program that JAX makes of an epoch, as text: `python -m support.xla_program [textbook]`, in its own process.
 
 With `textbook` a convolution is what JAX's documentation offers, `lax.conv_general_dilated`.
 """

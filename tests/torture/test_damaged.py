@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 
-import tortured
 from lockstep import LockstepError
 from lockstep import study as studies
 from lockstep.files import untrusted
 from lockstep.machine import timing
 from lockstep.study.places import local
 from lockstep.training import checkpoints
+from support import forks
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +21,11 @@ def left(tmp_path_factory):
     """The folders of two runs that were ended after their third epoch, by their seeds."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "HERE", tortured.InThisProcess())
+        patch.setattr(local, "HERE", forks.InThisProcess())
         patch.setattr(timing, "usable_cores", lambda: [0, 1])
         for seed in (0, 1):
             folder = tmp_path_factory.mktemp(f"seed{seed}")
-            tortured.write_study(folder, "numpy", "cnn")
+            forks.write_study(folder, "numpy", "cnn")
 
             def end(run, event):
                 if event["event"] == "epoch" and event["epoch"] == 3:
@@ -34,7 +34,7 @@ def left(tmp_path_factory):
             wanted = studies.load_study(folder / "lab.toml", [f"seeds={seed}"])
             with pytest.raises(KeyboardInterrupt):
                 studies.run_study(wanted, folder / "runs", end, 1)
-            found[seed] = tortured.run_folder(folder)
+            found[seed] = forks.run_folder(folder)
     return found
 
 
@@ -101,7 +101,7 @@ def test_any_damage_to_the_newest_checkpoint_is_noticed(place, left, cases, tall
 
 def test_without_hashes_damage_is_not_noticed(place, left, monkeypatch):
     """The battery above can fail."""
-    monkeypatch.setattr(untrusted, "checked", tortured.unchecked)
+    monkeypatch.setattr(untrusted, "checked", forks.unchecked)
     flips = [row for row in damages(place, left[1], random.Random(3)) if "weights" in row[0] and "flipped" in row[0]]
     assert battery(place, flips[:40])
 
@@ -115,7 +115,7 @@ def test_a_whole_checkpoint_of_another_run_is_noticed(place, left):
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_same_bits(place, tmp_path, monkeypatch):
     from lockstep.study import resumption
 
-    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
+    monkeypatch.setattr(local, "HERE", forks.InThisProcess())
     ends = []
     for damage in (False, True):
         runs = tmp_path / str(damage) / place.name
@@ -126,5 +126,5 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_same_bits(place,
         (record,), problems = resumption.resume(waiting)
         assert record.is_finished, record.status
         assert not problems
-        ends.append(tortured.bits(record.folder))
+        ends.append(forks.bits(record.folder))
     assert ends[0] == ends[1]

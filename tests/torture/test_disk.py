@@ -7,11 +7,10 @@ import re
 
 import pytest
 
-import faulty
-import tortured
-from conftest import need_backend
 from lockstep import backends
 from lockstep.training import checkpoints
+from support import failing_disk, forks
+from support.needs import need_backend
 
 PROGRESS = re.compile(r"\[1/1\]|  epoch |report:|how long it takes|expected: |[┏┃┡│└]")
 
@@ -19,7 +18,7 @@ PROGRESS = re.compile(r"\[1/1\]|  epoch |report:|how long it takes|expected: |[�
 @pytest.fixture(scope="module")
 def stable(request):
     need_backend(request.param)
-    with tortured.stable(request.param) as found:
+    with forks.stable(request.param) as found:
         yield found
 
 
@@ -35,10 +34,10 @@ def pytest_generate_tests(metafunc):
 def whole(stable, tmp_path_factory):
     """(the bits, the number of operations) of the run on a sound disk."""
     folder = tmp_path_factory.mktemp("whole")
-    tortured.write_study(folder, stable.backend, "mlp")
-    done = stable.run(folder, *tortured.RUN, disk={"number": 0, "kind": "EIO", "for_good": False})
+    forks.write_study(folder, stable.backend, "mlp")
+    done = stable.run(folder, *forks.RUN, disk={"number": 0, "kind": "EIO", "for_good": False})
     assert done.code == 0, done.said
-    return tortured.fingerprint(folder), done.operations
+    return forks.fingerprint(folder), done.operations
 
 
 def epochs_told(done) -> int:
@@ -56,8 +55,8 @@ def epochs_saved(folder) -> int:
 
 def assert_survived(stable, folder, wanted, disk, plant="") -> bool:
     """Run on this disk, then go on with a sound one. False where the fault did not come to pass."""
-    tortured.write_study(folder, stable.backend, "mlp")
-    done = stable.run(folder, *tortured.RUN, disk=disk, plant=plant)
+    forks.write_study(folder, stable.backend, "mlp")
+    done = stable.run(folder, *forks.RUN, disk=disk, plant=plant)
     if done.operations < disk["number"]:
         return False
     complaint = [line for line in done.said.splitlines() if line.strip() and not PROGRESS.match(line)]
@@ -65,15 +64,15 @@ def assert_survived(stable, folder, wanted, disk, plant="") -> bool:
     assert "Traceback" not in done.said
     assert "our fault" not in done.said
     if done.code == 0:  # the fault hit something that the run does not need
-        assert tortured.fingerprint(folder) == wanted, "success was told of what is not there"
+        assert forks.fingerprint(folder) == wanted, "success was told of what is not there"
     elif disk["kind"] != "CUT":
         assert complaint, "it failed without a word"
         assert 2 <= done.code <= 5, done.said
     assert epochs_saved(folder) >= epochs_told(done), "an epoch that was told is lost"
-    done = tortured.go_on(stable, folder, plant=plant)
+    done = forks.go_on(stable, folder, plant=plant)
     assert done.code == 0, done.said
-    assert tortured.fingerprint(folder) == wanted
-    assert tortured.strays(folder) == []
+    assert forks.fingerprint(folder) == wanted
+    assert forks.strays(folder) == []
     return True
 
 
@@ -134,7 +133,7 @@ def test_the_disk_fails_where_it_is_told_to(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(os, "replace", os.replace)
     monkeypatch.setattr(os, "rename", os.rename)
-    disk = faulty.Disk(tmp_path, 2, "ENOSPC", False)
+    disk = failing_disk.Disk(tmp_path, 2, "ENOSPC", False)
     disk.install()
     with open(tmp_path / "a", "wb") as file, pytest.raises(OSError, match="No space"):
         file.write(b"12345678")

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import malformed
-from conftest import TESTS
+from support import TESTS, damage
 
 
 def result_of(name: str, cases: int, folder: Path) -> dict:
     """What the battery of a format found, in a process of its own: a decoder in C may bring that down."""
-    command = [sys.executable, "-m", "malformed", name, str(cases), str(folder)]
+    command = [sys.executable, "-m", "support.damage", name, str(cases), str(folder)]
     environment = {**os.environ, "LOCKSTEP_DATA": "", "XDG_DATA_HOME": str(folder / "home")}
     done = subprocess.run(
         command, cwd=TESTS, env=environment, capture_output=True, text=True, timeout=300 + cases, check=False
@@ -29,7 +28,7 @@ def result_of(name: str, cases: int, folder: Path) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", malformed.FORMATS)
+@pytest.mark.parametrize("name", damage.FORMATS)
 def test_damaged_input_is_one_clear_error_in_little_time_and_memory(name, cases, tally, tmp_path):
     """Every case is drawn from its number, so that a longer battery begins with the same ones."""
     n = cases(200, 20_000)
@@ -38,7 +37,7 @@ def test_damaged_input_is_one_clear_error_in_little_time_and_memory(name, cases,
     assert not found["failures"], f"{len(found['failures'])} of {n}: {json.dumps(found['failures'][:3], indent=1)}"
     assert sum(found["outcomes"].values()) == n
     assert found["outcomes"].get("read", 0) < 0.9 * n, "the damage is too slight to test anything"
-    if n >= malformed.N_RAW:
+    if n >= damage.N_RAW:
         assert found["raw_failures"] > 10, "a reader without any check would pass too"
     worst = f"{found['worst']['seconds']:.3f} s, {found['worst']['bytes'] / 1e6:.1f} MB"
     print(f"\n{name}: {n} cases, {found['outcomes']}, at worst {worst}")
@@ -54,11 +53,11 @@ def test_damaged_input_is_one_clear_error_in_little_time_and_memory(name, cases,
     ids=["another error", "memory", "time"],
 )
 def test_a_reader_that_breaks_a_bound_is_told(fault, words, tmp_path, monkeypatch):
-    monkeypatch.setattr(malformed, "SECONDS", 0.5)
-    monkeypatch.setattr(malformed, "_set_ceiling", lambda: None)
-    target = malformed.Target(lambda draw: None, lambda number: number == 3 and fault(), lambda: None)
-    monkeypatch.setitem(malformed.FORMATS, "planted", lambda folder: target)
-    found = malformed.battery("planted", 5, tmp_path)
+    monkeypatch.setattr(damage, "SECONDS", 0.5)
+    monkeypatch.setattr(damage, "_set_ceiling", lambda: None)
+    target = damage.Target(lambda draw: None, lambda number: number == 3 and fault(), lambda: None)
+    monkeypatch.setitem(damage.FORMATS, "planted", lambda folder: target)
+    found = damage.battery("planted", 5, tmp_path)
     assert [(row["case"], words in row["said"]) for row in found["failures"]] == [(3, True)], found
 
 
@@ -67,7 +66,7 @@ def test_a_case_is_the_same_every_time(tmp_path):
     contents = []
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
-        target = malformed.npz(tmp_path / place)
-        target.damage(malformed.Draw("npz 7"))
+        target = damage.npz(tmp_path / place)
+        target.damage(damage.Draw("npz 7"))
         contents.append((tmp_path / place / "own.npz").read_bytes())
     assert contents[0] == contents[1]

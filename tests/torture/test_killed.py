@@ -9,21 +9,21 @@ import time
 
 import pytest
 
-import tortured
-from conftest import need_backend
 from lockstep import backends
+from support import forks
+from support.needs import need_backend
 
 
 @pytest.fixture(scope="module", params=list(backends.BACKENDS))
 def stable(request):
     need_backend(request.param)
-    with tortured.stable(request.param) as found:
+    with forks.stable(request.param) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def numpy_stable():
-    with tortured.stable("numpy") as found:
+    with forks.stable("numpy") as found:
         yield found
 
 
@@ -34,32 +34,32 @@ def reference(stable, network, tmp_path):
     """(the bits, the seconds) of the run that nobody kills."""
     if (stable.backend, network) not in _references:
         folder = tmp_path / f"whole-{network}"
-        tortured.write_study(folder, stable.backend, network)
+        forks.write_study(folder, stable.backend, network)
         started = time.monotonic()
-        done = stable.run(folder, *tortured.RUN)
+        done = stable.run(folder, *forks.RUN)
         assert done.code == 0, done.said
-        _references[stable.backend, network] = tortured.fingerprint(folder), time.monotonic() - started
+        _references[stable.backend, network] = forks.fingerprint(folder), time.monotonic() - started
     return _references[stable.backend, network]
 
 
 def assert_same_end(stable, folder, wanted, plant="") -> None:
     """It goes on, comes to its end and leaves nothing behind."""
-    done = tortured.go_on(stable, folder, plant=plant)
+    done = forks.go_on(stable, folder, plant=plant)
     assert done.code == 0, done.said
     assert "Traceback" not in done.said
-    assert tortured.fingerprint(folder) == wanted
-    assert tortured.strays(folder) == []
+    assert forks.fingerprint(folder) == wanted
+    assert forks.strays(folder) == []
 
 
 def killed(stable, folder, network, seconds, chance, times=1) -> None:
     """A run of a new folder that is killed so many times."""
-    tortured.write_study(folder, stable.backend, network)
-    started = stable.start(folder, *tortured.RUN)
+    forks.write_study(folder, stable.backend, network)
+    started = stable.start(folder, *forks.RUN)
     for time_ in range(times):
         if time_:
             begun = list(folder.glob("runs/lab/*/status.json"))
-            started = stable.start(folder, *(tortured.RESUME if begun else tortured.RUN))
-        tortured.kill_at_random(started, seconds, chance)
+            started = stable.start(folder, *(forks.RESUME if begun else forks.RUN))
+        forks.kill_at_random(started, seconds, chance)
 
 
 def battery(stable, tmp_path, n, times) -> list[str]:
@@ -94,10 +94,10 @@ def test_a_run_that_is_killed_ten_times_ends_with_the_same_bits(numpy_stable, ca
 def test_a_fork_computes_what_a_process_does(stable, tmp_path):
     """What is forked here is what users start."""
     wanted, _ = reference(stable, "mlp", tmp_path)
-    tortured.write_study(tmp_path / "real", stable.backend, "mlp")
-    command = [sys.executable, "-m", "lockstep", *tortured.RUN]
+    forks.write_study(tmp_path / "real", stable.backend, "mlp")
+    command = [sys.executable, "-m", "lockstep", *forks.RUN]
     subprocess.run(command, cwd=tmp_path / "real", check=True, capture_output=True, timeout=300)
-    assert tortured.fingerprint(tmp_path / "real") == wanted
+    assert forks.fingerprint(tmp_path / "real") == wanted
 
 
 @pytest.mark.parametrize("plant", ["slots forgotten"])
@@ -105,8 +105,8 @@ def test_a_resume_that_forgets_something_is_seen(plant, numpy_stable, tmp_path):
     """The batteries above can fail."""
     wanted, _ = reference(numpy_stable, "mlp", tmp_path)
     folder = tmp_path / "planted"
-    tortured.write_study(folder, "numpy", "mlp")
-    started = numpy_stable.start(folder, *tortured.RUN)
+    forks.write_study(folder, "numpy", "mlp")
+    started = numpy_stable.start(folder, *forks.RUN)
     until = time.monotonic() + 120
     while "epoch 2/" not in started.said and time.monotonic() < until:
         time.sleep(0.001)

@@ -9,17 +9,18 @@ import struct
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lockstep import cli
 from lockstep.data import download
-from test_download import CONTENT, FAULTS, GOOD, assert_fetched, impatient, machine, mirror, tiny
-from test_download import DEAD as NOBODY
+from support import TESTS
+from support.mirrors import CONTENT, FAULTS, GOOD, assert_fetched, impatient, machine, mirror, tiny
+from support.mirrors import DEAD as NOBODY
 
 assert all((impatient, machine, tiny))  # fixtures that this file shares
+
 SECONDS = 45
 FIRST = "train-images-idx3-ubyte.gz"
 
@@ -189,7 +190,7 @@ def test_without_its_deadline_a_header_that_drips_is_waited_for(tiny, monkeypatc
 PROCESS = """
 import contextlib, dataclasses, sys, time
 sys.path.insert(0, sys.argv[2])
-from test_download import ARRAYS, TINY
+from support.mirrors import ARRAYS, TINY
 from lockstep.data import DATASETS, download, files, load
 mirror, _, rounds, fault = sys.argv[1:]
 @contextlib.contextmanager
@@ -229,7 +230,7 @@ def eight_at_once(rounds: int, fault: str = "", seconds: float = 0.02) -> tuple[
         return answer
 
     with mirror({name: slowly(name) for name in GOOD}, log) as slow:
-        command = [sys.executable, "-c", PROCESS, slow, str(Path(__file__).parent), str(rounds), fault]
+        command = [sys.executable, "-c", PROCESS, slow, str(TESTS), str(rounds), fault]
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         processes = [subprocess.Popen(command, **pipes, text=True) for _ in range(8)]
         assert [process.stdout.readline() for process in processes] == ["ready\n"] * 8

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from lockstep import backends
-from mutants.__main__ import chosen
-from mutants.runner import FOUND, NOT_RUN, Runner, counts, totals
-from mutants.table import MUTANTS
+from support.mutants.__main__ import chosen
+from support.mutants.runner import FOUND, NOT_RUN, Runner, counts, totals
+from support.mutants.table import MUTANTS
 
 LEAST_FOUND, LEAST_PLACED = 0.95, 0.9  # of the mutants that are not equivalent; of those that are found
 

@@ -1,4 +1,4 @@
-"""`python -m mutants` itself: what it counts as found, placed and named, and that it can fail."""
+"""`python -m support.mutants` itself: what it counts as found, placed and named, and that it can fail."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lockstep import backends
 from lockstep.proof.causes import CAUSES
 from lockstep.proof.judge import STAGES
 from lockstep.spec.toml import read_study
-from mutants import runner
-from mutants.__main__ import chosen, main
-from mutants.runner import Proof, Runner, told
-from mutants.table import MUTANTS, PLACES, STUDIES, Mutant
+from support.mutants import runner
+from support.mutants.__main__ import chosen, main
+from support.mutants.runner import Proof, Runner, told
+from support.mutants.table import MUTANTS, PLACES, STUDIES, Mutant
 
 NOTHING = Mutant(
     "nothing", "a line that is the same in other words", "backends/numpy/optimizers.py", "mlp", ("optimizer slots: *",),

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-import tortured
+from support import forks
 
 STUDY = """
 name = "lab"
@@ -52,10 +52,10 @@ def run(folder, number, images, plant=False):
         (folder / "site").mkdir()
         (folder / "site" / "sitecustomize.py").write_text(PLANT)
         environment["PYTHONPATH"] = str(folder / "site")
-    command = [sys.executable, "-m", "lockstep", *tortured.RUN]
+    command = [sys.executable, "-m", "lockstep", *forks.RUN]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    return tortured.fingerprint(folder)
+    return forks.fingerprint(folder)
 
 
 def battery(tmp_path, n, plant=False) -> list[str]:

@@ -10,11 +10,11 @@ import os
 import numpy as np
 import pytest
 
-import tortured
 from lockstep import LockstepError, store
 from lockstep.files import untrusted
 from lockstep.machine import timing
 from lockstep.training import checkpoints
+from support import forks
 
 SPEC = 'name = "lab"\nseeds = [3]\n[recipe]\nepochs = 7\nbatch_size = 31\n'
 ENVIRONMENT = {
@@ -208,7 +208,7 @@ def test_what_is_damaged_is_skipped_and_said_aloud(damage, run):
 @pytest.mark.parametrize("damage", ["weights", "state", "steps", "best"])
 def test_without_hashes_damage_would_be_believed(damage, run, monkeypatch):
     """The check above can fail."""
-    monkeypatch.setattr(untrusted, "checked", tortured.unchecked)
+    monkeypatch.setattr(untrusted, "checked", forks.unchecked)
     DAMAGE[damage](saved(run, 5, 2))
     assert checkpoints.newest(run, SPEC).progress.epoch == 5
 

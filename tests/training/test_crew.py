@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-import tortured
 from lockstep import EarlyStopping, Recipe, Study, data, report, store
 from lockstep import study as studies
 from lockstep.backends import numpy as backend
@@ -23,6 +22,7 @@ from lockstep.spec import Network
 from lockstep.study import crews, resumption, runs
 from lockstep.study.places import local
 from lockstep.training import checkpoints, crew
+from support import forks
 
 SHAPE, N, BATCH = (6, 5, 2), 43, 8  # the last batch is a short one
 LAYERS = ["flatten", "dense 17", "relu", "dense 11", "relu", "dense 4"]
@@ -163,9 +163,9 @@ def done(folder, is_together, wanted=None, tell=lambda run, event: None):
 def test_a_studys_runs_are_those_of_runs_alone(recipe, tmp_path, monkeypatch):
     heard = []
     crewed = done(tmp_path / "together", True, study(recipe=recipe), lambda run, event: heard.append((run.seed, event)))
-    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
+    monkeypatch.setattr(local, "HERE", forks.InThisProcess())
     alone = done(tmp_path / "alone", False, study(recipe=recipe))
-    assert [tortured.bits(record.folder) for record in crewed] == [tortured.bits(record.folder) for record in alone]
+    assert [forks.bits(record.folder) for record in crewed] == [forks.bits(record.folder) for record in alone]
     assert [record.folder.name for record in crewed] == [record.folder.name for record in alone]
     assert [record.timing["together"] for record in crewed] == [6] * 6
     assert [record.timing["together"] for record in alone] == [1] * 6
@@ -186,17 +186,17 @@ def test_what_was_ended_on_the_way_goes_on_together_or_alone_to_the_same_bits(tm
         if event["event"] == "epoch" and (run.seed, event["epoch"]) == (1, 2):
             raise KeyboardInterrupt
 
-    whole = [tortured.bits(record.folder) for record in done(tmp_path / "whole", True)]
+    whole = [forks.bits(record.folder) for record in done(tmp_path / "whole", True)]
     for name in ("together", "alone"):
         with pytest.raises(KeyboardInterrupt):
             done(tmp_path / name, True, tell=ended)
         assert {record.status["reason"] for record in store.find_runs([tmp_path / name])} == {store.INTERRUPTED}
-    assert [tortured.bits(record.folder) for record in done(tmp_path / "together", True)] == whole
-    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
+    assert [forks.bits(record.folder) for record in done(tmp_path / "together", True)] == whole
+    monkeypatch.setattr(local, "HERE", forks.InThisProcess())
     waiting, left, problems = resumption.unfinished([tmp_path / "alone"])
     records, held = resumption.resume(waiting)
     assert (left, problems, held) == ([], [], [])
-    assert sorted(map(str, (tortured.bits(record.folder) for record in records))) == sorted(map(str, whole))
+    assert sorted(map(str, (forks.bits(record.folder) for record in records))) == sorted(map(str, whole))
     assert {record.timing["together"] for record in records} == {6}, "a part of their times is a share"
 
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from conftest import need_backend
+from support import TESTS
+from support.needs import need_backend
 
 
 def text(*arguments: str) -> str:
     """The compiled program of an epoch."""
     need_backend("jax")
-    command = [sys.executable, "-m", "compiled", *arguments]
-    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-m", "support.xla_program", *arguments]
+    return subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_a_convolution_in_a_loop_is_found():
 
 TENSORFLOW = """
 import numpy as np
-import conformance as table
+from support import backend_cases as table
 from lockstep import backends
 from lockstep.backends.weights import initial_weights
 for name in ("flat-adam", "recipe-adam_cross_entropy"):
@@ -78,5 +78,5 @@ for name in ("flat-adam", "recipe-adam_cross_entropy"):
 def test_tensorflow_compiles_the_epoch_of_a_network_without_convolutions_and_traces_each_once():
     need_backend("tensorflow")
     command = [sys.executable, "-c", TENSORFLOW]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["flat-adam XLA 1", "recipe-adam_cross_entropy op by op 1"]

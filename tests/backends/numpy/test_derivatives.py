@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import conformance as table
 from lockstep.backends import numpy as backend
 from lockstep.backends.numpy import fast, layers
 from lockstep.backends.plan import Plan
 from lockstep.backends.weights import initial_weights
 from lockstep.spec import Recipe
+from support import backend_cases as table
 
 STEP = 1e-6  # of a central difference: small enough to step over no kink of relu or max-pooling here
 TOLERANCE = 2e-7  # relative to the largest gradient

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import conformance as table
 from lockstep.backends import numpy as backend
 from lockstep.backends.numpy import fast
 from lockstep.backends.numpy.layers import flatten
 from lockstep.backends.weights import initial_weights
 from lockstep.errors import LockstepError
 from lockstep.spec import Network
+from support import backend_cases as table
 
 TOLERANCE = 1e-12  # relative to the largest value, in float64: sums are taken in another order
 

@@ -2,7 +2,7 @@
 
 Everything but the recording itself is asked on any machine: there, instead of kernels, the step is run again. On a
 machine with a GPU it is asked whether the recorded step takes the steps that its kernels take one by one, and whether
-bits repeat. More is asked by `LOCKSTEP_DEVICE=cuda pytest tests/test_conformance.py` and by
+bits repeat. More is asked by `LOCKSTEP_DEVICE=cuda pytest tests/backends/test_conformance.py` and by
 `lockstep prove STUDY --set 'device="cuda"'`.
 """
 
@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import conformance as table
-from conftest import need_backend
 from lockstep import backends
 from lockstep.backends.weights import initial_weights
 from lockstep.spec import Recipe
-from test_conformance import ROUNDED_CASES, assert_close, assert_products_are_rounded_alike
+from support import backend_cases as table
+from support.closeness import ROUNDED_CASES, assert_close, assert_products_are_rounded_alike
+from support.needs import need_backend
 
 # ----------------------------------------------------------------------------------------------------- on any machine
 

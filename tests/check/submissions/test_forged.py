@@ -10,10 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import forgeries
-import tortured
-from conftest import need_backend
-from forgeries import DEEP, FORGERIES, PAGES, UNDECIDABLE, Others
 from lockstep import backends, cli, report, store
 from lockstep.check import doctor
 from lockstep.check import submissions as verify
@@ -52,6 +48,9 @@ from lockstep.spec import (
 from lockstep.spec.records import changed
 from lockstep.study import resumption, run_study
 from lockstep.study.places import local
+from support import forgeries, forks
+from support.forgeries import DEEP, FORGERIES, PAGES, UNDECIDABLE, Others
+from support.needs import need_backend
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +375,7 @@ def test_runs_trained_together_fit_though_they_share_their_times(tmp_path, monke
 
 
 def test_a_run_that_went_on_with_other_threads_fits(tmp_path, monkeypatch):
-    monkeypatch.setattr(local, "HERE", tortured.InThisProcess())
+    monkeypatch.setattr(local, "HERE", forks.InThisProcess())
     monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
 
     def ended(run, event):

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import need_backend
 from lockstep.exchange.models.records import Change, Trace, read_arrays, read_trace, write_arrays
 from lockstep.exchange.models.side import UserError
+from support.needs import need_backend
 
 NETS = """
 import jax

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import need_backend
 from lockstep.exchange.models.records import Call, Change, Model, Trace, model_of, read_arrays, read_trace, write_arrays
+from support.needs import need_backend
 
 KERAS = """
     import keras, tensorflow as tf

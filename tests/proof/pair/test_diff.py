@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import need_backend
 from lockstep import LockstepError
 from lockstep.exchange.models.records import Call, Trace, Unit, Where
 from lockstep.proof.pair import alignment, alternatives, client, difference, mapping, remedies
+from support.needs import need_backend
 
 NET = """\
 import torch, torch.nn.functional as F

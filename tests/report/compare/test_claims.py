@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tomli_w
 
-import test_report
 from lockstep import randomness, store
 from lockstep.report import gather, render
 from lockstep.report.compare import cells, effects, fronts
@@ -22,9 +21,12 @@ from lockstep.report.facts import Facts
 from lockstep.report.sections import comparisons, literature
 from lockstep.report.words.answer import MAX_SENTENCES, conclusions
 from lockstep.spec import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, Network, ReLU
-from test_report import Outside, fake_run, page_of, proof_of, proven, words
+from support import run_folders
+from support.pages import Outside, page_of, words
+from support.proof_documents import proof_of, proven
+from support.run_folders import amend, diverge, fake_run, seeds_of
 
-N = test_report.N_TEST
+N = run_folders.N_TEST
 HEAD = (Flatten(), Dense(23), ReLU(), Dense(7))
 
 
@@ -47,7 +49,7 @@ MORE = {
 @pytest.fixture(autouse=True)
 def networks(monkeypatch):
     for name, network in MORE.items():
-        monkeypatch.setitem(test_report.NETWORKS, name, network)
+        monkeypatch.setitem(run_folders.NETWORKS, name, network)
 
 
 def compare(root):
@@ -56,19 +58,6 @@ def compare(root):
 
 def pairs_of(root, kind) -> list[Pair]:
     return [pair for _, pair in compare(root).held[kind].rows]
-
-
-def seeds_of(root, backend, accuracies, seeds=range(99), **keys):
-    return [
-        fake_run(root, backend=backend, seed=seed, accuracy=value, **keys)
-        for seed, value in zip(seeds, accuracies, strict=False)
-    ]
-
-
-def amend(folder, file, change):
-    value = json.loads((folder / file).read_text(encoding="utf-8"))
-    change(value)
-    store.write_json(folder / file, value | ({"seal": store.seal(value)} if "seal" in value else {}))
 
 
 def section(page) -> str:
@@ -151,7 +140,7 @@ def test_many_comparisons_need_more_than_one_does(tmp_path):
     (alone,) = pairs_of(tmp_path / "two", "backends")
     assert alone.difference.p <= LEVEL
     assert alone.is_shown
-    for backend, values in zip(test_report.BACKENDS, (first, second, first[::-1], second[::-1]), strict=True):
+    for backend, values in zip(run_folders.BACKENDS, (first, second, first[::-1], second[::-1]), strict=True):
         seeds_of(tmp_path / "four", backend, values)
     among = next(p for p in pairs_of(tmp_path / "four", "backends") if p.what == ("numpy", "torch"))
     assert among.difference == alone.difference
@@ -203,13 +192,6 @@ def test_a_headline_does_not_say_more_than_the_images_do(tmp_path):
 
 
 # ----------------------------------------------------------------------------------------- the question, what diverged
-
-
-def diverge(folder):
-    def change(found):
-        found["test"] |= {"loss": None, "log_loss": None, "accuracy": 1.0}
-
-    amend(folder, "metrics.json", change)
 
 
 def test_a_diverged_training_is_said_first_and_counts_nowhere(tmp_path):
@@ -376,7 +358,7 @@ def test_repeated_runs_of_a_seed_count_once(tmp_path):
 
 def test_test_sets_of_different_length_are_not_compared(tmp_path, monkeypatch):
     seeds_of(tmp_path, "numpy", (0.95, 0.96))
-    monkeypatch.setattr(test_report, "N_TEST", 190)
+    monkeypatch.setattr(run_folders, "N_TEST", 190)
     seeds_of(tmp_path, "torch", (0.90, 0.91))
     (pair,) = pairs_of(tmp_path, "backends")
     assert pair.verdict() == "not compared: tested on different images"
@@ -385,7 +367,7 @@ def test_test_sets_of_different_length_are_not_compared(tmp_path, monkeypatch):
 
 def test_a_seed_on_another_test_set_is_left_out_by_name(tmp_path, monkeypatch):
     seeds_of(tmp_path, "numpy", (0.95, 0.96))
-    monkeypatch.setattr(test_report, "N_TEST", 190)
+    monkeypatch.setattr(run_folders, "N_TEST", 190)
     seeds_of(tmp_path, "numpy", (0.5,), seeds=(7,))
     assert "mlp (numpy): left out, tested on other images than the rest: seed 7." in section(page_of(tmp_path))
     (cell,) = compare(tmp_path).cells
@@ -430,7 +412,7 @@ def test_runs_that_failed_have_no_part_in_comparisons(tmp_path):
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", '"><img src=http://example.org/x>', "$x", "{{ 7*7 }}"])
 def test_names_of_networks_are_escaped(tmp_path, monkeypatch, name):
     for place, (network, accuracies) in enumerate({name: (0.9, 0.91), f"{name} 2": (0.8, 0.82)}.items()):
-        monkeypatch.setitem(test_report.NETWORKS, network, test_report.NETWORKS[("mlp", "cnn")[place]])
+        monkeypatch.setitem(run_folders.NETWORKS, network, run_folders.NETWORKS[("mlp", "cnn")[place]])
         for seed, accuracy in enumerate(accuracies):
             root = tmp_path / "demo"
             folder = fake_run(tmp_path, "mlp", seed=seed, accuracy=accuracy, rate=(place + 1) * 1e-3)

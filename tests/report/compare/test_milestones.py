@@ -12,7 +12,8 @@ from lockstep.report import compare, gather, levels_of, page
 from lockstep.report.compare import milestones
 from lockstep.report.compare.groups import group
 from lockstep.report.facts import Facts
-from test_report import fake_run, words
+from support.pages import words
+from support.run_folders import fake_run
 
 
 def run(root, backend, seed, curve, seconds=1.0, network="mlp"):

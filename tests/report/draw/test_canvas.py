@@ -12,10 +12,10 @@ import matplotlib as mpl
 import matplotlib.style
 import pytest
 
-import forgeries
 from lockstep import store
 from lockstep.report import write_report
 from lockstep.spec.records import changed
+from support import forgeries
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "mathtext": {"axes.formatter.use_mathtext": True},

@@ -23,7 +23,8 @@ from lockstep.spec import Recipe
 from lockstep.spec.toml import read_study
 from lockstep.store.documents.run import Layer
 from lockstep.training import replay
-from test_report import N_TEST, fake_run, page_of, words
+from support.pages import page_of, words
+from support.run_folders import N_TEST, fake_run
 
 
 def with_weights(folder, seed=3, change=lambda weights: None):

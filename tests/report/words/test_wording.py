@@ -11,7 +11,8 @@ from lockstep.report import gather
 from lockstep.report.sections import comparisons
 from lockstep.report.words.answer import _best_of_combinations, _epoch_span
 from lockstep.report.words.numbers import fixed, significant, span
-from test_report import fake_run, page_of, words
+from support.pages import page_of, words
+from support.run_folders import fake_run
 
 
 @pytest.mark.parametrize("speech", language.LANGUAGES)

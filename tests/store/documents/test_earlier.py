@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,10 @@ from lockstep.report.proofs import read_beside
 from lockstep.report.sections import times
 from lockstep.store.documents.bench import read_bench
 from lockstep.store.documents.proof import Proof, Share, read_proof
-from test_report import words
+from support import EARLIER
+from support.pages import words
 
-EARLIER = Path(__file__).parent / "earlier" / "proven"
+EARLIER = EARLIER / "proven"
 PLANTED = EARLIER / "proof-planted.json"
 
 

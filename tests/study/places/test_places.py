@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-import tortured
 from lockstep import LockstepError, Recipe, Study, store
 from lockstep.machine import timing
 from lockstep.study import places, run_study
 from lockstep.study.places import local
+from support import forks
 
 STUDY = Study(
     {"net": ("flatten", "dense 10")}, "digits", "numpy", recipe=Recipe("sgd 0.1", epochs=2), seeds=(0, 1),
@@ -22,7 +22,7 @@ class Elsewhere:
     """A place that gets jobs and sends events as another machine would: as text."""
 
     def __init__(self, also=None):
-        self.jobs, self.also, self.here = [], also, tortured.InThisProcess()
+        self.jobs, self.also, self.here = [], also, forks.InThisProcess()
 
     def do(self, job, tell=lambda event: None):
         self.jobs.append(job)
@@ -56,7 +56,7 @@ def test_an_event_that_holds_an_object_would_not_arrive(tmp_path, monkeypatch):
 def test_a_run_that_fails_elsewhere_is_a_record_like_any(tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
     error = LockstepError("LS-402", "the node is gone")
-    records = run_study(STUDY, tmp_path, threads=1, place=tortured.Failing(error))
+    records = run_study(STUDY, tmp_path, threads=1, place=forks.Failing(error))
     assert [(record.status["status"], record.status["code"]) for record in records] == [("failed", "LS-402")] * 2
 
 

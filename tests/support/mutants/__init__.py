@@ -1,4 +1,4 @@
-"""Small faults, put into the source one at a time: `python -m mutants` says which of them a proof sees.
+"""Small faults, put into the source one at a time: `python -m support.mutants` says which of them a proof sees.
 
 Every row of the table (`table`, and the files *.toml beside it) is a slip as a person makes it: a text of one file,
 replaced by another. A copy of the package gets it, and `lockstep prove` of that copy proves a small study, as a user's

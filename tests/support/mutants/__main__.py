@@ -1,4 +1,4 @@
-"""`python -m mutants`: see the head of this package."""
+"""`python -m support.mutants`: see the head of this package."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import mutants
-from mutants.runner import Runner, counts, totals
-from mutants.table import MUTANTS, Mutant
+from support import mutants
+from support.mutants.runner import Runner, counts, totals
+from support.mutants.table import MUTANTS, Mutant
 
 
 def chosen(
@@ -36,7 +36,9 @@ def chosen(
 
 def main(words: Sequence[str] | None = None, table: Sequence[Mutant] = MUTANTS) -> int:
     """Prove what is asked for; 1 where a row of the table is at fault or a wrong cause was named."""
-    parser = argparse.ArgumentParser(prog="python -m mutants", description=(mutants.__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m support.mutants", description=(mutants.__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("-j", "--jobs", type=int, default=1, help="how many at the same time")
     parser.add_argument("--only", action="append", default=[], help="a pattern of names, files or studies", metavar="P")
     parser.add_argument("--sample", type=int, help="so many, drawn at random", metavar="N")

@@ -19,9 +19,9 @@ import numpy as np
 
 from lockstep import data
 from lockstep.machine import timing
-from mutants.table import STUDIES, Mutant
+from support import ROOT
+from support.mutants.table import STUDIES, Mutant
 
-ROOT = Path(__file__).parents[2]
 PACKAGE, STUDIES_FOLDER = ROOT / "src" / "lockstep", ROOT / "studies"
 SECONDS = 600  # for one proof
 FOUND, MISSED, UNSEEN, NOT_RUN = "found", "missed", "unseen", "not run"
