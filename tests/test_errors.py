@@ -136,7 +136,7 @@ def test_the_log_goes_elsewhere_where_its_place_cannot_be_written(tmp_path, monk
 
 
 def test_without_any_place_for_a_log_it_is_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(crash, "_folders", lambda: iter([tmp_path / "s.toml" / "x"]))
+    monkeypatch.setattr(crash, "log_folders", lambda: iter([tmp_path / "s.toml" / "x"]))
     (tmp_path / "s.toml").write_text("")
     found, said = ended(fault(monkeypatch), capsys)
     assert found == crash.EXIT_CODE

@@ -374,14 +374,14 @@ def test_a_shorter_line_covers_the_one_before():
 
     said = io.StringIO()
     watcher = Watcher(1, Console(file=said, force_terminal=False), is_one_line=True)
-    watcher._line("a long line")
-    watcher._line("short")
+    watcher.write_line("a long line")
+    watcher.write_line("short")
     assert said.getvalue() == "\ra long line\rshort      "
 
 
 def test_a_process_without_stderr_shows_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
-    assert scripting._console(None) is None
+    assert scripting.console_for(None) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------- names

@@ -54,13 +54,13 @@ def _(text: str, /, **values: Any) -> str:
     >>> _("{failed} of {all} runs failed", failed=1, all=3)
     '1 of 3 runs failed'
     """
-    said = _catalog(_spoken).gettext(text) if text else ""  # gettext keeps the catalog's head under ""
+    said = translations(_spoken).gettext(text) if text else ""  # gettext keeps the catalog's head under ""
     return _FORMATTER.vformat(said, (), values) if values else said
 
 
 def n_(one: str, many: str, n: int, /, **values: Any) -> str:
     """The form of a text that goes with a number, which it may use as {n}: Russian has three."""
-    return _FORMATTER.vformat(_catalog(_spoken).ngettext(one, many, n), (), {"n": n, **values})
+    return _FORMATTER.vformat(translations(_spoken).ngettext(one, many, n), (), {"n": n, **values})
 
 
 def mark(text: str, /) -> str:
@@ -157,7 +157,8 @@ def reason(error: BaseException) -> str:
 
 
 @functools.cache
-def _catalog(language: str) -> NullTranslations:
+def translations(language: str) -> NullTranslations:
+    """What the texts of the source are in this language; FileNotFoundError where its catalog was not compiled."""
     if language == LANGUAGES[0]:
         return NullTranslations()
     with catalog_of(language).open("rb") as file:

@@ -224,7 +224,7 @@ def _fetch(study: Study, offline: bool, progress: bool | None) -> None:
 @contextlib.contextmanager
 def _shown(progress: bool | None, watcher: Callable[[Console], Any]) -> Iterator[Callable[..., None]]:
     """Where events go that are shown: to this watcher, where one is to be seen."""
-    console = _console(progress)
+    console = console_for(progress)
     if console is None:
         yield _nobody
         return
@@ -232,7 +232,8 @@ def _shown(progress: bool | None, watcher: Callable[[Console], Any]) -> Iterator
         yield watching.tell
 
 
-def _console(progress: bool | None) -> Console | None:
+def console_for(progress: bool | None) -> Console | None:
+    """Where progress is shown: in the notebook, on the terminal, or nowhere (None)."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if naming.is_notebook():  # as text: nothing has to be installed for it, and it stays in the notebook's file
         shown = Console(file=sys.stdout, force_jupyter=False, force_terminal=False, width=120)

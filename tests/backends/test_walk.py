@@ -113,19 +113,19 @@ def test_the_order_of_training_gives_what_the_written_one_gives(case):
 
 
 def test_a_relu_that_another_layer_takes_from_too_stays_before_its_pooling():
-    from lockstep.backends.plan import _exchanged
+    from lockstep.backends.plan import exchanged
 
     relu, pool, flat = Network(["relu", "max_pool2d", "flatten"]).facts((4, 4, 1))
-    assert [row.name for row in _exchanged(relu, pool, [flat])] == ["1_max_pool2d", "0_relu", "2_flatten"]
+    assert [row.name for row in exchanged(relu, pool, [flat])] == ["1_max_pool2d", "0_relu", "2_flatten"]
     other = LayerFacts("3_relu", ReLU(), (4, 4, 1), (4, 4, 1), {}, 0, None, ("0_relu",))
-    assert _exchanged(relu, pool, [flat, other]) == [relu, pool, flat, other]
+    assert exchanged(relu, pool, [flat, other]) == [relu, pool, flat, other]
 
 
 def test_a_chain_goes_the_same_way():
     chain = {"a": ((INPUT,), True), "b": (("a",), False), "c": (("b",), True)}
     assert walk_of(chain).through(1.0, there) == walk_of(chain).values(1.0, there)["c"] == 30.0
-    assert not walk_of()._is_chain
-    assert walk_of(chain)._is_chain
+    assert not walk_of().is_chain
+    assert walk_of(chain).is_chain
 
 
 def test_every_array_of_a_chain_is_the_layers_own():

@@ -275,7 +275,7 @@ def test_a_baseline_trains_the_network_that_was_asked(name, layers):
     if layers == CNN and name == "sklearn":
         pytest.skip("it has no convolutions, which is told")
     need_backend(baselines.SHIPPED[name][3])
-    run = benches._short(asked(layers, optimizer="adam 0.01").runs()[0], 6)
+    run = benches.shortened(asked(layers, optimizer="adam 0.01").runs()[0], 6)
     found = benches.lap(benches.Entry(changed(run, train_size=None), name, True, 2))
     assert len(found["epochs"]) == 6
     assert found["accuracy"] > 0.85, "it learns"
@@ -284,21 +284,21 @@ def test_a_baseline_trains_the_network_that_was_asked(name, layers):
 
 
 def test_a_baseline_that_fails_says_so(tmp_path):
-    run = benches._short(asked().runs()[0], 2)
+    run = benches.shortened(asked().runs()[0], 2)
     with pytest.raises(LockstepError, match="exit code 1"):
         benches.lap(benches.Entry(changed(run, dataset="/nowhere.npz"), "sklearn", True, 2))
 
 
 def test_our_own_laps_are_runs(tmp_path):
-    found = benches.lap(benches.Entry(benches._short(asked().runs()[0], 3), "numpy"))
+    found = benches.lap(benches.Entry(benches.shortened(asked().runs()[0], 3), "numpy"))
     assert len(found["epochs"]) == 3
     assert found["images"] == 300
     assert found["seconds"]["evaluate"] < found["seconds"]["total"]
 
 
 def test_seeds_that_are_trained_together_are_runs_too(tmp_path):
-    alone = benches.lap(benches.Entry(benches._short(asked().runs()[0], 3), "numpy"))
-    found = benches.lap(benches.Entry(benches._short(asked().runs()[0], 3), "numpy", n_together=3))
+    alone = benches.lap(benches.Entry(benches.shortened(asked().runs()[0], 3), "numpy"))
+    found = benches.lap(benches.Entry(benches.shortened(asked().runs()[0], 3), "numpy", n_together=3))
     assert len(found["epochs"]) == 3
     assert found["accuracy"] == alone["accuracy"], "the first of them is the run that is trained alone beside them"
 
@@ -337,7 +337,7 @@ def test_every_fault_is_sized(clockwork, tmp_path):
 def test_a_committed_fault_still_trains_the_network(name, fault):
     need_backend(baselines.SHIPPED[name][3])
     wide = ["flatten", "dense 64", "relu", "dense 10"]
-    run = benches._short(asked(wide, optimizer="adam 0.005").runs()[0], 6)
+    run = benches.shortened(asked(wide, optimizer="adam 0.005").runs()[0], 6)
     entry = benches.Entry(changed(run, train_size=None), name, True, 2, fault)
     assert benches.lap(entry)["accuracy"] > 0.8
     assert entry.key != dataclasses.replace(entry, fault="").key

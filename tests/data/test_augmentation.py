@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lockstep.data import augment, batch_order, split
-from lockstep.data.augmentation import _rotated, _shifted
+from lockstep.data.augmentation import rotated, shifted
 from lockstep.spec import Augmentation
 
 IMAGES = np.random.Generator(np.random.PCG64(7)).integers(0, 256, (13, 11, 7, 3), dtype=np.uint8)
@@ -35,7 +35,7 @@ def test_no_images_give_no_images():
 @pytest.mark.parametrize("chunk", [1, 500, 10**6])
 def test_an_image_depends_on_its_index_and_not_on_its_neighbours(monkeypatch, chunk):
     changed = augment(IMAGES, EVERYTHING, 3, 5)
-    monkeypatch.setattr("lockstep.data.augmentation._CHUNK_PIXELS", chunk)
+    monkeypatch.setattr("lockstep.data.augmentation.CHUNK_PIXELS", chunk)
     np.testing.assert_array_equal(augment(IMAGES[:6], EVERYTHING, 3, 5), changed[:6])
     others = np.concatenate([np.zeros_like(IMAGES[:6]), IMAGES[6:]])
     np.testing.assert_array_equal(augment(others, EVERYTHING, 3, 5)[6:], changed[6:])
@@ -68,15 +68,15 @@ def test_shifts_reach_every_place_equally_often():
 
 def test_a_shift_moves_down_and_right_and_brings_zeros():
     image = np.arange(1, 13, dtype=np.uint8).reshape(1, 3, 4, 1)
-    moved = _shifted(image, np.array([1]), np.array([-2]))[0, :, :, 0]
+    moved = shifted(image, np.array([1]), np.array([-2]))[0, :, :, 0]
     assert moved.tolist() == [[0, 0, 0, 0], [3, 4, 0, 0], [7, 8, 0, 0]]
-    assert not _shifted(image, np.array([1000]), np.array([0])).any()
+    assert not shifted(image, np.array([1000]), np.array([0])).any()
 
 
 def test_right_angles_are_exact():
     image = IMAGES[:1, :7, :7]
     for quarter_turns in range(-2, 3):
-        found = _rotated(image, np.array([quarter_turns * np.pi / 2]))
+        found = rotated(image, np.array([quarter_turns * np.pi / 2]))
         np.testing.assert_array_equal(found[0], np.rot90(image[0], quarter_turns))
 
 
@@ -95,7 +95,7 @@ def test_rotation_agrees_with_a_plain_loop():
                 for c in range(width):
                     value += max(0, 1 - abs(source_y - r)) * max(0, 1 - abs(source_x - c)) * image[r, c]
             expected[row, column] = np.rint(value)
-    np.testing.assert_array_equal(_rotated(image[None], np.array([angle]))[0], expected)
+    np.testing.assert_array_equal(rotated(image[None], np.array([angle]))[0], expected)
 
 
 def test_angles_stay_within_what_was_asked():

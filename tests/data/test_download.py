@@ -365,12 +365,12 @@ def test_a_download_that_is_interrupted_goes_on_the_next_time(tiny, tmp_path):
 
     with mirror({**GOOD, NAME: breaking}) as address:
         tiny(address)
-        download._CHUNK, before = 40, download._CHUNK
+        download.CHUNK, before = 40, download.CHUNK
         try:
             with pytest.raises(KeyboardInterrupt):
                 fetch("tiny", progress=interrupt)
         finally:
-            download._CHUNK = before
+            download.CHUNK = before
         told = []
         assert_fetched(fetch("tiny", progress=lambda *event: told.append(event)))
     assert breaking.asked == [None, "bytes=40-"]

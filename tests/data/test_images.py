@@ -354,7 +354,7 @@ def test_transparency_that_is_nowhere_used_is_not_told_of(tmp_path):
 
 
 def test_on_one_ground_for_all_the_ink_would_be_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(grounds, "_is_dark", lambda *_: False)
+    monkeypatch.setattr(grounds, "is_dark", lambda *_: False)
     monkeypatch.setattr(grounds, "LEAST_CONTRAST", -1)
     refused(saved(tmp_path, [ink(seed, 0) for seed in range(24)]), "nothing is seen in any of the 24 pictures")
 
@@ -401,7 +401,7 @@ def test_turning_is_said_and_damaged_exif_turns_nothing(tmp_path):
 
 
 def test_without_exif_a_photograph_would_lie_on_its_side(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "_orientation", lambda image: (1, False))
+    monkeypatch.setattr(pictures, "orientation_of", lambda image: (1, False))
     with pytest.raises(AssertionError):
         test_a_picture_is_turned_as_its_exif_says(tmp_path, "jpg", 6)
 

@@ -196,9 +196,9 @@ def test_a_package_that_is_not_installed_is_a_reason_in_its_rows():
     def absent(n):
         raise ModuleNotFoundError("No module named 'flax'", name="flax")
 
-    assert differences._ran("flax.nnx.Linear", absent, {"n": 1})["missing"] == "flax is not installed"
+    assert differences.outcome_of("flax.nnx.Linear", absent, {"n": 1})["missing"] == "flax is not installed"
     with pytest.raises(ModuleNotFoundError):  # what is missing inside of something else is a fault
-        differences._ran("torch.nn.Linear", absent, {"n": 1})
+        differences.outcome_of("torch.nn.Linear", absent, {"n": 1})
 
 
 def test_a_process_that_fails_is_an_error_with_its_last_words(monkeypatch, worker_says):

@@ -252,7 +252,7 @@ def test_whether_a_process_is_alive(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(sys, "platform", "win32")
         patched.setattr(os, "kill", lambda *_: pytest.fail("on Windows this ends everybody at the console"))
-        patched.setattr(atomic, "_is_alive_on_windows", lambda number: number == 7)
+        patched.setattr(atomic, "is_alive_on_windows", lambda number: number == 7)
         assert [atomic.is_alive(number) for number in (7, 8)] == [True, False]
 
 
@@ -302,7 +302,7 @@ def test_of_many_at_one_time_one_works(tmp_path):
 
 def test_without_a_lock_several_would(tmp_path, monkeypatch):
     """The check above can fail."""
-    monkeypatch.setattr(locks, "_locked", lambda number: True)
+    monkeypatch.setattr(locks, "has_locked", lambda number: True)
     assert at_once(locks.take, tmp_path) > 0
 
 

@@ -60,7 +60,7 @@ def taken(record: store.Record) -> tuple[int, int]:
 )
 def test_as_many_threads_are_free_as_are_given_a_processor(given, most, found, monkeypatch):
     tries = iter(given)
-    monkeypatch.setattr(contention, "_given", lambda n: next(tries))
+    monkeypatch.setattr(contention, "processors_given", lambda n: next(tries))
     assert contention.free_threads(most) == found
     assert list(tries) == [], "it looks no longer than it must"
 

@@ -324,7 +324,7 @@ def test_memory_that_is_kept_and_free_is_nobodys_peak():
 
     usual, kept = peak(""), peak("timing.keep_freed_memory()")
     assert kept < usual + 2**24
-    broken = "timing.keep_freed_memory(); timing._c_function = lambda name: lambda *_: 0"
+    broken = "timing.keep_freed_memory(); timing.c_function = lambda name: lambda *_: 0"
     assert peak(broken) > usual + 5 * 2**24
 
 
@@ -335,7 +335,7 @@ def test_a_library_without_such_functions_is_left_alone(monkeypatch):
     timing.keep_freed_memory()
     timing.forget_peak_memory()
     refused = []
-    monkeypatch.setattr(timing, "_c_function", lambda name: lambda *about: refused.append(about) or 0)
+    monkeypatch.setattr(timing, "c_function", lambda name: lambda *about: refused.append(about) or 0)
     timing.keep_freed_memory()
     assert refused == [timing.M_MMAP_THRESHOLD], "the others alone would fix it at its smallest"
 

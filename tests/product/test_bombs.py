@@ -373,8 +373,8 @@ TOML_BOMBS = {
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     """A finished run with a checkpoint to go on from, beside the trace of a proof."""
-    place = damage._run_folder(tmp_path_factory.mktemp("bombs"))
-    damage._trace(place.parent / "traces" / "one", place)
+    place = damage.run_folder(tmp_path_factory.mktemp("bombs"))
+    damage.trace_in(place.parent / "traces" / "one", place)
     return place
 
 
@@ -393,7 +393,7 @@ def sealed_as(content: Callable[[], bytes]):
 
     def make(place):
         (place / "checkpoint-1" / "weights.safetensors").write_bytes(content())
-        damage._sealed(place / "checkpoint-1")
+        damage.seal(place / "checkpoint-1")
 
     return make
 
@@ -452,7 +452,7 @@ def record(name: str) -> Callable[[Path], object]:
 
 
 def trace(place: Path) -> object:
-    return damage._walk(Trace(place.parent / "traces" / "one"))
+    return damage.walk_through(Trace(place.parent / "traces" / "one"))
 
 
 def check(place: Path) -> object:
@@ -653,7 +653,7 @@ def test_without_its_check_a_bomb_is_not_refused_in_its_words(name, check, inste
 
 def test_without_its_check_an_array_twice_in_safetensors_goes_unnoticed(place, monkeypatch):
     make, read, words = RUN_BOMBS["safetensors: a name twice"]
-    monkeypatch.setattr("lockstep.files.untrusted._once", dict)
+    monkeypatch.setattr("lockstep.files.untrusted.with_unique_keys", dict)
     with pytest.raises(AssertionError):
         refused(make, read, place, "LS-505", words)
 

@@ -231,11 +231,11 @@ def test_ties_go_to_the_first_maximum(monkeypatch):
 def test_runs_trained_together_at_one_rate_are_doubted(monkeypatch):
     case = a_case(["flatten", "dense 12", "relu", "dense 10"])
     assert "trained together" not in stages(case)
-    monkeypatch.setattr(stack.Stack, "_step", at_the_first_rate)
+    monkeypatch.setattr(stack.Stack, "train_step", at_the_first_rate)
     assert "trained together" in stages(case)
 
 
-def at_the_first_rate(stack, indices, right=stack.Stack._step):
+def at_the_first_rate(stack, indices, right=stack.Stack.train_step):
     for model in stack.models[1:]:
         model.plan = dataclasses.replace(model.plan, recipe=stack.models[0].plan.recipe)
     return right(stack, indices)
@@ -272,7 +272,7 @@ def test_whom_all_others_contradict_alike_is_suspected():
 def test_a_judge_that_is_wrong_accuses_nobody_else(monkeypatch):
     case = a_case(["flatten", "dense 10", "tanh", "dense 10"])
     monkeypatch.setitem(reference.LAYERS, "tanh", with_wrong_slope)
-    monkeypatch.setattr(verdicts, "_told", lambda trace, case, rows, named: place(0, where=rows[0].where))
+    monkeypatch.setattr(verdicts, "divergence_of", lambda trace, case, rows, named: place(0, where=rows[0].where))
     rows = [row("numpy"), row("torch", [place(0.5)])]
     found = verdicts.suspicion(case, rows, 10)
     assert (found.stage, found.where) == ("backward", "2_tanh")
@@ -282,8 +282,8 @@ def test_a_judge_that_is_wrong_accuses_nobody_else(monkeypatch):
 
 def test_what_numpy_has_wrong_in_runs_trained_together_is_its_own(monkeypatch):
     case = a_case(["flatten", "dense 12", "relu", "dense 10"])
-    monkeypatch.setattr(stack.Stack, "_step", at_the_first_rate)
-    monkeypatch.setattr(verdicts, "_told", lambda trace, case, rows, named: place(0, stage=rows[0].stage))
+    monkeypatch.setattr(stack.Stack, "train_step", at_the_first_rate)
+    monkeypatch.setattr(verdicts, "divergence_of", lambda trace, case, rows, named: place(0, stage=rows[0].stage))
     rows = [row("numpy"), row("torch")]
     assert verdicts.suspicion(case, rows, 10) is None
     assert [one.verdict for one in rows] == ["DIVERGED", "EQUAL"]

@@ -44,11 +44,11 @@ def test_who_interrupts_does_not_wait_for_judgements(endless):
 
 
 def test_a_judge_who_heeds_nothing_would_go_on(endless, monkeypatch):
-    monkeypatch.setattr(Court, "_heed", lambda court: None)
+    monkeypatch.setattr(Court, "heed", lambda court: None)
     court = Court(1)
     judging = court.judge("a", A_CASE)
     assert endless.begun.wait(BEYOND)
-    court._closed.set()
+    court.closed.set()
     with pytest.raises(TimeoutError):
         judging.result(0.5)
     endless.let_go.set()
@@ -75,10 +75,10 @@ def test_the_next_trace_is_made_while_one_is_judged(monkeypatch):
     def judged(trace, case, heed):
         return proof.Judgement(None, trace, verdict="EQUAL" if second.wait(BEYOND) else "ERROR")
 
-    monkeypatch.setattr(proof, "_traced", traced)
+    monkeypatch.setattr(proof, "traced", traced)
     monkeypatch.setattr(verdicts, "judged", judged)
     told = []
-    rows = proof._rows(
+    rows = proof.judged_rows(
         Case(None, None, ("first", "second")), None, None, 2, proof.Threads(1), lambda run, event: told.append(run)
     )
     assert [(row.run, row.verdict) for row in rows] == [("first", "EQUAL"), ("second", "EQUAL")]

@@ -160,10 +160,10 @@ def test_a_cause_must_fit_what_agrees_too(tmp_path):
     """AdamW without the last kernel's decay is AdamW coupled, if one looks at that kernel alone."""
 
     class WithoutTheLast(reference.Model):
-        def _decay(self, now):
+        def decay(self, now):
             last = [name for name in self.plan.decayed if name.startswith("3_")]
             kept = {name: self.parameters[name].copy() for name in last}
-            super()._decay(now)
+            super().decay(now)
             for name, value in kept.items():
                 self.parameters[name][...] = value
 
@@ -176,9 +176,9 @@ def test_a_cause_that_shows_in_some_steps_alone_must_fit_the_others(tmp_path):
     """Statistics that leave out the short batch are those of a training in inference mode, at that step."""
 
     class WithoutTheShort(reference.Model):
-        def _step(self, images, labels):
+        def train_step(self, images, labels):
             kept = {name: value.copy() for name, value in self.statistics.items()}
-            found = super()._step(images, labels)
+            found = super().train_step(images, labels)
             if len(images) < self.plan.recipe.batch_size:
                 for name, value in kept.items():
                     self.statistics[name][...] = value
@@ -209,7 +209,7 @@ def test_what_only_float64_shows_is_the_backends_divergence(tmp_path, monkeypatc
         found = right(trace, case, heed)
         if case.canonical.dtype == "float64":
             wrong = next(finding for finding in found.findings if finding.stage == "optimizer slots")
-            found.divergences = [verdicts._told(trace, case, [wrong], [])]
+            found.divergences = [verdicts.divergence_of(trace, case, [wrong], [])]
         return found
 
     monkeypatch.setattr(verdicts, "judged", judged_wrongly)

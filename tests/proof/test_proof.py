@@ -613,7 +613,7 @@ def test_bundles_of_other_datasets_and_settings_have_other_names(traced):
     made, (case,) = Trace(traced), cases.cases(small(NET), 4)
     place = Divergence(network="net", backend="numpy", stage="forward", where="2_relu")
     names = {
-        bundle._name(made, dataclasses.replace(case.canonical, **fields), place)
+        bundle.folder_name(made, dataclasses.replace(case.canonical, **fields), place)
         for fields in ({}, {"dataset": "mnist"}, {"grid": {"recipe.l2": 0.1}}, {"grid": {"recipe.l2": 0.2}})
     }
     assert len(names) == 4

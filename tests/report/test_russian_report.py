@@ -346,7 +346,7 @@ def test_what_proofs_and_datasets_write_is_known():
     written = {
         *judge.STAGES, *proof.VERDICTS, *digits.NOTES, *(place.problem for place in places),
         *(proof.claim(verdict, 7) for verdict in proof.VERDICTS),
-        *(comparison._claim(*row) for row in itertools.product(proof.VERDICTS, (None, "loss at [3]"), (True, False))),
+        *(comparison.claim_of(*row) for row in itertools.product(proof.VERDICTS, (None, "loss at [3]"), (True, False))),
     }  # fmt: skip
     written -= {""}  # of a difference that has a size
     with language.speaking("ru"):

@@ -87,7 +87,7 @@ def test_an_earlier_run_is_verified_by_the_weights_that_it_started_from(copied):
 
 def test_an_earlier_run_that_claims_this_versions_format_is_found_out(copied, monkeypatch):
     """The twin: judged by other starting weights, the honest run does not fit."""
-    monkeypatch.setattr("lockstep.spec.toml._is_written", lambda path: False)
+    monkeypatch.setattr("lockstep.spec.toml.is_written", lambda path: False)
     found = submissions.verify(copied("finished").parent)
     assert any("not what seed 0, recipe and data give" in str(problem) for problem in found["problems"])
 

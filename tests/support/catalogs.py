@@ -35,7 +35,7 @@ def texts(paths: Iterable[Path]) -> dict[str, str | None]:
 
 def held(code: str) -> dict[Any, str]:
     """A language's texts as the program holds them: what is taken out here is missing there."""
-    return language._catalog(code)._catalog  # type: ignore[attr-defined]
+    return language.translations(code)._catalog  # type: ignore[attr-defined]
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -395,7 +395,7 @@ def toml(folder: Path) -> Target:
 # ------------------------------------------------------------------------------- what Lockstep itself leaves behind
 
 
-def _run_folder(folder: Path) -> Path:
+def run_folder(folder: Path) -> Path:
     """A run, done here and now, with a checkpoint to go on from beside the one that it ended with."""
     from lockstep import store, study
     from lockstep.spec import Network, Recipe, Study
@@ -418,7 +418,7 @@ def _run_folder(folder: Path) -> Path:
     return place
 
 
-def _sealed(place: Path) -> None:
+def seal(place: Path) -> None:
     """Make every hash of a checkpoint's manifest fit again, as somebody who means harm would."""
     from lockstep import store
 
@@ -437,7 +437,7 @@ def safetensors(folder: Path) -> Target:
     from lockstep import store
     from lockstep.training import checkpoints
 
-    place = _run_folder(folder) / "checkpoint-1"
+    place = run_folder(folder) / "checkpoint-1"
     spec = (place.parent / "spec.toml").read_text()
     originals = {path.name: path.read_bytes() for path in place.glob("*.safetensors")}
     last: list[str] = []
@@ -455,7 +455,7 @@ def safetensors(folder: Path) -> Target:
             content = damaged(content, draw)
         (place / name).write_bytes(content)
         last.append(name)
-        _sealed(place)
+        seal(place)
 
     def read(_: int) -> None:
         store.read_checkpoint(place)
@@ -472,7 +472,7 @@ def run_folders(folder: Path) -> Target:
     from lockstep.spec.toml import read_study
     from lockstep.study import identity, resumption
 
-    place = _run_folder(folder)
+    place = run_folder(folder)
     originals = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
     wanted = read_study(place / "spec.toml")
     names = sorted(originals.keys() - {"manifest.json", "worker.log", "lock"})
@@ -552,9 +552,9 @@ def manifests(folder: Path) -> Target:
     from lockstep.proof.trace import Trace
     from lockstep.training import checkpoints
 
-    place = _run_folder(folder)
+    place = run_folder(folder)
     spec = (place / "spec.toml").read_text()
-    trace = _trace(folder / "traces" / "one", place)
+    trace = trace_in(folder / "traces" / "one", place)
     paths = [place / "manifest.json", place / "checkpoint-1" / "manifest.json", trace / "manifest.json"]
     originals = {path: path.read_bytes() for path in paths}
     last: list[Path] = []
@@ -583,7 +583,7 @@ def manifests(folder: Path) -> Target:
             lambda: doctor.check_runs([folder]),
             lambda: checkpoints.newest(place, spec),
             lambda: checkpoints.read(place / "checkpoint-1", spec),
-            lambda: _walk(Trace(trace)),
+            lambda: walk_through(Trace(trace)),
         ):
             try:
                 look()
@@ -602,7 +602,7 @@ def _trusting(manifest: dict[str, Any]) -> None:
         assert manifest.get(key, 1) > 0
 
 
-def _walk(trace: Any) -> None:
+def walk_through(trace: Any) -> None:
     """Everything of a trace that is read before it is judged."""
     assert trace.run
     assert trace.environment is not None
@@ -612,7 +612,7 @@ def _walk(trace: Any) -> None:
     trace.arrays("end")
 
 
-def _trace(folder: Path, run: Path) -> Path:
+def trace_in(folder: Path, run: Path) -> Path:
     from lockstep.spec.toml import read_study
     from lockstep.study import places
     from lockstep.study.places import local
@@ -668,7 +668,7 @@ def battery(name: str, cases: int, folder: Path, only: int | None = None) -> dic
     "raw_failures" counts those of the first N_RAW cases that bring down a reader which believes what it reads.
     """
     target = FORMATS[name](folder)
-    _set_ceiling()
+    set_ceiling()
     outcomes: collections.Counter[str] = collections.Counter()
     failures: list[dict[str, Any]] = []
     worst, raw_failures = {"seconds": 0.0, "bytes": 0}, 0
@@ -691,7 +691,7 @@ def battery(name: str, cases: int, folder: Path, only: int | None = None) -> dic
     }  # fmt: skip
 
 
-def _set_ceiling() -> None:
+def set_ceiling() -> None:
     with open("/proc/self/statm", encoding="ascii") as file:
         now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (now + CEILING, resource.RLIM_INFINITY))

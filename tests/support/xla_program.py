@@ -38,13 +38,13 @@ def main() -> None:
     plan = Plan(NETWORK, SHAPE, Recipe("adam", 1, BATCH), 0, np.zeros(1), np.ones(1) / 255, 2, "float32", "cpu", 2)
     model: Any = backend.build(plan, initial_weights(NETWORK, SHAPE, 0, "float32"))
     model.place(np.zeros((2 * BATCH, *SHAPE), np.uint8), np.zeros(2 * BATCH, np.int64))
-    compiled = model._epoch
+    compiled = model.compiled_epoch
 
     def shown(*arguments: Any) -> Any:
         print(compiled.lower(*arguments).compile().as_text())
         return compiled(*arguments)
 
-    model._epoch = shown
+    model.compiled_epoch = shown
     model.train_epoch(np.arange(2 * BATCH))
 
 

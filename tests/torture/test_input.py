@@ -54,7 +54,7 @@ def test_damaged_input_is_one_clear_error_in_little_time_and_memory(name, cases,
 )
 def test_a_reader_that_breaks_a_bound_is_told(fault, words, tmp_path, monkeypatch):
     monkeypatch.setattr(damage, "SECONDS", 0.5)
-    monkeypatch.setattr(damage, "_set_ceiling", lambda: None)
+    monkeypatch.setattr(damage, "set_ceiling", lambda: None)
     target = damage.Target(lambda draw: None, lambda number: number == 3 and fault(), lambda: None)
     monkeypatch.setitem(damage.FORMATS, "planted", lambda folder: target)
     found = damage.battery("planted", 5, tmp_path)

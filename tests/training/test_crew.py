@@ -97,17 +97,17 @@ def test_a_number_that_meets_another_models_is_seen(fault, monkeypatch):
     layers = ["flatten", "dense 9", "dropout 0.3", "relu", "dense 4"]
     alone, crewed = ([model_of(seed, layers) for seed in range(3)] for _ in range(2))
     if fault == "another's mask":
-        gathered_pass = stack.Stack._pass
+        gathered_pass = stack.Stack.begin_pass
 
         def with_the_firsts(self, n):
             on = gathered_pass(self, n)
             on.masks = {name: np.stack([mask[0]] * len(mask)) for name, mask in on.masks.items()}
             return on
 
-        monkeypatch.setattr(stack.Stack, "_pass", with_the_firsts)
+        monkeypatch.setattr(stack.Stack, "begin_pass", with_the_firsts)
     elif fault == "another's order":
-        gathered = stack.Stack._gathered
-        monkeypatch.setattr(stack.Stack, "_gathered", lambda self, indices: gathered(self, [indices[0]] * len(indices)))
+        gathered = stack.Stack.gathered
+        monkeypatch.setattr(stack.Stack, "gathered", lambda self, indices: gathered(self, [indices[0]] * len(indices)))
     else:
         dense = stack.LAYERS["dense"]
 

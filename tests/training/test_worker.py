@@ -60,7 +60,7 @@ def test_standard_scaling_is_that_of_the_training_images_channel_by_channel():
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (30, 5, 7, 3), dtype=np.uint8)
     images[..., 1] //= 4
-    mean, scale = inputs._scaling(images, Recipe(scaling="standard"))
+    mean, scale = inputs.scaling_of(images, Recipe(scaling="standard"))
     np.testing.assert_allclose(mean, images.reshape(-1, 3).mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(1 / scale, images.reshape(-1, 3).astype(float).std(axis=0), rtol=1e-12)
     assert mean[0] != mean[1]
@@ -70,7 +70,7 @@ def test_standard_scaling_is_that_of_the_training_images_channel_by_channel():
 
 
 def test_images_of_one_colour_are_not_divided_by_nothing():
-    mean, scale = inputs._scaling(np.full((3, 5, 7, 1), 9, np.uint8), Recipe(scaling="standard"))
+    mean, scale = inputs.scaling_of(np.full((3, 5, 7, 1), 9, np.uint8), Recipe(scaling="standard"))
     assert (mean.tolist(), scale.tolist()) == ([9.0], [1.0])
 
 
@@ -237,13 +237,13 @@ def test_a_part_of_the_training_images_is_evaluated_as_the_test_images_are(tmp_p
 
 def test_the_part_is_fixed_and_has_every_class_of_sorted_images():
     images = np.repeat(np.arange(7, dtype=np.uint8), 100)[:, None, None, None]
-    some, labels = inputs._part(images, images.ravel().astype(np.int64), 90)
-    again, _ = inputs._part(images, images.ravel().astype(np.int64), 90)
+    some, labels = inputs.evenly_drawn(images, images.ravel().astype(np.int64), 90)
+    again, _ = inputs.evenly_drawn(images, images.ravel().astype(np.int64), 90)
     np.testing.assert_array_equal(some, again)
     np.testing.assert_array_equal(some.ravel(), labels)
     assert np.bincount(labels, minlength=7).min() >= 5
     assert np.bincount(images.ravel()[:90], minlength=7).min() == 0, "the first ones would be of one class"
-    assert inputs._part(images, labels, 700)[0] is images
+    assert inputs.evenly_drawn(images, labels, 700)[0] is images
 
 
 def test_all_of_a_few_training_images_are_evaluated():

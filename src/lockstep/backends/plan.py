@@ -68,7 +68,7 @@ class Plan:
         for index in range(len(rows) - 1):
             first, second = rows[index : index + 2]
             if (first.layer.kind, second.layer.kind) == ("relu", "max_pool2d") and second.layer.ties == "first":
-                rows[index:] = _exchanged(first, second, rows[index + 2 :])
+                rows[index:] = exchanged(first, second, rows[index + 2 :])
         return rows
 
     @cached_property
@@ -177,7 +177,7 @@ class Plan:
         }
 
 
-def _exchanged(first: LayerFacts, second: LayerFacts, rest: list[LayerFacts]) -> list[LayerFacts]:
+def exchanged(first: LayerFacts, second: LayerFacts, rest: list[LayerFacts]) -> list[LayerFacts]:
     """Two layers, of which the second takes what the first gives and nobody else does, in the other order."""
     if second.inputs != (first.name,) or any(first.name in row.inputs for row in rest):
         return [first, second, *rest]

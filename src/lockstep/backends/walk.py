@@ -28,7 +28,7 @@ class Walk:
             for index, row in enumerate(rows)
         ]
         before = [INPUT, *(row.name for row in rows)]
-        self._is_chain = all(row.inputs == (name,) for row, name in zip(rows, before, strict=False))
+        self.is_chain = all(row.inputs == (name,) for row, name in zip(rows, before, strict=False))
         learning = set[str]()
         for row in rows:
             if row.parameter_shapes or not learning.isdisjoint(row.inputs):
@@ -45,7 +45,7 @@ class Walk:
 
     def through(self, entering: Any, there: There) -> Any:
         """What the last row puts out; every other value is let go after its last use."""
-        if self._is_chain:  # the same in less time, of which a small network has little
+        if self.is_chain:  # the same in less time, of which a small network has little
             for row in self.rows:
                 entering = there(row, entering)
             return entering

@@ -310,15 +310,15 @@ def entries_of(
         runs = [run for run in first.runs() if run.network_name == name]
         runs = list({run.backend: run for run in runs if run.recipe == runs[0].recipe}.values())  # each once
         found = [
-            (Entry(_short(run, epochs), run.backend, threads=threads, proof=certificate(folder, run)),
+            (Entry(shortened(run, epochs), run.backend, threads=threads, proof=certificate(folder, run)),
              backends.why_missing(run.backend))
             for run in runs
         ]  # fmt: skip
         for run in runs if n_together > 1 else ():
-            entry = Entry(_short(run, epochs), run.backend, threads=threads, n_together=n_together)
+            entry = Entry(shortened(run, epochs), run.backend, threads=threads, n_together=n_together)
             found.append((entry, crews.why_not(entry.run, threads) or backends.why_missing(run.backend)))
         for baseline in baselines.SHIPPED if with_shipped else ():
-            entry = Entry(_short(runs[0], epochs), baseline, True, threads)
+            entry = Entry(shortened(runs[0], epochs), baseline, True, threads)
             found.append((entry, baselines.why_not(baseline, entry.run) or baselines.why_missing(baseline)))
         entries += [entry for entry, reason in found if not reason]
         left_out += [
@@ -338,7 +338,7 @@ def flops_of(entries: Sequence[Entry]) -> dict[str, int]:
     return {name: roofline.training_flops(run.network, shapes[run.dataset]) for name, run in runs.items()}
 
 
-def _short(run: Run, epochs: int) -> Run:
+def shortened(run: Run, epochs: int) -> Run:
     """The run with so many epochs, all of which are trained."""
     recipe = changed(run.recipe, epochs=epochs, early_stopping=None, validation=0.0)
     return changed(run, recipe=recipe)

@@ -33,7 +33,7 @@ def write_log(error: BaseException, arguments: Sequence[str]) -> Path | None:
         f"command: lockstep {' '.join(arguments)}\nfolder: {here}\n\n"
     )
     text = facts + "".join(traceback.format_exception(error))
-    for folder in _folders():
+    for folder in log_folders():
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8", errors="replace")
@@ -41,7 +41,7 @@ def write_log(error: BaseException, arguments: Sequence[str]) -> Path | None:
     return None
 
 
-def _folders() -> Iterator[Path]:
+def log_folders() -> Iterator[Path]:
     """Where the log may go, the best place first."""
     import platformdirs
 

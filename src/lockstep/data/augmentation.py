@@ -12,7 +12,7 @@ from lockstep.randomness import uniform
 from lockstep.spec import Augmentation
 
 _FLIP, _ANGLE, _DOWN, _RIGHT = range(4)  # positions within an epoch
-_CHUNK_PIXELS = 2**16
+CHUNK_PIXELS = 2**16
 
 
 def augment(images: np.ndarray, augmentation: Augmentation, seed: int, epoch: int) -> np.ndarray:
@@ -31,19 +31,19 @@ def augment(images: np.ndarray, augmentation: Augmentation, seed: int, epoch: in
         for axis in (_DOWN, _RIGHT)
     )
     changed = images.copy()
-    step = max(1, _CHUNK_PIXELS // max(1, images[:1].size))
+    step = max(1, CHUNK_PIXELS // max(1, images[:1].size))
     for start in range(0, n, step):
         chunk = slice(start, start + step)
         if augmentation.flip:
             changed[chunk] = np.where(flip[chunk, None, None, None], changed[chunk, :, ::-1], changed[chunk])
         if augmentation.rotation:
-            changed[chunk] = _rotated(changed[chunk], np.deg2rad(degrees[chunk]))
+            changed[chunk] = rotated(changed[chunk], np.deg2rad(degrees[chunk]))
         if augmentation.shift:
-            changed[chunk] = _shifted(changed[chunk], down[chunk], right[chunk])
+            changed[chunk] = shifted(changed[chunk], down[chunk], right[chunk])
     return changed
 
 
-def _rotated(images: np.ndarray, angles: np.ndarray) -> np.ndarray:
+def rotated(images: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Each image turned counter-clockwise by its angle (radians) about its centre."""
     n, height, width, channels = images.shape
     y, x = (np.arange(size) - (size - 1) / 2 for size in (height, width))
@@ -76,7 +76,7 @@ def _between(here: np.ndarray, there: np.ndarray, way: np.ndarray) -> np.ndarray
     return here
 
 
-def _shifted(images: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
+def shifted(images: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Each image moved by whole pixels, zeros coming in; further than its size is out of sight."""
     n, height, width, _ = images.shape
     reach_down, reach_right = (min(int(np.abs(move).max()), size) for move, size in ((down, height), (right, width)))

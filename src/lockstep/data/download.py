@@ -35,7 +35,7 @@ HEAD_SECONDS = 8.0  # for all that comes before the content: the name's address,
 SLOW_SECONDS, SLOW_BYTES = 8.0, 8 * 1024  # fewer bytes than this in that time: as good as dead
 FILE_SECONDS = 1800.0
 SLACK_BYTES = 65536  # a gzip file is at most its content and a little larger
-_CHUNK = 2**16
+CHUNK = 2**16
 UNSATISFIABLE = 416  # HTTP's answer where the rest that was asked for begins behind the file's end
 ATTEMPTS = 3  # at one mirror, as long as each adds to the file
 LEAST_GAINED = 8 * 1024  # bytes: an attempt that adds fewer ends those at this mirror
@@ -197,7 +197,7 @@ def _chunks(partial: Partial, file: File, progress: Progress | None) -> Generato
     try:
         with _answer(partial.url, partial.headers()) as response:
             length = response.length  # taken now: reading makes it smaller
-            chunk = response.read1(_CHUNK)
+            chunk = response.read1(CHUNK)
             if response.status != 206 and partial.can_go_on():
                 _assert_gzip(chunk)  # a page that asks to log in is no reason to begin anew
             with writing(partial.path):
@@ -219,7 +219,7 @@ def _chunks(partial: Partial, file: File, progress: Progress | None) -> Generato
                 yield chunk
                 if progress:
                     progress(f"{file.name}.gz", n_received, announced)
-                chunk = response.read1(_CHUNK)
+                chunk = response.read1(CHUNK)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if getattr(error, "code", None) == UNSATISFIABLE:
             raise _WrongContent(_reason(error)) from None

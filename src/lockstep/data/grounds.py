@@ -29,8 +29,8 @@ def lay(images: np.ndarray, opacities: Mapping[int, np.ndarray]) -> Iterator[str
     """
     if not opacities:
         return
-    darkness = {number: _is_dark(images[number], opacity) for number, opacity in opacities.items()}
-    inked = [is_dark for is_dark in darkness.values() if is_dark is not None]
+    darkness = {number: is_dark(images[number], opacity) for number, opacity in opacities.items()}
+    inked = [dark for dark in darkness.values() if dark is not None]
     to_white = 2 * sum(inked) > len(inked)
     laid = {ON_WHITE: 0, ON_BLACK: 0}
     for number, opacity in opacities.items():
@@ -45,7 +45,7 @@ def lay(images: np.ndarray, opacities: Mapping[int, np.ndarray]) -> Iterator[str
             yield _(ground, n=n)
 
 
-def _is_dark(on_black: np.ndarray, opacity: np.ndarray) -> bool | None:
+def is_dark(on_black: np.ndarray, opacity: np.ndarray) -> bool | None:
     """Whether the ink is nearer to black than to white, None where there is no ink."""
     ink = int(opacity.sum(dtype=np.int64))
     return 2 * float(_grey(on_black).sum()) < ink if ink else None

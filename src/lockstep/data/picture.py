@@ -125,7 +125,7 @@ def header(path: Path) -> Header:
         reason, hint = _reason_to_refuse(image)
         if reason:
             raise LockstepError("LS-308", reason, where=str(path), hint=hint)
-        orientation, by_pillow = _orientation(image)
+        orientation, by_pillow = orientation_of(image)
         width, height = image.size
         size = (height, width) if orientation in _LYING and not by_pillow else (width, height)
         has_more = image.format == "MPO" and getattr(image, "n_frames", 1) > 1
@@ -142,7 +142,7 @@ def pixels(path: Path, frame: Frame) -> Pixels:
     content.seek(0)
     with _opened(path, content) as image:
         _assert_scans(path, content.getvalue(), image.size)
-        orientation, by_pillow = _orientation(image)
+        orientation, by_pillow = orientation_of(image)
         is_lying = orientation in _LYING and not by_pillow
         inside = frame.inside(image.size[::-1] if is_lying else image.size)
         stored = inside[::-1] if is_lying else inside
@@ -281,7 +281,7 @@ def _assert_scans(path: Path, content: bytes, size: tuple[int, int]) -> None:
 _TURNS: dict[int, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
-def _orientation(image: Image.Image) -> tuple[int, bool]:
+def orientation_of(image: Image.Image) -> tuple[int, bool]:
     """Exif's orientation, 1 … 8, and whether Pillow turns the picture itself, as it does with a TIFF.
 
     `getexif` is not asked: it decodes a whole PNG to find out, and believes XMP, which no viewer does.

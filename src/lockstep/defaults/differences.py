@@ -93,11 +93,13 @@ def run(name: str) -> dict[str, Any]:
     subjects: dict[str, Any] = {}
     for subject, row in SUBJECTS.items():
         entry = defaults.get(subject, UNWRITTEN)
-        subjects[subject] = entry if isinstance(entry, str) else [_ran(what, entry[what], row.given) for what in entry]
+        is_said = isinstance(entry, str)  # a reason instead of calls
+        subjects[subject] = entry if is_said else [outcome_of(what, entry[what], row.given) for what in entry]
     return {"versions": backends.versions(name), "subjects": subjects}
 
 
-def _ran(what: str, function: Callable[..., Any], given: Given) -> dict[str, Any]:
+def outcome_of(what: str, function: Callable[..., Any], given: Given) -> dict[str, Any]:
+    """What a framework's function gave for these arguments: numbers, a refusal, or that its package is missing."""
     package = what.partition(".")[0]
     try:
         seen = function(**given)

@@ -64,7 +64,7 @@ def remove_strays(folder: Path) -> None:
 def is_alive(number: int) -> bool:
     """Whether there is a process of this number on this machine."""
     if sys.platform == "win32":  # there signal 0 is Ctrl-C, sent to every process of this console
-        return _is_alive_on_windows(number)
+        return is_alive_on_windows(number)
     try:
         os.kill(number, 0)
     except ProcessLookupError:
@@ -74,7 +74,8 @@ def is_alive(number: int) -> bool:
     return True
 
 
-def _is_alive_on_windows(number: int) -> bool:
+def is_alive_on_windows(number: int) -> bool:
+    """Whether a process of this number is there, asked of the kernel: a signal of number 0 would end it."""
     import ctypes
 
     synchronize, is_not_there, is_running = 0x0010_0000, 87, 258  # SYNCHRONIZE, ERROR_INVALID_PARAMETER, WAIT_TIMEOUT

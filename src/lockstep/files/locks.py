@@ -69,7 +69,7 @@ def take(folder: Path) -> Lock:
         with atomic.writing(path, HINT):
             number = _opened(path)
         try:
-            got, found = _locked(number), holder(path)
+            got, found = has_locked(number), holder(path)
             got = not _is_alive(found) if got is None else got
             if got and _is_still(path, number):
                 with atomic.writing(path, HINT):
@@ -90,7 +90,7 @@ def _opened(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
 
 
-def _locked(number: int) -> bool | None:
+def has_locked(number: int) -> bool | None:
     """Whether this open file is locked now, by this process; None where the file system has no locks."""
     import filelock  # kept out of start-up
 
@@ -117,7 +117,7 @@ def is_held(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        got = _locked(number)
+        got = has_locked(number)
         return _is_alive(holder(folder / NAME)) if got is None else not got
     finally:
         os.close(number)
@@ -218,7 +218,7 @@ def _wait(number: int, seconds: float | None) -> bool:
     """Lock this open file; False where it took longer than `seconds`. A file system without locks holds nobody up."""
     until = None if seconds is None else time.monotonic() + seconds
     with contextlib.suppress(OSError):
-        while _locked(number) is False:
+        while has_locked(number) is False:
             if until is not None and time.monotonic() > until:
                 return False
             time.sleep(0.005)

@@ -364,7 +364,7 @@ def tensors(packed: bytes) -> dict[str, np.ndarray]:
             )
         )
     try:
-        header = json.loads(packed[8 : 8 + n_header].decode("utf-8"), object_pairs_hook=_once)
+        header = json.loads(packed[8 : 8 + n_header].decode("utf-8"), object_pairs_hook=with_unique_keys)
     except RecursionError:
         raise ValueError(_("its header is nested too deeply")) from None
     if not isinstance(header, dict):
@@ -377,7 +377,8 @@ def tensors(packed: bytes) -> dict[str, np.ndarray]:
         raise ValueError(_("it is no safetensors file: {error}", error=error)) from error
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; one that names a key twice, of which Python keeps the last, is refused."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError(

@@ -63,13 +63,13 @@ def free_threads(most: int) -> int:
     with timing.one_blas_thread():
         given = 0.0
         for _try in range(TRIES):
-            given = max(given, _given(most))
+            given = max(given, processors_given(most))
             if given >= LEAST * most:
                 return most
     return max(min(int(given / LEAST), most), 1)
 
 
-def _given(n: int) -> float:
+def processors_given(n: int) -> float:
     """How many processors so many threads are given, over a moment: their time of computing by the clock's."""
     import numpy as np
 

@@ -203,13 +203,13 @@ def keep_freed_memory() -> None:
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return
-    mallopt = _c_function("mallopt")
+    mallopt = c_function("mallopt")
     if mallopt(*M_MMAP_THRESHOLD):
         mallopt(*M_TOP_PAD)
         mallopt(*M_TRIM_THRESHOLD)
 
 
-def _c_function(name: str) -> Callable[..., int]:
+def c_function(name: str) -> Callable[..., int]:
     """A function of the C library; where it has none of this name, one that does nothing."""
     try:
         import ctypes
@@ -224,7 +224,7 @@ def forget_peak_memory() -> None:
 
     What is free and kept goes back first: it would be counted.
     """
-    _c_function("malloc_trim")(0)
+    c_function("malloc_trim")(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

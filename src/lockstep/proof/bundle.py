@@ -60,7 +60,7 @@ PREDICT = """found, wanted = (model.activations(arrays["images"], False) for mod
 
 def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: Divergence) -> Path:
     """Pack one divergence of a trace; returns the folder. An older bundle of the same place is replaced."""
-    folder = folder / _name(trace, canonical, divergence)
+    folder = folder / folder_name(trace, canonical, divergence)
     shutil.rmtree(folder, ignore_errors=True)
     store.make_folder(folder)
     step = divergence.step
@@ -103,7 +103,7 @@ def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: Di
     return folder
 
 
-def _name(trace: Trace, canonical: Run, divergence: Divergence) -> str:
+def folder_name(trace: Trace, canonical: Run, divergence: Divergence) -> str:
     """What tells the bundles of a study apart."""
     settings = [f"{key.rpartition('.')[2]}={value}" for key, value in canonical.grid.items()]
     words = [canonical.network_name, canonical.dataset, trace.backend, canonical.dtype, *settings]

@@ -82,13 +82,14 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Pro
     )  # fmt: skip
     return Proof(
         format=FORMAT, study=runs[0].study, verdict=verdict, first=str(first), second=str(second),
-        claim=_claim(verdict, place, all(are_traces)), steps=rows[0].coverage.steps or 0, planted=(),
+        claim=claim_of(verdict, place, all(are_traces)), steps=rows[0].coverage.steps or 0, planted=(),
         first_different_bits=place, coverage=observed, networks=(network,), divergences=divergences,
         proven=store.now(),
     )  # fmt: skip
 
 
-def _claim(verdict: str, place: str | None, traces: bool) -> str:
+def claim_of(verdict: str, place: str | None, traces: bool) -> str:
+    """What a comparison of two run folders comes to, in one sentence."""
     if verdict == "IDENTICAL":
         return _("every array of the two is the same, bit for bit")
     claim = _("at least one is not what its spec.toml says")

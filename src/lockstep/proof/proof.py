@@ -139,7 +139,7 @@ def _document(
     divergences: list[Divergence] = []
     for case in cases(asked, steps, plants):
         folder = runs_folder / asked.name / store.TRACES
-        rows = _rows(case, asked, folder, steps, threads, tell)
+        rows = judged_rows(case, asked, folder, steps, threads, tell)
         _compare_with_numpy(rows)
         parting = growth.measured(case, [row.trace for row in rows if row.trace], steps)
         was_open = [row.trace and not row.divergences for row in rows]
@@ -248,7 +248,7 @@ def _problems_of(plant: str, asked: Study) -> Iterator[Problem]:
         yield Problem("LS-209", _('"{backend}" is not a backend of this study', backend=backend), "--plant", hint)
 
 
-def _rows(case: Case, asked: Study, folder: Path, steps: int, threads: Threads, tell: Tell) -> list[Judgement]:
+def judged_rows(case: Case, asked: Study, folder: Path, steps: int, threads: Threads, tell: Tell) -> list[Judgement]:
     """Every backend's trace, made a few at a time, and judged while the next ones are made."""
     rows: dict[int, Judgement] = {}
     waiting: dict[int, Future[Judgement]] = {}
@@ -260,7 +260,7 @@ def _rows(case: Case, asked: Study, folder: Path, steps: int, threads: Threads, 
             # What is right step by step may be wrong over all of them: judged when every backend has been seen.
             tell(row.run, _end(row) if row.divergences else {"event": "judged"})
 
-    calls = [partial(_traced, run, asked, folder, steps, threads) for run in case.runs]
+    calls = [partial(traced, run, asked, folder, steps, threads) for run in case.runs]
     with Court(threads.asked) as court:
         for index, row in processes.side_by_side(calls, threads.taken, tell, folder):
             rows[index] = row
@@ -291,7 +291,7 @@ def _beside(
         if event["event"] == "phase":
             tell(of_doubled[id(run)], event)
 
-    calls = [partial(_traced, run, asked, folder, steps, threads) for run in doubled]
+    calls = [partial(traced, run, asked, folder, steps, threads) for run in doubled]
     with Court(threads.asked) as court:
         waiting = []
         for index, found in processes.side_by_side(calls, threads.taken, passed_on, folder):
@@ -311,7 +311,7 @@ def _seen_here(case: Case, rows: list[Judgement]) -> tuple[Difference, ...]:
     return tuple(power.effects(case, [trace for trace in (right[0].trace, beside and beside.trace) if trace]))
 
 
-def _traced(run: Run, asked: Study, folder: Path, steps: int, threads: Threads, tell: Tell) -> Judgement:
+def traced(run: Run, asked: Study, folder: Path, steps: int, threads: Threads, tell: Tell) -> Judgement:
     """One backend's trace, made."""
     if reason := backends.why_missing(run.backend):
         tell(run, {"event": "end", "verdict": "INCONCLUSIVE", "reason": reason})

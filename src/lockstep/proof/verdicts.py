@@ -114,22 +114,22 @@ class Court:
 
     def __init__(self, judges: int) -> None:
         self._pool = ThreadPoolExecutor(judges)
-        self._closed = threading.Event()
+        self.closed = threading.Event()
 
     def __enter__(self) -> Court:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
         """Judgements that nobody has waited for are given up within a step or a cause."""
-        self._closed.set()
+        self.closed.set()
         self._pool.shutdown(cancel_futures=True)
 
     def judge(self, trace: Trace, case: Case) -> Future[Judgement]:
         """What `judged` gives, when it is done."""
-        return self._pool.submit(judged, trace, case, self._heed)
+        return self._pool.submit(judged, trace, case, self.heed)
 
-    def _heed(self) -> None:
-        if self._closed.is_set():
+    def heed(self) -> None:
+        if self.closed.is_set():
             raise GivenUp
 
 
@@ -165,10 +165,11 @@ def guilty(findings: Sequence[Finding]) -> list[list[Finding]]:
 
 def _divergence(trace: Trace, case: Case, rows: list[Finding], finder: Finder) -> Divergence:
     """One guilty place, as the document has it, with its causes."""
-    return _told(trace, case, rows, finder.causes(rows))
+    return divergence_of(trace, case, rows, finder.causes(rows))
 
 
-def _told(trace: Trace, case: Case, rows: list[Finding], named: Sequence[tuple[str, ...]]) -> Divergence:
+def divergence_of(trace: Trace, case: Case, rows: list[Finding], named: Sequence[tuple[str, ...]]) -> Divergence:
+    """What is written of findings at one place: `rows`, the first first, and the causes that fit them."""
     first = rows[0]
     return Divergence(
         network=case.canonical.network_name, dataset=case.canonical.dataset, dtype=case.canonical.dtype,
@@ -297,7 +298,7 @@ def _doubt(case: Case, row: Judgement, doubt: independent.Doubt, reason: str) ->
         return
     units = doubt.size / doubt.allowed if doubt.allowed else math.inf
     finding = Finding(doubt.stage, doubt.where, doubt.step, units, doubt.size, doubt.allowed, problem=reason)
-    row.divergences = [_told(row.trace, case, [finding], []), *row.divergences]
+    row.divergences = [divergence_of(row.trace, case, [finding], []), *row.divergences]
     row.verdict, row.reason, row.is_doubted = "DIVERGED", None, True
 
 

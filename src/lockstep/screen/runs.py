@@ -68,7 +68,7 @@ class Watcher:
         name = self._name(run)
         bar = self.progress.add_task(escape(name), total=run.recipe.epochs, last=_("starting"))
         self.under_way[id(run)] = name, bar
-        self._line(_("{run}: starting", run=name))
+        self.write_line(_("{run}: starting", run=name))
 
     def _say_threads(self, event: dict[str, Any]) -> None:
         """Once, where other programs have left fewer than were asked for."""
@@ -96,7 +96,7 @@ class Watcher:
         self.progress.update(bar, completed=event["epoch"], last=told)
         place, seconds = f"{event['epoch']}/{run.recipe.epochs}", event["train_seconds"]
         line = _("  epoch {place}: {said}, {seconds:.2f} s", place=place, said=told, seconds=seconds)
-        self._line(line if len(self.under_way) == 1 and not self.is_one_line else f"{name}:{line[1:]}")
+        self.write_line(line if len(self.under_way) == 1 and not self.is_one_line else f"{name}:{line[1:]}")
 
     def _end(self, run: Run, event: dict[str, Any]) -> None:
         self._end_line()
@@ -112,7 +112,7 @@ class Watcher:
             failed, why = _("{run}: failed", run=name), stored(record.status["reason"])
             self.console.print(f"[bold red]{escape(failed)}[/]\n  {escape(why)}")
 
-    def _line(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         if self.is_one_line:
             self.console.file.write(f"\r{text.ljust(self.width)}")
             self.console.file.flush()

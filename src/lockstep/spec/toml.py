@@ -62,7 +62,7 @@ def read_study(path: str | PathLike[str], settings: Iterable[str] = (), also: Al
         if _is_name(path) and (near := did_you_mean(path.name, own_studies())).startswith("did"):
             hint = near
         raise LockstepError("LS-201", _("cannot read: {why}", why=system(error)), where=str(path), hint=hint) from error
-    return parse_study(text, str(path), settings, name=path.stem, format=1 if _is_written(path) else FORMAT, also=also)
+    return parse_study(text, str(path), settings, name=path.stem, format=1 if is_written(path) else FORMAT, also=also)
 
 
 def own_studies() -> list[str]:
@@ -90,7 +90,7 @@ def _is_name(path: Path) -> bool:
     return path.name == str(path) and not path.suffix
 
 
-def _is_written(path: Path) -> bool:
+def is_written(path: Path) -> bool:
     """Whether Lockstep wrote this description of one run: it lies in the folder of a run, a trace or a bundle."""
     beside = ("status.json", "environment.json", "plan.json")
     return path.name in ("spec.toml", "canonical.toml") and any((path.parent / name).exists() for name in beside)

@@ -33,8 +33,8 @@ class Examples:
         self.train = (loaded.train_images, loaded.train_labels) if whole else _some(loaded, kept)
         self.validation = _some(loaded, held_out)
         self.test = (loaded.test_images, loaded.test_labels)
-        self.train_part = _part(*self.train, min(len(self.test[0]), MOST_EVALUATED))
-        self.mean, self.scale = _scaling(self.train[0], run.recipe)
+        self.train_part = evenly_drawn(*self.train, min(len(self.test[0]), MOST_EVALUATED))
+        self.mean, self.scale = scaling_of(self.train[0], run.recipe)
 
     @property
     def shape(self) -> Shape:
@@ -45,7 +45,7 @@ class Examples:
 MOST_EVALUATED = 10_000  # training images that are evaluated at an epoch's end, as the test images are
 
 
-def _part(images: np.ndarray, labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def evenly_drawn(images: np.ndarray, labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """So many of the training images, or all: the same ones in every epoch, backend and seed.
 
     Drawn and not the first ones, because many a folder of images is sorted by class.
@@ -60,7 +60,7 @@ def _some(loaded: data.Data, indices: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return loaded.train_images[indices], loaded.train_labels[indices]
 
 
-def _scaling(images: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+def scaling_of(images: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """(mean, scale) of each channel: a pixel enters the network as (pixel − mean) · scale."""
     right = _scaled(images, recipe)
     return mistaken.scaling(*right, recipe) if recipe.mistakes else right

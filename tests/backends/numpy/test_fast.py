@@ -131,10 +131,10 @@ def gradients(case, threads):
         model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     images, labels = (array[: table.BATCH] for array in table.images_of(case))
     plain = model.clipped(model.gradients(images, labels)[1])
-    model._update = lambda *rest: None
+    model.update_part = lambda *rest: None
     for flat, _ in model.slices:
         flat.fill(np.nan)  # `clipped` has left the plain gradients there
-    model._step(images, labels)
+    model.train_step(images, labels)
     return plain, model.slices[0][1]
 
 
@@ -153,19 +153,19 @@ def test_a_step_takes_the_plain_gradients(name, threads):
 def test_most_cases_are_looked_at_and_a_slice_that_is_forgotten_is_seen(monkeypatch):
     assert len(FLOAT64) > 40
     monkeypatch.setattr(backend.Slices, "wait", lambda self: None)
-    monkeypatch.setattr(backend.Model, "_finish", lambda *rest: None)
+    monkeypatch.setattr(backend.Model, "finish", lambda *rest: None)
     plain, trained = gradients(table.CASES["layer-relu"], 2)
     assert any(not np.abs(trained[name] - value).max() <= 1e-6 for name, value in plain.items())
 
 
 def test_large_kernels_are_left_to_the_whole_batch_and_one_that_is_forgotten_is_seen(monkeypatch):
-    case, parts = table.CASES["layer-dropout"], backend.Model._parts
+    case, parts = table.CASES["layer-dropout"], backend.Model.parts_of
     plan = table.plan_of(case, threads=2)
     with table.shared_out():
         model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
-    assert list(model._left(table.BATCH)) == ["3_dense"]
-    assert model._left(1) == {}, "one image is one slice"
-    monkeypatch.setattr(backend.Model, "_parts", lambda *how: [(part, "", rows) for part, _, rows in parts(*how)])
+    assert list(model.kernels_left(table.BATCH)) == ["3_dense"]
+    assert model.kernels_left(1) == {}, "one image is one slice"
+    monkeypatch.setattr(backend.Model, "parts_of", lambda *how: [(part, "", rows) for part, _, rows in parts(*how)])
     plain, trained = gradients(case, 2)
     np.testing.assert_allclose(trained["5_dense/kernel"], plain["5_dense/kernel"], atol=1e-12)
     assert np.isnan(trained["3_dense/kernel"]).all()
@@ -181,7 +181,7 @@ def test_threads_share_the_buffers_out_and_each_number_is_updated_once(n):
     for left in ({}, {"12_dense": None, "15_dense": None}):
         updated.fill(0)
         for index in range(n):
-            for part, _, _ in model._parts(index, n, left):
+            for part, _, _ in model.parts_of(index, n, left):
                 updated[part] += 1
         assert (updated == 1).all()
 

@@ -46,7 +46,7 @@ def recording(monkeypatch):
     torch: Any = backends.load("torch")
     monkeypatch.setattr("lockstep.backends.torch.layers.takes_products", lambda plan: True)
     monkeypatch.setattr(torch.Recorded, "can_be", staticmethod(lambda plan: True))
-    monkeypatch.setattr(torch.Recorded, "_record", lambda self, model: partial(run_again, self, model))
+    monkeypatch.setattr(torch.Recorded, "record", lambda self, model: partial(run_again, self, model))
     return torch
 
 
@@ -56,7 +56,7 @@ def run_again(recording, model):
     model.is_training = None  # whoever goes on sets it
     for name, mask in recording.masks.items():
         model.layers[name].mask = mask
-    recording._step(model)
+    recording.step(model)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -103,13 +103,13 @@ READING = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_to_be_recorded_reads_no_value(name, recorded, monkeypatch):
-    read, step = [], recorded.Recorded._step
+    read, step = [], recorded.Recorded.step
 
     def looked_at(self, model):
         with operations(read):
             step(self, model)
 
-    monkeypatch.setattr(recorded.Recorded, "_step", looked_at)
+    monkeypatch.setattr(recorded.Recorded, "step", looked_at)
     table.compute("torch", table.CASES[name])
     assert "index_copy_" in " ".join(read), "the operations are seen"
     assert not READING.intersection(read)

@@ -230,7 +230,7 @@ def traced(folder: Path) -> Any:
 def own_output(side: Any, batch: np.ndarray) -> np.ndarray:
     """What the model gives when nobody looks, in training with its masks off."""
     with side.watch.names():  # cells are made to carry float64
-        output, _after = side.model.call(side.arrays, [side._placed(batch)], "training")
+        output, _after = side.model.call(side.arrays, [np.asarray(batch, side.watch.dtype)], "training")
     return np.asarray(output)
 
 

@@ -81,7 +81,7 @@ def test_a_setting_that_is_looked_at_would_be_seen(runs, plain, tmp_path, monkey
     """The twin: without setting the user's aside, these settings do change the page."""
     from lockstep.report.draw import canvas
 
-    monkeypatch.setattr(canvas, "_ours", lambda: canvas.STYLE)
+    monkeypatch.setattr(canvas, "own_settings", lambda: canvas.STYLE)
     with mpl.rc_context():
         mpl.rcParams.update(SETTINGS["limits"] | SETTINGS["ticks"])
         assert files_of(runs, tmp_path / "page")["report.html"] != plain["report.html"]

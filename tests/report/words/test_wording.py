@@ -9,7 +9,7 @@ import pytest
 from lockstep import language, store
 from lockstep.report import gather
 from lockstep.report.sections import comparisons
-from lockstep.report.words.answer import _best_of_combinations, _epoch_span
+from lockstep.report.words.answer import best_of_combinations, epoch_span
 from lockstep.report.words.numbers import fixed, significant, span
 from support.pages import page_of, words
 from support.run_folders import fake_run
@@ -20,8 +20,8 @@ def test_one_number_is_said_where_two_are_the_same_once_rounded(speech):
     with language.speaking(speech):
         for one, two in (
             (span("94.88", "94.88"), span("94.88", "94.89")),
-            (_best_of_combinations("94.88 %", "a", "94.88 %", "b"), _best_of_combinations("1 %", "a", "94.88 %", "b")),
-            (_epoch_span("mlp", {"a": 0.4, "b": 0.4001}, "a", "b"), _epoch_span("mlp", {"a": 0.3, "b": 0.4}, "a", "b")),
+            (best_of_combinations("94.88 %", "a", "94.88 %", "b"), best_of_combinations("1 %", "a", "94.88 %", "b")),
+            (epoch_span("mlp", {"a": 0.4, "b": 0.4001}, "a", "b"), epoch_span("mlp", {"a": 0.3, "b": 0.4}, "a", "b")),
         ):
             assert len(re.findall(r"\d[\d.,]*", one)) == 1, one
             assert len(re.findall(r"\d[\d.,]*", two)) == 2, two
@@ -38,7 +38,7 @@ def test_backends_whose_means_are_equal_have_one(tmp_path):
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 def test_nothing_is_corrected_for_one_comparison_or_none(n, speech):
     with language.speaking(speech):
-        said = comparisons._tests_caption(n)
+        said = comparisons.tests_caption(n)
     assert ("Holm" in said or "Холм" in said) == (n > 1)
     if speech == "ru" and n > 1:
         form = "сравнения" if n < 5 else "сравнений"

@@ -57,7 +57,7 @@ class Model:
         self.carry = (parameters, statistics, jax.device_put(self.optimizer.init(parameters), self.device))
         self.taken = 0
         to_use, to_look_at = (ON_GPU, ON_GPU) if plan.device == "cuda" else (None, TO_LOOK_AT)
-        self._epoch = jax.jit(self._steps, donate_argnums=0, compiler_options=to_use)
+        self.compiled_epoch = jax.jit(self._steps, donate_argnums=0, compiler_options=to_use)
         self._infer = jax.jit(self._logits, compiler_options=to_use)
         self._layer = jax.jit(self._alone, static_argnums=0, compiler_options=to_use)
         self._outputs = jax.jit(self._observe, static_argnums=4, compiler_options=to_look_at)
@@ -156,7 +156,7 @@ class Model:
             lambda value: filled_up(value, room),
             (chunk.indices, *(number.astype(self.plan.dtype) for number in numbers), masks),
         )
-        self.carry, results = self._epoch(self.carry, self.images, self.labels, n, steps)
+        self.carry, results = self.compiled_epoch(self.carry, self.images, self.labels, n, steps)
         self.taken += n
         return results[:, :n]
 

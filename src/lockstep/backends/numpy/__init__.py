@@ -5,8 +5,8 @@ it spends its time: the same sums in another order.
 
 Both cores work in every phase: a batch is cut into slices, one per thread, each slice goes through the whole network,
 and each thread updates its part of the parameters. Two look across the slices: batch normalisation, through
-`Pass.total`, and the gradients of large dense kernels (`Model._left`). NumPy's matrix products run single-threaded then
-(the worker sets this), because two levels of threads would fight.
+`Pass.total`, and the gradients of large dense kernels (`Model.kernels_left`). NumPy's matrix products run
+single-threaded then (the worker sets this), because two levels of threads would fight.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Model:
         """Take every step of one epoch."""
         full, short = batches(order, self.plan.recipe.batch_size)
         steps = [*full, short] if len(short) else list(full)
-        return np.array([self._step(self.images[indices], self.labels[indices]) for indices in steps]).T
+        return np.array([self.train_step(self.images[indices], self.labels[indices]) for indices in steps]).T
 
     def wait(self) -> None:
         """NumPy is done when it returns."""
@@ -120,7 +120,7 @@ class Model:
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """One update."""
-        return self._step(images, labels)[0]
+        return self.train_step(images, labels)[0]
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
         """Every layer's output."""
@@ -174,8 +174,8 @@ class Model:
     def apply(self, gradients: Arrays) -> None:
         """The optimizer's part of a step alone, from clipped gradients."""
         gradient, now = self._filled(gradients)[0], self.count_update()
-        self._decay(now)
-        self._update(now, gradient, slice(0, gradient.size), self.spaces[0])
+        self.decay(now)
+        self.update_part(now, gradient, slice(0, gradient.size), self.spaces[0])
 
     def _filled(self, gradients: Arrays) -> tuple[np.ndarray, Arrays]:
         flat, views = self.slices[0]
@@ -185,10 +185,10 @@ class Model:
 
     # ---- one step
 
-    def _step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
+    def train_step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
         n, training = len(images), self.plan.in_training
         masks = self.plan.masks(self.taken, n) if training else {}
-        now, left = self.count_update(), self._left(n)
+        now, left = self.count_update(), self.kernels_left(n)
 
         def work(index: int, part: slice, sums: Slices) -> tuple[float, int]:
             on = Pass(
@@ -200,7 +200,7 @@ class Model:
             x = self._prepare_fast(images[part], self.spaces[index])
             result = self._differentiate(self.plan.fast_walk, self.fast_layers, x, labels[part], on, None)
             sums.wait()
-            self._finish(index, sums, now, left)
+            self.finish(index, sums, now, left)
             return result
 
         results = self._sliced(images, work)
@@ -208,7 +208,7 @@ class Model:
 
     def update(self, now: Numbers) -> None:
         """Take the step that the gradients of one slice, the whole batch, ask for."""
-        self._finish(0, Slices(1), now, {})
+        self.finish(0, Slices(1), now, {})
 
     def lay_in(self, flat: np.ndarray, gradient: np.ndarray) -> None:
         """From here on keep the parameters and one slice's gradients in these arrays, which hold the same numbers."""
@@ -216,7 +216,7 @@ class Model:
         self.flat, self.parameters = flat, cut(flat, shapes)
         self.slices[0] = gradient, cut(gradient, shapes)
 
-    def _left(self, n: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def kernels_left(self, n: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Dense layer → where its slices put x and dy of the whole batch of `n`, and with that leave dw = xᵀ·dy.
 
         Where the kernel is larger than these, it takes less time to multiply the batch once, each thread for some rows
@@ -232,10 +232,10 @@ class Model:
             if inputs * units > n * (inputs + units)
         }
 
-    def _finish(self, index: int, sums: Slices, now: Numbers, left: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    def finish(self, index: int, sums: Slices, now: Numbers, left: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
         """A thread's part of the update, once every slice has its gradients, or has left them."""
         n, (gradient, views) = len(sums.parts), self.slices[0]
-        mine, others = self._parts(index, n, left), [flat for flat, _ in self.slices[1:n]]
+        mine, others = self.parts_of(index, n, left), [flat for flat, _ in self.slices[1:n]]
         for part, name, rows in mine:
             if name:
                 x, dy = left[name]
@@ -249,12 +249,12 @@ class Model:
             if index == 0:
                 self.add_l2(views)
                 self._clip(gradient, views)
-                self._decay(now)
+                self.decay(now)
             sums.wait()
         for part, _, _ in mine:
-            self._update(now, gradient, part, self.spaces[index])
+            self.update_part(now, gradient, part, self.spaces[index])
 
-    def _parts(self, index: int, n: int, left: dict[str, Any]) -> list[tuple[slice, str, slice]]:
+    def parts_of(self, index: int, n: int, left: dict[str, Any]) -> list[tuple[slice, str, slice]]:
         """What the index-th of `n` threads updates of the flat buffers: its share of the rows of each kernel that was
         left (the layer's name, the rows), and of what lies between two of these ("")."""
 
@@ -390,14 +390,14 @@ class Model:
         self.taken += 1
         return self.plan.numbers(self.taken - 1)
 
-    def _decay(self, now: Numbers) -> None:
+    def decay(self, now: Numbers) -> None:
         """AdamW's: w ← w·(1 − lr·λ) for the kernels, before the update."""
         o = self.plan.recipe.optimizer
         if o.kind == "adamw":
             for name in self.plan.decayed:
                 self.parameters[name] *= 1 - now.rate * o.weight_decay
 
-    def _update(self, now: Numbers, gradient: np.ndarray, part: slice, space: fast.Space) -> None:
+    def update_part(self, now: Numbers, gradient: np.ndarray, part: slice, space: fast.Space) -> None:
         """Bring a part of the flat buffers up to date, in pieces that stay in the cache."""
         for start in range(part.start, part.stop, CHUNK):
             chunk = slice(start, min(start + CHUNK, part.stop))

@@ -77,7 +77,7 @@ def turned(layer: Form) -> Form:
 
 
 def dense(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy. A large dw is left to `Model._finish`, with x and dy."""
+    """y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy. A large dw is left to `Model.finish`, with x and dy."""
     w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
     y = np.matmul(x, w, out=on.space(f"{row.name} y", (len(x), w.shape[1])))
     if b is not None:

@@ -35,7 +35,7 @@ class Pass:
     leads: bool  # the one slice that updates the running statistics
     factor: Callable[[np.ndarray], np.ndarray] = lambda value: value  # what a factor of a product is rounded to
     space: Space | None = None  # where the fast forms keep their arrays
-    left: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # see `Model._left`
+    left: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # see `Model.kernels_left`
 
     def keep_running(self, row: LayerFacts, mean: np.ndarray, variance: np.ndarray, n: int) -> None:
         """Move a batch normalisation's running statistics towards those of a batch of `n` values a channel."""

@@ -65,7 +65,7 @@ def rmsprop(o: Any, now: Numbers, w: np.ndarray, g: np.ndarray, s: np.ndarray, q
     w -= s
 
 
-# kind → (the slots' names, the update). AdamW is Adam after the decay, which `Model._update` applies to the kernels.
+# kind → (the slots' names, the update). AdamW is Adam after `Model.decay` of the kernels.
 OPTIMIZERS: dict[str, tuple[tuple[str, ...], Callable[..., None]]] = {
     "sgd": ((), sgd),
     "momentum": (("momentum",), momentum),

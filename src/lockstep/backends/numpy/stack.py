@@ -119,7 +119,7 @@ class Stack:
 
     def train_epoch(self, orders: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Each model's (2, steps): losses and correct answers."""
-        taken = [self._step(indices) for indices in self._batches(orders)]
+        taken = [self.train_step(indices) for indices in self._batches(orders)]
         return [np.array([step[index] for step in taken]).T for index in range(len(self.models))]
 
     def _batches(self, orders: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
@@ -130,10 +130,10 @@ class Stack:
         if len(short[0]):
             yield list(short)
 
-    def _step(self, indices: Sequence[np.ndarray]) -> list[tuple[float, int]]:
+    def train_step(self, indices: Sequence[np.ndarray]) -> list[tuple[float, int]]:
         models, n = self.models, len(indices[0])
-        images, labels = self._gathered(indices)
-        on = self._pass(n)
+        images, labels = self.gathered(indices)
+        on = self.begin_pass(n)
         now = [model.count_update() for model in models]
         backwards: dict[str, fast.Backward] = {}
 
@@ -152,14 +152,14 @@ class Stack:
             model.update(numbers)
         return results
 
-    def _gathered(self, indices: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def gathered(self, indices: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
         """Each model's pixels as they enter, (members, n, height, width, channels), and labels."""
         x = self.space("input", (len(indices), len(indices[0]), *self.models[0].images.shape[1:]))
         for index, model in enumerate(self.models):
             model.pixels(model.images[indices[index]], x[index])
         return x, [model.labels[chosen] for model, chosen in zip(self.models, indices, strict=True)]
 
-    def _pass(self, n: int) -> alone.Pass:
+    def begin_pass(self, n: int) -> alone.Pass:
         training = self.models[0].plan.in_training
         masks = [model.plan.masks(model.taken, n) if training else {} for model in self.models]
         stacked = {name: np.stack([mask[name] for mask in masks]) for name in masks[0]}

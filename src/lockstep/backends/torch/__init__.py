@@ -339,15 +339,15 @@ class Recorded:
         model._mode(plan.in_training, batch)
         dropped = [row.name for _, row in plan.dropouts] if plan.in_training else []
         self.masks: dict[str, Any] = {name: model.layers[name].mask for name in dropped}
-        self.replay = self._record(model)
+        self.replay = self.record(model)
 
-    def _record(self, model: Model) -> Callable[[], None]:
+    def record(self, model: Model) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._step(model)
+            self.step(model)
         return graph.replay
 
-    def _step(self, model: Model) -> None:
+    def step(self, model: Model) -> None:
         """Step number `number` of those asked for."""
         indices = self.batches.index_select(0, self.number)[0]
         images, labels = (values.index_select(0, indices) for values in model.placed)

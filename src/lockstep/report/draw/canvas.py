@@ -69,7 +69,7 @@ _import()
 
 
 @functools.cache
-def _ours() -> dict[Any, Any]:
+def own_settings() -> dict[Any, Any]:
     """Every setting of matplotlib's that is a matter of looks: its own default, or ours."""
     import matplotlib
 
@@ -86,5 +86,5 @@ def settings() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecated settings come from matplotlib's own list, not from ours
             settings: Any = matplotlib.rcParams
-            settings.update(_ours())
+            settings.update(own_settings())
         yield

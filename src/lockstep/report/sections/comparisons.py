@@ -444,7 +444,7 @@ def _alone_right(pair: Pair) -> list[str]:
     return [whole(found.only_first), whole(found.only_second)] if found else [MISSING, MISSING]
 
 
-def _tests_caption(n: int) -> str:
+def tests_caption(n: int) -> str:
     """What the p values over seeds are: n of them."""
     if not n:
         return _("Test accuracy, first minus second.")
@@ -467,7 +467,7 @@ def _tests_caption(n: int) -> str:
 def _pairs_caption(held: Held) -> str:
     pairs = [pair for _, pair in held.rows]
     seeds = list(dict.fromkeys(pair.seed for pair in pairs if pair.seed))
-    text = _tests_caption(max((pair.tests for pair in pairs), default=0)) + " "
+    text = tests_caption(max((pair.tests for pair in pairs), default=0)) + " "
     if len(seeds) == 1:
         text += _(
             "The columns behind are of seed {seed}: images that only one of the two got right, and McNemar’s exact "

@@ -283,10 +283,11 @@ def _epoch_times(found: Group) -> str:
     low, high = min(times, key=lambda name: times[name]), max(times, key=lambda name: times[name])
     if len(times) == 1:
         return _("one epoch of {title} took {time}", title=found.title, time=seconds(times[low]))
-    return _epoch_span(found.title, times, low, high)
+    return epoch_span(found.title, times, low, high)
 
 
-def _epoch_span(title: str, times: Mapping[str, float], low: str, high: str) -> str:
+def epoch_span(title: str, times: Mapping[str, float], low: str, high: str) -> str:
+    """How long an epoch took, from the quickest backend to the slowest; one time where both are one when rounded."""
     if seconds(times[low]) == seconds(times[high]):
         return _("one epoch of {title} took {time} with each backend", title=title, time=seconds(times[low]))
     return _(
@@ -299,7 +300,8 @@ def _epoch_span(title: str, times: Mapping[str, float], low: str, high: str) -> 
     )
 
 
-def _best_of_combinations(low: str, worst: str, high: str, best: str) -> str:
+def best_of_combinations(low: str, worst: str, high: str, best: str) -> str:
+    """Between which accuracies, already in words, the best of the combinations lie; one where they are the same."""
     if low == high:
         return _("The best test accuracy of every combination is {low}.", low=low)
     return _(
@@ -325,7 +327,7 @@ def _summary(groups: Sequence[Group]) -> list[str]:
             "The runs cover {count} combination of network, dataset and setting.",
             "The runs cover {count} combinations of network, dataset and setting.",
         ),
-        _best_of_combinations(points(low[0], places), low[1].title, points(high[0], places), high[1].title),
+        best_of_combinations(points(low[0], places), low[1].title, points(high[0], places), high[1].title),
     ]
     if spreads:
         sentences.append(
@@ -579,7 +581,7 @@ def _ranked(rankings: Sequence[Ranking]) -> str:
     for where in list(dict.fromkeys(row.where for row in rankings))[:MAX_NAMED]:
         cells = [cell for row in rankings if row.where == where for cell in (row.first, row.second)]
         times = {cell.backend: median(cell.seconds) or 0.0 for cell in cells}
-        medians.append(_epoch_span(where, times, *_ends(times)))
+        medians.append(epoch_span(where, times, *_ends(times)))
     reasons = list(dict.fromkeys(reason for row in rankings for reason in row.reasons))
     return _(
         "Time: {medians}; the backends cannot be ranked ({reasons}).",
