@@ -68,6 +68,8 @@ def adapted(words, folder):
         return words
     study = tomllib.loads((folder / words[1]).read_text(encoding="utf-8"))
     more = [] if "--network" in words else ["--network", next(iter(study["networks"]))]
+    if words[0] == "prove" and "--network" in words:  # it is large
+        more += ["--set", "recipe.batch_size=16"]
     for key, values in study.get("grid", {}).items():
         more += ["--set", f"grid.{key}={values[:1]!r}"]
     words = [re.sub("@tensorflow$", "@numpy", word) for word in words]

@@ -1,7 +1,8 @@
-"""On real MNIST four frameworks take the same steps: the networks of studies/lab-frameworks.toml, 100 steps of 128.
+"""On real MNIST four frameworks take the same steps of 128: the networks of studies/lab-frameworks.toml.
 
-In float64 all hundred losses agree to 1e-9 (1e-15 was measured) and the weights after them to 1e-11; the float32
-accuracies lie within 0.3 points.
+A hundred of the MLP and forty of the CNN, of which `python -m support.agreement steps` takes a hundred too. In float64
+all losses agree to 1e-9 (1e-15 was measured) and the weights after them to 1e-11; the float32 accuracies lie within
+0.3 points.
 
 In float32 only the first steps can be held to a number. Where a value lies nearer to the kink of a relu than float32
 rounds, the gradient takes the other branch in one backend, and from there the difference doubles every two or three
@@ -16,17 +17,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lockstep import backends, load_study, run_study
+from lockstep import backends, data, load_study, run_study
 from support import ROOT
 from support.agreement import LIMITS as AGREEMENT
 from support.agreement import weights_apart
 from support.needs import need_backend
 
 STUDY = ROOT / "studies" / "lab-frameworks.toml"
-SETTINGS = ["recipe.epochs=1", "train_size=12800", "seeds=0"]
-LIMITS = {"float64": (1e-9, 100), "float32": (1e-4, 8)}  # relative difference, and for how many steps it holds
+SETTINGS = ["recipe.epochs=1", "seeds=0"]
+STEPS = {"mlp": 100, "cnn": 40}
+LIMITS = {"float64": (1e-9, None), "float32": (1e-4, 8)}  # relative difference, and for how many steps it holds
 POINTS = 0.003
-NETWORKS = ("mlp", "cnn")
+
+
+def settings(network, *more):
+    return [*SETTINGS, f"train_size={128 * STEPS[network]}", *more]
 
 
 def fail_unless_finished(records):
@@ -35,14 +40,27 @@ def fail_unless_finished(records):
 
 
 @pytest.fixture(scope="module")
-def runs(mnist, tmp_path_factory):
+def dataset(mnist, tmp_path_factory):
+    """dtype → MNIST; in float64, of which no accuracy is asked, with fewer test images."""
+    loaded, path = data.load("mnist"), tmp_path_factory.mktemp("mnist") / "mnist.npz"
+    train, test = slice(128 * max(STEPS.values())), slice(500)
+    np.savez(
+        path, x_train=loaded.train_images[train], y_train=loaded.train_labels[train],
+        x_test=loaded.test_images[test], y_test=loaded.test_labels[test],
+    )  # fmt: skip
+    return {"float64": str(path), "float32": "mnist"}
+
+
+@pytest.fixture(scope="module")
+def runs(dataset, tmp_path_factory):
     """(network, dtype, backend) → the record of its run; each network and dtype is run when first asked for."""
     folder, found = tmp_path_factory.mktemp("same-steps"), {}
 
     def of(network, dtype, backend):
         need_backend(backend)
         if (network, dtype, backend) not in found:
-            study = load_study(STUDY, [*SETTINGS, f"dtype={dtype}"], [backend], [network])
+            asked = settings(network, f"dtype={dtype}", f"dataset={dataset[dtype]}")
+            study = load_study(STUDY, asked, [backend], [network])
             records = run_study(study, folder, lambda run, event: None)
             fail_unless_finished(records)
             (found[network, dtype, backend],) = records
@@ -51,12 +69,12 @@ def runs(mnist, tmp_path_factory):
     return of
 
 
-def assert_same_steps(found, wanted, limit, n_steps):
-    """The loss of the first so many steps agrees with the judge's; the first that does not is named."""
+def assert_same_steps(found, wanted, network, limit, n_steps):
+    """The loss of the first so many steps agrees with the judge's, or of all; the first that does not is named."""
     assert found.arrays("steps").keys() == wanted.arrays("steps").keys()
     steps, judged = found.arrays("steps"), wanted.arrays("steps")
     np.testing.assert_array_equal(steps["examples"], judged["examples"], strict=True)
-    np.testing.assert_array_equal(steps["examples"], np.full(100, 128.0), strict=True)
+    np.testing.assert_array_equal(steps["examples"], np.full(STEPS[network], 128.0), strict=True)
     assert steps["loss"].dtype == np.float64
     off = (np.abs(steps["loss"] - judged["loss"]) / np.abs(judged["loss"]))[:n_steps]
     assert np.isfinite(off).all()
@@ -69,9 +87,9 @@ OTHERS = [name for name in backends.BACKENDS if name != "numpy"]
 
 @pytest.mark.parametrize("backend", OTHERS)
 @pytest.mark.parametrize("dtype", LIMITS)
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", STEPS)
 def test_the_losses_are_those_of_the_judge(network, dtype, backend, runs):
-    assert_same_steps(runs(network, dtype, backend), runs(network, dtype, "numpy"), *LIMITS[dtype])
+    assert_same_steps(runs(network, dtype, backend), runs(network, dtype, "numpy"), network, *LIMITS[dtype])
 
 
 def assert_same_weights(found, wanted, network):
@@ -80,8 +98,8 @@ def assert_same_weights(found, wanted, network):
 
 
 @pytest.mark.parametrize("backend", OTHERS)
-@pytest.mark.parametrize("network", NETWORKS)
-def test_after_a_hundred_float64_steps_the_weights_are_those_of_the_judge(network, backend, runs):
+@pytest.mark.parametrize("network", STEPS)
+def test_after_the_float64_steps_the_weights_are_those_of_the_judge(network, backend, runs):
     assert_same_weights(runs(network, "float64", backend), runs(network, "float64", "numpy"), network)
 
 
@@ -91,23 +109,24 @@ def assert_accuracies_close(records):
     assert spread <= POINTS, f"{spread * 100:.2f} points apart: {accuracies}"
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", STEPS)
 def test_test_accuracies_lie_within_three_tenths_of_a_point(network, runs):
     records = [runs(network, "float32", backend) for backend in backends.BACKENDS]
     assert_accuracies_close(records)
-    assert min(record.metrics["test"]["accuracy"] for record in records) > 0.88, "and they have learned"
+    assert min(record.metrics["test"]["accuracy"] for record in records) > 0.85, "and they have learned"
 
 
 # ---------------------------------------------------------------------------------------------------------------- twin
 
 
 @pytest.fixture(scope="module")
-def planted(mnist, tmp_path_factory):
+def planted(dataset, tmp_path_factory):
     """The MLP in NumPy with one fault each: a learning rate wrong by 1 %, and another seed."""
     folder = tmp_path_factory.mktemp("planted")
 
     def of(dtype, setting):
-        study = load_study(STUDY, [*SETTINGS, f"dtype={dtype}", setting], ["numpy"], ["mlp"])
+        asked = settings("mlp", f"dtype={dtype}", f"dataset={dataset[dtype]}", setting)
+        study = load_study(STUDY, asked, ["numpy"], ["mlp"])
         records = run_study(study, folder, lambda run, event: None)
         fail_unless_finished(records)
         return records[0]
@@ -119,7 +138,7 @@ def planted(mnist, tmp_path_factory):
 def test_a_learning_rate_wrong_by_one_percent_is_found_at_the_second_step(dtype, runs, planted):
     wrong = planted(dtype, "recipe.optimizer.learning_rate=0.00101")
     with pytest.raises(AssertionError, match=r"^step 1: off by"):
-        assert_same_steps(wrong, runs("mlp", dtype, "numpy"), *LIMITS[dtype])
+        assert_same_steps(wrong, runs("mlp", dtype, "numpy"), "mlp", *LIMITS[dtype])
 
 
 def test_weights_of_a_rate_that_is_off_in_the_eighth_digit_are_found(runs, planted):
@@ -130,7 +149,7 @@ def test_weights_of_a_rate_that_is_off_in_the_eighth_digit_are_found(runs, plant
 
 def test_another_start_is_found_at_the_first_step(runs, planted):
     with pytest.raises(AssertionError, match=r"^step 0: off by"):
-        assert_same_steps(planted("float32", "seeds=1"), runs("mlp", "float32", "numpy"), *LIMITS["float32"])
+        assert_same_steps(planted("float32", "seeds=1"), runs("mlp", "float32", "numpy"), "mlp", *LIMITS["float32"])
 
 
 def test_accuracies_too_far_apart_are_found(runs, planted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -142,7 +143,8 @@ def test_every_public_name_is_there_and_no_other():
 # ------------------------------------------------------------------------------------------------------- in the sources
 
 
-def imports_of(text: str, module: str = "") -> set[str]:
+@functools.cache  # a planted import is looked for among all sources, of which it changes one
+def imports_of(text: str, module: str = "") -> frozenset[str]:
     """Every module that a source imports anywhere: "lockstep.spec", "numpy" …; relative imports by their full name."""
     found = set()
     for node in ast.walk(ast.parse(text)):
@@ -154,7 +156,7 @@ def imports_of(text: str, module: str = "") -> set[str]:
                 base = ".".join([*module.split(".")[: -node.level], *([base] if base else [])])
             inner = base == "lockstep" or base.startswith("lockstep.")
             found.update(f"{base}.{name.name}" if inner else base for name in node.names)
-    return found
+    return frozenset(found)
 
 
 def sources() -> dict[str, str]:

@@ -5,8 +5,9 @@ Texts are found as Babel finds them: in Python and Jinja, as arguments of `_`, `
 
 from __future__ import annotations
 
+import functools
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,23 @@ def texts(paths: Iterable[Path]) -> dict[str, str | None]:
     """Every text of these files and folders with its plural, or with None where it has none."""
     found: dict[str, str | None] = {}
     for path in _files(paths):
-        for _line, message, _comments, _context in extract_from_file(METHODS[path.suffix], path, keywords=KEYWORDS):
+        for message in _messages(path, KEYWORDS):
             one, many = message if isinstance(message, tuple) else (message, None)
             found[one] = many or found.get(one)
-        for _line, fields, _comments, _context in extract_from_file(METHODS[path.suffix], path, keywords=RECORDS):
+        for fields in _messages(path, RECORDS):
             found |= {text: found.get(text) for text in fields if text}
     return found
+
+
+def _messages(path: Path, keywords: Mapping[str, tuple[int, ...] | None]) -> tuple[Any, ...]:
+    """What the calls of these names in a file are given: a text, or a tuple of them."""
+    return _extracted(path, path.stat().st_mtime_ns, tuple(keywords.items()))
+
+
+@functools.cache  # a catalog that is planted wrong is held to the same sources
+def _extracted(path: Path, _changed: int, keywords: tuple[tuple[str, Any], ...]) -> tuple[Any, ...]:
+    found = extract_from_file(METHODS[path.suffix], path, keywords=dict(keywords))
+    return tuple(message for _line, message, _comments, _context in found)
 
 
 def held(code: str) -> dict[Any, str]:
