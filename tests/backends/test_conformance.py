@@ -37,11 +37,11 @@ def reference():
     return of
 
 
-FLOAT64_CASES = [name for name, case in table.CASES.items() if case.dtype == "float64"]
+ASKED = [(backend, case) for backend in backends.BACKENDS for case in table.asked_of(backend)]
+IN_FLOAT64 = [(backend, case) for backend, case in ASKED if table.CASES[case].dtype == "float64"]
 
 
-@pytest.mark.parametrize("case", FLOAT64_CASES)
-@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+@pytest.mark.parametrize(("backend", "case"), IN_FLOAT64)
 def test_backend_computes_what_the_reference_computes(backend, case, conformance, reference):
     found = conformance(backend)[case]
     assert not isinstance(found, str), found
@@ -81,8 +81,7 @@ def test_products_that_are_not_rounded_are_found(case):
         )
 
 
-@pytest.mark.parametrize("case", table.CASES)
-@pytest.mark.parametrize("backend", list(backends.BACKENDS))
+@pytest.mark.parametrize(("backend", "case"), ASKED)
 def test_restoring_goes_back_to_where_it_was(backend, case, conformance):
     found = conformance(backend)[case]
     assert not isinstance(found, str), found
@@ -116,6 +115,38 @@ def test_a_row_that_is_missing_is_named(name, kind, monkeypatch):
     monkeypatch.delitem(getattr(numpy_backend, name), kind)
     with pytest.raises(AssertionError, match=f"no row for .*{name}: {kind}"):
         assert_complete(table.rows_of(numpy_backend))
+
+
+def not_in_chains(table_of_cases):
+    """Every row of which a framework is asked in chains, with what those lack of its layers and their options."""
+    found = {}
+    for name, chains in table.IN_CHAINS.items():
+        chained = {
+            layer for other, case in table_of_cases.items() if other.startswith(chains) for layer in case.network.layers
+        }
+        rows = set(table_of_cases[name].network.layers)
+        found |= {name: rows - chained} if rows - chained - set(table.SMALL.layers) else {}
+    return found
+
+
+def test_chains_have_every_layer_and_option_of_their_rows():
+    assert not_in_chains(table.CASES) == {}
+
+
+@pytest.mark.parametrize("chain", ["chain-activations", "chain-convolutions", "ties-max_pools", "black-kinks"])
+def test_a_chain_that_is_cut_short_is_named(chain):
+    case = table.CASES[chain]
+    shorter = dataclasses.replace(case, network=table.net("conv2d 4 3", *table.HEAD))
+    assert not_in_chains({**table.CASES, chain: shorter})
+
+
+@pytest.mark.parametrize("chain", [name for name in table.CASES if name.startswith("chain-")])
+def test_no_value_of_a_chain_is_too_small_to_be_compared(chain, reference):
+    """A tolerance is relative to an array's largest number, or to a thousandth."""
+    for name, value in reference(chain).items():
+        stage, _, place = name.partition("|")
+        if stage in ("gradient", "sent back", "training", "inference") and not place.endswith("/bias"):
+            assert np.abs(value).max() > 1e-3, name
 
 
 def test_every_kind_of_the_spec_has_a_case():

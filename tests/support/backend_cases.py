@@ -100,6 +100,29 @@ LAYER_CASES = {
     "gelu": net("conv2d 4 3", "gelu", *HEAD),
     "everything": EVERYTHING,
 }
+# The same rows in chains: a framework compiles one program for several of them, and what a layer computes and sends
+# back is still compared by its name. NumPy, which compiles nothing, is asked each row by itself too.
+CHAINS = {
+    "convolutions": net(
+        "conv2d 4 [3, 2]", "conv2d 4 [3, 2] padding=same", "conv2d 4 [5, 3] padding=same", "conv2d 4 1",
+        "conv2d 4 3 bias=false", "conv2d 19 3", "conv2d 6 [2, 3] padding=same", "conv2d 4 [4, 3] [3, 2] padding=same",
+        *HEAD,
+    ),
+    "max_pools": net("conv2d 4 1", "relu", "max_pool2d 3 [1, 2]", "max_pool2d [2, 3]", *HEAD),
+    "max_pools_with_gaps": net("conv2d 4 1", "max_pool2d [3, 4] [2, 3] same", "max_pool2d 2 [3, 4]", *HEAD),
+    "avg_pools": net("conv2d 4 1", "avg_pool2d 3 [1, 2]", "avg_pool2d [3, 4] [2, 3] same", *HEAD),
+    "global_avg_pool": net("conv2d 4 1", "avg_pool2d [2, 3]", "conv2d 4 3", "global_avg_pool", "dense 5"),
+    "dense": net("flatten", "flatten", "dense 17 bias=false", "batch_norm 0.3 0.01", "dense 17", "dense 5"),
+    "norm_and_dropout": net(
+        "conv2d 4 3 bias=false", "batch_norm", "dropout 0.3", "flatten", "dense 17", "dropout", "dense 5"
+    ),
+    "activations": net(
+        "conv2d 4 3", "leaky_relu 0.2", "elu 1.3", "gelu", "conv2d 4 1", "tanh", "conv2d 4 1", "softplus", "conv2d 4 1",
+        "sigmoid", "conv2d 4 1", "relu", "max_pool2d", *HEAD,
+    ),
+    # Zero stays zero: on black images, of which it is asked alone, each layer lies on its kink.
+    "kinks": net("conv2d 4 3", "relu", "leaky_relu 0.2", "elu 1.3", "gelu", "max_pool2d [2, 3]", *HEAD),
+}  # fmt: skip
 # … every optimizer, on a small network with both kinds of parameters …
 SMALL = net("conv2d 4 [3, 2] [2, 3]", "tanh", "flatten", "dense 5")
 OPTIMIZER_OPTIONS = {"momentum": " 0.01 0.8", "nesterov": " 0.01 0.8", "adamw": " 0.001 0.3", "rmsprop": " 0.001 0.8"}
@@ -182,17 +205,24 @@ ROUNDED = {
     )
     for products in ("tf32", "bfloat16")
 }  # fmt: skip
+TIED = ("max_pool2d", "max_pool2d_overlapping", "max_pool2d_same", "relu")
+KINKED = ("relu", "leaky_relu", "elu", "gelu", "max_pool2d")
 CASES = {
     **{f"layer-{name}": Case(network, Recipe("momentum 0.05", EPOCHS, BATCH)) for name, network in LAYER_CASES.items()},
+    **{
+        f"chain-{name}": Case(network, Recipe("momentum 0.05", EPOCHS, BATCH))
+        for name, network in CHAINS.items()
+        if name != "kinks"
+    },
     **{f"recipe-{name}": Case(SMALL, recipe) for name, recipe in RECIPE_CASES.items()},
     **{
-        f"ties-{name}": Case(LAYER_CASES[name], Recipe("momentum 0.05", EPOCHS, BATCH), levels=2)
-        for name in ("max_pool2d", "max_pool2d_overlapping", "max_pool2d_same", "relu")
+        f"ties-{name}": Case({**LAYER_CASES, **CHAINS}[name], Recipe("momentum 0.05", EPOCHS, BATCH), levels=2)
+        for name in (*TIED, "max_pools", "max_pools_with_gaps")
     },
     # Black images and zero biases put every activation exactly on its kink.
     **{
-        f"black-{kind}": Case(LAYER_CASES[kind], Recipe("momentum 0.05", EPOCHS, BATCH), levels=1)
-        for kind in ("relu", "leaky_relu", "elu", "gelu", "max_pool2d")
+        f"black-{kind}": Case({**LAYER_CASES, **CHAINS}[kind], Recipe("momentum 0.05", EPOCHS, BATCH), levels=1)
+        for kind in (*KINKED, "kinks")
     },
     # Without a convolution TensorFlow compiles the whole epoch, and NumPy trains in one thread.
     **{
@@ -217,7 +247,20 @@ CASES = {
     "larger_than_all": Case(SMALL, Recipe("adam", EPOCHS, N + 6)),
     "float32": Case(EVERYTHING, Recipe("adam", EPOCHS, BATCH, l2=0.01, label_smoothing=0.1), "float32"),
 }
+# Rows of which frameworks are asked in chains alone → how the names of these begin.
+IN_CHAINS = {
+    **dict.fromkeys(
+        (f"layer-{name}" for name in LAYER_CASES if name not in ("conv2d_whole_image", "everything")), "chain-"
+    ),
+    **dict.fromkeys((f"ties-{name}" for name in TIED), "ties-max_pools"),
+    **dict.fromkeys((f"black-{name}" for name in KINKED), "black-kinks"),
+}
 assert not Augmentation()  # augmentation happens before a backend sees an image, so no case has any
+
+
+def asked_of(backend: str) -> list[str]:
+    """The names of the cases that a backend computes."""
+    return [name for name in CASES if backend == "numpy" or name not in IN_CHAINS]
 
 
 def images_of(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -317,9 +360,9 @@ def main(backend: str, folder: Path) -> None:
     errors = {}
     np.savez(folder / "tables.npz", allow_pickle=False, **rows_of(backends.load(backend)))
     device = "cpu" if backend == "numpy" else os.environ.get("LOCKSTEP_DEVICE", "cpu")
-    for name, case in CASES.items():
+    for name in asked_of(backend):
         try:
-            np.savez(folder / f"{name}.npz", allow_pickle=False, **compute(backend, case, device=device))
+            np.savez(folder / f"{name}.npz", allow_pickle=False, **compute(backend, CASES[name], device=device))
         except Exception:
             errors[name] = traceback.format_exc()
     (folder / "errors.json").write_text(json.dumps(errors))
