@@ -108,7 +108,7 @@ CHAINS = {
         "conv2d 4 3 bias=false", "conv2d 19 3", "conv2d 6 [2, 3] padding=same", "conv2d 4 [4, 3] [3, 2] padding=same",
         *HEAD,
     ),
-    "max_pools": net("conv2d 4 1", "relu", "max_pool2d 3 [1, 2]", "max_pool2d [2, 3]", *HEAD),
+    "max_pools": net("conv2d 4 1", "relu", "max_pool2d 3 [1, 2]", "max_pool2d [2, 3]", "max_pool2d", *HEAD),
     "max_pools_with_gaps": net("conv2d 4 1", "max_pool2d [3, 4] [2, 3] same", "max_pool2d 2 [3, 4]", *HEAD),
     "avg_pools": net("conv2d 4 1", "avg_pool2d 3 [1, 2]", "avg_pool2d [3, 4] [2, 3] same", *HEAD),
     "global_avg_pool": net("conv2d 4 1", "avg_pool2d [2, 3]", "conv2d 4 3", "global_avg_pool", "dense 5"),
@@ -121,7 +121,7 @@ CHAINS = {
         "sigmoid", "conv2d 4 1", "relu", "max_pool2d", *HEAD,
     ),
     # Zero stays zero: on black images, of which it is asked alone, each layer lies on its kink.
-    "kinks": net("conv2d 4 3", "relu", "leaky_relu 0.2", "elu 1.3", "gelu", "max_pool2d [2, 3]", *HEAD),
+    "kinks": net("conv2d 4 3", "relu", "leaky_relu 0.2", "elu 1.3", "gelu", "max_pool2d [2, 3]", "max_pool2d", *HEAD),
 }  # fmt: skip
 # … every optimizer, on a small network with both kinds of parameters …
 SMALL = net("conv2d 4 [3, 2] [2, 3]", "tanh", "flatten", "dense 5")
