@@ -269,11 +269,10 @@ def test_what_a_baseline_is_not_written_for_is_left_out_and_told(clockwork, tmp_
     assert "augmentation" in baselines.why_not("keras", asked(augmentation={"shift": 1}).runs()[0])
 
 
-@pytest.mark.parametrize("layers", [MLP, CNN], ids=["mlp", "cnn"])
 @pytest.mark.parametrize("name", list(baselines.SHIPPED))
-def test_a_baseline_trains_the_network_that_was_asked(name, layers):
-    if layers == CNN and name == "sklearn":
-        pytest.skip("it has no convolutions, which is told")
+def test_a_baseline_trains_the_network_that_was_asked(name):
+    """A convolution, a pooling and a dense layer; scikit-learn's, which has dense ones alone, those."""
+    layers = MLP if name == "sklearn" else CNN
     need_backend(baselines.SHIPPED[name][3])
     run = benches.shortened(asked(layers, optimizer="adam 0.01").runs()[0], 6)
     found = benches.lap(benches.Entry(changed(run, train_size=None), name, True, 2))
