@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -120,13 +121,19 @@ def compare(records: Sequence[store.Record]) -> dict[str, Any]:
 
 def render(page: dict[str, Any], template: str = "report.html") -> str:
     """The dict of `gather` as HTML; every text in it is escaped."""
+    css = (_HERE / "report.css").read_text(encoding="utf-8")
+    return _environment().get_template(template).render(page=page, css=css, language=spoken())
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Templates are compiled once; in which language they speak is asked anew by every text."""
     loader = jinja2.FileSystemLoader(_HERE)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.globals |= {"_": _, "n_": n_, "language": spoken()}
-    css = (_HERE / "report.css").read_text(encoding="utf-8")
-    return environment.get_template(template).render(page=page, css=css)
+    environment.globals |= {"_": _, "n_": n_}
+    return environment
 
 
 def gather(records: Sequence[store.Record], image: int = 0, levels: Sequence[float] = ()) -> dict[str, Any]:
