@@ -44,7 +44,7 @@ def test_what_changes_nothing_is_missed_and_what_breaks_everything_is_found(prov
     assert (nothing.outcome, nothing.note) == (runner.MISSED, runner.UNTOUCHED)
     assert (everything.outcome, everything.cause, everything.accused) == (runner.FOUND, runner.NONE, ())
     assert not nothing.is_wrong
-    assert len(prover.clean) == 1, "one study, and it was proven clean more than once"
+    assert len(prover.clean_proofs) == 1, "one study, and it was proven clean more than once"
 
 
 def test_a_text_that_is_not_there_once_is_stale_and_fails_the_run(tmp_path, capsys):
@@ -58,7 +58,7 @@ def test_a_text_that_is_not_there_once_is_stale_and_fails_the_run(tmp_path, caps
 
 def test_a_study_that_is_not_equal_without_the_fault_shows_nothing(prover):
     asked = dataclasses.replace(EVERYTHING, name="not-clean", steps=3)
-    prover.clean["mlp", ("numpy",), 3, 1] = clean = runner.Future()
+    prover.clean_proofs["mlp", ("numpy",), 3, 1] = clean = runner.Future()
     clean.set_result(Proof({"verdict": "DIVERGED", "divergences": [{"stage": "loss"}], "networks": []}, {}))
     result = prover.prove(asked)
     assert result.outcome == runner.NOT_CLEAN

@@ -193,7 +193,7 @@ class Runner:
         """Work in an empty folder."""
         self.folder = folder
         self.clean = copied(folder / "clean", None)
-        self.clean: dict[Any, Future[Proof]] = {}
+        self.clean_proofs: dict[Any, Future[Proof]] = {}
         write_images(folder / "mine.npz")
         # Most programs of one study are the same with a fault and without.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
@@ -245,7 +245,7 @@ class Runner:
         """The study, proven by the clean source; raises RuntimeError where that leaves no document."""
         key = (mutant.study, mutant.backends, mutant.steps, mutant.threads)
         own: Future[Proof] = Future()
-        future = self.clean.setdefault(key, own)
+        future = self.clean_proofs.setdefault(key, own)
         if future is own:
             place = self._place(f"clean-{'-'.join(map(str, (mutant.study, *mutant.backends, *key[2:])))}")
             try:
