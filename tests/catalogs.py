@@ -15,7 +15,7 @@ from babel.messages.pofile import PoFileError, read_po
 
 from lockstep import language
 
-KEYWORDS = {"_": None, "n_": (1, 2), "mark": None, "count": (2, 3)}  # `count` is that of report/words/numbers.py
+KEYWORDS = {"_": None, "n_": (1, 2), "mark": None, "count": (2, 3)}  # `count` is that of report/words/quantities.py
 RECORDS = {"Cause": (1, 3, 4)}  # classes of causes.py whose fields of these numbers are shown to people
 METHODS = {".py": "python", ".html": "jinja2.ext:babel_extract"}
 FORMS = {"ru": 3}  # of a plural

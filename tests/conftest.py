@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 import measured
 from lockstep import backends
 from lockstep.machine import processes, timing
-from lockstep.proof.trace import Trace
+from lockstep.proof.traces import Trace
 
 TESTS = Path(__file__).parent
 IN_CI = os.environ.get("CI", "").lower() == "true"

@@ -25,7 +25,7 @@ from lockstep import load_study, store
 from lockstep import study as studies
 from lockstep.backends import BACKENDS
 from lockstep.machine import timing
-from lockstep.proof import proof
+from lockstep.proof import procedure
 from lockstep.uncertainty import bootstrap_median
 
 DEMO = Path(__file__).parent.parent / "studies" / "demo.toml"
@@ -68,7 +68,7 @@ def proof_seconds(backends: list[str], network: str, threads: int | None) -> tup
     wanted = load_study(DEMO, (), backends, [network])
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="lockstep-loaded-") as folder:
-        document = proof.prove(wanted, Path(folder), threads=threads)
+        document = procedure.prove(wanted, Path(folder), threads=threads)
     if document.verdict not in ("EQUAL", "IDENTICAL"):
         raise RuntimeError(document.verdict)
     return time.perf_counter() - start, document.threads or 0

@@ -549,7 +549,7 @@ def manifests(folder: Path) -> Target:
     from lockstep import store
     from lockstep.check import doctor
     from lockstep.errors import LockstepError
-    from lockstep.proof.trace import Trace
+    from lockstep.proof.traces import Trace
     from lockstep.training import checkpoints
 
     place = _run_folder(folder)

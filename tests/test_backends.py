@@ -16,7 +16,7 @@ import lockstep
 from conformance import BATCH, CASES, NORMAL, plan_of
 from lockstep import backends, spec
 from lockstep.backends import contract
-from lockstep.backends.mistaken import ALL_PAIRS, MistakenPlan
+from lockstep.backends.mistakes import ALL_PAIRS, MistakenPlan
 from lockstep.backends.plan import Plan
 
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ from lockstep import LockstepError, store
 from lockstep import study as studies
 from lockstep.benchmark import baselines, benches, mistakes, roofline
 from lockstep.cli import app
-from lockstep.proof import proof
+from lockstep.proof import procedure
 from lockstep.report.sections.times import ranked
 from lockstep.screen import times
 from lockstep.spec import Network, Recipe, Study
@@ -241,7 +241,7 @@ def test_a_row_carries_the_certificate_of_its_own_network_and_no_other(clockwork
     study = asked()
     unproven = benches.bench(study, tmp_path, rounds=1)
     assert unproven.networks[0].rows[0].proof is None
-    proof.prove(study, tmp_path, steps=4)
+    procedure.prove(study, tmp_path, steps=4)
     proven = benches.bench(study, tmp_path, rounds=1)
     assert proven.networks[0].rows[0].proof.verdict == "EQUAL"
     for other in (

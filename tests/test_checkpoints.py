@@ -12,7 +12,7 @@ import pytest
 
 import tortured
 from lockstep import LockstepError, store
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.machine import timing
 from lockstep.training import checkpoints
 
@@ -208,7 +208,7 @@ def test_what_is_damaged_is_skipped_and_said_aloud(damage, run):
 @pytest.mark.parametrize("damage", ["weights", "state", "steps", "best"])
 def test_without_hashes_damage_would_be_believed(damage, run, monkeypatch):
     """The check above can fail."""
-    monkeypatch.setattr(untrusted, "checked", tortured.unchecked)
+    monkeypatch.setattr(intake, "checked", tortured.unchecked)
     DAMAGE[damage](saved(run, 5, 2))
     assert checkpoints.newest(run, SPEC).progress.epoch == 5
 
@@ -219,7 +219,7 @@ def test_nothing_that_can_be_used_is_none(run):
     assert told == []
     flip(saved(run, 1) / "weights.safetensors")
     assert checkpoints.newest(run, SPEC, told.append) is None
-    assert told == [f"checkpoint-1 is not used: checkpoint-1/weights.safetensors: {untrusted.CHANGED}"]
+    assert told == [f"checkpoint-1 is not used: checkpoint-1/weights.safetensors: {intake.CHANGED}"]
 
 
 def test_the_tenth_is_newer_than_the_ninth(run):

@@ -15,7 +15,7 @@ import pytest
 import conformance as table
 from lockstep import backends, spec
 from lockstep.backends import numpy as numpy_backend
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.numpy import layers
 
 OTHERS = [name for name in backends.BACKENDS if name != "numpy"]

@@ -18,7 +18,7 @@ import lockstep.data
 from lockstep.data import DATASETS, available, contents, describe, fetch, import_folder, load, path, read_idx, verify
 from lockstep.data import digits as digits_file
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
+from lockstep.files import intake
 from test_idx import write_folder
 
 LOCKSTEP_DATA = os.environ.get("LOCKSTEP_DATA")
@@ -413,7 +413,7 @@ def test_a_second_member_of_nearly_the_same_name_is_not_read(save):
 
 def test_an_archive_beyond_the_limit_is_refused_before_it_is_read(save, monkeypatch):
     name = save(True, x_train=np.zeros((300, 5, 7), np.uint8))
-    monkeypatch.setattr(untrusted, "LARGEST_ARRAYS", 5000)
+    monkeypatch.setattr(intake, "LARGEST_ARRAYS", 5000)
     refused(lambda: load(name), "at most 5,000 are read", code="LS-306")
 
 

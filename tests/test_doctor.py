@@ -12,7 +12,7 @@ import pytest
 import tortured
 from lockstep import backends, data, store
 from lockstep.check import doctor
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.machine import timing
 from lockstep.study.places import local
 
@@ -204,14 +204,14 @@ def test_a_damaged_file_is_named_and_the_rest_can_be_used(name, checked):
     assert row["state"] == "damaged"
     assert row["problems"][0].startswith(f"{name}: ")
     if name in store.HASHED:
-        assert row["problems"] == [f"{name}: {untrusted.CHANGED}"]
+        assert row["problems"] == [f"{name}: {intake.CHANGED}"]
         assert "checkpoint-4" in row["usable"]
         assert set(row["usable"][0].split(", ")) == {*store.HASHED, "manifest.json"} - {name}
 
 
 def test_without_hashes_damage_is_not_seen(checked, monkeypatch):
     """The check above can fail."""
-    monkeypatch.setattr(untrusted, "compare", tortured.unchecked)
+    monkeypatch.setattr(intake, "compare", tortured.unchecked)
     flip(checked[0] / "predictions.npz")
     assert row_of(checked[0])["state"] == "whole"
 
@@ -230,7 +230,7 @@ def test_a_damaged_checkpoint_leaves_the_one_before(checked):
     flip(checked[1] / "checkpoint-2" / "state.safetensors")
     row = row_of(checked[1])
     assert row["state"] == "damaged"
-    assert row["problems"] == [f"checkpoint-2/state.safetensors: {untrusted.CHANGED}"]
+    assert row["problems"] == [f"checkpoint-2/state.safetensors: {intake.CHANGED}"]
     assert row["usable"] == ["checkpoint-1: it can go on after epoch 1"]
 
 

@@ -21,7 +21,7 @@ from lockstep.report.compare.groups import group
 from lockstep.report.facts import Facts
 from lockstep.report.sections import chapters, comparisons
 from lockstep.report.words import question
-from lockstep.report.words.numbers import fixed
+from lockstep.report.words.quantities import fixed
 from lockstep.spec import EarlyStopping, Recipe, Study
 from lockstep.study import few_images, forecast, load_study, not_done, run_study
 from test_compared import amend, diverge, seeds_of

@@ -40,7 +40,7 @@ FLOORS = (
 TWINS = {
     "backends": (
         {"backends.walk"}, {"backends.plan"},
-        {"backends.chunks", "backends.contract", "backends.mistaken", "backends.weights"},
+        {"backends.chunks", "backends.contract", "backends.mistakes", "backends.weights"},
         {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax"}, {"backends"},
     ),
     "exchange.models": (

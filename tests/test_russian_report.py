@@ -20,11 +20,11 @@ from catalogs import held, problems, texts
 from conftest import need_backend
 from lockstep import bench, language, parse_study, prove, run_study, store
 from lockstep.data import digits
-from lockstep.proof import comparison, judge, proof
+from lockstep.proof import comparison, judge, procedure
 from lockstep.proof.causes import CAUSES
 from lockstep.report import gather, render, write_proof
 from lockstep.report.words import forms
-from lockstep.report.words.numbers import count, fixed, listed, seconds, significant, word
+from lockstep.report.words.quantities import count, fixed, listed, seconds, significant, word
 from lockstep.spec.records import changed
 from lockstep.store.documents.proof import Proof
 from test_benched import BENCH, write_bench
@@ -343,9 +343,11 @@ def test_what_proofs_and_datasets_write_is_known():
         )
     ]  # fmt: skip
     written = {
-        *judge.STAGES, *proof.VERDICTS, *digits.NOTES, *(place.problem for place in places),
-        *(proof.claim(verdict, 7) for verdict in proof.VERDICTS),
-        *(comparison._claim(*row) for row in itertools.product(proof.VERDICTS, (None, "loss at [3]"), (True, False))),
+        *judge.STAGES, *procedure.VERDICTS, *digits.NOTES, *(place.problem for place in places),
+        *(procedure.claim(verdict, 7) for verdict in procedure.VERDICTS),
+        *itertools.starmap(
+            comparison._claim, itertools.product(procedure.VERDICTS, (None, "loss at [3]"), (True, False))
+        ),
     }  # fmt: skip
     written -= {""}  # of a difference that has a size
     with language.speaking("ru"):

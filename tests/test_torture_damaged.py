@@ -10,7 +10,7 @@ import pytest
 import tortured
 from lockstep import LockstepError
 from lockstep import study as studies
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.machine import timing
 from lockstep.study.places import local
 from lockstep.training import checkpoints
@@ -101,7 +101,7 @@ def test_any_damage_to_the_newest_checkpoint_is_noticed(place, left, cases, tall
 
 def test_without_hashes_damage_is_not_noticed(place, left, monkeypatch):
     """The battery above can fail."""
-    monkeypatch.setattr(untrusted, "checked", tortured.unchecked)
+    monkeypatch.setattr(intake, "checked", tortured.unchecked)
     flips = [row for row in damages(place, left[1], random.Random(3)) if "weights" in row[0] and "flipped" in row[0]]
     assert battery(place, flips[:40])
 

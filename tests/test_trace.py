@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from lockstep import LockstepError, store, study
 from lockstep.backends import numpy as reference
-from lockstep.proof import cases, growth, tolerance, trace, tracer, verdicts
+from lockstep.proof import cases, growth, tolerance, tracer, traces, verdicts
 from lockstep.proof.passes import Whole
-from lockstep.proof.trace import Trace
+from lockstep.proof.traces import Trace
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
@@ -69,11 +69,11 @@ def test_small_files_of_a_trace_are_read_once_and_large_ones_each_time(made, mon
     again.clear()  # a caller's own dictionary
     assert first.keys() == found.arrays("step-1").keys()
     assert read == ["step-1.safetensors"]
-    monkeypatch.setattr(trace, "MOST_KEPT", 2)
+    monkeypatch.setattr(traces, "MOST_KEPT", 2)
     for name in ("step-2", "step-3", "step-1"):  # the oldest goes
         found.arrays(name)
     assert read[1:] == [f"step-{number}.safetensors" for number in (2, 3, 1)]
-    monkeypatch.setattr(trace, "MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(traces, "MOST_KEPT_BYTES", 0)
     other = Trace(folder)
     assert [other.arrays("step-1").keys() for _ in range(2)] == [first.keys()] * 2
     assert read[4:] == ["step-1.safetensors"] * 2
@@ -195,7 +195,7 @@ class WrongInTheSecondCall(reference.Model):
 def test_predictions_are_judged_beyond_one_call(tmp_path):
     loaded = the_case().examples.data
     many = np.concatenate([loaded.test_images] * 2), np.concatenate([loaded.test_labels] * 2)
-    assert len(many[0]) > trace.N_PREDICTED
+    assert len(many[0]) > traces.N_PREDICTED
     loaded = changed(loaded, test_images=many[0], test_labels=many[1])
     for model, verdict in ((reference.Model, "EQUAL"), (WrongInTheSecondCall, "DIVERGED")):
         case = the_case()

@@ -10,7 +10,7 @@ from lockstep import language, store
 from lockstep.report import gather
 from lockstep.report.sections import comparisons
 from lockstep.report.words.answer import _best_of_combinations, _epoch_span
-from lockstep.report.words.numbers import fixed, significant, span
+from lockstep.report.words.quantities import fixed, significant, span
 from test_report import fake_run, page_of, words
 
 

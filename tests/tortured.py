@@ -448,13 +448,13 @@ def _report_quickly() -> None:
 
 
 def _no_rename() -> None:
-    from lockstep.files import atomic
+    from lockstep.files import disk
 
     @contextlib.contextmanager
     def new_file(path: Path, hint: str, sync_name: bool = True) -> Iterator[Path]:
         yield path
 
-    atomic.new_file = new_file
+    disk.new_file = new_file
 
 
 def _no_fsync() -> None:
@@ -463,9 +463,9 @@ def _no_fsync() -> None:
 
 def unchecked(path: Path, known: Any, limit: int = 2**30) -> bytes:
     """`reading.checked` and `reading.compare`, without a look at what the manifest says."""
-    from lockstep.files import untrusted
+    from lockstep.files import intake
 
-    return untrusted.content(path, limit)
+    return intake.content(path, limit)
 
 
 def forgetful(resume: Callable[..., None]) -> Callable[..., None]:

@@ -27,7 +27,7 @@ from lockstep.check import submissions
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.machine import timing
-from lockstep.proof import comparison, gradients, pages, proof
+from lockstep.proof import comparison, gradients, pages, procedure
 from lockstep.proof.cost import add_cost, n_trainings
 from lockstep.screen.downloads import Download
 from lockstep.screen.proofs import ProofWatcher
@@ -109,7 +109,7 @@ def run_study(
 
 @_in_python
 def prove(
-    study: Study, runs_folder: Place = RUNS, steps: int = proof.STEPS, plants: str | Iterable[str] = (),
+    study: Study, runs_folder: Place = RUNS, steps: int = procedure.STEPS, plants: str | Iterable[str] = (),
     threads: int | None = None, tell: studies.Tell = _nobody, *, cost: bool = True, offline: bool = False,
     progress: bool | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -123,7 +123,7 @@ def prove(
     planted = list(dict.fromkeys(arguments.texts(plants, "plants")))
     _fetch(study, offline, progress)
     with _shown(progress, ProofWatcher) as show:
-        found = proof.prove(study, folder, steps, planted, threads, _both(show, tell))
+        found = procedure.prove(study, folder, steps, planted, threads, _both(show, tell))
     if planted and cost:
         n = n_trainings(study, planted)
         with _shown(progress, lambda console: Watcher(n, console)) as show:

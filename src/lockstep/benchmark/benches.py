@@ -27,7 +27,7 @@ import numpy as np
 from lockstep import backends, data, randomness, store, study, uncertainty
 from lockstep.benchmark import baselines, roofline
 from lockstep.errors import LockstepError
-from lockstep.files import atomic
+from lockstep.files import disk
 from lockstep.language import later as _
 from lockstep.machine import timing, workers
 from lockstep.spec import Run, Study
@@ -111,7 +111,7 @@ def lap(entry: Entry) -> dict[str, Any]:
 def _temporary() -> Iterator[str]:
     """A folder for a lap; raises LockstepError (LS-501, LS-502) where the system's place for them cannot be written."""
     with (
-        atomic.writing(Path(tempfile.gettempdir()), _("set TMPDIR to a folder with room")),
+        disk.writing(Path(tempfile.gettempdir()), _("set TMPDIR to a folder with room")),
         tempfile.TemporaryDirectory(prefix="lockstep-bench-") as folder,
     ):
         yield folder
@@ -214,7 +214,7 @@ def _round(entries: Sequence[Entry], number: int, failed: set[str], tell: Tell) 
 def ready(place: Path) -> None:
     """See to it before hours of laps that their document can be written here; raises LockstepError if it cannot."""
     store.make_folder(place.parent)
-    with atomic.writing(place, store.HINT), tempfile.TemporaryFile(dir=place.parent) as file:
+    with disk.writing(place, store.HINT), tempfile.TemporaryFile(dir=place.parent) as file:
         file.write(bytes(2**16))
 
 

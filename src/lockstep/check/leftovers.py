@@ -20,7 +20,7 @@ from typing import Any
 from lockstep import arguments, store
 from lockstep.check import doctor
 from lockstep.errors import LockstepError
-from lockstep.files import atomic, locks
+from lockstep.files import disk, locks
 from lockstep.language import joined
 from lockstep.language import later as _
 
@@ -85,10 +85,10 @@ def _moved(run: Path) -> str | None:
         aside = run.parent / store.ASIDE
         store.make_folder(aside)
         place = _free(aside, run.name)
-        with atomic.writing(run, _("move it by hand, or let it be")):
+        with disk.writing(run, _("move it by hand, or let it be")):
             run.rename(place)
-            atomic.sync_folder(aside)
-            atomic.sync_folder(run.parent)
+            disk.sync_folder(aside)
+            disk.sync_folder(run.parent)
         (place / locks.NAME).unlink(missing_ok=True)
     return str(place)
 

@@ -81,13 +81,13 @@ ELSEWHERE = {
 
 def _with_own_options(error: LockstepError, arguments: list[str]) -> LockstepError:
     """The error with the option that this command has for it: what cannot be written tells no command from another."""
-    from lockstep.files import atomic
+    from lockstep.files import disk
 
     commands = getattr(typer.main.get_command(app), "commands", {})
     command = next((commands[word] for word in arguments if word in commands), None)
     options = [name for parameter in getattr(command, "params", ()) for name in parameter.opts]
-    hint = next((language.later(text) for name, text in ELSEWHERE.items() if name in options), atomic.HINT)
-    found = [dataclasses.replace(one, hint=hint) if one.hint == atomic.HINT else one for one in error.problems]
+    hint = next((language.later(text) for name, text in ELSEWHERE.items() if name in options), disk.HINT)
+    found = [dataclasses.replace(one, hint=hint) if one.hint == disk.HINT else one for one in error.problems]
     return LockstepError.several(found) if found != list(error.problems) else error
 
 

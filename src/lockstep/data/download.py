@@ -3,7 +3,7 @@
 Whatever goes wrong with a mirror (no answer, an error page, a captive portal's "200 OK", too slow, too short, too long,
 another content) counts the same: note it and try the next one. A file appears in the cache only when its decompressed
 content has the hash of the table, under a lock, so that two processes make one valid file. A download that broke off
-goes on where it stopped, at once or the next time (`partial`).
+goes on where it stopped, at once or the next time (`fragment`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from lockstep.data.catalogue import DATASETS, Dataset, File
 from lockstep.data.digits import source
 from lockstep.data.files import content_hash, new_file, sole_writer, writing
-from lockstep.data.partial import Partial, discard_all
+from lockstep.data.fragment import Fragment, discard_all
 from lockstep.data.places import cache, checked_name, find, imported
 from lockstep.data.quartet import file_in
 from lockstep.errors import LockstepError, system
@@ -139,9 +139,9 @@ def _fetch_file(folder: Path, name: str, file: File, mirrors: tuple[str, ...], p
     attempts = []
     place = folder / f"{file.name}.gz"
     for mirror in mirrors:
-        partial = Partial(place, f"{mirror}{file.name}.gz")
+        fragment = Fragment(place, f"{mirror}{file.name}.gz")
         try:
-            _fetch_from(partial, place, file, progress)
+            _fetch_from(fragment, place, file, progress)
             discard_all(place)
             return
         except _Fault as fault:
@@ -149,25 +149,25 @@ def _fetch_file(folder: Path, name: str, file: File, mirrors: tuple[str, ...], p
     raise _failed(name, attempts)
 
 
-def _fetch_from(partial: Partial, place: Path, file: File, progress: Progress | None) -> None:
+def _fetch_from(fragment: Fragment, place: Path, file: File, progress: Progress | None) -> None:
     """Put a file in its place from one mirror, going on where it broke off; raises _Fault."""
     for left in reversed(range(ATTEMPTS)):
-        is_rest = partial.can_go_on()
+        is_rest = fragment.can_go_on()
         try:
-            _receive(partial, file, progress)
-            _assert_content(partial.path, file)
+            _receive(fragment, file, progress)
+            _assert_content(fragment.path, file)
             with new_file(place) as temporary, writing(place):
-                partial.path.replace(temporary)
+                fragment.path.replace(temporary)
             return
         except _BrokenOff as fault:
             if not left or fault.gained < LEAST_GAINED:
                 raise
         except _WrongContent:
-            partial.discard()
+            fragment.discard()
             if not left or not is_rest:  # what is kept may have been the beginning of another file
                 raise
         finally:
-            partial.leave()
+            fragment.leave()
 
 
 def _failed(name: str, attempts: list[Attempt]) -> LockstepError:
@@ -183,25 +183,25 @@ def _failed(name: str, attempts: list[Attempt]) -> LockstepError:
 # ------------------------------------------------------------------------------------------------------- one mirror
 
 
-def _receive(partial: Partial, file: File, progress: Progress | None) -> None:
+def _receive(fragment: Fragment, file: File, progress: Progress | None) -> None:
     """Append what a mirror sends to the part of the file that is here; raises _Fault."""
-    with contextlib.closing(_chunks(partial, file, progress)) as chunks:
+    with contextlib.closing(_chunks(fragment, file, progress)) as chunks:
         for chunk in chunks:
-            with writing(partial.path), open(partial.path, "ab") as out:
+            with writing(fragment.path), open(fragment.path, "ab") as out:
                 out.write(chunk)
 
 
-def _chunks(partial: Partial, file: File, progress: Progress | None) -> Generator[bytes]:
+def _chunks(fragment: Fragment, file: File, progress: Progress | None) -> Generator[bytes]:
     """What a mirror sends, as it comes; raises _Fault."""
     limit, n_here = file.n_bytes + SLACK_BYTES, 0
     try:
-        with _answer(partial.url, partial.headers()) as response:
+        with _answer(fragment.url, fragment.headers()) as response:
             length = response.length  # taken now: reading makes it smaller
             chunk = response.read1(_CHUNK)
-            if response.status != 206 and partial.can_go_on():
+            if response.status != 206 and fragment.can_go_on():
                 _assert_gzip(chunk)  # a page that asks to log in is no reason to begin anew
-            with writing(partial.path):
-                begun = partial.take_up(response.status, response.headers, length)
+            with writing(fragment.path):
+                begun = fragment.take_up(response.status, response.headers, length)
             if begun is None:
                 raise _WrongContent(_("sent another part than the rest that was asked for"))
             pace, announced = _Pace(), begun.total

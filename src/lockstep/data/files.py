@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lockstep.errors import system
-from lockstep.files import atomic, locks, untrusted
+from lockstep.files import disk, intake, locks
 from lockstep.language import later as _
 
 HINT = _("set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to")
@@ -17,13 +17,13 @@ LOCK_SECONDS = 1800.0  # how long to wait for another process that downloads int
 
 
 def writing(path: Path) -> contextlib.AbstractContextManager[None]:
-    """`lockstep.files.atomic.writing` for a dataset's file."""
-    return atomic.writing(path, HINT)
+    """`lockstep.files.disk.writing` for a dataset's file."""
+    return disk.writing(path, HINT)
 
 
 def new_file(path: Path) -> contextlib.AbstractContextManager[Path]:
-    """`lockstep.files.atomic.new_file` for a dataset's file."""
-    return atomic.new_file(path, HINT)
+    """`lockstep.files.disk.new_file` for a dataset's file."""
+    return disk.new_file(path, HINT)
 
 
 @contextlib.contextmanager
@@ -44,10 +44,10 @@ def content_hash(path: Path, n_bytes: int) -> str:
     At most one byte more than `n_bytes` is decompressed.
     """
     try:
-        with untrusted.opened(path) as file:
+        with intake.opened(path) as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            stream = untrusted.Unpacked(file) if is_gzip else file
+            stream = intake.Unpacked(file) if is_gzip else file
             digest, n_found = hashlib.sha256(), 0
             while n_found <= n_bytes and (chunk := stream.read(min(2**20, n_bytes + 1 - n_found))):
                 digest.update(chunk)

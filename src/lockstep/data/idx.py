@@ -20,7 +20,7 @@ import numpy as np
 
 from lockstep.data.contents import times
 from lockstep.errors import LockstepError, system
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import later as _
 from lockstep.language import reason
 
@@ -73,13 +73,13 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[_Stream, bool]]:
     if not os.path.isfile(path):  # a pipe would never end
         raise LockstepError("LS-301", _("there is no such file"), where=str(path), hint=_("check the path"))
     try:
-        with untrusted.opened(path) as file:
+        with intake.opened(path) as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if not is_gzip:
                 yield file, False
                 return
-            yield untrusted.Unpacked(file), True
+            yield intake.Unpacked(file), True
     except EOFError:
         message = _("the gzip file is cut off: it ends before its own end mark")
         raise LockstepError("LS-305", message, where=str(path), hint=_AGAIN) from None
@@ -156,7 +156,7 @@ def _exactly(stream: _Stream, n_header: int, n: int, is_gzip: bool, path: str | 
 
 def _refuse_bomb(n: int, path: str | os.PathLike[str]) -> None:
     try:
-        untrusted.refuse_bomb(n, os.path.getsize(path))
+        intake.refuse_bomb(n, os.path.getsize(path))
     except ValueError as error:
         raise LockstepError("LS-305", reason(error), where=str(path), hint=_AGAIN) from None
 

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lockstep.data import contents, digits, idx, images, imported, npz, pixel_table, quartet, scripts, sizes
+from lockstep.data import contents, digits, idx, images, imports, npz, pixel_table, quartet, scripts, sizes
 from lockstep.data.catalogue import DATASETS, unknown_name
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash
 from lockstep.data.download import Progress, fetch, missing
 from lockstep.data.files import content_hash
 from lockstep.data.formats import format_at
-from lockstep.data.places import available, cache, find
-from lockstep.data.places import imported as imported_files
+from lockstep.data.places import available, cache, find, imported
 from lockstep.errors import LockstepError, Problem
 from lockstep.language import later as _
 from lockstep.language import reason
@@ -59,7 +58,7 @@ def _loaded(name_or_path: str, offline: bool, progress: Progress | None) -> Data
         return format_at(path).read()
     if name_or_path in DATASETS:
         return _load_known(name_or_path, offline, progress)
-    if name_or_path in (files := imported_files()):
+    if name_or_path in (files := imported()):
         return dataclasses.replace(npz.read(files[name_or_path]), name=name_or_path)
     raise unknown_name(name_or_path, list(available()))
 
@@ -76,7 +75,7 @@ def describe(name_or_path: str) -> Facts:
         entry = DATASETS[name_or_path]
         state = _state(name_or_path)
         return Facts(name_or_path, entry.image_shape, entry.class_names, entry.n_train, entry.n_test, state)
-    if name_or_path in (files := imported_files()):
+    if name_or_path in (files := imported()):
         path = files[name_or_path]
         return dataclasses.replace(
             npz.facts(path), name=name_or_path, state=_("imported in {folder}", folder=path.parent)
@@ -101,10 +100,10 @@ def import_folder(
     given = os.fspath(source)
     source_name = given if given in available() or _is_path(given) else os.path.join(".", given)
     if size is None and not keep_proportions:
-        return imported.store(lambda: load(source_name), name)
+        return imports.store(lambda: load(source_name), name)
     height_and_width = sizes.parsed(size) if isinstance(size, str) else None if size is None else sizes.checked(size)
     wanted = images.Wanted(height_and_width, keep_proportions)
-    return imported.store(lambda: _pictures(source_name, wanted), name)
+    return imports.store(lambda: _pictures(source_name, wanted), name)
 
 
 def _pictures(source: str, wanted: images.Wanted) -> Data:
@@ -120,7 +119,7 @@ def _pictures(source: str, wanted: images.Wanted) -> Data:
 
 def verify(name: str) -> list[Row]:
     """Compare every file of a dataset (every array of an imported one) with its hash; raises LS-209, and LS-306."""
-    if name in (files := imported_files()) and name not in DATASETS:
+    if name in (files := imported()) and name not in DATASETS:
         return _verify_import(files[name])
     if name not in DATASETS:
         raise unknown_name(name, list(available()))

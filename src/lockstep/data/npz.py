@@ -15,7 +15,7 @@ import numpy as np
 
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash, image_shape, numbered_classes, problems_of_parts
 from lockstep.errors import LockstepError, Problem
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import Text, joined, reason
 from lockstep.language import later as _
 
@@ -152,10 +152,10 @@ def _headers(path: Path) -> dict[str, _Header]:
 def _parsed(path: Path) -> dict[str, _Header]:
     headers, key = {}, ""
     try:
-        with untrusted.opened(path) as file, untrusted.open_npz(file) as archive:
+        with intake.opened(path) as file, intake.open_npz(file) as archive:
             members = {name[:-4]: info for info in archive.infolist() if (name := info.filename).endswith(".npy")}
             for name, key in _keys(members):
-                headers[name] = _Header(key, *untrusted.member(archive, members[key]))
+                headers[name] = _Header(key, *intake.member(archive, members[key]))
     except MemoryError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy's header parser each raise a dozen kinds on hostile bytes

@@ -25,7 +25,7 @@ import numpy as np
 
 from lockstep.data.contents import times
 from lockstep.errors import LockstepError, system
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import later as _
 from lockstep.language import mark, recognised
 from lockstep.language import reason as reason_of
@@ -219,7 +219,7 @@ def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Image.Image]:
 def unread_kind(path: Path) -> str:
     """What a file holds that people take for a picture and that is not read, by its first bytes; else nothing."""
     try:
-        with untrusted.opened(path) as file:
+        with intake.opened(path) as file:
             head = file.read(64)
     except (OSError, ValueError):
         return ""
@@ -254,7 +254,7 @@ def _is_transparent(image: Image.Image) -> bool:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return untrusted.content(path, MAX_FILE_BYTES)
+        return intake.content(path, MAX_FILE_BYTES)
     except ValueError as error:
         raise LockstepError("LS-308", reason_of(error), where=str(path), hint=SMALLER) from None
     except OSError as error:

@@ -23,7 +23,7 @@ import numpy as np
 from lockstep.data.contents import MAX_CLASSES, Data, Facts, array_hash, numbered_classes, problems_of_parts
 from lockstep.data.halves import HALVES, part_in
 from lockstep.errors import LockstepError, Problem, system
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import later as _
 from lockstep.language import mark
 from lockstep.language import reason as reason_of
@@ -254,10 +254,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, its text) of every line that is not blank; raises LockstepError (LS-301, LS-305, LS-311)."""
     again = _("get the file again")
     try:
-        with untrusted.opened(path) as file:
+        with intake.opened(path) as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            yield from _split(untrusted.Unpacked(file) if is_gzip else file, untrusted.size_of(file), is_gzip, path)
+            yield from _split(intake.Unpacked(file) if is_gzip else file, intake.size_of(file), is_gzip, path)
     except EOFError:
         message = _("the gzip file is cut off: it ends before its own end mark")
         raise LockstepError("LS-305", message, where=str(path), hint=again) from None
@@ -276,7 +276,7 @@ def _split(stream: _Stream, n_packed: int, is_gzip: bool, path: Path) -> Iterato
         n_bytes += len(chunk)
         if is_gzip:
             try:
-                untrusted.refuse_bomb(n_bytes, n_packed)
+                intake.refuse_bomb(n_bytes, n_packed)
             except ValueError as error:
                 raise LockstepError("LS-305", reason_of(error), where=str(path), hint=_("get the file again")) from None
         if n_bytes > MAX_BYTES:

@@ -20,7 +20,7 @@ from lockstep.data import idx
 from lockstep.data.contents import Data, Facts, array_hash, image_shape, numbered_classes, problems_of_parts
 from lockstep.data.halves import HALVES, NAMES, part_in, words
 from lockstep.errors import LockstepError, Problem
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import later as _
 from lockstep.language import mark
 
@@ -272,9 +272,9 @@ def _header(path: Path) -> tuple[tuple[int, ...], str]:
     if not _is_npz(path):
         return idx.read_header(path)
     try:
-        with untrusted.opened(path) as file, untrusted.open_npz(file) as archive:
+        with intake.opened(path) as file, intake.open_npz(file) as archive:
             (info,) = archive.infolist()
-            found = untrusted.member(archive, info)
+            found = intake.member(archive, info)
     except MemoryError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy's header parser each raise a dozen kinds on hostile bytes
@@ -290,7 +290,7 @@ def _read(path: Path) -> tuple[np.ndarray, str]:
         return idx.read_hashed(path)
     _header(path)
     try:
-        (array,) = untrusted.npz(path).values()
+        (array,) = intake.npz(path).values()
     except MemoryError:
         raise
     except Exception as error:  # as in _header

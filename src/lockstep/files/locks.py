@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
-from lockstep.files import atomic
+from lockstep.files import disk
 from lockstep.language import later as _
 
 NAME = "lock"
@@ -32,7 +32,7 @@ ON_WINDOWS = os.name == "nt"
 MOST_BYTES = 4096  # that are read of a lock file
 PATIENCE_SECONDS = 10.0  # how long a holder that was killed may take to be gone, its worker with it
 CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-HINT = atomic.HINT
+HINT = disk.HINT
 
 
 class Lock:
@@ -66,13 +66,13 @@ def take(folder: Path) -> Lock:
     path = folder / NAME
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
-        with atomic.writing(path, HINT):
+        with disk.writing(path, HINT):
             number = _opened(path)
         try:
             got, found = _locked(number), holder(path)
             got = not _is_alive(found) if got is None else got
             if got and _is_still(path, number):
-                with atomic.writing(path, HINT):
+                with disk.writing(path, HINT):
                     os.ftruncate(number, 0)
                     os.lseek(number, 0, os.SEEK_SET)
                     os.write(number, b" " + json.dumps(this_process()).encode())
@@ -165,7 +165,7 @@ def _is_alive(found: dict[str, Any] | None) -> bool:
         return found is not None
     if found.get("boot") != _boot():
         return False
-    return atomic.is_alive(found["pid"])
+    return disk.is_alive(found["pid"])
 
 
 def _held(folder: Path, found: dict[str, Any] | None) -> LockstepError:
@@ -185,7 +185,7 @@ def briefly(folder: Path) -> Iterator[None]:
 
     Windows locks no folder: there a file in it is locked instead.
     """
-    with atomic.writing(folder, HINT):
+    with disk.writing(folder, HINT):
         number = _opened(folder / FOLDERS_NAME) if ON_WINDOWS else os.open(folder, os.O_RDONLY)
     try:
         _wait(number, None)
@@ -200,7 +200,7 @@ def waiting(folder: Path, seconds: float, hint: str) -> Iterator[None]:
 
     The locked file stays: a process that waits has it open. `hint`: what to do where the folder cannot be written.
     """
-    with atomic.writing(folder, hint):
+    with disk.writing(folder, hint):
         number = _opened(folder / FOLDERS_NAME)
     try:
         if not _wait(number, seconds):

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from lockstep import backends, store
-from lockstep.backends.mistaken import plan_of
+from lockstep.backends.mistakes import plan_of
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.files import untrusted
-from lockstep.proof.trace import Trace, part
+from lockstep.files import intake
+from lockstep.proof.traces import Trace, part
 from lockstep.spec import Run, Study
 from lockstep.spec.toml import read_study, resolved_toml
 from lockstep.store.documents.proof import Divergence
@@ -148,7 +148,7 @@ def arrays(folder: Path) -> Arrays:
 
 def _read_arrays(path: Path) -> Arrays:
     try:
-        return untrusted.tensors(untrusted.content(path, untrusted.LARGEST_ARRAYS))
+        return intake.tensors(intake.content(path, intake.LARGEST_ARRAYS))
     except (OSError, ValueError) as error:
         raise store.damaged(path, error) from error
 

@@ -25,10 +25,10 @@ from lockstep.errors import LockstepError
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.machine import timing
-from lockstep.proof import cases, growth, proof, tolerance, verdicts
+from lockstep.proof import cases, growth, procedure, tolerance, verdicts
 from lockstep.proof.causes import CAUSES, differing
 from lockstep.proof.judge import Finding, Judge
-from lockstep.proof.trace import Trace
+from lockstep.proof.traces import Trace
 from lockstep.proof.verdicts import Judgement
 from lockstep.spec import FORMATS, Run
 from lockstep.spec.records import changed
@@ -69,7 +69,7 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Pro
     rows = [row for row, _wrong in found]
     identical, place = _bits(folders, all(are_traces))
     divergences = tuple(item for _row, wrong in found for item in wrong)
-    verdict = "IDENTICAL" if identical and not divergences else proof.worst_of(row.verdict for row in rows)
+    verdict = "IDENTICAL" if identical and not divergences else procedure.worst_of(row.verdict for row in rows)
     network = Network(
         network=runs[0].network_name, dataset=runs[0].dataset, dtype=runs[0].dtype, seed=runs[0].seed, grid={},
         n_train=environments[0].dataset.n_train, batch_size=runs[0].recipe.batch_size,
@@ -237,7 +237,7 @@ def _judged(
         coverage=covered, trace=None, certificate=None,
     )  # fmt: skip
     if case and is_trace:
-        found = but(found, **proof.seen(case, row))
+        found = but(found, **procedure.seen(case, row))
     return found, tuple(but(item, folder=str(folder)) for item in row.divergences)
 
 

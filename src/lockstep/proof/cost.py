@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lockstep import data, study
-from lockstep.proof import proof
+from lockstep.proof import procedure
 from lockstep.proof.causes import planted
 from lockstep.spec import Study
 from lockstep.spec.records import changed
@@ -16,14 +16,14 @@ from lockstep.store.documents.proof import Cost, Proof
 
 def add_cost(
     found: Proof, asked: Study, plants: Sequence[str], runs_folder: Path,
-    tell: proof.Tell = lambda run, event: None, threads: int | None = None,
+    tell: procedure.Tell = lambda run, event: None, threads: int | None = None,
 ) -> Proof:  # fmt: skip
     """A planted proof with what the plants cost (see `measure`), in its file too."""
-    return proof.write(but(found, cost=measure(asked, plants, runs_folder, tell, threads)), runs_folder)
+    return procedure.write(but(found, cost=measure(asked, plants, runs_folder, tell, threads)), runs_folder)
 
 
 def measure(
-    asked: Study, plants: Sequence[str], runs_folder: Path, tell: proof.Tell = lambda run, event: None,
+    asked: Study, plants: Sequence[str], runs_folder: Path, tell: procedure.Tell = lambda run, event: None,
     threads: int | None = None,
 ) -> tuple[Cost, ...]:  # fmt: skip
     """Train each planted backend to the end, as it should be and with its plants: what they cost.

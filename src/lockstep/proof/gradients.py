@@ -15,7 +15,7 @@ from lockstep import backends, store, study
 from lockstep.files import locks
 from lockstep.language import later as _
 from lockstep.machine import timing
-from lockstep.proof import derivatives, proof
+from lockstep.proof import derivatives, procedure
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
@@ -28,7 +28,7 @@ FILE = "gradients.json"
 
 
 def check_gradients(
-    asked: Study, runs_folder: Path, threads: int | None = None, tell: proof.Tell = lambda run, event: None
+    asked: Study, runs_folder: Path, threads: int | None = None, tell: procedure.Tell = lambda run, event: None
 ) -> dict[str, Any]:  # fmt: skip
     """Check every network, recipe and dataset of a study over its backends; docs/proof.md describes the document.
 
@@ -48,7 +48,8 @@ def check_gradients(
             networks.setdefault(key, named)["backends"].append(_checked(run, asked, folder, threads, tell))
     verdicts = [row["verdict"] for network in networks.values() for row in network["backends"]]
     document = {
-        "format": FORMAT, "study": asked.name, "verdict": proof.worst_of(verdicts), "networks": list(networks.values()),
+        "format": FORMAT, "study": asked.name, "verdict": procedure.worst_of(verdicts),
+        "networks": list(networks.values()),
         "images": derivatives.N_IMAGES, "step": derivatives.STEP, "lockstep": version(),
         "git_revision": timing.git_revision(), "machine": timing.machine(), "threads": threads, "proven": store.now(),
     }  # fmt: skip
@@ -56,7 +57,7 @@ def check_gradients(
     return document
 
 
-def _checked(run: Run, asked: Study, folder: Path, threads: int, tell: proof.Tell) -> dict[str, Any]:
+def _checked(run: Run, asked: Study, folder: Path, threads: int, tell: procedure.Tell) -> dict[str, Any]:
     """One backend's row."""
     row: dict[str, Any] = {"backend": run.backend, "code": None, "reason": None, "parameters": []}
     if reason := backends.why_missing(run.backend):

@@ -20,7 +20,7 @@ from lockstep.backends.plan import Arrays
 from lockstep.proof import tolerance
 from lockstep.proof.cases import Case
 from lockstep.proof.judge import Finding, Judge, compare
-from lockstep.proof.trace import Trace, part, reported_loss
+from lockstep.proof.traces import Trace, part, reported_loss
 from lockstep.store.documents.proof import Growth
 
 WITHOUT_SHORT = " without the short batch"  # said of an epoch's full batches in one call

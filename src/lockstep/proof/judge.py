@@ -24,13 +24,13 @@ import numpy as np
 
 from lockstep import data
 from lockstep.backends import numpy as reference
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.language import joined, mark
 from lockstep.language import later as _
 from lockstep.proof import tolerance, update
 from lockstep.proof.passes import FAR, Whole
-from lockstep.proof.trace import Trace, part, predicted, reported_loss, under
+from lockstep.proof.traces import Trace, part, predicted, reported_loss, under
 from lockstep.spec import INPUT, Run
 from lockstep.training import inputs
 

@@ -25,8 +25,8 @@ from lockstep.backends.numpy import stack
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.language import mark
 from lockstep.machine import timing
-from lockstep.proof import independent
-from lockstep.proof.independent import Doubt
+from lockstep.proof import audit
+from lockstep.proof.audit import Doubt
 from lockstep.spec import EarlyStopping, Recipe, Run, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
@@ -164,13 +164,13 @@ def _row(
     yield _same("reported loss", where, row["train_loss"], np.average(losses, weights=weights), 1e-12)
     yield _same("reported loss", f"{where}, accuracy", row["train_accuracy"], correct.sum() / sizes.sum(), 1e-12)
     last = row["epoch"] * model.plan.steps_per_epoch - 1
-    rate = independent.rate_of(run.recipe, last, model.plan.steps_per_epoch)
+    rate = audit.rate_of(run.recipe, last, model.plan.steps_per_epoch)
     yield _same("reported loss", f"{where}, learning rate", row["learning_rate"], rate, 1e-9)
     sets = {"train_inference": examples.train_part, "validation": examples.validation, "test": examples.test}
     for name, (images, labels) in sets.items():
         if len(images):
             logits = SCALES[row["epoch"] - 1] * _features(images, model.plan.classes)
-            loss = independent.loss_of(run.recipe.loss, logits, np.eye(model.plan.classes)[labels])
+            loss = audit.loss_of(run.recipe.loss, logits, np.eye(model.plan.classes)[labels])
             yield _same("reported loss", f"{where}, {name}", row[f"{name}_loss"], loss, 1e-9)
             right = np.mean(np.argmax(logits, axis=1) == labels)
             yield _same("reported loss", f"{where}, {name} accuracy", row[f"{name}_accuracy"], right, 1e-12)
@@ -266,7 +266,7 @@ def _metrics(recipe: Recipe) -> Iterator[Doubt]:
     """Loss and accuracy of predictions, beside SciPy's softmax and a plain count."""
     generator = np.random.default_rng(3)
     logits, labels = 3 * generator.normal(size=(64, 5)), generator.integers(0, 5, 64)
-    wanted = independent.loss_of(recipe.loss, logits, np.eye(5)[labels])
+    wanted = audit.loss_of(recipe.loss, logits, np.eye(5)[labels])
     yield _same("reported loss", "loss of predictions", metrics.mean_loss(logits, labels, recipe), wanted, 1e-9)
     right = sum(int(row.argmax() == label) for row, label in zip(logits, labels, strict=True)) / 64
     yield _same("reported loss", "accuracy of predictions", metrics.accuracy(logits, labels), right, 1e-12)

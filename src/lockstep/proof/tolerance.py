@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from lockstep.backends import numpy as reference
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.numpy import layers
 from lockstep.backends.numpy.losses import softmax
 from lockstep.backends.plan import Arrays, window_padding

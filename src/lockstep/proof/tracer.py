@@ -15,7 +15,7 @@ from lockstep import backends, data, store
 from lockstep.backends.contract import Backend, Trainable
 from lockstep.language import later as _
 from lockstep.machine import timing
-from lockstep.proof import trace
+from lockstep.proof import traces
 from lockstep.spec import Run
 from lockstep.training import inputs, loop, worker
 from lockstep.training.environment import environment
@@ -42,7 +42,7 @@ def take_steps(
     """The trace of the run's first steps in one backend, on these images."""
     model = loop.make_model(backend, run, examples, threads, timing.Clocks())
     plan, (images, labels) = model.plan, examples.train
-    writer = trace.Writer(folder, plan, steps, len(images))
+    writer = traces.Writer(folder, plan, steps, len(images))
     writer.start(model)
     start_of_all = model.weights(), model.state()
     epoch = 0

@@ -18,13 +18,13 @@ import numpy as np
 from lockstep.backends.numpy import OPTIMIZERS
 from lockstep.language import joined
 from lockstep.language import later as _
-from lockstep.proof import growth, independent, rehearsal
+from lockstep.proof import audit, growth, rehearsal
 from lockstep.proof.cases import Case
 from lockstep.proof.causes import CAUSES
 from lockstep.proof.finder import Finder
 from lockstep.proof.growth import WITHOUT_SHORT
 from lockstep.proof.judge import RANGE, STAGES, UPDATE, Finding, Judge
-from lockstep.proof.trace import Trace
+from lockstep.proof.traces import Trace
 from lockstep.spec import Run
 from lockstep.store.documents.proof import Cause, Coverage, Divergence, Share, Suspicion, Verdict
 
@@ -237,10 +237,10 @@ def judge_updates(row: Judgement) -> None:
 
 
 @np.errstate(all="ignore")
-def doubts(case: Case, steps: int) -> list[independent.Doubt]:
-    """Where the judge, the plan or the training loop are not what they should be; see `independent`, `rehearsal`."""
+def doubts(case: Case, steps: int) -> list[audit.Doubt]:
+    """Where the judge, the plan or the training loop are not what they should be; see `audit`, `rehearsal`."""
     judge = case.judge
-    found = independent.doubts(judge.plan, judge.start, *case.examples.train, steps)
+    found = audit.doubts(judge.plan, judge.start, *case.examples.train, steps)
     return found + rehearsal.doubts(case.canonical, case.examples)
 
 
@@ -270,7 +270,7 @@ def suspicion(case: Case, rows: list[Judgement], steps: int) -> Suspicion | None
     return Suspicion(stage=firsts[0].stage, where=firsts[0].where, step=firsts[0].step, reason=reason)
 
 
-def _of_all(case: Case, rows: list[Judgement], doubt: independent.Doubt) -> Suspicion:
+def _of_all(case: Case, rows: list[Judgement], doubt: audit.Doubt) -> Suspicion:
     """What the judge has wrongly is NumPy's too, and what it says of others is worth nothing."""
     stage, where, step = doubt.stage, doubt.where, doubt.step
     reason = _(
@@ -284,7 +284,7 @@ def _of_all(case: Case, rows: list[Judgement], doubt: independent.Doubt) -> Susp
     return Suspicion(stage=stage, where=where, step=step, reason=reason)
 
 
-def _of_together(case: Case, rows: list[Judgement], doubt: independent.Doubt) -> None:
+def _of_together(case: Case, rows: list[Judgement], doubt: audit.Doubt) -> None:
     """What NumPy has otherwise in runs that are trained together is nobody else's, and its own steps come first."""
     reason = _("NumPy's runs that are trained together are not what each of them is alone: {where}", where=doubt.where)
     for row in rows:
@@ -292,7 +292,7 @@ def _of_together(case: Case, rows: list[Judgement], doubt: independent.Doubt) ->
             _doubt(case, row, doubt, reason)
 
 
-def _doubt(case: Case, row: Judgement, doubt: independent.Doubt, reason: str) -> None:
+def _doubt(case: Case, row: Judgement, doubt: audit.Doubt, reason: str) -> None:
     if row.trace is None:
         return
     units = doubt.size / doubt.allowed if doubt.allowed else math.inf

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lockstep.errors import LockstepError, without
 from lockstep.language import _, say
-from lockstep.report.words.numbers import is_number
+from lockstep.report.words.quantities import is_number
 from lockstep.spec import FORMAT
 from lockstep.spec.records import first_fault
 from lockstep.store import UNUSABLE, Record

@@ -39,7 +39,7 @@ from lockstep.report.sections.verdicts import tell_proof
 from lockstep.report.table import Table
 from lockstep.report.words import forms, question
 from lockstep.report.words.answer import answer, conclusions
-from lockstep.report.words.numbers import (
+from lockstep.report.words.quantities import (
     MISSING,
     accuracy_decimals,
     column,

@@ -39,7 +39,7 @@ class ProofWatcher:
         self.progress.stop()
 
     def tell(self, run: Run, event: dict[str, Any]) -> None:
-        """Take one event of a proof (see `lockstep.proof.proof.prove`)."""
+        """Take one event of a proof (see `lockstep.proof.procedure.prove`)."""
         varied = "".join(f" {key.rpartition('.')[2]}={value}" for key, value in run.grid.items())
         name = f"{run.network_name} · {run.backend} · {run.dataset} · {run.dtype}{varied}"
         if event["event"] == "start":

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lockstep import arguments
 from lockstep.errors import LockstepError, Problem, did_you_mean, system
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import later as _
 from lockstep.language import mark, reason, recognised
 from lockstep.spec import FORMAT, Recipe, Study, naming
@@ -44,9 +44,9 @@ def read_study(path: str | PathLike[str], settings: Iterable[str] = (), also: Al
     path = located(path)
     try:
         with open(path, "rb") as file:
-            content = file.read(untrusted.LARGEST_SPEC + 1)
-        if len(content) > untrusted.LARGEST_SPEC:
-            message = _("larger than {n:,} bytes", n=untrusted.LARGEST_SPEC)
+            content = file.read(intake.LARGEST_SPEC + 1)
+        if len(content) > intake.LARGEST_SPEC:
+            message = _("larger than {n:,} bytes", n=intake.LARGEST_SPEC)
             raise LockstepError("LS-201", message, where=str(path), hint=_("this is no study file"))
         text = content.decode("utf-8")
         if (zero := content.find(b"\0")) >= 0:  # UTF-16 may pass for UTF-8
@@ -124,7 +124,7 @@ def parse_study(
     arguments.instance(text, str, "text", _("read_study reads a file"))
     text = text.removeprefix(BOM)
     try:
-        document = untrusted.toml(text)
+        document = intake.toml(text)
     except tomllib.TOMLDecodeError as error:
         raise LockstepError(
             "LS-202", recognised(str(error), TOML), where=file, hint=_("see https://toml.io for the notation")
@@ -174,7 +174,7 @@ def _validated(document: dict[str, Any], settings: Sequence[str]) -> Study:
 
 def written(text: str, settings: Iterable[str] = ()) -> dict[str, Any]:
     """What a text that is a study's says, with the settings put over it, as plain tables."""
-    document = untrusted.toml(text)
+    document = intake.toml(text)
     for setting in settings:
         _apply(document, setting)
     return document

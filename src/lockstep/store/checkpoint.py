@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lockstep.errors import LockstepError
-from lockstep.files import atomic
+from lockstep.files import disk
 from lockstep.language import later as _
 from lockstep.store.folder import (
     FORMAT,
@@ -45,7 +45,7 @@ def write_checkpoint(
 
     folder = run / f"checkpoint-{epoch}"
     make_folder(folder)
-    with atomic.writing(folder, HINT):
+    with disk.writing(folder, HINT):
         (folder / "manifest.json").unlink(missing_ok=True)
     manifest: dict[str, Any] = {"format": SEALED, "epoch": epoch, **finite(facts or {}), "files": {}}
     for name, arrays in {"weights": weights, "state": state, **(more or {})}.items():
@@ -54,8 +54,8 @@ def write_checkpoint(
         listed = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         manifest["files"][f"{name}.safetensors"] = listed
     write_bytes(folder / "manifest.json", as_json({**manifest, "seal": seal(manifest)}))
-    with atomic.writing(folder, HINT):
-        atomic.sync_folder(run)
+    with disk.writing(folder, HINT):
+        disk.sync_folder(run)
     return folder
 
 

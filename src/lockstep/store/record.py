@@ -16,7 +16,7 @@ import numpy as np
 
 from lockstep import arguments
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import joined, mark
 from lockstep.language import later as _
 from lockstep.spec import Study
@@ -29,7 +29,7 @@ from lockstep.store.status import as_written, read_status
 def read_spec(run: Path) -> str:
     """The text of a run's spec.toml, with the line ends that it was written with; raises LockstepError (LS-505)."""
     try:
-        return as_written(untrusted.text(run / "spec.toml"))
+        return as_written(intake.text(run / "spec.toml"))
     except (OSError, ValueError) as error:
         raise damaged(run / "spec.toml", error) from error
 
@@ -92,7 +92,7 @@ class Record:
         """spec.toml as plain tables: a study of one run."""
         path = self.folder / "spec.toml"
         try:
-            spec = untrusted.toml(read_spec(self.folder))
+            spec = intake.toml(read_spec(self.folder))
         except (ValueError, RecursionError) as error:
             raise damaged(path, error) from error
         for key in ("networks", "backends", "seeds", "dataset", "dtype", "recipe"):

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import later as _
 from lockstep.store.documents.run import Status
 from lockstep.store.folder import FORMAT, as_json, damaged, now, read_as_written, write_bytes
@@ -76,9 +76,9 @@ def check_seal(path: Path, value: Mapping[str, Any]) -> None:
 def _is_text(path: Path, wanted: bytes) -> bool:
     """Whether a file holds this text, whatever its line ends."""
     found = path.read_bytes()
-    return found == wanted or untrusted.line_ends_put_back(found) == wanted
+    return found == wanted or intake.line_ends_put_back(found) == wanted
 
 
 def as_written(text: str) -> str:
     """A text with the line ends that it was written with."""
-    return untrusted.line_ends_put_back(text.encode()).decode()
+    return intake.line_ends_put_back(text.encode()).decode()

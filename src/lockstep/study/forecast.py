@@ -15,7 +15,7 @@ from typing import Any
 
 from lockstep import data, store
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
 from lockstep.machine import timing
@@ -132,10 +132,10 @@ def paces(runs_folder: Path, runs: Sequence[Run], threads: int) -> dict[Hashable
     for folder in _newest(runs_folder, networks):
         try:
             (earlier,) = store.read_asked(folder).runs()
-            environment = untrusted.json_object(folder / "environment.json")
+            environment = intake.json_object(folder / "environment.json")
             seen = kind(earlier, environment["threads"]["asked"])
             if seen in wanted and environment["cpu"] == cpu:
-                found.setdefault(seen, []).append(_pace(untrusted.json_object(folder / "timing.json")))
+                found.setdefault(seen, []).append(_pace(intake.json_object(folder / "timing.json")))
         except (LockstepError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             continue  # an estimate is no reason to stop for what cannot be read
     return {

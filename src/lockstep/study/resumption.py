@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lockstep import store
 from lockstep.errors import LockstepError, Problem, without
-from lockstep.files import atomic, locks
+from lockstep.files import disk, locks
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
@@ -91,11 +91,11 @@ def unreported(paths: Iterable[Path]) -> list[Path]:
     found = []
     finished = [record.folder for record in store.find_runs(paths) if _is_finished(record)]
     for folder in sorted({place.parent for place in finished}):
-        atomic.remove_strays(folder)
+        disk.remove_strays(folder)
         last = max(_written(place / "status.json") for place in finished if place.parent == folder)
         written, figures = _written(folder / "report.html"), folder / "report-figures"
         if figures.exists():  # they are written after their page
-            atomic.remove_strays(figures)
+            disk.remove_strays(figures)
             written = min(written, _written(figures / "figures.json"))
         if written < last:
             found.append(folder)
@@ -171,7 +171,7 @@ def resume(
             problems += error.problems
             continue
         with lock:
-            atomic.remove_strays(place.parent)
+            disk.remove_strays(place.parent)
             now = store.Record(place)
             if _is_finished(now):  # by another process, in between
                 records.append(now)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from lockstep import arguments, backends
 from lockstep.errors import LockstepError, did_you_mean
-from lockstep.files import atomic
+from lockstep.files import disk
 from lockstep.language import joined, mark, say
 from lockstep.language import later as _
 from lockstep.spec import INITIALIZERS, LAYERS, OPTIMIZERS, SCHEDULES, naming
@@ -86,11 +86,11 @@ def new_study(path: str | PathLike[str], kind: str = "mlp") -> Path:
     if place.exists():
         hint = _("choose another name, or move it away")
         raise LockstepError("LS-200", _("there is such a file already"), where=str(place), hint=hint)
-    with atomic.writing(place, say(_(HINT))):
+    with disk.writing(place, say(_(HINT))):
         place.parent.mkdir(parents=True, exist_ok=True)
     for file, content in ((place.with_name(SCHEMA_FILE), as_json()), (place, text)):
         if file is place or _is_ours(file):
-            with atomic.new_file(file, say(_(HINT))) as temporary, atomic.writing(file, say(_(HINT))):
+            with disk.new_file(file, say(_(HINT))) as temporary, disk.writing(file, say(_(HINT))):
                 temporary.write_text(content, encoding="utf-8")
     return place
 

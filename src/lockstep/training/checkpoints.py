@@ -21,7 +21,7 @@ import numpy as np
 from lockstep import store
 from lockstep.backends.contract import Trainable
 from lockstep.errors import LockstepError, without
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import later as _
 from lockstep.machine import timing
 
@@ -242,7 +242,7 @@ def differences(before: str, now: str) -> list[str]:
     ['recipe.epochs: 3 → 5']
     """
     try:
-        tables = [untrusted.toml(text) for text in (before, now)]
+        tables = [intake.toml(text) for text in (before, now)]
         one, two = ({"format": 1, **_flat(table)} if "networks" in table else _flat(table) for table in tables)
     except (ValueError, RecursionError):
         return []

@@ -17,7 +17,7 @@ import numpy as np
 
 from lockstep import backends, data, randomness, store
 from lockstep.backends.contract import Backend, Model, Predictor, Trainable
-from lockstep.data import mistaken
+from lockstep.data import mistakes
 from lockstep.machine import timing
 from lockstep.spec import Recipe, Run
 from lockstep.store.documents.part import but
@@ -222,7 +222,7 @@ def ending_later() -> Iterator[Callable[[], bool]]:
 def mean_of_steps(losses: np.ndarray, sizes: np.ndarray, recipe: Recipe) -> float:
     """The training loss that is reported: the mean over examples of the steps' losses as they were taken."""
     right = float(losses @ sizes / sizes.sum())
-    return mistaken.mean_of_steps(right, losses, recipe) if recipe.mistakes else right
+    return mistakes.mean_of_steps(right, losses, recipe) if recipe.mistakes else right
 
 
 def _evaluate(model: Predictor, part: tuple[np.ndarray, np.ndarray], name: str, recipe: Recipe) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def model(
     `dtype` is the run's own unless another is asked for.
     """
     from lockstep.backends import numpy as reference
-    from lockstep.backends.mistaken import plan_of
+    from lockstep.backends.mistakes import plan_of
     from lockstep.training import inputs
 
     run = found.run

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lockstep.backends.chunks import batches, prediction_batches
-from lockstep.backends.numpy import fast
+from lockstep.backends.numpy import speed
 from lockstep.backends.numpy.layers import LAYERS, Backward, Layer, Pass, rounding
 from lockstep.backends.numpy.losses import LOSSES
 from lockstep.backends.numpy.optimizers import OPTIMIZERS
@@ -79,12 +79,12 @@ class Model:
         self.n_slices = n_slices(plan.rows, plan.recipe, plan.threads) if as_trained else plan.threads
         self.slices = [_flat(shapes, self.dtype) for _ in range(self.n_slices)]
         self.slots = {slot: _flat(shapes, self.dtype) for slot in self.slot_names}
-        self.spaces = [fast.Space(self.dtype) for _ in range(self.n_slices)]
-        self.batch_space = fast.Space(self.dtype)
+        self.spaces = [speed.Space(self.dtype) for _ in range(self.n_slices)]
+        self.batch_space = speed.Space(self.dtype)
         self.is_plain = not as_trained or plan.fraction_bits is not None  # the fast forms do not round their factors
         self.is_batch_last = not self.is_plain and plan.rows[0].layer.kind != "flatten"
         plain: Layers = {row.name: LAYERS[row.layer.kind] for row in plan.fast_rows}
-        self.fast_layers = plain if self.is_plain else fast.forms(plan.fast_rows, plain, self.is_batch_last)
+        self.fast_layers = plain if self.is_plain else speed.forms(plan.fast_rows, plain, self.is_batch_last)
         self.statistics = plan.initial_statistics()
         self.taken = 0
         self.pool = ThreadPoolExecutor(max(self.n_slices - 1, 1))
@@ -349,11 +349,11 @@ class Model:
         """Pixels as they enter the first layer."""
         return (images.astype(self.dtype) - self.mean) * self.scale
 
-    def _prepare_fast(self, images: np.ndarray, space: fast.Space) -> np.ndarray:
+    def _prepare_fast(self, images: np.ndarray, space: speed.Space) -> np.ndarray:
         """The same for the fast layers, in an array that is used again."""
         if not self.is_batch_last:
             return self.pixels(images, space("input", images.shape))
-        images = fast.batch_last(images)
+        images = speed.batch_last(images)
         return self.pixels(images, space("input", images.shape), axis=1)
 
     def pixels(self, images: np.ndarray, x: np.ndarray, axis: int = 3) -> np.ndarray:
@@ -397,7 +397,7 @@ class Model:
             for name in self.plan.decayed:
                 self.parameters[name] *= 1 - now.rate * o.weight_decay
 
-    def _update(self, now: Numbers, gradient: np.ndarray, part: slice, space: fast.Space) -> None:
+    def _update(self, now: Numbers, gradient: np.ndarray, part: slice, space: speed.Space) -> None:
         """Bring a part of the flat buffers up to date, in pieces that stay in the cache."""
         for start in range(part.start, part.stop, CHUNK):
             chunk = slice(start, min(start + CHUNK, part.stop))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from lockstep.backends.numpy.fast import Space
+from lockstep.backends.numpy.speed import Space
 from lockstep.backends.plan import Arrays, pool_counts, window_padding
 from lockstep.spec import ELU, GELU, BatchNorm, Conv2D, Flatten, LayerFacts, LeakyReLU, MaxPool2D
 

@@ -18,11 +18,11 @@ import numpy as np
 
 from lockstep.backends import numpy as alone
 from lockstep.backends.chunks import batches
-from lockstep.backends.numpy import fast
+from lockstep.backends.numpy import speed
 from lockstep.language import later as _
 from lockstep.spec import Flatten, LayerFacts, Network, Recipe, Shape
 
-Layer = tuple[np.ndarray, fast.Backward]
+Layer = tuple[np.ndarray, speed.Backward]
 
 
 def dense(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
@@ -52,7 +52,7 @@ def flatten(row: LayerFacts[Flatten], x: np.ndarray, on: Any) -> Layer:
 BY_NUMBER = ("dropout", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "gelu")
 LAYERS: dict[str, Callable[[LayerFacts, np.ndarray, Any], Layer]] = {
     **{kind: alone.LAYERS[kind] for kind in BY_NUMBER},
-    "relu": fast.relu,
+    "relu": speed.relu,
     "dense": dense,
     "flatten": flatten,
 }
@@ -108,7 +108,7 @@ class Stack:
     def __init__(self, models: Sequence[alone.Model]) -> None:
         self.models, first = models, models[0]
         self.dtype = first.dtype
-        self.space = fast.Space(self.dtype)
+        self.space = speed.Space(self.dtype)
         flat = np.stack([model.flat for model in models])
         gradient = np.stack([model.slices[0][0] for model in models])
         shapes = {name: value.shape for name, value in first.parameters.items()}
@@ -135,7 +135,7 @@ class Stack:
         images, labels = self._gathered(indices)
         on = self._pass(n)
         now = [model.count_update() for model in models]
-        backwards: dict[str, fast.Backward] = {}
+        backwards: dict[str, speed.Backward] = {}
 
         def there(row: LayerFacts, x: np.ndarray) -> np.ndarray:
             y, backwards[row.name] = LAYERS[row.layer.kind](row, x, on)

@@ -22,7 +22,7 @@ import numpy as np
 
 from lockstep import data as datasets
 from lockstep import store, study
-from lockstep.backends.mistaken import plan_of
+from lockstep.backends.mistakes import plan_of
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.spec import Run

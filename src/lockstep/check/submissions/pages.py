@@ -14,7 +14,7 @@ from lockstep.check.submissions.consistency import same
 from lockstep.check.submissions.findings import NOT_OURS, REPORTS, Findings, told
 from lockstep.check.submissions.markup import SHOWN, Page
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.store.documents.proof import FILE as PROOF
@@ -28,7 +28,7 @@ def check(paths: Sequence[Path], records: Sequence[store.Record], found: Finding
     states = []
     for path in paths:
         try:
-            text = store.as_written(untrusted.text(path, LARGEST))
+            text = store.as_written(intake.text(path, LARGEST))
         except (OSError, ValueError):
             found.add("page", path.name, _("cannot be read"))
             continue

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lockstep import store
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import later as _
 
 DEEP = 8  # folders below a submission in which runs and pages are looked for
@@ -101,13 +101,13 @@ def _unpacked(paths: list[Path]) -> Iterator[Path]:
 
 def _unpack(path: Path, place: Path) -> None:
     """Write every file of a zip below `place`; raises ValueError for one that leads out of it or is too large."""
-    with untrusted.opened(path) as file:
+    with intake.opened(path) as file:
         archive = zipfile.ZipFile(file)
         members = [info for info in archive.infolist() if not info.is_dir()]
         n_bytes = sum(info.file_size for info in members)
         if len(members) > MOST_FILES or n_bytes > LARGEST:
             raise ValueError(_("it holds {n:,} files of {n_bytes:,} bytes", n=len(members), n_bytes=n_bytes))
-        untrusted.refuse_bomb(n_bytes, untrusted.size_of(file))
+        intake.refuse_bomb(n_bytes, intake.size_of(file))
         for info in members:
             parts = [part for part in info.filename.replace("\\", "/").split("/") if part not in ("", ".")]
             if not parts or ".." in parts or ":" in info.filename[:3] or info.filename.startswith(("/", "\\")):

@@ -95,11 +95,11 @@ def _compare(first: Path, second: Path, as_json: bool) -> None:
 
 def _prove(asked: Study, demand: Demand, work: Work, as_json: bool) -> None:
     """Prove of a study's backends that they take the same steps, and what its plants cost."""
-    from lockstep.proof import pages, proof
+    from lockstep.proof import pages, procedure
     from lockstep.screen.proofs import ProofWatcher
 
     with ProofWatcher(console(stderr=True)) as watcher, interruption.saying(NOT_PROVEN):
-        document = proof.prove(asked, work.runs, demand.steps, demand.plants, work.threads, watcher.tell)
+        document = procedure.prove(asked, work.runs, demand.steps, demand.plants, work.threads, watcher.tell)
     if demand.plants and demand.cost:
         if not as_json:
             tell(_("training to the end, as it should be and as planted (--no-cost leaves this out)"), err=True)
@@ -117,7 +117,7 @@ def _add_cost(document: Proof, asked: Study, plants: list[str], work: Work) -> P
 
 def _answer(document: Proof, page: Path, as_json: bool) -> None:
     """Say what was proven, and end the command with the exit code of its verdict."""
-    from lockstep.proof.proof import exit_code
+    from lockstep.proof.procedure import exit_code
     from lockstep.screen import proofs
 
     if as_json:

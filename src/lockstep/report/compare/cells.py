@@ -19,7 +19,7 @@ from lockstep import uncertainty
 from lockstep.language import _, minus, n_, number
 from lockstep.report.compare.groups import Group, accuracy, epoch_seconds, n_test
 from lockstep.report.facts import Facts
-from lockstep.report.words.numbers import count, is_number, listed, percent, span
+from lockstep.report.words.quantities import count, is_number, listed, percent, span
 from lockstep.uncertainty import Interval
 
 Layers = tuple[dict[str, Any], ...]

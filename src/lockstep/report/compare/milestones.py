@@ -21,7 +21,7 @@ from lockstep.report.compare.cells import Cell, make_cells
 from lockstep.report.compare.groups import Group
 from lockstep.report.facts import Facts
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import MISSING, fixed, percent, span
+from lockstep.report.words.quantities import MISSING, fixed, percent, span
 
 LADDER = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
 MOST_LEVELS = 3  # of the ladder: the highest that any run of the dataset reaches

@@ -14,7 +14,7 @@ from typing import Any
 from lockstep import uncertainty
 from lockstep.language import _, mark, n_, number
 from lockstep.report.compare.cells import Answers, Cell
-from lockstep.report.words.numbers import MISSING, points, seeds_of, whole, word
+from lockstep.report.words.quantities import MISSING, points, seeds_of, whole, word
 from lockstep.uncertainty import LEVEL, Difference, McNemar
 
 MAX_PAIRS = 40  # of one table; a page has a size and a reader has patience

@@ -9,7 +9,7 @@ from typing import Any
 
 from lockstep import store
 from lockstep.errors import LockstepError
-from lockstep.files import atomic
+from lockstep.files import disk
 from lockstep.report.draw import plots
 from lockstep.report.draw.pictures import Mosaic, Sheet
 
@@ -29,7 +29,7 @@ def write(page: Mapping[str, Any], path: Path) -> Path:
     """
     folder = folder_of(path)
     store.make_folder(folder)
-    atomic.remove_strays(folder)
+    disk.remove_strays(folder)
     found = {figure.name: figure for figure in every(page)}
     for name in _earlier(folder) - found.keys():
         for ending in ("svg", "png"):

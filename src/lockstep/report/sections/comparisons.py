@@ -44,7 +44,7 @@ from lockstep.report.draw import plots
 from lockstep.report.facts import Facts
 from lockstep.report.sections import literature
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import (
+from lockstep.report.words.quantities import (
     MISSING,
     accuracy_decimals,
     column,

@@ -12,7 +12,7 @@ from lockstep.report.compare.groups import Group
 from lockstep.report.draw import plots
 from lockstep.report.facts import Facts
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import count, fixed, is_number, listed, percent, significant, span
+from lockstep.report.words.quantities import count, fixed, is_number, listed, percent, significant, span
 
 MAX_TWIN_ROWS = 600  # rows of all tables behind curves together
 MAX_LINES = 21  # networks in one figure: each has a colour and a marker of its own

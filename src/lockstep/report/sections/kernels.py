@@ -16,7 +16,7 @@ from lockstep.report.compare.groups import Group
 from lockstep.report.draw.pictures import Mosaic, Tile
 from lockstep.report.facts import Facts, why_unsound
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import count, fixed, points, shape, whole
+from lockstep.report.words.quantities import count, fixed, points, shape, whole
 from lockstep.spec import LayerFacts
 from lockstep.training import replay
 from lockstep.training.metrics import log_softmax

@@ -16,7 +16,7 @@ from lockstep.language import _, mark, n_, number
 from lockstep.report.compare.cells import Cell, between
 from lockstep.report.compare.effects import Structure, structure
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import MISSING, percent, span, whole
+from lockstep.report.words.quantities import MISSING, percent, span, whole
 from lockstep.uncertainty import Interval
 
 EXPECTED = mark("as expected")

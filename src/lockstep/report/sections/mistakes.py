@@ -18,7 +18,7 @@ from lockstep.report.draw import lettering
 from lockstep.report.draw.pictures import Sheet, Tile
 from lockstep.report.facts import Facts
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import fixed, listed, whole, word
+from lockstep.report.words.quantities import fixed, listed, whole, word
 from lockstep.spec import Recipe
 from lockstep.training import metrics
 

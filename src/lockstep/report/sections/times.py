@@ -16,7 +16,7 @@ from lockstep.report.facts import why_unsound
 from lockstep.report.sections.comparisons import CLOCKS as CLOCK_TITLES
 from lockstep.report.table import Table
 from lockstep.report.words import forms
-from lockstep.report.words.numbers import MISSING, column, fixed, listed, percent, significant, span
+from lockstep.report.words.quantities import MISSING, column, fixed, listed, percent, significant, span
 from lockstep.store.documents.bench import FILE, Bench, LeftOut, Network, Products, Ratio, Row, read_bench
 
 ENOUGH = 5  # rounds below which nothing is ranked

@@ -13,7 +13,7 @@ from lockstep.report.proofs import Fit, Reading
 from lockstep.report.sections.comparisons import cores_of, more_rows
 from lockstep.report.table import Table
 from lockstep.report.words import forms
-from lockstep.report.words.numbers import MISSING, count, fixed, listed, percent, significant, span, whole
+from lockstep.report.words.quantities import MISSING, count, fixed, listed, percent, significant, span, whole
 from lockstep.store.documents.part import but
 from lockstep.store.documents.proof import (
     Backend,

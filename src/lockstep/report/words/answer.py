@@ -20,7 +20,7 @@ from lockstep.report.sections import literature
 from lockstep.report.sections.comparisons import START, Comparison, Ranking, start_seconds, took_turns
 from lockstep.report.words import question
 from lockstep.report.words.headlines import Headline, headlines
-from lockstep.report.words.numbers import (
+from lockstep.report.words.quantities import (
     MISSING,
     accuracy_decimals,
     count,

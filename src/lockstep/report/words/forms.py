@@ -13,7 +13,7 @@ import re
 from lockstep.data import contents, images
 from lockstep.language import Text, _, mark, number, recognised, spoken
 from lockstep.language import say as say_form
-from lockstep.report.words.numbers import listed
+from lockstep.report.words.quantities import listed
 
 TEXTS = (
     # verdicts

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from lockstep import backends, store
 from lockstep.errors import LockstepError
-from lockstep.files import atomic, locks
+from lockstep.files import disk, locks
 from lockstep.language import later as _
 from lockstep.machine import contention, processes, workers
 from lockstep.spec import Run
@@ -36,7 +36,7 @@ class Local:
         """A worker from start to end. Raises LockstepError (LS-402, LS-503) where it died without a word."""
         first, *others = job.folders
         for folder in others:
-            with atomic.writing(folder / "worker.log", store.HINT), open(folder / "worker.log", "ab") as log:
+            with disk.writing(folder / "worker.log", store.HINT), open(folder / "worker.log", "ab") as log:
                 log.write(f"{store.now()} trained together with {first.name}, whose log it is\n".encode())
         with _log_of(job) as log:
             worker = _started(job, log)
@@ -70,7 +70,7 @@ def check_installed(backend: str) -> None:
 def _log_of(job: places.Job) -> Iterator[IO[bytes]]:
     """The log of a job's worker; where a run goes on, behind the words of the worker before."""
     path = job.folders[0] / "worker.log"
-    with atomic.writing(path, store.HINT), open(path, "ab" if job.held else "wb") as log:
+    with disk.writing(path, store.HINT), open(path, "ab" if job.held else "wb") as log:
         if log.tell():
             log.write(f"\n{workers.GOES_ON} {store.now()}\n".encode())
             log.flush()

@@ -47,7 +47,7 @@ from lockstep.backends.chunks import PREDICT_BATCH
 from lockstep.backends.contract import Model, Observable, Trainable
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
+from lockstep.files import intake
 from lockstep.language import later as _
 from lockstep.spec import Run
 from lockstep.spec.toml import read_study
@@ -272,7 +272,7 @@ class Trace:
     def _check(self, name: str, known: Any) -> None:
         """Compare a description with the manifest."""
         try:
-            untrusted.compare(self.folder / name, {"sha256": known}, untrusted.LARGEST_JSON)
+            intake.compare(self.folder / name, {"sha256": known}, intake.LARGEST_JSON)
         except (OSError, ValueError) as error:
             raise store.damaged(self.folder / name, error) from error
 

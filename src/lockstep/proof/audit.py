@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from lockstep import data
 from lockstep.backends import numpy as reference
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.numpy import layers
 from lockstep.backends.plan import FRACTION_BITS, Arrays, Plan
 from lockstep.proof import update

@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     total: int
 
 
-class Partial:
+class Fragment:
     """The beginning of a file from one address, in a file beside the place where the whole goes."""
 
     def __init__(self, place: Path, url: str) -> None:

@@ -26,7 +26,7 @@ from typing import Any, TypedDict, get_args
 
 from lockstep import backends, data, store, study
 from lockstep.errors import LockstepError, Problem, did_you_mean
-from lockstep.files import atomic, locks
+from lockstep.files import disk, locks
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
@@ -35,7 +35,7 @@ from lockstep.proof import bundle, growth, power, verdicts
 from lockstep.proof.cases import Case, cases
 from lockstep.proof.causes import CAUSES, differing, planted
 from lockstep.proof.judge import STAGES, Finding
-from lockstep.proof.trace import Trace
+from lockstep.proof.traces import Trace
 from lockstep.proof.verdicts import Court, Judgement, coverage, judge_growth
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed, digest
@@ -198,7 +198,7 @@ def _kept_aside(path: Path, verdict: str) -> Previous | None:
         is_better = verdict in UNSEEN and Proof.read(path).verdict not in UNSEEN
     except LockstepError:
         is_better = False  # there is none, or none that can be read
-    with atomic.writing(aside, store.HINT):
+    with disk.writing(aside, store.HINT):
         for suffix in (".json", ".html"):
             if is_better and path.with_suffix(suffix).exists():
                 path.with_suffix(suffix).replace(aside.with_suffix(suffix))
