@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 import measured
 from lockstep import backends
-from lockstep.machine import processes, timing
+from lockstep.machine import cores, processes
 from lockstep.proof.traces import Trace
 
 TESTS = Path(__file__).parent
@@ -150,7 +150,7 @@ PLANTED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 def _start(module: str, backend: str, folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir()
-    environment = {**os.environ, **timing.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, **cores.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment |= JAX_CACHE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     environment |= PLANTED if module == "planted" else {}
     with open(folder / "log", "wb") as log:

@@ -24,7 +24,7 @@ from typing import Any
 from lockstep import load_study, store
 from lockstep import study as studies
 from lockstep.backends import BACKENDS
-from lockstep.machine import timing
+from lockstep.machine import description
 from lockstep.proof import procedure
 from lockstep.uncertainty import bootstrap_median
 
@@ -116,7 +116,7 @@ def main() -> None:
     rows = measured(options)
     if options.json:
         facts = {"busy": options.busy, "kind": options.kind, "network": options.network, "measured": store.now()}
-        print(json.dumps({**facts, "machine": timing.machine(), "rows": rows}, indent=2))
+        print(json.dumps({**facts, "machine": description.machine(), "rows": rows}, indent=2))
         return
     for row in rows:
         quiet, busy = (statistics.median(row[state]) for state in ("quiet", "busy"))

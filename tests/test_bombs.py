@@ -25,7 +25,7 @@ import malformed
 from lockstep import data, store, study
 from lockstep.check import doctor
 from lockstep.errors import LockstepError
-from lockstep.machine import timing
+from lockstep.machine.clocks import Clocks
 from lockstep.proof.traces import Trace
 from lockstep.study import resumption
 from lockstep.training import checkpoints
@@ -598,13 +598,13 @@ def test_a_checkpoint_of_another_network_is_not_put_into_the_model(place):
     model = types.SimpleNamespace(
         weights=lambda: weights, state=lambda: state, wait=lambda: None, restore=lambda *arrays: restored.append(arrays)
     )
-    checkpoints.Keeper(place, environment).resume(model, timing.Clocks())
+    checkpoints.Keeper(place, environment).resume(model, Clocks())
     assert len(restored) == 1
     first = "1_dense/kernel"
     network = re.escape(str(weights[first].shape))
     sealed_as(lambda: save({**weights, first: np.zeros((3, 5), np.float32)}))(place)
     with pytest.raises(LockstepError, match=rf"{first} is \(3, 5\), the network's {network}") as raised:
-        checkpoints.Keeper(place, environment).resume(model, timing.Clocks())
+        checkpoints.Keeper(place, environment).resume(model, Clocks())
     assert raised.value.code == "LS-505"
     assert len(restored) == 1
 

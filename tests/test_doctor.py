@@ -13,17 +13,17 @@ import tortured
 from lockstep import backends, data, store
 from lockstep.check import doctor
 from lockstep.files import intake
-from lockstep.machine import timing
+from lockstep.machine import cores
 from lockstep.study.places import local
 
 
 @pytest.fixture(autouse=True)
 def healthy(monkeypatch):
     """A machine without clashes."""
-    for name in (*timing.THREAD_VARIABLES, "KERAS_BACKEND"):
+    for name in (*cores.THREAD_VARIABLES, "KERAS_BACKEND"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(backends, "versions", lambda name: {"jax": {"jax": "0.7.1", "jaxlib": "0.7.2"}}.get(name, {}))
-    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(cores, "usable_cores", lambda: [0, 1])
 
 
 def test_everything_is_looked_at(tmp_path):
@@ -85,9 +85,9 @@ CLASHES = {
         (plant_environment(JAX_PLATFORM_NAME="gpu"), "JAX_PLATFORM_NAME=gpu"),
     ],
     "_threads_from_outside": [
-        (plant_environment(**{name: "7"}), f"{name}=7") for name in timing.THREAD_VARIABLES
+        (plant_environment(**{name: "7"}), f"{name}=7") for name in cores.THREAD_VARIABLES
     ],
-    "_one_core": [(lambda patch: patch.setattr(timing, "usable_cores", lambda: [3]), "one processor only")],
+    "_one_core": [(lambda patch: patch.setattr(cores, "usable_cores", lambda: [3]), "one processor only")],
 }  # fmt: skip
 
 

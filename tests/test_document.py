@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ import lockstep
 from lockstep import cli, language, store
 from lockstep.check import submissions as verify
 from lockstep.data import Data
-from lockstep.machine import timing
 from lockstep.report import gather
 from lockstep.report.compare.copies import mark_copies
 from lockstep.report.compare.groups import group
@@ -260,7 +260,7 @@ def test_an_estimate_is_scaled_by_epochs_and_work():
         for epochs in (2, 6)
         for run in Study(NETWORK, "digits", "numpy", recipe=Recipe(epochs=epochs), train_size=200).runs()
     )
-    asked = forecast.Expectation([short, long], timing.Path("/nowhere"), 1, lambda said: None)
+    asked = forecast.Expectation([short, long], Path("/nowhere"), 1, lambda said: None)
     assert asked.from_epoch(short, 3.0) == pytest.approx(8 * 3.0)
 
 

@@ -11,7 +11,7 @@ import tortured
 from lockstep import LockstepError
 from lockstep import study as studies
 from lockstep.files import intake
-from lockstep.machine import timing
+from lockstep.machine import cores
 from lockstep.study.places import local
 from lockstep.training import checkpoints
 
@@ -22,7 +22,7 @@ def left(tmp_path_factory):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "HERE", tortured.InThisProcess())
-        patch.setattr(timing, "usable_cores", lambda: [0, 1])
+        patch.setattr(cores, "usable_cores", lambda: [0, 1])
         for seed in (0, 1):
             folder = tmp_path_factory.mktemp(f"seed{seed}")
             tortured.write_study(folder, "numpy", "cnn")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep import backends
-from lockstep.machine import timing
+from lockstep.machine import cores
 
 TESTS = Path(__file__).parent
 NETWORKS = {
@@ -55,7 +55,7 @@ class Stable:
 
     def __init__(self, backend: str) -> None:
         self.backend, self.compiled = backend, tempfile.mkdtemp(prefix="lockstep-tests-")
-        environment = {**os.environ, **timing.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**os.environ, **cores.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
         # XLA's programs are kept, as conftest keeps JAX's: to compile one takes longer than all else in a run.
         environment["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={self.compiled}"
         self.process = subprocess.Popen(

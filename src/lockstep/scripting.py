@@ -26,7 +26,7 @@ from lockstep.benchmark.outcome import Outcome
 from lockstep.check import submissions
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
-from lockstep.machine import timing
+from lockstep.machine import cores
 from lockstep.proof import comparison, gradients, pages, procedure
 from lockstep.proof.cost import add_cost, n_trainings
 from lockstep.screen.downloads import Download
@@ -212,7 +212,7 @@ def _asked(
         arguments.whole(value, name)
     if threads is not None:
         arguments.whole(threads, "threads")
-    timing.checked_threads(threads)
+    cores.checked_threads(threads)
     return studies.checked(study), arguments.path(runs_folder, "runs_folder")
 
 

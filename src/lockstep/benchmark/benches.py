@@ -29,7 +29,7 @@ from lockstep.benchmark import baselines, roofline
 from lockstep.errors import LockstepError
 from lockstep.files import disk
 from lockstep.language import later as _
-from lockstep.machine import timing, workers
+from lockstep.machine import cores, description, sources, workers
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed, digest
 from lockstep.spec.toml import resolved_toml
@@ -233,7 +233,7 @@ def bench(
     proof of the study. Returns what `lockstep bench` writes into its bench.json (docs/bench.md). Raises
     LockstepError for what cannot be.
     """
-    asked, threads = study.checked(asked), timing.checked_threads(threads)
+    asked, threads = study.checked(asked), cores.checked_threads(threads)
     if not 1 <= rounds <= MOST_ROUNDS:
         raise LockstepError(
             "LS-205",
@@ -270,8 +270,8 @@ def bench(
     ]
     return Bench(
         format=FORMAT, study=asked.name, rounds=n_rounds(laps), epochs=epochs, threads=threads,
-        networks=tuple(networks), left_out=tuple(left_out), noise=noise, machine=Environment(**timing.machine()),
-        seconds=time.perf_counter() - began, lockstep=version(), git_revision=timing.git_revision(),
+        networks=tuple(networks), left_out=tuple(left_out), noise=noise, machine=Environment(**description.machine()),
+        seconds=time.perf_counter() - began, lockstep=version(), git_revision=sources.git_revision(),
         measured=store.now(),
     )  # fmt: skip
 
@@ -492,7 +492,7 @@ def noise_now() -> Noise:
         times.append(time.perf_counter() - start)
     times = times[1:]  # the first one wakes the threads
     spread = float(np.quantile(times, 0.9) / np.median(times) - 1)
-    load = timing.machine()["load"]
+    load = description.machine()["load"]
     warnings: list[str] = []
     if load and load[0] > BUSY:
         warnings.append(_("the machine is busy: its load average is {load:.1f} before anything starts", load=load[0]))

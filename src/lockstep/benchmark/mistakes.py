@@ -18,7 +18,7 @@ from lockstep.benchmark.benches import Entry, Tell, interval, steady
 from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.language import mark
-from lockstep.machine import timing
+from lockstep.machine import cores, description, sources
 from lockstep.spec import Study
 from lockstep.store.documents.bench import FORMAT, Fault, Faults
 from lockstep.store.documents.run import Environment
@@ -91,7 +91,7 @@ def measure(
 
     Raises LockstepError for what cannot be.
     """
-    asked, threads = study.checked(asked), timing.checked_threads(threads)
+    asked, threads = study.checked(asked), cores.checked_threads(threads)
     if rounds < 1 or epochs < 2:
         message = _("one round and two epochs are the least")
         raise LockstepError("LS-205", message, where="--rounds, --epochs", hint=_("5 rounds give an interval"))
@@ -105,8 +105,8 @@ def measure(
     rows = (row for name, fault in FAULTS.items() for row in _sized(name, fault, sound, laps))
     return Faults(
         format=FORMAT, study=asked.name, rounds=benches.n_rounds(laps), epochs=epochs, threads=threads,
-        faults=tuple(rows), noise=noise, machine=Environment(**timing.machine()),
-        seconds=time.perf_counter() - began, lockstep=version(), git_revision=timing.git_revision(),
+        faults=tuple(rows), noise=noise, machine=Environment(**description.machine()),
+        seconds=time.perf_counter() - began, lockstep=version(), git_revision=sources.git_revision(),
         measured=store.now(),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from lockstep.files import locks
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
-from lockstep.machine import timing
+from lockstep.machine import cores, description
 from lockstep.training import checkpoints
 
 
@@ -22,7 +22,7 @@ def check(runs_folder: Path) -> dict[str, Any]:
     """Everything the doctor knows, as JSON types: backends, machine, datasets, clashes."""
     return {
         "backends": [_backend(name) for name in backends.BACKENDS],
-        "machine": {**timing.machine(), "threads": timing.default_threads(), **_disk(runs_folder)},
+        "machine": {**description.machine(), "threads": cores.default_threads(), **_disk(runs_folder)},
         "datasets": [_dataset(name) for name in data.available()],
         "clashes": [clash for rule in CLASHES if (clash := rule())],
     }
@@ -167,7 +167,7 @@ DEVICES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")  # by which JAX would be told w
 
 
 def _threads_from_outside() -> str | None:
-    found = [f"{name}={os.environ[name]}" for name in timing.THREAD_VARIABLES if name in os.environ]
+    found = [f"{name}={os.environ[name]}" for name in cores.THREAD_VARIABLES if name in os.environ]
     said = _("{names} in the environment; workers set these themselves (--threads)", names=", ".join(found))
     return said if found else None
 
@@ -175,7 +175,7 @@ def _threads_from_outside() -> str | None:
 def _one_core() -> str | None:
     return (
         _("this process may use one processor only: times will not compare with those of two")
-        if len(timing.usable_cores()) == 1
+        if len(cores.usable_cores()) == 1
         else None
     )
 

@@ -38,7 +38,7 @@ def do(
     study: Study, work: Work, again: bool = False, together: bool = False
 ) -> tuple[Records, list[dict[str, Any]]]:  # fmt: skip
     """Do a study's runs: their records, and the rows of their table."""
-    from lockstep.machine.timing import checked_threads
+    from lockstep.machine.cores import checked_threads
     from lockstep.study import not_done, run_study
     from lockstep.study.forecast import Expectation
 
@@ -62,7 +62,7 @@ def do(
 
 def _tell_beforehand(study: Study, work: Work, again: bool, together: bool) -> None:
     """What has changed since it was run before, what is not trained together, and of what there is little."""
-    from lockstep.machine.timing import checked_threads
+    from lockstep.machine.cores import checked_threads
     from lockstep.study import crews, few_images, resumption
 
     for sentence in [] if again else resumption.news(study, work.runs, work.threads):

@@ -24,7 +24,7 @@ from lockstep.defaults.meanings import SUBJECTS, Given, meaning
 from lockstep.errors import LockstepError
 from lockstep.language import joined, mark, recognised
 from lockstep.language import later as _
-from lockstep.machine import processes, timing, workers
+from lockstep.machine import cores, processes, workers
 
 FRAMEWORKS = tuple(name for name in backends.BACKENDS if name != "numpy")  # NumPy has no layers to have defaults
 SECONDS = 300  # that a framework's process may take
@@ -64,7 +64,7 @@ def measure(names: Iterable[str] = FRAMEWORKS) -> dict[str, Any]:
 
 def _begun(name: str, folder: Path) -> workers.Worker:
     environment = workers.environment(name, 1) | {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    everywhere = len(timing.usable_cores())
+    everywhere = len(cores.usable_cores())
     with open(folder / f"{name}.log", "wb") as log:
         words = (name, folder / f"{name}.json")
         return workers.Worker("lockstep.defaults.differences", words, everywhere, environment, log, stdout=log)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from lockstep.machine import timing
+from lockstep.machine import cores
 
 
 class Threads:
@@ -28,7 +28,7 @@ class Threads:
         All runs of one command take the same number, so that they can be compared. A number `is_exact` that the user
         has named. Raises LockstepError (LS-205).
         """
-        self.asked, self.is_exact = timing.checked_threads(asked), asked is not None if is_exact is None else is_exact
+        self.asked, self.is_exact = cores.checked_threads(asked), asked is not None if is_exact is None else is_exact
         self._taken = self.asked if self.is_exact else taken
 
     @property
@@ -60,7 +60,7 @@ def free_threads(most: int) -> int:
     """
     if most == 1:
         return 1
-    with timing.one_blas_thread():
+    with cores.one_blas_thread():
         given = 0.0
         for _try in range(TRIES):
             given = max(given, _given(most))

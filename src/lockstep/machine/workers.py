@@ -19,7 +19,7 @@ from typing import IO, Any
 from lockstep.errors import LockstepError, says_want_of_memory
 from lockstep.language import later as _
 from lockstep.language import mark
-from lockstep.machine import processes, timing
+from lockstep.machine import cores, processes
 
 # What a framework says about itself at start-up is no news, and nothing may go out to the network. Which device is
 # taken is for the study to say: JAX is told nothing, and so finds every one that is there.
@@ -31,7 +31,7 @@ QUIET = {
 
 def environment(backend: str, threads: int) -> dict[str, str]:
     """The variables of a process in which this backend's framework is quiet and has so many threads."""
-    return {**os.environ, **timing.thread_environment(backend, threads), **QUIET}
+    return {**os.environ, **cores.thread_environment(backend, threads), **QUIET}
 
 
 class Worker:

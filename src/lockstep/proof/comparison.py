@@ -24,7 +24,7 @@ from lockstep.backends.plan import Arrays
 from lockstep.errors import LockstepError
 from lockstep.language import joined
 from lockstep.language import later as _
-from lockstep.machine import timing
+from lockstep.machine import cores
 from lockstep.proof import cases, growth, procedure, tolerance, verdicts
 from lockstep.proof.causes import CAUSES, differing
 from lockstep.proof.judge import Finding, Judge
@@ -41,7 +41,7 @@ from lockstep.training import inputs
 FIRST_STEPS = 10  # that the judge trains itself
 
 
-@timing.one_blas_thread()
+@cores.one_blas_thread()
 def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Proof:
     """Compare two run folders: a proof with `first` and `second`, and where bits differ first.
 

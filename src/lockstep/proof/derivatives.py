@@ -23,7 +23,7 @@ import numpy as np
 from lockstep import backends, randomness, store
 from lockstep.backends.contract import Model
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.machine import timing
+from lockstep.machine.clocks import Clocks
 from lockstep.spec import Run
 from lockstep.training import inputs, loop, worker
 from lockstep.training.environment import environment
@@ -132,7 +132,7 @@ def look(run: Run, folder: Path, threads: int, report: loop.Report) -> None:
     examples = inputs.Examples(inputs.load(run.dataset), run)
     device = backend.device_name(run.device)
     store.write_json(folder / "environment.json", environment(run, examples, threads, device).document())
-    model = loop.make_model(backend, run, examples, threads, timing.Clocks())
+    model = loop.make_model(backend, run, examples, threads, Clocks())
     report({"event": "phase", "phase": "gradients"})
     images, labels = (values[:N_IMAGES] for values in examples.train)
     store.write_json(folder / FILE, {"rows": check(model, images, labels, run, run.seed)})

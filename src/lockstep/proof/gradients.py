@@ -14,7 +14,7 @@ from typing import Any
 from lockstep import backends, store, study
 from lockstep.files import locks
 from lockstep.language import later as _
-from lockstep.machine import timing
+from lockstep.machine import cores, description, sources
 from lockstep.proof import derivatives, procedure
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed
@@ -35,7 +35,7 @@ def check_gradients(
     `tell` hears of the progress. Raises LockstepError for a study that cannot be, a folder that cannot be written and
     one where another process proves the same (LS-504); a gradient that is wrong is a verdict.
     """
-    asked, threads = study.checked(asked), timing.checked_threads(threads)
+    asked, threads = study.checked(asked), cores.checked_threads(threads)
     recipe = changed(asked.recipe, products="full")  # rounded factors have no slope
     asked = changed(asked, dtype=("float64",), seeds=asked.seeds[:1], recipe=recipe)
     folder = runs_folder / asked.name / store.TRACES
@@ -51,7 +51,8 @@ def check_gradients(
         "format": FORMAT, "study": asked.name, "verdict": procedure.worst_of(verdicts),
         "networks": list(networks.values()),
         "images": derivatives.N_IMAGES, "step": derivatives.STEP, "lockstep": version(),
-        "git_revision": timing.git_revision(), "machine": timing.machine(), "threads": threads, "proven": store.now(),
+        "git_revision": sources.git_revision(), "machine": description.machine(), "threads": threads,
+        "proven": store.now(),
     }  # fmt: skip
     store.write_json(runs_folder / asked.name / FILE, document)
     return document

@@ -30,7 +30,7 @@ from lockstep.files import disk, locks
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
-from lockstep.machine import contention, processes, timing
+from lockstep.machine import contention, cores, description, processes, sources
 from lockstep.proof import bundle, growth, power, verdicts
 from lockstep.proof.cases import Case, cases
 from lockstep.proof.causes import CAUSES, differing, planted
@@ -106,7 +106,7 @@ class Threads(contention.Threads):
         return self.asked if run.backend == "numpy" else 1
 
 
-@timing.one_blas_thread()  # what a judge multiplies is small: a second thread would only spin, where a worker computes
+@cores.one_blas_thread()  # what a judge multiplies is small: a second thread would only spin, where a worker computes
 def prove(
     asked: Study, runs_folder: Path, steps: int = STEPS, plants: Sequence[str] = (), threads: int | None = None,
     tell: Tell = lambda run, event: None,
@@ -161,7 +161,7 @@ def _document(
         steps=steps, planted=tuple(plants),
         not_found=tuple(plant for plant in plants if not _was_found(plant, divergences)),
         coverage=_coverage_of_all(networks), networks=tuple(networks), divergences=tuple(divergences),
-        lockstep=version(), git_revision=timing.git_revision(), machine=Environment(**timing.machine()),
+        lockstep=version(), git_revision=sources.git_revision(), machine=Environment(**description.machine()),
         threads=threads.taken, proven=store.now(),
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ from lockstep.backends import numpy as reference
 from lockstep.backends.numpy import stack
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.language import mark
-from lockstep.machine import timing
+from lockstep.machine.clocks import Clocks
 from lockstep.proof import audit
 from lockstep.proof.audit import Doubt
 from lockstep.spec import EarlyStopping, Recipe, Run, Study
@@ -121,7 +121,7 @@ def _loop(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
         stopping = EarlyStopping("validation_loss", PATIENCE)
     run = changed(run, recipe=changed(run.recipe, epochs=EPOCHS, early_stopping=stopping))
     backend: Any = SimpleNamespace(build=Notes)
-    model: Any = loop.make_model(backend, run, examples, 1, timing.Clocks())
+    model: Any = loop.make_model(backend, run, examples, 1, Clocks())
     (images, labels), shape = examples.train, examples.shape
     for name, value in inputs.start(run, shape).items():
         yield _same("starting weights", f"{name} after the warm-up", model.weights()[name], value)
@@ -129,7 +129,7 @@ def _loop(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
     yield _same("data", "images after the warm-up", model.placed[-1][0], images)
     yield _same("data", "labels after the warm-up", model.placed[-1][1], labels)
     rows: list[dict[str, Any]] = []
-    training, told = loop.train_epochs(model, run, examples, timing.Clocks(), rows.append), None
+    training, told = loop.train_epochs(model, run, examples, Clocks(), rows.append), None
     orders = []
     try:
         _model, order = next(training)
@@ -293,7 +293,7 @@ def _resumed(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
         keeper.progress.history = [{"event": "epoch", "epoch": 1}]
         checkpoints.save(folder, keeper.spec, environment, keeper.progress, model.weights(), model.state())
         other = reference.build(plan, weights)
-        checkpoints.Keeper(folder, environment).resume(other, timing.Clocks())
+        checkpoints.Keeper(folder, environment).resume(other, Clocks())
     for name, value in model.weights().items():
         yield _same(RESUMING, name, other.weights()[name], value)
     for name, value in model.state().items():

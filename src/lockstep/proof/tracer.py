@@ -14,7 +14,7 @@ import numpy as np
 from lockstep import backends, data, store
 from lockstep.backends.contract import Backend, Trainable
 from lockstep.language import later as _
-from lockstep.machine import timing
+from lockstep.machine.clocks import Clocks
 from lockstep.proof import traces
 from lockstep.spec import Run
 from lockstep.training import inputs, loop, worker
@@ -40,7 +40,7 @@ def take_steps(
     steps: int,
 ) -> None:
     """The trace of the run's first steps in one backend, on these images."""
-    model = loop.make_model(backend, run, examples, threads, timing.Clocks())
+    model = loop.make_model(backend, run, examples, threads, Clocks())
     plan, (images, labels) = model.plan, examples.train
     writer = traces.Writer(folder, plan, steps, len(images))
     writer.start(model)

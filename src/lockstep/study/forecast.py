@@ -18,7 +18,7 @@ from lockstep.errors import LockstepError
 from lockstep.files import intake
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
-from lockstep.machine import timing
+from lockstep.machine import description
 from lockstep.spec import Run
 from lockstep.spec.records import digest
 
@@ -127,7 +127,7 @@ def paces(runs_folder: Path, runs: Sequence[Run], threads: int) -> dict[Hashable
     """What finished runs of these kinds took on this machine: kind → the median of their paces."""
     wanted = {kind(run, threads) for run in runs}
     networks = {run.network_name for run in runs}
-    cpu = timing.machine()["cpu"]
+    cpu = description.machine()["cpu"]
     found: dict[Hashable, list[Pace]] = {}
     for folder in _newest(runs_folder, networks):
         try:

@@ -15,7 +15,7 @@ from lockstep.files import disk, locks
 from lockstep.language import joined
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
-from lockstep.machine import timing
+from lockstep.machine import cores
 from lockstep.machine.contention import Threads
 from lockstep.spec import Run, Study
 from lockstep.spec.toml import resolved_toml
@@ -131,12 +131,12 @@ def _finished_since(record: store.Record, run: Run) -> Path | None:
 def threads_for(record: store.Record, asked: int | None = None) -> int:
     """How many threads a run goes on with: those asked for, else as many as before, as far as they are here."""
     if asked is not None:
-        return timing.checked_threads(asked)
+        return cores.checked_threads(asked)
     # A run that failed before it described its environment was asked for some number of threads all the same.
     for said in (lambda: record.environment["threads"]["asked"], lambda: record.status["threads"]):
         with contextlib.suppress(LockstepError, KeyError, TypeError, ValueError, OverflowError):
-            return max(min(int(said()), len(timing.usable_cores())), 1)
-    return timing.default_threads()
+            return max(min(int(said()), len(cores.usable_cores())), 1)
+    return cores.default_threads()
 
 
 def with_data(

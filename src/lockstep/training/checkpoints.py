@@ -23,7 +23,8 @@ from lockstep.backends.contract import Trainable
 from lockstep.errors import LockstepError, without
 from lockstep.files import intake
 from lockstep.language import later as _
-from lockstep.machine import timing
+from lockstep.machine import memory
+from lockstep.machine.clocks import Clocks
 
 Arrays = dict[str, np.ndarray]
 KEPT = 2  # the newest ones that stay; beside them the best one, where early stopping looks for one
@@ -304,7 +305,7 @@ class Keeper:
             self.progress.parts += 1
         self.earlier = dict(self.progress.seconds)
         del point
-        timing.forget_peak_memory()
+        memory.forget_peak_memory()
 
     def _refuse_other_data(self, before: Mapping[str, str]) -> None:
         now = self.environment["dataset"]["hashes"]
@@ -363,7 +364,7 @@ class Keeper:
         earlier = begun.get("resumed")
         return {**begun, "resumed": [*(earlier if isinstance(earlier, list) else []), row]}
 
-    def resume(self, model: Trainable, clocks: timing.Clocks) -> None:
+    def resume(self, model: Trainable, clocks: Clocks) -> None:
         """Put the model and the clocks to where they stood; nothing for a run that begins."""
         if self.before is None:
             return
@@ -374,14 +375,14 @@ class Keeper:
         model.restore(point.weights, point.state)
         model.wait()
         del point
-        timing.forget_peak_memory()
+        memory.forget_peak_memory()
         for name, seconds in self.earlier.items():
             if name == "total":
                 clocks.start -= seconds
             else:
                 clocks.seconds[name] = clocks.seconds.get(name, 0.0) + seconds
 
-    def save(self, model: Trainable, clocks: timing.Clocks) -> None:
+    def save(self, model: Trainable, clocks: Clocks) -> None:
         """Save the run as it stands in `progress`, then let go of what is no longer needed.
 
         What this takes is on a clock of its own, and the memory it takes is not counted as the framework's.
@@ -393,11 +394,11 @@ class Keeper:
             place = save(self.folder, self.spec, self.environment, self.progress, model.weights(), model.state())
             self.written = [path for path in self.written if path != place] + [place]
             self._remove_all_but([*self.written[-KEPT:], self._best()])
-        timing.forget_peak_memory()
+        memory.forget_peak_memory()
 
     def note_peak(self) -> None:
         """Take note of the most memory held since the last checkpoint."""
-        self.peak = max(self.peak, timing.peak_memory_bytes() or 0)
+        self.peak = max(self.peak, memory.peak_memory_bytes() or 0)
 
     def _best(self) -> Path:
         return self.folder / f"checkpoint-{self.progress.best_epoch}"

@@ -18,7 +18,8 @@ import numpy as np
 from lockstep import backends, data, randomness, store
 from lockstep.backends.contract import Backend, Model, Predictor, Trainable
 from lockstep.data import mistakes
-from lockstep.machine import timing
+from lockstep.machine import memory
+from lockstep.machine.clocks import Clocks
 from lockstep.spec import Recipe, Run
 from lockstep.store.documents.part import but
 from lockstep.store.documents.run import Metrics, Timing
@@ -63,12 +64,12 @@ def train(
     load: Callable[[str], data.Data] = inputs.load,
 ) -> Training[None]:  # fmt: skip
     """Do the run and leave its facts in the folder; `together` with others, so many in all, or alone."""
-    clocks = timing.Clocks()
+    clocks = Clocks()
     with clocks.measure("import"):
         backend = backends.load(run.backend)
     with clocks.measure("load"):
         examples = inputs.Examples(load(run.dataset), run)
-    timing.keep_freed_memory()  # from here on: what was freed while loading goes back
+    memory.keep_freed_memory()  # from here on: what was freed while loading goes back
     with clocks.measure("build"):
         device = backend.device_name(run.device)  # which starts it, where it is a GPU
     around = environment(run, examples, threads, device, store.read_status(folder).get("threads"))
@@ -128,7 +129,7 @@ def hardest(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, recipe: 
     return {"indices": indices, "images": images[indices]}
 
 
-def make_model(backend: Backend, run: Run, examples: inputs.Examples, threads: int, clocks: timing.Clocks) -> Model:
+def make_model(backend: Backend, run: Run, examples: inputs.Examples, threads: int, clocks: Clocks) -> Model:
     """A model with the data placed and everything compiled, and nothing learned.
 
     The warm-up takes a few full steps and the short last one on random labels, then puts the start back.
@@ -153,7 +154,7 @@ def make_model(backend: Backend, run: Run, examples: inputs.Examples, threads: i
 
 
 def train_epochs(
-    model: Trainable, run: Run, examples: inputs.Examples, clocks: timing.Clocks, report: Report,
+    model: Trainable, run: Run, examples: inputs.Examples, clocks: Clocks, report: Report,
     keeper: checkpoints.Keeper | None = None,
 ) -> Training[tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]]:  # fmt: skip
     """Every epoch: (history, one number per step of everything, the best epoch where one was looked for).

@@ -9,7 +9,8 @@ import numpy as np
 
 from lockstep import data, store
 from lockstep.benchmark import baselines
-from lockstep.machine import processes, timing
+from lockstep.machine import cores, memory, processes
+from lockstep.machine.clocks import Clocks
 from lockstep.spec import Run
 from lockstep.spec.toml import read_study
 
@@ -29,7 +30,7 @@ def images_of(run: Run) -> baselines.Images:
 def main(name: str, folder: Path, threads: int, fault: str = "") -> None:
     """Train, evaluate, and leave shipped.json."""
     processes.end_with_parent()
-    clocks = timing.Clocks()
+    clocks = Clocks()
     (run,) = read_study(folder / "spec.toml").runs()
     with clocks.measure("import"):
         baseline = baselines.load(name)
@@ -44,8 +45,8 @@ def main(name: str, folder: Path, threads: int, fault: str = "") -> None:
         {
             "name": name, "seconds": {**clocks.seconds, "total": clocks.total()}, "epochs": trained.epochs,
             "images": trained.images, "accuracy": float((predicted == images.test_labels[: len(predicted)]).mean()),
-            "peak_memory_bytes": timing.peak_memory_bytes(), "versions": baselines.versions(name),
-            "threads": timing.obtained_threads(threads),
+            "peak_memory_bytes": memory.peak_memory_bytes(), "versions": baselines.versions(name),
+            "threads": cores.obtained_threads(threads),
         },
     )  # fmt: skip
 

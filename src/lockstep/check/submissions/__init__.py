@@ -41,7 +41,7 @@ from lockstep.check.submissions.submission import Submission, opened
 from lockstep.check.submissions.table import as_csv, as_line, closing
 from lockstep.errors import LockstepError, without
 from lockstep.language import later as _
-from lockstep.machine import timing
+from lockstep.machine import cores, sources
 from lockstep.spec import Run
 from lockstep.training import inputs, metrics
 from lockstep.version import version
@@ -123,7 +123,7 @@ class _Check:
             if _status(record) != "finished":
                 continue
             finished += 1
-            with timing.one_blas_thread(), np.errstate(all="ignore"):  # reported, not warned of
+            with cores.one_blas_thread(), np.errstate(all="ignore"):  # reported, not warned of
                 is_checked = self._run(record, found, best)
             checked += is_checked and len(found.problems) == before
             self._compare(record, found)
@@ -279,12 +279,12 @@ def _notes(record: store.Record) -> Iterator[str]:
     if (by := environment.get("lockstep")) != version():
         yield _("{name}: made by Lockstep {by}, this is {ours}", name=name, by=by, ours=version())
         return
-    sources, revision = environment.get("lockstep_sources"), environment.get("git_revision")
-    if sources is None and revision is None:
+    edition, revision = environment.get("lockstep_sources"), environment.get("git_revision")
+    if edition is None and revision is None:
         yield _("{name}: it does not say which files of Lockstep made it: perhaps an edited copy", name=name)
-    elif sources is not None and sources != timing.own_sources():
+    elif edition is not None and edition != sources.own_sources():
         facts = {"name": name, "version": version()}
-        if revision is not None and revision != timing.git_revision():
+        if revision is not None and revision != sources.git_revision():
             yield _(
                 "{name}: made by another revision of Lockstep {version}, {revision}", revision=revision[:12], **facts
             )
