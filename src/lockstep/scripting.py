@@ -25,7 +25,7 @@ from lockstep.benchmark import benches
 from lockstep.benchmark.outcome import Outcome
 from lockstep.check import submissions
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.machine import cores
 from lockstep.proof import comparison, gradients, pages, procedure
 from lockstep.proof.cost import add_cost, n_trainings
@@ -194,7 +194,9 @@ def verify(folders: Place | Iterable[Place], images: int | None = None, deep: bo
     """
     places = arguments.paths(folders, "folders")
     if images is not None and arguments.whole(images, "images") < 1:
-        raise LockstepError("LS-205", _("{n} images were asked for", n=images), where="images", hint=_("1 or more"))
+        raise LockstepError(
+            "LS-205", later("{n} images were asked for", n=images), where="images", hint=later("1 or more")
+        )
     if not any(place.exists() for place in places):  # one of many that is missing has a line of its own
         store.must_be_there(places)
     return {"submissions": list(submissions.verify_all(places, images, deep))}

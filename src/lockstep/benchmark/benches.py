@@ -28,7 +28,7 @@ from lockstep import backends, data, randomness, store, study, uncertainty
 from lockstep.benchmark import baselines, roofline
 from lockstep.errors import LockstepError
 from lockstep.files import disk
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.machine import cores, description, sources, workers
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed, digest
@@ -111,7 +111,7 @@ def lap(entry: Entry) -> dict[str, Any]:
 def _temporary() -> Iterator[str]:
     """A folder for a lap; raises LockstepError (LS-501, LS-502) where the system's place for them cannot be written."""
     with (
-        disk.writing(Path(tempfile.gettempdir()), _("set TMPDIR to a folder with room")),
+        disk.writing(Path(tempfile.gettempdir()), later("set TMPDIR to a folder with room")),
         tempfile.TemporaryDirectory(prefix="lockstep-bench-") as folder,
     ):
         yield folder
@@ -125,7 +125,7 @@ def _ours(entry: Entry, runs: Sequence[Run], folders: Sequence[Path]) -> dict[st
     for status in (record.status for record in records):
         if status["status"] != "finished":
             raise LockstepError(
-                status["code"] or "LS-403", status["reason"] or "", where=_("backend {name}", name=entry.name)
+                status["code"] or "LS-403", status["reason"] or "", where=later("backend {name}", name=entry.name)
             )
     record, others = records[0], [each.timing for each in records]
     seconds, environment = dict(record.timing["seconds"]), record.environment
@@ -153,13 +153,15 @@ def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
         workers.Worker("lockstep.benchmark.baselines", words, entry.threads, environment, file, stdout=file) as worker,
     ):
         code = worker.exit_code(LONGEST)
-    where = _("baseline {name}", name=entry.name)
+    where = later("baseline {name}", name=entry.name)
     if code is None:
-        message = _("it took longer than {seconds} s", seconds=LONGEST)
-        raise LockstepError("LS-402", message, where=where, hint=_("ask for fewer epochs"))
+        message = later("it took longer than {seconds} s", seconds=LONGEST)
+        raise LockstepError("LS-402", message, where=where, hint=later("ask for fewer epochs"))
     if code:
         said = " ".join(workers.last_words(log, 1))
-        raise LockstepError("LS-403", _("it ended with exit code {code}: {words}", code=code, words=said), where=where)
+        raise LockstepError(
+            "LS-403", later("it ended with exit code {code}: {words}", code=code, words=said), where=where
+        )
     return store.read_json(folder / "shipped.json")
 
 
@@ -237,22 +239,24 @@ def bench(
     if not 1 <= rounds <= MOST_ROUNDS:
         raise LockstepError(
             "LS-205",
-            _("{n} rounds were asked for", n=rounds),
+            later("{n} rounds were asked for", n=rounds),
             where="--rounds",
-            hint=_("5 or more can be ranked"),
+            hint=later("5 or more can be ranked"),
         )
     if epochs < 2:
-        raise LockstepError("LS-205", _("one epoch is all warm-up"), where="--epochs", hint=_("ask for 2 or more"))
+        raise LockstepError(
+            "LS-205", later("one epoch is all warm-up"), where="--epochs", hint=later("ask for 2 or more")
+        )
     if against not in ("", "shipped"):
         raise LockstepError(
             "LS-209",
-            _('"{name}" is nothing to compare with', name=against),
+            later('"{name}" is nothing to compare with', name=against),
             where="--against",
             hint="--against shipped",
         )
     if not 1 <= n_together <= crews.MOST:
-        hint = _("from 2 to {most}", most=crews.MOST)
-        raise LockstepError("LS-205", _("{n} together were asked for", n=n_together), where="--together", hint=hint)
+        hint = later("from 2 to {most}", most=crews.MOST)
+        raise LockstepError("LS-205", later("{n} together were asked for", n=n_together), where="--together", hint=hint)
     entries, left_out = entries_of(asked, epochs, threads, against == "shipped", runs_folder / asked.name, n_together)
     noise = noise_now()
     tell({"event": "noise", **dict(noise)})
@@ -287,8 +291,8 @@ def keep(found: Bench | Faults, place: Path, is_interrupted: bool) -> Path:
     Raises LockstepError: LS-403 where nothing could be timed, LS-501 and LS-502.
     """
     if not has_times(found):
-        message = _("nothing could be timed, so no record was written")
-        raise LockstepError("LS-403", message, where=str(place), hint=_("the reasons stand above"))
+        message = later("nothing could be timed, so no record was written")
+        raise LockstepError("LS-403", message, where=str(place), hint=later("the reasons stand above"))
     if is_interrupted and place.exists():
         place = place.with_stem(f"{place.stem}-interrupted")
     store.write_json(place, found.document())
@@ -327,7 +331,7 @@ def entries_of(
             if reason
         ]
     if not entries:
-        raise LockstepError("LS-401", _("nothing can be timed: no backend of this study is installed"))
+        raise LockstepError("LS-401", later("nothing can be timed: no backend of this study is installed"))
     return entries, left_out
 
 
@@ -495,11 +499,13 @@ def noise_now() -> Noise:
     load = description.machine()["load"]
     warnings: list[str] = []
     if load and load[0] > BUSY:
-        warnings.append(_("the machine is busy: its load average is {load:.1f} before anything starts", load=load[0]))
+        warnings.append(
+            later("the machine is busy: its load average is {load:.1f} before anything starts", load=load[0])
+        )
     if spread > UNSTEADY:
         warnings.append(
-            _("times are unsteady: a fixed piece of work takes up to {n:.2f} times its median", n=1 + spread)
+            later("times are unsteady: a fixed piece of work takes up to {n:.2f} times its median", n=1 + spread)
         )
     if warnings:
-        warnings.append(_("intervals will be wide, and what others do falls on whoever is being timed"))
+        warnings.append(later("intervals will be wide, and what others do falls on whoever is being timed"))
     return Noise(load=load[0] if load else None, spread=spread, warnings=tuple(warnings))

@@ -21,8 +21,7 @@ from lockstep import arguments, store
 from lockstep.check import doctor
 from lockstep.errors import LockstepError
 from lockstep.files import disk, locks
-from lockstep.language import joined
-from lockstep.language import later as _
+from lockstep.language import joined, later
 
 RUNS = "runs"
 
@@ -62,11 +61,11 @@ def _row(found: Mapping[str, Any], newest: Mapping[tuple[Path, str], Path]) -> d
     run, state = Path(found["run"]), found["state"]
     if state == "unfinished":
         usable = joined(found["usable"], "; ")
-        why, about = state, usable or _("it has no epoch to go on from")
+        why, about = state, usable or later("it has no epoch to go on from")
     elif state == "damaged":
         why, about = state, joined(found["problems"][:1], "")
     elif state == "whole" and (other := newest[_content(run)]) != run:
-        why, about = "superseded", _("{name} is newer and whole", name=other.name)
+        why, about = "superseded", later("{name} is newer and whole", name=other.name)
     else:
         return None
     size = sum(path.lstat().st_size for path in run.rglob("*") if path.is_file() and not path.is_symlink())
@@ -85,7 +84,7 @@ def _moved(run: Path) -> str | None:
         aside = run.parent / store.ASIDE
         store.make_folder(aside)
         place = _free(aside, run.name)
-        with disk.writing(run, _("move it by hand, or let it be")):
+        with disk.writing(run, later("move it by hand, or let it be")):
             run.rename(place)
             disk.sync_folder(aside)
             disk.sync_folder(run.parent)

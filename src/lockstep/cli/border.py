@@ -17,8 +17,7 @@ from lockstep.arguments import language_of_environment
 from lockstep.cli import usage
 from lockstep.cli.commands import app
 from lockstep.errors import LockstepError, is_want_of_memory, system
-from lockstep.language import later as _
-from lockstep.language import mark, say
+from lockstep.language import later, say
 from lockstep.machine import streams
 from lockstep.screen.output import console, print_json, tell
 
@@ -48,8 +47,8 @@ def _language(arguments: list[str]) -> tuple[str, list[str]]:
         if word == "--language" or word.startswith("--language="):
             chosen = word.partition("=")[2] if "=" in word else next(words, None)
             if chosen is None:
-                hint = _("one of {names}", names=", ".join(language.LANGUAGES))
-                raise LockstepError("LS-200", _("Option '--language' requires an argument."), hint=hint)
+                hint = later("one of {names}", names=", ".join(language.LANGUAGES))
+                raise LockstepError("LS-200", later("Option '--language' requires an argument."), hint=hint)
         else:
             others.append(word)
     return language_of_environment() if chosen is None else known_language(chosen, "--language"), others
@@ -74,8 +73,8 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 # What a command writes elsewhere by, where a folder may not be written.
 ELSEWHERE = {
-    "--runs": mark("choose a folder that you may write to with --runs FOLDER"),
-    "--out": mark("choose a folder that you may write to with --out FILE"),
+    "--runs": later("choose a folder that you may write to with --runs FOLDER"),
+    "--out": later("choose a folder that you may write to with --out FILE"),
 }
 
 
@@ -109,10 +108,10 @@ def _in_our_words(error: Exception) -> Exception:
     if hasattr(error, "format_message"):  # a usage error of click's, which newer versions of typer carry inside
         return LockstepError("LS-200", usage.error(error.format_message()), hint=usage.hint(error))
     if not isinstance(error, LockstepError) and is_want_of_memory(error):
-        return LockstepError("LS-503", _("not enough memory"), hint=_("a smaller dataset, network or batch"))
+        return LockstepError("LS-503", later("not enough memory"), hint=later("a smaller dataset, network or batch"))
     if isinstance(error, OSError):
-        where = str(error.filename) if error.filename else _("standard output")
-        return LockstepError("LS-501", system(error), where=where, hint=_("make room for it"))
+        where = str(error.filename) if error.filename else later("standard output")
+        return LockstepError("LS-501", system(error), where=where, hint=later("make room for it"))
     return error
 
 

@@ -24,8 +24,7 @@ from lockstep.data.fragment import Fragment, discard_all
 from lockstep.data.places import cache, checked_name, find, imported
 from lockstep.data.quartet import file_in
 from lockstep.errors import LockstepError, system
-from lockstep.language import joined, reason
-from lockstep.language import later as _
+from lockstep.language import joined, later, reason
 
 Progress = Callable[[str, int, int], None]  # file, bytes so far, bytes in all (0 where the mirror does not say)
 
@@ -91,12 +90,12 @@ def fetch(name: str, *, offline: bool = False, progress: Progress | None = None)
 
 def missing(name: str, incomplete: list[str]) -> LockstepError:
     """The error for a dataset that is not here and may not be downloaded, LS-301."""
-    told = _("{title} is not on this machine, and downloading is switched off", title=DATASETS[name].title)
+    told = later("{title} is not on this machine, and downloading is switched off", title=DATASETS[name].title)
     return LockstepError(
         "LS-301",
-        _("{told} ({what})", told=told, what=joined(incomplete, "; ")) if incomplete else told,
+        later("{told} ({what})", told=told, what=joined(incomplete, "; ")) if incomplete else told,
         where=name,
-        hint=_(
+        hint=later(
             "run `lockstep data fetch {name}` where there is internet; {otherwise}",
             name=name,
             otherwise=_without_internet(name),
@@ -106,7 +105,7 @@ def missing(name: str, incomplete: list[str]) -> LockstepError:
 
 def _without_internet(name: str) -> str:
     files = ", ".join(f"{file.name}.gz" for file in DATASETS[name].files) if name in DATASETS else "its files"
-    return _(
+    return later(
         "or put {files} into a folder {name}/ and set LOCKSTEP_DATA to the folder above it; "
         "or import your own copy with `lockstep data import FOLDER NAME`",
         files=files,
@@ -174,9 +173,9 @@ def _failed(name: str, attempts: list[Attempt]) -> LockstepError:
     width = max(len(attempt.mirror) for attempt in attempts)
     rows = [joined((f"\n    {mirror:<{width}}  {file}  ", outcome), "") for mirror, file, outcome in attempts]
     table = joined(rows, "")
-    message = _("no mirror delivered {file}; tried:{table}", file=attempts[0].file, table=table)
+    message = later("no mirror delivered {file}; tried:{table}", file=attempts[0].file, table=table)
     return LockstepError(
-        "LS-302", message, where=name, hint=_("try again later, {otherwise}", otherwise=_without_internet(name))
+        "LS-302", message, where=name, hint=later("try again later, {otherwise}", otherwise=_without_internet(name))
     )
 
 
@@ -203,17 +202,21 @@ def _chunks(fragment: Fragment, file: File, progress: Progress | None) -> Genera
             with writing(fragment.path):
                 begun = fragment.take_up(response.status, response.headers, length)
             if begun is None:
-                raise _WrongContent(_("sent another part than the rest that was asked for"))
+                raise _WrongContent(later("sent another part than the rest that was asked for"))
             pace, announced = _Pace(), begun.total
             if announced > limit:
                 raise _WrongContent(
-                    _("announces {announced:,} bytes; the file has at most {limit:,}", announced=announced, limit=limit)
+                    later(
+                        "announces {announced:,} bytes; the file has at most {limit:,}",
+                        announced=announced,
+                        limit=limit,
+                    )
                 )
             while chunk:
                 n_here += len(chunk)
                 n_received = begun.start + n_here
                 if n_received > limit:
-                    raise _WrongContent(_("sent more than {limit:,} bytes", limit=limit))
+                    raise _WrongContent(later("sent more than {limit:,} bytes", limit=limit))
                 if n_received != announced:
                     pace.check(n_here)
                 yield chunk
@@ -226,7 +229,7 @@ def _chunks(fragment: Fragment, file: File, progress: Progress | None) -> Genera
         raise (_BrokenOff(_reason(error), n_here) if n_here else _Fault(_reason(error))) from None
     if begun.start + n_here < announced:
         facts = {"n_received": begun.start + n_here, "announced": announced}
-        raise _BrokenOff(_("sent {n_received:,} of {announced:,} bytes", **facts), n_here)
+        raise _BrokenOff(later("sent {n_received:,} of {announced:,} bytes", **facts), n_here)
 
 
 def _answer(url: str, more: dict[str, str]) -> http.client.HTTPResponse:
@@ -260,7 +263,7 @@ def _answer(url: str, more: dict[str, str]) -> http.client.HTTPResponse:
     except queue.Empty:
         too_late.set()
         _close(answers)  # one that came in between
-        raise _Fault(_("no answer for {seconds:g} seconds", seconds=HEAD_SECONDS)) from None
+        raise _Fault(later("no answer for {seconds:g} seconds", seconds=HEAD_SECONDS)) from None
     if not isinstance(answer, Exception):
         return answer
     try:
@@ -287,11 +290,11 @@ class _Pace:
         """Raises _Fault where less than SLOW_BYTES came in SLOW_SECONDS, or all takes longer than FILE_SECONDS."""
         now = time.monotonic()
         if now - self.start > FILE_SECONDS:
-            raise _Fault(_("not complete after {seconds:.0f} seconds", seconds=FILE_SECONDS))
+            raise _Fault(later("not complete after {seconds:.0f} seconds", seconds=FILE_SECONDS))
         if now - self.window_start > SLOW_SECONDS:
             if n_received - self.window_bytes < SLOW_BYTES:
                 raise _Fault(
-                    _(
+                    later(
                         "too slow: {n:,} bytes in {seconds:g} seconds",
                         n=n_received - self.window_bytes,
                         seconds=SLOW_SECONDS,
@@ -306,7 +309,7 @@ def _reason(error: Exception) -> str:
         return f"HTTP {code} {getattr(error, 'reason', '')}".rstrip()
     cause = getattr(error, "reason", error)  # of its URLError
     if isinstance(cause, TimeoutError):
-        return _("no answer for {seconds:g} seconds", seconds=ANSWER_SECONDS)
+        return later("no answer for {seconds:g} seconds", seconds=ANSWER_SECONDS)
     return system(cause) or type(error).__name__ if isinstance(cause, Exception) else str(cause or type(error).__name__)
 
 
@@ -319,7 +322,7 @@ def _assert_content(path: Path, file: File) -> None:
         raise _WrongContent(reason(error)) from None
     if found != file.sha256:
         raise _WrongContent(
-            _("sent other content: SHA-256 {found}…, expected {sha256}…", found=found[:16], sha256=file.sha256[:16])
+            later("sent other content: SHA-256 {found}…, expected {sha256}…", found=found[:16], sha256=file.sha256[:16])
         )
 
 
@@ -328,5 +331,7 @@ def _assert_gzip(start: bytes) -> None:
     if not start.startswith(b"\x1f\x8b"):
         page = b"<html" in start[:512].lower() or b"<!doctype" in start[:512].lower()
         raise _Fault(
-            _("answered with a web page") if page else _("sent no gzip file: it begins with {start!r}", start=start[:8])
+            later("answered with a web page")
+            if page
+            else later("sent no gzip file: it begins with {start!r}", start=start[:8])
         )

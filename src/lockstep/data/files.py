@@ -10,9 +10,9 @@ from pathlib import Path
 
 from lockstep.errors import system
 from lockstep.files import disk, intake, locks
-from lockstep.language import later as _
+from lockstep.language import later
 
-HINT = _("set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to")
+HINT = later("set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to")
 LOCK_SECONDS = 1800.0  # how long to wait for another process that downloads into the same folder
 
 
@@ -53,14 +53,14 @@ def content_hash(path: Path, n_bytes: int) -> str:
                 digest.update(chunk)
                 n_found += len(chunk)
     except EOFError:
-        raise ValueError(_("the gzip file is cut off")) from None
+        raise ValueError(later("the gzip file is cut off")) from None
     except zlib.error as error:
-        raise ValueError(_("the gzip file is damaged: {error}", error=error)) from None
+        raise ValueError(later("the gzip file is damaged: {error}", error=error)) from None
     except OSError as error:
-        raise ValueError(_("cannot be read: {why}", why=system(error))) from None
+        raise ValueError(later("cannot be read: {why}", why=system(error))) from None
     if n_found != n_bytes:
         facts = {"found": n_found, "expected": n_bytes}
         if n_found > n_bytes:
-            raise ValueError(_("more than {expected:,} bytes once decompressed, expected {expected:,}", **facts))
-        raise ValueError(_("{found:,} bytes once decompressed, expected {expected:,}", **facts))
+            raise ValueError(later("more than {expected:,} bytes once decompressed, expected {expected:,}", **facts))
+        raise ValueError(later("{found:,} bytes once decompressed, expected {expected:,}", **facts))
     return digest.hexdigest()

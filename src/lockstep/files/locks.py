@@ -25,7 +25,7 @@ from typing import Any
 
 from lockstep.errors import LockstepError
 from lockstep.files import disk
-from lockstep.language import later as _
+from lockstep.language import later
 
 NAME = "lock"
 ON_WINDOWS = os.name == "nt"
@@ -169,13 +169,13 @@ def _is_alive(found: dict[str, Any] | None) -> bool:
 
 
 def _held(folder: Path, found: dict[str, Any] | None) -> LockstepError:
-    message, hint = _("another process works on this run"), _("wait for it, or end it")
+    message, hint = later("another process works on this run"), later("wait for it, or end it")
     if found is not None:
         facts = {"pid": found["pid"], "since": found.get("since"), "host": found.get("host")}
-        message = _("process {pid} (since {since}) works on this run", **facts)
+        message = later("process {pid} (since {since}) works on this run", **facts)
         if found.get("host") != platform.node():
-            message = _("process {pid} on {host} (since {since}) works on this run", **facts)
-            hint = _('wait for it, or end it; if it is no longer there, remove the file "{name}"', name=NAME)
+            message = later("process {pid} on {host} (since {since}) works on this run", **facts)
+            hint = later('wait for it, or end it; if it is no longer there, remove the file "{name}"', name=NAME)
     return LockstepError("LS-504", message, where=str(folder), hint=hint)
 
 
@@ -204,8 +204,8 @@ def waiting(folder: Path, seconds: float, hint: str) -> Iterator[None]:
         number = _opened(folder / FOLDERS_NAME)
     try:
         if not _wait(number, seconds):
-            message = _("another process has held the lock for {seconds:.0f} seconds", seconds=seconds)
-            raise LockstepError("LS-504", message, where=str(folder), hint=_("wait for it to finish, or end it"))
+            message = later("another process has held the lock for {seconds:.0f} seconds", seconds=seconds)
+            raise LockstepError("LS-504", message, where=str(folder), hint=later("wait for it to finish, or end it"))
         yield
     finally:
         os.close(number)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
+from lockstep.language import later
 
 # Every library that computes reads one of these when it is imported, so they are set before a worker starts.
 THREAD_VARIABLES = (
@@ -72,12 +72,12 @@ def checked_threads(threads: int | None) -> int:
     if threads is None:
         return default_threads()
     if not 1 <= threads <= len(usable_cores()):
-        message = _(
+        message = later(
             "{threads} threads were asked for, this process may use {n} processors",
             threads=threads,
             n=len(usable_cores()),
         )
-        raise LockstepError("LS-205", message, where="--threads", hint=_("ask for one of 1 to that many"))
+        raise LockstepError("LS-205", message, where="--threads", hint=later("ask for one of 1 to that many"))
     return threads
 
 

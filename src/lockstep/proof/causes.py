@@ -15,7 +15,7 @@ from typing import Any
 
 from lockstep.backends.plan import window_padding
 from lockstep.errors import LockstepError, did_you_mean
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.spec import LayerFacts, Recipe, Run, Shape
 from lockstep.spec.records import changed
 
@@ -589,9 +589,9 @@ def planted(plants: Iterable[str], run: Run, shape: Shape, strict: bool = True) 
     for plant in dict.fromkeys(plants):
         name, _at, backend = plant.partition("@")
         if name not in CAUSES:
-            hint = _("{near}; all of them: lockstep explain causes", near=did_you_mean(name, CAUSES))
+            hint = later("{near}; all of them: lockstep explain causes", near=did_you_mean(name, CAUSES))
             raise LockstepError(
-                "LS-209", _('no known difference is called "{name}"', name=name), where="--plant", hint=hint
+                "LS-209", later('no known difference is called "{name}"', name=name), where="--plant", hint=hint
             )
         if backend != run.backend:
             continue
@@ -599,15 +599,15 @@ def planted(plants: Iterable[str], run: Run, shape: Shape, strict: bool = True) 
         if other is None and not strict:
             continue
         if other is None:
-            message = _(
+            message = later(
                 '"{name}" makes no difference to network {network}: {what}',
                 name=name,
                 network=run.network_name,
-                what=_(CAUSES[name].what),
+                what=later(CAUSES[name].what),
             )
-            hint = _(
+            hint = later(
                 "it shows in {stage}; choose a network and recipe that has what it speaks of",
-                stage=_(CAUSES[name].stage),
+                stage=later(CAUSES[name].stage),
             )
             raise LockstepError("LS-207", message, where="--plant", hint=hint)
         run = other

@@ -22,8 +22,7 @@ import numpy as np
 from lockstep import arguments, data, store
 from lockstep.backends.plan import Arrays
 from lockstep.errors import LockstepError
-from lockstep.language import joined
-from lockstep.language import later as _
+from lockstep.language import joined, later
 from lockstep.machine import cores
 from lockstep.proof import cases, growth, procedure, tolerance, verdicts
 from lockstep.proof.causes import CAUSES, differing
@@ -51,7 +50,9 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Pro
     """
     first, second = folders = arguments.path(first, "first"), arguments.path(second, "second")
     if first.resolve() == second.resolve():
-        raise LockstepError("LS-210", _("a run is compared with itself"), where=str(first), hint=_("name two folders"))
+        raise LockstepError(
+            "LS-210", later("a run is compared with itself"), where=str(first), hint=later("name two folders")
+        )
     runs = [_run(folder) for folder in folders]
     are_traces = [
         (folder / "manifest.json").exists() and "kept" in store.read_json(folder / "manifest.json")
@@ -59,8 +60,8 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Pro
     ]
     if any(are_traces) and not all(are_traces):
         raise LockstepError(
-            "LS-210", _("one is a trace of a proof and the other a run"), where=f"{first}, {second}",
-            hint=_("compare two runs, or two folders below traces/"),
+            "LS-210", later("one is a trace of a proof and the other a run"), where=f"{first}, {second}",
+            hint=later("compare two runs, or two folders below traces/"),
         )  # fmt: skip
     environments = [Environment.read(folder / "environment.json") for folder in folders]
     _raise_where_not_alike(runs, environments, folders)
@@ -90,19 +91,19 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Pro
 
 def _claim(verdict: str, place: str | None, traces: bool) -> str:
     if verdict == "IDENTICAL":
-        return _("every array of the two is the same, bit for bit")
-    claim = _("at least one is not what its spec.toml says")
+        return later("every array of the two is the same, bit for bit")
+    claim = later("at least one is not what its spec.toml says")
     if verdict == "EQUAL":
-        claim = _(
+        claim = later(
             "the losses of the first {n} steps of both, and the predictions that follow from their last weights, are "
             "the judge's within rounding; how later steps led to these weights was not judged, and what is too small "
             "for a loss needs traces",
             n=FIRST_STEPS,
         )
-        claim = _("every part of both is the judge's within rounding") if traces else claim
+        claim = later("every part of both is the judge's within rounding") if traces else claim
     if verdict == "INCONCLUSIVE":
-        claim = _("they are not the same bits, and nothing here says whether rounding explains it")
-    return _("{claim}; their first different bits: {place}", claim=claim, place=place) if place else claim
+        claim = later("they are not the same bits, and nothing here says whether rounding explains it")
+    return later("{claim}; their first different bits: {place}", claim=claim, place=place) if place else claim
 
 
 # --------------------------------------------------------------------------------------------- may they be compared?
@@ -112,18 +113,20 @@ def _run(folder: Path) -> Run:
     """The run of a folder that is whole."""
     record = store.Record(folder)
     if not (folder / "status.json").is_file():
-        message = _("it is no run folder") if folder.exists() else _("it does not exist")
-        hint = _("name two run folders, such as runs/<study>/<run>, or one study's TOML file")
+        message = later("it is no run folder") if folder.exists() else later("it does not exist")
+        hint = later("name two run folders, such as runs/<study>/<run>, or one study's TOML file")
         raise LockstepError("LS-210", message, where=str(folder), hint=hint)
     status = record.status.get("status")
     if status != "finished":
-        hint = _("only finished runs can be compared; run it again")
-        message = _("this run is {status}", status=_(status)) if status else _("this run is of an unknown status")
+        hint = later("only finished runs can be compared; run it again")
+        message = (
+            later("this run is {status}", status=later(status)) if status else later("this run is of an unknown status")
+        )
         raise LockstepError("LS-505", message, where=str(folder), hint=hint)
     store.check_manifest(folder)
     runs = read_study(folder / "spec.toml").runs()
     if len(runs) != 1:
-        raise store.damaged(folder / "spec.toml", _("it holds {n} runs instead of one", n=len(runs)))
+        raise store.damaged(folder / "spec.toml", later("it holds {n} runs instead of one", n=len(runs)))
     return runs[0]
 
 
@@ -136,14 +139,14 @@ def _raise_where_not_alike(runs: list[Run], environments: list[Environment], fol
         if ours != theirs:
             said += [joined((name, _shortly(name, ours, theirs)), ": ")]
             if name == "format":
-                said += [joined((number, _(FORMATS[number])), " = ") for number in sorted((ours, theirs))]
+                said += [joined((number, later(FORMATS[number])), " = ") for number in sorted((ours, theirs))]
     hashes = [environment.dataset.hashes for environment in environments]
     if hashes[0] != hashes[1]:
         names = [environment.dataset.name for environment in environments]
-        said.append(_("data: {one} and {other} with other hashes", one=names[0], other=names[1]))
+        said.append(later("data: {one} and {other} with other hashes", one=names[0], other=names[1]))
     if said:
-        hint = _("compare two runs of one network, recipe, dataset, seed and dtype")
-        message = _("these runs were not meant to be equal. {what}", what=joined(said, "; "))
+        hint = later("compare two runs of one network, recipe, dataset, seed and dtype")
+        message = later("these runs were not meant to be equal. {what}", what=joined(said, "; "))
         raise LockstepError("LS-210", message, where=f"{folders[0]}, {folders[1]}", hint=hint)
 
 
@@ -152,14 +155,14 @@ def _shortly(name: str, ours: Any, theirs: Any) -> str:
     if name == "network":
         for index, (one, other) in enumerate(zip(ours.layers, theirs.layers, strict=False)):
             if one != other:
-                return _("layer {index} is {one} and {other}", index=index, one=one, other=other)
+                return later("layer {index} is {one} and {other}", index=index, one=one, other=other)
         if len(ours.layers) != len(theirs.layers):
-            return _("{one} and {other} layers", one=len(ours.layers), other=len(theirs.layers))
+            return later("{one} and {other} layers", one=len(ours.layers), other=len(theirs.layers))
     if hasattr(ours, "__dataclass_fields__"):
         different = [key for key in ours.__dataclass_fields__ if getattr(ours, key) != getattr(theirs, key)]
         rows = ({"key": key, "one": getattr(ours, key), "other": getattr(theirs, key)} for key in different)
-        return joined(_("{key} is {one} and {other}", **row) for row in rows)
-    return _("{one} and {other}", one=ours, other=theirs)
+        return joined(later("{key} is {one} and {other}", **row) for row in rows)
+    return later("{one} and {other}", one=ours, other=theirs)
 
 
 # --------------------------------------------------------------------------------------------------- are they the same?
@@ -170,12 +173,14 @@ def _bits(folders: tuple[Path, Path], traces: bool) -> tuple[bool, str | None]:
     contents = [_trace_arrays(folder) if traces else _run_arrays(folder) for folder in folders]
     for (name, ours), (other, theirs) in zip_longest(*contents, fillvalue=("nothing", np.empty(0))):
         if name != other:
-            return False, _("{name} stands where the other has {other}", name=name, other=other)
+            return False, later("{name} stands where the other has {other}", name=name, other=other)
         if ours.shape != theirs.shape or ours.dtype != theirs.dtype or ours.tobytes() != theirs.tobytes():
             if ours.shape != theirs.shape:
-                return False, _("{name}: shapes {one} and {other}", name=name, one=ours.shape, other=theirs.shape)
+                return False, later("{name}: shapes {one} and {other}", name=name, one=ours.shape, other=theirs.shape)
             where = np.argwhere(np.asarray(ours != theirs))
-            return False, _("{name} at {place}", name=name, place=where[0].tolist() if len(where) else _("its dtype"))
+            return False, later(
+                "{name} at {place}", name=name, place=where[0].tolist() if len(where) else later("its dtype")
+            )
     return True, None
 
 
@@ -200,7 +205,7 @@ def _run_arrays(folder: Path) -> Iterable[tuple[str, np.ndarray]]:
 def _checkpoint(folder: Path) -> Path:
     checkpoint = store.newest_checkpoint(folder)
     if checkpoint is None:
-        raise store.damaged(folder, _("it has no checkpoint"))
+        raise store.damaged(folder, later("it has no checkpoint"))
     return checkpoint
 
 
@@ -224,7 +229,7 @@ def _judged(
     """What is said of one of the folders, and every place where it is wrong."""
     row, covered = Judgement(run), Coverage(steps=FIRST_STEPS, values=0)
     if case is None:
-        row.reason = _("the dataset {name} of these runs is not on this machine", name=run.dataset)
+        row.reason = later("the dataset {name} of these runs is not on this machine", name=run.dataset)
     elif is_trace:
         row = verdicts.judged(trace := Trace(folder), case)
         verdicts.judge_growth(case, row, growth.measured(case, [trace], trace.steps))
@@ -258,14 +263,14 @@ def _run_judged(folder: Path, run: Run, case: cases.Case) -> tuple[list[Divergen
     expected = epochs * -(-len(order) // run.recipe.batch_size)
     problem: str | None = None
     if len(losses) != expected:
-        problem = _("{n} losses are kept, {all} steps were taken", n=len(losses), all=expected)
+        problem = later("{n} losses are kept, {all} steps were taken", n=len(losses), all=expected)
     for name, values in (("steps.npz, loss", losses), ("predictions.npz, logits", logits)):
         if not np.isfinite(values).all() and problem is None:
             strange = ~np.isfinite(values)
             facts = {"name": name, "value": values[strange][0], "place": np.argwhere(strange)[0].tolist()}
-            problem = _("{name} holds {value} at {place}", **facts)
+            problem = later("{name} holds {value} at {place}", **facts)
     if unfit := case.judge.unfit(weights, state):
-        problem = problem or _("the checkpoint: {problem}", problem=unfit)
+        problem = problem or later("the checkpoint: {problem}", problem=unfit)
     if problem:
         broken = Finding("training", "its arrays", None, problem=problem)
         return [_divergence(run, broken, [])], Coverage(steps=0, values=0)

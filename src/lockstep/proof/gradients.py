@@ -13,7 +13,7 @@ from typing import Any
 
 from lockstep import backends, store, study
 from lockstep.files import locks
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.machine import cores, description, sources
 from lockstep.proof import derivatives, procedure
 from lockstep.spec import Run, Study
@@ -100,12 +100,12 @@ def _why(row: Mapping[str, Any]) -> str | None:
     if found := wrong(row):
         first = found[0]
         facts = {"parameter": first["parameter"], "at": first["at"], "gradient": first["gradient"]}
-        return _(
+        return later(
             "the gradient of {parameter} at {at} is {gradient:.6g}, but the loss has the slope {slope:.6g} there",
             **facts, slope=first["slope"],
         )  # fmt: skip
     unseen = [one["parameter"] for one in row["parameters"] if not one["gradients"]]
-    return _("at kinks wherever it was looked at: {names}", names=", ".join(unseen)) if unseen else None
+    return later("at kinks wherever it was looked at: {names}", names=", ".join(unseen)) if unseen else None
 
 
 def exit_code(document: Mapping[str, Any]) -> int:

@@ -26,8 +26,7 @@ from lockstep import data
 from lockstep.backends import numpy as reference
 from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.language import joined, mark
-from lockstep.language import later as _
+from lockstep.language import joined, later
 from lockstep.proof import tolerance, update
 from lockstep.proof.passes import FAR, Whole
 from lockstep.proof.traces import Trace, part, predicted, reported_loss, under
@@ -36,19 +35,19 @@ from lockstep.training import inputs
 
 # In the order in which data flow through a run: the first that differs is the divergence, the rest may follow from it.
 STAGES = {
-    mark("data"): "the images, labels and order of each batch",
-    mark("starting weights"): "the weights that training starts from",
-    mark("forward"): "each layer's output for the input that it got",
-    mark("loss"): "the loss of the logits, and what it sends back",
-    mark("backward"): "what each layer sends back for what was sent to it",
-    mark("gradients"): "each parameter's gradient, with L2",
-    mark("statistics"): "running mean and variance after a step",
-    mark("optimizer slots"): "the optimizer's memory after a step",
-    mark("updated weights"): "the weights after a step",
-    mark("training"): "the weights after each step from the start; float64 only",
-    mark("whole epoch"): "losses and weights of an epoch taken in one call, against its steps taken one by one",
-    mark("reported loss"): "the training loss of an epoch as it is reported",
-    mark("predictions"): "each layer's output and the logits in inference mode",
+    later("data"): "the images, labels and order of each batch",
+    later("starting weights"): "the weights that training starts from",
+    later("forward"): "each layer's output for the input that it got",
+    later("loss"): "the loss of the logits, and what it sends back",
+    later("backward"): "what each layer sends back for what was sent to it",
+    later("gradients"): "each parameter's gradient, with L2",
+    later("statistics"): "running mean and variance after a step",
+    later("optimizer slots"): "the optimizer's memory after a step",
+    later("updated weights"): "the weights after a step",
+    later("training"): "the weights after each step from the start; float64 only",
+    later("whole epoch"): "losses and weights of an epoch taken in one call, against its steps taken one by one",
+    later("reported loss"): "the training loss of an epoch as it is reported",
+    later("predictions"): "each layer's output and the logits in inference mode",
 }
 UPDATE = ("optimizer slots", "updated weights")
 RANGE = "range"  # no stage: the place of a finding that says where the recipe's numbers cease to be numbers
@@ -104,13 +103,13 @@ def compare(
 ) -> Finding:  # fmt: skip
     """Names are compared by the caller; here shapes, dtypes, then values, all of them."""
     if found is None:
-        return Finding(stage, where, step, whole=whole, problem=_("it is missing"))
+        return Finding(stage, where, step, whole=whole, problem=later("it is missing"))
     found, wanted = np.asarray(found), np.asarray(wanted, np.float64)
     if found.shape != wanted.shape:
-        note = _("its shape is {found} and not {wanted}", found=found.shape, wanted=wanted.shape)
+        note = later("its shape is {found} and not {wanted}", found=found.shape, wanted=wanted.shape)
         return Finding(stage, where, step, whole=whole, problem=note)
     if dtype and found.dtype != dtype:
-        note = _("its dtype is {found} and not {wanted}", found=found.dtype, wanted=dtype)
+        note = later("its dtype is {found} and not {wanted}", found=found.dtype, wanted=dtype)
         return Finding(stage, where, step, whole=whole, problem=note)
     values = found.astype(np.float64)
     with np.errstate(invalid="ignore"):
@@ -121,7 +120,7 @@ def compare(
     strange = ~np.isfinite(values) & can_be_judged
     if strange.any():
         index = tuple(map(int, np.argwhere(strange)[0])) if values.ndim else ()
-        note = _("it holds {value} at {place}", value=values[index], place=list(index))
+        note = later("it holds {value} at {place}", value=values[index], place=list(index))
         size = math.inf  # no meaning reproduces it
         return Finding(stage, where, step, size=size, index=index, n=values.size, whole=whole, problem=note)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -258,7 +257,7 @@ class Judge:
         said = {name: trace.manifest[name] for name in wanted}
         wrong = [name for name in wanted if said[name] != wanted[name]]
         rows = ({"name": name, "found": said[name], "wanted": wanted[name]} for name in wrong)
-        return joined((_("{name} is {found} and not {wanted}", **row) for row in rows), "; ")
+        return joined((later("{name} is {found} and not {wanted}", **row) for row in rows), "; ")
 
     # ---- data and starting weights
 
@@ -394,15 +393,15 @@ class Judge:
     def _wrong(self, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> str:
         """What arrays lack, have too much of, or have of another shape, if anything."""
         told = {
-            mark("missing: {names}"): sorted(shapes.keys() - arrays.keys()),
-            mark("unexpected: {names}"): sorted(arrays.keys() - shapes.keys()),
-            mark("of another shape: {names}"): sorted(
+            later("missing: {names}"): sorted(shapes.keys() - arrays.keys()),
+            later("unexpected: {names}"): sorted(arrays.keys() - shapes.keys()),
+            later("of another shape: {names}"): sorted(
                 f"{name} {value.shape}, not {shapes[name]}"
                 for name, value in arrays.items()
                 if name in shapes and value.shape != shapes[name]
             ),
         }
-        return joined((_(what, names=", ".join(names)) for what, names in told.items() if names), "; ")
+        return joined((later(what, names=", ".join(names)) for what, names in told.items() if names), "; ")
 
     def _stand(self, weights: Arrays, state: Arrays, step: int) -> None:
         """Put both references where the backend stood before the step."""
@@ -538,7 +537,7 @@ class Judge:
                 weights = None if "last_batch_unweighted" in self.run.recipe.mistakes else sizes[start:]
                 wanted = float(np.average(losses[start:], weights=weights))  # the mean over examples
                 found = reported[epoch - 1]
-                where = _("epoch {n}", n=epoch)
+                where = later("epoch {n}", n=epoch)
                 yield compare("reported loss", where, step, np.nan if found is None else found, wanted,
                               tolerance.tolerance("float64", abs(wanted), len(losses)))  # fmt: skip
 
@@ -597,7 +596,9 @@ class Judge:
         """What weights and state lack, have too much of, or have wrongly for a model of this network, if anything."""
         both = under("weights", weights) | under("state", state)
         strange = sorted(name for name, value in both.items() if not np.isfinite(value).all())
-        return self._wrong(both, self._state_shapes()) or (_("not finite: {name}", name=strange[0]) if strange else "")
+        return self._wrong(both, self._state_shapes()) or (
+            later("not finite: {name}", name=strange[0]) if strange else ""
+        )
 
 
 class Isolated:

@@ -27,9 +27,7 @@ from typing import Any, TypedDict, get_args
 from lockstep import backends, data, store, study
 from lockstep.errors import LockstepError, Problem, did_you_mean
 from lockstep.files import disk, locks
-from lockstep.language import joined
-from lockstep.language import later as _
-from lockstep.language import n_later as n_
+from lockstep.language import joined, later, n_later
 from lockstep.machine import contention, cores, description, processes, sources
 from lockstep.proof import bundle, growth, power, verdicts
 from lockstep.proof.cases import Case, cases
@@ -85,10 +83,12 @@ def _was_found(plant: str, divergences: list[Divergence]) -> bool:
 def claim(verdict: str, steps: int) -> str:
     """What a verdict says, and no more."""
     if verdict in ("IDENTICAL", "EQUAL"):
-        return _("the first {n} steps are the same within rounding, on everything that was observed", n=steps)
+        return later("the first {n} steps are the same within rounding, on everything that was observed", n=steps)
     if verdict == "DIVERGED":
-        return _("at least one backend does not do what the study says; the first places and their causes are named")
-    return _("not everything that was asked was observed, so nothing is claimed of the whole")
+        return later(
+            "at least one backend does not do what the study says; the first places and their causes are named"
+        )
+    return later("not everything that was asked was observed, so nothing is claimed of the whole")
 
 
 # ----------------------------------------------------------------------------------------------------- a study, proven
@@ -121,8 +121,8 @@ def prove(
     """
     asked, wanted, plants = study.checked(asked), Threads(threads), list(dict.fromkeys(plants))
     if not 2 <= steps <= 100_000:
-        hint = _("ask for 2 to 100,000; what goes wrong from one step to the next shows in the second one")
-        message = n_("{n:,} step was asked for", "{n:,} steps were asked for", steps)
+        hint = later("ask for 2 to 100,000; what goes wrong from one step to the next shows in the second one")
+        message = n_later("{n:,} step was asked for", "{n:,} steps were asked for", steps)
         raise LockstepError("LS-205", message, where="--steps", hint=hint)
     check_plants(plants, asked)
     traces = runs_folder / asked.name / store.TRACES
@@ -229,23 +229,23 @@ def _problems_of(plant: str, asked: Study) -> Iterator[Problem]:
     name, at, backend = plant.partition("@")
     if name not in CAUSES:
         near = did_you_mean(name, CAUSES)
-        hint: str = _("see: lockstep explain causes")
+        hint: str = later("see: lockstep explain causes")
         if near.startswith("did"):
-            hint = _("{near} All of them: lockstep explain causes", near=near)
-        yield Problem("LS-209", _('no known difference is called "{name}"', name=name), "--plant", hint)
+            hint = later("{near} All of them: lockstep explain causes", near=near)
+        yield Problem("LS-209", later('no known difference is called "{name}"', name=name), "--plant", hint)
     if not at:
         example = f"{name if name in CAUSES else 'adam_epsilon_hat'}@{asked.backends[-1]}"
         yield Problem(
             "LS-209",
-            _('"{plant}" names no backend', plant=plant),
+            later('"{plant}" names no backend', plant=plant),
             "--plant",
-            _("write it as cause@backend: {example}", example=example),
+            later("write it as cause@backend: {example}", example=example),
         )
     elif backend not in asked.backends:
         known = backend in backends.BACKENDS
-        there = _("this study has {names}", names=", ".join(asked.backends))
+        there = later("this study has {names}", names=", ".join(asked.backends))
         hint = there if known else did_you_mean(backend, asked.backends)
-        yield Problem("LS-209", _('"{backend}" is not a backend of this study', backend=backend), "--plant", hint)
+        yield Problem("LS-209", later('"{backend}" is not a backend of this study', backend=backend), "--plant", hint)
 
 
 def _rows(case: Case, asked: Study, folder: Path, steps: int, threads: Threads, tell: Tell) -> list[Judgement]:

@@ -23,7 +23,7 @@ from lockstep import data, store
 from lockstep.backends import numpy as reference
 from lockstep.backends.numpy import stack
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.language import mark
+from lockstep.language import later
 from lockstep.machine.clocks import Clocks
 from lockstep.proof import audit
 from lockstep.proof.audit import Doubt
@@ -33,7 +33,7 @@ from lockstep.spec.toml import resolved_toml
 from lockstep.training import checkpoints, inputs, loop, metrics
 
 # What is no stage of a proof's steps and may be doubted all the same.
-STOPPING, RESUMING, TOGETHER = mark("early stopping"), mark("resuming"), mark("trained together")
+STOPPING, RESUMING, TOGETHER = later("early stopping"), later("resuming"), later("trained together")
 PATIENCE, EPOCHS = 2, 8
 # What the logits of each epoch's predictions are multiplied by: a loss that falls, rises, falls a little, and rises.
 FEW = 64  # images of each set that the loop is gone through with

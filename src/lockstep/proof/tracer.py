@@ -13,7 +13,7 @@ import numpy as np
 
 from lockstep import backends, data, store
 from lockstep.backends.contract import Backend, Trainable
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.machine.clocks import Clocks
 from lockstep.proof import traces
 from lockstep.spec import Run
@@ -47,7 +47,7 @@ def take_steps(
     start_of_all = model.weights(), model.state()
     epoch = 0
     while writer.taken < steps:
-        report({"event": "phase", "phase": _("step {n} of {all}", n=writer.taken + 1, all=steps)})
+        report({"event": "phase", "phase": later("step {n} of {all}", n=writer.taken + 1, all=steps)})
         pixels, batches = epoch_of(run, images, epoch)
         if epoch == 0 or run.recipe.augmentation:  # when training does
             model.place(pixels, labels)

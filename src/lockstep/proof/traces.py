@@ -48,7 +48,7 @@ from lockstep.backends.contract import Model, Observable, Trainable
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.errors import LockstepError
 from lockstep.files import intake
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.spec import Run
 from lockstep.spec.toml import read_study
 
@@ -201,12 +201,14 @@ class Trace:
         """manifest.json; raises LockstepError (LS-505) for one that is missing, damaged or of another format."""
         manifest = store.read_json(self.folder / "manifest.json")
         if manifest.get("format") != FORMAT:
-            message = _(
+            message = later(
                 "this trace has format {format!r}, this version reads format {known}",
                 format=manifest.get("format"),
                 known=FORMAT,
             )
-            raise LockstepError("LS-505", message, where=str(self.folder), hint=_("prove it again with this version"))
+            raise LockstepError(
+                "LS-505", message, where=str(self.folder), hint=later("prove it again with this version")
+            )
         wanted: dict[str, Callable[[Any], bool]] = {
             "steps": lambda v: isinstance(v, int) and v > 0,
             "kept": _is_steps, "observed": _is_steps, "input_shape": _is_steps,
@@ -217,11 +219,11 @@ class Trace:
         }  # fmt: skip
         for key, is_right in wanted.items():
             if not is_right(manifest.get(key)):
-                raise store.damaged(self.folder / "manifest.json", _('"{key}" is missing or wrong', key=key))
+                raise store.damaged(self.folder / "manifest.json", later('"{key}" is missing or wrong', key=key))
         kept, observed, late = (set(manifest[key]) for key in ("kept", "observed", "late"))
         is_late = all(step >= manifest["steps"] for step in late) and late <= kept
         if not (observed <= kept and is_late and max(kept - late, default=-1) < manifest["steps"]):
-            message = _('"kept" holds steps that were not taken, or "observed" some that were not kept')
+            message = later('"kept" holds steps that were not taken, or "observed" some that were not kept')
             raise store.damaged(self.folder / "manifest.json", message)
         return manifest
 
@@ -231,7 +233,7 @@ class Trace:
         self._check("spec.toml", self.manifest["described_by"].get("spec.toml"))
         runs = read_study(self.folder / "spec.toml").runs()
         if len(runs) != 1:
-            raise store.damaged(self.folder / "spec.toml", _("it holds {n} runs instead of one", n=len(runs)))
+            raise store.damaged(self.folder / "spec.toml", later("it holds {n} runs instead of one", n=len(runs)))
         return runs[0]
 
     @cached_property

@@ -16,8 +16,7 @@ from types import TracebackType
 import numpy as np
 
 from lockstep.backends.numpy import OPTIMIZERS
-from lockstep.language import joined
-from lockstep.language import later as _
+from lockstep.language import joined, later
 from lockstep.proof import audit, growth, rehearsal
 from lockstep.proof.cases import Case
 from lockstep.proof.causes import CAUSES
@@ -70,11 +69,13 @@ def _verdict(case: Case, row: Judgement, later: Sequence[str] = ()) -> tuple[Ver
     unseen = [stage for stage in coverage(case, row.trace, row.findings).missing if stage not in later]
     end = range_ends(row.findings)
     if end == 0:
-        return "INCONCLUSIVE", _("this recipe's numbers are not finite in any backend")
+        return "INCONCLUSIVE", later("this recipe's numbers are not finite in any backend")
     if unseen:  # never equal on what was not observed
-        return "INCONCLUSIVE", _("not observed: {stages}", stages=joined(map(_, unseen)))
+        return "INCONCLUSIVE", later("not observed: {stages}", stages=joined(map(later, unseen)))
     if end is not None:
-        reason = _("judged up to step {step}: from there this recipe's numbers are not finite in any backend", step=end)
+        reason = later(
+            "judged up to step {step}: from there this recipe's numbers are not finite in any backend", step=end
+        )
         return "EQUAL", reason
     return "EQUAL", None
 
@@ -233,7 +234,7 @@ def judge_updates(row: Judgement) -> None:
     if row.verdict in ("IDENTICAL", "EQUAL") and open_ones:
         names = ", ".join(open_ones)
         row.verdict = "INCONCLUSIVE"
-        row.reason = _("updates were not judged of {names}: rounding may be as large as they", names=names)
+        row.reason = later("updates were not judged of {names}: rounding may be as large as they", names=names)
 
 
 @np.errstate(all="ignore")
@@ -266,15 +267,15 @@ def suspicion(case: Case, rows: list[Judgement], steps: int) -> Suspicion | None
     if len(places) > 1 or len(values) < len(firsts) or not max(values) - min(values) <= 2 * room:
         return None
     names = ", ".join(row.run.backend for row in others)
-    reason = _("{names} differ from the judge at one place, and alike: suspect the judge", names=names)
+    reason = later("{names} differ from the judge at one place, and alike: suspect the judge", names=names)
     return Suspicion(stage=firsts[0].stage, where=firsts[0].where, step=firsts[0].step, reason=reason)
 
 
 def _of_all(case: Case, rows: list[Judgement], doubt: audit.Doubt) -> Suspicion:
     """What the judge has wrongly is NumPy's too, and what it says of others is worth nothing."""
     stage, where, step = doubt.stage, doubt.where, doubt.step
-    reason = _(
-        "the judge itself is not what an independent formula gives: {stage}, {where}", stage=_(stage), where=where
+    reason = later(
+        "the judge itself is not what an independent formula gives: {stage}, {where}", stage=later(stage), where=where
     )
     for row in rows:
         if row.run.backend == "numpy":
@@ -286,7 +287,9 @@ def _of_all(case: Case, rows: list[Judgement], doubt: audit.Doubt) -> Suspicion:
 
 def _of_together(case: Case, rows: list[Judgement], doubt: audit.Doubt) -> None:
     """What NumPy has otherwise in runs that are trained together is nobody else's, and its own steps come first."""
-    reason = _("NumPy's runs that are trained together are not what each of them is alone: {where}", where=doubt.where)
+    reason = later(
+        "NumPy's runs that are trained together are not what each of them is alone: {where}", where=doubt.where
+    )
     for row in rows:
         if row.run.backend == "numpy" and not row.divergences:
             _doubt(case, row, doubt, reason)

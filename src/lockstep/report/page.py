@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 
 from lockstep import arguments, store
-from lockstep.language import _, mark, n_, number, speaking, spoken
+from lockstep.language import _, later, n_, number, speaking, spoken
 from lockstep.report.compare import milestones
 from lockstep.report.compare.groups import (
     Group,
@@ -251,7 +251,7 @@ def _named(run: Facts) -> str:
     )
 
 
-STATES = {"running": mark("unfinished"), "failed": mark("failed"), "unknown": mark("unknown")}
+STATES = {"running": later("unfinished"), "failed": later("failed"), "unknown": later("unknown")}
 
 
 def _state(run: Facts) -> str:
@@ -294,7 +294,7 @@ def _gaps(runs: Sequence[Facts]) -> list[str]:
     ]
 
 
-def _absent(members: Group, file: str, not_done: str = mark("Not shown: {why}.")) -> str:
+def _absent(members: Group, file: str, not_done: str = later("Not shown: {why}.")) -> str:
     """Who has no part in a figure, and why."""
     why = []
     for backend in members.backends:
@@ -336,7 +336,7 @@ def _results(runs: Sequence[Facts], groups: Sequence[Group], verdicts: Mapping[P
     return Table(caption, [(title, side) for title, side, _ in columns], rows, breaks=starts, notes=notes)
 
 
-COORDINATES = {"dataset": mark("Dataset"), "dtype": mark("Dtype"), "seed": mark("Seed")}
+COORDINATES = {"dataset": later("Dataset"), "dtype": later("Dtype"), "seed": later("Seed")}
 
 
 def coordinate_title(name: str) -> str:
@@ -503,7 +503,7 @@ def _confusion(members: Group, number: int, room: int) -> dict[str, Any]:
     return found | {
         "agreement": agreement,
         "absent": _absent(members, "metrics.json"),
-        "disagreement": _absent(members, "predictions.npz", mark("Predictions not compared: {why}.")),
+        "disagreement": _absent(members, "predictions.npz", later("Predictions not compared: {why}.")),
     }
 
 

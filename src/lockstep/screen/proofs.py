@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lockstep.language import _, joined, later, mark, number, say
+from lockstep.language import _, joined, later, number, say
 from lockstep.screen.words import escape, stored, told, word
 from lockstep.spec import Run
 from lockstep.store import results
@@ -59,15 +59,15 @@ class ProofWatcher:
             self.console.print(f"{escape(name)}  {verdict(event['verdict'])}{escape(why)}", soft_wrap=True)
 
 
-STEP_BY_STEP = mark("judged step by step, its verdict is to come")
+STEP_BY_STEP = later("judged step by step, its verdict is to come")
 
 
 COLOURS = {
-    mark("IDENTICAL"): "green",
-    mark("EQUAL"): "green",
-    mark("INCONCLUSIVE"): "yellow",
-    mark("DIVERGED"): "bold red",
-    mark("ERROR"): "bold red",
+    later("IDENTICAL"): "green",
+    later("EQUAL"): "green",
+    later("INCONCLUSIVE"): "yellow",
+    later("DIVERGED"): "bold red",
+    later("ERROR"): "bold red",
 }
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lockstep.language import _, mark, n_, say
+from lockstep.language import _, later, n_, say
 from lockstep.screen.words import escape, stored, told
 from lockstep.spec import Run
 from lockstep.store import Record, results
@@ -141,7 +141,7 @@ def lines_of_resumption(event: Mapping[str, Any], epochs: int) -> list[str]:
         gone = gone if lost else _("lost: what an epoch under way had done")
         said.append(f"{goes_on}; {gone}" if after < epochs else goes_on)
     changes = map(say, event["changed"])
-    text = mark("warning: no longer as before, so the last bits may differ: {change}")
+    text = later("warning: no longer as before, so the last bits may differ: {change}")
     return said + [_(text, change=change) for change in changes]
 
 

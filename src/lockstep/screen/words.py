@@ -9,7 +9,7 @@ from typing import Any
 from rich import markup
 
 from lockstep.errors import CODES, title
-from lockstep.language import LANGUAGES, Text, _, mark, say, spoken, visible
+from lockstep.language import LANGUAGES, Text, _, later, say, spoken, visible
 
 
 def escape(text: str, keep: str = "\n\t") -> str:
@@ -19,11 +19,11 @@ def escape(text: str, keep: str = "\n\t") -> str:
 
 # What a run, a worker and the doctor say they are at, and places that a judge names.
 WORDS = (
-    mark("build"), mark("train"), mark("a whole epoch"), mark("judging"), mark("running"),
-    mark("failed"), mark("finished"), mark("whole"), mark("unfinished"), mark("being worked on"), mark("damaged"),
-    mark("all weights"), mark("images"), mark("input"), mark("its arrays"), mark("labels"), mark("logits"),
-    mark("losses"), mark("manifest"), mark("names"), mark("order"), mark("test images"),
-    mark("training from the start"), mark("updates taken"), mark("unexplained"),
+    later("build"), later("train"), later("a whole epoch"), later("judging"), later("running"),
+    later("failed"), later("finished"), later("whole"), later("unfinished"), later("being worked on"), later("damaged"),
+    later("all weights"), later("images"), later("input"), later("its arrays"), later("labels"), later("logits"),
+    later("losses"), later("manifest"), later("names"), later("order"), later("test images"),
+    later("training from the start"), later("updates taken"), later("unexplained"),
 )  # fmt: skip
 
 

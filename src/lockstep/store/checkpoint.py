@@ -12,7 +12,7 @@ import numpy as np
 
 from lockstep.errors import LockstepError
 from lockstep.files import disk
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.store.folder import (
     FORMAT,
     HINT,
@@ -75,12 +75,12 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_as_written(path)
     listed = manifest.get("files")
     if not isinstance(listed, dict) or not listed:
-        raise damaged(path, _('"files" is missing'))
+        raise damaged(path, later('"files" is missing'))
     if manifest.get("format") == FORMAT and manifest.keys() == {"format", "epoch", "files"}:
         return manifest
     check_seal(path, manifest)
     if folder.name != f"checkpoint-{manifest.get('epoch')}":
-        raise damaged(path, _("it is that of epoch {epoch}", epoch=manifest.get("epoch")))
+        raise damaged(path, later("it is that of epoch {epoch}", epoch=manifest.get("epoch")))
     return manifest
 
 

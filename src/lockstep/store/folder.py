@@ -15,13 +15,12 @@ import numpy as np
 
 from lockstep.errors import LockstepError
 from lockstep.files import disk, intake
-from lockstep.language import later as _
-from lockstep.language import mark
+from lockstep.language import later
 from lockstep.store.texts import restored, with_texts
 
 FORMAT = 1
 INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside
-UNUSABLE = mark("cannot be used: {why}")
+UNUSABLE = later("cannot be used: {why}")
 SAMPLES = 16  # test images, the first, that a run keeps to be looked at
 TRACES = "traces"  # the folder in a study's that holds what its proofs rest on; they are no runs
 ASIDE = "aside"  # and what `lockstep clean` moved out of the way
@@ -40,7 +39,9 @@ def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:
         temporary.write_bytes(content)
     with disk.writing(path, HINT):
         if path.read_bytes() != content:
-            raise LockstepError("LS-501", _("what was read back is not what was written"), where=str(path), hint=HINT)
+            raise LockstepError(
+                "LS-501", later("what was read back is not what was written"), where=str(path), hint=HINT
+            )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -113,7 +114,7 @@ def claim(study_folder: Path, run_id: str) -> Path:
             disk.sync_folder(study_folder)
             return folder
     raise LockstepError(
-        "LS-501", _("10,000 attempts of one run stand here"), where=str(study_folder), hint=_("clean it up")
+        "LS-501", later("10,000 attempts of one run stand here"), where=str(study_folder), hint=later("clean it up")
     )
 
 
@@ -172,9 +173,9 @@ def read_tensors(path: Path, known: Any) -> dict[str, np.ndarray]:
 
 def damaged(path: Path, why: object) -> LockstepError:
     """The error (LS-505) for a file of a run folder that cannot be used."""
-    why = _("it is missing") if isinstance(why, FileNotFoundError) else why
+    why = later("it is missing") if isinstance(why, FileNotFoundError) else why
     return LockstepError(
-        "LS-505", _(UNUSABLE, why=why), where=str(path), hint=_("run it again; this file stays as it is")
+        "LS-505", later(UNUSABLE, why=why), where=str(path), hint=later("run it again; this file stays as it is")
     )
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from lockstep.errors import LockstepError, without
 from lockstep.files import disk, intake
-from lockstep.language import later as _
-from lockstep.language import reason
+from lockstep.language import later, reason
 from lockstep.store.checkpoint import find_checkpoints
 from lockstep.store.folder import FORMAT, HINT, UNUSABLE, damaged, read_json, write_json
 
@@ -56,14 +55,14 @@ def check_files(run: Path) -> dict[str, str | None]:
         if manifest.get("format") not in (FORMAT, FORMAT_OF_TRACES):
             raise damaged(
                 path,
-                _(
+                later(
                     "it has format {format!r}, this version reads format {known}",
                     format=manifest.get("format"),
                     known=FORMAT,
                 ),
             )
         if not isinstance(listed, dict) or not listed:
-            raise damaged(path, _('"files" is missing'))
+            raise damaged(path, later('"files" is missing'))
     except LockstepError as error:
         return {path.name: without(error.problems[0].message, UNUSABLE)}
     found: dict[str, str | None] = {path.name: None}
@@ -73,7 +72,7 @@ def check_files(run: Path) -> dict[str, str | None]:
             intake.compare(run / name, known)
             found[name] = None
         except (OSError, ValueError) as error:
-            found[name] = _("it is missing") if isinstance(error, FileNotFoundError) else reason(error)
+            found[name] = later("it is missing") if isinstance(error, FileNotFoundError) else reason(error)
             if Path(name).suffix in TEXTS and _is_but_for_line_ends(run / name, known):
                 found[name] = None
     return found

@@ -17,8 +17,7 @@ import numpy as np
 from lockstep import arguments
 from lockstep.errors import LockstepError
 from lockstep.files import intake
-from lockstep.language import joined, mark
-from lockstep.language import later as _
+from lockstep.language import joined, later
 from lockstep.spec import Study
 from lockstep.spec.toml import read_study
 from lockstep.store import results
@@ -60,7 +59,7 @@ def read_asked(run: Path) -> Study:
         place = f"{first.code} {where}: " if where else f"{first.code}: "
         raise damaged(path, joined((place, first.message), "")) from error
     except ValueError as error:
-        raise damaged(path, _("it asks for more than one run")) from error
+        raise damaged(path, later("it asks for more than one run")) from error
     return study
 
 
@@ -97,7 +96,7 @@ class Record:
             raise damaged(path, error) from error
         for key in ("networks", "backends", "seeds", "dataset", "dtype", "recipe"):
             if not spec.get(key) or not isinstance(spec[key], dict | list):
-                raise damaged(path, _('"{key}" is missing', key=key))
+                raise damaged(path, later('"{key}" is missing', key=key))
         return spec
 
     @cached_property
@@ -202,7 +201,7 @@ class Record:
         value = getattr(self, document) if self.is_finished else None
         for key in keys if self.is_finished else ():
             if not isinstance(value, Mapping) or key not in value:
-                raise damaged(self.folder / f"{document}.json", _('"{key}" is missing', key=key))
+                raise damaged(self.folder / f"{document}.json", later('"{key}" is missing', key=key))
             value = value[key]
         return value
 
@@ -261,7 +260,7 @@ def _row(record: Record, grid: Mapping[str, Any]) -> dict[str, Any]:
     except (LockstepError, KeyError, TypeError, AttributeError, ValueError, IndexError):  # whatever is wrong with it
         unknown = dict.fromkeys(results.COORDINATES, results.MISSING)
         named = {"network": record.folder.name, "backend": results.MISSING}
-        return {**named, **unknown, "grid": dict(grid), "status": mark("damaged")}
+        return {**named, **unknown, "grid": dict(grid), "status": later("damaged")}
 
 
 def _settings(record: Record) -> dict[str, Any]:

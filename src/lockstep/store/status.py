@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lockstep.errors import LockstepError
 from lockstep.files import intake
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.store.documents.run import Status
 from lockstep.store.folder import FORMAT, as_json, damaged, now, read_as_written, write_bytes
 from lockstep.store.texts import restored, with_texts
@@ -59,7 +59,7 @@ def check_seal(path: Path, value: Mapping[str, Any]) -> None:
     if value.get("format") != SEALED:
         raise damaged(
             path,
-            _(
+            later(
                 "it has format {format!r}, this version reads formats 1 and {sealed}",
                 format=value.get("format"),
                 sealed=SEALED,
@@ -70,7 +70,7 @@ def check_seal(path: Path, value: Mapping[str, Any]) -> None:
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
     if not as_written:
-        raise damaged(path, _("it is not as it was written"))
+        raise damaged(path, later("it is not as it was written"))
 
 
 def _is_text(path: Path, wanted: bytes) -> bool:

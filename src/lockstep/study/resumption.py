@@ -12,9 +12,7 @@ from pathlib import Path
 from lockstep import store
 from lockstep.errors import LockstepError, Problem, without
 from lockstep.files import disk, locks
-from lockstep.language import joined
-from lockstep.language import later as _
-from lockstep.language import n_later as n_
+from lockstep.language import joined, later, n_later
 from lockstep.machine import cores
 from lockstep.machine.contention import Threads
 from lockstep.spec import Run, Study
@@ -66,7 +64,7 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
             problems.append(_of_finished(record.folder))
             continue
         if done := _finished_since(record, run):
-            left.append(_("{run}: the same run was finished since, in {other}", run=record.folder, other=done.name))
+            left.append(later("{run}: the same run was finished since, in {other}", run=record.folder, other=done.name))
             continue
         of_run = Threads(threads_for(record, threads), is_exact=threads is not None)
         found.append(Unfinished(record, asked, run, of_run))
@@ -75,11 +73,13 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
 
 def _of_finished(folder: Path, error: LockstepError | None = None) -> Problem:
     """Why a folder with the results of a run is left as it is: nothing of it can be gone on from, or it had ended."""
-    message = _("a run came to its end here, and no checkpoint can be used")
+    message = later("a run came to its end here, and no checkpoint can be used")
     if error:
         why = without(error.problems[0].message, store.UNUSABLE)
-        message = _("a run came to its end here, and its status.json cannot be used: {why}", why=why)
-    hint = _("what it left stays as it is; to do the run again: lockstep run {path} --again", path=folder / "spec.toml")
+        message = later("a run came to its end here, and its status.json cannot be used: {why}", why=why)
+    hint = later(
+        "what it left stays as it is; to do the run again: lockstep run {path} --again", path=folder / "spec.toml"
+    )
     return Problem("LS-505", message, str(folder), hint)
 
 
@@ -208,7 +208,7 @@ def news(wanted: Study, runs_folder: Path, threads: int | None = None) -> list[s
     for name, (run, text) in asked.items():
         same = [place for place in there if ids[place] == name]
         counts.update(_since(same, run, asked_for) if same else _nearest(text, run, earlier, is_new))
-    return [joined((sentence, " (", n_("{n} run", "{n} runs", n), ")"), "") for sentence, n in counts.items()]
+    return [joined((sentence, " (", n_later("{n} run", "{n} runs", n), ")"), "") for sentence, n in counts.items()]
 
 
 def _since(places: list[Path], run: Run, threads: Threads) -> list[str]:

@@ -19,7 +19,7 @@ import numpy as np
 from lockstep.backends import numpy as alone
 from lockstep.backends.chunks import batches
 from lockstep.backends.numpy import speed
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.spec import Flatten, LayerFacts, Network, Recipe, Shape
 
 Layer = tuple[np.ndarray, speed.Backward]
@@ -62,11 +62,11 @@ def why_not(network: Network, input_shape: Shape, recipe: Recipe, threads: int) 
     """Why a network is not trained together with others, as part of a sentence; nothing where it can be."""
     rows = network.facts(input_shape)
     if recipe.mistakes or recipe.products != "full":
-        return _("its recipe is not computed by the fast forms")
+        return later("its recipe is not computed by the fast forms")
     if kinds := sorted({row.layer.kind for row in rows} - set(LAYERS)):
-        return _("it has {layer}, and only dense layers gain from it", layer=kinds[0])
+        return later("it has {layer}, and only dense layers gain from it", layer=kinds[0])
     if alone.n_slices(rows, recipe, max(threads, 2)) > 1:  # on one thread it saves the processes, which are small here
-        return _("it is large enough to keep all threads busy by itself")
+        return later("it is large enough to keep all threads busy by itself")
     return ""
 
 

@@ -23,7 +23,7 @@ from lockstep import data, store
 from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Arrays, Numbers
 from lockstep.check.submissions.consistency import FEW, shown
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.proof import growth, tolerance
 from lockstep.spec import Run
 from lockstep.spec.records import changed, digest
@@ -132,7 +132,7 @@ def training(record: store.Record, run: Run, examples: inputs.Examples) -> Itera
     losses, correct = (np.asarray(steps.get(key, np.zeros(0)), np.float64) for key in ("loss", "correct"))
     n = min(FIRST_STEPS, len(losses), len(correct))
     if not n:
-        yield _("steps.npz: it holds no losses")
+        yield later("steps.npz: it holds no losses")
         return
     trained = first_steps(run, examples, n)
     wrong = np.flatnonzero(trained.wrong(losses, correct))
@@ -144,14 +144,14 @@ def training(record: store.Record, run: Run, examples: inputs.Examples) -> Itera
     if abs(facts["found"] - facts["wanted"]) <= facts["room"]:
         facts |= {"found": float(correct[step]), "wanted": float(trained.correct[step])}
         facts["room"] = trained.correct_room[step]
-        yield _(
+        yield later(
             "steps.npz: not what seed {seed}, recipe and data give: {n} of the first {all} steps are off, step {step} "
             "has {found:.0f} right answers instead of {wanted:.0f}",
             seed=run.seed,
             **facts,
         )
         return
-    said = _(
+    said = later(
         "steps.npz: not what seed {seed}, recipe and data give: {n} of the first {all} losses are off, that of step "
         "{step} is {found:.6g} instead of {wanted:.6g}, where rounding allows {room:.2g}",
         seed=run.seed,
@@ -159,9 +159,9 @@ def training(record: store.Record, run: Run, examples: inputs.Examples) -> Itera
     )
     other = None if step else _seed_of(losses, run, examples)
     if other is not None:
-        said = _("{said}; the first loss is that of seed {other}", said=said, other=other)
+        said = later("{said}; the first loss is that of seed {other}", said=said, other=other)
     elif step:
-        said = _("{said}; the first loss fits, so the weights that it started from are the seed's", said=said)
+        said = later("{said}; the first loss fits, so the weights that it started from are the seed's", said=said)
     yield said
 
 
@@ -191,13 +191,13 @@ def deep(record: store.Record, run: Run, examples: inputs.Examples) -> Iterator[
     n = len(trained.losses)
     losses, correct = (np.asarray(steps.get(key, np.zeros(0)), np.float64) for key in ("loss", "correct"))
     if min(len(losses), len(correct)) < n:
-        yield _("steps.npz: it holds {n} steps, an epoch has {all}", n=min(len(losses), len(correct)), all=n)
+        yield later("steps.npz: it holds {n} steps, an epoch has {all}", n=min(len(losses), len(correct)), all=n)
         return
     wrong = np.flatnonzero(trained.wrong(losses, correct))
     if wrong.size:
         step = int(wrong[0])
         facts = {"n": len(wrong), "all": n, "step": step + 1, "found": losses[step], "wanted": trained.losses[step]}
-        yield _(
+        yield later(
             "steps.npz: the first epoch, trained again: {n} of {all} losses are off, that of step {step} is "
             "{found:.6g} instead of {wanted:.6g}",
             **facts,
@@ -223,7 +223,7 @@ def _evaluated_again(
             continue
         if not isinstance(told, int | float) or abs(told - wanted) > room:
             facts = {"key": f"{part}_{what}", "told": shown(told), "wanted": wanted, "room": room}
-            yield _(
+            yield later(
                 "events.jsonl: epoch 1.{key}: it says {told}, trained again {wanted:.6g}, where rounding allows "
                 "{room:.2g}",
                 **facts,
@@ -260,7 +260,7 @@ def last_step(record: store.Record, run: Run, examples: inputs.Examples) -> Iter
     n = len(data.epoch_order(len(examples.train[0]), run.recipe, run.seed, 0))
     if taken != epoch * -(-n // run.recipe.batch_size) or not 0 < taken <= len(losses):
         facts = {"taken": taken, "epoch": shown(epoch)}
-        yield _("the checkpoint: it is after {taken} steps, epoch {epoch} ends otherwise", **facts)
+        yield later("the checkpoint: it is after {taken} steps, epoch {epoch} ends otherwise", **facts)
         return
     if run.recipe.optimizer.kind not in TAKEN_OFF or run.recipe.mistakes:
         return
@@ -269,7 +269,7 @@ def last_step(record: store.Record, run: Run, examples: inputs.Examples) -> Iter
     wanted, room = _undone(found, run, examples, epoch, taken)
     told = float(losses[taken - 1])
     if np.isfinite([wanted, room]).all() and not abs(told - wanted) <= room:
-        yield _(
+        yield later(
             "steps.npz: the last step, undone from the weights and the optimizer's slots, has the loss {wanted:.6g}; "
             "it says {told:.6g}, where rounding allows {room:.2g}: these weights do not come from these steps",
             wanted=wanted,
@@ -336,7 +336,7 @@ def weights(
     """
     found = replay.learned(record)
     if digest(found.run.network) != digest(run.network):
-        yield _("the weights are of another network")
+        yield later("the weights are of another network")
         return
     exact, single = (
         replay.model(found, examples.shape, examples.mean, examples.scale, dtype) for dtype in ("float64", "float32")
@@ -346,13 +346,13 @@ def weights(
     wanted, room = _predicted(exact, single, images, run)
     if not np.isfinite(logits).all():
         if np.isfinite(wanted).all():
-            yield _("predictions.npz: not what the weights give: they have values that are not finite")
+            yield later("predictions.npz: not what the weights give: they have values that are not finite")
         return
     apart = np.abs(logits[: len(wanted)].astype(np.float64) - wanted)
     if logits.shape[1] != wanted.shape[1] or len(logits) < len(wanted) or not apart.max() <= room:
         worst = int(apart.max(axis=1).argmax())
         n = int((apart.max(axis=1) > room).sum())
-        yield _(
+        yield later(
             "predictions.npz: not what the weights give: {n:,} of {all:,} images are off, image {worst} by {off:.3g}, "
             "where rounding allows {room:.3g}",
             n=n,
@@ -387,7 +387,9 @@ def _slots(found: replay.Learned, run: Run, examples: inputs.Examples) -> Iterat
     wanted = reference.build(plan, found.weights, as_trained=False).state()
     shapes = [{name: np.shape(value) for name, value in state.items()} for state in (found.state, wanted)]
     if wrong := sorted(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)):
-        yield _("the checkpoint: its state is not that of this recipe's optimizer: {names}", names=", ".join(wrong[:3]))
+        yield later(
+            "the checkpoint: its state is not that of this recipe's optimizer: {names}", names=", ".join(wrong[:3])
+        )
 
 
 def _last_row(
@@ -403,10 +405,10 @@ def _last_row(
     told, allowed = rows[0].get(f"{part}_loss"), 4 * room * size + 1e-9 * abs(wanted)
     if not isinstance(told, int | float) or abs(told - wanted) > allowed:
         facts = {"epoch": epoch, "key": f"{part}_loss", "told": shown(told), "wanted": shown(wanted)}
-        yield _("events.jsonl: epoch {epoch}.{key}: it says {told}, the weights give {wanted}", **facts)
+        yield later("events.jsonl: epoch {epoch}.{key}: it says {told}, the weights give {wanted}", **facts)
     ranked = np.sort(logits, axis=1)
     unsure = int((ranked[:, -1] - ranked[:, -2] <= 2 * room).sum()) if logits.shape[1] > 1 else 0
     told, wanted = rows[0].get(f"{part}_accuracy"), metrics.accuracy(logits, labels)
     if not isinstance(told, int | float) or abs(told - wanted) * len(labels) > FEW + unsure + 1e-6:
         facts = {"epoch": epoch, "key": f"{part}_accuracy", "told": shown(told), "wanted": shown(wanted)}
-        yield _("events.jsonl: epoch {epoch}.{key}: it says {told}, the weights give {wanted}", **facts)
+        yield later("events.jsonl: epoch {epoch}.{key}: it says {told}, the weights give {wanted}", **facts)

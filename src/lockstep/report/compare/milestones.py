@@ -16,7 +16,7 @@ from typing import Any
 
 from lockstep import arguments
 from lockstep.errors import LockstepError
-from lockstep.language import _, later, mark
+from lockstep.language import _, later
 from lockstep.report.compare.cells import Cell, make_cells
 from lockstep.report.compare.groups import Group
 from lockstep.report.facts import Facts
@@ -52,11 +52,11 @@ class Reached:
 def levels_of(reach: Any) -> tuple[float, ...]:
     """Test accuracies that somebody gave in per cent, as shares in order; raises LockstepError (LS-204, LS-205)."""
     found = []
-    wanted = later(mark("numbers, per cent of the test images"))
+    wanted = later("numbers, per cent of the test images")
     for value in [reach] if isinstance(reach, int | float) else arguments.several(reach, "reach", wanted):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100:
-            message = later(mark("{value} is no test accuracy"), value=repr(value)[:40])
-            hint = later(mark("per cent of the test images, above 0 and at most 100"))
+            message = later("{value} is no test accuracy", value=repr(value)[:40])
+            hint = later("per cent of the test images, above 0 and at most 100")
             raise LockstepError("LS-205", message, where="--reach", hint=hint)
         found.append(round(value / 100, 9))
     return tuple(sorted(set(found)))

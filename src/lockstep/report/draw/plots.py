@@ -30,7 +30,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, ScalarFormatter
 from PIL import Image
 
-from lockstep.language import _, mark, minus, number
+from lockstep.language import _, later, minus, number
 from lockstep.report.draw import lettering
 from lockstep.spec import Study
 
@@ -54,23 +54,23 @@ _NAMED = {BLUE: "blue", VERMILLION: "vermillion", GREEN: "green"}  # a dark page
 LOOKS = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (SKY, "P"), (GREY, "X"))
 
 SPLITS: dict[str, tuple[str, Any]] = {
-    "train": (mark("training"), (0, (4, 1.6))),
-    "validation": (mark("validation"), (0, (1, 1.3))),
-    "test": (mark("test"), "solid"),
+    "train": (later("training"), (0, (4, 1.6))),
+    "validation": (later("validation"), (0, (1, 1.3))),
+    "test": (later("test"), "solid"),
 }
 BEST = "v"  # the marker of a best epoch
 CLOCKS = {"import": GREY, "build": GREEN, "compile": YELLOW, "train": SKY, "evaluate": ORANGE}
 CLOCK_NAMES = {
-    "import": mark("import"),
-    "build": mark("build"),
-    "compile": mark("compile"),
-    "train": mark("train"),
-    "evaluate": mark("evaluate"),
+    "import": later("import"),
+    "build": later("build"),
+    "compile": later("compile"),
+    "train": later("train"),
+    "evaluate": later("evaluate"),
 }
-MEASURES = {"loss": (mark("Loss"), 1.0), "accuracy": (mark("Accuracy (%)"), 100.0)}
+MEASURES = {"loss": (later("Loss"), 1.0), "accuracy": (later("Accuracy (%)"), 100.0)}
 DIFFERENCES = {
-    "loss": mark("Loss, relative difference"),
-    "weights": mark("Weights, largest relative difference"),
+    "loss": later("Loss, relative difference"),
+    "weights": later("Weights, largest relative difference"),
 }
 
 ON_PAPER = "#1b1d20"  # what INK becomes in a file of its own

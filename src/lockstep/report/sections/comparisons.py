@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lockstep import uncertainty
-from lockstep.language import _, mark, n_, number
+from lockstep.language import _, later, n_, number
 from lockstep.report.compare import fronts
 from lockstep.report.compare.cells import (
     Answers,
@@ -70,14 +70,14 @@ MEBIBYTE = 2**20
 
 LEAST_SEEDS = 3  # fewer leave nearly every difference open, and nothing follows from that
 
-PRICES = {"seconds": mark("{name} has the shortest epoch"), "parameters": mark("{name} has the fewest parameters")}
-TITLES = {"networks": mark("Networks"), "settings": mark("Settings"), "backends": mark("Backends")}
+PRICES = {"seconds": later("{name} has the shortest epoch"), "parameters": later("{name} has the fewest parameters")}
+TITLES = {"networks": later("Networks"), "settings": later("Settings"), "backends": later("Backends")}
 CLOCKS = {  # of a table's columns
-    "import": mark("Import (s)"),
-    "build": mark("Build (s)"),
-    "compile": mark("Compile (s)"),
-    "train": mark("Train (s)"),
-    "evaluate": mark("Evaluate (s)"),
+    "import": later("Import (s)"),
+    "build": later("Build (s)"),
+    "compile": later("Compile (s)"),
+    "train": later("Train (s)"),
+    "evaluate": later("Evaluate (s)"),
 }
 
 
@@ -96,9 +96,9 @@ class Obstacle(NamedTuple):
 
 
 OBSTACLES = {
-    "different_machines": mark("different machines, devices or threads"),
-    "not_interleaved": mark("not interleaved"),
-    "intervals_overlap": mark("the intervals overlap"),
+    "different_machines": later("different machines, devices or threads"),
+    "not_interleaved": later("not interleaved"),
+    "intervals_overlap": later("the intervals overlap"),
 }
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lockstep.language import _, mark, n_
+from lockstep.language import _, later, n_
 from lockstep.report.compare.cells import make_cells, median
 from lockstep.report.compare.groups import Group
 from lockstep.report.draw import plots
@@ -19,17 +19,17 @@ MAX_LINES = 21  # networks in one figure: each has a colour and a marker of its 
 MAX_FIGURES = 8  # datasets
 
 COLUMNS = {
-    "train_loss": mark("Train loss"),
-    "train_inference_loss": mark("Train loss, inference"),
-    "validation_loss": mark("Validation loss"),
-    "test_loss": mark("Test loss"),
-    "train_accuracy": mark("Train accuracy (%)"),
-    "train_inference_accuracy": mark("Train accuracy, inference (%)"),
-    "validation_accuracy": mark("Validation accuracy (%)"),
-    "test_accuracy": mark("Test accuracy (%)"),
+    "train_loss": later("Train loss"),
+    "train_inference_loss": later("Train loss, inference"),
+    "validation_loss": later("Validation loss"),
+    "test_loss": later("Test loss"),
+    "train_accuracy": later("Train accuracy (%)"),
+    "train_inference_accuracy": later("Train accuracy, inference (%)"),
+    "validation_accuracy": later("Validation accuracy (%)"),
+    "test_accuracy": later("Test accuracy (%)"),
 }
 
-UNKNOWN_GAP = mark(
+UNKNOWN_GAP = later(
     "The training line is what the epoch’s steps got right, with their dropout and augmentation: these runs did not "
     "evaluate training images as they did test images, so the gap of overfitting is not known like with like."
 )

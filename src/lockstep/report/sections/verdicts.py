@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from lockstep.language import Text, _, mark, minus, moment, n_, number
+from lockstep.language import Text, _, later, minus, moment, n_, number
 from lockstep.report.draw import plots
 from lockstep.report.proofs import Fit, Reading
 from lockstep.report.sections.comparisons import cores_of, more_rows
@@ -43,7 +43,7 @@ EXACT = 1e-30  # a tolerance below this only lets numbers through that framework
 MANY = 1e6  # times the tolerance; how many more says nothing
 MARKS = {"IDENTICAL": "good", "EQUAL": "good", "INCONCLUSIVE": "warn", "DIVERGED": "bad", "ERROR": "bad"}
 
-LIMITS = mark(
+LIMITS = later(
     "It says nothing of how long trainings end. In float32 they part by rounding alone (a relu’s input that is −3·10⁻⁸ "
     "in one and +2·10⁻⁸ in another is enough), and their ends are equal in distribution at most."
 )
@@ -121,9 +121,9 @@ def _sentence(proof: Proof) -> str:
 
 
 NOT_EQUAL = {
-    "DIVERGED": mark("not every backend takes the same steps"),
-    "ERROR": mark("a backend failed"),
-    "INCONCLUSIVE": mark("nothing is off where something was seen, but not everything was observed"),
+    "DIVERGED": later("not every backend takes the same steps"),
+    "ERROR": later("a backend failed"),
+    "INCONCLUSIVE": later("nothing is off where something was seen, but not everything was observed"),
 }
 
 
@@ -366,11 +366,15 @@ def _labels(network: Network) -> list[str]:
 
 # What of a backend was judged: title, what it is called where it is whole in every row, how many of how many or a text.
 PARTS: tuple[tuple[str, str, Callable[[Coverage], Share | str]], ...] = (
-    (mark("Layers"), mark("all layers"), lambda seen: seen.layers or MISSING),
-    (mark("Parameters"), mark("all parameters"), lambda seen: seen.parameters or MISSING),
-    (mark("Updates"), mark("all updates"), lambda seen: _of(seen.updates_judged, seen.steps)),
-    (mark("Updates to within"), "", lambda seen: _within(seen)),
-    (mark("Full steps"), mark("every layer in each step"), lambda seen: _of(seen.steps_with_layers_judged, seen.steps)),
+    (later("Layers"), later("all layers"), lambda seen: seen.layers or MISSING),
+    (later("Parameters"), later("all parameters"), lambda seen: seen.parameters or MISSING),
+    (later("Updates"), later("all updates"), lambda seen: _of(seen.updates_judged, seen.steps)),
+    (later("Updates to within"), "", lambda seen: _within(seen)),
+    (
+        later("Full steps"),
+        later("every layer in each step"),
+        lambda seen: _of(seen.steps_with_layers_judged, seen.steps),
+    ),
 )
 
 
@@ -433,7 +437,7 @@ def _within(seen: Coverage) -> str:
     return f"{100 * max(found):.2g} %" + ("⁶⁴" if seen.in_float64 else "")
 
 
-NOTHING = mark("nothing")
+NOTHING = later("nothing")
 
 
 def _unseen(row: Backend) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.store.documents.part import Count, Message, Messages, Part, Sizes
 
 
@@ -106,7 +106,7 @@ class Test(Part):
     @model_validator(mode="after")
     def _square(self) -> Test:
         if any(len(row) != len(self.confusion) for row in self.confusion):
-            raise ValueError(_("the confusion matrix is not square"))
+            raise ValueError(later("the confusion matrix is not square"))
         return self
 
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 from lockstep import backends, store
 from lockstep.errors import LockstepError
 from lockstep.files import disk, locks
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.machine import contention, processes, workers
 from lockstep.spec import Run
 from lockstep.study import places
@@ -63,7 +63,7 @@ def check_installed(backend: str) -> None:
     """Raise LockstepError (LS-401) where a backend cannot run here."""
     if reason := backends.why_missing(backend):
         hint = f"pip install 'lockstep-nn[{backends.BACKENDS[backend][3]}]'"
-        raise LockstepError("LS-401", reason, where=_("backend {name}", name=backend), hint=hint)
+        raise LockstepError("LS-401", reason, where=later("backend {name}", name=backend), hint=hint)
 
 
 @contextlib.contextmanager
