@@ -64,7 +64,7 @@ def test_an_earlier_proof_is_written_in_todays_form_and_read_again(tmp_path):
 
 def test_an_earlier_bench_is_ranked_as_before():
     bench = read_bench(EARLIER)
-    (told,) = times.tell([EARLIER])
+    (told,) = times.sections([EARLIER])
     assert told["study"] == bench.study
     assert len(bench.networks[0].rows) == 3
     assert "fewer than five rounds" in told["networks"][0]["ranking"]

@@ -23,7 +23,7 @@ from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Plan
 from lockstep.files import locks
 from lockstep.language import say
-from lockstep.proof import bundle, cases, comparison, cost, procedure, tolerance, tracer, traces
+from lockstep.proof import bundle, cases, comparison, cost, procedure, tolerances, tracer, traces
 from lockstep.proof.finder import Finder
 from lockstep.proof.judge import Finding
 from lockstep.proof.traces import Trace
@@ -395,7 +395,7 @@ def traced(tmp_path_factory):
 def test_the_same_steps_leave_the_same_bytes(traced, tmp_path):
     document = procedure.prove(small(NET), tmp_path)
     again = Path(document.networks[0].backends[0].trace)
-    assert Trace(again).manifest["files"] == Trace(traced).manifest["files"]
+    assert Trace(again).manifest.files == Trace(traced).manifest.files
 
 
 def test_a_trace_holds_what_it_says(traced):
@@ -785,9 +785,9 @@ def test_a_run_and_a_trace_are_not_compared(finished, traced):
 
 
 def test_a_tolerance_grows_with_what_is_added_up_and_with_what_numpy_misses():
-    one = float(tolerance.tolerance("float32", 1.0))
+    one = float(tolerances.of("float32", 1.0))
     assert one == pytest.approx(8 * 2**-24)
-    assert float(tolerance.tolerance("float32", 3.0)) == pytest.approx(3 * one)
-    assert float(tolerance.tolerance("float32", 1.0, terms=400)) == pytest.approx(10 * one)
-    assert float(tolerance.tolerance("float32", 1.0, measured=5.0)) == pytest.approx(5 * one)
-    assert float(tolerance.tolerance("float64", 1.0)) == pytest.approx(8 * 2**-53)
+    assert float(tolerances.of("float32", 3.0)) == pytest.approx(3 * one)
+    assert float(tolerances.of("float32", 1.0, terms=400)) == pytest.approx(10 * one)
+    assert float(tolerances.of("float32", 1.0, measured=5.0)) == pytest.approx(5 * one)
+    assert float(tolerances.of("float64", 1.0)) == pytest.approx(8 * 2**-53)

@@ -470,7 +470,7 @@ def test_no_value_in_a_proof_is_a_crash(tmp_path, junk, part):
         (tmp_path / "proof.json").write_text(json.dumps(spoilt))
         reading = proven_file.read_beside(tmp_path)
         assert bool(reading.gap) == (reading.proof is None)
-        verdicts.tell_proof(reading, "proof")
+        verdicts.section(reading, "proof")
 
 
 def places(value, path=()):

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from lockstep import LockstepError, store, study
 from lockstep.backends import numpy as reference
-from lockstep.proof import cases, growth, tolerance, tracer, traces, verdicts
+from lockstep.proof import cases, growth, tolerances, tracer, traces, verdicts
 from lockstep.proof.passes import Whole
 from lockstep.proof.traces import Trace
 from lockstep.spec import Network, Recipe, Study
@@ -329,4 +329,4 @@ def test_statistics_are_allowed_what_another_pass_may_bring_to_them(dtype):
     change = 0.1 * np.abs(moved.var(axis=0, ddof=1) - x.var(axis=0, ddof=1))
     assert (change <= rooms["6_batch_norm/running_variance"]).all()
     value = whole.statistics()["6_batch_norm/running_variance"][0]
-    assert (change > tolerance.tolerance(dtype, value)).any(), "the twin: its own size alone would not cover it"
+    assert (change > tolerances.of(dtype, value)).any(), "the twin: its own size alone would not cover it"

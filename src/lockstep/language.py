@@ -1,9 +1,9 @@
 """The language of what people read: English in the code, other languages in `locale/<language>/*.po`.
 
-There are two words. `_` says a text now, in the language in use: for pages and tables. `later` makes a text that is said
-later: for everything that is kept, raised or passed on, since an error's message goes to a terminal in the language in
-use, and to --json and a run folder in English; `say` is for whoever shows it at last. `n_` and `n_later` do the same
-with the form that goes with a number. Modules import these by these names, and Babel finds texts by them.
+There are two words. `_` says a text now, in the language in use: on pages and in tables. `later` makes a text that is
+said later: whatever is kept, raised or passed on, since an error's message goes to a terminal in the language in use,
+and to --json and a run folder in English. Whoever shows such a text at last calls `say`. `n_` and `n_later` do the same
+with the form that goes with a number. Babel finds texts by these names, so modules import them by no other.
 
 A sentence's English form is its key (GNU gettext). The .po files are compiled when Lockstep is installed (setup.py),
 and the standard library reads the result. What is kept for programs stays English in every language: run folders,
@@ -38,7 +38,6 @@ def use(language: str) -> None:
 
 
 def spoken() -> str:
-    """The language in use."""
     return _spoken
 
 

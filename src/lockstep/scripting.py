@@ -145,7 +145,7 @@ def check_gradients(
     study, folder = _asked(study, runs_folder, tell, threads)
     _fetch(study, offline, progress)
     with _shown(progress, ProofWatcher) as show:
-        return gradients.check_gradients(study, folder, threads, _both(show, tell))
+        return gradients.check_gradients(study, folder, threads, _both(show, tell)).document()
 
 
 @_in_python

@@ -37,6 +37,8 @@ from lockstep.store.documents.bench import (
     FORMAT,
     Bench,
     Faults,
+    Lap,
+    Laps,
     LeftOut,
     Middle,
     Network,
@@ -91,8 +93,8 @@ class Entry:
 # ---------------------------------------------------------------------------------------------------------- the laps
 
 
-def lap(entry: Entry) -> dict[str, Any]:
-    """Train once in a fresh process: {"seconds", "epochs", "images", "accuracy", "peak_memory_bytes", "threads"}.
+def lap(entry: Entry) -> Lap:
+    """Train once in a fresh process.
 
     Raises LockstepError (LS-402, LS-403) where the process dies or fails.
     """
@@ -117,7 +119,7 @@ def _temporary() -> Iterator[str]:
         yield folder
 
 
-def _ours(entry: Entry, runs: Sequence[Run], folders: Sequence[Path]) -> dict[str, Any]:
+def _ours(entry: Entry, runs: Sequence[Run], folders: Sequence[Path]) -> Lap:
     for folder in folders:
         store.write_status(folder, "running")
     task = places.TRAINING if len(runs) == 1 else places.TOGETHER
@@ -131,19 +133,19 @@ def _ours(entry: Entry, runs: Sequence[Run], folders: Sequence[Path]) -> dict[st
     seconds, environment = dict(record.timing["seconds"]), record.environment
     peak = max(timing["peak_memory_bytes"] or 0 for timing in others) or None
     evaluations = len(record.timing["epochs"]) * (1 + bool(entry.run.recipe.validation)) + 1
-    return {
-        "seconds": {
+    return Lap(
+        seconds={
             **seconds,
             "evaluate": seconds["evaluate"] / evaluations,  # once, as the baselines do it
             "total": max(timing["seconds"]["total"] for timing in others) / len(runs),
         },
-        "epochs": record.timing["epochs"], "images": environment["dataset"]["n_train"],
-        "accuracy": record.metrics["test"]["accuracy"], "peak_memory_bytes": peak,
-        "threads": environment["threads"], "versions": environment["versions"],
-    }  # fmt: skip
+        epochs=record.timing["epochs"], images=environment["dataset"]["n_train"],
+        accuracy=record.metrics["test"]["accuracy"], peak_memory_bytes=peak,
+        threads=Threads.model_validate(environment["threads"]), versions=environment["versions"],
+    )  # fmt: skip
 
 
-def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
+def _shipped(entry: Entry, folder: Path) -> Lap:
     backend = baselines.SHIPPED[entry.name][3]
     # A tutorial knows nothing of our own threads: every library gets all that there are.
     environment = workers.environment("torch" if backend == "numpy" else backend, entry.threads)
@@ -162,24 +164,18 @@ def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
         raise LockstepError(
             "LS-403", later("it ended with exit code {code}: {words}", code=code, words=said), where=where
         )
-    return store.read_json(folder / "shipped.json")
-
-
-def steady(lap: Mapping[str, Any]) -> float:
-    """Seconds of one epoch after the first, in which caches fill and lazy things happen: their median."""
-    epochs = lap["epochs"]
-    return plain.median(epochs[1:] or epochs)
+    return Lap.read(folder / baselines.FILE)
 
 
 def interleaved(
     entries: Sequence[Entry], rounds: int, tell: Tell, beside: Callable[[], object] = lambda: None
-) -> dict[str, list[dict[str, Any] | None]]:
+) -> dict[str, list[Lap | None]]:
     """Entry key → its lap of each round, None where it failed; each round in an order of its own, after `beside`.
 
     An entry that fails is not run again. Who interrupts it gets the rounds that were whole, if there was one. `tell`
     hears {"event": "lap" | "failed", "entry", "round", …} and {"event": "interrupted", "rounds", "code"}.
     """
-    laps: dict[str, list[dict[str, Any] | None]] = {entry.key: [] for entry in entries}
+    laps: dict[str, list[Lap | None]] = {entry.key: [] for entry in entries}
     failed: set[str] = set()
     for number in range(rounds):
         try:
@@ -196,16 +192,16 @@ def interleaved(
     return laps
 
 
-def _round(entries: Sequence[Entry], number: int, failed: set[str], tell: Tell) -> dict[str, dict[str, Any] | None]:
+def _round(entries: Sequence[Entry], number: int, failed: set[str], tell: Tell) -> dict[str, Lap | None]:
     """Entry key → its lap of this round; who fails joins the `failed`."""
-    laps: dict[str, dict[str, Any] | None] = {}
+    laps: dict[str, Lap | None] = {}
     for place in randomness.permutation(len(entries), 0, "bench", number):
         entry, found = entries[place], None
         if entry.key not in failed:
             tell({"event": "start", "entry": entry, "round": number})
             try:
                 found = lap(entry)
-                tell({"event": "lap", "entry": entry, "round": number, "seconds": steady(found)})
+                tell({"event": "lap", "entry": entry, "round": number, "seconds": found.steady})
             except LockstepError as error:
                 failed.add(entry.key)
                 tell({"event": "failed", "entry": entry, "round": number, "reason": str(error)})
@@ -351,7 +347,7 @@ def _short(run: Run, epochs: int) -> Run:
 def _network(
     name: str,
     entries: Sequence[Entry],
-    laps: dict[str, list[dict[str, Any] | None]],
+    laps: Laps,
     peaks: Sequence[float | None],
     flops: int,
 ) -> Network:
@@ -367,24 +363,22 @@ def _network(
     )  # fmt: skip
 
 
-def _row(entry: Entry, laps: Sequence[dict[str, Any] | None]) -> Row | None:
+def _row(entry: Entry, laps: Sequence[Lap | None]) -> Row | None:
     done = [lap for lap in laps if lap]
     if not done:
         return None
-    clocks = {
-        clock: [lap["seconds"][clock] for lap in done if lap["seconds"].get(clock) is not None] for clock in CLOCKS
-    }
+    clocks = {clock: [taken for lap in done if (taken := lap.seconds.get(clock)) is not None] for clock in CLOCKS}
     if entry.is_shipped:  # a tutorial compiles inside its first epoch
-        clocks["compile"] = [max(lap["epochs"][0] - steady(lap), 0.0) for lap in done]
-        clocks["train"] = [sum(lap["epochs"]) for lap in done]
-    epochs = [steady(lap) for lap in done]
+        clocks["compile"] = [max(lap.epochs[0] - lap.steady, 0.0) for lap in done]
+        clocks["train"] = [sum(lap.epochs) for lap in done]
+    epochs = [lap.steady for lap in done]
     return Row(
         entry=entry.title, name=entry.name, is_shipped=entry.is_shipped, n=len(done), epoch=interval(epochs),
-        images_per_second=interval([lap["images"] / steady(lap) for lap in done]), images=done[0]["images"],
+        images_per_second=interval([lap.images / lap.steady for lap in done]), images=done[0].images,
         seconds={clock: interval(values) for clock, values in clocks.items() if values},
-        peak_memory_bytes=plain.median(lap["peak_memory_bytes"] or 0 for lap in done),
-        accuracy=plain.median(lap["accuracy"] for lap in done), versions=done[0]["versions"],
-        threads=Threads(**done[0]["threads"]), proof=entry.proof, laps=tuple(epochs), together=entry.n_together,
+        peak_memory_bytes=plain.median(lap.peak_memory_bytes or 0 for lap in done),
+        accuracy=plain.median(lap.accuracy for lap in done), versions=done[0].versions,
+        threads=done[0].threads, proof=entry.proof, laps=tuple(epochs), together=entry.n_together,
     )  # fmt: skip
 
 
@@ -411,7 +405,7 @@ def ranking(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
     return tuple(map(tuple, found))
 
 
-def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]]) -> Iterator[Ratio]:
+def _ratios(entries: Sequence[Entry], laps: Laps) -> Iterator[Ratio]:
     """How many times as long one takes per image as another, from rounds in which both ran.
 
     Of two of our backends the slower over the faster; a baseline over our own of its framework, and over NumPy; seeds
@@ -432,7 +426,7 @@ def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None
 
 
 def _products(
-    rows: Sequence[Row], entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]],
+    rows: Sequence[Row], entries: Sequence[Entry], laps: Laps,
     peaks: Sequence[float | None], flops: int,
 ) -> Products | None:  # fmt: skip
     """How many times as long the fastest of our backends takes as its products would at the rate of a large one."""
@@ -446,15 +440,15 @@ def _products(
         return None
     return Products(
         flops=flops, peak=interval([rate for _lap, rate in rounds]),
-        seconds=interval([flops * lap["images"] / rate for lap, rate in rounds]), entry=entry.title,
-        **dict(interval([steady(lap) / (flops * lap["images"] / rate) for lap, rate in rounds])),
+        seconds=interval([flops * lap.images / rate for lap, rate in rounds]), entry=entry.title,
+        **dict(interval([lap.steady / (flops * lap.images / rate) for lap, rate in rounds])),
     )  # fmt: skip
 
 
-def ratio(first: Sequence[dict[str, Any] | None], second: Sequence[dict[str, Any] | None]) -> list[float]:
+def ratio(first: Sequence[Lap | None], second: Sequence[Lap | None]) -> list[float]:
     """Seconds per image of the one over those of the other, round by round."""
     return [
-        (steady(one) / one["images"]) / (steady(other) / other["images"])
+        (one.steady / one.images) / (other.steady / other.images)
         for one, other in zip(first, second, strict=True)
         if one and other
     ]

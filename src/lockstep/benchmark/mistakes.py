@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from lockstep import backends, store, study
 from lockstep.benchmark import baselines, benches
-from lockstep.benchmark.benches import Entry, Tell, interval, steady
+from lockstep.benchmark.benches import Entry, Tell, interval
 from lockstep.errors import LockstepError
 from lockstep.language import later
 from lockstep.machine import cores, description, sources
 from lockstep.spec import Study
-from lockstep.store.documents.bench import FORMAT, Fault, Faults
+from lockstep.store.documents.bench import FORMAT, Fault, Faults, Lap, Laps
 from lockstep.store.documents.run import Environment
 from lockstep.version import version
 
-Lap = Mapping[str, Any]
+
+def _steady(lap: Lap) -> float:
+    return lap.steady
 
 
 def _train(lap: Lap) -> float:
-    return steady(lap) * len(lap["epochs"])
+    return lap.steady * len(lap.epochs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,23 +53,23 @@ class Committed:
 
 FAULTS: dict[str, Misread | Committed] = {
     "compile_inside": Misread(
-        later("compiling is counted as training"), lambda lap: _train(lap) + lap["seconds"].get("compile", 0.0)
+        later("compiling is counted as training"), lambda lap: _train(lap) + (lap.seconds.get("compile") or 0.0)
     ),
     "start_inside": Misread(
         later("importing, building and compiling are counted as training"),
-        lambda lap: _train(lap) + sum(lap["seconds"].get(clock) or 0.0 for clock in ("import", "build", "compile")),
+        lambda lap: _train(lap) + sum(lap.seconds.get(clock) or 0.0 for clock in ("import", "build", "compile")),
     ),
     "evaluation_inside": Misread(
         later("each epoch's evaluation on the test set is counted as training"),
-        lambda lap: _train(lap) + lap["seconds"]["evaluate"] * len(lap["epochs"]),
+        lambda lap: _train(lap) + (lap.seconds["evaluate"] or 0.0) * len(lap.epochs),
     ),
     "no_warm_up": Misread(
         later("the first epoch, in which frameworks compile and fill caches, is reported as the epoch"),
-        lambda lap: float(lap["epochs"][0]), steady, of_shipped=True,
+        lambda lap: lap.epochs[0], _steady, of_shipped=True,
     ),
     "best_epoch": Misread(
         later("the fastest epoch is reported, not the median"),
-        lambda lap: min(lap["epochs"][1:] or lap["epochs"]), steady,
+        lambda lap: min(lap.epochs[1:] or lap.epochs), _steady,
     ),
     "one_thread": Committed(later("one side runs on one thread, the other on all"), "", threads=1),
     "item_every_step": Committed(later("the loss is fetched at every step with .item()"), "torch", "item"),
@@ -120,9 +121,7 @@ def _wrong(fault: Committed, sound: Sequence[Entry]) -> Iterator[Entry]:
         yield dataclasses.replace(entry, fault=fault.fault, threads=fault.threads or entry.threads)
 
 
-def _sized(
-    name: str, fault: Misread | Committed, sound: Sequence[Entry], laps: Mapping[str, Sequence[dict[str, Any] | None]]
-) -> Iterator[Fault]:
+def _sized(name: str, fault: Misread | Committed, sound: Sequence[Entry], laps: Laps) -> Iterator[Fault]:
     """A row per entry that shows the fault: by how much it is off."""
     for entry in sound:
         if isinstance(fault, Misread):

@@ -23,7 +23,7 @@ EQUAL_CHANNELS = later(
     "would say as much"
 )
 SHOWN = 10  # names of classes in a note
-# The notes on one class and on several. An imported dataset keeps its notes in English.
+# The notes on one class and on several.
 NO_IMAGE = (later("class {names} has no image"), later("classes {names} have no image"))
 NO_TRAINING_IMAGE = (later("class {names} has no training image"), later("classes {names} have no training image"))
 NO_TEST_IMAGE = (later("class {names} has no test image"), later("classes {names} have no test image"))
@@ -53,7 +53,6 @@ class Data:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
         _, height, width, channels = self.train_images.shape
         return height, width, channels
 

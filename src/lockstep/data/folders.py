@@ -20,6 +20,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from lockstep.data import holdout
 from lockstep.data.contents import MAX_CLASSES
 from lockstep.data.halves import HALVES, part_of
 from lockstep.data.picture import SUFFIXES, UNREAD_SUFFIXES, unread_kind
@@ -28,11 +29,11 @@ from lockstep.language import later, visible
 from lockstep.randomness import permutation
 
 MAX_PROBLEMS = 20
-_SPLIT, _TRAIN_ORDER, _TEST_ORDER = 0, 1, 2  # positions in the stream "split"
+_TRAIN_ORDER, _TEST_ORDER = 1, 2  # positions in the stream "split", of which `holdout` has the first
 _NAMED = 6  # of what was left out
 LEFTOVERS = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found")
 
-# The notes on a dataset. An imported one keeps them in English.
+# The notes on a dataset.
 HIDDEN = later("left out as hidden, or as leftovers of systems and editors: {n:,} ({names})")
 OTHERS = later("left out because they are no pictures: {n:,} ({names})")
 LINKS = later("left out because they are links out of the folder: {n:,} ({names})")
@@ -41,13 +42,25 @@ SHUFFLED = later("the images are in a random order that is the same everywhere")
 AS_GIVEN = later("train and test as in the folder")
 VALIDATED = later("the test images are those of {name}: there is no folder of test images")
 JOINED = later("the pictures of {name} are training images too: a recipe's validation holds a share of those out")
-DRAWN = later("the test images are {share} of each class, drawn by Lockstep's own generator with seed 0")
 ONE_CLASS = later("folders whose names differ only in how Unicode writes them are one class: {names}")
 ESCAPED = later(
     "names of classes that are not UTF-8 or hold control characters have these as escapes: {names}; rename the folders"
 )
 MISNAMED = later("pictures that were read although their names say {kinds}, which they are not: {n:,}")
-NOTES = (HIDDEN, OTHERS, LINKS, ELSEWHERE, SHUFFLED, AS_GIVEN, VALIDATED, JOINED, DRAWN, ONE_CLASS, ESCAPED, MISNAMED)
+NOTES = (
+    HIDDEN,
+    OTHERS,
+    LINKS,
+    ELSEWHERE,
+    SHUFFLED,
+    AS_GIVEN,
+    VALIDATED,
+    JOINED,
+    holdout.NOTE,
+    ONE_CLASS,
+    ESCAPED,
+    MISNAMED,
+)
 
 Files = list[tuple[Path, int]]  # each picture with its class's number
 
@@ -191,7 +204,7 @@ def _split_as_given(parts: dict[str, Path], found: _Found) -> Listing:
 
 def _split_by_fraction(folders: list[Path], fraction: float, found: _Found) -> Listing:
     classes = _by_class(folders)
-    listing = Listing(tuple(classes), [], [], [later(DRAWN, share=f"{fraction:.0%}"), *_notes_of_names(classes)])
+    listing = Listing(tuple(classes), [], [], [holdout.note(fraction), *_notes_of_names(classes)])
     for label, (name, paths) in enumerate(classes.items()):
         pictures = [picture for path in paths for picture in _pictures(path, found)]
         if len(pictures) < 2:
@@ -203,10 +216,9 @@ def _split_by_fraction(folders: list[Path], fraction: float, found: _Found) -> L
             message = later('the class "{name}" has one picture', name=name) if pictures else message
             found.problems.append(Problem("LS-307", message, str(paths[0]), hint))
             continue
-        n_test = min(max(round(len(pictures) * fraction), 1), len(pictures) - 1)
-        order = permutation(len(pictures), 0, "split", _SPLIT, label)
-        listing.test += [(pictures[index], label) for index in sorted(order[:n_test])]
-        listing.train += [(pictures[index], label) for index in sorted(order[n_test:])]
+        to_test, to_train = holdout.draw(len(pictures), label, fraction)
+        listing.test += [(pictures[index], label) for index in to_test]
+        listing.train += [(pictures[index], label) for index in to_train]
     return listing
 
 

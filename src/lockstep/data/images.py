@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from lockstep.data import folders, grounds, sizes
+from lockstep.data import folders, grounds, holdout, sizes
 from lockstep.data.contents import Data, Facts, array_hash, n_of_one_value, times
 from lockstep.data.folders import MAX_PROBLEMS, Files, Listing, holds_classes, is_image_folder, listed, natural
 from lockstep.data.picture import Frame, Header, header, pixels
@@ -29,10 +29,9 @@ from lockstep.language import later
 
 __all__ = ["NOTES", "Wanted", "facts", "holds_classes", "is_image_folder", "read"]
 
-TEST_FRACTION = 0.2
 MAX_BYTES = 4 * 2**30
 _T = TypeVar("_T")
-# The notes on a dataset. An imported one keeps them in English.
+# The notes on a dataset.
 TURNED = later("pictures that were turned as their Exif says, as viewers show them: {n:,}")
 FIRST = later("files that hold further pictures behind the first (MPO), which was read: {n:,}")
 NOTES = (TURNED, FIRST, *folders.NOTES, *sizes.NOTES, *grounds.NOTES)
@@ -48,7 +47,7 @@ class Wanted(NamedTuple):
 AS_FOUND = Wanted()
 
 
-def read(folder: Path, wanted: Wanted = AS_FOUND, fraction: float = TEST_FRACTION) -> Data:
+def read(folder: Path, wanted: Wanted = AS_FOUND, fraction: float = holdout.SHARE) -> Data:
     """The dataset of a folder of pictures; `fraction` of each class is the test set where the folder does not say.
 
     Raises LockstepError with up to 20 problems: LS-307 (the folder), LS-308 (a picture).
@@ -79,7 +78,7 @@ def read(folder: Path, wanted: Wanted = AS_FOUND, fraction: float = TEST_FRACTIO
     )
 
 
-def facts(folder: Path, fraction: float = TEST_FRACTION) -> Facts:
+def facts(folder: Path, fraction: float = holdout.SHARE) -> Facts:
     """What the names and the headers of the pictures say; raises as `read`, except for damage behind a header."""
     listing = listed(folder, fraction)
     shape = _frame(folder, listing, AS_FOUND)[0].shape

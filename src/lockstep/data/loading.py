@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lockstep.data import contents, digits, idx, images, imports, npz, pixel_table, quartet, scripts, sizes
+from lockstep.data import digits, idx, images, imports, npz, pixel_table, quartet, scripts, sizes
 from lockstep.data.catalogue import DATASETS, unknown_name
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash
 from lockstep.data.download import Progress, fetch, missing
@@ -17,9 +17,6 @@ from lockstep.data.formats import format_at
 from lockstep.data.places import available, cache, find, imported
 from lockstep.errors import LockstepError, Problem
 from lockstep.language import later, reason
-
-# The notes on a dataset, in English; `language.recognised` finds their forms again.
-NOTES = (*images.NOTES, *quartet.NOTES, *pixel_table.NOTES, *contents.NOTES)
 
 
 class Row(NamedTuple):

@@ -6,6 +6,8 @@ header declare is checked before any memory is taken.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash, image_shape, numbered_classes, problems_of_parts
 from lockstep.errors import LockstepError, Problem
-from lockstep.files import intake
+from lockstep.files import intake, texts
 from lockstep.language import Text, joined, later, reason
 
 SPELLINGS = {  # the keys that an array may have
@@ -24,7 +26,7 @@ SPELLINGS = {  # the keys that an array may have
     "test_images": ("test_images", "x_test"),
     "test_labels": ("test_labels", "y_test"),
 }
-TEXTS = ("class_names", "notes", "origin", "hashes")  # what an imported dataset also holds; all optional
+TEXTS = ("class_names", "notes", "note_forms", "origin", "hashes")  # what an imported dataset also holds; all optional
 MAX_TEXT_BYTES = 2**24
 _SAVE_AGAIN = later(
     "save it again with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…), arrays of whole numbers"
@@ -55,8 +57,17 @@ def read(path: Path) -> Data:
         class_names=class_names,
         hashes=hashes,
         origin=f"{path} (imported from {origin[0]})" if origin else str(path),
-        notes=_texts(path, headers, "notes"),
+        notes=_notes(path, headers),
     )
+
+
+def _notes(path: Path, headers: dict[str, _Header]) -> tuple[str, ...]:
+    """The notes on an imported dataset, which can be said in any language where their forms were kept beside them."""
+    notes, forms = _texts(path, headers, "notes"), _texts(path, headers, "note_forms")
+    with contextlib.suppress(ValueError, RecursionError):  # what is no JSON: the notes stay English
+        if forms:
+            return tuple(texts.restored({"notes": list(notes), texts.KEY: json.loads(forms[0])})["notes"])
+    return notes
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -100,14 +111,15 @@ def facts(path: Path) -> Facts:
 
 def write(path: Path, data: Data) -> None:
     """Store a dataset as one .npz file that `read` takes; `path` is written in place."""
-    texts = {
+    described = {
         "class_names": np.array(data.class_names),
         "notes": np.array(data.notes, dtype=np.str_),
+        "note_forms": np.array([json.dumps(texts.with_texts({"notes": data.notes}).get(texts.KEY, {}))]),
         "origin": np.array([data.origin]),
         "hashes": np.array([f"{name} {array_hash(array)}" for name, array in data.arrays().items()]),
     }
     with open(path, "wb") as file:
-        np.savez(file, allow_pickle=False, **data.arrays(), **texts)
+        np.savez(file, allow_pickle=False, **data.arrays(), **described)
 
 
 def stored_hashes(path: Path) -> dict[str, str]:

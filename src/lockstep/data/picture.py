@@ -98,7 +98,6 @@ class Frame(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
         return self.height, self.width, self.channels
 
     def inside(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -20,13 +20,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from lockstep.data import holdout
 from lockstep.data.contents import MAX_CLASSES, Data, Facts, array_hash, numbered_classes, problems_of_parts
 from lockstep.data.halves import HALVES, part_in
 from lockstep.errors import LockstepError, Problem, system
 from lockstep.files import intake
 from lockstep.language import later
 from lockstep.language import reason as reason_of
-from lockstep.randomness import permutation
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 SEPARATORS = (",", ";", "\t")
@@ -35,17 +35,13 @@ NUMBERS = ("", "id", "index", "imageid", "image_id", "unnamed: 0")  # names of a
 LEAST_PIXELS = 16  # a table of four measurements is no table of pictures
 MAX_LINE = 2**22
 MAX_BYTES = 2 * 2**30  # of all pixels of a table, and of the table itself once unpacked
-TEST_FRACTION = 0.2
-_SPLIT = 0  # position in the stream "split", as of folders of pictures
 _ROWS = 500  # that are parsed at once
-# The notes on a dataset. An imported one keeps them in English.
-DRAWN = later("the test images are {share} of each class, drawn by Lockstep's own generator with seed 0")
+# The notes on a dataset.
 NO_LABELS = later("left out: {name}, which has no labels")
 NO_PIXELS = later("left out: {name}, which has no pixels")
 COLUMNS = later("left out: the columns {names}")
 BEHIND = later("{n} pixels a row are read as {size} RGB, one channel behind the other")
 BESIDE = later("{n} pixels a row are read as {size} RGB, the channels of a pixel side by side")
-NOTES = (DRAWN, NO_LABELS, NO_PIXELS, COLUMNS, BEHIND, BESIDE)
 
 _AS_NPZ = later(
     "or make an .npz of it: np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…), images (n, height, width)"
@@ -102,7 +98,7 @@ def read(path: Path) -> Data:
     images, arranged = _images([rows.pixels for rows in tables if rows.pixels is not None], path)
     chosen = _chosen(labels)
     if len(tables) == 1:
-        notes.append(later(DRAWN, share=f"{TEST_FRACTION:.0%}"))
+        notes.append(holdout.note(holdout.SHARE))
     arrays = {}
     for half, (place, rows) in zip(HALVES, chosen, strict=True):
         arrays[f"{half}_images"], arrays[f"{half}_labels"] = images[place][rows], labels[place][rows]
@@ -447,8 +443,8 @@ def _drawn(labels: np.ndarray) -> np.ndarray:
     is_test = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         where = np.flatnonzero(labels == label)
-        n_test = min(max(round(len(where) * TEST_FRACTION), 1), len(where) - 1)
-        is_test[where[permutation(len(where), 0, "split", _SPLIT, max(int(label), 0))[:n_test]]] = True
+        to_test, _to_train = holdout.draw(len(where), max(int(label), 0))
+        is_test[where[to_test]] = True
     return is_test
 
 

@@ -81,7 +81,6 @@ def find(name: str) -> tuple[Path | None, list[str]]:
 
 
 def imported() -> dict[str, Path]:
-    """Every imported dataset by name."""
     try:
         files = sorted(imports().glob("[!.]*.npz"))
     except OSError:

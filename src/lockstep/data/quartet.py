@@ -33,13 +33,12 @@ MOST_FILES = 1000  # of a folder that are looked at: a folder of pictures may ho
 QMNIST_COLUMNS = 8  # of its labels: the class, then writer, place and so on
 _OF_NO_SET = {*(name for names in NAMES.values() for name in names), "images", "image", "imgs", "labels", "label",
               "idx", "idx1", "idx2", "idx3", "ubyte", "byte", "int", "npz", "npy"}  # fmt: skip
-# The notes on a dataset. An imported one keeps them in English.
+# The notes on a dataset.
 BY_SIZE = later("no name says which files are to train and which to test: the larger pair is trained on")
 VALIDATED = later("the test images are those of {name}, since there are no others")
 LEFT_OUT = later("left out: {name} (a recipe's validation holds out training images)")
 FIRST_COLUMN = later("the labels are the first of {n} columns of {name}")
 TURNED = later("EMNIST's files hold every picture with rows and columns swapped; they are read as they stand")
-NOTES = (BY_SIZE, VALIDATED, LEFT_OUT, FIRST_COLUMN, TURNED)
 
 
 @dataclasses.dataclass(frozen=True)

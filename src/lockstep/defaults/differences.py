@@ -218,7 +218,6 @@ Measured with {versions}.
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """The documentation's table."""
     columns, names = _columns(document)
     lines = [[*columns, "causes"], ["---"] * (len(columns) + 1)]
     for row in document["rows"]:

@@ -128,12 +128,10 @@ def kernel(seen: Seen, fan_in: int, fan_out: int) -> Meanings:
 
 
 def dense_kernel(seen: Seen, inputs: int, units: int) -> Meanings:
-    """See `kernel`."""
     return kernel(seen, inputs, units)
 
 
 def conv_kernel(seen: Seen, channels: int, filters: int, size: tuple[int, int]) -> Meanings:
-    """See `kernel`."""
     return kernel(seen, math.prod(size) * channels, math.prod(size) * filters)
 
 
@@ -525,7 +523,6 @@ def rmsprop(seen: Seen, w: np.ndarray, gradients: np.ndarray) -> Meanings:
 def rmsprop_steps(
     w: np.ndarray, gradients: np.ndarray, rate: float, rho: float, epsilon: float, form: str
 ) -> np.ndarray:
-    """The weights after each update."""
     square, seen = np.zeros(w.shape), []
     for g in gradients.astype(np.float64):
         square = rho * square + (1 - rho) * g * g
@@ -564,7 +561,6 @@ def adagrad_epsilon(seen: Seen, w: np.ndarray, gradients: np.ndarray) -> Meaning
 def adagrad_steps(
     w: np.ndarray, gradients: np.ndarray, rate: float, start: float, epsilon: float, form: str
 ) -> np.ndarray:
-    """The weights after each update."""
     square, seen = np.full(w.shape, float(start)), []
     for g in gradients.astype(np.float64):
         square = square + g * g

@@ -36,7 +36,6 @@ class _Starter(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Until the process ends."""
         while True:
             call, future = self.jobs.get()
             if not future.set_running_or_notify_cancel():

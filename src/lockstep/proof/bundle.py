@@ -90,8 +90,8 @@ def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: Di
     store.write_bytes(folder / "canonical.toml", resolved_toml(asked).encode())
     facts = {
         "input_shape": plan.input_shape, "mean": plan.mean, "scale": plan.scale, "step": step or 0,
-        "steps_per_epoch": plan.steps_per_epoch, "mean_of_trace": trace.manifest["mean"],
-        "scale_of_trace": trace.manifest["scale"], "divergence": divergence.document(),
+        "steps_per_epoch": plan.steps_per_epoch, "mean_of_trace": list(trace.manifest.mean),
+        "scale_of_trace": list(trace.manifest.scale), "divergence": divergence.document(),
     }  # fmt: skip
     store.write_json(folder / "plan.json", facts)
     versions = ", ".join(f"{name} {number}" for name, number in backends.versions(trace.backend).items())
@@ -142,7 +142,6 @@ def _write_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def arrays(folder: Path) -> Arrays:
-    """arrays.safetensors."""
     return _read_arrays(folder / "arrays.safetensors")
 
 

@@ -24,7 +24,7 @@ from lockstep.backends.plan import Arrays
 from lockstep.errors import LockstepError
 from lockstep.language import joined, later
 from lockstep.machine import cores
-from lockstep.proof import cases, growth, procedure, tolerance, verdicts
+from lockstep.proof import cases, growth, procedure, tolerances, verdicts
 from lockstep.proof.causes import CAUSES, differing
 from lockstep.proof.judge import Finding, Judge
 from lockstep.proof.traces import Trace
@@ -281,15 +281,19 @@ def _run_judged(folder: Path, run: Run, case: cases.Case) -> tuple[list[Divergen
 
 def _losses_judged(losses: np.ndarray, run: Run, case: cases.Case) -> Iterator[Divergence]:
     """The first loss that no rounding explains, if any."""
-    allowed = _allowed(case, len(losses))
-    wrong = _first_wrong(losses, case.judge, case, allowed)
+    tolerance_at = _tolerances(case, len(losses))
+    wrong = _first_wrong(losses, case.judge, case, tolerance_at)
     if wrong is None:
         return
     step, wanted = wrong
-    off, room = abs(float(losses[step]) - wanted), allowed[step]
-    found = Finding("loss", "training from the start", step, off / room, off, room, (), float(losses[step]), wanted)
+    off, tolerance = abs(float(losses[step]) - wanted), tolerance_at[step]
+    found = Finding(
+        "loss", "training from the start", step, off / tolerance, off, tolerance, (), float(losses[step]), wanted
+    )
     # Steps after the first wrong one follow from it, but a true cause reproduces them all.
-    yield _divergence(run, found, _reproducing(case, lambda judge: _first_wrong(losses, judge, case, allowed) is None))
+    yield _divergence(
+        run, found, _reproducing(case, lambda judge: _first_wrong(losses, judge, case, tolerance_at) is None)
+    )
 
 
 def _predictions_judged(
@@ -324,31 +328,32 @@ def _divergence(run: Run, found: Finding, causes: list[str]) -> Divergence:
     )  # fmt: skip
 
 
-def _allowed(case: cases.Case, steps: int) -> list[float]:
+def _tolerances(case: cases.Case, steps: int) -> list[float]:
     """How far rounding may move the loss of each step by then: what it does to NumPy in float32, several times over.
 
     A difference grows from step to step, so no step is allowed less than the one before it.
     """
     exact = losses_of(case.judge, case, steps, "float64")
     single = losses_of(case.judge, case, steps, "float32")
-    unit = tolerance.eps(case.canonical.dtype) / tolerance.eps("float32")
+    unit = tolerances.eps(case.canonical.dtype) / tolerances.eps("float32")
     floor = [
-        float(tolerance.tolerance(case.canonical.dtype, 1 + abs(loss), case.canonical.recipe.batch_size))
-        for loss in exact
+        float(tolerances.of(case.canonical.dtype, 1 + abs(loss), case.canonical.recipe.batch_size)) for loss in exact
     ]
-    allowed = [
-        max(tolerance.FACTOR * abs(one - other) * unit, least)
+    found = [
+        max(tolerances.FACTOR * abs(one - other) * unit, least)
         for one, other, least in zip(exact, single, floor, strict=True)
     ]
-    for index, (before, _after) in enumerate(pairwise(allowed)):
-        allowed[index + 1] = max(allowed[index + 1], 2 * before)  # doubling every step or two was measured
-    return allowed
+    for index, (before, _after) in enumerate(pairwise(found)):
+        found[index + 1] = max(found[index + 1], 2 * before)  # doubling every step or two was measured
+    return found
 
 
-def _first_wrong(losses: np.ndarray, judge: Judge, case: cases.Case, allowed: list[float]) -> tuple[int, float] | None:
+def _first_wrong(
+    losses: np.ndarray, judge: Judge, case: cases.Case, tolerance_at: list[float]
+) -> tuple[int, float] | None:
     """(step, the judge's loss) of the first loss that is further off than is allowed."""
     wanted = losses_of(judge, case, len(losses), "float64")
     for step in range(len(losses)):
-        if not abs(float(losses[step]) - wanted[step]) <= allowed[step]:
+        if not abs(float(losses[step]) - wanted[step]) <= tolerance_at[step]:
             return step, wanted[step]
     return None

@@ -87,9 +87,9 @@ def _looks(judge: Judge, trace: Trace, stage: str) -> Iterator[Iterator[Finding]
     if stage in ("starting weights", "reported loss", "predictions"):
         yield judge.beside(trace, stage, None if stage == "predictions" else 0)
         return
-    short = trace.manifest["steps_per_epoch"] - 1
-    kept = [step for step in trace.manifest["kept"] if trace.before(step) is not None]
-    steps = [step for step in dict.fromkeys((0, 1, short, *trace.manifest["late"], trace.steps - 1)) if step in kept]
+    short = trace.manifest.steps_per_epoch - 1
+    kept = [step for step in trace.manifest.kept if trace.before(step) is not None]
+    steps = [step for step in dict.fromkeys((0, 1, short, *trace.manifest.late, trace.steps - 1)) if step in kept]
     for step in steps:
         arrays = trace.arrays(f"step-{step}")
         if stage == "data":

@@ -358,10 +358,10 @@ def _packed(case: Case, row: Judgement, item: Divergence, folder: Path) -> Diver
 
 def _compare_with_numpy(rows: list[Judgement]) -> None:
     """A backend whose every file has the NumPy backend's bytes is IDENTICAL."""
-    numpy_files = [row.trace.manifest["files"] for row in rows if row.run.backend == "numpy" and row.trace]
+    numpy_files = [row.trace.manifest.files for row in rows if row.run.backend == "numpy" and row.trace]
     for row in rows:
         is_other = row.run.backend != "numpy" and row.verdict == "EQUAL"
-        if is_other and row.trace and numpy_files and row.trace.manifest["files"] == numpy_files[0]:
+        if is_other and row.trace and numpy_files and row.trace.manifest.files == numpy_files[0]:
             row.verdict = "IDENTICAL"
 
 

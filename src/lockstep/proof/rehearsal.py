@@ -48,20 +48,20 @@ def doubts(run: Run, examples: inputs.Examples) -> list[Doubt]:
         (images[:FEW], labels[:FEW]) for images, labels in (examples.train_part, examples.validation, examples.test)
     )
     found = [*_loop(run, few), *_data(run, examples), *_metrics(run.recipe), *_resumed(run, examples)]
-    return [doubt for doubt in [*found, *_together(run, examples)] if not doubt.size <= doubt.allowed]
+    return [doubt for doubt in [*found, *_together(run, examples)] if not doubt.size <= doubt.tolerance]
 
 
-def _same(stage: str, where: str, found: Any, wanted: Any, room: float = 0.0) -> Doubt:
-    """Bit for bit, or within `room` of the largest number; what is not finite by itself is not compared."""
+def _same(stage: str, where: str, found: Any, wanted: Any, tolerance: float = 0.0) -> Doubt:
+    """Bit for bit, or within `tolerance` of the largest number; what is not finite by itself is not compared."""
     found, wanted = np.asarray(found), np.asarray(wanted)
-    if room and wanted.size and not np.isfinite(wanted.astype(np.float64)).all():
+    if tolerance and wanted.size and not np.isfinite(wanted.astype(np.float64)).all():
         return Doubt(stage, where, 0.0, 0.0)
     if found.shape != wanted.shape:
         return Doubt(stage, where, np.inf, 0.0)
     if np.array_equal(found, wanted):
         return Doubt(stage, where, 0.0, 0.0)
     off = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
-    return Doubt(stage, where, float(off.max(initial=0.0)), room * float(np.abs(wanted).max(initial=0.0)))
+    return Doubt(stage, where, float(off.max(initial=0.0)), tolerance * float(np.abs(wanted).max(initial=0.0)))
 
 
 class Notes:

@@ -58,15 +58,15 @@ def judged(trace: Trace, case: Case, heed: Callable[[], None] = lambda: None) ->
     wrong = guilty(findings)
     finder = Finder(trace, case.canonical, case.examples.shape, judge_of, findings, judge)
     row = Judgement(trace.run, trace, findings, [_divergence(trace, case, place, finder) for place in wrong])
-    row.verdict, row.reason = _verdict(case, row, later=("training", "whole epoch"))  # `judge_growth`
+    row.verdict, row.reason = _verdict(case, row, to_come=("training", "whole epoch"))  # `judge_growth`
     return row
 
 
-def _verdict(case: Case, row: Judgement, later: Sequence[str] = ()) -> tuple[Verdict, str | None]:
+def _verdict(case: Case, row: Judgement, to_come: Sequence[str] = ()) -> tuple[Verdict, str | None]:
     """The verdict on what was found in one trace, but for stages that come later, and its reason."""
     if row.divergences:
         return "DIVERGED", None
-    unseen = [stage for stage in coverage(case, row.trace, row.findings).missing if stage not in later]
+    unseen = [stage for stage in coverage(case, row.trace, row.findings).missing if stage not in to_come]
     end = range_ends(row.findings)
     if end == 0:
         return "INCONCLUSIVE", later("this recipe's numbers are not finite in any backend")
@@ -201,8 +201,8 @@ def _lacks_epoch(trace: Trace, findings: Sequence[Finding]) -> bool:
     """Whether an epoch in one call, with its short batch and without, was not compared although there is one."""
     manifest, batch = trace.manifest, trace.run.recipe.batch_size
     found = {finding.where for finding in findings if finding.stage == "whole epoch"}
-    full = batch * (manifest["steps_per_epoch"] - 1)
-    has_short = 0 < full < manifest["n_train"] < full + batch
+    full = batch * (manifest.steps_per_epoch - 1)
+    has_short = 0 < full < manifest.n_train < full + batch
     return bool(found) and not {"losses", *([f"losses{WITHOUT_SHORT}"] if has_short else [])} <= found
 
 
@@ -263,8 +263,8 @@ def suspicion(case: Case, rows: list[Judgement], steps: int) -> Suspicion | None
         return None
     places = {(one.stage, one.where, one.step, one.index) for one in firsts}
     values = [one.found for one in firsts if one.found is not None]
-    room = max(one.tolerance or 0.0 for one in firsts)
-    if len(places) > 1 or len(values) < len(firsts) or not max(values) - min(values) <= 2 * room:
+    tolerance = max(one.tolerance or 0.0 for one in firsts)
+    if len(places) > 1 or len(values) < len(firsts) or not max(values) - min(values) <= 2 * tolerance:
         return None
     names = ", ".join(row.run.backend for row in others)
     reason = later("{names} differ from the judge at one place, and alike: suspect the judge", names=names)
@@ -298,8 +298,8 @@ def _of_together(case: Case, rows: list[Judgement], doubt: audit.Doubt) -> None:
 def _doubt(case: Case, row: Judgement, doubt: audit.Doubt, reason: str) -> None:
     if row.trace is None:
         return
-    units = doubt.size / doubt.allowed if doubt.allowed else math.inf
-    finding = Finding(doubt.stage, doubt.where, doubt.step, units, doubt.size, doubt.allowed, problem=reason)
+    units = doubt.size / doubt.tolerance if doubt.tolerance else math.inf
+    finding = Finding(doubt.stage, doubt.where, doubt.step, units, doubt.size, doubt.tolerance, problem=reason)
     row.divergences = [_told(row.trace, case, [finding], []), *row.divergences]
     row.verdict, row.reason, row.is_doubted = "DIVERGED", None, True
 
@@ -323,15 +323,15 @@ def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> Co
         missing = [stage for stage in missing if stage != "optimizer slots"]
     if case.plan.dtype == "float32":
         missing = [stage for stage in missing if stage != "training"]  # rounding alone parts two of them
-    if manifest["steps"] < manifest["steps_per_epoch"]:
+    if manifest.steps < manifest.steps_per_epoch:
         missing = [stage for stage in missing if stage != "whole epoch"]  # there was none
     if range_ends(findings) is not None:  # there are none behind it
         missing = [stage for stage in missing if stage not in BEHIND]
     return Coverage(
-        steps=manifest["steps"], updates_judged=len(_steps_of(findings, UPDATE, manifest["steps"])),
-        late_steps=len(manifest["late"]),
-        steps_with_layers_judged=len(_steps_of(findings, ("forward",), manifest["steps"])),
-        epochs=manifest["steps"] / manifest["steps_per_epoch"],
+        steps=manifest.steps, updates_judged=len(_steps_of(findings, UPDATE, manifest.steps)),
+        late_steps=len(manifest.late),
+        steps_with_layers_judged=len(_steps_of(findings, ("forward",), manifest.steps)),
+        epochs=manifest.steps / manifest.steps_per_epoch,
         layers=Share(judged=len(forward & set(rows)), of=len(rows)),
         parameters=Share(judged=len(gradients & names), of=len(names)), values=sum(finding.n for finding in findings),
         missing=tuple(missing),

@@ -66,7 +66,6 @@ class Facts:
 
     @cached_property
     def spec_text(self) -> str:
-        """spec.toml as it stands."""
         return (self.record.folder / "spec.toml").read_text(encoding="utf-8") if self.spec else ""
 
     @cached_property
@@ -158,32 +157,26 @@ class Facts:
 
     @property
     def study(self) -> str:
-        """The study's name."""
         return str(self.spec.get("name") or self.record.folder.absolute().parent.name)
 
     @cached_property
     def network(self) -> str:
-        """The network's name."""
         return str(next(iter(self.spec.get("networks", [_("(unknown)")]))))
 
     @cached_property
     def backend(self) -> str:
-        """The backend's name."""
         return self._first("backends", _("(unknown)"))
 
     @cached_property
     def dataset(self) -> str:
-        """The dataset's name or path."""
         return self._first("dataset", _("(unknown)"))
 
     @cached_property
     def seed(self) -> str:
-        """The seed, as text."""
         return self._first("seeds", "")
 
     @cached_property
     def dtype(self) -> str:
-        """The dtype's name."""
         return self._first("dtype", "")
 
     def _first(self, key: str, otherwise: str) -> str:

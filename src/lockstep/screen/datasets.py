@@ -13,7 +13,7 @@ from lockstep.language import later, say
 from lockstep.screen.output import tell
 from lockstep.screen.tables import plain_table
 
-HINTS = {  # what an import did that somebody may not have wanted → what to do about it
+HINTS: dict[str, str] = {  # what an import did that somebody may not have wanted → what to do about it
     folders.ELSEWHERE: later("move them into the folder of their class"),
     contents.BLANK: later("look at one in a viewer"),
     sizes.LOST: later("choose a larger size where details matter: --size 64x64"),
@@ -54,7 +54,7 @@ def tell_of_import(name: str, facts: data.Facts, loaded: data.Data, path: object
     counts |= {"name": name, "path": path}
     tell(later("{name}: {n_train} training and {n_test} test images in {n_classes} classes, {path}", **counts))
     for note in loaded.notes:
-        _tell_note(language.recognised(note, data.NOTES))
+        _tell_note(note)
     if n := loaded.n_test_in_training():
         leak = {"n": n, "all": len(loaded.test_images)}
         tell(later("warning: {n:,} of {all:,} test images are also training images, pixel by pixel", **leak), err=True)

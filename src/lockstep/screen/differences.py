@@ -18,7 +18,6 @@ def print_difference(found: Difference, console: Console, shows_mapping: bool = 
 
 
 def lines(found: Difference, shows_mapping: bool = False) -> list[object]:
-    """The answer, line by line."""
     told: list[object] = [f"{found.a} | {found.b}"]
     n = len(found.pairs)
     counts = {"n": n, "all": n + len(found.left[0])}

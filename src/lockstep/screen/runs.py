@@ -41,12 +41,10 @@ class Watcher:
         )  # fmt: skip
 
     def __enter__(self) -> Watcher:
-        """Start drawing."""
         self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave a clean terminal."""
         self.progress.stop()
         self._end_line()
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from lockstep.errors import LockstepError
 from lockstep.files import disk, intake
+from lockstep.files.texts import restored, with_texts
 from lockstep.language import later
-from lockstep.store.texts import restored, with_texts
 
 FORMAT = 1
 INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside

@@ -12,9 +12,9 @@ from lockstep.errors import LockstepError, without
 from lockstep.files import disk, intake
 from lockstep.language import later, reason
 from lockstep.store.checkpoint import find_checkpoints
+from lockstep.store.documents import trace
 from lockstep.store.folder import FORMAT, HINT, UNUSABLE, damaged, read_json, write_json
 
-FORMAT_OF_TRACES = 2  # of a trace's manifest, whose files are listed as a run's are
 HASHED = (
     "spec.toml",
     "environment.json",
@@ -52,7 +52,7 @@ def check_files(run: Path) -> dict[str, str | None]:
     try:
         manifest = read_json(path)
         listed = manifest.get("files")
-        if manifest.get("format") not in (FORMAT, FORMAT_OF_TRACES):
+        if manifest.get("format") not in (FORMAT, trace.FORMAT):
             raise damaged(
                 path,
                 later(

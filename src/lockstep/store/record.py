@@ -127,27 +127,22 @@ class Record:
     # One run's coordinates, as its spec has them.
     @property
     def network(self) -> str:
-        """The network's name in the study."""
         return str(next(iter(self.spec["networks"])))
 
     @property
     def backend(self) -> str:
-        """The backend's name."""
         return str(self.spec["backends"][0])
 
     @property
     def seed(self) -> int:
-        """The seed."""
         return int(self.spec["seeds"][0])
 
     @property
     def dataset(self) -> str:
-        """The dataset's name or path."""
         return str(self.spec["dataset"][0])
 
     @property
     def dtype(self) -> str:
-        """The dtype's name."""
         return str(self.spec["dtype"][0])
 
     @property

@@ -88,7 +88,6 @@ def as_text(found: Results) -> str:
 
 
 def as_html(found: Results) -> str:
-    """The table for a notebook."""
     first = len(found.titles) - found.n_numbers
 
     def line(cells: Sequence[str], tag: str) -> str:

@@ -17,6 +17,7 @@ from lockstep.machine import cores
 from lockstep.machine.contention import Threads
 from lockstep.spec import Run, Study
 from lockstep.spec.toml import resolved_toml
+from lockstep.store.documents.figures import FILE
 from lockstep.study import check, identity, runs
 from lockstep.training import checkpoints
 
@@ -96,7 +97,7 @@ def unreported(paths: Iterable[Path]) -> list[Path]:
         written, figures = _written(folder / "report.html"), folder / "report-figures"
         if figures.exists():  # they are written after their page
             disk.remove_strays(figures)
-            written = min(written, _written(figures / "figures.json"))
+            written = min(written, _written(figures / FILE))
         if written < last:
             found.append(folder)
     return found

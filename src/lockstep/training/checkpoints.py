@@ -73,7 +73,6 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done."""
         return len(self.history)
 
 

@@ -26,7 +26,7 @@ from lockstep.store.documents.run import Metrics, Timing
 from lockstep.training import checkpoints, early_stopping, inputs, metrics
 from lockstep.training.environment import environment
 
-Report = Callable[[dict[str, Any]], None]
+Tell = Callable[[dict[str, Any]], None]
 
 
 class Taken(NamedTuple):
@@ -60,7 +60,7 @@ def alone(training: Training[T]) -> T:
 
 
 def train(
-    run: Run, folder: Path, threads: int, report: Report, together: int = 1,
+    run: Run, folder: Path, threads: int, tell: Tell, together: int = 1,
     load: Callable[[str], data.Data] = inputs.load,
 ) -> Training[None]:  # fmt: skip
     """Do the run and leave its facts in the folder; `together` with others, so many in all, or alone."""
@@ -77,15 +77,15 @@ def train(
     described = keeper.described()
     store.write_json(folder / "environment.json", described)
     if resumed := keeper.announce():
-        report(resumed)
+        tell(resumed)
     store.write_npz(
         folder / "samples.npz", images=examples.test[0][: store.SAMPLES], labels=examples.test[1][: store.SAMPLES]
     )
-    report({"event": "phase", "phase": "build"})
+    tell({"event": "phase", "phase": "build"})
     model = make_model(backend, run, examples, threads, clocks)
     keeper.resume(model, clocks)
-    report({"event": "phase", "phase": "train"})
-    history, steps, best = yield from train_epochs(model, run, examples, clocks, report, keeper)
+    tell({"event": "phase", "phase": "train"})
+    history, steps, best = yield from train_epochs(model, run, examples, clocks, tell, keeper)
     with clocks.measure("evaluate"):
         logits = model.predict(examples.test[0])
     keeper.note_peak()
@@ -154,7 +154,7 @@ def make_model(backend: Backend, run: Run, examples: inputs.Examples, threads: i
 
 
 def train_epochs(
-    model: Trainable, run: Run, examples: inputs.Examples, clocks: Clocks, report: Report,
+    model: Trainable, run: Run, examples: inputs.Examples, clocks: Clocks, tell: Tell,
     keeper: checkpoints.Keeper | None = None,
 ) -> Training[tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]]:  # fmt: skip
     """Every epoch: (history, one number per step of everything, the best epoch where one was looked for).
@@ -193,7 +193,7 @@ def train_epochs(
         progress.best_epoch, progress.best, progress.kept = stopping.best_epoch, stopping.best, stopping.kept
         if keeper:
             keeper.save(model, clocks)
-        report(row)
+        tell(row)
         if is_asked_to_end():
             raise Ended
     stopping.restore()

@@ -40,7 +40,6 @@ class Slices:
     """Sums over the slices of one batch, each of which runs in its own thread."""
 
     def __init__(self, n: int) -> None:
-        """Prepare for `n` slices."""
         self.barrier = threading.Barrier(n)
         self.parts: list[Any] = [None] * n
 
@@ -92,7 +91,6 @@ class Model:
             self.parameters[name][...] = value
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Keep the training data."""
         self.images, self.labels = images, labels
 
     def train_epoch(self, order: np.ndarray) -> np.ndarray:
@@ -105,7 +103,6 @@ class Model:
         """NumPy is done when it returns."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Logits in inference mode."""
 
         if self.plan.in_prediction:  # the batch's statistics belong to the whole of what is predicted at once
             return np.concatenate([self._infer(part, 0) for part in prediction_batches(images)])
@@ -119,16 +116,13 @@ class Model:
         return np.concatenate(self._sliced(images, infer))
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """One update."""
         return self._step(images, labels)[0]
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
-        """Every layer's output."""
         on = self.observer(len(images), self.plan.in_training if training else self.plan.in_prediction)
         return self.plan.walk.values(self.prepare(images), lambda row, x: LAYERS[row.layer.kind](row, x, on)[0])
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays, Arrays]:
-        """Loss and every gradient."""
         on = self.observer(len(images), self.plan.in_training)
         seen: tuple[Arrays, Arrays] = ({}, {})
         layers = {row.name: LAYERS[row.layer.kind] for row in self.plan.rows}
@@ -137,7 +131,6 @@ class Model:
         return float(losses) / len(images), on.gradients, *seen
 
     def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
-        """One layer alone."""
         on = self.observer(len(x), self.plan.in_training)
         row = self.plan.row(name)
         y, backward = LAYERS[row.layer.kind](row, x.astype(self.dtype), on)
@@ -145,7 +138,6 @@ class Model:
         return y, dx, {key: value for key, value in on.gradients.items() if key.startswith(f"{name}/")}
 
     def weights(self) -> Arrays:
-        """Every parameter."""
         return {name: value.copy() for name, value in self.parameters.items()}
 
     def state(self) -> Arrays:
@@ -155,7 +147,6 @@ class Model:
         return {name: value.copy() for name, value in arrays.items()}
 
     def restore(self, weights: Arrays, state: Arrays) -> None:
-        """Put weights and state back."""
         for name, value in weights.items():
             self.parameters[name][...] = value
         for slot, (_, views) in self.slots.items():
@@ -434,7 +425,6 @@ def cut(flat: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> Arrays:
 
 
 def device_name(name: str) -> str:
-    """What computes."""
     return name
 
 

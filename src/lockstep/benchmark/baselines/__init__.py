@@ -5,13 +5,7 @@ ours: what a user gets who follows it. Same network, batch size, optimizer, numb
 schedule, the starting weights and the order of the images are the framework's own, which costs no time worth the name.
 
 `python -m lockstep.benchmark.baselines NAME FOLDER THREADS` runs one in a process of its own: FOLDER holds spec.toml of
-one run, and gets shipped.json:
-
-    seconds            {"import", "load", "build", "evaluate", "total"}; compiling happens inside the first epoch
-    epochs             seconds of each epoch as the user meets it
-    images             how many images an epoch trains on
-    accuracy           on the test set
-    peak_memory_bytes, versions, threads
+one run, and gets shipped.json, a `Lap`: its seconds have no "compile", which happens inside the first epoch.
 """
 
 from __future__ import annotations
@@ -28,6 +22,8 @@ import numpy as np
 from lockstep.errors import LockstepError
 from lockstep.language import joined, later
 from lockstep.spec import Run
+
+FILE = "shipped.json"  # what a baseline's process leaves
 
 # name → (title, the modules it needs, the distributions whose versions are told, the backend of ours beside it)
 SHIPPED = {

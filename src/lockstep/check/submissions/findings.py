@@ -58,7 +58,6 @@ class Findings:
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, kind: str, where: str, problem: object, briefly: str = "") -> None:
-        """Note a problem."""
         self.problems.append(Problem(kind, where, joined((where, problem), ": "), briefly))
 
     def look(self, kind: str, where: str, check: Callable[[], Iterator[str]]) -> bool:

@@ -39,7 +39,6 @@ class Feed:
     ] = dataclasses.field(default_factory=list)
 
     def arrays(self) -> list[np.ndarray] | None:
-        """The batch of a file."""
         from lockstep import store
         from lockstep.errors import LockstepError
 
@@ -51,7 +50,6 @@ class Feed:
         return [*store.read_npz(self.batch).values()]
 
     def shape(self) -> tuple[int, ...] | None:
-        """The shape that was typed."""
         from lockstep.errors import LockstepError
 
         if self.input is None:
@@ -63,7 +61,6 @@ class Feed:
             raise LockstepError("LS-205", message, where="--input", hint=later("sizes with commas: 3,32,32")) from None
 
     def pairs(self) -> list[tuple[str, str]]:
-        """The pairs that were typed."""
         from lockstep.errors import LockstepError
 
         for text in self.map:

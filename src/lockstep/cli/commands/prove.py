@@ -48,7 +48,6 @@ class Demand:
 
     @property
     def plants(self) -> list[str]:
-        """Each plant once."""
         return list(dict.fromkeys(self.plant))
 
     def check(self, targets: Sequence[Path], choice: Choice) -> None:
@@ -140,7 +139,7 @@ def _check_gradients(asked: Study, demand: Demand, work: Work, as_json: bool) ->
     with proofs.ProofWatcher(console(stderr=True)) as watcher, interruption.saying(NOT_PROVEN):
         document = gradients.check_gradients(asked, work.runs, work.threads, watcher.tell)
     if as_json:
-        print_json(document)
+        print_json(document.document())
     else:
         proofs.print_gradients(document, console())
     raise typer.Exit(gradients.exit_code(document))

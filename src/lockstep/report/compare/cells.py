@@ -59,12 +59,10 @@ class Cell:
 
     @cached_property
     def accuracies(self) -> dict[str, float]:
-        """Test accuracy by seed."""
         return self._numbers(accuracy)
 
     @cached_property
     def losses(self) -> dict[str, float]:
-        """Test loss by seed."""
         return self._numbers(lambda run: run.metrics.test.loss if run.metrics else None)
 
     @cached_property
@@ -111,7 +109,6 @@ class Cell:
 
     @cached_property
     def parameters(self) -> int | None:
-        """The network's parameters."""
         return next((run.metrics.parameters for run in self.finished if run.metrics), None)
 
     @cached_property
@@ -238,7 +235,6 @@ class Answers:
     """The classes that runs predicted, read once and kept in two bytes each; logits would fill the memory."""
 
     def __init__(self) -> None:
-        """Nothing is read yet."""
         self._known: dict[int, tuple[np.ndarray, np.ndarray] | None] = {}
 
     def of(self, run: Facts) -> tuple[np.ndarray, np.ndarray] | None:

@@ -88,7 +88,6 @@ class Obstacle(NamedTuple):
     n: int
 
     def said(self) -> str:
-        """It in words."""
         if self.kind == "too_few_repetitions":
             enough = word(ENOUGH)
             return count(self.n, "{count} repetition, not {enough}", "{count} repetitions, not {enough}", enough=enough)
@@ -133,8 +132,6 @@ class Effect:
 
 @dataclasses.dataclass
 class Comparison:
-    """Everything that was compared."""
-
     cells: list[Cell]
     over_images: dict[Cell, Interval]
     held: dict[str, Held]
@@ -251,7 +248,7 @@ def _is_interleaved(first: Sequence[Facts], second: Sequence[Facts]) -> bool:
 # ----------------------------------------------------------------------------------------------------------- layout
 
 
-def tell(found: Comparison) -> dict[str, Any]:
+def section(found: Comparison) -> dict[str, Any]:
     """The section as plain data: tables, SVG texts and sentences; a part without anything to say is None or empty."""
     notes = dict.fromkeys(found.notes)
     return {
@@ -265,7 +262,7 @@ def tell(found: Comparison) -> dict[str, Any]:
         "rankings": _ranking_table(found),
         "fairness": _fairness(found.cells),
         "start": _start_table(found.cells),
-        "published": literature.tell(found.cells),
+        "published": literature.section(found.cells),
         "notes": [*list(notes)[:40], *([_("… and {n} more.", n=len(notes) - 40)] if len(notes) > 40 else [])],
     }
 
@@ -386,7 +383,6 @@ def _compared(pair: Pair) -> str:
 
 
 def _pairs(held: Held) -> dict[str, Any] | None:
-    """One table of pairs."""
     if not held.rows:
         return None
     rows: list[list[str]] = []
@@ -779,7 +775,6 @@ def _fairness(cells: Sequence[Cell]) -> list[str]:
 
 
 def cores_of(n: int) -> str:
-    """So many cores."""
     return count(n, "{count} core", "{count} cores")
 
 

@@ -29,7 +29,7 @@ MAX_GROUPS = 8  # networks whose pictures a page has room for
 LONGEST = 50_000_000  # multiply-adds of one image, above which a page does not compute them
 
 
-def see(groups: Sequence[Group], image: int) -> dict[str, Any]:
+def section(groups: Sequence[Group], image: int) -> dict[str, Any]:
     """The section as plain data, for test image number `image` (from 0) of those that the runs kept.
 
     One entry per network and setting, of its first finished run; what has no room is named in "left_out".

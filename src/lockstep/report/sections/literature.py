@@ -22,7 +22,7 @@ from lockstep.uncertainty import Interval
 EXPECTED = later("as expected")
 LOWER = later("lower than expected")
 TOO_GOOD = later("better than plausible: check for leakage")
-MARKS = {EXPECTED: "good", LOWER: "warn", TOO_GOOD: "bad"}
+MARKS: dict[str, str] = {EXPECTED: "good", LOWER: "warn", TOO_GOOD: "bad"}
 MAX_ROWS = 40
 
 Matches = Callable[[Structure, Cell], bool]
@@ -173,7 +173,7 @@ def _not_comparable(cell: Cell) -> str:
     return ""
 
 
-def tell(cells: Sequence[Cell]) -> dict[str, object]:
+def section(cells: Sequence[Cell]) -> dict[str, object]:
     """The table of published results beside one's own, and sentences about what has none."""
     known = [cell for cell in cells if cell.runs and cell.group.runs[0].dataset in BEST]
     rows: list[list[str]] = []

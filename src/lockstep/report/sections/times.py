@@ -34,19 +34,19 @@ def read(folder: Path) -> tuple[Bench | None, str]:
         return None, f"{folder.name}/{FILE}: {why_unsound(error)}."
 
 
-def tell(folders: Sequence[Path]) -> list[dict[str, Any]]:
+def sections(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """Every study's bench as plain data; a study without one has no entry."""
     found = []
     for folder in folders:
         bench, gap = read(folder)
         if bench:
-            found.append(_tell(bench))
+            found.append(_of_bench(bench))
         elif gap:
             found.append({"study": folder.name, "gap": gap, "fairness": [], "networks": [], "left_out": []})
     return found
 
 
-def _tell(bench: Bench) -> dict[str, Any]:
+def _of_bench(bench: Bench) -> dict[str, Any]:
     return {
         "study": bench.study,
         "gap": "",

@@ -49,7 +49,7 @@ LIMITS = later(
 )
 
 
-def tell_proof(reading: Reading, prefix: str, fit: Fit | None = None) -> dict[str, Any]:
+def section(reading: Reading, prefix: str, fit: Fit | None = None) -> dict[str, Any]:
     """Everything that the page says of one proof, as plain data; `prefix` keeps the figures' identifiers apart.
 
     `fit` are the runs that the proof is shown beside; None for a page of its own.

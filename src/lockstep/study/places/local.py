@@ -100,7 +100,6 @@ class Pace:
     """How long a worker that is asked to end may take to save the epoch under way."""
 
     def __init__(self) -> None:
-        """Nothing is known yet."""
         self.since, self.took = time.monotonic(), 0.0
         self.heard: dict[str, float] = {}  # when each run was heard of last
 
