@@ -228,9 +228,9 @@ def test_what_cannot_be_timed_is_refused(options, words, clockwork, tmp_path):
 def test_a_busy_machine_is_told(monkeypatch):
     quiet = benches.noise_now()
     assert 0 <= quiet.spread < 100
-    monkeypatch.setattr(benches.timing, "machine", lambda: {"load": [3.2, 1, 1]})
+    monkeypatch.setattr(benches.description, "machine", lambda: {"load": [3.2, 1, 1]})
     assert "load average is 3.2" in benches.noise_now().warnings[0]
-    monkeypatch.setattr(benches.timing, "machine", lambda: {"load": [0.0, 0, 0]})
+    monkeypatch.setattr(benches.description, "machine", lambda: {"load": [0.0, 0, 0]})
     monkeypatch.setattr(benches, "UNSTEADY", 1e9)
     assert benches.noise_now().warnings == ()
 

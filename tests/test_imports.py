@@ -325,7 +325,7 @@ def test_the_judge_imports_numpy_and_the_contract_only(module):
 # ------------------------------------------------------------------------------------------------- who starts processes
 
 STARTS = {"Popen", "run", "call", "check_call", "check_output", "getoutput", "getstatusoutput"}  # of subprocess
-STARTERS = {"machine.processes", "machine.timing"}  # all that works for us; and git, which is asked for a revision
+STARTERS = {"machine.processes", "machine.sources"}  # all that works for us; and git, which is asked for a revision
 
 
 def starters(texts: dict[str, str]) -> set[str]:

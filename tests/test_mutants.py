@@ -12,7 +12,7 @@ import pytest
 
 from lockstep import backends
 from lockstep.proof.causes import CAUSES
-from lockstep.proof.judge import STAGES
+from lockstep.proof.findings import STAGES
 from lockstep.spec.toml import read_study
 from mutants import runner
 from mutants.__main__ import chosen, main

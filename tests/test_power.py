@@ -10,7 +10,7 @@ import pytest
 from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Numbers
 from lockstep.proof import cases, power, procedure, verdicts
-from lockstep.proof.judge import Finding
+from lockstep.proof.findings import Finding
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.training import inputs

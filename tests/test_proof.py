@@ -25,7 +25,7 @@ from lockstep.files import locks
 from lockstep.language import say
 from lockstep.proof import bundle, cases, comparison, cost, procedure, tolerances, tracer, traces
 from lockstep.proof.finder import Finder
-from lockstep.proof.judge import Finding
+from lockstep.proof.findings import Finding
 from lockstep.proof.traces import Trace
 from lockstep.screen import proofs
 from lockstep.spec import Network, Recipe, Study

@@ -20,7 +20,7 @@ from catalogs import KEYWORDS, held, problems, texts
 from conftest import need_backend
 from lockstep import bench, language, parse_study, prove, run_study, store
 from lockstep.data import digits
-from lockstep.proof import comparison, judge, procedure
+from lockstep.proof import comparison, findings, procedure
 from lockstep.proof.causes import CAUSES
 from lockstep.report import gather, render, write_proof
 from lockstep.report.words import forms
@@ -335,7 +335,7 @@ def test_what_files_keep_in_english_is_said_in_russian(kept_text, said):
 
 def test_what_proofs_and_datasets_write_is_known():
     places = [
-        judge.compare("loss", "loss", 0, *rest)
+        findings.compare("loss", "loss", 0, *rest)
         for rest in (
             (None, 1.0), (np.zeros(2), np.zeros(3)), (np.zeros(2), np.zeros(2), 0.0, "float32"),
             (np.array([np.nan]), np.zeros(1)), (np.array([np.nan]), np.array([np.nan])),
@@ -343,7 +343,7 @@ def test_what_proofs_and_datasets_write_is_known():
         )
     ]  # fmt: skip
     written = {
-        *judge.STAGES, *procedure.VERDICTS, *digits.NOTES, *(place.problem for place in places),
+        *findings.STAGES, *procedure.VERDICTS, *digits.NOTES, *(place.problem for place in places),
         *(procedure.claim(verdict, 7) for verdict in procedure.VERDICTS),
         *itertools.starmap(
             comparison._claim, itertools.product(procedure.VERDICTS, (None, "loss at [3]"), (True, False))

@@ -295,7 +295,7 @@ def test_arrays_of_another_shape_are_named_and_nothing_raises(name, change, word
 
 
 def test_where_a_tolerance_or_the_judge_is_not_finite_nobody_is_accused_and_nothing_was_judged(made):
-    from lockstep.proof.judge import compare
+    from lockstep.proof.findings import compare
 
     assert compare("loss", "loss", 0, 1.0, 1.0, 1e-9).agrees
     for found, wanted, allowed in ((1.0, 2.0, np.inf), (np.inf, np.inf, 1.0), (np.nan, np.nan, np.nan)):

@@ -49,7 +49,7 @@ from lockstep.store.documents.bench import (
     Row,
 )
 from lockstep.store.documents.proof import Certificate, read_proof
-from lockstep.store.documents.run import Environment, Threads
+from lockstep.store.documents.run import Environment, Metrics, Timing
 from lockstep.study import crews, places
 from lockstep.study.places import local
 from lockstep.version import version
@@ -129,19 +129,19 @@ def _ours(entry: Entry, runs: Sequence[Run], folders: Sequence[Path]) -> Lap:
             raise LockstepError(
                 status["code"] or "LS-403", status["reason"] or "", where=later("backend {name}", name=entry.name)
             )
-    record, others = records[0], [each.timing for each in records]
-    seconds, environment = dict(record.timing["seconds"]), record.environment
-    peak = max(timing["peak_memory_bytes"] or 0 for timing in others) or None
-    evaluations = len(record.timing["epochs"]) * (1 + bool(entry.run.recipe.validation)) + 1
+    timings = [Timing.in_folder(folder) for folder in folders]
+    timing, around = timings[0], Environment.in_folder(folders[0])
+    evaluations = len(timing.epochs) * (1 + bool(entry.run.recipe.validation)) + 1
     return Lap(
         seconds={
-            **seconds,
-            "evaluate": seconds["evaluate"] / evaluations,  # once, as the baselines do it
-            "total": max(timing["seconds"]["total"] for timing in others) / len(runs),
+            **timing.seconds,
+            "evaluate": (timing.seconds["evaluate"] or 0.0) / evaluations,  # once, as the baselines do it
+            "total": max(each.seconds["total"] or 0.0 for each in timings) / len(runs),
         },
-        epochs=record.timing["epochs"], images=environment["dataset"]["n_train"],
-        accuracy=record.metrics["test"]["accuracy"], peak_memory_bytes=peak,
-        threads=Threads.model_validate(environment["threads"]), versions=environment["versions"],
+        epochs=timing.epochs, images=around.dataset.n_train or 0,
+        accuracy=Metrics.in_folder(folders[0]).test.accuracy or 0.0,
+        peak_memory_bytes=max(each.peak_memory_bytes or 0 for each in timings) or None, threads=around.threads,
+        versions=around.versions,
     )  # fmt: skip
 
 

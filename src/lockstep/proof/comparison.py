@@ -26,7 +26,8 @@ from lockstep.language import joined, later
 from lockstep.machine import cores
 from lockstep.proof import cases, growth, procedure, tolerances, verdicts
 from lockstep.proof.causes import CAUSES, differing
-from lockstep.proof.judge import Finding, Judge
+from lockstep.proof.findings import Finding
+from lockstep.proof.judge import Judge
 from lockstep.proof.traces import Trace
 from lockstep.proof.verdicts import Judgement
 from lockstep.spec import FORMATS, Run
@@ -34,7 +35,7 @@ from lockstep.spec.records import changed
 from lockstep.spec.toml import read_study
 from lockstep.store.documents.part import but
 from lockstep.store.documents.proof import FORMAT, Backend, Coverage, Divergence, Network, Observed, Proof
-from lockstep.store.documents.run import Environment
+from lockstep.store.documents.run import Environment, Metrics
 from lockstep.training import inputs
 
 FIRST_STEPS = 10  # that the judge trains itself
@@ -258,7 +259,7 @@ def _run_judged(folder: Path, run: Run, case: cases.Case) -> tuple[list[Divergen
     record = store.Record(folder)
     losses, logits = record.arrays("steps")["loss"], record.arrays("predictions")["logits"]
     weights, state = store.read_checkpoint(_checkpoint(folder))
-    epochs = int(record.metrics.get("epochs") or 0)
+    epochs = Metrics.in_folder(folder).epochs or 0
     order = data.epoch_order(len(case.examples.train[0]), run.recipe, run.seed, 0)
     expected = epochs * -(-len(order) // run.recipe.batch_size)
     problem: str | None = None

@@ -12,6 +12,7 @@ from lockstep.spec import Study
 from lockstep.spec.records import changed
 from lockstep.store.documents.part import but
 from lockstep.store.documents.proof import Cost, Proof
+from lockstep.store.documents.run import Metrics, Test
 
 
 def add_cost(
@@ -38,13 +39,13 @@ def measure(
             right = changed(right, name=spoilt.name)
         records = [study.run_study(each, runs_folder, tell, threads)[0] for each in (right, spoilt)]
         right_ends, planted_ends = (
-            record.metrics["test"] if record.is_finished else {"accuracy": None, "loss": None} for record in records
+            Metrics.in_folder(record.folder).test if record.is_finished else Test() for record in records
         )
         found.append(
             Cost(
                 network=run.network_name, backend=run.backend, plants=tuple(plants),
-                accuracy=right_ends["accuracy"], planted_accuracy=planted_ends["accuracy"],
-                loss=right_ends["loss"], planted_loss=planted_ends["loss"],
+                accuracy=right_ends.accuracy, planted_accuracy=planted_ends.accuracy,
+                loss=right_ends.loss, planted_loss=planted_ends.loss,
             )
         )  # fmt: skip
     return tuple(found)

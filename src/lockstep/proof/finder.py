@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
 from lockstep.proof import causes
-from lockstep.proof.judge import UPDATE, Finding, Judge
+from lockstep.proof.findings import UPDATE, Finding
+from lockstep.proof.judge import Judge
 from lockstep.proof.traces import Trace
 from lockstep.spec import Run, Shape
 

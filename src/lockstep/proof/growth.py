@@ -19,7 +19,8 @@ from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Arrays
 from lockstep.proof import tolerances
 from lockstep.proof.cases import Case
-from lockstep.proof.judge import Finding, Judge, compare
+from lockstep.proof.findings import Finding, compare
+from lockstep.proof.judge import Judge
 from lockstep.proof.traces import Trace, part, reported_loss
 from lockstep.store.documents.proof import Growth
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from lockstep.proof.cases import Case
 from lockstep.proof.causes import CAUSES, differing
-from lockstep.proof.judge import UPDATE, Finding, Judge
+from lockstep.proof.findings import UPDATE, Finding
+from lockstep.proof.judge import Judge
 from lockstep.proof.traces import Trace
 from lockstep.spec.records import changed
 from lockstep.store.documents.proof import Difference

@@ -32,7 +32,7 @@ from lockstep.machine import contention, cores, description, processes, sources
 from lockstep.proof import bundle, growth, power, verdicts
 from lockstep.proof.cases import Case, cases
 from lockstep.proof.causes import CAUSES, differing, planted
-from lockstep.proof.judge import STAGES, Finding
+from lockstep.proof.findings import STAGES, Finding
 from lockstep.proof.traces import Trace
 from lockstep.proof.verdicts import Court, Judgement, coverage, judge_growth
 from lockstep.spec import Run, Study

@@ -21,8 +21,9 @@ from lockstep.proof import audit, growth, rehearsal
 from lockstep.proof.cases import Case
 from lockstep.proof.causes import CAUSES
 from lockstep.proof.finder import Finder
+from lockstep.proof.findings import RANGE, STAGES, UPDATE, Finding
 from lockstep.proof.growth import WITHOUT_SHORT
-from lockstep.proof.judge import RANGE, STAGES, UPDATE, Finding, Judge
+from lockstep.proof.judge import Judge
 from lockstep.proof.traces import Trace
 from lockstep.spec import Run
 from lockstep.store.documents.proof import Cause, Coverage, Divergence, Share, Suspicion, Verdict

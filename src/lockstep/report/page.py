@@ -13,7 +13,7 @@ import jinja2
 
 from lockstep import arguments, store
 from lockstep.language import _, n_, speaking, spoken
-from lockstep.report.compare import milestones
+from lockstep.report.compare import comparison, milestones
 from lockstep.report.compare.groups import Group, by, distinct, group
 from lockstep.report.document import document
 from lockstep.report.draw import figures
@@ -38,7 +38,8 @@ from lockstep.report.sections import (
     verdicts,
 )
 from lockstep.report.words import question
-from lockstep.report.words.answer import answer, conclusions
+from lockstep.report.words.answer import answer
+from lockstep.report.words.conclusions import conclusions
 from lockstep.report.words.quantities import (
     listed,
 )
@@ -97,7 +98,7 @@ def compare(records: Sequence[store.Record]) -> dict[str, Any]:
     """What these runs say of each other, in numbers: the document of `lockstep report --json` (docs/run-folder.md)."""
     groups = group([Facts(record) for record in records])
     runs = [run for found in groups for run in found.runs]
-    return store.finite(document(groups, comparisons.compare(groups), _verdict(_proofs(runs))))
+    return store.finite(document(groups, comparison.compare(groups), _verdict(_proofs(runs))))
 
 
 def render(page: dict[str, Any], template: str = "report.html") -> str:
@@ -122,19 +123,19 @@ def gather(records: Sequence[store.Record], image: int = 0, levels: Sequence[flo
     runs = [run for found in groups for run in found.runs]
     proofs = _proofs(runs)
     proven = {folder: verdict for _, fit in proofs if fit for folder, verdict in fit.covered.items()}
-    comparison = comparisons.compare(groups)
+    found = comparison.compare(groups)
     page = {
         "about": json.dumps(about(records, image, levels), ensure_ascii=False),
         "title": listed(distinct(run.study for run in runs)) or _("Report"),
         "questions": distinct(_(str(run.spec.get("question") or "")) for run in runs),
-        **_answer(groups, comparison, runs, _verdict(proofs)),
+        **_answer(groups, found, runs, _verdict(proofs)),
         "unfinished": [gaps.unfinished(run) for run in runs if not run.is_finished],
         "n_runs": len(runs),
         "results": results.section(runs, groups, proven if any(reading.proof for reading, _ in proofs) else None),
-        "comparisons": comparisons.section(comparison),
-        "document": store.finite(document(groups, comparison, _verdict(proofs), levels)),
+        "comparisons": comparisons.section(found),
+        "document": store.finite(document(groups, found, _verdict(proofs), levels)),
         "milestones": milestones.table(milestones.reached(groups, levels)),
-        "conclusions": conclusions(comparison),
+        "conclusions": conclusions(found),
         "proofs": [
             verdicts.section(reading, f"proof{n}", fit) for n, (reading, fit) in enumerate(proofs or [(NONE, None)])
         ],
@@ -168,7 +169,7 @@ def _verdict(proofs: Sequence[tuple[Reading, Fit | None]]) -> tuple[str, int] | 
 
 
 def _answer(
-    groups: Sequence[Group], found: comparisons.Comparison, runs: Sequence[Facts], proven: tuple[str, int] | None
+    groups: Sequence[Group], found: comparison.Comparison, runs: Sequence[Facts], proven: tuple[str, int] | None
 ) -> dict[str, str]:
     """The first paragraph, in the language in which the study asks, and which that is where it is another."""
     asked_for = next((str(run.spec.get("question")) for run in runs if run.spec.get("question")), "")

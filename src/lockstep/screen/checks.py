@@ -11,14 +11,14 @@ from rich.console import Console
 from lockstep.language import _, later, say
 from lockstep.screen.output import console, tell
 from lockstep.screen.tables import plain_table
-from lockstep.screen.words import escape, told
+from lockstep.screen.words import escape
 
 
 def print_runs(found: Mapping[str, Any], console: Console) -> None:
     """What `doctor.check_runs` found: a line for each run, and below it what is wrong and what can be used."""
     for row in found["runs"]:
         colour = "bold red" if row["state"] == "damaged" else "green" if row["state"] == "whole" else "yellow"
-        console.print(f"[{colour}]{told(row, 'state'):<10}[/] {escape(row['run'])}", soft_wrap=True, highlight=False)
+        console.print(f"[{colour}]{word(row['state']):<10}[/] {escape(row['run'])}", soft_wrap=True, highlight=False)
         for problem in row["problems"]:
             console.print(escape(_("    wrong: {what}", what=problem)), soft_wrap=True, highlight=False)
         if row["problems"] or row["state"] == "unfinished":

@@ -11,7 +11,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lockstep.language import _, joined, later, number, say
-from lockstep.screen.words import escape, stored, told, word
+from lockstep.screen.words import escape, stored, word
 from lockstep.spec import Run
 from lockstep.store import results
 from lockstep.store.documents.gradients import Gradients
@@ -44,7 +44,7 @@ class ProofWatcher:
         if event["event"] == "start":
             self.tasks[name] = self.progress.add_task(escape(name), last=_("starting"))
         elif event["event"] == "phase":
-            self.progress.update(self.tasks[name], last=told(event, "phase"))
+            self.progress.update(self.tasks[name], last=word(event["phase"]))
         elif event["event"] == "judged":  # no verdict yet: what follows may take it back
             self.progress.update(self.tasks[name], last=_(STEP_BY_STEP))
             if not self.console.is_terminal:

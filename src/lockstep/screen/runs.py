@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lockstep.language import _, later, n_, say
-from lockstep.screen.words import escape, stored, told
+from lockstep.screen.words import escape, stored, word
 from lockstep.spec import Run
 from lockstep.store import Record, results
 
@@ -84,7 +84,7 @@ class Watcher:
             self.console.print(escape(f"  {line}"), soft_wrap=True, highlight=False)
 
     def _phase(self, run: Run, event: dict[str, Any]) -> None:
-        self.progress.update(self.under_way[id(run)][1], last=told(event, "phase"))
+        self.progress.update(self.under_way[id(run)][1], last=word(event["phase"]))
 
     def _epoch(self, run: Run, event: dict[str, Any]) -> None:
         loss = results.fixed(event["train_loss"], 4) if event["train_loss"] is not None else _("no longer a number")

@@ -1,10 +1,6 @@
-"""What is said on the way to a terminal: texts made safe for it, and what is stored in English said in any language."""
+"""Texts on their way to a terminal: made safe for it; what is stored in English, said in the language in use."""
 
 from __future__ import annotations
-
-import re
-from collections.abc import Mapping
-from typing import Any
 
 from rich import markup
 
@@ -27,27 +23,18 @@ WORDS = (
 )  # fmt: skip
 
 
-def told(row: Mapping[str, Any], key: str) -> str:
-    """A text out of a row, in the language in use."""
-    return word(row[key])
-
-
 def word(text: str) -> str:
     """A text, or a word that stands for one, in the language in use."""
     return say(text) if isinstance(text, Text) else _(text)
 
 
 def stored(reason: object) -> str:
-    """A reason, which is English out of a run folder, in the language in use, as far as its words are known there.
+    """A reason out of a run folder, in the language in use.
 
-    What they are not is told behind the meaning of its code.
+    One of an earlier version, which kept no form beside it, stays English behind the meaning of its code.
     """
     if isinstance(reason, Text):
         return say(reason)
-    if parts := re.fullmatch(r"(LS-\d+ .*?: )([^\n]*)(?:\n\s*→ ([^\n]*))?", str(reason)):
-        message, hint = _(parts[2]), _(parts[3] or "")
-        if " " in parts[2] and say(message) != parts[2]:  # a word alone may mean something else
-            return parts[1] + say(message) + (f"\n    → {say(hint)}" if parts[3] else "")
     if spoken() != LANGUAGES[0] and (code := str(reason).partition(" ")[0].rstrip(":")) in CODES:
         return f"{title(code)}: {reason}"
     return str(reason)

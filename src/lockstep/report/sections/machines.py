@@ -8,7 +8,7 @@ from lockstep.language import _, number
 from lockstep.report.compare.groups import by
 from lockstep.report.draw import plots
 from lockstep.report.facts import Facts
-from lockstep.report.sections import comparisons
+from lockstep.report.sections import rankings
 from lockstep.report.table import Table
 from lockstep.report.words.quantities import MISSING, span
 from lockstep.store.documents.run import Environment
@@ -16,7 +16,7 @@ from lockstep.store.documents.run import Environment
 
 def _machine(run: Facts) -> tuple[str, ...]:
     found = run.environment or Environment()
-    cores = f", {comparisons.cores_of(found.cores)}" if found.cores else ""
+    cores = f", {rankings.cores_of(found.cores)}" if found.cores else ""
     memory = _("{n} GiB", n=number(f"{found.memory_bytes / 2**30:.1f}")) if found.memory_bytes else MISSING
     return (f"{found.cpu or MISSING}{cores}", memory, found.device or MISSING, found.platform or MISSING)
 

@@ -18,7 +18,7 @@ from lockstep.report.compare.groups import (
 )
 from lockstep.report.draw import plots
 from lockstep.report.facts import Facts
-from lockstep.report.sections import clocks, comparisons, gaps
+from lockstep.report.sections import clocks, gaps, rankings
 from lockstep.report.table import Table
 from lockstep.report.words import forms
 from lockstep.report.words.quantities import MISSING, accuracy_decimals, column, fixed, percent, word
@@ -82,7 +82,7 @@ def _figures(runs: Sequence[Facts]) -> list[tuple[str, list[str]]]:
         (_("Test loss"), [fixed(loss, 4) for loss in losses]),
         (_("Epoch (s)"), column([epoch_seconds(run) for run in runs])),
         *(
-            (_(comparisons.CLOCKS[clock]), column([clocks.seconds_of(run, clock) for run in runs]))
+            (_(rankings.CLOCKS[clock]), column([clocks.seconds_of(run, clock) for run in runs]))
             for clock in plots.CLOCKS
         ),
         (_("Peak memory (MiB)"), [fixed(value / MEBIBYTE, 0) if value is not None else MISSING for value in memory]),

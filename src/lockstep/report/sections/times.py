@@ -13,7 +13,7 @@ from typing import Any
 from lockstep.errors import LockstepError
 from lockstep.language import _, moment, n_
 from lockstep.report.facts import why_unsound
-from lockstep.report.sections.comparisons import CLOCKS as CLOCK_TITLES
+from lockstep.report.sections.rankings import CLOCKS as CLOCK_TITLES
 from lockstep.report.table import Table
 from lockstep.report.words import forms
 from lockstep.report.words.quantities import MISSING, column, fixed, listed, percent, significant, span

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -61,8 +61,9 @@ def _plain(value: Any) -> Any:
 
 
 class Part(BaseModel):
-    """A part of a document."""
+    """A part of a document; `FILE` is the name of the whole one, where a folder holds one of its kind."""
 
+    FILE: ClassVar[str] = ""
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     @field_validator("*", mode="before")
@@ -74,6 +75,11 @@ class Part(BaseModel):
         """The part as plain data, as it is written."""
         found: dict[str, Any] = finite(self.model_dump(exclude_unset=True))
         return found
+
+    @classmethod
+    def in_folder(cls: type[_P], folder: Path) -> _P:
+        """The document of this kind that a folder holds; raises LockstepError (LS-505)."""
+        return cls.read(folder / cls.FILE)
 
     @classmethod
     def read(cls: type[_P], path: Path) -> _P:

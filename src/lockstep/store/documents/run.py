@@ -53,6 +53,8 @@ class Dataset(Part):
 class Environment(Part):
     """environment.json; `resumed` has a row for each later part of a run that was interrupted."""
 
+    FILE = "environment.json"
+
     lockstep: str | None = None
     git_revision: str | None = None
     lockstep_sources: str | None = None
@@ -121,6 +123,8 @@ class Train(Part):
 class Metrics(Part):
     """metrics.json."""
 
+    FILE = "metrics.json"
+
     test: Test = Test()
     train: Train = Train()
     epochs: Count | None = None
@@ -134,6 +138,8 @@ class Metrics(Part):
 
 class Timing(Part):
     """timing.json; `parts` is how many processes had a part in it, `together` with how many runs it was trained."""
+
+    FILE = "timing.json"
 
     seconds: Mapping[str, float | None] = Field(default_factory=dict)
     epochs: tuple[float, ...] = ()
