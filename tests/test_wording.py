@@ -9,7 +9,8 @@ import pytest
 from lockstep import language, store
 from lockstep.report import gather
 from lockstep.report.sections import comparisons
-from lockstep.report.words.answer import _best_of_combinations, _epoch_span
+from lockstep.report.words.answer import _best_of_combinations
+from lockstep.report.words.conclusions import epoch_span
 from lockstep.report.words.quantities import fixed, significant, span
 from test_report import fake_run, page_of, words
 
@@ -20,7 +21,7 @@ def test_one_number_is_said_where_two_are_the_same_once_rounded(speech):
         for one, two in (
             (span("94.88", "94.88"), span("94.88", "94.89")),
             (_best_of_combinations("94.88 %", "a", "94.88 %", "b"), _best_of_combinations("1 %", "a", "94.88 %", "b")),
-            (_epoch_span("mlp", {"a": 0.4, "b": 0.4001}, "a", "b"), _epoch_span("mlp", {"a": 0.3, "b": 0.4}, "a", "b")),
+            (epoch_span("mlp", {"a": 0.4, "b": 0.4001}, "a", "b"), epoch_span("mlp", {"a": 0.3, "b": 0.4}, "a", "b")),
         ):
             assert len(re.findall(r"\d[\d.,]*", one)) == 1, one
             assert len(re.findall(r"\d[\d.,]*", two)) == 2, two

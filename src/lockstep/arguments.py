@@ -1,4 +1,4 @@
-"""What is given to the package's functions, made what they work with; what is nothing of the kind is told in words."""
+"""Arguments of the package's public functions, checked and converted; one of another kind is an error in words."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lockstep import language as texts_of
 from lockstep.errors import LockstepError
-from lockstep.language import LANGUAGES, later
+from lockstep.language import LANGUAGES, catalog_of, later
 
 _K = TypeVar("_K")
 LANGUAGE = "LOCKSTEP_LANGUAGE"  # the environment's variable
@@ -17,13 +16,13 @@ LANGUAGE = "LOCKSTEP_LANGUAGE"  # the environment's variable
 
 def language_of_environment() -> str:
     """The language that LOCKSTEP_LANGUAGE asks for, English where it is not set; raises LockstepError (LS-205)."""
-    return language(os.environ.get(LANGUAGE) or LANGUAGES[0], LANGUAGE)
+    return known_language(os.environ.get(LANGUAGE) or LANGUAGES[0], LANGUAGE)
 
 
-def language(name: str, where: str) -> str:
+def known_language(name: str, where: str) -> str:
     """One of the languages; raises LockstepError (LS-205) for any other, LS-505 where its texts are missing."""
     if name in LANGUAGES:
-        if name != LANGUAGES[0] and not (catalog := texts_of.catalog_of(name)).is_file():
+        if name != LANGUAGES[0] and not (catalog := catalog_of(name)).is_file():
             hint = later("install Lockstep again; in a checkout: make catalogs")
             message = later('the texts of language "{name}" are not installed', name=name)
             raise LockstepError("LS-505", message, where=str(catalog), hint=hint)

@@ -6,7 +6,7 @@
     medians           over rounds, with a bootstrap interval and n; a ratio is taken round by round, then its median
     no ranking        of entries whose intervals overlap, nor of fewer than five rounds
 
-An entry is a backend of ours (a run as `lockstep run` does it, without its first epoch) or a baseline of `shipped`. A
+An entry is a backend of ours (a run as `lockstep run` does it, without its first epoch) or one of the `baselines`. A
 backend's row carries the certificate of the study's proof where that is of this network, recipe, dtype and version.
 """
 
@@ -85,7 +85,7 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """What tells it from the others of its bench."""
+        """The entry's name among those of its bench."""
         parts = [self.run.network_name, self.run.dataset, self.run.dtype, "shipped" if self.is_shipped else "ours"]
         return "/".join([*parts, self.title, *([self.fault] if self.fault else []), str(self.threads)])
 
@@ -193,7 +193,7 @@ def interleaved(
 
 
 def _round(entries: Sequence[Entry], number: int, failed: set[str], tell: Tell) -> dict[str, Lap | None]:
-    """Entry key → its lap of this round; who fails joins the `failed`."""
+    """Entry key → its lap of this round; an entry that fails joins the `failed`."""
     laps: dict[str, Lap | None] = {}
     for place in randomness.permutation(len(entries), 0, "bench", number):
         entry, found = entries[place], None

@@ -46,7 +46,7 @@ class Committed:
     """A fault that a lap commits: an entry with the fault beside one without."""
 
     what: str
-    baseline: str  # of `shipped`, or "" for every backend of ours
+    baseline: str  # of `baselines`, or "" for every backend of ours
     fault: str = ""
     threads: int | None = None
 

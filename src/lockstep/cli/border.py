@@ -12,8 +12,7 @@ from typing import NoReturn
 import typer
 
 from lockstep import language
-from lockstep.arguments import language as known_language
-from lockstep.arguments import language_of_environment
+from lockstep.arguments import known_language, language_of_environment
 from lockstep.cli import usage
 from lockstep.cli.commands import app
 from lockstep.errors import LockstepError, is_want_of_memory, system

@@ -55,7 +55,7 @@ def _folders() -> Iterator[Path]:
 
 
 def told(error: BaseException, log: Path | None) -> tuple[str, str, str]:
-    """What is said of it: what happened, where the traceback is, what to do."""
+    """What is printed of an error of ours: what happened, where the traceback is, what to do."""
     reason = " ".join(str(error).split())[:300]
     what = f"{type(error).__name__}{': ' if reason else ''}{reason}"
     happened = later("This is our fault, not yours: {what}", what=what)

@@ -48,11 +48,11 @@ class Attempt(NamedTuple):
     outcome: str
 
 
-class _Fault(Exception):  # noqa: N818  # not an error of the program: the next mirror is tried
+class _Failure(Exception):  # noqa: N818  # not an error of the program: the next mirror is tried
     """Why a mirror did not deliver."""
 
 
-class _BrokenOff(_Fault):
+class _BrokenOff(_Failure):
     """The mirror delivered a part, and the download can go on from there."""
 
     def __init__(self, why: str, gained: int) -> None:
@@ -60,7 +60,7 @@ class _BrokenOff(_Fault):
         self.gained = gained  # bytes
 
 
-class _WrongContent(_Fault):
+class _WrongContent(_Failure):
     """What the mirror delivered is not the file."""
 
 
@@ -143,13 +143,13 @@ def _fetch_file(folder: Path, name: str, file: File, mirrors: tuple[str, ...], p
             _fetch_from(fragment, place, file, progress)
             discard_all(place)
             return
-        except _Fault as fault:
-            attempts.append(Attempt(mirror, f"{file.name}.gz", reason(fault)))
+        except _Failure as failure:
+            attempts.append(Attempt(mirror, f"{file.name}.gz", reason(failure)))
     raise _failed(name, attempts)
 
 
 def _fetch_from(fragment: Fragment, place: Path, file: File, progress: Progress | None) -> None:
-    """Put a file in its place from one mirror, going on where it broke off; raises _Fault."""
+    """Put a file in its place from one mirror, going on where it broke off; raises _Failure."""
     for left in reversed(range(ATTEMPTS)):
         is_rest = fragment.can_go_on()
         try:
@@ -158,8 +158,8 @@ def _fetch_from(fragment: Fragment, place: Path, file: File, progress: Progress 
             with new_file(place) as temporary, writing(place):
                 fragment.path.replace(temporary)
             return
-        except _BrokenOff as fault:
-            if not left or fault.gained < LEAST_GAINED:
+        except _BrokenOff as failure:
+            if not left or failure.gained < LEAST_GAINED:
                 raise
         except _WrongContent:
             fragment.discard()
@@ -183,7 +183,7 @@ def _failed(name: str, attempts: list[Attempt]) -> LockstepError:
 
 
 def _receive(fragment: Fragment, file: File, progress: Progress | None) -> None:
-    """Append what a mirror sends to the part of the file that is here; raises _Fault."""
+    """Append what a mirror sends to the part of the file that is here; raises _Failure."""
     with contextlib.closing(_chunks(fragment, file, progress)) as chunks:
         for chunk in chunks:
             with writing(fragment.path), open(fragment.path, "ab") as out:
@@ -191,7 +191,7 @@ def _receive(fragment: Fragment, file: File, progress: Progress | None) -> None:
 
 
 def _chunks(fragment: Fragment, file: File, progress: Progress | None) -> Generator[bytes]:
-    """What a mirror sends, as it comes; raises _Fault."""
+    """What a mirror sends, as it comes; raises _Failure."""
     limit, n_here = file.n_bytes + SLACK_BYTES, 0
     try:
         with _answer(fragment.url, fragment.headers()) as response:
@@ -226,7 +226,7 @@ def _chunks(fragment: Fragment, file: File, progress: Progress | None) -> Genera
     except (OSError, http.client.HTTPException, ValueError) as error:
         if getattr(error, "code", None) == UNSATISFIABLE:
             raise _WrongContent(_reason(error)) from None
-        raise (_BrokenOff(_reason(error), n_here) if n_here else _Fault(_reason(error))) from None
+        raise (_BrokenOff(_reason(error), n_here) if n_here else _Failure(_reason(error))) from None
     if begun.start + n_here < announced:
         facts = {"n_received": begun.start + n_here, "announced": announced}
         raise _BrokenOff(later("sent {n_received:,} of {announced:,} bytes", **facts), n_here)
@@ -235,7 +235,7 @@ def _chunks(fragment: Fragment, file: File, progress: Progress | None) -> Genera
 def _answer(url: str, more: dict[str, str]) -> http.client.HTTPResponse:
     """What a mirror answers to a request with `more` headers, its own header read.
 
-    Raises _Fault, OSError, HTTPException, ValueError.
+    Raises _Failure, OSError, HTTPException, ValueError.
 
     It is asked in a thread that can be left alone: the search for a name's address cannot be interrupted, and a header
     that comes letter by letter satisfies every timeout of a socket.
@@ -263,7 +263,7 @@ def _answer(url: str, more: dict[str, str]) -> http.client.HTTPResponse:
     except queue.Empty:
         too_late.set()
         _close(answers)  # one that came in between
-        raise _Fault(later("no answer for {seconds:g} seconds", seconds=HEAD_SECONDS)) from None
+        raise _Failure(later("no answer for {seconds:g} seconds", seconds=HEAD_SECONDS)) from None
     if not isinstance(answer, Exception):
         return answer
     try:
@@ -287,13 +287,13 @@ class _Pace:
         self.window_bytes = 0
 
     def check(self, n_received: int) -> None:
-        """Raises _Fault where less than SLOW_BYTES came in SLOW_SECONDS, or all takes longer than FILE_SECONDS."""
+        """Raises _Failure where less than SLOW_BYTES came in SLOW_SECONDS, or all takes longer than FILE_SECONDS."""
         now = time.monotonic()
         if now - self.start > FILE_SECONDS:
-            raise _Fault(later("not complete after {seconds:.0f} seconds", seconds=FILE_SECONDS))
+            raise _Failure(later("not complete after {seconds:.0f} seconds", seconds=FILE_SECONDS))
         if now - self.window_start > SLOW_SECONDS:
             if n_received - self.window_bytes < SLOW_BYTES:
-                raise _Fault(
+                raise _Failure(
                     later(
                         "too slow: {n:,} bytes in {seconds:g} seconds",
                         n=n_received - self.window_bytes,
@@ -327,10 +327,10 @@ def _assert_content(path: Path, file: File) -> None:
 
 
 def _assert_gzip(start: bytes) -> None:
-    """Raise _Fault where a file that begins so is no gzip file."""
+    """Raise _Failure where a file that begins so is no gzip file."""
     if not start.startswith(b"\x1f\x8b"):
         page = b"<html" in start[:512].lower() or b"<!doctype" in start[:512].lower()
-        raise _Fault(
+        raise _Failure(
             later("answered with a web page")
             if page
             else later("sent no gzip file: it begins with {start!r}", start=start[:8])

@@ -181,7 +181,7 @@ def _load_known(name: str, offline: bool, progress: Progress | None) -> Data:
 
 
 def _read_known(name: str, folder: Path) -> Data:
-    """The four files of a dataset of the table, each compared with its hash; all faults at once."""
+    """The four files of a dataset of the table, each compared with its hash; all problems at once."""
     arrays, hashes, problems = {}, {}, []
     keys = {file_name: key for key, file_name in quartet.FILES.items()}
     for file in DATASETS[name].files:

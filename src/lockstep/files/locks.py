@@ -3,8 +3,8 @@
 The system's own lock (flock; on Windows LockFileEx, both by way of filelock) lies on the file `lock` of a run folder.
 It is gone with the last process that holds it, however that one ended, so a lock file that is left behind after kill -9
 or a power cut holds nobody up. What stands in the file is for people: who holds it. On a network file system a lock is
-as good as its server; where a file system has none at all, the process that the file names has to do, which leaves a
-gap when two begin at the same moment.
+as good as its server; where a file system has none at all, the lock is held as long as the process lives that the
+file names, which leaves a gap when two begin at the same moment.
 
 Windows keeps others from reading a byte that is locked, the first one. So who holds it stands behind that byte, which
 is a blank. And a file that is open cannot be removed there: it is closed first, and stays with whoever opens it in

@@ -23,7 +23,7 @@ class Threads:
     """How many threads runs ask for, and how many they take."""
 
     def __init__(self, asked: int | None = None, taken: int | None = None, is_exact: bool | None = None) -> None:
-        """Take what the user asks for, or `taken`; else as many as are free once anybody wants to know.
+        """Take what the user asks for, or `taken`; else as many as are free when `taken` is first asked for.
 
         All runs of one command take the same number, so that they can be compared. A number `is_exact` that the user
         has named. Raises LockstepError (LS-205).

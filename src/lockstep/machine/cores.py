@@ -37,7 +37,7 @@ def thread_environment(backend: str, threads: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """This process multiplies matrices on one thread meanwhile; processes that it starts are not meant."""
+    """Inside, this process multiplies matrices on one thread; processes that it starts do as they would."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
@@ -63,7 +63,7 @@ def limited_to(threads: int, cores: Sequence[int] | None = None) -> Iterator[Non
 
 
 def default_threads() -> int:
-    """Two for everybody, or one where there is only one."""
+    """Two threads, or one where there is one processor."""
     return min(2, len(usable_cores()))
 
 

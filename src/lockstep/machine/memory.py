@@ -42,7 +42,7 @@ M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD = (-3, 2**25), (-2, 2**24), (-1, 2
 
 
 def keep_freed_memory() -> None:
-    """Let the C library (glibc) keep what this process frees, arrays of up to 32 MiB, for whoever asks next.
+    """Let the C library (glibc) keep what this process frees, arrays of up to 32 MiB, for its next arrays.
 
     By default it gives large arrays back to the system and asks for them again at the next step, whose pages are each a
     fault and zeroed. How many depends on how the heap happens to lie: from 30 to 3,400 a step, and up to half of its

@@ -51,7 +51,7 @@ _starter: _Starter | None = None
 
 
 def _lasting() -> _Starter:
-    """The one thread; a forked process has lost it, and gets its own."""
+    """The thread that starts processes; a forked process has lost its parent's, and gets its own."""
     global _starter
     with _guard:
         if _starter is None or _starter.process != os.getpid():

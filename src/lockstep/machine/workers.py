@@ -43,7 +43,7 @@ class Worker:
         self, module: str, words: Sequence[object], threads: int, environment: dict[str, str], log: IO[bytes] | int,
         **options: Any,
     ) -> None:  # fmt: skip
-        """Begin `python -m module words` on so many processors; what it says beside its events goes into the log.
+        """Begin `python -m module words` on so many processors; its other output goes into the log.
 
         `options` are put over those of subprocess.Popen: with `stdout` it has nobody who listens.
         Raises LockstepError (LS-503) where no process can be started.
@@ -69,7 +69,7 @@ class Worker:
         self.process.__exit__(None, None, None)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """What it tells, as it comes, until it ends; what some library printed instead is left out."""
+        """The worker's events, as they come, until it ends; lines that a library printed are left out."""
         for line in self.process.stdout or ():
             with contextlib.suppress(ValueError):
                 event = json.loads(line)
@@ -84,7 +84,7 @@ class Worker:
         return None
 
     def stop(self, patience: float = 0.0) -> None:
-        """End it: ask first where there are seconds to wait for an answer, and see to it after them.
+        """End the worker: ask it to, and wait so many seconds for it, if any; then kill it.
 
         At once where somebody interrupts this too.
         """
@@ -100,7 +100,7 @@ class Worker:
             self.process.wait()
 
     def death(self, log: Path) -> LockstepError:
-        """Why it ended that could not say so itself, by its exit code, the system's word and the end of its log."""
+        """Why a worker died that could not say so itself: its exit code, the system's word, the end of its log."""
         code, place = self.process.returncode, log.parent
         return death(code, place, log, ended_for_memory() > self._of_memory_before)
 

@@ -42,7 +42,7 @@ ROUNDINGS = 64  # of the loss, which a difference divides by h
 
 
 class Slope(NamedTuple):
-    """The slope of the loss at one place, beside the gradient there; `off` may be `room` by rounding alone."""
+    """The slope of the loss at one place, beside the gradient there; `room` is the tolerance that rounding gives it."""
 
     at: tuple[int, ...]
     gradient: float

@@ -1,4 +1,4 @@
-"""What a proof would have seen: the size of each known difference in this study, in units of what rounding is allowed.
+"""What a proof would have seen: the size of each known difference in this study, in tolerances.
 
 EQUAL says that nothing was off by more than rounding. How much that says depends on the study: behind a bias of ten
 million no ε of batch normalisation shows. So every known difference that applies is tried the other way round: a trace

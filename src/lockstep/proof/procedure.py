@@ -1,7 +1,7 @@
 """The proof: evidence that backends took the same steps, or the first place where one did not, and its cause.
 
-Each backend leaves a trace of its first steps (`trace`), the judge works every part of it out again (`judge`), and what
-is off by more than rounding (`rounding`) is explained by reproduction (`causes`). Verdicts:
+Each backend leaves a trace of its first steps (`traces`), the judge works every part of it out again (`judge`), and
+what is off by more than rounding (`tolerances`) is explained by reproduction (`causes`). Verdicts:
 
     IDENTICAL     bit for bit what the NumPy backend computed
     EQUAL         within rounding of the judge, on everything that was observed
@@ -335,7 +335,7 @@ def _traced(run: Run, asked: Study, folder: Path, steps: int, threads: Threads, 
 
 
 def _end(row: Judgement) -> dict[str, Any]:
-    """The event of a verdict that stays."""
+    """The event that tells a backend's final verdict."""
     first = row.divergences[0] if row.divergences else row.reason
     return {"event": "end", "verdict": row.verdict, "reason": first}
 

@@ -3,8 +3,8 @@
 A proof's steps are those of the backends. What stands around them is the worker's: which images and labels are placed,
 in which order each epoch comes, what is put back after the warm-up, which numbers are reported, when early stopping
 ends a run and to which weights it goes back, what a checkpoint brings back, and what NumPy does with runs that are
-trained together. All backends share it, so it needs none; and here it is gone through once, in a moment, by the very
-functions that training calls.
+trained together. All backends share that loop, so checking it needs no backend: here it is run once, in a moment, by
+the very functions that training calls.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The first steps of a run, looked at closely, in a worker: `python -m lockstep.proof.tracer FOLDER THREADS STEPS`.
 
-The model is that of training; what is seen goes into a `trace`.
+The model is that of training; what is seen of it becomes a trace (`traces`).
 """
 
 from __future__ import annotations

@@ -24,10 +24,9 @@ weights and state are taken out, the start is put in and taken further, and they
                                 with those of spec.toml and environment.json under "described_by"
 
 Every array is in the canonical layout. A trace of fewer steps than an epoch has no epoch.safetensors; one that reaches
-the end of the schedule takes its late steps behind that. The same run on
-the same machine writes the same bytes. A trace stays below about BUDGET: half of it is for observed steps (the first,
-the last, the first epoch's last, then in order), half for kept ones (the same); losses and the order of the examples
-are there for every step.
+the end of the schedule takes its late steps behind that. The same run on the same machine writes the same bytes. A
+trace stays below about BUDGET: half of it is for observed steps (the first, the last, the first epoch's last, then in
+order), half for kept ones (the same); losses and the order of the examples are there for every step.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from lockstep.errors import LockstepError, without
 from lockstep.language import _, say
 from lockstep.report.words.quantities import is_number
 from lockstep.spec import FORMAT
-from lockstep.spec.records import first_fault
+from lockstep.spec.records import first_problem
 from lockstep.store import UNUSABLE, Record
 from lockstep.store.documents.run import Environment, Epoch, Metrics, Status, Timing
 
@@ -27,7 +27,7 @@ def why_unsound(error: LockstepError | ValidationError) -> str:
     """What is wrong with a file, in a few words."""
     if isinstance(error, LockstepError):
         return say(without(error.problems[0].message, UNUSABLE))
-    return say(first_fault(error))
+    return say(first_problem(error))
 
 
 _HISTORY = TypeAdapter(tuple[Epoch, ...])
@@ -40,7 +40,7 @@ class Facts:
 
     record: Record
     gaps: dict[str, str] = dataclasses.field(default_factory=dict)
-    copy_of: str = ""  # the folder of the run that it is a copy of; see `report.copies`
+    copy_of: str = ""  # the folder of the run that it is a copy of; see `compare.copies`
 
     def _read(self, file: str, read: Callable[[], _P]) -> _P | None:
         try:

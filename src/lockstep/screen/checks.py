@@ -11,7 +11,7 @@ from rich.console import Console
 from lockstep.language import _, later, say
 from lockstep.screen.output import console, tell
 from lockstep.screen.tables import plain_table
-from lockstep.screen.words import escape
+from lockstep.screen.words import escape, word
 
 
 def print_runs(found: Mapping[str, Any], console: Console) -> None:
@@ -31,7 +31,7 @@ def print_runs(found: Mapping[str, Any], console: Console) -> None:
     console.print(_("{runs} runs, {files} files checked, {damaged} damaged", **counts), highlight=False)
 
 
-# What `timing.machine` and the doctor call it, and what a person does.
+# What `description.machine` and the doctor call it, and what a person does.
 MACHINE = {
     "platform": later("platform"),
     "cpu": later("cpu"),

@@ -332,7 +332,7 @@ def problems_of(error: ValidationError, root: type, where: str = "") -> list[Pro
     return found
 
 
-def first_fault(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
     """The first of what pydantic found, in a few words: for files of ours, which nobody mends by hand."""
     row = error.errors(include_url=False)[0]
     place, kind = dotted(row["loc"]), row["type"]

@@ -1,6 +1,6 @@
 """The NumPy backend: the reference, the judge and the textbook.
 
-It imports NumPy only, so what stands here is all there is. Training takes the forms of `fast` for the layers on which
+It imports NumPy only, so what stands here is all there is. Training takes the forms of `speed` for the layers on which
 it spends its time: the same sums in another order.
 
 Both cores work in every phase: a batch is cut into slices, one per thread, each slice goes through the whole network,

@@ -26,7 +26,7 @@ Layer = tuple[np.ndarray, speed.Backward]
 
 
 def dense(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """`fast.dense` for x (members, n, in): y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
+    """`speed.dense` for x (members, n, in): y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
     w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
     y = np.matmul(x, w, out=on.space(f"{row.name} y", (*x.shape[:2], w.shape[2])))
     if b is not None:

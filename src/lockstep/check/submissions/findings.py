@@ -51,7 +51,7 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass
 class Findings:
-    """What was found wrong in one submission, what could not be checked, and notes, which are no fault."""
+    """What was found wrong in one submission, what could not be checked, and notes, which are no problem."""
 
     problems: list[Problem] = dataclasses.field(default_factory=list)
     unchecked: list[str] = dataclasses.field(default_factory=list)

@@ -83,7 +83,7 @@ def _files(name: str, is_asked_for: bool) -> list[tuple[str, ...]]:
         if is_asked_for:
             raise
         return [(name, error.problems[0].where, later("wrong"), "", error.problems[0].message)]
-    return [row for row in rows if is_asked_for or row[2] != "missing"]  # what was never fetched is no fault
+    return [row for row in rows if is_asked_for or row[2] != "missing"]  # what was never fetched is no problem
 
 
 def import_folder(

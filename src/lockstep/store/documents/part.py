@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from lockstep.language import Text
-from lockstep.spec.records import first_fault
+from lockstep.spec.records import first_problem
 from lockstep.store.folder import damaged, finite, read_json
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -92,7 +92,7 @@ class Part(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise damaged(path, first_fault(error)) from error
+            raise damaged(path, first_problem(error)) from error
 
 
 def but(part: _P, **fields: Any) -> _P:
