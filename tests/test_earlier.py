@@ -16,7 +16,7 @@ from lockstep.report.sections import times
 from lockstep.store.documents.bench import read_bench
 from lockstep.store.documents.gradients import Gradients
 from lockstep.store.documents.proof import Proof, Share, read_proof
-from lockstep.store.documents.trace import Manifest
+from lockstep.store.documents.traces import Manifest
 from test_report import words
 
 EARLIER = Path(__file__).parent / "earlier" / "proven"

@@ -352,3 +352,21 @@ def test_processes_are_started_in_one_file():
 )
 def test_a_planted_start_is_found(planted):
     assert starters({**sources(), "study.runs": planted}) - STARTERS == {"study.runs"}
+
+
+# ----------------------------------------------------------------------------------------------- what modules are called
+
+
+def like_the_standard_library(modules: Iterable[str]) -> set[str]:
+    """The modules that are called like one of Python's own: whoever reads `import trace` would think of that."""
+    return {name for name in modules if name.rpartition(".")[2] in sys.stdlib_module_names}
+
+
+def test_no_module_is_called_like_one_of_the_standard_library():
+    assert like_the_standard_library(sources()) == set()
+
+
+def test_a_planted_name_of_the_standard_library_is_found():
+    assert like_the_standard_library(["proof.trace", "proof.traces", "report.words.numbers", "spec.toml"]) == {
+        "proof.trace", "report.words.numbers",
+    }  # fmt: skip

@@ -51,7 +51,7 @@ from lockstep.language import later
 from lockstep.spec import Run
 from lockstep.spec.toml import read_study
 from lockstep.store.documents.run import Environment
-from lockstep.store.documents.trace import FILE, FORMAT, Listed, Manifest
+from lockstep.store.documents.traces import FILE, FORMAT, Listed, Manifest
 
 BUDGET = 2**28  # bytes
 N_PREDICTED = PREDICT_BATCH + 64  # test images: a full call of inference and a part of one

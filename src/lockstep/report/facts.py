@@ -93,10 +93,9 @@ class Facts:
         return self._read("timing.json", lambda: Timing.model_validate(self.record.timing))
 
     @cached_property
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> tuple[Epoch, ...]:
         """One row per epoch."""
-        rows = self._read("events.jsonl", lambda: _HISTORY.validate_python(self.record.history)) or ()
-        return [row.model_dump() for row in rows]
+        return self._read("events.jsonl", lambda: _HISTORY.validate_python(self.record.history)) or ()
 
     @cached_property
     def samples(self) -> tuple[np.ndarray, np.ndarray] | None:

@@ -12,7 +12,7 @@ from lockstep.errors import LockstepError, without
 from lockstep.files import disk, intake
 from lockstep.language import later, reason
 from lockstep.store.checkpoint import find_checkpoints
-from lockstep.store.documents import trace
+from lockstep.store.documents import traces
 from lockstep.store.folder import FORMAT, HINT, UNUSABLE, damaged, read_json, write_json
 
 HASHED = (
@@ -52,7 +52,7 @@ def check_files(run: Path) -> dict[str, str | None]:
     try:
         manifest = read_json(path)
         listed = manifest.get("files")
-        if manifest.get("format") not in (FORMAT, trace.FORMAT):
+        if manifest.get("format") not in (FORMAT, traces.FORMAT):
             raise damaged(
                 path,
                 later(

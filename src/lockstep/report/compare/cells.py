@@ -20,6 +20,7 @@ from lockstep.language import _, minus, n_, number
 from lockstep.report.compare.groups import Group, accuracy, epoch_seconds, n_test
 from lockstep.report.facts import Facts
 from lockstep.report.words.quantities import count, is_number, listed, percent, span
+from lockstep.store.documents.run import Epoch
 from lockstep.uncertainty import Interval
 
 Layers = tuple[dict[str, Any], ...]
@@ -77,7 +78,7 @@ class Cell:
     @cached_property
     def fits(self) -> dict[str, float]:
         """The share of its own training images that it gets right after the last epoch, in inference mode, by seed."""
-        return self._numbers(lambda run: run.history[-1].get("train_inference_accuracy") if run.history else None)
+        return self._numbers(lambda run: run.history[-1].train_inference_accuracy if run.history else None)
 
     @cached_property
     def underfitted(self) -> float | None:
@@ -201,8 +202,8 @@ def _seeds(seeds: Iterable[str]) -> str:
     return n_("seed {seeds}", "seeds {seeds}", len(names), seeds=listed(names))
 
 
-def _gap(row: dict[str, Any]) -> float | None:
-    train, test = row.get("train_inference_accuracy"), row.get("test_accuracy")
+def _gap(row: Epoch) -> float | None:
+    train, test = row.train_inference_accuracy, row.test_accuracy
     return None if train is None or test is None else train - test
 
 
@@ -218,8 +219,8 @@ def is_underfitted(fit: float, gap: float) -> bool:
 
 
 def _best_gap(run: Facts) -> float | None:
-    rows = [row for row in run.history if is_number(row.get("validation_loss"))]
-    return _gap(min(rows, key=lambda row: row["validation_loss"])) if rows else None
+    rows = [row for row in run.history if is_number(row.validation_loss)]
+    return _gap(min(rows, key=lambda row: row.validation_loss or 0.0)) if rows else None
 
 
 def median(values: Sequence[float]) -> float | None:

@@ -79,12 +79,12 @@ def _timed(cell: Cell) -> list[Facts]:
         run
         for run in cell.finished
         if run.timing and run.history
-        and all(row["train_seconds"] is not None and row["test_accuracy"] is not None for row in run.history)
+        and all(row.train_seconds is not None and row.test_accuracy is not None for row in run.history)
     ]  # fmt: skip
 
 
 def _of_the_ladder(runs: Sequence[Facts]) -> list[float]:
-    best = max(row["test_accuracy"] for run in runs for row in run.history)
+    best = max(row.test_accuracy or 0.0 for run in runs for row in run.history)
     return [level for level in LADDER if level <= best][-MOST_LEVELS:]
 
 
@@ -103,8 +103,8 @@ def _way(run: Facts, level: float) -> tuple[float, float]:
     """(seconds, epochs) that a run takes to a level; infinite where it never gets there."""
     spent = 0.0
     for number, row in enumerate(run.history, 1):
-        spent += row["train_seconds"]
-        if row["test_accuracy"] >= level:
+        spent += row.train_seconds or 0.0
+        if (row.test_accuracy or 0.0) >= level:
             return spent, float(number)
     return math.inf, math.inf
 

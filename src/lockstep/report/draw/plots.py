@@ -33,6 +33,7 @@ from PIL import Image
 from lockstep.language import _, later, minus, number
 from lockstep.report.draw import lettering
 from lockstep.spec import Study
+from lockstep.store.documents.run import Epoch
 
 KNOWN: tuple[str, ...] = Study.backends  # the default: every backend that Lockstep has
 
@@ -122,7 +123,7 @@ def _grid(axes: Axes, axis: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ plots
 
-History = Sequence[Mapping[str, Any]]  # one row per epoch, as `store.Record.history` gives it
+History = Sequence[Epoch]
 
 
 @canvas.settings()
@@ -191,7 +192,7 @@ def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure
 def is_like_with_like(histories: Mapping[str, Sequence[History]]) -> bool:
     """Whether every run has evaluated training images in inference mode, as it has test images."""
     ends = [run[-1] for runs in histories.values() for run in runs if run]
-    return bool(ends) and all(row.get("train_inference_accuracy") is not None for row in ends)
+    return bool(ends) and all(row.train_inference_accuracy is not None for row in ends)
 
 
 def of_split(split: str, histories: Mapping[str, Sequence[History]]) -> str:
@@ -241,7 +242,7 @@ def _mark_gap(
 
 def _table(runs: Sequence[History], key: str) -> tuple[np.ndarray, np.ma.MaskedArray[Any, Any]]:
     """Epochs (e,) and values (runs, e), masked where a run has none."""
-    found = [{row["epoch"]: row.get(key) for row in run} for run in runs]
+    found = [{row.epoch: row.number(key) for row in run} for run in runs]
     epochs = sorted(set().union(*found))
     stride = max(1, math.ceil(len(epochs) / MAX_POINTS))
     epochs = [epoch for place, epoch in enumerate(epochs) if place % stride == 0 or place == len(epochs) - 1]

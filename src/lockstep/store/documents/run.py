@@ -162,3 +162,8 @@ class Epoch(Part):
     test_accuracy: float | None = None
     learning_rate: float | None = None
     train_seconds: float | None = None
+
+    def number(self, name: str) -> float | None:
+        """The number of this name, "<split>_loss" or "<split>_accuracy"."""
+        found: float | None = getattr(self, name)
+        return found
