@@ -69,7 +69,7 @@ def test_a_document_of_before_is_the_record_that_wrote_it(file, kind, tmp_path):
     document = store.read_json(EARLIER / file)
     assert kind.read(EARLIER / file).document() == document
     for key in document.keys() - {"lockstep", "git_revision", "machine", "threads", "proven"}:
-        store.write_json(tmp_path / file, document | {key: {"no": "such thing"}})
+        store.write_json(tmp_path / file, document | {key: [{"no": "such thing"}]})
         with pytest.raises(LockstepError, match="LS-505"):
             kind.read(tmp_path / file)
 

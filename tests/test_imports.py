@@ -354,7 +354,7 @@ def test_a_planted_start_is_found(planted):
     assert starters({**sources(), "study.runs": planted}) - STARTERS == {"study.runs"}
 
 
-# ----------------------------------------------------------------------------------------------- what modules are called
+# ---------------------------------------------------------------------------------------------- what modules are called
 
 
 def like_the_standard_library(modules: Iterable[str]) -> set[str]:

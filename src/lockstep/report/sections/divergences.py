@@ -9,7 +9,7 @@ from typing import Any
 from lockstep.language import _, minus, number
 from lockstep.report.table import Table
 from lockstep.report.words import forms
-from lockstep.report.words.coordinates import coordinates, distinct, spot, title
+from lockstep.report.words.coordinates import coordinates, distinct, spot, titled
 from lockstep.report.words.quantities import MISSING, count, significant, span, whole
 from lockstep.store.documents.proof import (
     Cause,
@@ -29,7 +29,7 @@ def divergences(proof: Proof) -> list[dict[str, Any]]:
     groups: dict[tuple[Any, ...], list[Divergence]] = {}
     titles = []
     for found, coordinate in zip(proof.divergences, coordinates(proof.divergences), strict=True):
-        title = title(found.network, {key: value for key, value in coordinate.items() if value})
+        title = titled(found.network, {key: value for key, value in coordinate.items() if value})
         key = (title, found.backend, found.folder, found.causes)
         titles += [f"{title} · {found.backend}"] if key not in groups else []
         groups.setdefault(key, []).append(found)

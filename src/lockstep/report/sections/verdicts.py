@@ -15,7 +15,7 @@ from lockstep.report.sections.growth import growth
 from lockstep.report.sections.rankings import cores_of
 from lockstep.report.table import Table
 from lockstep.report.words import forms
-from lockstep.report.words.coordinates import coordinates, distinct, short, spot, title
+from lockstep.report.words.coordinates import coordinates, distinct, short, spot, titled
 from lockstep.report.words.quantities import MISSING, count, fixed, listed, percent, significant, whole
 from lockstep.store.documents.part import but
 from lockstep.store.documents.proof import (
@@ -326,7 +326,7 @@ def _left_out(proof: Proof) -> str:
 
 def _titles(networks: Sequence[Network]) -> list[str]:
     """Each network with what sets it apart from the others."""
-    return [title(row.network, found) for row, found in zip(networks, coordinates(networks), strict=True)]
+    return [titled(row.network, found) for row, found in zip(networks, coordinates(networks), strict=True)]
 
 
 def _labels(network: Network) -> list[str]:

@@ -25,7 +25,7 @@ def short(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def title(name: str, coordinate: dict[str, str]) -> str:
+def titled(name: str, coordinate: dict[str, str]) -> str:
     """ "mlp · float32 · batch_size 13": datasets and dtypes need no word before them."""
     told = (value if key in ("dataset", "dtype") else f"{short(key)} {value}" for key, value in coordinate.items())
     return " · ".join([name, *told])
