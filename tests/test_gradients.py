@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 import lockstep
-from lockstep import LockstepError, Network, Recipe, backends, check_gradients, cli
+from lockstep import LockstepError, Network, Recipe, backends, check_gradients, cli, store
 from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Plan
 from lockstep.backends.weights import initial_weights
 from lockstep.proof.derivatives import check, verdict
+from lockstep.proof.gradients import why
 from lockstep.spec import Run
 from lockstep.spec.records import changed
-from lockstep.store.documents.gradients import FILE, Parameter
+from lockstep.store.documents.gradients import FILE, Derivatives, Parameter
 
 SHAPE = (7, 5, 2)
 CNN = [
@@ -88,6 +90,17 @@ def test_a_planted_gradient_is_named(fault, name):
         return
     assert verdict(rows) == "DIVERGED"
     assert [row.parameter for row in rows if row.is_wrong] == [name]
+
+
+def test_a_gradient_that_is_no_number_is_told_after_it_was_written(tmp_path):
+    """JSON has no NaN: what is read back is None there, and neither right nor a reason to fail."""
+    model, *given = model_of(MLP)
+    rows = check(Planted(model, "1_dense/kernel", lambda gradient: gradient * np.nan), *given)
+    store.write_json(tmp_path / "rows.json", Derivatives(rows=tuple(rows)).document())
+    read = Derivatives.read(tmp_path / "rows.json").rows
+    assert read == tuple(rows)
+    assert verdict(read) == "DIVERGED"
+    assert re.search(r"the gradient of 1_dense/kernel at \[\d+, \d+\] is nan, but the loss has the slope", why(read))
 
 
 def test_a_decay_that_is_left_out_of_the_gradient_is_seen():

@@ -80,7 +80,7 @@ def _row(backend: str, record: store.Record, place: Path) -> Backend:
         )  # fmt: skip
     rows = Derivatives.read(place / derivatives.FILE).rows
     return Backend(
-        backend=backend, code=None, reason=_why(rows), parameters=rows, verdict=derivatives.verdict(rows)
+        backend=backend, code=None, reason=why(rows), parameters=rows, verdict=derivatives.verdict(rows)
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def _begun(run: Run, asked: Study, folder: Path) -> Path:
     return place
 
 
-def _why(rows: Sequence[Parameter]) -> str | None:
+def why(rows: Sequence[Parameter]) -> str | None:
     """What is wrong or was not seen, in a sentence."""
     if first := next((row for row in rows if row.is_wrong), None):
         return later(
