@@ -140,10 +140,10 @@ def _versions(records: list[Any]) -> list[tuple[str, str]]:
 def _conclusions(records: list[Any], language: str) -> list[str]:
     """What the report concludes of accuracy; of times nothing, for other programs may have run beside."""
     from lockstep.language import speaking
+    from lockstep.report.compare.comparison import compare
     from lockstep.report.compare.groups import group
     from lockstep.report.facts import Facts
-    from lockstep.report.sections.comparisons import compare
-    from lockstep.report.words.answer import of_accuracy
+    from lockstep.report.words.conclusions import of_accuracy
 
     with speaking(language):
         return of_accuracy(compare(group([Facts(record) for record in records])))

@@ -20,8 +20,8 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from lockstep import backends
-from lockstep.machine import processes, timing
-from lockstep.proof.trace import Trace
+from lockstep.machine import cores, processes
+from lockstep.proof.traces import Trace
 from support import ROOT, TESTS, reliability
 from support.needs import IN_CI, need, need_backend
 
@@ -137,7 +137,7 @@ PLANTED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 def _start(module: str, backend: str, folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir()
-    environment = {**os.environ, **timing.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, **cores.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment |= JAX_CACHE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     environment |= PLANTED if module == "plants" else {}
     with open(folder / "log", "wb") as log:

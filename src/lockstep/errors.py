@@ -9,43 +9,42 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 
-from lockstep.language import Text, joined, mark, reason, say
-from lockstep.language import later as _
+from lockstep.language import Text, joined, later, reason, say
 
 # The first digit after LS- is the exit code: 2 usage or configuration, 3 data, 4 a backend, 5 resources.
 CODES = {
-    "LS-200": mark("the command line was not understood"),
-    "LS-201": mark("the study file cannot be read"),
-    "LS-202": mark("the study file is not valid TOML"),
-    "LS-203": mark("unknown key"),
-    "LS-204": mark("wrong type"),
-    "LS-205": mark("value outside the allowed range"),
-    "LS-206": mark("a layer does not fit its input"),
-    "LS-207": mark("two parts of a study contradict each other"),
-    "LS-208": mark("a required key is missing"),
-    "LS-209": mark("unknown name"),
-    "LS-210": mark("two runs that were not meant to be equal"),
-    "LS-301": mark("the dataset is not on this machine"),
-    "LS-302": mark("the download failed"),
-    "LS-303": mark("the data are not what they should be: the hash differs"),
-    "LS-304": mark("broken IDX file"),
-    "LS-305": mark("broken or oversized gzip file"),
-    "LS-306": mark("broken or unsuitable npz file"),
-    "LS-307": mark("unsuitable image folder"),
-    "LS-308": mark("unreadable image"),
-    "LS-309": mark("labels outside the classes"),
-    "LS-310": mark("dataset name not usable"),
-    "LS-311": mark("broken or unsuitable table"),
-    "LS-401": mark("the framework is not installed"),
-    "LS-402": mark("the worker process died"),
-    "LS-403": mark("the worker process failed"),
-    "LS-404": mark("the device is not there"),
-    "LS-501": mark("a folder cannot be written"),
-    "LS-502": mark("the disk is full"),
-    "LS-503": mark("not enough memory"),
-    "LS-504": mark("somebody else holds the lock"),
-    "LS-505": mark("a run folder is damaged or incomplete"),
-    "LS-506": mark("a run cannot go on: its spec or its data have changed"),
+    "LS-200": later("the command line was not understood"),
+    "LS-201": later("the study file cannot be read"),
+    "LS-202": later("the study file is not valid TOML"),
+    "LS-203": later("unknown key"),
+    "LS-204": later("wrong type"),
+    "LS-205": later("value outside the allowed range"),
+    "LS-206": later("a layer does not fit its input"),
+    "LS-207": later("two parts of a study contradict each other"),
+    "LS-208": later("a required key is missing"),
+    "LS-209": later("unknown name"),
+    "LS-210": later("two runs that were not meant to be equal"),
+    "LS-301": later("the dataset is not on this machine"),
+    "LS-302": later("the download failed"),
+    "LS-303": later("the data are not what they should be: the hash differs"),
+    "LS-304": later("broken IDX file"),
+    "LS-305": later("broken or oversized gzip file"),
+    "LS-306": later("broken or unsuitable npz file"),
+    "LS-307": later("unsuitable image folder"),
+    "LS-308": later("unreadable image"),
+    "LS-309": later("labels outside the classes"),
+    "LS-310": later("dataset name not usable"),
+    "LS-311": later("broken or unsuitable table"),
+    "LS-401": later("the framework is not installed"),
+    "LS-402": later("the worker process died"),
+    "LS-403": later("the worker process failed"),
+    "LS-404": later("the device is not there"),
+    "LS-501": later("a folder cannot be written"),
+    "LS-502": later("the disk is full"),
+    "LS-503": later("not enough memory"),
+    "LS-504": later("somebody else holds the lock"),
+    "LS-505": later("a run folder is damaged or incomplete"),
+    "LS-506": later("a run cannot go on: its spec or its data have changed"),
 }
 
 
@@ -114,18 +113,18 @@ class LockstepError(Exception):
 
 # What the system says most often of a file or a connection.
 SYSTEM = (
-    mark("No such file or directory"), mark("Permission denied"), mark("Is a directory"), mark("Not a directory"),
-    mark("File exists"), mark("File name too long"), mark("No space left on device"), mark("Disk quota exceeded"),
-    mark("Read-only file system"), mark("Input/output error"), mark("Cannot allocate memory"), mark("Broken pipe"),
-    mark("Connection refused"), mark("Connection reset by peer"), mark("Name or service not known"),
-    mark("Temporary failure in name resolution"), mark("Network is unreachable"), mark("No route to host"),
+    later("No such file or directory"), later("Permission denied"), later("Is a directory"), later("Not a directory"),
+    later("File exists"), later("File name too long"), later("No space left on device"), later("Disk quota exceeded"),
+    later("Read-only file system"), later("Input/output error"), later("Cannot allocate memory"), later("Broken pipe"),
+    later("Connection refused"), later("Connection reset by peer"), later("Name or service not known"),
+    later("Temporary failure in name resolution"), later("Network is unreachable"), later("No route to host"),
 )  # fmt: skip
 
 
 def system(error: Exception) -> str:
     """What the system says of a file, or whatever else an exception says of itself."""
     said = getattr(error, "strerror", None)
-    return _(said) if said in SYSTEM else said or reason(error)
+    return later(said) if said in SYSTEM else said or reason(error)
 
 
 # What is said of want of memory by others than Python: the loader of libraries, C++, PyTorch, TensorFlow, JAX.
@@ -162,15 +161,15 @@ def without(message: str, lead: str) -> str:
 
 def title(code: str) -> str:
     """What a code means, in the language in use."""
-    return say(_(CODES[code]))
+    return say(CODES[code])
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence that proposes the nearest known word, or lists all of them."""
     known = list(known)
     if near := nearest(word, known):
-        return _('did you mean "{word}"?', word=near)
-    return _("known: {words}", words=", ".join(sorted(known)))
+        return later('did you mean "{word}"?', word=near)
+    return later("known: {words}", words=", ".join(sorted(known)))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

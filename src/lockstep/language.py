@@ -1,5 +1,10 @@
 """The language of what people read: English in the code, other languages in `locale/<language>/*.po`.
 
+There are two words. `_` says a text now, in the language in use: on pages and in tables. `later` makes a text that is
+said later: whatever is kept, raised or passed on, since an error's message goes to a terminal in the language in use,
+and to --json and a run folder in English. Whoever shows such a text at last calls `say`. `n_` and `n_later` do the same
+with the form that goes with a number. Babel finds texts by these names, so modules import them by no other.
+
 A sentence's English form is its key (GNU gettext). The .po files are compiled when Lockstep is installed (setup.py),
 and the standard library reads the result. What is kept for programs stays English in every language: run folders,
 --json, CSV, error codes. This is the lowest floor of the tree: it imports nothing else of Lockstep.
@@ -33,7 +38,6 @@ def use(language: str) -> None:
 
 
 def spoken() -> str:
-    """The language in use."""
     return _spoken
 
 
@@ -54,18 +58,13 @@ def _(text: str, /, **values: Any) -> str:
     >>> _("{failed} of {all} runs failed", failed=1, all=3)
     '1 of 3 runs failed'
     """
-    said = translations(_spoken).gettext(text) if text else ""  # gettext keeps the catalog's head under ""
+    said = str(translations(_spoken).gettext(text)) if text else ""  # gettext keeps the catalog's head under ""
     return _FORMATTER.vformat(said, (), values) if values else said
 
 
 def n_(one: str, many: str, n: int, /, **values: Any) -> str:
     """The form of a text that goes with a number, which it may use as {n}: Russian has three."""
     return _FORMATTER.vformat(translations(_spoken).ngettext(one, many, n), (), {"n": n, **values})
-
-
-def mark(text: str, /) -> str:
-    """Mark a text for the catalogs that is translated where it is shown, with `_`."""
-    return text
 
 
 class _Formatter(string.Formatter):
@@ -81,9 +80,7 @@ class _Formatter(string.Formatter):
 _FORMATTER = _Formatter()
 
 
-# --------------------------------------------------------------------------------- texts that are kept and shown later
-# An error's message goes to a terminal in the language in use, and to --json and a run folder in English. Modules that
-# make such texts import `later as _` and `n_later as n_`: the catalogs know them by these names.
+# ------------------------------------------------------------------------------------------- texts that are said later
 
 
 class Text(str):
@@ -103,7 +100,7 @@ class Text(str):
 
 
 def later(text: str, /, **values: Any) -> Text:
-    """The text in English, its {names} filled in, that `say` has in the language in use.
+    """The text in English, its {names} filled in; `say` has it in the language in use. Without values a form for `_`.
 
     >>> later("{failed} of {all} runs failed", failed=1, all=3)
     '1 of 3 runs failed'

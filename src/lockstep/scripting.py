@@ -25,9 +25,9 @@ from lockstep.benchmark import benches
 from lockstep.benchmark.outcome import Outcome
 from lockstep.check import submissions
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
-from lockstep.machine import timing
-from lockstep.proof import comparison, gradients, pages, proof
+from lockstep.language import later
+from lockstep.machine import cores
+from lockstep.proof import comparison, gradients, pages, procedure
 from lockstep.proof.cost import add_cost, n_trainings
 from lockstep.screen.downloads import Download
 from lockstep.screen.proofs import ProofWatcher
@@ -109,7 +109,7 @@ def run_study(
 
 @_in_python
 def prove(
-    study: Study, runs_folder: Place = RUNS, steps: int = proof.STEPS, plants: str | Iterable[str] = (),
+    study: Study, runs_folder: Place = RUNS, steps: int = procedure.STEPS, plants: str | Iterable[str] = (),
     threads: int | None = None, tell: studies.Tell = _nobody, *, cost: bool = True, offline: bool = False,
     progress: bool | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -123,7 +123,7 @@ def prove(
     planted = list(dict.fromkeys(arguments.texts(plants, "plants")))
     _fetch(study, offline, progress)
     with _shown(progress, ProofWatcher) as show:
-        found = proof.prove(study, folder, steps, planted, threads, _both(show, tell))
+        found = procedure.prove(study, folder, steps, planted, threads, _both(show, tell))
     if planted and cost:
         n = n_trainings(study, planted)
         with _shown(progress, lambda console: Watcher(n, console)) as show:
@@ -145,7 +145,7 @@ def check_gradients(
     study, folder = _asked(study, runs_folder, tell, threads)
     _fetch(study, offline, progress)
     with _shown(progress, ProofWatcher) as show:
-        return gradients.check_gradients(study, folder, threads, _both(show, tell))
+        return gradients.check_gradients(study, folder, threads, _both(show, tell)).document()
 
 
 @_in_python
@@ -194,7 +194,9 @@ def verify(folders: Place | Iterable[Place], images: int | None = None, deep: bo
     """
     places = arguments.paths(folders, "folders")
     if images is not None and arguments.whole(images, "images") < 1:
-        raise LockstepError("LS-205", _("{n} images were asked for", n=images), where="images", hint=_("1 or more"))
+        raise LockstepError(
+            "LS-205", later("{n} images were asked for", n=images), where="images", hint=later("1 or more")
+        )
     if not any(place.exists() for place in places):  # one of many that is missing has a line of its own
         store.must_be_there(places)
     return {"submissions": list(submissions.verify_all(places, images, deep))}
@@ -212,7 +214,7 @@ def _asked(
         arguments.whole(value, name)
     if threads is not None:
         arguments.whole(threads, "threads")
-    timing.checked_threads(threads)
+    cores.checked_threads(threads)
     return studies.checked(study), arguments.path(runs_folder, "runs_folder")
 
 

@@ -15,7 +15,7 @@ import pytest
 import lockstep
 from lockstep import backends, spec
 from lockstep.backends import contract
-from lockstep.backends.mistaken import ALL_PAIRS, MistakenPlan
+from lockstep.backends.mistakes import ALL_PAIRS, MistakenPlan
 from lockstep.backends.plan import Plan
 from support import ROOT
 from support.backend_cases import BATCH, CASES, NORMAL, plan_of

@@ -14,7 +14,7 @@ import pytest
 
 from lockstep import backends, spec
 from lockstep.backends import numpy as numpy_backend
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.numpy import layers
 from support import backend_cases as table
 from support.closeness import ROUNDED_CASES, assert_close, assert_products_are_rounded_alike

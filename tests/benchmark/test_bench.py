@@ -18,13 +18,15 @@ from lockstep import LockstepError, store
 from lockstep import study as studies
 from lockstep.benchmark import baselines, benches, mistakes, roofline
 from lockstep.cli import app
-from lockstep.proof import proof
+from lockstep.proof import procedure
 from lockstep.report.sections.times import ranked
 from lockstep.screen import times
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
-from lockstep.store.documents.bench import Middle, Row, read_bench
+from lockstep.store.documents.bench import Lap, Middle, Row, read_bench
+from lockstep.store.documents.part import but
+from lockstep.store.documents.run import Threads
 from support.needs import need_backend
 
 MLP = ["flatten", "dense 16", "relu", "dense 10"]
@@ -41,11 +43,10 @@ def asked(layers=MLP, chosen=("numpy",), **recipe):
 
 def a_lap(epoch, images=100, **seconds):
     clocks = {"import": 1.0, "build": 0.1, "compile": 0.5, "train": 2 * epoch, "evaluate": 0.2, "total": 5.0}
-    return {
-        "seconds": clocks | seconds,
-        "epochs": [3 * epoch, epoch, epoch], "images": images, "accuracy": 0.9, "peak_memory_bytes": 2**20,
-        "threads": {"asked": 2}, "versions": {},
-    }  # fmt: skip
+    return Lap(
+        seconds=clocks | seconds, epochs=(3 * epoch, epoch, epoch), images=images, accuracy=0.9,
+        peak_memory_bytes=2**20, threads=Threads(asked=2), versions={},
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -205,8 +206,8 @@ def test_a_ratio_is_taken_round_by_round_and_per_image():
 
 
 def test_the_first_epoch_is_warm_up():
-    assert benches.steady({"epochs": [9.0, 1.0, 3.0, 2.0]}) == 2.0
-    assert benches.steady({"epochs": [9.0]}) == 9.0
+    assert but(a_lap(1.0), epochs=(9.0, 1.0, 3.0, 2.0)).steady == 2.0
+    assert but(a_lap(1.0), epochs=(9.0,)).steady == 9.0
 
 
 @pytest.mark.parametrize(
@@ -227,9 +228,9 @@ def test_what_cannot_be_timed_is_refused(options, words, clockwork, tmp_path):
 def test_a_busy_machine_is_told(monkeypatch):
     quiet = benches.noise_now()
     assert 0 <= quiet.spread < 100
-    monkeypatch.setattr(benches.timing, "machine", lambda: {"load": [3.2, 1, 1]})
+    monkeypatch.setattr(benches.description, "machine", lambda: {"load": [3.2, 1, 1]})
     assert "load average is 3.2" in benches.noise_now().warnings[0]
-    monkeypatch.setattr(benches.timing, "machine", lambda: {"load": [0.0, 0, 0]})
+    monkeypatch.setattr(benches.description, "machine", lambda: {"load": [0.0, 0, 0]})
     monkeypatch.setattr(benches, "UNSTEADY", 1e9)
     assert benches.noise_now().warnings == ()
 
@@ -241,7 +242,7 @@ def test_a_row_carries_the_certificate_of_its_own_network_and_no_other(clockwork
     study = asked()
     unproven = benches.bench(study, tmp_path, rounds=1)
     assert unproven.networks[0].rows[0].proof is None
-    proof.prove(study, tmp_path, steps=4)
+    procedure.prove(study, tmp_path, steps=4)
     proven = benches.bench(study, tmp_path, rounds=1)
     assert proven.networks[0].rows[0].proof.verdict == "EQUAL"
     for other in (
@@ -276,10 +277,10 @@ def test_a_baseline_trains_the_network_that_was_asked(name):
     need_backend(baselines.SHIPPED[name][3])
     run = benches.shortened(asked(layers, optimizer="adam 0.01").runs()[0], 6)
     found = benches.lap(benches.Entry(changed(run, train_size=None), name, True, 2))
-    assert len(found["epochs"]) == 6
-    assert found["accuracy"] > 0.85, "it learns"
-    assert found["images"] >= 1000
-    assert all(value > 0 for value in found["epochs"])
+    assert len(found.epochs) == 6
+    assert found.accuracy > 0.85, "it learns"
+    assert found.images >= 1000
+    assert all(value > 0 for value in found.epochs)
 
 
 def test_a_baseline_that_fails_says_so(tmp_path):
@@ -290,16 +291,16 @@ def test_a_baseline_that_fails_says_so(tmp_path):
 
 def test_our_own_laps_are_runs(tmp_path):
     found = benches.lap(benches.Entry(benches.shortened(asked().runs()[0], 3), "numpy"))
-    assert len(found["epochs"]) == 3
-    assert found["images"] == 300
-    assert found["seconds"]["evaluate"] < found["seconds"]["total"]
+    assert len(found.epochs) == 3
+    assert found.images == 300
+    assert found.seconds["evaluate"] < found.seconds["total"]
 
 
 def test_seeds_that_are_trained_together_are_runs_too(tmp_path):
     alone = benches.lap(benches.Entry(benches.shortened(asked().runs()[0], 3), "numpy"))
     found = benches.lap(benches.Entry(benches.shortened(asked().runs()[0], 3), "numpy", n_together=3))
-    assert len(found["epochs"]) == 3
-    assert found["accuracy"] == alone["accuracy"], "the first of them is the run that is trained alone beside them"
+    assert len(found.epochs) == 3
+    assert found.accuracy == alone.accuracy, "the first of them is the run that is trained alone beside them"
 
 
 def test_seeds_together_are_compared_with_one_alone_and_never_ranked(clockwork, tmp_path):
@@ -338,7 +339,7 @@ def test_a_committed_fault_still_trains_the_network(name, fault):
     wide = ["flatten", "dense 64", "relu", "dense 10"]
     run = benches.shortened(asked(wide, optimizer="adam 0.005").runs()[0], 6)
     entry = benches.Entry(changed(run, train_size=None), name, True, 2, fault)
-    assert benches.lap(entry)["accuracy"] > 0.8
+    assert benches.lap(entry).accuracy > 0.8
     assert entry.key != dataclasses.replace(entry, fault="").key
 
 

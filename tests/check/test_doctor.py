@@ -11,8 +11,8 @@ import pytest
 
 from lockstep import backends, data, store
 from lockstep.check import doctor
-from lockstep.files import untrusted
-from lockstep.machine import timing
+from lockstep.files import intake
+from lockstep.machine import cores
 from lockstep.study.places import local
 from support import forks
 
@@ -20,10 +20,10 @@ from support import forks
 @pytest.fixture(autouse=True)
 def healthy(monkeypatch):
     """A machine without clashes."""
-    for name in (*timing.THREAD_VARIABLES, "KERAS_BACKEND"):
+    for name in (*cores.THREAD_VARIABLES, "KERAS_BACKEND"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(backends, "versions", lambda name: {"jax": {"jax": "0.7.1", "jaxlib": "0.7.2"}}.get(name, {}))
-    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(cores, "usable_cores", lambda: [0, 1])
 
 
 def test_everything_is_looked_at(tmp_path):
@@ -85,9 +85,9 @@ CLASHES = {
         (plant_environment(JAX_PLATFORM_NAME="gpu"), "JAX_PLATFORM_NAME=gpu"),
     ],
     "_threads_from_outside": [
-        (plant_environment(**{name: "7"}), f"{name}=7") for name in timing.THREAD_VARIABLES
+        (plant_environment(**{name: "7"}), f"{name}=7") for name in cores.THREAD_VARIABLES
     ],
-    "_one_core": [(lambda patch: patch.setattr(timing, "usable_cores", lambda: [3]), "one processor only")],
+    "_one_core": [(lambda patch: patch.setattr(cores, "usable_cores", lambda: [3]), "one processor only")],
 }  # fmt: skip
 
 
@@ -204,14 +204,14 @@ def test_a_damaged_file_is_named_and_the_rest_can_be_used(name, checked):
     assert row["state"] == "damaged"
     assert row["problems"][0].startswith(f"{name}: ")
     if name in store.HASHED:
-        assert row["problems"] == [f"{name}: {untrusted.CHANGED}"]
+        assert row["problems"] == [f"{name}: {intake.CHANGED}"]
         assert "checkpoint-4" in row["usable"]
         assert set(row["usable"][0].split(", ")) == {*store.HASHED, "manifest.json"} - {name}
 
 
 def test_without_hashes_damage_is_not_seen(checked, monkeypatch):
     """The check above can fail."""
-    monkeypatch.setattr(untrusted, "compare", forks.unchecked)
+    monkeypatch.setattr(intake, "compare", forks.unchecked)
     flip(checked[0] / "predictions.npz")
     assert row_of(checked[0])["state"] == "whole"
 
@@ -230,7 +230,7 @@ def test_a_damaged_checkpoint_leaves_the_one_before(checked):
     flip(checked[1] / "checkpoint-2" / "state.safetensors")
     row = row_of(checked[1])
     assert row["state"] == "damaged"
-    assert row["problems"] == [f"checkpoint-2/state.safetensors: {untrusted.CHANGED}"]
+    assert row["problems"] == [f"checkpoint-2/state.safetensors: {intake.CHANGED}"]
     assert row["usable"] == ["checkpoint-1: it can go on after epoch 1"]
 
 

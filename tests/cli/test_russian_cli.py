@@ -26,7 +26,7 @@ from support.situations import SITUATIONS, machine  # noqa: F401  # the fixture 
 
 SOURCES = Path(lockstep.__file__).parent
 CATALOG = SOURCES / "locale" / "ru" / "messages.po"
-KEYWORDS = {"_": None, "n_": (1, 2), "mark": None}  # what the sources apart from the report call their texts by
+KEYWORDS = catalogs.NOW_AND_LATER  # what the sources apart from the report call their texts by
 OTHERS = {"report", "locale", "chapters", "studies", "__pycache__"}  # the report has a catalog of its own
 
 STUDY = """

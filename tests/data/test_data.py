@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 import lockstep.data
+from lockstep import language
 from lockstep.data import DATASETS, available, contents, describe, fetch, import_folder, load, path, read_idx, verify
 from lockstep.data import digits as digits_file
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
+from lockstep.files import intake
 from support.idx_files import write_folder
 
 LOCKSTEP_DATA = os.environ.get("LOCKSTEP_DATA")
@@ -413,7 +414,7 @@ def test_a_second_member_of_nearly_the_same_name_is_not_read(save):
 
 def test_an_archive_beyond_the_limit_is_refused_before_it_is_read(save, monkeypatch):
     name = save(True, x_train=np.zeros((300, 5, 7), np.uint8))
-    monkeypatch.setattr(untrusted, "LARGEST_ARRAYS", 5000)
+    monkeypatch.setattr(intake, "LARGEST_ARRAYS", 5000)
     refused(lambda: load(name), "at most 5,000 are read", code="LS-306")
 
 
@@ -442,6 +443,28 @@ def test_idx_folders_and_names_can_be_imported(tmp_path, monkeypatch):
     assert load("from-idx").train_images.shape == (3, 5, 7, 1)
     import_folder("digits", "copy")
     assert load("copy").notes == load("digits").notes
+
+
+def test_notes_on_an_import_are_said_in_any_language():
+    import_folder("digits", "copy")
+    note = load("copy").notes[1]
+    assert isinstance(note, language.Text)
+    assert (note, note.values) == (load("digits").notes[1], {"n": 36})
+    with language.speaking("ru"):
+        assert "по 36 изображений каждого класса" in language.say(note)
+
+
+@pytest.mark.parametrize(
+    "forms", [None, "", "[", "[" * 10_000, '{"notes": 3}', '{"no note": {"forms": [], "values": {}}}']
+)
+def test_notes_without_sound_forms_stay_english(forms):
+    """Imports of before have none, and whoever has the file may have written them."""
+    stored, original = import_folder("digits", "copy"), load("digits").notes
+    with np.load(stored, allow_pickle=False) as archive:
+        arrays = {name: array for name, array in archive.items() if name != "note_forms"}
+    np.savez(stored, **arrays, **({} if forms is None else {"note_forms": np.array([forms])}))
+    with language.speaking("ru"):
+        assert [language.say(note) for note in load("copy").notes] == [*original]
 
 
 def test_an_import_that_has_changed_is_refused(save):

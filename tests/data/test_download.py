@@ -12,7 +12,7 @@ import pytest
 
 from lockstep.data import describe, download, fetch, files, load, verify
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
+from lockstep.files import intake
 from support import TESTS
 from support.mirrors import ARRAYS, CONTENT, DEAD, FAULTS, GOOD, assert_fetched, impatient, machine, mirror, tiny
 
@@ -194,7 +194,7 @@ def test_a_full_disk_is_not_a_mirrors_fault(tiny, monkeypatch):
 
 def test_a_gzip_bomb_is_decompressed_one_byte_too_far_and_no_further(tmp_path, monkeypatch):
     n_read = 0
-    read = untrusted.Unpacked.read
+    read = intake.Unpacked.read
 
     def counted(stream, size=-1):
         nonlocal n_read
@@ -203,7 +203,7 @@ def test_a_gzip_bomb_is_decompressed_one_byte_too_far_and_no_further(tmp_path, m
         return content
 
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(3_000_000)))
-    monkeypatch.setattr(untrusted.Unpacked, "read", counted)
+    monkeypatch.setattr(intake.Unpacked, "read", counted)
     with pytest.raises(ValueError, match="more than 100 bytes once decompressed"):
         files.content_hash(tmp_path / "bomb.gz", 100)
     assert n_read == 101

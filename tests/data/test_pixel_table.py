@@ -227,7 +227,7 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path, fault):
 
 
 def test_a_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("lockstep.files.untrusted.FREE_BYTES", 2**16)
+    monkeypatch.setattr("lockstep.files.intake.FREE_BYTES", 2**16)
     with pytest.raises(LockstepError, match=r"LS-305.*are to come out of"):
         load(write(tmp_path / "a.csv.gz", "1" + ",0" * 16 + "\n" + ("1" + ",0" * 16 + "\n") * 20_000))
 

@@ -15,7 +15,7 @@ import filelock
 import pytest
 
 from lockstep import LockstepError
-from lockstep.files import atomic, locks
+from lockstep.files import disk, locks
 
 HOLD = """
 import sys
@@ -247,13 +247,13 @@ def test_as_elsewhere_a_lock_on_windows_would_leave_its_file(tmp_path, windows, 
 
 
 def test_whether_a_process_is_alive(monkeypatch):
-    assert atomic.is_alive(os.getpid())
-    assert not atomic.is_alive(2**22 + 7)
+    assert disk.is_alive(os.getpid())
+    assert not disk.is_alive(2**22 + 7)
     with monkeypatch.context() as patched:
         patched.setattr(sys, "platform", "win32")
         patched.setattr(os, "kill", lambda *_: pytest.fail("on Windows this ends everybody at the console"))
-        patched.setattr(atomic, "is_alive_on_windows", lambda number: number == 7)
-        assert [atomic.is_alive(number) for number in (7, 8)] == [True, False]
+        patched.setattr(disk, "is_alive_on_windows", lambda number: number == 7)
+        assert [disk.is_alive(number) for number in (7, 8)] == [True, False]
 
 
 # ---------------------------------------------------------------------------------------------------- waiting for one

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lockstep import Recipe, Study, store
 from lockstep import study as studies
-from lockstep.machine import contention, timing
+from lockstep.machine import contention, cores
 from lockstep.machine.contention import Threads
 from lockstep.screen import runs
 from lockstep.study import resumption
@@ -28,7 +28,7 @@ def study(**fields) -> Study:
 def free(monkeypatch):
     """`free(n)`: so many threads are free from here on; the list of how many were asked for."""
     monkeypatch.setattr(local, "HERE", forks.InThisProcess())
-    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(cores, "usable_cores", lambda: [0, 1])
     asked: list[int] = []
 
     def set_free(n: int) -> list[int]:
@@ -66,9 +66,9 @@ def test_as_many_threads_are_free_as_are_given_a_processor(given, most, found, m
 
 
 def test_beside_as_many_busy_processes_as_processors_twice_not_all_are_free():
-    cores = len(timing.usable_cores())
-    with busy_machine.beside(2 * cores):
-        assert contention.free_threads(max(cores, 2)) < max(cores, 2)
+    n = len(cores.usable_cores())
+    with busy_machine.beside(2 * n):
+        assert contention.free_threads(max(n, 2)) < max(n, 2)
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
@@ -166,7 +166,7 @@ def test_nothing_is_said_where_all_were_free():
 
 
 def test_threads_of_before_are_believed_only_as_far_as_they_make_sense(monkeypatch):
-    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(cores, "usable_cores", lambda: [0, 1])
     for before, found in [
         ({"asked": 2, "obtained": 1}, 1), ({"asked": 2, "obtained": 9}, 2), ({"asked": 2, "obtained": -1}, 1),
         ({"asked": 4, "obtained": 1}, 2), ({"asked": 2, "obtained": "x"}, 2), ({"asked": 2}, 2), (None, 2),

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from lockstep.machine import processes, timing
+from lockstep.machine import cores, processes
 from support.process_table import is_running, wait_for
 
 # What every worker does first, and then waits for a minute.
@@ -113,15 +113,15 @@ def test_who_is_interrupted_while_it_starts_leaves_nothing_behind(monkeypatch):
 
 
 def test_one_thread_workers_do_not_share_a_processor():
-    cores = timing.usable_cores()
-    if len(cores) < 2 or not hasattr(os, "sched_getaffinity"):
+    mine = cores.usable_cores()
+    if len(mine) < 2 or not hasattr(os, "sched_getaffinity"):
         pytest.skip("one processor, or none that can be chosen")
     begun = [processes.start(["sleep", "60"], 1) for _ in range(2)]
     on = [os.sched_getaffinity(process.pid) for process in begun]
     for process in begun:
         end(process)
     assert len(set.union(*on)) == 2
-    assert timing.usable_cores() == cores
+    assert cores.usable_cores() == mine
 
 
 # ---------------------------------------------------------------------------------------------------- several at a time

@@ -12,7 +12,8 @@ import time
 import pytest
 
 from lockstep import LockstepError, study
-from lockstep.machine import timing
+from lockstep.machine import cores, description, memory, sources
+from lockstep.machine.clocks import Clocks
 from lockstep.spec.toml import parse_study
 from lockstep.study.places import local
 from support import forks
@@ -38,7 +39,7 @@ def clock(monkeypatch):
 
 
 def test_what_is_measured_again_adds_up(clock):
-    clocks = timing.Clocks()
+    clocks = Clocks()
     for name, seconds in (("train", 2.0), ("evaluate", 0.5), ("train", 3.0)):
         with clocks.measure(name):
             clock.pass_by(seconds)
@@ -48,7 +49,7 @@ def test_what_is_measured_again_adds_up(clock):
 
 
 def test_a_block_that_raises_is_measured_too(clock):
-    clocks = timing.Clocks()
+    clocks = Clocks()
 
     def fail():
         with clocks.measure("train"):
@@ -61,7 +62,7 @@ def test_a_block_that_raises_is_measured_too(clock):
 
 
 def test_real_seconds_are_seconds():
-    clocks = timing.Clocks()
+    clocks = Clocks()
     with clocks.measure("sleep"):
         time.sleep(0.05)
     assert 0.05 <= clocks.seconds["sleep"] <= clocks.total() < 5
@@ -73,13 +74,13 @@ def test_real_seconds_are_seconds():
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("backend", ["torch", "tensorflow", "jax"])
 def test_every_framework_is_told_the_same_number_of_threads(backend, threads):
-    found = timing.thread_environment(backend, threads)
-    assert found == dict.fromkeys(timing.THREAD_VARIABLES, str(threads))
+    found = cores.thread_environment(backend, threads)
+    assert found == dict.fromkeys(cores.THREAD_VARIABLES, str(threads))
 
 
 def test_numpys_products_get_one_thread_each_because_the_backend_has_its_own():
-    found = timing.thread_environment("numpy", 2)
-    assert set(found) == set(timing.THREAD_VARIABLES)
+    found = cores.thread_environment("numpy", 2)
+    assert set(found) == set(cores.THREAD_VARIABLES)
     assert {found[name] for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")} == {"1"}
 
 
@@ -92,7 +93,7 @@ print(json.dumps([timing.obtained_threads(int(os.environ["ASKED"])), timing.usab
 
 
 def seen_by_a_child(threads: int, **environment: str) -> list:
-    environment = {**os.environ, **timing.thread_environment("torch", threads), **environment, "ASKED": str(threads)}
+    environment = {**os.environ, **cores.thread_environment("torch", threads), **environment, "ASKED": str(threads)}
     done = subprocess.run(
         [sys.executable, "-c", POOLS], capture_output=True, text=True, env=environment, timeout=60, check=True
     )
@@ -100,21 +101,21 @@ def seen_by_a_child(threads: int, **environment: str) -> list:
 
 
 def assert_threads(asked: int, **environment: str) -> None:
-    obtained, cores = seen_by_a_child(asked, **environment)
+    obtained, mine = seen_by_a_child(asked, **environment)
     assert obtained["asked"] == asked
-    assert obtained["obtained"] == min(asked, len(cores))
+    assert obtained["obtained"] == min(asked, len(mine))
     blas = [pool["num_threads"] for pool in obtained["pools"] if pool["user_api"] == "blas"]
     assert blas, "NumPy's library was not seen"
     assert blas == [asked] * len(blas), f"asked for {asked}, the pools have {blas}"
 
 
 def test_what_was_obtained_is_reported():
-    for threads in range(1, min(2, len(timing.usable_cores())) + 1):
+    for threads in range(1, min(2, len(cores.usable_cores())) + 1):
         assert_threads(threads)
 
 
 def test_a_thread_too_few_is_seen():
-    if len(timing.usable_cores()) < 2:
+    if len(cores.usable_cores()) < 2:
         pytest.skip("this process may use one processor only")
     with pytest.raises(AssertionError, match=r"asked for 2, the pools have \[1"):
         assert_threads(2, OPENBLAS_NUM_THREADS="1")
@@ -122,7 +123,7 @@ def test_a_thread_too_few_is_seen():
 
 def test_what_chooses_a_librarys_instructions_is_noted():
     """In a process that has not imported NumPy yet, as in one that has."""
-    code = "from lockstep.machine import timing; print(timing.arithmetic())"
+    code = "from lockstep.machine import description; print(description.arithmetic())"
     said = []
     for head, variables in (("", {}), ("import numpy; ", {}), ("", {"OPENBLAS_CORETYPE": "Nehalem"})):
         words = [sys.executable, "-c", head + code]
@@ -156,40 +157,40 @@ def test_pytorch_takes_one_thread_where_products_are_small():
 
 
 def test_a_process_started_inside_may_use_so_many_processors_and_afterwards_all_again():
-    before = timing.usable_cores()
+    before = cores.usable_cores()
     for threads in range(1, len(before) + 1):
-        with timing.limited_to(threads):
-            assert timing.usable_cores() == before[:threads]
+        with cores.limited_to(threads):
+            assert cores.usable_cores() == before[:threads]
             assert seen_by_a_child(1)[1] == before[:threads]
-        assert timing.usable_cores() == before
+        assert cores.usable_cores() == before
 
 
 def test_the_processors_come_back_after_an_error():
-    before = timing.usable_cores()
-    with pytest.raises(ZeroDivisionError), timing.limited_to(1):
+    before = cores.usable_cores()
+    with pytest.raises(ZeroDivisionError), cores.limited_to(1):
         raise ZeroDivisionError
-    assert timing.usable_cores() == before
+    assert cores.usable_cores() == before
 
 
 def test_more_threads_than_processors_change_nothing():
-    before = timing.usable_cores()
-    with timing.limited_to(len(before) + 5):
-        assert timing.usable_cores() == before
+    before = cores.usable_cores()
+    with cores.limited_to(len(before) + 5):
+        assert cores.usable_cores() == before
 
 
 def test_the_default_is_two_or_what_there_is(monkeypatch):
-    assert timing.checked_threads(None) == timing.default_threads() == min(2, len(timing.usable_cores()))
-    monkeypatch.setattr(timing, "usable_cores", lambda: list(range(16)))
-    assert timing.checked_threads(None) == 2
-    assert timing.checked_threads(16) == 16
-    monkeypatch.setattr(timing, "usable_cores", lambda: [3])
-    assert timing.checked_threads(None) == 1
+    assert cores.checked_threads(None) == cores.default_threads() == min(2, len(cores.usable_cores()))
+    monkeypatch.setattr(cores, "usable_cores", lambda: list(range(16)))
+    assert cores.checked_threads(None) == 2
+    assert cores.checked_threads(16) == 16
+    monkeypatch.setattr(cores, "usable_cores", lambda: [3])
+    assert cores.checked_threads(None) == 1
 
 
 @pytest.mark.parametrize("threads", [0, -1, 10**6])
 def test_a_number_of_threads_that_cannot_be_is_refused(threads):
     with pytest.raises(LockstepError, match="processors") as raised:
-        timing.checked_threads(threads)
+        cores.checked_threads(threads)
     assert raised.value.code == "LS-205"
     assert raised.value.problems[0].where == "--threads"
 
@@ -221,17 +222,17 @@ def test_peak_memory_is_that_of_this_program_not_of_the_one_before_it():
     """A large parent that forks and executes must not show in the child: VmHWM, not getrusage."""
     held = bytearray(200_000_000)
     held[::4096] = b"x" * len(held[::4096])
-    code = "from lockstep.machine import timing; print(timing.peak_memory_bytes())"
+    code = "from lockstep.machine import memory; print(memory.peak_memory_bytes())"
     found = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert 1_000_000 < found < 150_000_000
-    assert timing.peak_memory_bytes() > len(held)
+    assert memory.peak_memory_bytes() > len(held)
 
 
 # ------------------------------------------------------------------------------------------------------- the machine
 
 
 def test_the_machine_is_described():
-    found = timing.machine()
+    found = description.machine()
     assert found["cores"] == len(os.sched_getaffinity(0))
     assert found["memory_bytes"] > 100_000_000
     assert len(found["load"]) == 3
@@ -250,22 +251,22 @@ def test_the_revision_of_somebody_elses_repository_says_nothing_of_lockstep(monk
     installed = tmp_path / "site-packages" / "timing.py"
     installed.parent.mkdir()
     installed.touch()
-    monkeypatch.setattr(timing, "__file__", str(installed))
+    monkeypatch.setattr(sources, "__file__", str(installed))
     git("init", "--quiet")
     git("commit", "--quiet", "--allow-empty", "--message", "theirs")
-    assert timing.git_revision() is None
+    assert sources.git_revision() is None
     git("add", "--force", "site-packages")
     git("commit", "--quiet", "--message", "ours")
-    assert timing.git_revision() == git("rev-parse", "HEAD")
+    assert sources.git_revision() == git("rev-parse", "HEAD")
 
 
 def test_the_git_revision_is_the_checkouts_or_nothing(monkeypatch, tmp_path):
     wanted = subprocess.run(
-        ["git", "-C", os.path.dirname(timing.__file__), "rev-parse", "HEAD"], capture_output=True, text=True
+        ["git", "-C", os.path.dirname(sources.__file__), "rev-parse", "HEAD"], capture_output=True, text=True
     )
-    assert timing.git_revision() == (wanted.stdout.strip() or None)
+    assert sources.git_revision() == (wanted.stdout.strip() or None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert timing.git_revision() is None
+    assert sources.git_revision() is None
 
 
 def number_of(code, **more):
@@ -332,17 +333,17 @@ def test_a_library_without_such_functions_is_left_alone(monkeypatch):
     import ctypes
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    timing.keep_freed_memory()
-    timing.forget_peak_memory()
+    memory.keep_freed_memory()
+    memory.forget_peak_memory()
     refused = []
-    monkeypatch.setattr(timing, "c_function", lambda name: lambda *about: refused.append(about) or 0)
-    timing.keep_freed_memory()
-    assert refused == [timing.M_MMAP_THRESHOLD], "the others alone would fix it at its smallest"
+    monkeypatch.setattr(memory, "c_function", lambda name: lambda *about: refused.append(about) or 0)
+    memory.keep_freed_memory()
+    assert refused == [memory.M_MMAP_THRESHOLD], "the others alone would fix it at its smallest"
 
 
 def test_a_training_keeps_what_it_frees(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(timing, "keep_freed_memory", lambda: kept.append(True))
+    monkeypatch.setattr(memory, "keep_freed_memory", lambda: kept.append(True))
     monkeypatch.setattr(local, "HERE", forks.InThisProcess())
     small = parse_study('dataset = "digits"\nbackends = ["numpy"]\ntrain_size = 100\n[recipe]\nepochs = 1\n'
                         '[networks]\nn = ["flatten", "dense 10"]', "small", [], name="small")  # fmt: skip

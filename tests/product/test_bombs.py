@@ -24,8 +24,8 @@ from safetensors.numpy import save
 from lockstep import data, store, study
 from lockstep.check import doctor
 from lockstep.errors import LockstepError
-from lockstep.machine import timing
-from lockstep.proof.trace import Trace
+from lockstep.machine.clocks import Clocks
+from lockstep.proof.traces import Trace
 from lockstep.study import resumption
 from lockstep.training import checkpoints
 from support import damage
@@ -598,13 +598,13 @@ def test_a_checkpoint_of_another_network_is_not_put_into_the_model(place):
     model = types.SimpleNamespace(
         weights=lambda: weights, state=lambda: state, wait=lambda: None, restore=lambda *arrays: restored.append(arrays)
     )
-    checkpoints.Keeper(place, environment).resume(model, timing.Clocks())
+    checkpoints.Keeper(place, environment).resume(model, Clocks())
     assert len(restored) == 1
     first = "1_dense/kernel"
     network = re.escape(str(weights[first].shape))
     sealed_as(lambda: save({**weights, first: np.zeros((3, 5), np.float32)}))(place)
     with pytest.raises(LockstepError, match=rf"{first} is \(3, 5\), the network's {network}") as raised:
-        checkpoints.Keeper(place, environment).resume(model, timing.Clocks())
+        checkpoints.Keeper(place, environment).resume(model, Clocks())
     assert raised.value.code == "LS-505"
     assert len(restored) == 1
 
@@ -635,13 +635,13 @@ def test_a_link_out_of_a_folder_of_pictures_is_not_followed(tmp_path):
     [
         (
             "gzip: a header that declares a gibibyte in 40 bytes",
-            "lockstep.files.untrusted.refuse_bomb",
+            "lockstep.files.intake.refuse_bomb",
             lambda *_: None,
         ),
-        ("npz: a path that leads out", "lockstep.files.untrusted._check_member", lambda *_: None),
-        ("npz: 25,000 names", "lockstep.files.untrusted.LARGEST_DIRECTORY", 2**40),
+        ("npz: a path that leads out", "lockstep.files.intake._check_member", lambda *_: None),
+        ("npz: 25,000 names", "lockstep.files.intake.LARGEST_DIRECTORY", 2**40),
         ("PNG: 8193×4096", "lockstep.data.picture.MAX_PIXELS", 2**40),
-        ("TOML: 100 MB", "lockstep.files.untrusted.LARGEST_SPEC", 2**40),
+        ("TOML: 100 MB", "lockstep.files.intake.LARGEST_SPEC", 2**40),
     ],
 )
 def test_without_its_check_a_bomb_is_not_refused_in_its_words(name, check, instead, tmp_path, monkeypatch):
@@ -653,7 +653,7 @@ def test_without_its_check_a_bomb_is_not_refused_in_its_words(name, check, inste
 
 def test_without_its_check_an_array_twice_in_safetensors_goes_unnoticed(place, monkeypatch):
     make, read, words = RUN_BOMBS["safetensors: a name twice"]
-    monkeypatch.setattr("lockstep.files.untrusted.with_unique_keys", dict)
+    monkeypatch.setattr("lockstep.files.intake.with_unique_keys", dict)
     with pytest.raises(AssertionError):
         refused(make, read, place, "LS-505", words)
 

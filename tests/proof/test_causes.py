@@ -14,9 +14,9 @@ import pytest
 from lockstep import backends
 from lockstep.backends import numpy as reference
 from lockstep.backends.numpy import layers
-from lockstep.proof import trace, verdicts
+from lockstep.proof import traces, verdicts
 from lockstep.proof.causes import CAUSES
-from lockstep.proof.trace import Trace
+from lockstep.proof.traces import Trace
 from lockstep.store.documents.proof import Divergence
 from support import plants as table
 
@@ -141,14 +141,14 @@ def test_two_planted_causes_are_named_in_every_backend(backend, pair, planted_tr
 def few_observed(monkeypatch):
     """Every update is kept, but the layers of the first and the last step alone are observed."""
     everything = list(range(table.STEPS))
-    monkeypatch.setattr(trace, "kept_and_observed", lambda plan, steps, n_train: (everything, [0, table.STEPS - 1]))
+    monkeypatch.setattr(traces, "kept_and_observed", lambda plan, steps, n_train: (everything, [0, table.STEPS - 1]))
 
 
 @pytest.fixture
 def few_kept(monkeypatch):
     """Three updates are kept, and the layers of two steps observed."""
     last = table.STEPS - 1
-    monkeypatch.setattr(trace, "kept_and_observed", lambda plan, steps, n_train: ([0, last - 1, last], [0, last]))
+    monkeypatch.setattr(traces, "kept_and_observed", lambda plan, steps, n_train: ([0, last - 1, last], [0, last]))
 
 
 @pytest.mark.parametrize("looked_at", ["few_observed", "few_kept"])

@@ -13,7 +13,7 @@ from lockstep.backends import numpy as reference
 from lockstep.backends import weights
 from lockstep.backends.numpy import layers, optimizers, stack
 from lockstep.backends.plan import Plan
-from lockstep.proof import independent, rehearsal, verdicts
+from lockstep.proof import audit, rehearsal, verdicts
 from lockstep.proof.cases import Case, cases
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
@@ -40,7 +40,7 @@ def a_case(layers=EVERYTHING, train_size=101, **recipe) -> Case:
 
 def doubted(case: Case) -> list[tuple[str, str]]:
     judge = case.judge
-    found = independent.doubts(judge.plan, judge.start, *case.examples.train, 10)
+    found = audit.doubts(judge.plan, judge.start, *case.examples.train, 10)
     return [(doubt.stage, doubt.where) for doubt in [*found, *rehearsal.doubts(case.canonical, case.examples)]]
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 import lockstep
-from lockstep import LockstepError, Network, Recipe, backends, check_gradients, cli
+from lockstep import LockstepError, Network, Recipe, backends, check_gradients, cli, store
 from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Plan
 from lockstep.backends.weights import initial_weights
-from lockstep.proof import gradients
 from lockstep.proof.derivatives import check, verdict
+from lockstep.proof.gradients import why
 from lockstep.spec import Run
 from lockstep.spec.records import changed
+from lockstep.store.documents.gradients import FILE, Derivatives, Parameter
 
 SHAPE = (7, 5, 2)
 CNN = [
@@ -48,10 +50,10 @@ RECIPES = [
 def test_gradients_are_slopes_with_every_layer_and_recipe(layers, recipe):
     model, images, labels, run = model_of(layers, **recipe)
     rows = check(model, images, labels, run)
-    assert verdict(rows) == "EQUAL", [row for row in rows if not row["off"] <= row["room"]]
-    assert [row["parameter"] for row in rows] == list(model.weights())
-    assert all(row["gradients"] >= 2 for row in rows)
-    assert all(row["seen"] < 1e-3 for row in rows if row["seen"])
+    assert verdict(rows) == "EQUAL", [row for row in rows if row.is_wrong]
+    assert [row.parameter for row in rows] == list(model.weights())
+    assert all(row.gradients >= 2 for row in rows)
+    assert all(row.seen < 1e-3 for row in rows if row.seen)
 
 
 class Planted:
@@ -87,7 +89,18 @@ def test_a_planted_gradient_is_named(fault, name):
         assert verdict(rows) in ("EQUAL", "DIVERGED")
         return
     assert verdict(rows) == "DIVERGED"
-    assert [row["parameter"] for row in gradients.wrong({"parameters": rows})] == [name]
+    assert [row.parameter for row in rows if row.is_wrong] == [name]
+
+
+def test_a_gradient_that_is_no_number_is_told_after_it_was_written(tmp_path):
+    """JSON has no NaN: what is read back is None there, and neither right nor a reason to fail."""
+    model, *given = model_of(MLP)
+    rows = check(Planted(model, "1_dense/kernel", lambda gradient: gradient * np.nan), *given)
+    store.write_json(tmp_path / "rows.json", Derivatives(rows=tuple(rows)).document())
+    read = Derivatives.read(tmp_path / "rows.json").rows
+    assert read == tuple(rows)
+    assert verdict(read) == "DIVERGED"
+    assert re.search(r"the gradient of 1_dense/kernel at \[\d+, \d+\] is nan, but the loss has the slope", why(read))
 
 
 def test_a_decay_that_is_left_out_of_the_gradient_is_seen():
@@ -95,7 +108,7 @@ def test_a_decay_that_is_left_out_of_the_gradient_is_seen():
     kernel = "1_dense/kernel"
     plain = Planted(model, kernel, lambda gradient: gradient)
     rows = check(plain, images, labels, changed(run, recipe=Recipe(l2=0.0)))
-    assert kernel in [row["parameter"] for row in gradients.wrong({"parameters": rows})]
+    assert kernel in [row.parameter for row in rows if row.is_wrong]
 
 
 def test_places_at_kinks_are_left_out_and_what_was_nowhere_seen_is_said():
@@ -109,8 +122,8 @@ def test_places_at_kinks_are_left_out_and_what_was_nowhere_seen_is_said():
 
     model.gradients = jagged
     rows = check(model, images, labels, run)
-    assert {row["parameter"] for row in rows if row["left_out"]} >= {"8_dense/bias"}
-    assert verdict([{"gradients": 0, "left_out": 5}]) == verdict([]) == "INCONCLUSIVE"
+    assert {row.parameter for row in rows if row.left_out} >= {"8_dense/bias"}
+    assert verdict([Parameter(parameter="a", gradients=0, left_out=5)]) == verdict([]) == "INCONCLUSIVE"
 
 
 def test_the_model_is_left_where_it_was_moved_to_and_draws_are_the_same():
@@ -118,7 +131,7 @@ def test_the_model_is_left_where_it_was_moved_to_and_draws_are_the_same():
     rows = check(model, *given)
     assert check(again, *given) == rows
     other = check(model_of(MLP)[0], *given, seed=9)
-    assert [row["at"] for row in other] != [row["at"] for row in rows]
+    assert [row.at for row in other] != [row.at for row in rows]
 
 
 # -------------------------------------------------------------------------------------------------------- the command
@@ -157,7 +170,7 @@ def test_the_command_says_what_was_seen_and_what_was_not(place, capsys):
     code, said, _ = prove(capsys, "lab.toml", "--backends", "numpy", "--json")
     assert code == 0
     document = json.loads(said)
-    assert json.loads((place / "runs" / "lab" / gradients.FILE).read_text()) == document
+    assert json.loads((place / "runs" / "lab" / FILE).read_text()) == document
     (row,) = document["networks"][0]["backends"]
     assert (row["verdict"], len(row["parameters"])) == ("EQUAL", 4)
     assert lockstep.store.NO_RUNS[0] == "traces"

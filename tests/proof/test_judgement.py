@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lockstep.proof import proof, verdicts
+from lockstep.proof import procedure, verdicts
 from lockstep.proof.cases import Case
 from lockstep.proof.verdicts import Court, GivenUp
 
@@ -70,16 +70,16 @@ def test_the_next_trace_is_made_while_one_is_judged(monkeypatch):
     def traced(run, *_):
         if run == "second":
             second.set()
-        return proof.Judgement(run, run)
+        return procedure.Judgement(run, run)
 
     def judged(trace, case, heed):
-        return proof.Judgement(None, trace, verdict="EQUAL" if second.wait(BEYOND) else "ERROR")
+        return procedure.Judgement(None, trace, verdict="EQUAL" if second.wait(BEYOND) else "ERROR")
 
-    monkeypatch.setattr(proof, "traced", traced)
+    monkeypatch.setattr(procedure, "traced", traced)
     monkeypatch.setattr(verdicts, "judged", judged)
     told = []
-    rows = proof.judged_rows(
-        Case(None, None, ("first", "second")), None, None, 2, proof.Threads(1), lambda run, event: told.append(run)
+    rows = procedure.judged_rows(
+        Case(None, None, ("first", "second")), None, None, 2, procedure.Threads(1), lambda run, event: told.append(run)
     )
     assert [(row.run, row.verdict) for row in rows] == [("first", "EQUAL"), ("second", "EQUAL")]
     assert told == ["first", "second"]

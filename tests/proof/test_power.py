@@ -9,8 +9,8 @@ import pytest
 
 from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Numbers
-from lockstep.proof import cases, power, proof, verdicts
-from lockstep.proof.judge import Finding
+from lockstep.proof import cases, power, procedure, verdicts
+from lockstep.proof.findings import Finding
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.training import inputs
@@ -193,10 +193,10 @@ def test_a_cause_that_shows_in_some_steps_alone_must_fit_the_others(tmp_path):
 
 
 def test_updates_below_batch_normalisation_are_judged_in_float64_too(tmp_path):
-    (row,) = proof.prove(asked(NORMS), tmp_path / "norms", 4).networks[0].backends
+    (row,) = procedure.prove(asked(NORMS), tmp_path / "norms", 4).networks[0].backends
     assert row.coverage.in_float64
     assert max(within or 0 for within in row.coverage.updates_within.values()) < 1e-3
-    (row,) = proof.prove(asked(MLP), tmp_path / "mlp", 4).networks[0].backends
+    (row,) = procedure.prove(asked(MLP), tmp_path / "mlp", 4).networks[0].backends
     assert not row.coverage.in_float64
     assert max(row.coverage.updates_within.values()) < 0.1
 
@@ -213,7 +213,7 @@ def test_what_only_float64_shows_is_the_backends_divergence(tmp_path, monkeypatc
         return found
 
     monkeypatch.setattr(verdicts, "judged", judged_wrongly)
-    document = proof.prove(asked(NORMS), tmp_path, 4)
+    document = procedure.prove(asked(NORMS), tmp_path, 4)
     assert (document.verdict, document.divergences[0].dtype) == ("DIVERGED", "float64")
 
 
@@ -234,14 +234,14 @@ BLIND = ["conv2d 4 3 padding=same bias_initializer='normal 1e7'", "batch_norm", 
 
 
 def test_a_blind_spot_is_said_and_a_plant_shows_that_it_is_one(tmp_path):
-    document = proof.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path, 4)
+    document = procedure.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path, 4)
     blind = document.networks[0].blind
     assert blind
     assert document.verdict == "EQUAL"
-    planted = proof.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path, 4, plants=[f"{blind[0]}@numpy"])
+    planted = procedure.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path, 4, plants=[f"{blind[0]}@numpy"])
     assert (planted.verdict, planted.not_found) == ("EQUAL", (f"{blind[0]}@numpy",))
     seen = next(row.cause for row in document.networks[0].differences if row.is_seen and row.stage == "loss")
-    found = proof.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path, 4, plants=[f"{seen}@numpy"])
+    found = procedure.prove(asked(BLIND, optimizer="sgd 0.01"), tmp_path, 4, plants=[f"{seen}@numpy"])
     assert (found.verdict, found.not_found) == ("DIVERGED", ())
 
 

@@ -21,10 +21,10 @@ from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Plan
 from lockstep.files import locks
 from lockstep.language import say
-from lockstep.proof import bundle, cases, comparison, cost, proof, tolerance, trace, tracer
+from lockstep.proof import bundle, cases, comparison, cost, procedure, tolerances, tracer, traces
 from lockstep.proof.finder import Finder
-from lockstep.proof.judge import Finding
-from lockstep.proof.trace import Trace
+from lockstep.proof.findings import Finding
+from lockstep.proof.traces import Trace
 from lockstep.screen import proofs
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.toml import resolved_toml
@@ -64,7 +64,7 @@ def all_four(tmp_path_factory):
     def of(dtype):
         if dtype not in found:
             asked = small(NET, tuple(backends.BACKENDS), dtype, l2=0.01, label_smoothing=0.1, schedule="cosine")
-            found[dtype] = proof.prove(asked, folder / dtype)
+            found[dtype] = procedure.prove(asked, folder / dtype)
         return found[dtype]
 
     return of
@@ -132,9 +132,9 @@ def test_proof_json_is_the_document(all_four):
 
 def test_a_plant_is_found_named_and_costed(tmp_path):
     asked = small(schedule="cosine")
-    document = proof.prove(asked, tmp_path, plants=["rate_late@numpy"])
+    document = procedure.prove(asked, tmp_path, plants=["rate_late@numpy"])
     assert document.verdict == "DIVERGED"
-    assert proof.exit_code(document) == 1
+    assert procedure.exit_code(document) == 1
     first = document.divergences[0]
     assert (first.stage, first.step, first.causes) == ("updated weights", 1, ("rate_late",))
     assert "scheduler" in first.explained[0].default_of
@@ -161,39 +161,39 @@ def test_a_plant_is_found_named_and_costed(tmp_path):
 )
 def test_a_plant_that_cannot_be_says_why(plant, code, words, tmp_path):
     with pytest.raises(LockstepError, match=words.replace("?", r"\?")) as caught:
-        proof.prove(small(), tmp_path, plants=[plant])
+        procedure.prove(small(), tmp_path, plants=[plant])
     assert caught.value.code == code
 
 
 def test_a_missing_framework_is_inconclusive_and_never_equal(tmp_path, monkeypatch):
     right = backends.why_missing
     monkeypatch.setattr(backends, "why_missing", lambda name: "jax not installed" if name == "jax" else right(name))
-    document = proof.prove(small(chosen=("numpy", "jax")), tmp_path)
+    document = procedure.prove(small(chosen=("numpy", "jax")), tmp_path)
     assert document.verdict == "INCONCLUSIVE"
     assert document.coverage.not_observed == ("jax: jax not installed",)
     assert document.coverage.traces_judged == 1
-    assert proof.exit_code(document) == 4
+    assert procedure.exit_code(document) == 4
 
 
 def test_a_backend_that_fails_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "HERE", forks.Failing(LockstepError("LS-402", "it was ended by signal SIGKILL")))
-    document = proof.prove(small(), tmp_path)
+    document = procedure.prove(small(), tmp_path)
     assert document.verdict == "ERROR"
     assert "SIGKILL" in document.networks[0].backends[0].reason
-    assert proof.exit_code(document) == 4
+    assert procedure.exit_code(document) == 4
 
 
 def test_two_proofs_of_one_study_do_not_take_each_others_traces_away(tmp_path):
     traces = tmp_path / "small" / store.TRACES
     store.make_folder(traces)
     with locks.take(traces), pytest.raises(LockstepError, match="LS-504"):
-        proof.prove(small(), tmp_path)
-    assert proof.prove(small(), tmp_path).verdict in ("EQUAL", "IDENTICAL")
+        procedure.prove(small(), tmp_path)
+    assert procedure.prove(small(), tmp_path).verdict in ("EQUAL", "IDENTICAL")
 
 
 def test_a_disk_that_is_full_is_no_fault_of_a_backend(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "HERE", forks.Failing(LockstepError("LS-502", "the disk is full")))
-    assert proof.exit_code(proof.prove(small(), tmp_path)) == 5
+    assert procedure.exit_code(procedure.prove(small(), tmp_path)) == 5
 
 
 BN_THRICE = [*["conv2d 4 3 1 same", "batch_norm", "relu"] * 2, "flatten", "dense 12", "batch_norm", "relu", "dense 10"]
@@ -215,7 +215,7 @@ BN_THRICE = [*["conv2d 4 3 1 same", "batch_norm", "relu"] * 2, "flatten", "dense
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_a_recipe_that_leaves_the_range_of_its_numbers_accuses_nobody(backend, layers, recipe, verdict, tmp_path):
     need_backend(backend)
-    document = proof.prove(small(layers, (backend,), **recipe), tmp_path)
+    document = procedure.prove(small(layers, (backend,), **recipe), tmp_path)
     (row,) = document.networks[0].backends
     assert (document.divergences, document.verdict, row.verdict) == ((), verdict, verdict)
     assert "this recipe's numbers are not finite in any backend" in say(row.reason)
@@ -251,7 +251,7 @@ def test_who_alone_leaves_the_range_has_diverged_and_no_cause_is_named(tmp_path)
 def test_a_large_bias_before_batch_normalisation_is_nobodys_fault(std, tmp_path):
     """Rooms that overflowed were taken for a recipe that leaves its range, and innocent causes were named."""
     layers = [f"conv2d 4 3 1 same bias_initializer='normal {std}'", "batch_norm", "relu"] * 2
-    document = proof.prove(small([*layers, "flatten", "dense 10"]), tmp_path)
+    document = procedure.prove(small([*layers, "flatten", "dense 10"]), tmp_path)
     assert (document.verdict, document.divergences) == ("EQUAL", ())
 
 
@@ -261,7 +261,7 @@ WRONG = Finding("training", "all weights", 3, 9.0, 9e-9, 1e-9, n=1, whole=True)
 def told(asked, folder):
     """The (backend, event, verdict) that a proof tells of, in order."""
     heard = []
-    document = proof.prove(
+    document = procedure.prove(
         asked, folder, tell=lambda run, event: heard.append((run.backend, event["event"], event.get("verdict")))
     )
     return document, [row for row in heard if row[1] in ("judged", "end")]
@@ -279,34 +279,34 @@ def test_no_verdict_is_told_that_may_be_taken_back(tmp_path, monkeypatch):
 
 
 def test_a_plant_that_is_given_twice_is_one(tmp_path):
-    document = proof.prove(small(), tmp_path, 4, ["adam_epsilon@numpy"] * 2)
+    document = procedure.prove(small(), tmp_path, 4, ["adam_epsilon@numpy"] * 2)
     assert document.planted == ("adam_epsilon@numpy",)
     assert len(cost.pairs(small(), ["adam_epsilon@numpy"] * 2)) == 1
 
 
 def test_a_proof_that_could_not_see_keeps_the_one_of_before(tmp_path, monkeypatch):
-    proof.prove(small(), tmp_path, 4)
+    procedure.prove(small(), tmp_path, 4)
     good = (tmp_path / "small" / "proof.json").read_text()
     (tmp_path / "small" / "proof.html").write_text("the page of before")
     here, kept = local.HERE, tmp_path / "small" / "proof-previous.json"
 
     monkeypatch.setattr(local, "HERE", forks.Failing(LockstepError("LS-402", "it was ended by signal SIGKILL")))
     for _ in range(2):  # the second one must not put the first one's failure in its place
-        document = proof.prove(small(), tmp_path, 4)
+        document = procedure.prove(small(), tmp_path, 4)
         assert document.previous == Previous(file=str(kept), verdict="EQUAL", proven=json.loads(good)["proven"])
         assert kept.read_text() == good
         assert kept.with_suffix(".html").read_text() == "the page of before"
         assert json.loads((tmp_path / "small" / "proof.json").read_text())["verdict"] == "ERROR"
     monkeypatch.setattr(local, "HERE", here)
-    assert proof.prove(small(), tmp_path, 4).previous is None
+    assert procedure.prove(small(), tmp_path, 4).previous is None
     assert not kept.exists()
 
 
 def test_a_divergence_replaces_what_was_equal(tmp_path, monkeypatch):
     """It was seen, so the proof of before is refuted and not kept."""
-    assert proof.prove(small(), tmp_path, 4).verdict == "EQUAL"
+    assert procedure.prove(small(), tmp_path, 4).verdict == "EQUAL"
     monkeypatch.setattr("lockstep.proof.growth.training", lambda *_: iter([WRONG]))
-    document = proof.prove(small(), tmp_path, 4)
+    document = procedure.prove(small(), tmp_path, 4)
     assert (document.verdict, document.previous) == ("DIVERGED", None)
     assert not (tmp_path / "small" / "proof-previous.json").exists()
 
@@ -316,17 +316,17 @@ def test_a_damaged_proof_of_before_is_replaced(content, tmp_path, monkeypatch):
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "proof.json").write_bytes(content)
     monkeypatch.setattr(backends, "why_missing", lambda name: f"{name} is not here")
-    assert proof.prove(small(), tmp_path, 4).previous is None
+    assert procedure.prove(small(), tmp_path, 4).previous is None
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit(143)])
 def test_an_interrupted_proof_leaves_the_one_of_before_as_it_is(interruption, tmp_path, monkeypatch):
-    proof.prove(small(), tmp_path, 4)
+    procedure.prove(small(), tmp_path, 4)
     before = (tmp_path / "small" / "proof.json").read_bytes()
 
     monkeypatch.setattr(local, "HERE", forks.Failing(interruption))
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        proof.prove(small(), tmp_path, 4)
+        procedure.prove(small(), tmp_path, 4)
     assert (tmp_path / "small" / "proof.json").read_bytes() == before
     assert not (tmp_path / "small" / "proof-previous.json").exists()
 
@@ -364,10 +364,10 @@ def test_the_terminal_has_columns_for_datasets_and_the_grid_only_where_they_vary
 
 
 def test_the_verdict_of_several_is_that_of_the_worst():
-    assert proof.worst_of(["EQUAL", "IDENTICAL"]) == "EQUAL"
-    assert proof.worst_of(["EQUAL", "INCONCLUSIVE"]) == "INCONCLUSIVE"
-    assert proof.worst_of(["DIVERGED", "INCONCLUSIVE", "EQUAL"]) == "DIVERGED"
-    assert proof.worst_of([]) == "INCONCLUSIVE", "nothing observed is not equal"
+    assert procedure.worst_of(["EQUAL", "IDENTICAL"]) == "EQUAL"
+    assert procedure.worst_of(["EQUAL", "INCONCLUSIVE"]) == "INCONCLUSIVE"
+    assert procedure.worst_of(["DIVERGED", "INCONCLUSIVE", "EQUAL"]) == "DIVERGED"
+    assert procedure.worst_of([]) == "INCONCLUSIVE", "nothing observed is not equal"
 
 
 @pytest.mark.parametrize(
@@ -388,14 +388,14 @@ def test_a_proof_sees_two_epochs_with_a_short_batch_where_there_is_room(n, batch
 def traced(tmp_path_factory):
     """A trace of the NumPy backend, to be copied and spoilt."""
     folder = tmp_path_factory.mktemp("traced")
-    document = proof.prove(small(NET), folder)
+    document = procedure.prove(small(NET), folder)
     return Path(document.networks[0].backends[0].trace)
 
 
 def test_the_same_steps_leave_the_same_bytes(traced, tmp_path):
-    document = proof.prove(small(NET), tmp_path)
+    document = procedure.prove(small(NET), tmp_path)
     again = Path(document.networks[0].backends[0].trace)
-    assert Trace(again).manifest["files"] == Trace(traced).manifest["files"]
+    assert Trace(again).manifest.files == Trace(traced).manifest.files
 
 
 def test_a_trace_holds_what_it_says(traced):
@@ -413,7 +413,7 @@ def test_a_trace_holds_what_it_says(traced):
 @pytest.mark.parametrize("parameters", [10, 10_000, 10_000_000])
 @pytest.mark.parametrize("steps", [2, 10, 1000])
 def test_a_trace_stays_within_its_budget(parameters, steps, monkeypatch):
-    monkeypatch.setattr(trace, "BUDGET", 2**20)
+    monkeypatch.setattr(traces, "BUDGET", 2**20)
     plan = Plan(
         Network(["flatten", f"dense {parameters // 10}"]),
         (3, 3, 1),
@@ -423,7 +423,7 @@ def test_a_trace_stays_within_its_budget(parameters, steps, monkeypatch):
         np.ones(1),
         5,
     )
-    kept, observed = trace.kept_and_observed(plan, steps, 33)
+    kept, observed = traces.kept_and_observed(plan, steps, 33)
     assert {0, min(plan.steps_per_epoch, steps) - 1, steps - 1} <= set(kept)
     assert set(observed) <= set(kept)
     assert all(step == 0 or step - 1 in kept for step in observed), "what comes before an observed step is known"
@@ -433,12 +433,12 @@ def test_a_trace_stays_within_its_budget(parameters, steps, monkeypatch):
 
 def test_a_batch_size_beyond_all_images_takes_no_room(monkeypatch):
     """A whole dataset as one batch is written batch_size = 100000, and is as large as the dataset."""
-    monkeypatch.setattr(trace, "BUDGET", 2**20)
+    monkeypatch.setattr(traces, "BUDGET", 2**20)
     network = Network(["flatten", "dense 100", "dense 10"])
     plans = [Plan(network, (3, 3, 1), Recipe(batch_size=n), 0, np.zeros(1), np.ones(1), 1) for n in (60, 100_000)]
-    asked, whole = (trace.kept_and_observed(plan, 10, 60) for plan in plans)
+    asked, whole = (traces.kept_and_observed(plan, 10, 60) for plan in plans)
     assert asked == whole
-    assert len(whole[1]) > len(trace.kept_and_observed(plans[1], 10, 100_000)[1])
+    assert len(whole[1]) > len(traces.kept_and_observed(plans[1], 10, 100_000)[1])
 
 
 def spoilt(traced, tmp_path, file, change):
@@ -546,7 +546,7 @@ def test_a_missing_array_is_not_identical(traced, tmp_path):
     ],
 )
 def test_no_false_alarm_in_float64_where_gradients_cancel(layers, optimizer, tmp_path):
-    document = proof.prove(small(layers, dtype="float64", optimizer=optimizer, batch_size=4), tmp_path)
+    document = procedure.prove(small(layers, dtype="float64", optimizer=optimizer, batch_size=4), tmp_path)
     assert document.verdict == "EQUAL", document.divergences[:2]
 
 
@@ -568,10 +568,10 @@ def test_what_no_cause_explains_leaves_a_script_that_reproduces_it(tmp_path, mon
     """A known cause, with the catalogue emptied: what is planted stays, and nothing explains it."""
     asked = small(["flatten", "dense 12", "leaky_relu", "dense 10"])
     (case,) = cases.cases(asked, 4, ["leaky_slope_keras@numpy"])
-    monkeypatch.setattr(proof, "cases", lambda *_: iter([case]))
+    monkeypatch.setattr(procedure, "cases", lambda *_: iter([case]))
     monkeypatch.setattr("lockstep.proof.causes.CAUSES", {})
-    monkeypatch.setattr(proof, "CAUSES", {"leaky_slope_keras": None})
-    document = proof.prove(asked, tmp_path, 4)
+    monkeypatch.setattr(procedure, "CAUSES", {"leaky_slope_keras": None})
+    document = procedure.prove(asked, tmp_path, 4)
     first = document.divergences[0]
     assert (first.stage, first.where, first.causes) == ("forward", "2_leaky_relu", ("unexplained",))
     script = Path(first.bundle) / "reproduce.py"
@@ -596,10 +596,10 @@ def test_what_no_cause_explains_leaves_a_script_that_reproduces_it(tmp_path, mon
 def test_decay_and_running_statistics_are_reproduced_too(layers, options, cause, stage, printed, tmp_path, monkeypatch):
     asked = small(layers, **options)
     (case,) = cases.cases(asked, 4, [f"{cause}@numpy"])
-    monkeypatch.setattr(proof, "cases", lambda *_: iter([case]))
+    monkeypatch.setattr(procedure, "cases", lambda *_: iter([case]))
     monkeypatch.setattr("lockstep.proof.causes.CAUSES", {})
-    monkeypatch.setattr(proof, "CAUSES", {cause: None})
-    first = proof.prove(asked, tmp_path, 4).divergences[0]
+    monkeypatch.setattr(procedure, "CAUSES", {cause: None})
+    first = procedure.prove(asked, tmp_path, 4).divergences[0]
     assert first.stage == stage
     done = subprocess.run(
         [sys.executable, f"{first.bundle}/reproduce.py"], capture_output=True, text=True, timeout=60, cwd=tmp_path
@@ -785,9 +785,9 @@ def test_a_run_and_a_trace_are_not_compared(finished, traced):
 
 
 def test_a_tolerance_grows_with_what_is_added_up_and_with_what_numpy_misses():
-    one = float(tolerance.tolerance("float32", 1.0))
+    one = float(tolerances.of("float32", 1.0))
     assert one == pytest.approx(8 * 2**-24)
-    assert float(tolerance.tolerance("float32", 3.0)) == pytest.approx(3 * one)
-    assert float(tolerance.tolerance("float32", 1.0, terms=400)) == pytest.approx(10 * one)
-    assert float(tolerance.tolerance("float32", 1.0, measured=5.0)) == pytest.approx(5 * one)
-    assert float(tolerance.tolerance("float64", 1.0)) == pytest.approx(8 * 2**-53)
+    assert float(tolerances.of("float32", 3.0)) == pytest.approx(3 * one)
+    assert float(tolerances.of("float32", 1.0, terms=400)) == pytest.approx(10 * one)
+    assert float(tolerances.of("float32", 1.0, measured=5.0)) == pytest.approx(5 * one)
+    assert float(tolerances.of("float64", 1.0)) == pytest.approx(8 * 2**-53)

@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from lockstep import LockstepError, store
 from lockstep.backends import numpy as reference
-from lockstep.proof import cases, tolerance, trace, verdicts
+from lockstep.proof import cases, tolerances, traces, verdicts
 from lockstep.proof.passes import Whole
-from lockstep.proof.trace import Trace
+from lockstep.proof.traces import Trace
 from lockstep.spec import Network
 from lockstep.spec.records import changed
 from lockstep.training import inputs
@@ -41,11 +41,11 @@ def test_small_files_of_a_trace_are_read_once_and_large_ones_each_time(made, mon
     again.clear()  # a caller's own dictionary
     assert first.keys() == found.arrays("step-1").keys()
     assert read == ["step-1.safetensors"]
-    monkeypatch.setattr(trace, "MOST_KEPT", 2)
+    monkeypatch.setattr(traces, "MOST_KEPT", 2)
     for name in ("step-2", "step-3", "step-1"):  # the oldest goes
         found.arrays(name)
     assert read[1:] == [f"step-{number}.safetensors" for number in (2, 3, 1)]
-    monkeypatch.setattr(trace, "MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(traces, "MOST_KEPT_BYTES", 0)
     other = Trace(folder)
     assert [other.arrays("step-1").keys() for _ in range(2)] == [first.keys()] * 2
     assert read[4:] == ["step-1.safetensors"] * 2
@@ -167,7 +167,7 @@ class WrongInTheSecondCall(reference.Model):
 def test_predictions_are_judged_beyond_one_call(tmp_path):
     loaded = the_case().examples.data
     many = np.concatenate([loaded.test_images] * 2), np.concatenate([loaded.test_labels] * 2)
-    assert len(many[0]) > trace.N_PREDICTED
+    assert len(many[0]) > traces.N_PREDICTED
     loaded = changed(loaded, test_images=many[0], test_labels=many[1])
     for model, verdict in ((reference.Model, "EQUAL"), (WrongInTheSecondCall, "DIVERGED")):
         case = the_case()
@@ -267,7 +267,7 @@ def test_arrays_of_another_shape_are_named_and_nothing_raises(name, change, word
 
 
 def test_where_a_tolerance_or_the_judge_is_not_finite_nobody_is_accused_and_nothing_was_judged(made):
-    from lockstep.proof.judge import compare
+    from lockstep.proof.findings import compare
 
     assert compare("loss", "loss", 0, 1.0, 1.0, 1e-9).agrees
     for found, wanted, allowed in ((1.0, 2.0, np.inf), (np.inf, np.inf, 1.0), (np.nan, np.nan, np.nan)):
@@ -301,4 +301,4 @@ def test_statistics_are_allowed_what_another_pass_may_bring_to_them(dtype):
     change = 0.1 * np.abs(moved.var(axis=0, ddof=1) - x.var(axis=0, ddof=1))
     assert (change <= rooms["6_batch_norm/running_variance"]).all()
     value = whole.statistics()["6_batch_norm/running_variance"][0]
-    assert (change > tolerance.tolerance(dtype, value)).any(), "the twin: its own size alone would not cover it"
+    assert (change > tolerances.of(dtype, value)).any(), "the twin: its own size alone would not cover it"

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,14 +15,14 @@ import lockstep
 from lockstep import cli, language, store
 from lockstep.check import submissions as verify
 from lockstep.data import Data
-from lockstep.machine import timing
 from lockstep.report import gather
+from lockstep.report.compare import comparison
 from lockstep.report.compare.copies import mark_copies
 from lockstep.report.compare.groups import group
 from lockstep.report.facts import Facts
-from lockstep.report.sections import chapters, comparisons
+from lockstep.report.sections import chapters
 from lockstep.report.words import question
-from lockstep.report.words.numbers import fixed
+from lockstep.report.words.quantities import fixed
 from lockstep.spec import EarlyStopping, Recipe, Study
 from lockstep.study import few_images, forecast, load_study, not_done, run_study
 from support import ROOT
@@ -47,7 +48,7 @@ def two(tmp_path):
 
 
 def test_the_documents_numbers_are_those_of_the_comparison_and_of_the_page(two):
-    found = comparisons.compare(group([Facts(record) for record in store.find_runs([two])]))
+    found = comparison.compare(group([Facts(record) for record in store.find_runs([two])]))
     told = numbers(two)
     (row,), (pair,) = told["backends"], [pair for _, pair in found.held["backends"].rows]
     assert row["over_seeds"]["value"] == pair.difference.value
@@ -129,7 +130,7 @@ def test_a_number_that_was_changed_in_report_json_is_found(tmp_path):
 def test_a_copied_folder_is_one_measurement(tmp_path):
     one, *_ = seeds_of(tmp_path, "numpy", (0.90, 0.94))
     other = shutil.copytree(one, one.with_name("again"))
-    found = comparisons.compare(group([Facts(record) for record in store.find_runs([tmp_path])]))
+    found = comparison.compare(group([Facts(record) for record in store.find_runs([tmp_path])]))
     (cell,) = found.cells
     assert (len(cell.seconds), len(cell.accuracies)) == (2, 2)
     said = words(page_of(tmp_path))
@@ -143,7 +144,7 @@ def test_a_copy_under_another_seed_is_one_measurement(tmp_path):
     text = (other / "spec.toml").read_text().replace("seeds = [\n    0,\n]", "seeds = [\n    7,\n]")
     (other / "spec.toml").write_text(text)
     amend(other, "timing.json", lambda found: found.update(epochs=[0.123] * 5))
-    (cell,) = comparisons.compare(group([Facts(record) for record in store.find_runs([tmp_path])])).cells
+    (cell,) = comparison.compare(group([Facts(record) for record in store.find_runs([tmp_path])])).cells
     assert sorted(cell.accuracies) == ["0", "1"]
     assert numbers(tmp_path)["cells"][0]["copies"] == ["demo/seed-7"]
 
@@ -261,7 +262,7 @@ def test_an_estimate_is_scaled_by_epochs_and_work():
         for epochs in (2, 6)
         for run in Study(NETWORK, "digits", "numpy", recipe=Recipe(epochs=epochs), train_size=200).runs()
     )
-    asked = forecast.Expectation([short, long], timing.Path("/nowhere"), 1, lambda said: None)
+    asked = forecast.Expectation([short, long], Path("/nowhere"), 1, lambda said: None)
     assert asked.from_epoch(short, 3.0) == pytest.approx(8 * 3.0)
 
 

@@ -18,7 +18,7 @@ from lockstep.report import proofs as proven_file
 from lockstep.report.compare.groups import group
 from lockstep.report.facts import Facts
 from lockstep.report.sections import verdicts
-from lockstep.report.words import answer, numbers
+from lockstep.report.words import answer, quantities
 from lockstep.spec import Dense, Flatten, Network, Recipe, Study
 from lockstep.spec.toml import read_study
 from lockstep.store.documents.proof import Proof
@@ -57,9 +57,9 @@ def test_the_page_has_the_numbers_of_the_runs(four):
         assert said in text
 
 
-@pytest.mark.parametrize("function", [numbers.fixed, numbers.column, numbers.significant, numbers.count])
+@pytest.mark.parametrize("function", [quantities.fixed, quantities.column, quantities.significant, quantities.count])
 def test_numbers_are_written_as_their_examples_say(function):
-    (example,) = doctest.DocTestFinder().find(function, globs=vars(numbers))
+    (example,) = doctest.DocTestFinder().find(function, globs=vars(quantities))
     assert doctest.DocTestRunner().run(example).failed == 0
     assert example.examples
 
@@ -314,7 +314,7 @@ def test_no_value_in_a_proof_is_a_crash(tmp_path, junk, part):
         (tmp_path / "proof.json").write_text(json.dumps(spoilt))
         reading = proven_file.read_beside(tmp_path)
         assert bool(reading.gap) == (reading.proof is None)
-        verdicts.tell_proof(reading, "proof")
+        verdicts.section(reading, "proof")
 
 
 def places(value, path=()):
@@ -442,11 +442,11 @@ def test_every_study_has_its_own_proof(tmp_path):
 
 def test_a_proof_fits_the_runs_of_its_study(tmp_path):
     from lockstep import study
-    from lockstep.proof import proof
+    from lockstep.proof import procedure
 
     network = Network((Flatten(), Dense(10)))
     asked = Study({"plain": network}, "digits", "numpy", recipe=Recipe(epochs=1), train_size=67, name="true")
-    proof.prove(asked, tmp_path, steps=2)
+    procedure.prove(asked, tmp_path, steps=2)
     study.run_study(asked, tmp_path)
     said = proof_section(page_of(tmp_path))
     assert "EQUAL : numpy took the first two steps alike within rounding" in said

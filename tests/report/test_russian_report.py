@@ -18,16 +18,16 @@ from babel.messages.pofile import read_po
 import lockstep
 from lockstep import bench, language, parse_study, prove, run_study, store
 from lockstep.data import digits
-from lockstep.proof import comparison, judge, proof
+from lockstep.proof import comparison, findings, procedure
 from lockstep.proof.causes import CAUSES
 from lockstep.report import gather, render, write_proof
 from lockstep.report.words import forms
-from lockstep.report.words.numbers import count, fixed, listed, seconds, significant, word
+from lockstep.report.words.quantities import count, fixed, listed, seconds, significant, word
 from lockstep.spec.records import changed
 from lockstep.store.documents.proof import Proof
 from support import STUDY_FILES
 from support.bench_documents import BENCH, write_bench
-from support.catalogs import held, problems, texts
+from support.catalogs import KEYWORDS, held, problems, texts
 from support.needs import need_backend
 from support.proof_documents import divergence, proof_of, proven
 from support.run_folders import DAMAGED, fake_run
@@ -340,7 +340,7 @@ def test_what_files_keep_in_english_is_said_in_russian(kept_text, said):
 
 def test_what_proofs_and_datasets_write_is_known():
     places = [
-        judge.compare("loss", "loss", 0, *rest)
+        findings.compare("loss", "loss", 0, *rest)
         for rest in (
             (None, 1.0), (np.zeros(2), np.zeros(3)), (np.zeros(2), np.zeros(2), 0.0, "float32"),
             (np.array([np.nan]), np.zeros(1)), (np.array([np.nan]), np.array([np.nan])),
@@ -348,9 +348,11 @@ def test_what_proofs_and_datasets_write_is_known():
         )
     ]  # fmt: skip
     written = {
-        *judge.STAGES, *proof.VERDICTS, *digits.NOTES, *(place.problem for place in places),
-        *(proof.claim(verdict, 7) for verdict in proof.VERDICTS),
-        *(comparison.claim_of(*row) for row in itertools.product(proof.VERDICTS, (None, "loss at [3]"), (True, False))),
+        *findings.STAGES, *procedure.VERDICTS, *digits.NOTES, *(place.problem for place in places),
+        *(procedure.claim(verdict, 7) for verdict in procedure.VERDICTS),
+        *itertools.starmap(
+            comparison.claim_of, itertools.product(procedure.VERDICTS, (None, "loss at [3]"), (True, False))
+        ),
     }  # fmt: skip
     written -= {""}  # of a difference that has a size
     with language.speaking("ru"):
@@ -392,7 +394,7 @@ def test_a_fault_in_the_catalog_is_found(tmp_path, old, new, found):
 
 # ---------------------------------------------------------------------------------- texts that no catalog can know of
 
-SAYS = ("_", "n_", "mark", "count", "ValueError", "removeprefix")
+SAYS = (*KEYWORDS, "ValueError", "removeprefix")
 SENTENCE = re.compile(r"[A-Za-z’]+ (?!al\b)[a-z’]+ (?!al\b)[a-z’]+")  # not “et al.”
 
 

@@ -41,7 +41,7 @@ FLOORS = (
 TWINS = {
     "backends": (
         {"backends.walk"}, {"backends.plan"},
-        {"backends.chunks", "backends.contract", "backends.mistaken", "backends.weights"},
+        {"backends.chunks", "backends.contract", "backends.mistakes", "backends.weights"},
         {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax"}, {"backends"},
     ),
     "exchange.models": (
@@ -327,7 +327,7 @@ def test_the_judge_imports_numpy_and_the_contract_only(module):
 # ------------------------------------------------------------------------------------------------- who starts processes
 
 STARTS = {"Popen", "run", "call", "check_call", "check_output", "getoutput", "getstatusoutput"}  # of subprocess
-STARTERS = {"machine.processes", "machine.timing"}  # all that works for us; and git, which is asked for a revision
+STARTERS = {"machine.processes", "machine.sources"}  # all that works for us; and git, which is asked for a revision
 
 
 def starters(texts: dict[str, str]) -> set[str]:
@@ -354,3 +354,21 @@ def test_processes_are_started_in_one_file():
 )
 def test_a_planted_start_is_found(planted):
     assert starters({**sources(), "study.runs": planted}) - STARTERS == {"study.runs"}
+
+
+# ---------------------------------------------------------------------------------------------- what modules are called
+
+
+def like_the_standard_library(modules: Iterable[str]) -> set[str]:
+    """The modules that are called like one of Python's own: whoever reads `import trace` would think of that."""
+    return {name for name in modules if name.rpartition(".")[2] in sys.stdlib_module_names}
+
+
+def test_no_module_is_called_like_one_of_the_standard_library():
+    assert like_the_standard_library(sources()) == set()
+
+
+def test_a_planted_name_of_the_standard_library_is_found():
+    assert like_the_standard_library(["proof.traces", "proof.traces", "report.words.quantities", "spec.toml"]) == {
+        "proof.traces", "report.words.quantities",
+    }  # fmt: skip

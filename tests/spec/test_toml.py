@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep import LockstepError, Study, parse_study, read_study, resolved_toml
-from lockstep.files.untrusted import LARGEST_SPEC
+from lockstep.files.intake import LARGEST_SPEC
 from lockstep.spec import OPTIMIZERS, Adam
 from lockstep.spec.records import EXAMPLES, FAMILY_FIELDS, to_table
 from lockstep.spec.toml import VALUE, lines_of, places_of

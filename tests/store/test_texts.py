@@ -7,9 +7,10 @@ import json
 import pytest
 
 from lockstep import store
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, title
+from lockstep.files import texts
 from lockstep.language import Text, joined, later, n_later, say, speaking
-from lockstep.store import texts
+from lockstep.screen.words import stored
 
 STEPS = later("the first {n} steps are the same within rounding, on everything that was observed", n=10)
 JUDGE = later(
@@ -41,6 +42,15 @@ def test_a_text_is_said_in_any_language_after_it_was_stored(text, tmp_path):
     assert found == text
     with speaking("ru"):
         assert say(found) == say(text) != str(text)
+
+
+def test_a_reason_of_an_earlier_version_stays_english_behind_the_meaning_of_its_code():
+    kept = "LS-504 runs/a: somebody else holds the lock"
+    with speaking("ru"):
+        assert stored(kept) == f"{title('LS-504')}: {kept}"
+        assert stored(later("it is missing")) == say(later("it is missing")) != "it is missing"
+        assert stored("words of somebody else") == "words of somebody else"
+    assert stored(kept) == kept
 
 
 def test_whoever_knows_nothing_of_forms_reads_sentences(tmp_path):

@@ -16,7 +16,7 @@ from lockstep import EarlyStopping, LockstepError, Recipe, Record, Study, backen
 from lockstep import study as studies
 from lockstep.cli import app
 from lockstep.files import locks
-from lockstep.machine import timing  # fmt: skip
+from lockstep.machine import cores  # fmt: skip
 from lockstep.screen.runs import lines_of_resumption
 from lockstep.study import resumption
 from lockstep.study.places import local
@@ -37,7 +37,7 @@ def quick(monkeypatch):
     """Workers in this process: the same code, without the seconds that a process costs."""
 
     monkeypatch.setattr(local, "HERE", forks.InThisProcess())
-    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(cores, "usable_cores", lambda: [0, 1])
 
 
 def silent(run, event):
@@ -247,7 +247,7 @@ def test_a_run_that_failed_before_it_told_its_environment_goes_on_with_its_threa
     for place in checkpoints.find(begun.folder):
         checkpoints.remove(place)
     (begun.folder / "events.jsonl").unlink()
-    assert timing.default_threads() == 2, "so that it matters"
+    assert cores.default_threads() == 2, "so that it matters"
     assert resumption.threads_for(Record(begun.folder)) == 1
     (record,), *_ = resumed(tmp_path)
     assert record.environment["threads"]["asked"] == 1

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lockstep import backends, spec
-from lockstep.backends import mistaken
+from lockstep.backends import mistakes
 from lockstep.backends import numpy as reference
 from lockstep.backends.contract import Backend, Model
 from lockstep.backends.plan import Plan
@@ -279,7 +279,7 @@ def plan_of(case: Case, dtype: str = "", threads: int = 2, device: str = "cpu") 
     mean, scale = case.scaling[0] + 17.0 * channels * bool(case.scaling[0]), case.scaling[1] / (1 + 0.2 * channels)
     steps = -(-case.n // case.recipe.batch_size)
     dtype = dtype or case.dtype
-    return mistaken.plan_of(case.network, case.shape, case.recipe, 11, mean, scale, steps, dtype, device, threads)
+    return mistakes.plan_of(case.network, case.shape, case.recipe, 11, mean, scale, steps, dtype, device, threads)
 
 
 @contextlib.contextmanager

@@ -24,8 +24,8 @@ from typing import Any
 from lockstep import load_study, store
 from lockstep import study as studies
 from lockstep.backends import BACKENDS
-from lockstep.machine import timing
-from lockstep.proof import proof
+from lockstep.machine import description
+from lockstep.proof import procedure
 from lockstep.uncertainty import bootstrap_median
 from support import ROOT
 
@@ -69,7 +69,7 @@ def proof_seconds(backends: list[str], network: str, threads: int | None) -> tup
     wanted = load_study(DEMO, (), backends, [network])
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="lockstep-loaded-") as folder:
-        document = proof.prove(wanted, Path(folder), threads=threads)
+        document = procedure.prove(wanted, Path(folder), threads=threads)
     if document.verdict not in ("EQUAL", "IDENTICAL"):
         raise RuntimeError(document.verdict)
     return time.perf_counter() - start, document.threads or 0
@@ -117,7 +117,7 @@ def main() -> None:
     rows = measured(options)
     if options.json:
         facts = {"busy": options.busy, "kind": options.kind, "network": options.network, "measured": store.now()}
-        print(json.dumps({**facts, "machine": timing.machine(), "rows": rows}, indent=2))
+        print(json.dumps({**facts, "machine": description.machine(), "rows": rows}, indent=2))
         return
     for row in rows:
         quiet, busy = (statistics.median(row[state]) for state in ("quiet", "busy"))

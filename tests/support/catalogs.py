@@ -1,6 +1,6 @@
 """Whether a catalog of translations fits the source: `problems(paths, po)` names everything that is wrong with it.
 
-Texts are found as Babel finds them: in Python and Jinja, as arguments of `_`, `n_` and `mark`.
+Texts are found as Babel finds them: in Python and Jinja, as arguments of `_`, `n_`, `later` and `n_later`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from babel.messages.pofile import PoFileError, read_po
 
 from lockstep import language
 
-KEYWORDS = {"_": None, "n_": (1, 2), "mark": None, "count": (2, 3)}  # `count` is that of report/words/numbers.py
+NOW_AND_LATER = {"_": None, "n_": (1, 2), "later": None, "n_later": (1, 2)}  # what `language` has texts called by
+KEYWORDS = {**NOW_AND_LATER, "count": (2, 3)}  # `count` is that of report/words/quantities.py
 RECORDS = {"Cause": (1, 3, 4)}  # classes of causes.py whose fields of these numbers are shown to people
 METHODS = {".py": "python", ".html": "jinja2.ext:babel_extract"}
 FORMS = {"ru": 3}  # of a plural

@@ -549,7 +549,7 @@ def manifests(folder: Path) -> Target:
     from lockstep import store
     from lockstep.check import doctor
     from lockstep.errors import LockstepError
-    from lockstep.proof.trace import Trace
+    from lockstep.proof.traces import Trace
     from lockstep.training import checkpoints
 
     place = run_folder(folder)
@@ -638,10 +638,10 @@ def watched(read: Read) -> tuple[str, str, float, int]:
     """(outcome, what was said, seconds of the processor, bytes) of one reading; the outcome is "read", a code, or
     "failed"."""
     from lockstep.errors import LockstepError
-    from lockstep.machine import timing
+    from lockstep.machine import memory
 
-    timing.forget_peak_memory()
-    before, start = timing.peak_memory_bytes() or 0, time.process_time()
+    memory.forget_peak_memory()
+    before, start = memory.peak_memory_bytes() or 0, time.process_time()
     try:
         read()
         outcome, said = "read", ""
@@ -651,7 +651,7 @@ def watched(read: Read) -> tuple[str, str, float, int]:
             outcome = "failed"
     except BaseException:
         outcome, said = "failed", traceback.format_exc(limit=-4)
-    seconds, grown = time.process_time() - start, (timing.peak_memory_bytes() or 0) - before
+    seconds, grown = time.process_time() - start, (memory.peak_memory_bytes() or 0) - before
     if outcome != "failed" and seconds > SECONDS:
         outcome, said = "failed", f"{seconds:.2f} seconds of the processor; {said}"
     if outcome != "failed" and grown > BYTES:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep import backends
-from lockstep.machine import timing
+from lockstep.machine import cores
 from support import TESTS
 
 NETWORKS = {
@@ -55,7 +55,7 @@ class Stable:
 
     def __init__(self, backend: str) -> None:
         self.backend, self.compiled = backend, tempfile.mkdtemp(prefix="lockstep-tests-")
-        environment = {**os.environ, **timing.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**os.environ, **cores.thread_environment(backend, 2), "TF_CPP_MIN_LOG_LEVEL": "3"}
         # XLA's programs are kept, as conftest keeps JAX's: to compile one takes longer than all else in a run.
         environment["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={self.compiled}"
         self.process = subprocess.Popen(
@@ -448,13 +448,13 @@ def _report_quickly() -> None:
 
 
 def _no_rename() -> None:
-    from lockstep.files import atomic
+    from lockstep.files import disk
 
     @contextlib.contextmanager
     def new_file(path: Path, hint: str, sync_name: bool = True) -> Iterator[Path]:
         yield path
 
-    atomic.new_file = new_file
+    disk.new_file = new_file
 
 
 def _no_fsync() -> None:
@@ -463,9 +463,9 @@ def _no_fsync() -> None:
 
 def unchecked(path: Path, known: Any, limit: int = 2**30) -> bytes:
     """`reading.checked` and `reading.compare`, without a look at what the manifest says."""
-    from lockstep.files import untrusted
+    from lockstep.files import intake
 
-    return untrusted.content(path, limit)
+    return intake.content(path, limit)
 
 
 def forgetful(resume: Callable[..., None]) -> Callable[..., None]:

@@ -19,8 +19,8 @@ import numpy as np
 from lockstep import backends, data, store, study
 from lockstep.proof import cases, tracer
 from lockstep.proof.causes import CAUSES, differing
-from lockstep.proof.judge import STAGES
-from lockstep.proof.trace import Trace
+from lockstep.proof.findings import STAGES
+from lockstep.proof.traces import Trace
 from lockstep.spec import Network, Recipe, Run, Study
 from lockstep.spec.toml import resolved_toml
 from lockstep.training import inputs

@@ -32,7 +32,7 @@ from lockstep import backends, data, store, study
 from lockstep.errors import LockstepError
 from lockstep.machine import workers
 from lockstep.proof import cases, growth, tracer, verdicts
-from lockstep.proof.trace import Trace
+from lockstep.proof.traces import Trace
 from lockstep.spec import LOSSES, Network, Recipe, Run, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lockstep import store, study
 from lockstep.backends import numpy as reference
 from lockstep.proof import growth, tracer, verdicts
-from lockstep.proof.trace import Trace
+from lockstep.proof.traces import Trace
 from lockstep.spec import Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml

@@ -9,8 +9,8 @@ import pytest
 
 from lockstep import LockstepError
 from lockstep import study as studies
-from lockstep.files import untrusted
-from lockstep.machine import timing
+from lockstep.files import intake
+from lockstep.machine import cores
 from lockstep.study.places import local
 from lockstep.training import checkpoints
 from support import forks
@@ -22,7 +22,7 @@ def left(tmp_path_factory):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "HERE", forks.InThisProcess())
-        patch.setattr(timing, "usable_cores", lambda: [0, 1])
+        patch.setattr(cores, "usable_cores", lambda: [0, 1])
         for seed in (0, 1):
             folder = tmp_path_factory.mktemp(f"seed{seed}")
             forks.write_study(folder, "numpy", "cnn")
@@ -101,7 +101,7 @@ def test_any_damage_to_the_newest_checkpoint_is_noticed(place, left, cases, tall
 
 def test_without_hashes_damage_is_not_noticed(place, left, monkeypatch):
     """The battery above can fail."""
-    monkeypatch.setattr(untrusted, "checked", forks.unchecked)
+    monkeypatch.setattr(intake, "checked", forks.unchecked)
     flips = [row for row in damages(place, left[1], random.Random(3)) if "weights" in row[0] and "flipped" in row[0]]
     assert battery(place, flips[:40])
 

@@ -12,7 +12,7 @@ import pytest
 
 from lockstep import backends
 from lockstep.proof.causes import CAUSES
-from lockstep.proof.judge import STAGES
+from lockstep.proof.findings import STAGES
 from lockstep.spec.toml import read_study
 from support.mutants import runner
 from support.mutants.__main__ import chosen, main
@@ -142,7 +142,7 @@ def test_there_are_enough_mutants_in_every_backend_plan_and_worker():
     files = Counter(mutant.file for mutant in MUTANTS)
     assert len(MUTANTS) == len({mutant.name for mutant in MUTANTS}) >= 120
     names = [f"{backend}/{part}" for backend in backends.BACKENDS for part in ("__init__", "layers", "optimizers")]
-    names += ["numpy/fast", "numpy/stack", "plan", "chunks", "weights"]
+    names += ["numpy/speed", "numpy/stack", "plan", "chunks", "weights"]
     assert {*(f"backends/{name}.py" for name in names), "training/loop.py", "training/inputs.py"} <= files.keys()
     assert sum(bool(mutant.equivalent) for mutant in MUTANTS) <= 5
 

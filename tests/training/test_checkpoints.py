@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lockstep import LockstepError, store
-from lockstep.files import untrusted
-from lockstep.machine import timing
+from lockstep.files import intake
+from lockstep.machine.clocks import Clocks
 from lockstep.training import checkpoints
 from support import forks
 
@@ -97,7 +97,7 @@ def keeper(run, **environment) -> checkpoints.Keeper:
 
 def take_epochs(keeper, until, best=lambda epoch: None, tell=True) -> None:
     """What a worker does, from where the keeper is."""
-    model, clocks = Model(), timing.Clocks()
+    model, clocks = Model(), Clocks()
     keeper.resume(model, clocks)
     for epoch in range(keeper.progress.epoch + 1, until + 1):
         model.epoch = epoch
@@ -208,7 +208,7 @@ def test_what_is_damaged_is_skipped_and_said_aloud(damage, run):
 @pytest.mark.parametrize("damage", ["weights", "state", "steps", "best"])
 def test_without_hashes_damage_would_be_believed(damage, run, monkeypatch):
     """The check above can fail."""
-    monkeypatch.setattr(untrusted, "checked", forks.unchecked)
+    monkeypatch.setattr(intake, "checked", forks.unchecked)
     DAMAGE[damage](saved(run, 5, 2))
     assert checkpoints.newest(run, SPEC).progress.epoch == 5
 
@@ -219,7 +219,7 @@ def test_nothing_that_can_be_used_is_none(run):
     assert told == []
     flip(saved(run, 1) / "weights.safetensors")
     assert checkpoints.newest(run, SPEC, told.append) is None
-    assert told == [f"checkpoint-1 is not used: checkpoint-1/weights.safetensors: {untrusted.CHANGED}"]
+    assert told == [f"checkpoint-1 is not used: checkpoint-1/weights.safetensors: {intake.CHANGED}"]
 
 
 def test_the_tenth_is_newer_than_the_ninth(run):
@@ -313,7 +313,7 @@ def test_the_last_two_and_the_best_stay(run):
 
 def test_a_run_goes_on_where_it_was(run):
     take_epochs(keeper(run), 3, best=lambda epoch: 1)
-    again, model, clocks = keeper(run), Model(), timing.Clocks()
+    again, model, clocks = keeper(run), Model(), Clocks()
     assert again.progress.epoch == 3
     again.resume(model, clocks)
     same(model.restored[0], both(3)[0])
@@ -327,12 +327,12 @@ def test_a_run_goes_on_where_it_was(run):
 
 
 def test_the_clocks_of_all_parts_add_up(run):
-    first, clocks = keeper(run), timing.Clocks()
+    first, clocks = keeper(run), Clocks()
     clocks.seconds["train"] = 2.5
     first.progress.history = after(1).history
     first.progress.steps = after(1).steps
     first.save(Model(1), clocks)
-    second, later = keeper(run), timing.Clocks()
+    second, later = keeper(run), Clocks()
     later.seconds["train"] = 1.0
     second.resume(Model(), later)
     assert later.seconds["train"] == 3.5
@@ -341,7 +341,7 @@ def test_the_clocks_of_all_parts_add_up(run):
 
 def test_a_run_that_begins_has_nothing_to_announce(run):
     first, model = keeper(run), Model()
-    first.resume(model, timing.Clocks())
+    first.resume(model, Clocks())
     assert first.announce() is None
     assert model.restored is None
     assert first.described() is first.environment

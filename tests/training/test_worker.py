@@ -193,13 +193,13 @@ class Recorder:
 
 
 def test_each_epoch_has_the_order_and_the_augmentation_of_its_number():
-    from lockstep.machine import timing
+    from lockstep.machine.clocks import Clocks
 
     recipe = Recipe(epochs=3, batch_size=64, augmentation=Augmentation(2))
     (run,) = Study(NETWORK, "digits", "numpy", seeds=5, recipe=recipe, train_size=150).runs()
     parts = inputs.Examples(data.load("digits", offline=True), run)
     model, told = Recorder(), []
-    history, steps, best = loop.alone(loop.train_epochs(model, run, parts, timing.Clocks(), told.append))
+    history, steps, best = loop.alone(loop.train_epochs(model, run, parts, Clocks(), told.append))
     for epoch in range(3):
         np.testing.assert_array_equal(model.orders[epoch], batch_order(150, 5, epoch))
         np.testing.assert_array_equal(model.placed[epoch], augment(parts.train[0], recipe.augmentation, 5, epoch))
@@ -255,7 +255,7 @@ def test_all_of_a_few_training_images_are_evaluated():
 def test_evaluation_is_outside_the_training_clock():
     import time
 
-    from lockstep.machine import timing
+    from lockstep.machine.clocks import Clocks
 
     class Slow(Recorder):
         def predict(self, images):
@@ -263,7 +263,7 @@ def test_evaluation_is_outside_the_training_clock():
             return super().predict(images)
 
     (run,) = Study(NETWORK, "digits", "numpy", recipe=Recipe(epochs=2, batch_size=64), train_size=150).runs()
-    parts, clocks = inputs.Examples(data.load("digits", offline=True), run), timing.Clocks()
+    parts, clocks = inputs.Examples(data.load("digits", offline=True), run), Clocks()
     history, *_ = loop.alone(loop.train_epochs(Slow(), run, parts, clocks, lambda event: None))
     assert clocks.seconds["train"] < 0.05 < 0.2 <= clocks.seconds["evaluate"]
     assert sum(row["train_seconds"] for row in history) < 0.05

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from lockstep.backends.contract import Backend
 from lockstep.errors import LockstepError, did_you_mean
-from lockstep.language import joined
-from lockstep.language import later as _
+from lockstep.language import joined, later
 
 # name → (title, the modules it needs, the distributions whose versions a record names, the extra that installs them)
 BACKENDS = {
@@ -37,9 +36,11 @@ def why_missing(name: str) -> str | None:
     Raises LockstepError (LS-209) for a name that is not in BACKENDS.
     """
     if name not in BACKENDS:
-        raise LockstepError("LS-209", _('there is no backend "{name}"', name=name), hint=did_you_mean(name, BACKENDS))
+        raise LockstepError(
+            "LS-209", later('there is no backend "{name}"', name=name), hint=did_you_mean(name, BACKENDS)
+        )
     absent = [module for module in BACKENDS[name][1] if importlib.util.find_spec(module) is None]
-    return _("{modules} not installed", modules=joined(absent, _(" and "))) if absent else None
+    return later("{modules} not installed", modules=joined(absent, later(" and "))) if absent else None
 
 
 def versions(name: str) -> dict[str, str]:
@@ -63,7 +64,7 @@ def imported(name: str, module: str) -> ModuleType:
     if reason := why_missing(name):
         extra = BACKENDS[name][3]
         raise LockstepError(
-            "LS-401", reason, where=_("backend {name}", name=name), hint=f"pip install 'lockstep-nn[{extra}]'"
+            "LS-401", reason, where=later("backend {name}", name=name), hint=f"pip install 'lockstep-nn[{extra}]'"
         )
     with _as_if_not_installed(PASSED_BY.get(name, ())):
         return importlib.import_module(module)

@@ -1,7 +1,7 @@
 """Everything that is decided before a backend starts, once for all of them, as NumPy arrays.
 
 Learning rates, dropout masks, scaling, the order in which layers are run, how many pixels an average pools over:
-whatever two backends would have to agree on. A plan with mistakes on purpose is `mistaken.MistakenPlan`.
+whatever two backends would have to agree on. A plan with mistakes on purpose is `mistakes.MistakenPlan`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
     medians           over rounds, with a bootstrap interval and n; a ratio is taken round by round, then its median
     no ranking        of entries whose intervals overlap, nor of fewer than five rounds
 
-An entry is a backend of ours (a run as `lockstep run` does it, without its first epoch) or a baseline of `shipped`. A
+An entry is a backend of ours (a run as `lockstep run` does it, without its first epoch) or one of the `baselines`. A
 backend's row carries the certificate of the study's proof where that is of this network, recipe, dtype and version.
 """
 
@@ -27,9 +27,9 @@ import numpy as np
 from lockstep import backends, data, randomness, store, study, uncertainty
 from lockstep.benchmark import baselines, roofline
 from lockstep.errors import LockstepError
-from lockstep.files import atomic
-from lockstep.language import later as _
-from lockstep.machine import timing, workers
+from lockstep.files import disk
+from lockstep.language import later
+from lockstep.machine import cores, description, sources, workers
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed, digest
 from lockstep.spec.toml import resolved_toml
@@ -37,6 +37,8 @@ from lockstep.store.documents.bench import (
     FORMAT,
     Bench,
     Faults,
+    Lap,
+    Laps,
     LeftOut,
     Middle,
     Network,
@@ -47,7 +49,7 @@ from lockstep.store.documents.bench import (
     Row,
 )
 from lockstep.store.documents.proof import Certificate, read_proof
-from lockstep.store.documents.run import Environment, Threads
+from lockstep.store.documents.run import Environment, Metrics, Timing
 from lockstep.study import crews, places
 from lockstep.study.places import local
 from lockstep.version import version
@@ -83,7 +85,7 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """What tells it from the others of its bench."""
+        """The entry's name among those of its bench."""
         parts = [self.run.network_name, self.run.dataset, self.run.dtype, "shipped" if self.is_shipped else "ours"]
         return "/".join([*parts, self.title, *([self.fault] if self.fault else []), str(self.threads)])
 
@@ -91,8 +93,8 @@ class Entry:
 # ---------------------------------------------------------------------------------------------------------- the laps
 
 
-def lap(entry: Entry) -> dict[str, Any]:
-    """Train once in a fresh process: {"seconds", "epochs", "images", "accuracy", "peak_memory_bytes", "threads"}.
+def lap(entry: Entry) -> Lap:
+    """Train once in a fresh process.
 
     Raises LockstepError (LS-402, LS-403) where the process dies or fails.
     """
@@ -111,13 +113,13 @@ def lap(entry: Entry) -> dict[str, Any]:
 def _temporary() -> Iterator[str]:
     """A folder for a lap; raises LockstepError (LS-501, LS-502) where the system's place for them cannot be written."""
     with (
-        atomic.writing(Path(tempfile.gettempdir()), _("set TMPDIR to a folder with room")),
+        disk.writing(Path(tempfile.gettempdir()), later("set TMPDIR to a folder with room")),
         tempfile.TemporaryDirectory(prefix="lockstep-bench-") as folder,
     ):
         yield folder
 
 
-def _ours(entry: Entry, runs: Sequence[Run], folders: Sequence[Path]) -> dict[str, Any]:
+def _ours(entry: Entry, runs: Sequence[Run], folders: Sequence[Path]) -> Lap:
     for folder in folders:
         store.write_status(folder, "running")
     task = places.TRAINING if len(runs) == 1 else places.TOGETHER
@@ -125,25 +127,25 @@ def _ours(entry: Entry, runs: Sequence[Run], folders: Sequence[Path]) -> dict[st
     for status in (record.status for record in records):
         if status["status"] != "finished":
             raise LockstepError(
-                status["code"] or "LS-403", status["reason"] or "", where=_("backend {name}", name=entry.name)
+                status["code"] or "LS-403", status["reason"] or "", where=later("backend {name}", name=entry.name)
             )
-    record, others = records[0], [each.timing for each in records]
-    seconds, environment = dict(record.timing["seconds"]), record.environment
-    peak = max(timing["peak_memory_bytes"] or 0 for timing in others) or None
-    evaluations = len(record.timing["epochs"]) * (1 + bool(entry.run.recipe.validation)) + 1
-    return {
-        "seconds": {
-            **seconds,
-            "evaluate": seconds["evaluate"] / evaluations,  # once, as the baselines do it
-            "total": max(timing["seconds"]["total"] for timing in others) / len(runs),
+    timings = [Timing.in_folder(folder) for folder in folders]
+    timing, around = timings[0], Environment.in_folder(folders[0])
+    evaluations = len(timing.epochs) * (1 + bool(entry.run.recipe.validation)) + 1
+    return Lap(
+        seconds={
+            **timing.seconds,
+            "evaluate": (timing.seconds["evaluate"] or 0.0) / evaluations,  # once, as the baselines do it
+            "total": max(each.seconds["total"] or 0.0 for each in timings) / len(runs),
         },
-        "epochs": record.timing["epochs"], "images": environment["dataset"]["n_train"],
-        "accuracy": record.metrics["test"]["accuracy"], "peak_memory_bytes": peak,
-        "threads": environment["threads"], "versions": environment["versions"],
-    }  # fmt: skip
+        epochs=timing.epochs, images=around.dataset.n_train or 0,
+        accuracy=Metrics.in_folder(folders[0]).test.accuracy or 0.0,
+        peak_memory_bytes=max(each.peak_memory_bytes or 0 for each in timings) or None, threads=around.threads,
+        versions=around.versions,
+    )  # fmt: skip
 
 
-def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
+def _shipped(entry: Entry, folder: Path) -> Lap:
     backend = baselines.SHIPPED[entry.name][3]
     # A tutorial knows nothing of our own threads: every library gets all that there are.
     environment = workers.environment("torch" if backend == "numpy" else backend, entry.threads)
@@ -153,31 +155,27 @@ def _shipped(entry: Entry, folder: Path) -> dict[str, Any]:
         workers.Worker("lockstep.benchmark.baselines", words, entry.threads, environment, file, stdout=file) as worker,
     ):
         code = worker.exit_code(LONGEST)
-    where = _("baseline {name}", name=entry.name)
+    where = later("baseline {name}", name=entry.name)
     if code is None:
-        message = _("it took longer than {seconds} s", seconds=LONGEST)
-        raise LockstepError("LS-402", message, where=where, hint=_("ask for fewer epochs"))
+        message = later("it took longer than {seconds} s", seconds=LONGEST)
+        raise LockstepError("LS-402", message, where=where, hint=later("ask for fewer epochs"))
     if code:
         said = " ".join(workers.last_words(log, 1))
-        raise LockstepError("LS-403", _("it ended with exit code {code}: {words}", code=code, words=said), where=where)
-    return store.read_json(folder / "shipped.json")
-
-
-def steady(lap: Mapping[str, Any]) -> float:
-    """Seconds of one epoch after the first, in which caches fill and lazy things happen: their median."""
-    epochs = lap["epochs"]
-    return plain.median(epochs[1:] or epochs)
+        raise LockstepError(
+            "LS-403", later("it ended with exit code {code}: {words}", code=code, words=said), where=where
+        )
+    return Lap.read(folder / baselines.FILE)
 
 
 def interleaved(
     entries: Sequence[Entry], rounds: int, tell: Tell, beside: Callable[[], object] = lambda: None
-) -> dict[str, list[dict[str, Any] | None]]:
+) -> dict[str, list[Lap | None]]:
     """Entry key → its lap of each round, None where it failed; each round in an order of its own, after `beside`.
 
     An entry that fails is not run again. Who interrupts it gets the rounds that were whole, if there was one. `tell`
     hears {"event": "lap" | "failed", "entry", "round", …} and {"event": "interrupted", "rounds", "code"}.
     """
-    laps: dict[str, list[dict[str, Any] | None]] = {entry.key: [] for entry in entries}
+    laps: dict[str, list[Lap | None]] = {entry.key: [] for entry in entries}
     failed: set[str] = set()
     for number in range(rounds):
         try:
@@ -194,16 +192,16 @@ def interleaved(
     return laps
 
 
-def _round(entries: Sequence[Entry], number: int, failed: set[str], tell: Tell) -> dict[str, dict[str, Any] | None]:
-    """Entry key → its lap of this round; who fails joins the `failed`."""
-    laps: dict[str, dict[str, Any] | None] = {}
+def _round(entries: Sequence[Entry], number: int, failed: set[str], tell: Tell) -> dict[str, Lap | None]:
+    """Entry key → its lap of this round; an entry that fails joins the `failed`."""
+    laps: dict[str, Lap | None] = {}
     for place in randomness.permutation(len(entries), 0, "bench", number):
         entry, found = entries[place], None
         if entry.key not in failed:
             tell({"event": "start", "entry": entry, "round": number})
             try:
                 found = lap(entry)
-                tell({"event": "lap", "entry": entry, "round": number, "seconds": steady(found)})
+                tell({"event": "lap", "entry": entry, "round": number, "seconds": found.steady})
             except LockstepError as error:
                 failed.add(entry.key)
                 tell({"event": "failed", "entry": entry, "round": number, "reason": str(error)})
@@ -214,7 +212,7 @@ def _round(entries: Sequence[Entry], number: int, failed: set[str], tell: Tell) 
 def ready(place: Path) -> None:
     """See to it before hours of laps that their document can be written here; raises LockstepError if it cannot."""
     store.make_folder(place.parent)
-    with atomic.writing(place, store.HINT), tempfile.TemporaryFile(dir=place.parent) as file:
+    with disk.writing(place, store.HINT), tempfile.TemporaryFile(dir=place.parent) as file:
         file.write(bytes(2**16))
 
 
@@ -233,26 +231,28 @@ def bench(
     proof of the study. Returns what `lockstep bench` writes into its bench.json (docs/bench.md). Raises
     LockstepError for what cannot be.
     """
-    asked, threads = study.checked(asked), timing.checked_threads(threads)
+    asked, threads = study.checked(asked), cores.checked_threads(threads)
     if not 1 <= rounds <= MOST_ROUNDS:
         raise LockstepError(
             "LS-205",
-            _("{n} rounds were asked for", n=rounds),
+            later("{n} rounds were asked for", n=rounds),
             where="--rounds",
-            hint=_("5 or more can be ranked"),
+            hint=later("5 or more can be ranked"),
         )
     if epochs < 2:
-        raise LockstepError("LS-205", _("one epoch is all warm-up"), where="--epochs", hint=_("ask for 2 or more"))
+        raise LockstepError(
+            "LS-205", later("one epoch is all warm-up"), where="--epochs", hint=later("ask for 2 or more")
+        )
     if against not in ("", "shipped"):
         raise LockstepError(
             "LS-209",
-            _('"{name}" is nothing to compare with', name=against),
+            later('"{name}" is nothing to compare with', name=against),
             where="--against",
             hint="--against shipped",
         )
     if not 1 <= n_together <= crews.MOST:
-        hint = _("from 2 to {most}", most=crews.MOST)
-        raise LockstepError("LS-205", _("{n} together were asked for", n=n_together), where="--together", hint=hint)
+        hint = later("from 2 to {most}", most=crews.MOST)
+        raise LockstepError("LS-205", later("{n} together were asked for", n=n_together), where="--together", hint=hint)
     entries, left_out = entries_of(asked, epochs, threads, against == "shipped", runs_folder / asked.name, n_together)
     noise = noise_now()
     tell({"event": "noise", **dict(noise)})
@@ -270,8 +270,8 @@ def bench(
     ]
     return Bench(
         format=FORMAT, study=asked.name, rounds=n_rounds(laps), epochs=epochs, threads=threads,
-        networks=tuple(networks), left_out=tuple(left_out), noise=noise, machine=Environment(**timing.machine()),
-        seconds=time.perf_counter() - began, lockstep=version(), git_revision=timing.git_revision(),
+        networks=tuple(networks), left_out=tuple(left_out), noise=noise, machine=Environment(**description.machine()),
+        seconds=time.perf_counter() - began, lockstep=version(), git_revision=sources.git_revision(),
         measured=store.now(),
     )  # fmt: skip
 
@@ -287,8 +287,8 @@ def keep(found: Bench | Faults, place: Path, is_interrupted: bool) -> Path:
     Raises LockstepError: LS-403 where nothing could be timed, LS-501 and LS-502.
     """
     if not has_times(found):
-        message = _("nothing could be timed, so no record was written")
-        raise LockstepError("LS-403", message, where=str(place), hint=_("the reasons stand above"))
+        message = later("nothing could be timed, so no record was written")
+        raise LockstepError("LS-403", message, where=str(place), hint=later("the reasons stand above"))
     if is_interrupted and place.exists():
         place = place.with_stem(f"{place.stem}-interrupted")
     store.write_json(place, found.document())
@@ -327,7 +327,7 @@ def entries_of(
             if reason
         ]
     if not entries:
-        raise LockstepError("LS-401", _("nothing can be timed: no backend of this study is installed"))
+        raise LockstepError("LS-401", later("nothing can be timed: no backend of this study is installed"))
     return entries, left_out
 
 
@@ -347,7 +347,7 @@ def shortened(run: Run, epochs: int) -> Run:
 def _network(
     name: str,
     entries: Sequence[Entry],
-    laps: dict[str, list[dict[str, Any] | None]],
+    laps: Laps,
     peaks: Sequence[float | None],
     flops: int,
 ) -> Network:
@@ -363,24 +363,22 @@ def _network(
     )  # fmt: skip
 
 
-def _row(entry: Entry, laps: Sequence[dict[str, Any] | None]) -> Row | None:
+def _row(entry: Entry, laps: Sequence[Lap | None]) -> Row | None:
     done = [lap for lap in laps if lap]
     if not done:
         return None
-    clocks = {
-        clock: [lap["seconds"][clock] for lap in done if lap["seconds"].get(clock) is not None] for clock in CLOCKS
-    }
+    clocks = {clock: [taken for lap in done if (taken := lap.seconds.get(clock)) is not None] for clock in CLOCKS}
     if entry.is_shipped:  # a tutorial compiles inside its first epoch
-        clocks["compile"] = [max(lap["epochs"][0] - steady(lap), 0.0) for lap in done]
-        clocks["train"] = [sum(lap["epochs"]) for lap in done]
-    epochs = [steady(lap) for lap in done]
+        clocks["compile"] = [max(lap.epochs[0] - lap.steady, 0.0) for lap in done]
+        clocks["train"] = [sum(lap.epochs) for lap in done]
+    epochs = [lap.steady for lap in done]
     return Row(
         entry=entry.title, name=entry.name, is_shipped=entry.is_shipped, n=len(done), epoch=interval(epochs),
-        images_per_second=interval([lap["images"] / steady(lap) for lap in done]), images=done[0]["images"],
+        images_per_second=interval([lap.images / lap.steady for lap in done]), images=done[0].images,
         seconds={clock: interval(values) for clock, values in clocks.items() if values},
-        peak_memory_bytes=plain.median(lap["peak_memory_bytes"] or 0 for lap in done),
-        accuracy=plain.median(lap["accuracy"] for lap in done), versions=done[0]["versions"],
-        threads=Threads(**done[0]["threads"]), proof=entry.proof, laps=tuple(epochs), together=entry.n_together,
+        peak_memory_bytes=plain.median(lap.peak_memory_bytes or 0 for lap in done),
+        accuracy=plain.median(lap.accuracy for lap in done), versions=done[0].versions,
+        threads=done[0].threads, proof=entry.proof, laps=tuple(epochs), together=entry.n_together,
     )  # fmt: skip
 
 
@@ -407,7 +405,7 @@ def ranking(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
     return tuple(map(tuple, found))
 
 
-def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]]) -> Iterator[Ratio]:
+def _ratios(entries: Sequence[Entry], laps: Laps) -> Iterator[Ratio]:
     """How many times as long one takes per image as another, from rounds in which both ran.
 
     Of two of our backends the slower over the faster; a baseline over our own of its framework, and over NumPy; seeds
@@ -428,7 +426,7 @@ def _ratios(entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None
 
 
 def _products(
-    rows: Sequence[Row], entries: Sequence[Entry], laps: dict[str, list[dict[str, Any] | None]],
+    rows: Sequence[Row], entries: Sequence[Entry], laps: Laps,
     peaks: Sequence[float | None], flops: int,
 ) -> Products | None:  # fmt: skip
     """How many times as long the fastest of our backends takes as its products would at the rate of a large one."""
@@ -442,15 +440,15 @@ def _products(
         return None
     return Products(
         flops=flops, peak=interval([rate for _lap, rate in rounds]),
-        seconds=interval([flops * lap["images"] / rate for lap, rate in rounds]), entry=entry.title,
-        **dict(interval([steady(lap) / (flops * lap["images"] / rate) for lap, rate in rounds])),
+        seconds=interval([flops * lap.images / rate for lap, rate in rounds]), entry=entry.title,
+        **dict(interval([lap.steady / (flops * lap.images / rate) for lap, rate in rounds])),
     )  # fmt: skip
 
 
-def ratio(first: Sequence[dict[str, Any] | None], second: Sequence[dict[str, Any] | None]) -> list[float]:
+def ratio(first: Sequence[Lap | None], second: Sequence[Lap | None]) -> list[float]:
     """Seconds per image of the one over those of the other, round by round."""
     return [
-        (steady(one) / one["images"]) / (steady(other) / other["images"])
+        (one.steady / one.images) / (other.steady / other.images)
         for one, other in zip(first, second, strict=True)
         if one and other
     ]
@@ -492,14 +490,16 @@ def noise_now() -> Noise:
         times.append(time.perf_counter() - start)
     times = times[1:]  # the first one wakes the threads
     spread = float(np.quantile(times, 0.9) / np.median(times) - 1)
-    load = timing.machine()["load"]
+    load = description.machine()["load"]
     warnings: list[str] = []
     if load and load[0] > BUSY:
-        warnings.append(_("the machine is busy: its load average is {load:.1f} before anything starts", load=load[0]))
+        warnings.append(
+            later("the machine is busy: its load average is {load:.1f} before anything starts", load=load[0])
+        )
     if spread > UNSTEADY:
         warnings.append(
-            _("times are unsteady: a fixed piece of work takes up to {n:.2f} times its median", n=1 + spread)
+            later("times are unsteady: a fixed piece of work takes up to {n:.2f} times its median", n=1 + spread)
         )
     if warnings:
-        warnings.append(_("intervals will be wide, and what others do falls on whoever is being timed"))
+        warnings.append(later("intervals will be wide, and what others do falls on whoever is being timed"))
     return Noise(load=load[0] if load else None, spread=spread, warnings=tuple(warnings))

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from lockstep import backends, store, study
 from lockstep.benchmark import baselines, benches
-from lockstep.benchmark.benches import Entry, Tell, interval, steady
+from lockstep.benchmark.benches import Entry, Tell, interval
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
-from lockstep.language import mark
-from lockstep.machine import timing
+from lockstep.language import later
+from lockstep.machine import cores, description, sources
 from lockstep.spec import Study
-from lockstep.store.documents.bench import FORMAT, Fault, Faults
+from lockstep.store.documents.bench import FORMAT, Fault, Faults, Lap, Laps
 from lockstep.store.documents.run import Environment
 from lockstep.version import version
 
-Lap = Mapping[str, Any]
+
+def _steady(lap: Lap) -> float:
+    return lap.steady
 
 
 def _train(lap: Lap) -> float:
-    return steady(lap) * len(lap["epochs"])
+    return lap.steady * len(lap.epochs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,40 +46,40 @@ class Committed:
     """A fault that a lap commits: an entry with the fault beside one without."""
 
     what: str
-    baseline: str  # of `shipped`, or "" for every backend of ours
+    baseline: str  # of `baselines`, or "" for every backend of ours
     fault: str = ""
     threads: int | None = None
 
 
 FAULTS: dict[str, Misread | Committed] = {
     "compile_inside": Misread(
-        mark("compiling is counted as training"), lambda lap: _train(lap) + lap["seconds"].get("compile", 0.0)
+        later("compiling is counted as training"), lambda lap: _train(lap) + (lap.seconds.get("compile") or 0.0)
     ),
     "start_inside": Misread(
-        mark("importing, building and compiling are counted as training"),
-        lambda lap: _train(lap) + sum(lap["seconds"].get(clock) or 0.0 for clock in ("import", "build", "compile")),
+        later("importing, building and compiling are counted as training"),
+        lambda lap: _train(lap) + sum(lap.seconds.get(clock) or 0.0 for clock in ("import", "build", "compile")),
     ),
     "evaluation_inside": Misread(
-        mark("each epoch's evaluation on the test set is counted as training"),
-        lambda lap: _train(lap) + lap["seconds"]["evaluate"] * len(lap["epochs"]),
+        later("each epoch's evaluation on the test set is counted as training"),
+        lambda lap: _train(lap) + (lap.seconds["evaluate"] or 0.0) * len(lap.epochs),
     ),
     "no_warm_up": Misread(
-        mark("the first epoch, in which frameworks compile and fill caches, is reported as the epoch"),
-        lambda lap: float(lap["epochs"][0]), steady, of_shipped=True,
+        later("the first epoch, in which frameworks compile and fill caches, is reported as the epoch"),
+        lambda lap: lap.epochs[0], _steady, of_shipped=True,
     ),
     "best_epoch": Misread(
-        mark("the fastest epoch is reported, not the median"),
-        lambda lap: min(lap["epochs"][1:] or lap["epochs"]), steady,
+        later("the fastest epoch is reported, not the median"),
+        lambda lap: min(lap.epochs[1:] or lap.epochs), _steady,
     ),
-    "one_thread": Committed(mark("one side runs on one thread, the other on all"), "", threads=1),
-    "item_every_step": Committed(mark("the loss is fetched at every step with .item()"), "torch", "item"),
+    "one_thread": Committed(later("one side runs on one thread, the other on all"), "", threads=1),
+    "item_every_step": Committed(later("the loss is fetched at every step with .item()"), "torch", "item"),
     "transforms_in_loop": Committed(
-        mark("images become tensors one by one inside the timed loop"), "torch", "transforms"
+        later("images become tensors one by one inside the timed loop"), "torch", "transforms"
     ),
     "other_precision": Committed(
-        mark("one side computes in bfloat16 (autocast), the other in float32"), "torch", "bfloat16"
+        later("one side computes in bfloat16 (autocast), the other in float32"), "torch", "bfloat16"
     ),
-    "no_synchronisation": Committed(mark("the clock stops before asynchronous work is done"), "flax", "no_wait"),
+    "no_synchronisation": Committed(later("the clock stops before asynchronous work is done"), "flax", "no_wait"),
 }  # fmt: skip
 
 
@@ -91,10 +91,10 @@ def measure(
 
     Raises LockstepError for what cannot be.
     """
-    asked, threads = study.checked(asked), timing.checked_threads(threads)
+    asked, threads = study.checked(asked), cores.checked_threads(threads)
     if rounds < 1 or epochs < 2:
-        message = _("one round and two epochs are the least")
-        raise LockstepError("LS-205", message, where="--rounds, --epochs", hint=_("5 rounds give an interval"))
+        message = later("one round and two epochs are the least")
+        raise LockstepError("LS-205", message, where="--rounds, --epochs", hint=later("5 rounds give an interval"))
     sound, _left_out = benches.entries_of(asked, epochs, threads, True, runs_folder / asked.name)
     sound = [entry for entry in sound if not entry.is_shipped or entry.name in ("torch", "keras", "flax")]
     wrong = [entry for fault in FAULTS.values() if isinstance(fault, Committed) for entry in _wrong(fault, sound)]
@@ -105,8 +105,8 @@ def measure(
     rows = (row for name, fault in FAULTS.items() for row in _sized(name, fault, sound, laps))
     return Faults(
         format=FORMAT, study=asked.name, rounds=benches.n_rounds(laps), epochs=epochs, threads=threads,
-        faults=tuple(rows), noise=noise, machine=Environment(**timing.machine()),
-        seconds=time.perf_counter() - began, lockstep=version(), git_revision=timing.git_revision(),
+        faults=tuple(rows), noise=noise, machine=Environment(**description.machine()),
+        seconds=time.perf_counter() - began, lockstep=version(), git_revision=sources.git_revision(),
         measured=store.now(),
     )  # fmt: skip
 
@@ -121,9 +121,7 @@ def _wrong(fault: Committed, sound: Sequence[Entry]) -> Iterator[Entry]:
         yield dataclasses.replace(entry, fault=fault.fault, threads=fault.threads or entry.threads)
 
 
-def _sized(
-    name: str, fault: Misread | Committed, sound: Sequence[Entry], laps: Mapping[str, Sequence[dict[str, Any] | None]]
-) -> Iterator[Fault]:
+def _sized(name: str, fault: Misread | Committed, sound: Sequence[Entry], laps: Laps) -> Iterator[Fault]:
     """A row per entry that shows the fault: by how much it is off."""
     for entry in sound:
         if isinstance(fault, Misread):
@@ -137,6 +135,6 @@ def _sized(
         if values:
             title = (baselines.SHIPPED if entry.is_shipped else backends.BACKENDS)[entry.name][0]
             yield Fault(
-                fault=name, what=_(fault.what), network=entry.run.network_name, entry=title,
+                fault=name, what=later(fault.what), network=entry.run.network_name, entry=title,
                 is_shipped=entry.is_shipped, worst=max(values, key=lambda x: max(x, 1 / x)), **dict(interval(values)),
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is left of a bench, or of one of faults: the file of its record, which an interruption need not cost."""
+"""The file that a bench, or one of faults, leaves: known to be writable before hours of laps, kept when interrupted."""
 
 from __future__ import annotations
 

@@ -11,10 +11,8 @@ from typing import Any
 from lockstep import backends, data, store
 from lockstep.errors import LockstepError, without
 from lockstep.files import locks
-from lockstep.language import joined
-from lockstep.language import later as _
-from lockstep.language import n_later as n_
-from lockstep.machine import timing
+from lockstep.language import joined, later, n_later
+from lockstep.machine import cores, description
 from lockstep.training import checkpoints
 
 
@@ -22,7 +20,7 @@ def check(runs_folder: Path) -> dict[str, Any]:
     """Everything the doctor knows, as JSON types: backends, machine, datasets, clashes."""
     return {
         "backends": [_backend(name) for name in backends.BACKENDS],
-        "machine": {**timing.machine(), "threads": timing.default_threads(), **_disk(runs_folder)},
+        "machine": {**description.machine(), "threads": cores.default_threads(), **_disk(runs_folder)},
         "datasets": [_dataset(name) for name in data.available()],
         "clashes": [clash for rule in CLASHES if (clash := rule())],
     }
@@ -76,7 +74,7 @@ def _run(record: store.Record) -> dict[str, Any]:
     try:
         status = record.status.get("status")
         if status not in ("running", "finished", "failed"):
-            problems.append(_('status.json: it says "{status}"', status=status))
+            problems.append(later('status.json: it says "{status}"', status=status))
     except LockstepError as error:
         problems.append(_sentence(error, folder))
     is_at_work = locks.is_held(folder)
@@ -85,11 +83,11 @@ def _run(record: store.Record) -> dict[str, Any]:
         files = store.check_files(folder)
         n_files += len(files)
         problems += [joined((name, wrong), ": ") for name, wrong in files.items() if wrong is not None]
-        usable += [", ".join(name for name, wrong in files.items() if wrong is None) or _("none of its files")]
+        usable += [", ".join(name for name, wrong in files.items() if wrong is None) or later("none of its files")]
     points = 0
     for place in checkpoints.find(folder):
         if status != "finished" and not (place / "manifest.json").exists():
-            notes.append(_("{name} is half written: the one before is used", name=place.name))
+            notes.append(later("{name} is half written: the one before is used", name=place.name))
             continue
         try:
             manifest = store.read_checkpoint_manifest(place)
@@ -99,7 +97,7 @@ def _run(record: store.Record) -> dict[str, Any]:
             if status != "finished":
                 point = checkpoints.read(place, store.read_spec(folder))
                 epoch = point.progress.epoch
-                usable.append(_("{name}: it can go on after epoch {epoch}", name=place.name, epoch=epoch))
+                usable.append(later("{name}: it can go on after epoch {epoch}", name=place.name, epoch=epoch))
             else:
                 usable.append(place.name)
             points += 1
@@ -107,12 +105,14 @@ def _run(record: store.Record) -> dict[str, Any]:
             if not is_at_work:  # a run at work may have removed it, or not yet finished writing it
                 problems.append(_sentence(error, folder))
     if status == "finished" and not points:
-        problems.append(_("no checkpoint with its weights can be used"))
+        problems.append(later("no checkpoint with its weights can be used"))
     if changed := store.other_line_ends(folder):
-        notes.append(_("git or an editor has changed line ends, and nothing else: {names}", names=", ".join(changed)))
+        notes.append(
+            later("git or an editor has changed line ends, and nothing else: {names}", names=", ".join(changed))
+        )
     if not is_at_work and (strays := [path.name for path in folder.glob("**/.*.part")]):
         notes.append(
-            n_(
+            n_later(
                 "{n} file is half written: it goes when the run goes on",
                 "{n} files are half written: they go when the run goes on",
                 len(strays),
@@ -139,7 +139,7 @@ def _sentence(error: Exception, folder: Path) -> str:
 
 def _two_tensorflows() -> str | None:
     if {"tensorflow", "tensorflow-cpu"} <= backends.versions("tensorflow").keys():
-        return _("tensorflow and tensorflow-cpu are both installed and overwrite each other's files: uninstall one")
+        return later("tensorflow and tensorflow-cpu are both installed and overwrite each other's files: uninstall one")
     return None
 
 
@@ -147,19 +147,19 @@ def _jax_without_its_jaxlib() -> str | None:
     found = backends.versions("jax")
     if "jax" in found and found.get("jaxlib", "").split(".")[:2] != found["jax"].split(".")[:2]:
         versions = {"jax": found["jax"], "jaxlib": found.get("jaxlib", "none")}
-        return _("jax {jax} stands beside jaxlib {jaxlib}: install both in one version", **versions)
+        return later("jax {jax} stands beside jaxlib {jaxlib}: install both in one version", **versions)
     return None
 
 
 def _other_keras() -> str | None:
     asked = os.environ.get("KERAS_BACKEND", "tensorflow")
-    said = _("KERAS_BACKEND is {name}; workers set it to tensorflow", name=asked)
+    said = later("KERAS_BACKEND is {name}; workers set it to tensorflow", name=asked)
     return said if asked != "tensorflow" else None
 
 
 def _devices_from_outside() -> str | None:
     found = [f"{name}={os.environ[name]}" for name in DEVICES if os.environ.get(name)]
-    said = _("{names} in the environment: workers pass it by, a study says its device", names=", ".join(found))
+    said = later("{names} in the environment: workers pass it by, a study says its device", names=", ".join(found))
     return said if found else None
 
 
@@ -167,15 +167,15 @@ DEVICES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")  # by which JAX would be told w
 
 
 def _threads_from_outside() -> str | None:
-    found = [f"{name}={os.environ[name]}" for name in timing.THREAD_VARIABLES if name in os.environ]
-    said = _("{names} in the environment; workers set these themselves (--threads)", names=", ".join(found))
+    found = [f"{name}={os.environ[name]}" for name in cores.THREAD_VARIABLES if name in os.environ]
+    said = later("{names} in the environment; workers set these themselves (--threads)", names=", ".join(found))
     return said if found else None
 
 
 def _one_core() -> str | None:
     return (
-        _("this process may use one processor only: times will not compare with those of two")
-        if len(timing.usable_cores()) == 1
+        later("this process may use one processor only: times will not compare with those of two")
+        if len(cores.usable_cores()) == 1
         else None
     )
 

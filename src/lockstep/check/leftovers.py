@@ -20,9 +20,8 @@ from typing import Any
 from lockstep import arguments, store
 from lockstep.check import doctor
 from lockstep.errors import LockstepError
-from lockstep.files import atomic, locks
-from lockstep.language import joined
-from lockstep.language import later as _
+from lockstep.files import disk, locks
+from lockstep.language import joined, later
 
 RUNS = "runs"
 
@@ -62,11 +61,11 @@ def _row(found: Mapping[str, Any], newest: Mapping[tuple[Path, str], Path]) -> d
     run, state = Path(found["run"]), found["state"]
     if state == "unfinished":
         usable = joined(found["usable"], "; ")
-        why, about = state, usable or _("it has no epoch to go on from")
+        why, about = state, usable or later("it has no epoch to go on from")
     elif state == "damaged":
         why, about = state, joined(found["problems"][:1], "")
     elif state == "whole" and (other := newest[_content(run)]) != run:
-        why, about = "superseded", _("{name} is newer and whole", name=other.name)
+        why, about = "superseded", later("{name} is newer and whole", name=other.name)
     else:
         return None
     size = sum(path.lstat().st_size for path in run.rglob("*") if path.is_file() and not path.is_symlink())
@@ -85,10 +84,10 @@ def _moved(run: Path) -> str | None:
         aside = run.parent / store.ASIDE
         store.make_folder(aside)
         place = _free(aside, run.name)
-        with atomic.writing(run, _("move it by hand, or let it be")):
+        with disk.writing(run, later("move it by hand, or let it be")):
             run.rename(place)
-            atomic.sync_folder(aside)
-            atomic.sync_folder(run.parent)
+            disk.sync_folder(aside)
+            disk.sync_folder(run.parent)
         (place / locks.NAME).unlink(missing_ok=True)
     return str(place)
 

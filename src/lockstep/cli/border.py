@@ -12,13 +12,11 @@ from typing import NoReturn
 import typer
 
 from lockstep import language
-from lockstep.arguments import language as known_language
-from lockstep.arguments import language_of_environment
+from lockstep.arguments import known_language, language_of_environment
 from lockstep.cli import usage
 from lockstep.cli.commands import app
 from lockstep.errors import LockstepError, is_want_of_memory, system
-from lockstep.language import later as _
-from lockstep.language import mark, say
+from lockstep.language import later, say
 from lockstep.machine import streams
 from lockstep.screen.output import console, print_json, tell
 
@@ -48,8 +46,8 @@ def _language(arguments: list[str]) -> tuple[str, list[str]]:
         if word == "--language" or word.startswith("--language="):
             chosen = word.partition("=")[2] if "=" in word else next(words, None)
             if chosen is None:
-                hint = _("one of {names}", names=", ".join(language.LANGUAGES))
-                raise LockstepError("LS-200", _("Option '--language' requires an argument."), hint=hint)
+                hint = later("one of {names}", names=", ".join(language.LANGUAGES))
+                raise LockstepError("LS-200", later("Option '--language' requires an argument."), hint=hint)
         else:
             others.append(word)
     return language_of_environment() if chosen is None else known_language(chosen, "--language"), others
@@ -74,20 +72,20 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 # What a command writes elsewhere by, where a folder may not be written.
 ELSEWHERE = {
-    "--runs": mark("choose a folder that you may write to with --runs FOLDER"),
-    "--out": mark("choose a folder that you may write to with --out FILE"),
+    "--runs": later("choose a folder that you may write to with --runs FOLDER"),
+    "--out": later("choose a folder that you may write to with --out FILE"),
 }
 
 
 def _with_own_options(error: LockstepError, arguments: list[str]) -> LockstepError:
     """The error with the option that this command has for it: what cannot be written tells no command from another."""
-    from lockstep.files import atomic
+    from lockstep.files import disk
 
     commands = getattr(typer.main.get_command(app), "commands", {})
     command = next((commands[word] for word in arguments if word in commands), None)
     options = [name for parameter in getattr(command, "params", ()) for name in parameter.opts]
-    hint = next((language.later(text) for name, text in ELSEWHERE.items() if name in options), atomic.HINT)
-    found = [dataclasses.replace(one, hint=hint) if one.hint == atomic.HINT else one for one in error.problems]
+    hint = next((language.later(text) for name, text in ELSEWHERE.items() if name in options), disk.HINT)
+    found = [dataclasses.replace(one, hint=hint) if one.hint == disk.HINT else one for one in error.problems]
     return LockstepError.several(found) if found != list(error.problems) else error
 
 
@@ -109,10 +107,10 @@ def _in_our_words(error: Exception) -> Exception:
     if hasattr(error, "format_message"):  # a usage error of click's, which newer versions of typer carry inside
         return LockstepError("LS-200", usage.error(error.format_message()), hint=usage.hint(error))
     if not isinstance(error, LockstepError) and is_want_of_memory(error):
-        return LockstepError("LS-503", _("not enough memory"), hint=_("a smaller dataset, network or batch"))
+        return LockstepError("LS-503", later("not enough memory"), hint=later("a smaller dataset, network or batch"))
     if isinstance(error, OSError):
-        where = str(error.filename) if error.filename else _("standard output")
-        return LockstepError("LS-501", system(error), where=where, hint=_("make room for it"))
+        where = str(error.filename) if error.filename else later("standard output")
+        return LockstepError("LS-501", system(error), where=where, hint=later("make room for it"))
     return error
 
 

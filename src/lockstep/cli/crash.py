@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lockstep.language import later as _
+from lockstep.language import later
 
 EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 
@@ -55,15 +55,15 @@ def log_folders() -> Iterator[Path]:
 
 
 def told(error: BaseException, log: Path | None) -> tuple[str, str, str]:
-    """What is said of it: what happened, where the traceback is, what to do."""
+    """What is printed of an error of ours: what happened, where the traceback is, what to do."""
     reason = " ".join(str(error).split())[:300]
     what = f"{type(error).__name__}{': ' if reason else ''}{reason}"
-    happened = _("This is our fault, not yours: {what}", what=what)
+    happened = later("This is our fault, not yours: {what}", what=what)
     if log is None:
-        hint = _("Run it again with --debug; send us what it prints.")
-        return happened, _("No folder for a log could be written."), hint
+        hint = later("Run it again with --debug; send us what it prints.")
+        return happened, later("No folder for a log could be written."), hint
     return (
         happened,
-        _("The traceback is in {file}", file=log),
-        _("Please send us that file; it holds the command and paths, and nothing was sent. --debug shows it here."),
+        later("The traceback is in {file}", file=log),
+        later("Please send us that file; it holds the command and paths, and nothing was sent. --debug shows it here."),
     )

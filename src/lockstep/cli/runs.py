@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lockstep.cli import interruption
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import console, print_json, tell, tell_above
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def watching(n_runs: int, *folders: Path) -> Iterator[Watcher]:
     """Show how so many runs go on; where they are interrupted, say what is kept in these folders."""
     from lockstep.screen.runs import Watcher
 
-    resume = _("to finish only the runs that were begun: {command}", command=f"lockstep resume {_quoted(folders)}")
-    kept = _("interrupted; every epoch that was finished is saved")
-    again = _("to go on: the same command again; finished runs are not repeated")
+    resume = later("to finish only the runs that were begun: {command}", command=f"lockstep resume {_quoted(folders)}")
+    kept = later("interrupted; every epoch that was finished is saved")
+    again = later("to go on: the same command again; finished runs are not repeated")
     with Watcher(n_runs, console(stderr=True)) as watcher, interruption.saying(kept, again, resume):
         yield watcher
 
@@ -38,7 +38,7 @@ def do(
     study: Study, work: Work, again: bool = False, together: bool = False
 ) -> tuple[Records, list[dict[str, Any]]]:  # fmt: skip
     """Do a study's runs: their records, and the rows of their table."""
-    from lockstep.machine.timing import checked_threads
+    from lockstep.machine.cores import checked_threads
     from lockstep.study import not_done, run_study
     from lockstep.study.forecast import Expectation
 
@@ -62,15 +62,15 @@ def do(
 
 def _tell_beforehand(study: Study, work: Work, again: bool, together: bool) -> None:
     """What has changed since it was run before, what is not trained together, and of what there is little."""
-    from lockstep.machine.timing import checked_threads
+    from lockstep.machine.cores import checked_threads
     from lockstep.study import crews, few_images, resumption
 
     for sentence in [] if again else resumption.news(study, work.runs, work.threads):
-        tell(_("changed since it was run before: {what}", what=sentence), err=True)
+        tell(later("changed since it was run before: {what}", what=sentence), err=True)
     for sentence in crews.alone(study.runs(), checked_threads(work.threads)) if together else []:
         tell(sentence, err=True)
     for sentence in few_images(study):
-        tell(_("warning: {what}", what=sentence), err=True)
+        tell(later("warning: {what}", what=sentence), err=True)
 
 
 def report(
@@ -82,13 +82,13 @@ def report(
     if not as_json:  # before the report, which may fail
         print_table(rows)
         if any((row["together"] or 1) > 1 for row in rows):
-            tell(_("–: of runs that were trained together neither time nor memory is one's own"))
+            tell(later("–: of runs that were trained together neither time nor memory is one's own"))
     page = gather(records)
     path = write(page, work.runs / study.name / "report.html", with_figures=True)
     if as_json:
         return print_json({"study": study.name, "runs": rows, "report": str(path)})
     tell(answer or page["answer"])
-    tell(_("report: {path}", path=path))
+    tell(later("report: {path}", path=path))
     return None if answer else _tell_of_others(path.parent, len(records))
 
 
@@ -98,7 +98,7 @@ def _tell_of_others(folder: Path, n: int) -> None:
 
     if len(find_runs([folder])) > n:
         command = f"lockstep report {folder}"
-        tell(_("It shows these {n} runs; all that lie there: {command}", n=n, command=command))
+        tell(later("It shows these {n} runs; all that lie there: {command}", n=n, command=command))
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
@@ -114,9 +114,9 @@ def end(rows: Sequence[dict[str, Any]], *folders: Path) -> None:
     failed = [row for row in rows if row["status"] != "finished"]
     if failed:
         counts = {"failed": len(failed), "all": len(rows)}
-        tell(_("{failed} of {all} runs failed; the reasons stand above and in status.json", **counts), err=True)
+        tell(later("{failed} of {all} runs failed; the reasons stand above and in status.json", **counts), err=True)
         command = f"lockstep resume {_quoted(folders)}"
-        tell(_("to go on with them when that is mended: {command}", command=command), err=True)
+        tell(later("to go on with them when that is mended: {command}", command=command), err=True)
         raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
 
 

@@ -11,33 +11,33 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from lockstep.language import Text, _, later, mark, recognised
+from lockstep.language import Text, _, later, recognised
 
-HEADINGS = {"Usage": mark("Usage"), "Arguments": mark("Arguments"), "Options": mark("Options")}
-HEADINGS |= {"Commands": mark("Commands")}
-PIECES = (mark("[OPTIONS]"), mark("COMMAND [ARGS]..."))  # of a usage, and no names of arguments
-ITS_HELP = mark("Show this message and exit.")
-EXTRAS = {"required": mark("required"), "default: ": mark("default: ")}
+HEADINGS = {"Usage": later("Usage"), "Arguments": later("Arguments"), "Options": later("Options")}
+HEADINGS |= {"Commands": later("Commands")}
+PIECES = (later("[OPTIONS]"), later("COMMAND [ARGS]..."))  # of a usage, and no names of arguments
+ITS_HELP = later("Show this message and exit.")
+EXTRAS = {"required": later("required"), "default: ": later("default: ")}
 
 BRACED = re.compile(r"\{([^{}]+)\}")  # "{STUDY}": the name of an argument that must be given
 TYPE = re.compile(r" <[^<>]+>$")  # "STUDY <path>": what the name says already
 
 # In the order in which they are tried: the first that fits a message word by word, but for its {names}, translates it.
 ERRORS = (
-    mark("No such option: {option} (Possible options: {options})"),
-    mark("No such option: {option}"),
-    mark("No such command {command}."),
-    mark("Missing command."),
-    mark("Missing argument {argument}."),
-    mark("Missing option {option}."),
-    mark("Got unexpected extra argument(s) ({words})"),
-    mark("Option {option} requires an argument."),
-    mark("Option {option} does not take a value."),
-    mark("Invalid value for {option}: {why}"),
-    mark("Input should be a valid integer, unable to parse string as an integer"),
-    mark("Input should be a valid integer, got a number with a fractional part"),
-    mark("Input should be greater than or equal to {limit}"),
-    mark("Input should be less than or equal to {limit}"),
+    later("No such option: {option} (Possible options: {options})"),
+    later("No such option: {option}"),
+    later("No such command {command}."),
+    later("Missing command."),
+    later("Missing argument {argument}."),
+    later("Missing option {option}."),
+    later("Got unexpected extra argument(s) ({words})"),
+    later("Option {option} requires an argument."),
+    later("Option {option} does not take a value."),
+    later("Invalid value for {option}: {why}"),
+    later("Input should be a valid integer, unable to parse string as an integer"),
+    later("Input should be a valid integer, got a number with a fractional part"),
+    later("Input should be greater than or equal to {limit}"),
+    later("Input should be less than or equal to {limit}"),
 )
 
 
@@ -46,8 +46,8 @@ def error(message: str) -> str:
     return recognised(message, ERRORS)
 
 
-TO_SET = mark("a key of the study; put a value over the file's: --set {key}=VALUE")
-TO_READ = mark("see: {command} --help")
+TO_SET = later("a key of the study; put a value over the file's: --set {key}=VALUE")
+TO_READ = later("see: {command} --help")
 
 
 def hint(raised: Any) -> Text:

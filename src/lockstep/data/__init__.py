@@ -9,13 +9,12 @@ from lockstep.data.catalogue import DATASETS, Dataset, File
 from lockstep.data.contents import Data, Facts
 from lockstep.data.download import fetch
 from lockstep.data.idx import read_idx
-from lockstep.data.loading import NOTES, Row, describe, import_folder, load, verify
+from lockstep.data.loading import Row, describe, import_folder, load, verify
 from lockstep.data.places import Place, available, path
 
 __all__ = [
     "DATASETS",
     "LEAST_WATCHED",
-    "NOTES",
     "Data",
     "Dataset",
     "Facts",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lockstep.data import mistaken
+from lockstep.data import mistakes
 from lockstep.randomness import permutation
 from lockstep.spec import Recipe
 
@@ -48,4 +48,4 @@ def batch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 def epoch_order(n: int, recipe: Recipe, seed: int, epoch: int) -> np.ndarray:
     """`batch_order` as the recipe takes it."""
     order = batch_order(n, seed, epoch)
-    return mistaken.order(order, recipe) if recipe.mistakes else order
+    return mistakes.order(order, recipe) if recipe.mistakes else order

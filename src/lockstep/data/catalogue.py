@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from lockstep.errors import LockstepError, did_you_mean
-from lockstep.language import later as _
+from lockstep.language import later
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +109,9 @@ DATASETS: dict[str, Dataset] = {
 
 def unknown_name(name: str, known: list[str]) -> LockstepError:
     """The error for a name that is no dataset, LS-209."""
-    advice = _(
+    advice = later(
         "{advice}; a path contains a / or starts with . , for example ./{name}",
         advice=did_you_mean(name, known),
         name=name,
     )
-    return LockstepError("LS-209", _('there is no dataset "{name}"', name=name), where="dataset", hint=advice)
+    return LockstepError("LS-209", later('there is no dataset "{name}"', name=name), where="dataset", hint=advice)

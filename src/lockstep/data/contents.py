@@ -13,21 +13,20 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from lockstep.errors import Problem
-from lockstep.language import later as _
-from lockstep.language import mark
+from lockstep.language import later
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 MAX_CHANNELS = 4
-BLANK = mark("images in which nothing is seen, since each has one single value: {n:,} of {all:,}")
-EQUAL_CHANNELS = mark(
+BLANK = later("images in which nothing is seen, since each has one single value: {n:,} of {all:,}")
+EQUAL_CHANNELS = later(
     "the {channels} channels of every image are equal, as of grey pictures that were stored in colour: one channel "
     "would say as much"
 )
 SHOWN = 10  # names of classes in a note
-# The notes on one class and on several. An imported dataset keeps its notes in English.
-NO_IMAGE = (mark("class {names} has no image"), mark("classes {names} have no image"))
-NO_TRAINING_IMAGE = (mark("class {names} has no training image"), mark("classes {names} have no training image"))
-NO_TEST_IMAGE = (mark("class {names} has no test image"), mark("classes {names} have no test image"))
+# The notes on one class and on several.
+NO_IMAGE = (later("class {names} has no image"), later("classes {names} have no image"))
+NO_TRAINING_IMAGE = (later("class {names} has no training image"), later("classes {names} have no training image"))
+NO_TEST_IMAGE = (later("class {names} has no test image"), later("classes {names} have no test image"))
 NOTES = (BLANK, EQUAL_CHANNELS, *NO_IMAGE, *NO_TRAINING_IMAGE, *NO_TEST_IMAGE)
 MAX_CLASSES = 10_000  # beyond it labels are not classes but a mistake, such as one identifier per image
 
@@ -54,7 +53,6 @@ class Data:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
         _, height, width, channels = self.train_images.shape
         return height, width, channels
 
@@ -77,9 +75,9 @@ class Data:
         images = (self.train_images, self.test_images)
         found = [*self.absent()]
         if n := sum(map(n_of_one_value, images)):
-            found.append(_(BLANK, n=n, all=sum(map(len, images))))
+            found.append(later(BLANK, n=n, all=sum(map(len, images))))
         if all(map(_has_equal_channels, images)):
-            found.append(_(EQUAL_CHANNELS, channels=self.image_shape[2]))
+            found.append(later(EQUAL_CHANNELS, channels=self.image_shape[2]))
         new = [note for note in found if note not in self.notes]  # an imported dataset has them already
         return dataclasses.replace(self, notes=(*self.notes, *new)) if new else self
 
@@ -96,7 +94,7 @@ class Data:
             names = [name for name, is_missing in zip(self.class_names, missing, strict=True) if is_missing]
             more = [f"… ({len(names)})"] if len(names) > SHOWN else []
             if names:
-                yield _(one if len(names) == 1 else many, names=", ".join(names[:SHOWN] + more))
+                yield later(one if len(names) == 1 else many, names=", ".join(names[:SHOWN] + more))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The four arrays by name, in the order of `ARRAYS`."""
@@ -172,56 +170,56 @@ def problems_of_parts(
         if part_labels.ndim == 1 and shape and shape[0] != len(part_labels):
             yield Problem(
                 code,
-                _(
+                later(
                     "{n_images:,} {part} images, but {n_labels:,} {part} labels",
                     n_images=shape[0],
                     part=part,
                     n_labels=len(part_labels),
                 ),
                 where,
-                _("take images and labels from the same release of the dataset"),
+                later("take images and labels from the same release of the dataset"),
             )
         yield from _problems_of_labels(part_labels, len(class_names), part, where)
     if shapes["train"][1:] != shapes["test"][1:]:
         yield Problem(
             code,
-            _(
+            later(
                 "the train images are {train}, the test images {test}",
                 train=times(shapes["train"][1:]),
                 test=times(shapes["test"][1:]),
             ),
             where,
-            _("bring both to one size"),
+            later("bring both to one size"),
         )
     if len(class_names) < 2:
         yield Problem(
             "LS-309",
-            _("{n} class: nothing to tell apart", n=len(class_names)),
+            later("{n} class: nothing to tell apart", n=len(class_names)),
             where,
-            _("give at least two classes"),
+            later("give at least two classes"),
         )
 
 
 def _problems_of_shape(shape: tuple[int, ...], part: str, code: str, where: str) -> Iterator[Problem]:
     if len(shape) not in (3, 4):
-        hint = _(
+        hint = later(
             "store images as (n, height, width) or (n, height, width, channels), for example x.reshape(-1, 28, 28)"
         )
-        yield Problem(code, _("the {part} images have the shape {shape}", part=part, shape=shape), where, hint)
+        yield Problem(code, later("the {part} images have the shape {shape}", part=part, shape=shape), where, hint)
     elif 0 in shape:
         yield Problem(
             code,
-            _("there are no {part} images: their shape is {shape}", part=part, shape=shape),
+            later("there are no {part} images: their shape is {shape}", part=part, shape=shape),
             where,
-            _("give at least one image"),
+            later("give at least one image"),
         )
     elif len(shape) == 4 and shape[3] > MAX_CHANNELS:
         swapped = (
-            _("use x.transpose(0, 2, 3, 1)")
+            later("use x.transpose(0, 2, 3, 1)")
             if shape[1] <= MAX_CHANNELS
-            else _("give at most {n} channels", n=MAX_CHANNELS)
+            else later("give at most {n} channels", n=MAX_CHANNELS)
         )
-        message = _(
+        message = later(
             "the {part} images have {n} channels: their shape is {shape}, and channels come last",
             part=part,
             n=shape[3],
@@ -236,7 +234,7 @@ def _problems_of_labels(labels: np.ndarray, n_classes: int, part: str, where: st
         first = int(outside[0])
         yield Problem(
             "LS-309",
-            _(
+            later(
                 "{n:,} {part} labels lie outside 0 … {last}: number {first} is {label}",
                 n=outside.size,
                 part=part,
@@ -245,7 +243,7 @@ def _problems_of_labels(labels: np.ndarray, n_classes: int, part: str, where: st
                 label=labels[first],
             ),
             where,
-            _("number the classes from 0"),
+            later("number the classes from 0"),
         )
 
 

@@ -21,22 +21,22 @@ import numpy as np
 from lockstep.data.catalogue import Dataset
 from lockstep.data.contents import Data
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.randomness import permutation
 
 ORIGIN = "UCI Machine Learning Repository, optdigits: digits.csv.gz"
 TEST_IMAGES_PER_CLASS = 36
 NOTES = (
-    _(
+    later(
         "the 8×8 images are enlarged 3 times (bilinear, zeros outside) and centred in 28×28; "
         "values 0 … 16 become 0 … 255"
     ),
-    _(
+    later(
         "{n} images of each class, drawn by Lockstep's own generator with seed 0, are the test set",
         n=TEST_IMAGES_PER_CLASS,
     ),
 )
-_REPAIR = _("install Lockstep again: pip install --force-reinstall --no-deps lockstep-nn")
+_REPAIR = later("install Lockstep again: pip install --force-reinstall --no-deps lockstep-nn")
 
 
 def read(name: str, entry: Dataset) -> Data:
@@ -46,7 +46,7 @@ def read(name: str, entry: Dataset) -> Data:
     content = _content(path, file.n_bytes)
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
-        message = _(
+        message = later(
             "SHA-256 of the decompressed file should be {sha256}, but is {found}", sha256=file.sha256, found=found
         )
         raise LockstepError("LS-303", message, where=str(path), hint=_REPAIR)
@@ -70,7 +70,7 @@ def source() -> Path:
     """The file beside this one; raises LockstepError LS-301."""
     path = Path(__file__).with_name("optdigits") / "digits.csv.gz"
     if not path.is_file():
-        message = _("the file of the digits, a part of Lockstep, is not there")
+        message = later("the file of the digits, a part of Lockstep, is not there")
         raise LockstepError("LS-301", message, where=str(path), hint=_REPAIR)
     return path
 
@@ -81,7 +81,7 @@ def _content(path: Path, n_bytes: int) -> bytes:
         with gzip.open(path) as stream:
             return stream.read(n_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
-        message = _("the gzip file is damaged: {error}", error=error)
+        message = later("the gzip file is damaged: {error}", error=error)
         raise LockstepError("LS-305", message, where=str(path), hint=_REPAIR) from None
 
 

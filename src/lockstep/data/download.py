@@ -3,7 +3,7 @@
 Whatever goes wrong with a mirror (no answer, an error page, a captive portal's "200 OK", too slow, too short, too long,
 another content) counts the same: note it and try the next one. A file appears in the cache only when its decompressed
 content has the hash of the table, under a lock, so that two processes make one valid file. A download that broke off
-goes on where it stopped, at once or the next time (`partial`).
+goes on where it stopped, at once or the next time (`fragment`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from typing import Any, NamedTuple
 from lockstep.data.catalogue import DATASETS, Dataset, File
 from lockstep.data.digits import source
 from lockstep.data.files import content_hash, new_file, sole_writer, writing
-from lockstep.data.partial import Partial, discard_all
+from lockstep.data.fragment import Fragment, discard_all
 from lockstep.data.places import cache, checked_name, find, imported
 from lockstep.data.quartet import file_in
 from lockstep.errors import LockstepError, system
-from lockstep.language import joined, reason
-from lockstep.language import later as _
+from lockstep.language import joined, later, reason
 
 Progress = Callable[[str, int, int], None]  # file, bytes so far, bytes in all (0 where the mirror does not say)
 
@@ -49,11 +48,11 @@ class Attempt(NamedTuple):
     outcome: str
 
 
-class _Fault(Exception):  # noqa: N818  # not an error of the program: the next mirror is tried
+class _Failure(Exception):  # noqa: N818  # not an error of the program: the next mirror is tried
     """Why a mirror did not deliver."""
 
 
-class _BrokenOff(_Fault):
+class _BrokenOff(_Failure):
     """The mirror delivered a part, and the download can go on from there."""
 
     def __init__(self, why: str, gained: int) -> None:
@@ -61,7 +60,7 @@ class _BrokenOff(_Fault):
         self.gained = gained  # bytes
 
 
-class _WrongContent(_Fault):
+class _WrongContent(_Failure):
     """What the mirror delivered is not the file."""
 
 
@@ -91,12 +90,12 @@ def fetch(name: str, *, offline: bool = False, progress: Progress | None = None)
 
 def missing(name: str, incomplete: list[str]) -> LockstepError:
     """The error for a dataset that is not here and may not be downloaded, LS-301."""
-    told = _("{title} is not on this machine, and downloading is switched off", title=DATASETS[name].title)
+    told = later("{title} is not on this machine, and downloading is switched off", title=DATASETS[name].title)
     return LockstepError(
         "LS-301",
-        _("{told} ({what})", told=told, what=joined(incomplete, "; ")) if incomplete else told,
+        later("{told} ({what})", told=told, what=joined(incomplete, "; ")) if incomplete else told,
         where=name,
-        hint=_(
+        hint=later(
             "run `lockstep data fetch {name}` where there is internet; {otherwise}",
             name=name,
             otherwise=_without_internet(name),
@@ -106,7 +105,7 @@ def missing(name: str, incomplete: list[str]) -> LockstepError:
 
 def _without_internet(name: str) -> str:
     files = ", ".join(f"{file.name}.gz" for file in DATASETS[name].files) if name in DATASETS else "its files"
-    return _(
+    return later(
         "or put {files} into a folder {name}/ and set LOCKSTEP_DATA to the folder above it; "
         "or import your own copy with `lockstep data import FOLDER NAME`",
         files=files,
@@ -139,81 +138,85 @@ def _fetch_file(folder: Path, name: str, file: File, mirrors: tuple[str, ...], p
     attempts = []
     place = folder / f"{file.name}.gz"
     for mirror in mirrors:
-        partial = Partial(place, f"{mirror}{file.name}.gz")
+        fragment = Fragment(place, f"{mirror}{file.name}.gz")
         try:
-            _fetch_from(partial, place, file, progress)
+            _fetch_from(fragment, place, file, progress)
             discard_all(place)
             return
-        except _Fault as fault:
-            attempts.append(Attempt(mirror, f"{file.name}.gz", reason(fault)))
+        except _Failure as failure:
+            attempts.append(Attempt(mirror, f"{file.name}.gz", reason(failure)))
     raise _failed(name, attempts)
 
 
-def _fetch_from(partial: Partial, place: Path, file: File, progress: Progress | None) -> None:
-    """Put a file in its place from one mirror, going on where it broke off; raises _Fault."""
+def _fetch_from(fragment: Fragment, place: Path, file: File, progress: Progress | None) -> None:
+    """Put a file in its place from one mirror, going on where it broke off; raises _Failure."""
     for left in reversed(range(ATTEMPTS)):
-        is_rest = partial.can_go_on()
+        is_rest = fragment.can_go_on()
         try:
-            _receive(partial, file, progress)
-            _assert_content(partial.path, file)
+            _receive(fragment, file, progress)
+            _assert_content(fragment.path, file)
             with new_file(place) as temporary, writing(place):
-                partial.path.replace(temporary)
+                fragment.path.replace(temporary)
             return
-        except _BrokenOff as fault:
-            if not left or fault.gained < LEAST_GAINED:
+        except _BrokenOff as failure:
+            if not left or failure.gained < LEAST_GAINED:
                 raise
         except _WrongContent:
-            partial.discard()
+            fragment.discard()
             if not left or not is_rest:  # what is kept may have been the beginning of another file
                 raise
         finally:
-            partial.leave()
+            fragment.leave()
 
 
 def _failed(name: str, attempts: list[Attempt]) -> LockstepError:
     width = max(len(attempt.mirror) for attempt in attempts)
     rows = [joined((f"\n    {mirror:<{width}}  {file}  ", outcome), "") for mirror, file, outcome in attempts]
     table = joined(rows, "")
-    message = _("no mirror delivered {file}; tried:{table}", file=attempts[0].file, table=table)
+    message = later("no mirror delivered {file}; tried:{table}", file=attempts[0].file, table=table)
     return LockstepError(
-        "LS-302", message, where=name, hint=_("try again later, {otherwise}", otherwise=_without_internet(name))
+        "LS-302", message, where=name, hint=later("try again later, {otherwise}", otherwise=_without_internet(name))
     )
 
 
 # ------------------------------------------------------------------------------------------------------- one mirror
 
 
-def _receive(partial: Partial, file: File, progress: Progress | None) -> None:
-    """Append what a mirror sends to the part of the file that is here; raises _Fault."""
-    with contextlib.closing(_chunks(partial, file, progress)) as chunks:
+def _receive(fragment: Fragment, file: File, progress: Progress | None) -> None:
+    """Append what a mirror sends to the part of the file that is here; raises _Failure."""
+    with contextlib.closing(_chunks(fragment, file, progress)) as chunks:
         for chunk in chunks:
-            with writing(partial.path), open(partial.path, "ab") as out:
+            with writing(fragment.path), open(fragment.path, "ab") as out:
                 out.write(chunk)
 
 
-def _chunks(partial: Partial, file: File, progress: Progress | None) -> Generator[bytes]:
-    """What a mirror sends, as it comes; raises _Fault."""
+def _chunks(fragment: Fragment, file: File, progress: Progress | None) -> Generator[bytes]:
+    """What a mirror sends, as it comes; raises _Failure."""
     limit, n_here = file.n_bytes + SLACK_BYTES, 0
     try:
-        with _answer(partial.url, partial.headers()) as response:
+        with _answer(fragment.url, fragment.headers()) as response:
             length = response.length  # taken now: reading makes it smaller
             chunk = response.read1(CHUNK)
-            if response.status != 206 and partial.can_go_on():
+            if response.status != 206 and fragment.can_go_on():
                 _assert_gzip(chunk)  # a page that asks to log in is no reason to begin anew
-            with writing(partial.path):
-                begun = partial.take_up(response.status, response.headers, length)
+            with writing(fragment.path):
+                begun = fragment.take_up(response.status, response.headers, length)
             if begun is None:
-                raise _WrongContent(_("sent another part than the rest that was asked for"))
+                raise _WrongContent(later("sent another part than the rest that was asked for"))
             pace, announced = _Pace(), begun.total
             if announced > limit:
                 raise _WrongContent(
-                    _("announces {announced:,} bytes; the file has at most {limit:,}", announced=announced, limit=limit)
+                    later(
+                        "announces {announced:,} bytes; the file has at most {limit:,}",
+                        announced=announced,
+                        limit=limit,
+                    )
                 )
             while chunk:
                 n_here += len(chunk)
                 n_received = begun.start + n_here
                 if n_received > limit:
-                    raise _WrongContent(_("sent more than {limit:,} bytes", limit=limit))
+                    raise _WrongContent(later("sent more than {limit:,} bytes", limit=limit))
                 if n_received != announced:
                     pace.check(n_here)
                 yield chunk
@@ -223,16 +226,16 @@ def _chunks(partial: Partial, file: File, progress: Progress | None) -> Generato
     except (OSError, http.client.HTTPException, ValueError) as error:
         if getattr(error, "code", None) == UNSATISFIABLE:
             raise _WrongContent(_reason(error)) from None
-        raise (_BrokenOff(_reason(error), n_here) if n_here else _Fault(_reason(error))) from None
+        raise (_BrokenOff(_reason(error), n_here) if n_here else _Failure(_reason(error))) from None
     if begun.start + n_here < announced:
         facts = {"n_received": begun.start + n_here, "announced": announced}
-        raise _BrokenOff(_("sent {n_received:,} of {announced:,} bytes", **facts), n_here)
+        raise _BrokenOff(later("sent {n_received:,} of {announced:,} bytes", **facts), n_here)
 
 
 def _answer(url: str, more: dict[str, str]) -> http.client.HTTPResponse:
     """What a mirror answers to a request with `more` headers, its own header read.
 
-    Raises _Fault, OSError, HTTPException, ValueError.
+    Raises _Failure, OSError, HTTPException, ValueError.
 
     It is asked in a thread that can be left alone: the search for a name's address cannot be interrupted, and a header
     that comes letter by letter satisfies every timeout of a socket.
@@ -260,7 +263,7 @@ def _answer(url: str, more: dict[str, str]) -> http.client.HTTPResponse:
     except queue.Empty:
         too_late.set()
         _close(answers)  # one that came in between
-        raise _Fault(_("no answer for {seconds:g} seconds", seconds=HEAD_SECONDS)) from None
+        raise _Failure(later("no answer for {seconds:g} seconds", seconds=HEAD_SECONDS)) from None
     if not isinstance(answer, Exception):
         return answer
     try:
@@ -284,14 +287,14 @@ class _Pace:
         self.window_bytes = 0
 
     def check(self, n_received: int) -> None:
-        """Raises _Fault where less than SLOW_BYTES came in SLOW_SECONDS, or all takes longer than FILE_SECONDS."""
+        """Raises _Failure where less than SLOW_BYTES came in SLOW_SECONDS, or all takes longer than FILE_SECONDS."""
         now = time.monotonic()
         if now - self.start > FILE_SECONDS:
-            raise _Fault(_("not complete after {seconds:.0f} seconds", seconds=FILE_SECONDS))
+            raise _Failure(later("not complete after {seconds:.0f} seconds", seconds=FILE_SECONDS))
         if now - self.window_start > SLOW_SECONDS:
             if n_received - self.window_bytes < SLOW_BYTES:
-                raise _Fault(
-                    _(
+                raise _Failure(
+                    later(
                         "too slow: {n:,} bytes in {seconds:g} seconds",
                         n=n_received - self.window_bytes,
                         seconds=SLOW_SECONDS,
@@ -306,7 +309,7 @@ def _reason(error: Exception) -> str:
         return f"HTTP {code} {getattr(error, 'reason', '')}".rstrip()
     cause = getattr(error, "reason", error)  # of its URLError
     if isinstance(cause, TimeoutError):
-        return _("no answer for {seconds:g} seconds", seconds=ANSWER_SECONDS)
+        return later("no answer for {seconds:g} seconds", seconds=ANSWER_SECONDS)
     return system(cause) or type(error).__name__ if isinstance(cause, Exception) else str(cause or type(error).__name__)
 
 
@@ -319,14 +322,16 @@ def _assert_content(path: Path, file: File) -> None:
         raise _WrongContent(reason(error)) from None
     if found != file.sha256:
         raise _WrongContent(
-            _("sent other content: SHA-256 {found}…, expected {sha256}…", found=found[:16], sha256=file.sha256[:16])
+            later("sent other content: SHA-256 {found}…, expected {sha256}…", found=found[:16], sha256=file.sha256[:16])
         )
 
 
 def _assert_gzip(start: bytes) -> None:
-    """Raise _Fault where a file that begins so is no gzip file."""
+    """Raise _Failure where a file that begins so is no gzip file."""
     if not start.startswith(b"\x1f\x8b"):
         page = b"<html" in start[:512].lower() or b"<!doctype" in start[:512].lower()
-        raise _Fault(
-            _("answered with a web page") if page else _("sent no gzip file: it begins with {start!r}", start=start[:8])
+        raise _Failure(
+            later("answered with a web page")
+            if page
+            else later("sent no gzip file: it begins with {start!r}", start=start[:8])
         )

@@ -9,21 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lockstep.errors import system
-from lockstep.files import atomic, locks, untrusted
-from lockstep.language import later as _
+from lockstep.files import disk, intake, locks
+from lockstep.language import later
 
-HINT = _("set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to")
+HINT = later("set XDG_CACHE_HOME or XDG_DATA_HOME to a folder that you may write to")
 LOCK_SECONDS = 1800.0  # how long to wait for another process that downloads into the same folder
 
 
 def writing(path: Path) -> contextlib.AbstractContextManager[None]:
-    """`lockstep.files.atomic.writing` for a dataset's file."""
-    return atomic.writing(path, HINT)
+    """`lockstep.files.disk.writing` for a dataset's file."""
+    return disk.writing(path, HINT)
 
 
 def new_file(path: Path) -> contextlib.AbstractContextManager[Path]:
-    """`lockstep.files.atomic.new_file` for a dataset's file."""
-    return atomic.new_file(path, HINT)
+    """`lockstep.files.disk.new_file` for a dataset's file."""
+    return disk.new_file(path, HINT)
 
 
 @contextlib.contextmanager
@@ -44,23 +44,23 @@ def content_hash(path: Path, n_bytes: int) -> str:
     At most one byte more than `n_bytes` is decompressed.
     """
     try:
-        with untrusted.opened(path) as file:
+        with intake.opened(path) as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            stream = untrusted.Unpacked(file) if is_gzip else file
+            stream = intake.Unpacked(file) if is_gzip else file
             digest, n_found = hashlib.sha256(), 0
             while n_found <= n_bytes and (chunk := stream.read(min(2**20, n_bytes + 1 - n_found))):
                 digest.update(chunk)
                 n_found += len(chunk)
     except EOFError:
-        raise ValueError(_("the gzip file is cut off")) from None
+        raise ValueError(later("the gzip file is cut off")) from None
     except zlib.error as error:
-        raise ValueError(_("the gzip file is damaged: {error}", error=error)) from None
+        raise ValueError(later("the gzip file is damaged: {error}", error=error)) from None
     except OSError as error:
-        raise ValueError(_("cannot be read: {why}", why=system(error))) from None
+        raise ValueError(later("cannot be read: {why}", why=system(error))) from None
     if n_found != n_bytes:
         facts = {"found": n_found, "expected": n_bytes}
         if n_found > n_bytes:
-            raise ValueError(_("more than {expected:,} bytes once decompressed, expected {expected:,}", **facts))
-        raise ValueError(_("{found:,} bytes once decompressed, expected {expected:,}", **facts))
+            raise ValueError(later("more than {expected:,} bytes once decompressed, expected {expected:,}", **facts))
+        raise ValueError(later("{found:,} bytes once decompressed, expected {expected:,}", **facts))
     return digest.hexdigest()

@@ -20,35 +20,47 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from lockstep.data import holdout
 from lockstep.data.contents import MAX_CLASSES
 from lockstep.data.halves import HALVES, part_of
 from lockstep.data.picture import SUFFIXES, UNREAD_SUFFIXES, unread_kind
 from lockstep.errors import LockstepError, Problem, system
-from lockstep.language import later as _
-from lockstep.language import mark, visible
+from lockstep.language import later, visible
 from lockstep.randomness import permutation
 
 MAX_PROBLEMS = 20
-_SPLIT, _TRAIN_ORDER, _TEST_ORDER = 0, 1, 2  # positions in the stream "split"
+_TRAIN_ORDER, _TEST_ORDER = 1, 2  # positions in the stream "split", of which `holdout` has the first
 _NAMED = 6  # of what was left out
 LEFTOVERS = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found")
 
-# The notes on a dataset. An imported one keeps them in English.
-HIDDEN = mark("left out as hidden, or as leftovers of systems and editors: {n:,} ({names})")
-OTHERS = mark("left out because they are no pictures: {n:,} ({names})")
-LINKS = mark("left out because they are links out of the folder: {n:,} ({names})")
-ELSEWHERE = mark("pictures left out because they do not lie directly in the folder of a class: {n:,} ({names})")
-SHUFFLED = mark("the images are in a random order that is the same everywhere")
-AS_GIVEN = mark("train and test as in the folder")
-VALIDATED = mark("the test images are those of {name}: there is no folder of test images")
-JOINED = mark("the pictures of {name} are training images too: a recipe's validation holds a share of those out")
-DRAWN = mark("the test images are {share} of each class, drawn by Lockstep's own generator with seed 0")
-ONE_CLASS = mark("folders whose names differ only in how Unicode writes them are one class: {names}")
-ESCAPED = mark(
+# The notes on a dataset.
+HIDDEN = later("left out as hidden, or as leftovers of systems and editors: {n:,} ({names})")
+OTHERS = later("left out because they are no pictures: {n:,} ({names})")
+LINKS = later("left out because they are links out of the folder: {n:,} ({names})")
+ELSEWHERE = later("pictures left out because they do not lie directly in the folder of a class: {n:,} ({names})")
+SHUFFLED = later("the images are in a random order that is the same everywhere")
+AS_GIVEN = later("train and test as in the folder")
+VALIDATED = later("the test images are those of {name}: there is no folder of test images")
+JOINED = later("the pictures of {name} are training images too: a recipe's validation holds a share of those out")
+ONE_CLASS = later("folders whose names differ only in how Unicode writes them are one class: {names}")
+ESCAPED = later(
     "names of classes that are not UTF-8 or hold control characters have these as escapes: {names}; rename the folders"
 )
-MISNAMED = mark("pictures that were read although their names say {kinds}, which they are not: {n:,}")
-NOTES = (HIDDEN, OTHERS, LINKS, ELSEWHERE, SHUFFLED, AS_GIVEN, VALIDATED, JOINED, DRAWN, ONE_CLASS, ESCAPED, MISNAMED)
+MISNAMED = later("pictures that were read although their names say {kinds}, which they are not: {n:,}")
+NOTES = (
+    HIDDEN,
+    OTHERS,
+    LINKS,
+    ELSEWHERE,
+    SHUFFLED,
+    AS_GIVEN,
+    VALIDATED,
+    JOINED,
+    holdout.NOTE,
+    ONE_CLASS,
+    ESCAPED,
+    MISNAMED,
+)
 
 Files = list[tuple[Path, int]]  # each picture with its class's number
 
@@ -93,12 +105,12 @@ def listed(folder: Path, fraction: float) -> Listing:
         else:
             listing = _split_by_fraction(top, fraction, found)
     except OSError as error:
-        message = _("cannot be read: {why}", why=system(error))
+        message = later("cannot be read: {why}", why=system(error))
         raise LockstepError(
-            "LS-307", message, where=str(error.filename or folder), hint=_("check permissions")
+            "LS-307", message, where=str(error.filename or folder), hint=later("check permissions")
         ) from None
     _assert_usable(folder, listing, found)
-    listing.notes = [*_left_out(found), *listing.notes, _(SHUFFLED)]
+    listing.notes = [*_left_out(found), *listing.notes, later(SHUFFLED)]
     listing.train = _shuffled(listing.train, _TRAIN_ORDER)
     listing.test = _shuffled(listing.test, _TEST_ORDER)
     return listing
@@ -163,16 +175,16 @@ def _notes_of_names(classes: dict[str, list[Path]]) -> Iterator[str]:
         if any(unicodedata.normalize("NFC", path.name) != name for path in folders)
     ]
     if merged:
-        yield _(ONE_CLASS, names=_some(merged))
+        yield later(ONE_CLASS, names=_some(merged))
     if escaped:
-        yield _(ESCAPED, names=_some(escaped))
+        yield later(ESCAPED, names=_some(escaped))
 
 
 def _split_as_given(parts: dict[str, Path], found: _Found) -> Listing:
-    notes = [_(AS_GIVEN)]
+    notes = [later(AS_GIVEN)]
     if "validation" in parts:
         name = visible(parts["validation"].name, keep="")
-        notes.append(_(JOINED, name=name) if "test" in parts else _(VALIDATED, name=name))
+        notes.append(later(JOINED, name=name) if "test" in parts else later(VALIDATED, name=name))
     sources = {half: [parts[half]] if half in parts else [] for half in HALVES}
     sources["train" if "test" in parts else "test"] += [parts["validation"]] if "validation" in parts else []
     folders = {half: _by_class(path for place in sources[half] for path in _folders(place, found)) for half in HALVES}
@@ -183,8 +195,8 @@ def _split_as_given(parts: dict[str, Path], found: _Found) -> Listing:
             pictures = [picture for path in classes.get(name, ()) for picture in _pictures(path, found)]
             files[half] += [(path, label) for path in pictures]
             if not pictures:
-                hint = _("every class needs pictures in both train and test")
-                message = _('the class "{name}" has no picture in {half}', name=name, half=sources[half][0].name)
+                hint = later("every class needs pictures in both train and test")
+                message = later('the class "{name}" has no picture in {half}', name=name, half=sources[half][0].name)
                 found.problems.append(Problem("LS-307", message, str(sources[half][0]), hint))
     together = {name: [path for classes in folders.values() for path in classes.get(name, ())] for name in class_names}
     return Listing(class_names, files["train"], files["test"], [*notes, *_notes_of_names(together)])
@@ -192,22 +204,21 @@ def _split_as_given(parts: dict[str, Path], found: _Found) -> Listing:
 
 def _split_by_fraction(folders: list[Path], fraction: float, found: _Found) -> Listing:
     classes = _by_class(folders)
-    listing = Listing(tuple(classes), [], [], [_(DRAWN, share=f"{fraction:.0%}"), *_notes_of_names(classes)])
+    listing = Listing(tuple(classes), [], [], [holdout.note(fraction), *_notes_of_names(classes)])
     for label, (name, paths) in enumerate(classes.items()):
         pictures = [picture for path in paths for picture in _pictures(path, found)]
         if len(pictures) < 2:
-            hint = _(
+            hint = later(
                 "each class needs at least two: one to train and one to test; {names} are read",
                 names=", ".join(SUFFIXES),
             )
-            message = _('the class "{name}" has no picture', name=name)
-            message = _('the class "{name}" has one picture', name=name) if pictures else message
+            message = later('the class "{name}" has no picture', name=name)
+            message = later('the class "{name}" has one picture', name=name) if pictures else message
             found.problems.append(Problem("LS-307", message, str(paths[0]), hint))
             continue
-        n_test = min(max(round(len(pictures) * fraction), 1), len(pictures) - 1)
-        order = permutation(len(pictures), 0, "split", _SPLIT, label)
-        listing.test += [(pictures[index], label) for index in sorted(order[:n_test])]
-        listing.train += [(pictures[index], label) for index in sorted(order[n_test:])]
+        to_test, to_train = holdout.draw(len(pictures), label, fraction)
+        listing.test += [(pictures[index], label) for index in to_test]
+        listing.train += [(pictures[index], label) for index in to_train]
     return listing
 
 
@@ -289,9 +300,9 @@ def _some(names: Iterable[str]) -> str:
 def _left_out(found: _Found) -> Iterator[str]:
     for why in (ELSEWHERE, OTHERS, LINKS, HIDDEN):
         if names := found.left_out.get(why):
-            yield _(why, n=len(names), names=_some(names))
+            yield later(why, n=len(names), names=_some(names))
     if found.misnamed:
-        yield _(MISNAMED, kinds=_some(sorted(found.misnamed)), n=len(found.misnamed))
+        yield later(MISNAMED, kinds=_some(sorted(found.misnamed)), n=len(found.misnamed))
 
 
 # ----------------------------------------------------------------------------------------------------------- problems
@@ -307,15 +318,15 @@ def _parts(folder: Path, top: list[Path]) -> dict[str, Path]:
         if (part := part_of(path.name)) is None:
             continue
         if part in parts:
-            message = _('"{one}" and "{other}" are names of the same part', one=parts[part].name, other=path.name)
-            raise LockstepError("LS-307", message, where=str(folder), hint=_("move all of it into one folder"))
+            message = later('"{one}" and "{other}" are names of the same part', one=parts[part].name, other=path.name)
+            raise LockstepError("LS-307", message, where=str(folder), hint=later("move all of it into one folder"))
         parts[part] = path
     if "train" in parts and ("test" in parts or "validation" in parts):
         return parts
     for half, other in (("train", "test"), ("test", "train")):
         if half in parts and is_image_folder(parts[half]):
-            hint = _('add "{other}", or move the classes up so that Lockstep draws the test images', other=other)
-            message = _('there is a folder "{half}" but no "{other}"', half=parts[half].name, other=other)
+            hint = later('add "{other}", or move the classes up so that Lockstep draws the test images', other=other)
+            message = later('there is a folder "{half}" but no "{other}"', half=parts[half].name, other=other)
             raise LockstepError("LS-307", message, where=str(folder), hint=hint)
     return {}
 
@@ -325,8 +336,10 @@ def _assert_usable(folder: Path, listing: Listing, found: _Found) -> None:
     if unread:  # a class with these alone is not reported as empty, too
         raise LockstepError.several(unread)
     if len(found.problems) > 1 and not (listing.train or listing.test):
-        hint = _("make one subfolder per class with pictures in it; {names} are read", names=", ".join(SUFFIXES))
-        raise LockstepError("LS-307", _("there is no class with enough pictures in it"), where=str(folder), hint=hint)
+        hint = later("make one subfolder per class with pictures in it; {names} are read", names=", ".join(SUFFIXES))
+        raise LockstepError(
+            "LS-307", later("there is no class with enough pictures in it"), where=str(folder), hint=hint
+        )
     problems = [*_problems_of_classes(folder, listing.class_names), *found.problems]
     if problems:
         raise LockstepError.several(problems[:MAX_PROBLEMS])
@@ -335,22 +348,22 @@ def _assert_usable(folder: Path, listing: Listing, found: _Found) -> None:
 def _problems_of_kinds(folder: Path, unread: dict[str, list[Path]]) -> Iterator[Problem]:
     for kind, paths in unread.items():
         names = _some(str(path.relative_to(folder)) for path in paths)
-        hint = _("save them as JPEG or PNG, or take them out of the folder")
-        message = _("pictures in the format {kind}, which is not read: {n:,} ({names})", kind=kind, n=len(paths),
-                    names=names)  # fmt: skip
+        hint = later("save them as JPEG or PNG, or take them out of the folder")
+        message = later("pictures in the format {kind}, which is not read: {n:,} ({names})", kind=kind, n=len(paths),
+                        names=names)  # fmt: skip
         yield Problem("LS-308", message, str(folder), hint)
 
 
 def _problems_of_classes(folder: Path, class_names: tuple[str, ...]) -> Iterator[Problem]:
     if len(class_names) < 2:
-        message = _("no class: nothing to tell apart")
+        message = later("no class: nothing to tell apart")
         if class_names:
-            message = _('one class, "{name}": nothing to tell apart', name=class_names[0])
-        yield Problem("LS-307", message, str(folder), _("make one subfolder per class, at least two"))
+            message = later('one class, "{name}": nothing to tell apart', name=class_names[0])
+        yield Problem("LS-307", message, str(folder), later("make one subfolder per class, at least two"))
     elif len(class_names) > MAX_CLASSES:
         yield Problem(
             "LS-307",
-            _("{n:,} classes", n=len(class_names)),
+            later("{n:,} classes", n=len(class_names)),
             str(folder),
-            _("at most {most:,} are read", most=MAX_CLASSES),
+            later("at most {most:,} are read", most=MAX_CLASSES),
         )

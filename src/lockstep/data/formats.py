@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lockstep.data import images, npz, pixel_table, quartet, scripts
 from lockstep.data.contents import Data, Facts
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
+from lockstep.language import later
 
 DEPTH = 3  # folders in folders that are looked into
 SHOWN = 6  # names of what is there instead
@@ -54,12 +54,12 @@ def format_at(path: Path) -> Format:
     for inside in _visible(path):
         if refusal := scripts.refusal(inside):
             raise refusal
-    message = _("nothing in this folder is a dataset; here are: {names}", names=_names(path))
-    message = message if _visible(path) else _("the folder is empty")
+    message = later("nothing in this folder is a dataset; here are: {names}", names=_names(path))
+    message = message if _visible(path) else later("the folder is empty")
     raise LockstepError("LS-307", message, where=str(path), hint=HINT)
 
 
-HINT = _(
+HINT = later(
     "give a folder with four IDX files such as {names} (each may end in .gz), a folder with one subfolder of pictures "
     "per class, an .npz file, or a .csv with a label and pixels a row",
     names=", ".join(quartet.FILES.values()),
@@ -74,9 +74,9 @@ def _of_file(path: Path) -> Format:
     if refusal := scripts.refusal(path):
         raise refusal
     if quartet.is_one(path):
-        hint = _("give the folder that it lies in, with the other three")
-        raise LockstepError("LS-307", _("this is one file of four"), where=str(path), hint=hint)
-    raise LockstepError("LS-307", _("this file is not a dataset"), where=str(path), hint=HINT)
+        hint = later("give the folder that it lies in, with the other three")
+        raise LockstepError("LS-307", later("this is one file of four"), where=str(path), hint=hint)
+    raise LockstepError("LS-307", later("this file is not a dataset"), where=str(path), hint=HINT)
 
 
 def _of_folder(folder: Path) -> Format | None:
@@ -106,5 +106,5 @@ def _visible(folder: Path) -> list[Path]:
 
 def _names(folder: Path) -> str:
     names = [path.name for path in _visible(folder)]
-    more = _(" and {n:,} more", n=len(names) - SHOWN) if len(names) > SHOWN else ""
+    more = later(" and {n:,} more", n=len(names) - SHOWN) if len(names) > SHOWN else ""
     return ", ".join(json.dumps(name, ensure_ascii=False)[1:-1] for name in names[:SHOWN]) + str(more) or "–"

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from lockstep.language import later as _
-from lockstep.language import mark
+from lockstep.language import later
 
 LEAST_CONTRAST = 32  # of 255, at a picture's best pixel: less is not seen
 
-ON_WHITE = mark("pictures with transparent parts that were laid on white, since their ink is dark: {n:,}")
-ON_BLACK = mark("pictures with transparent parts that were laid on black, since their ink is light: {n:,}")
+ON_WHITE = later("pictures with transparent parts that were laid on white, since their ink is dark: {n:,}")
+ON_BLACK = later("pictures with transparent parts that were laid on black, since their ink is light: {n:,}")
 NOTES = (ON_WHITE, ON_BLACK)
 
 
@@ -42,7 +41,7 @@ def lay(images: np.ndarray, opacities: Mapping[int, np.ndarray]) -> Iterator[str
         laid[ON_WHITE if is_white else ON_BLACK] += darkness[number] is not None
     for ground, n in laid.items():
         if n:
-            yield _(ground, n=n)
+            yield later(ground, n=n)
 
 
 def is_dark(on_black: np.ndarray, opacity: np.ndarray) -> bool | None:

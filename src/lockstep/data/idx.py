@@ -20,16 +20,15 @@ import numpy as np
 
 from lockstep.data.contents import times
 from lockstep.errors import LockstepError, system
-from lockstep.files import untrusted
-from lockstep.language import later as _
-from lockstep.language import reason
+from lockstep.files import intake
+from lockstep.language import later, reason
 
 TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 WHOLE = ("uint8", "int8", "int16", "int32")  # of which images and labels are made
 MAX_BYTES = 2 * 2**30
 MAX_DIMENSIONS = 4
 _CHUNK = 2**20
-_AGAIN = _("get the file again; `lockstep data verify` names the damaged ones")
+_AGAIN = later("get the file again; `lockstep data verify` names the damaged ones")
 
 
 class _Stream(Protocol):
@@ -71,25 +70,27 @@ def read_header(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], str]:
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[_Stream, bool]]:
     """The decompressed stream, and whether it was gzipped; errors of reading in our words."""
     if not os.path.isfile(path):  # a pipe would never end
-        raise LockstepError("LS-301", _("there is no such file"), where=str(path), hint=_("check the path"))
+        raise LockstepError("LS-301", later("there is no such file"), where=str(path), hint=later("check the path"))
     try:
-        with untrusted.opened(path) as file:
+        with intake.opened(path) as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if not is_gzip:
                 yield file, False
                 return
-            yield untrusted.Unpacked(file), True
+            yield intake.Unpacked(file), True
     except EOFError:
-        message = _("the gzip file is cut off: it ends before its own end mark")
+        message = later("the gzip file is cut off: it ends before its own end mark")
         raise LockstepError("LS-305", message, where=str(path), hint=_AGAIN) from None
     except zlib.error as error:
         raise LockstepError(
-            "LS-305", _("the gzip file is damaged: {error}", error=error), where=str(path), hint=_AGAIN
+            "LS-305", later("the gzip file is damaged: {error}", error=error), where=str(path), hint=_AGAIN
         ) from None
     except OSError as error:
-        message = _("cannot be read: {why}", why=system(error))
-        raise LockstepError("LS-301", message, where=str(path), hint=_("check the path and its permissions")) from None
+        message = later("cannot be read: {why}", why=system(error))
+        raise LockstepError(
+            "LS-301", message, where=str(path), hint=later("check the path and its permissions")
+        ) from None
 
 
 def _header(stream: _Stream, path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, ...], np.dtype]:
@@ -97,24 +98,28 @@ def _header(stream: _Stream, path: str | os.PathLike[str]) -> tuple[bytes, tuple
     magic = _header_bytes(stream, 4, 0, path)
     zeros, kind, n_dimensions = struct.unpack(">HBB", magic)
     if zeros or kind not in TYPES:
-        message = _("this is not an IDX file: it begins with {start}, not with 00 00 08", start=magic.hex(" "))
+        message = later("this is not an IDX file: it begins with {start}, not with 00 00 08", start=magic.hex(" "))
         raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
     if TYPES[kind] not in WHOLE:
-        message = _(
+        message = later(
             "the values are {type} (type 0x{kind:02x}); images are uint8 (0x08), labels whole numbers",
             type=TYPES[kind],
             kind=kind,
         )
-        raise LockstepError("LS-304", message, where=str(path), hint=_("convert it, or store the arrays as .npz"))
+        raise LockstepError("LS-304", message, where=str(path), hint=later("convert it, or store the arrays as .npz"))
     if not 1 <= n_dimensions <= MAX_DIMENSIONS:
-        message = _("{n_dimensions} dimensions are declared; labels have 1, images 3 or 4", n_dimensions=n_dimensions)
+        message = later(
+            "{n_dimensions} dimensions are declared; labels have 1, images 3 or 4", n_dimensions=n_dimensions
+        )
         raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
     dimensions = _header_bytes(stream, 4 * n_dimensions, 4, path)
     shape = struct.unpack(f">{n_dimensions}I", dimensions)
     dtype = np.dtype(TYPES[kind]).newbyteorder(">")
     if math.prod(max(length, 1) for length in shape) * dtype.itemsize > MAX_BYTES:  # NumPy multiplies that way, too
-        message = _("{shape} values are declared; at most {most:,} bytes are read", shape=times(shape), most=MAX_BYTES)
-        raise LockstepError("LS-304", message, where=str(path), hint=_("split the dataset into smaller ones"))
+        message = later(
+            "{shape} values are declared; at most {most:,} bytes are read", shape=times(shape), most=MAX_BYTES
+        )
+        raise LockstepError("LS-304", message, where=str(path), hint=later("split the dataset into smaller ones"))
     return magic + dimensions, shape, dtype
 
 
@@ -123,7 +128,7 @@ def _header_bytes(stream: _Stream, n: int, before: int, path: str | os.PathLike[
     while len(content) < n and (chunk := stream.read(n - len(content))):
         content += chunk
     if len(content) < n:
-        message = _(
+        message = later(
             "the file ends after {n} bytes, inside its header of at least {least}",
             n=before + len(content),
             least=before + n,
@@ -145,22 +150,22 @@ def _exactly(stream: _Stream, n_header: int, n: int, is_gzip: bool, path: str | 
         raise _wrong_length(len(content), n, path)
     if stream.read(1):
         if is_gzip:
-            message = _(
+            message = later(
                 "the gzip file holds more than the {n:,} bytes that its IDX header declares; reading stopped there", n=n
             )
             raise LockstepError("LS-305", message, where=str(path), hint=_AGAIN)
-        message = _("the header declares {n:,} bytes of values, but more than {n:,} follow", n=n)
+        message = later("the header declares {n:,} bytes of values, but more than {n:,} follow", n=n)
         raise LockstepError("LS-304", message, where=str(path), hint=_AGAIN)
     return content
 
 
 def _refuse_bomb(n: int, path: str | os.PathLike[str]) -> None:
     try:
-        untrusted.refuse_bomb(n, os.path.getsize(path))
+        intake.refuse_bomb(n, os.path.getsize(path))
     except ValueError as error:
         raise LockstepError("LS-305", reason(error), where=str(path), hint=_AGAIN) from None
 
 
 def _wrong_length(found: int, n: int, path: str | os.PathLike[str]) -> LockstepError:
-    message = _("the header declares {n:,} bytes of values, but {found:,} follow", n=n, found=found)
+    message = later("the header declares {n:,} bytes of values, but {found:,} follow", n=n, found=found)
     return LockstepError("LS-304", message, where=str(path), hint=_AGAIN)

@@ -20,22 +20,20 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from lockstep.data import folders, grounds, sizes
+from lockstep.data import folders, grounds, holdout, sizes
 from lockstep.data.contents import Data, Facts, array_hash, n_of_one_value, times
 from lockstep.data.folders import MAX_PROBLEMS, Files, Listing, holds_classes, is_image_folder, listed, natural
 from lockstep.data.picture import Frame, Header, header, pixels
 from lockstep.errors import LockstepError, Problem
-from lockstep.language import later as _
-from lockstep.language import mark
+from lockstep.language import later
 
 __all__ = ["NOTES", "Wanted", "facts", "holds_classes", "is_image_folder", "read"]
 
-TEST_FRACTION = 0.2
 MAX_BYTES = 4 * 2**30
 _T = TypeVar("_T")
-# The notes on a dataset. An imported one keeps them in English.
-TURNED = mark("pictures that were turned as their Exif says, as viewers show them: {n:,}")
-FIRST = mark("files that hold further pictures behind the first (MPO), which was read: {n:,}")
+# The notes on a dataset.
+TURNED = later("pictures that were turned as their Exif says, as viewers show them: {n:,}")
+FIRST = later("files that hold further pictures behind the first (MPO), which was read: {n:,}")
 NOTES = (TURNED, FIRST, *folders.NOTES, *sizes.NOTES, *grounds.NOTES)
 
 
@@ -49,7 +47,7 @@ class Wanted(NamedTuple):
 AS_FOUND = Wanted()
 
 
-def read(folder: Path, wanted: Wanted = AS_FOUND, fraction: float = TEST_FRACTION) -> Data:
+def read(folder: Path, wanted: Wanted = AS_FOUND, fraction: float = holdout.SHARE) -> Data:
     """The dataset of a folder of pictures; `fraction` of each class is the test set where the folder does not say.
 
     Raises LockstepError with up to 20 problems: LS-307 (the folder), LS-308 (a picture).
@@ -80,12 +78,12 @@ def read(folder: Path, wanted: Wanted = AS_FOUND, fraction: float = TEST_FRACTIO
     )
 
 
-def facts(folder: Path, fraction: float = TEST_FRACTION) -> Facts:
+def facts(folder: Path, fraction: float = holdout.SHARE) -> Facts:
     """What the names and the headers of the pictures say; raises as `read`, except for damage behind a header."""
     listing = listed(folder, fraction)
     shape = _frame(folder, listing, AS_FOUND)[0].shape
     n_train, n_test = len(listing.train), len(listing.test)
-    return Facts(folder.name, shape, listing.class_names, n_train, n_test, _("found in {folder}", folder=folder))
+    return Facts(folder.name, shape, listing.class_names, n_train, n_test, later("found in {folder}", folder=folder))
 
 
 def _frame(folder: Path, listing: Listing, wanted: Wanted) -> tuple[Frame, list[str]]:
@@ -100,9 +98,9 @@ def _frame(folder: Path, listing: Listing, wanted: Wanted) -> tuple[Frame, list[
 
 def _notes_of_headers(headers: list[Header]) -> Iterator[str]:
     if turned := sum(one.is_turned for one in headers):
-        yield _(TURNED, n=turned)
+        yield later(TURNED, n=turned)
     if several := sum(one.has_more for one in headers):
-        yield _(FIRST, n=several)
+        yield later(FIRST, n=several)
 
 
 def _decoded(files: Files, frame: Frame) -> tuple[np.ndarray, dict[int, np.ndarray]]:
@@ -142,19 +140,19 @@ def _inspect(path: Path) -> None:
 
 def _assert_room(folder: Path, n: int, frame: Frame) -> None:
     if (total := n * frame.height * frame.width * frame.channels) > MAX_BYTES:
-        message = _(
+        message = later(
             "{n_pictures:,} pictures of {shape} take {total:,} bytes; at most {most:,} are read",
             n_pictures=n,
             shape=times(frame.shape),
             total=total,
             most=MAX_BYTES,
         )
-        hint = _("choose a smaller size: lockstep data import FOLDER NAME --size 64x64")
+        hint = later("choose a smaller size: lockstep data import FOLDER NAME --size 64x64")
         raise LockstepError("LS-307", message, where=str(folder), hint=hint)
 
 
 def _assert_something_is_seen(folder: Path, images: np.ndarray) -> None:
     if n_of_one_value(images) == len(images):
-        message = _("nothing is seen in any of the {n:,} pictures: each has one single value", n=len(images))
-        hint = _("look at one in a viewer, and save them anew on a ground of another colour than the drawing")
+        message = later("nothing is seen in any of the {n:,} pictures: each has one single value", n=len(images))
+        hint = later("look at one in a viewer, and save them anew on a ground of another colour than the drawing")
         raise LockstepError("LS-307", message, where=str(folder), hint=hint)

@@ -8,20 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lockstep.data import contents, digits, idx, images, imported, npz, pixel_table, quartet, scripts, sizes
+from lockstep.data import digits, idx, images, imports, npz, pixel_table, quartet, scripts, sizes
 from lockstep.data.catalogue import DATASETS, unknown_name
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash
 from lockstep.data.download import Progress, fetch, missing
 from lockstep.data.files import content_hash
 from lockstep.data.formats import format_at
-from lockstep.data.places import available, cache, find
-from lockstep.data.places import imported as imported_files
+from lockstep.data.places import available, cache, find, imported
 from lockstep.errors import LockstepError, Problem
-from lockstep.language import later as _
-from lockstep.language import reason
-
-# The notes on a dataset, in English; `language.recognised` finds their forms again.
-NOTES = (*images.NOTES, *quartet.NOTES, *pixel_table.NOTES, *contents.NOTES)
+from lockstep.language import later, reason
 
 
 class Row(NamedTuple):
@@ -46,9 +41,9 @@ def load(name_or_path: str, *, offline: bool = False, progress: Progress | None 
     try:
         found = _loaded(name_or_path, offline, progress)
     except MemoryError:
-        hint = _("use fewer or smaller images, or a machine with more memory")
+        hint = later("use fewer or smaller images, or a machine with more memory")
         raise LockstepError(
-            "LS-503", _("the dataset does not fit into memory"), where=name_or_path, hint=hint
+            "LS-503", later("the dataset does not fit into memory"), where=name_or_path, hint=hint
         ) from None
     return found.noted()
 
@@ -59,7 +54,7 @@ def _loaded(name_or_path: str, offline: bool, progress: Progress | None) -> Data
         return format_at(path).read()
     if name_or_path in DATASETS:
         return _load_known(name_or_path, offline, progress)
-    if name_or_path in (files := imported_files()):
+    if name_or_path in (files := imported()):
         return dataclasses.replace(npz.read(files[name_or_path]), name=name_or_path)
     raise unknown_name(name_or_path, list(available()))
 
@@ -76,10 +71,10 @@ def describe(name_or_path: str) -> Facts:
         entry = DATASETS[name_or_path]
         state = _state(name_or_path)
         return Facts(name_or_path, entry.image_shape, entry.class_names, entry.n_train, entry.n_test, state)
-    if name_or_path in (files := imported_files()):
+    if name_or_path in (files := imported()):
         path = files[name_or_path]
         return dataclasses.replace(
-            npz.facts(path), name=name_or_path, state=_("imported in {folder}", folder=path.parent)
+            npz.facts(path), name=name_or_path, state=later("imported in {folder}", folder=path.parent)
         )
     raise unknown_name(name_or_path, list(available()))
 
@@ -101,10 +96,10 @@ def import_folder(
     given = os.fspath(source)
     source_name = given if given in available() or _is_path(given) else os.path.join(".", given)
     if size is None and not keep_proportions:
-        return imported.store(lambda: load(source_name), name)
+        return imports.store(lambda: load(source_name), name)
     height_and_width = sizes.parsed(size) if isinstance(size, str) else None if size is None else sizes.checked(size)
     wanted = images.Wanted(height_and_width, keep_proportions)
-    return imported.store(lambda: _pictures(source_name, wanted), name)
+    return imports.store(lambda: _pictures(source_name, wanted), name)
 
 
 def _pictures(source: str, wanted: images.Wanted) -> Data:
@@ -112,15 +107,15 @@ def _pictures(source: str, wanted: images.Wanted) -> Data:
     path = _path(source) if _is_path(source) else None
     found = format_at(path) if path else None
     if found is None or found.reader is not images:
-        message = _("a size can be chosen for a folder of pictures alone")
-        hint = _("leave --size and --keep-proportions away: images of other sources have one size already")
+        message = later("a size can be chosen for a folder of pictures alone")
+        hint = later("leave --size and --keep-proportions away: images of other sources have one size already")
         raise LockstepError("LS-205", message, where=source, hint=hint)
     return images.read(found.at, wanted).noted()
 
 
 def verify(name: str) -> list[Row]:
     """Compare every file of a dataset (every array of an imported one) with its hash; raises LS-209, and LS-306."""
-    if name in (files := imported_files()) and name not in DATASETS:
+    if name in (files := imported()) and name not in DATASETS:
         return _verify_import(files[name])
     if name not in DATASETS:
         raise unknown_name(name, list(available()))
@@ -129,13 +124,13 @@ def verify(name: str) -> list[Row]:
     for file in DATASETS[name].files:
         path = quartet.file_in(folder, file.name) if DATASETS[name].mirrors else digits.source()
         if path is None:
-            rows.append(Row(str(folder / file.name), _("missing"), file.sha256, ""))
+            rows.append(Row(str(folder / file.name), later("missing"), file.sha256, ""))
             continue
         try:
             found = content_hash(path, file.n_bytes)
         except ValueError as error:
             found = reason(error)
-        rows.append(Row(str(path), _("right") if found == file.sha256 else _("wrong"), file.sha256, found))
+        rows.append(Row(str(path), later("right") if found == file.sha256 else later("wrong"), file.sha256, found))
     return rows
 
 
@@ -145,7 +140,7 @@ def _verify_import(path: Path) -> list[Row]:
     rows = []
     for name in ARRAYS:
         found = array_hash(arrays[name])
-        state = _("right") if expected.get(name) == found else _("wrong")
+        state = later("right") if expected.get(name) == found else later("wrong")
         rows.append(Row(f"{path}: {name}", state, expected.get(name, ""), found))
     return rows
 
@@ -158,18 +153,22 @@ def _is_path(text: str) -> bool:
 def _path(text: str) -> Path:
     path = os.path.abspath(os.path.expanduser(text))
     if not os.path.exists(path):
-        hint = _("check the path; a dataset's name, without any /, is one of {names}", names=", ".join(available()))
-        raise LockstepError("LS-301", _("there is no such file or folder"), where=path, hint=hint)
+        hint = later("check the path; a dataset's name, without any /, is one of {names}", names=", ".join(available()))
+        raise LockstepError("LS-301", later("there is no such file or folder"), where=path, hint=hint)
     return Path(path)
 
 
 def _state(name: str) -> str:
     if not DATASETS[name].mirrors:
-        return _("embedded")
+        return later("embedded")
     folder = find(name)[0]
     if folder is None:
-        return _("not on this machine")
-    return _("cached in {folder}", folder=folder) if folder.parent == cache() else _("found in {folder}", folder=folder)
+        return later("not on this machine")
+    return (
+        later("cached in {folder}", folder=folder)
+        if folder.parent == cache()
+        else later("found in {folder}", folder=folder)
+    )
 
 
 def _load_known(name: str, offline: bool, progress: Progress | None) -> Data:
@@ -182,19 +181,19 @@ def _load_known(name: str, offline: bool, progress: Progress | None) -> Data:
 
 
 def _read_known(name: str, folder: Path) -> Data:
-    """The four files of a dataset of the table, each compared with its hash; all faults at once."""
+    """The four files of a dataset of the table, each compared with its hash; all problems at once."""
     arrays, hashes, problems = {}, {}, []
     keys = {file_name: key for key, file_name in quartet.FILES.items()}
     for file in DATASETS[name].files:
         path = quartet.file_in(folder, file.name) or folder / file.name
-        hint = _("delete it and run `lockstep data fetch {name}`", name=name)
+        hint = later("delete it and run `lockstep data fetch {name}`", name=name)
         try:
             arrays[keys[file.name]], hashes[file.name] = idx.read_hashed(path)
         except LockstepError as error:
             problems += [dataclasses.replace(problem, hint=hint) for problem in error.problems]
             continue
         if hashes[file.name] != file.sha256:
-            message = _(
+            message = later(
                 "SHA-256 of the decompressed file should be {sha256}, but is {found}",
                 sha256=file.sha256,
                 found=hashes[file.name],

@@ -6,6 +6,8 @@ header declare is checked before any memory is taken.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,9 +17,8 @@ import numpy as np
 
 from lockstep.data.contents import ARRAYS, Data, Facts, array_hash, image_shape, numbered_classes, problems_of_parts
 from lockstep.errors import LockstepError, Problem
-from lockstep.files import untrusted
-from lockstep.language import Text, joined, reason
-from lockstep.language import later as _
+from lockstep.files import intake, texts
+from lockstep.language import Text, joined, later, reason
 
 SPELLINGS = {  # the keys that an array may have
     "train_images": ("train_images", "x_train"),
@@ -25,9 +26,11 @@ SPELLINGS = {  # the keys that an array may have
     "test_images": ("test_images", "x_test"),
     "test_labels": ("test_labels", "y_test"),
 }
-TEXTS = ("class_names", "notes", "origin", "hashes")  # what an imported dataset also holds; all optional
+TEXTS = ("class_names", "notes", "note_forms", "origin", "hashes")  # what an imported dataset also holds; all optional
 MAX_TEXT_BYTES = 2**24
-_SAVE_AGAIN = _("save it again with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…), arrays of whole numbers")
+_SAVE_AGAIN = later(
+    "save it again with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…), arrays of whole numbers"
+)
 
 
 class _Header(NamedTuple):
@@ -54,8 +57,17 @@ def read(path: Path) -> Data:
         class_names=class_names,
         hashes=hashes,
         origin=f"{path} (imported from {origin[0]})" if origin else str(path),
-        notes=_texts(path, headers, "notes"),
+        notes=_notes(path, headers),
     )
+
+
+def _notes(path: Path, headers: dict[str, _Header]) -> tuple[str, ...]:
+    """The notes on an imported dataset, which can be said in any language where their forms were kept beside them."""
+    notes, forms = _texts(path, headers, "notes"), _texts(path, headers, "note_forms")
+    with contextlib.suppress(ValueError, RecursionError):  # what is no JSON: the notes stay English
+        if forms:
+            return tuple(texts.restored({"notes": list(notes), texts.KEY: json.loads(forms[0])})["notes"])
+    return notes
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -71,9 +83,9 @@ def _arrays(path: Path) -> tuple[dict[str, _Header], dict[str, np.ndarray], tupl
     outside = [
         Problem(
             "LS-306",
-            _("{key} has values outside 0 … 255", key=headers[name].key),
+            later("{key} has values outside 0 … 255", key=headers[name].key),
             str(path),
-            _("scale them to 0 … 255"),
+            later("scale them to 0 … 255"),
         )
         for name in ("train_images", "test_images")
         if arrays[name].dtype != np.uint8 and (arrays[name].min() < 0 or arrays[name].max() > 255)
@@ -94,19 +106,20 @@ def facts(path: Path) -> Facts:
     class_names = _checked(path, headers, labels)
     n_train, n_test = (headers[f"{part}_images"].shape[0] for part in ("train", "test"))
     shape = image_shape(headers["train_images"].shape)
-    return Facts(path.stem, shape, class_names, n_train, n_test, _("found in {folder}", folder=path))
+    return Facts(path.stem, shape, class_names, n_train, n_test, later("found in {folder}", folder=path))
 
 
 def write(path: Path, data: Data) -> None:
     """Store a dataset as one .npz file that `read` takes; `path` is written in place."""
-    texts = {
+    described = {
         "class_names": np.array(data.class_names),
         "notes": np.array(data.notes, dtype=np.str_),
+        "note_forms": np.array([json.dumps(texts.with_texts({"notes": data.notes}).get(texts.KEY, {}))]),
         "origin": np.array([data.origin]),
         "hashes": np.array([f"{name} {array_hash(array)}" for name, array in data.arrays().items()]),
     }
     with open(path, "wb") as file:
-        np.savez(file, allow_pickle=False, **data.arrays(), **texts)
+        np.savez(file, allow_pickle=False, **data.arrays(), **described)
 
 
 def stored_hashes(path: Path) -> dict[str, str]:
@@ -119,14 +132,14 @@ def _compare_hashes(path: Path, found: dict[str, str], expected: dict[str, str])
     problems = [
         Problem(
             "LS-303",
-            _(
+            later(
                 "SHA-256 of {name} should be {expected}, but is {found}",
                 name=name,
                 expected=expected[name],
                 found=found[name],
             ),
             str(path),
-            _("the file has changed since it was imported; delete it and import it again"),
+            later("the file has changed since it was imported; delete it and import it again"),
         )
         for name in ARRAYS
         if expected.get(name, found[name]) != found[name]
@@ -141,7 +154,7 @@ def _compare_hashes(path: Path, found: dict[str, str], expected: dict[str, str])
 def _headers(path: Path) -> dict[str, _Header]:
     """The header of every array that is read, checked against the archive's directory and the limits."""
     if not os.path.isfile(path):
-        raise LockstepError("LS-301", _("there is no such file"), where=str(path), hint=_("check the path"))
+        raise LockstepError("LS-301", later("there is no such file"), where=str(path), hint=later("check the path"))
     headers = _parsed(path)
     problems = list(_problems_of_headers(path, headers))
     if problems:
@@ -152,15 +165,15 @@ def _headers(path: Path) -> dict[str, _Header]:
 def _parsed(path: Path) -> dict[str, _Header]:
     headers, key = {}, ""
     try:
-        with untrusted.opened(path) as file, untrusted.open_npz(file) as archive:
+        with intake.opened(path) as file, intake.open_npz(file) as archive:
             members = {name[:-4]: info for info in archive.infolist() if (name := info.filename).endswith(".npy")}
             for name, key in _keys(members):
-                headers[name] = _Header(key, *untrusted.member(archive, members[key]))
+                headers[name] = _Header(key, *intake.member(archive, members[key]))
     except MemoryError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy's header parser each raise a dozen kinds on hostile bytes
         message = _first_line(error)
-        message = _('array "{key}": {error}', key=key, error=message) if key else message
+        message = later('array "{key}": {error}', key=key, error=message) if key else message
         raise LockstepError("LS-306", message, where=str(path), hint=_SAVE_AGAIN) from None
     return headers
 
@@ -183,7 +196,10 @@ def _problems_of_headers(path: Path, headers: dict[str, _Header]) -> Iterator[Pr
     for name, spellings in SPELLINGS.items():
         if name not in headers:
             yield Problem(
-                "LS-306", _("there is no array {names}", names=joined(spellings, _(" or "))), str(path), _SAVE_AGAIN
+                "LS-306",
+                later("there is no array {names}", names=joined(spellings, later(" or "))),
+                str(path),
+                _SAVE_AGAIN,
             )
     for name, header in headers.items():
         yield from _problems_of_header(path, name, header)
@@ -196,33 +212,33 @@ def _problems_of_header(path: Path, name: str, header: _Header) -> Iterator[Prob
         if kind != "U" or len(shape) != 1 or n_bytes > MAX_TEXT_BYTES:
             yield Problem(
                 "LS-306",
-                _("{key} is {dtype} {shape}", key=key, dtype=dtype, shape=shape),
+                later("{key} is {dtype} {shape}", key=key, dtype=dtype, shape=shape),
                 str(path),
-                _("{key} is a plain list of texts", key=key),
+                later("{key} is a plain list of texts", key=key),
             )
     elif kind == "O":
-        hint = _("give all images one size; objects would have to be unpickled, which can run any program")
-        yield Problem("LS-306", _("{key} holds Python objects", key=key), str(path), hint)
+        hint = later("give all images one size; objects would have to be unpickled, which can run any program")
+        yield Problem("LS-306", later("{key} holds Python objects", key=key), str(path), hint)
     elif kind not in "iu":
         remedy = _remedy_of_kind(header, name.endswith("images"))
-        yield Problem("LS-306", _("{key} is {dtype}, not whole numbers", key=key, dtype=dtype), str(path), remedy)
+        yield Problem("LS-306", later("{key} is {dtype}, not whole numbers", key=key, dtype=dtype), str(path), remedy)
     elif name.endswith("labels") and not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
-        hint = _("one number per image: for one-hot rows use y.argmax(axis=1)")
-        yield Problem("LS-306", _("{key} has the shape {shape}", key=key, shape=shape), str(path), hint)
+        hint = later("one number per image: for one-hot rows use y.argmax(axis=1)")
+        yield Problem("LS-306", later("{key} has the shape {shape}", key=key, shape=shape), str(path), hint)
 
 
 def _remedy_of_kind(header: _Header, is_image: bool) -> str:
     """What makes whole numbers of an array of another kind."""
     if is_image:
-        return _("use (255 * x).round().astype('uint8') for values in [0, 1]")
+        return later("use (255 * x).round().astype('uint8') for values in [0, 1]")
     if header.dtype.kind in "SU":
-        return _(
+        return later(
             "number the classes: names = np.unique(np.concatenate([y_train, y_test])); y_train, y_test = "
             "np.searchsorted(names, y_train), np.searchsorted(names, y_test); and keep class_names=names.astype(str)"
         )
     if len(header.shape) == 2 and header.shape[1] > 1:
-        return _("one number per image: for one-hot rows use y.argmax(axis=1)")
-    return _("use y.astype('int64')")
+        return later("one number per image: for one-hot rows use y.argmax(axis=1)")
+    return later("use y.astype('int64')")
 
 
 def _load(path: Path, header: _Header) -> np.ndarray:
@@ -232,7 +248,7 @@ def _load(path: Path, header: _Header) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # as in _parsed
-        message = _('array "{key}": {error}', key=header.key, error=_first_line(error))
+        message = later('array "{key}": {error}', key=header.key, error=_first_line(error))
         raise LockstepError("LS-306", message, where=str(path), hint=_SAVE_AGAIN) from None
 
 

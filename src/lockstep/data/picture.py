@@ -25,9 +25,8 @@ import numpy as np
 
 from lockstep.data.contents import times
 from lockstep.errors import LockstepError, system
-from lockstep.files import untrusted
-from lockstep.language import later as _
-from lockstep.language import mark, recognised
+from lockstep.files import intake
+from lockstep.language import later, recognised
 from lockstep.language import reason as reason_of
 
 if TYPE_CHECKING:  # Pillow is kept out of start-up
@@ -45,8 +44,8 @@ MAX_JPEG_PIXELS = 2**26  # of one that can be decoded at a part of its size with
 MAX_TRANSPARENT_PIXELS = 2**24  # of what is decoded, coloured and laid on black, each time anew; so does WebP inside
 MAX_SCANS = 64  # of one JPEG of SCANNED pixels: a progressive one has about ten, and each is a pass over all pixels
 SCANNED = 2**24
-CONVERT = _("convert it to an 8-bit grey or RGB PNG, or remove it")
-SMALLER = _("make it smaller, or remove it")
+CONVERT = later("convert it to an 8-bit grey or RGB PNG, or remove it")
+SMALLER = later("make it smaller, or remove it")
 
 # What people take for pictures, by its first bytes: (offset, bytes, name). A suffix may say something else.
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -69,10 +68,10 @@ UNREAD_SUFFIXES = (".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k")
 
 # What Pillow says most often.
 PILLOW = (
-    mark("cannot identify image file"), mark("broken PNG file"), mark("Truncated File Read"),
-    mark("image file is truncated ({n} bytes not processed)"), mark("image file is truncated"),
-    mark("broken data stream when reading image file"),
-    mark("unrecognized data stream contents when reading image file"),
+    later("cannot identify image file"), later("broken PNG file"), later("Truncated File Read"),
+    later("image file is truncated ({n} bytes not processed)"), later("image file is truncated"),
+    later("broken data stream when reading image file"),
+    later("unrecognized data stream contents when reading image file"),
 )  # fmt: skip
 
 _ORIENTATION = 0x0112  # Exif's tag
@@ -99,7 +98,6 @@ class Frame(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
         return self.height, self.width, self.channels
 
     def inside(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -208,18 +206,18 @@ def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen kinds on damaged files
         if kind := unread_kind(path):
-            message = _("it holds {kind}, which is not read", kind=kind)
+            message = later("it holds {kind}, which is not read", kind=kind)
             raise LockstepError("LS-308", message, where=str(path), hint=CONVERT) from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         reason = re.sub(r" ?<_io\.BytesIO object at 0x[0-9a-f]+>| ?'[^']*'$", "", reason)[:200]
-        message = _("cannot be read: {why}", why=recognised(reason, PILLOW))
+        message = later("cannot be read: {why}", why=recognised(reason, PILLOW))
         raise LockstepError("LS-308", message, where=str(path), hint=CONVERT) from None
 
 
 def unread_kind(path: Path) -> str:
     """What a file holds that people take for a picture and that is not read, by its first bytes; else nothing."""
     try:
-        with untrusted.opened(path) as file:
+        with intake.opened(path) as file:
             head = file.read(64)
     except (OSError, ValueError):
         return ""
@@ -229,16 +227,18 @@ def unread_kind(path: Path) -> str:
 def _reason_to_refuse(image: Image.Image) -> tuple[str, str]:
     """(what is wrong with a picture, what to do), both empty where nothing is wrong."""
     if image.mode not in MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
-        return _("{mode} with more than 8 bits or other colours than grey and RGB", mode=image.mode), CONVERT
+        return later("{mode} with more than 8 bits or other colours than grey and RGB", mode=image.mode), CONVERT
     if math.prod(image.size) > (most := _most_pixels(image)):
-        return _("{size} pixels; at most {most:,} are read", size=times(image.size), most=most), SMALLER
+        return later("{size} pixels; at most {most:,} are read", size=times(image.size), most=most), SMALLER
     if image.format == "MPO":  # a camera's: the first picture is the photograph, others are previews and depth
         return "", ""
     try:
         image.seek(1)  # the number of all frames would take a walk through the file
     except EOFError:
         return "", ""
-    return _("an animation or a stack of pictures"), _("save the one picture that is meant as a PNG, or remove it")
+    return later("an animation or a stack of pictures"), later(
+        "save the one picture that is meant as a PNG, or remove it"
+    )
 
 
 def _most_pixels(image: Image.Image) -> int:
@@ -254,25 +254,25 @@ def _is_transparent(image: Image.Image) -> bool:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return untrusted.content(path, MAX_FILE_BYTES)
+        return intake.content(path, MAX_FILE_BYTES)
     except ValueError as error:
         raise LockstepError("LS-308", reason_of(error), where=str(path), hint=SMALLER) from None
     except OSError as error:
-        message = _("cannot be read: {why}", why=system(error))
-        raise LockstepError("LS-308", message, where=str(path), hint=_("check its permissions")) from None
+        message = later("cannot be read: {why}", why=system(error))
+        raise LockstepError("LS-308", message, where=str(path), hint=later("check its permissions")) from None
 
 
 def _assert_size(path: Path) -> None:
     """Refuse a file too large for formats that Pillow reads whole before it tells anything of them."""
     if (n := os.stat(path).st_size) > MAX_FILE_BYTES:
-        message = _("it has {n:,} bytes; at most {limit:,} are read", n=n, limit=MAX_FILE_BYTES)
+        message = later("it has {n:,} bytes; at most {limit:,} are read", n=n, limit=MAX_FILE_BYTES)
         raise LockstepError("LS-308", message, where=str(path), hint=SMALLER)
 
 
 def _assert_scans(path: Path, content: bytes, size: tuple[int, int]) -> None:
     n = content.count(b"\xff\xda") if content.startswith(b"\xff\xd8") else 0
     if n * max(math.prod(size), SCANNED) > MAX_SCANS * SCANNED:
-        raise LockstepError("LS-308", _("a JPEG of {n:,} scans", n=n), where=str(path), hint=CONVERT)
+        raise LockstepError("LS-308", later("a JPEG of {n:,} scans", n=n), where=str(path), hint=CONVERT)
 
 
 # ------------------------------------------------------------------------------------------------------------ turning

@@ -20,14 +20,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from lockstep.data import holdout
 from lockstep.data.contents import MAX_CLASSES, Data, Facts, array_hash, numbered_classes, problems_of_parts
 from lockstep.data.halves import HALVES, part_in
 from lockstep.errors import LockstepError, Problem, system
-from lockstep.files import untrusted
-from lockstep.language import later as _
-from lockstep.language import mark
+from lockstep.files import intake
+from lockstep.language import later
 from lockstep.language import reason as reason_of
-from lockstep.randomness import permutation
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 SEPARATORS = (",", ";", "\t")
@@ -36,19 +35,15 @@ NUMBERS = ("", "id", "index", "imageid", "image_id", "unnamed: 0")  # names of a
 LEAST_PIXELS = 16  # a table of four measurements is no table of pictures
 MAX_LINE = 2**22
 MAX_BYTES = 2 * 2**30  # of all pixels of a table, and of the table itself once unpacked
-TEST_FRACTION = 0.2
-_SPLIT = 0  # position in the stream "split", as of folders of pictures
 _ROWS = 500  # that are parsed at once
-# The notes on a dataset. An imported one keeps them in English.
-DRAWN = mark("the test images are {share} of each class, drawn by Lockstep's own generator with seed 0")
-NO_LABELS = mark("left out: {name}, which has no labels")
-NO_PIXELS = mark("left out: {name}, which has no pixels")
-COLUMNS = mark("left out: the columns {names}")
-BEHIND = mark("{n} pixels a row are read as {size} RGB, one channel behind the other")
-BESIDE = mark("{n} pixels a row are read as {size} RGB, the channels of a pixel side by side")
-NOTES = (DRAWN, NO_LABELS, NO_PIXELS, COLUMNS, BEHIND, BESIDE)
+# The notes on a dataset.
+NO_LABELS = later("left out: {name}, which has no labels")
+NO_PIXELS = later("left out: {name}, which has no pixels")
+COLUMNS = later("left out: the columns {names}")
+BEHIND = later("{n} pixels a row are read as {size} RGB, one channel behind the other")
+BESIDE = later("{n} pixels a row are read as {size} RGB, the channels of a pixel side by side")
 
-_AS_NPZ = _(
+_AS_NPZ = later(
     "or make an .npz of it: np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…), images (n, height, width)"
 )
 
@@ -103,14 +98,14 @@ def read(path: Path) -> Data:
     images, arranged = _images([rows.pixels for rows in tables if rows.pixels is not None], path)
     chosen = _chosen(labels)
     if len(tables) == 1:
-        notes.append(_(DRAWN, share=f"{TEST_FRACTION:.0%}"))
+        notes.append(holdout.note(holdout.SHARE))
     arrays = {}
     for half, (place, rows) in zip(HALVES, chosen, strict=True):
         arrays[f"{half}_images"], arrays[f"{half}_labels"] = images[place][rows], labels[place][rows]
     shapes = {half: arrays[f"{half}_images"].shape for half in HALVES}
     _raise_where_unfit(path, shapes, {half: arrays[f"{half}_labels"] for half in HALVES}, class_names)
     left_out = dict.fromkeys(name for rows in tables for name in rows.layout.left_out)
-    notes += [_(COLUMNS, names=", ".join(left_out))] if left_out else []
+    notes += [later(COLUMNS, names=", ".join(left_out))] if left_out else []
     return Data(
         name=_name(path),
         **arrays,
@@ -131,7 +126,7 @@ def facts(path: Path) -> Facts:
     shapes = {half: (len(own[half]), *sizes[place]) for half, (place, _rows_of) in chosen.items()}
     _raise_where_unfit(path, shapes, own, class_names)
     n_train, n_test = (len(own[half]) for half in HALVES)
-    return Facts(_name(path), sizes[0], class_names, n_train, n_test, _("found in {folder}", folder=path))
+    return Facts(_name(path), sizes[0], class_names, n_train, n_test, later("found in {folder}", folder=path))
 
 
 def _chosen(labels: Sequence[np.ndarray]) -> list[tuple[int, np.ndarray]]:
@@ -167,10 +162,10 @@ def _tables(path: Path, with_pixels: bool) -> tuple[list[_Rows], list[str]]:
         try:
             layout = _layout_of(table)
         except _NoPixelsError:
-            notes.append(_(NO_PIXELS, name=table.name))
+            notes.append(later(NO_PIXELS, name=table.name))
             continue
         if layout.label is None and len(found) > 1:
-            notes.append(_(NO_LABELS, name=table.name))
+            notes.append(later(NO_LABELS, name=table.name))
             continue
         layouts[table] = layout
     parts = {part: [table for table in layouts if part_in(table.name) == part] for part in (*HALVES, "validation")}
@@ -178,8 +173,8 @@ def _tables(path: Path, with_pixels: bool) -> tuple[list[_Rows], list[str]]:
     train = parts["train"] or [table for table in layouts if table not in test]
     if len(train) != 1 or len(test) > 1:
         names = ", ".join(table.name for table in found)
-        message = _("it is not clear which of these tables to train on: {names}", names=names)
-        hint = _("leave one table there, or two with train and test in their names; or give the path of one")
+        message = later("it is not clear which of these tables to train on: {names}", names=names)
+        hint = later("leave one table there, or two with train and test in their names; or give the path of one")
         raise LockstepError("LS-311", message, where=str(path), hint=hint)
     return [_rows(table, layouts[table], with_pixels) for table in (*train, *test)], notes
 
@@ -192,7 +187,9 @@ def _layout_of(path: Path) -> _Layout:
     """What the first line says; raises LockstepError."""
     for _number, line in _lines(path):
         return _layout(line, path)
-    raise LockstepError("LS-311", _("the table is empty"), where=str(path), hint=_("give a table with a row per image"))
+    raise LockstepError(
+        "LS-311", later("the table is empty"), where=str(path), hint=later("give a table with a row per image")
+    )
 
 
 def _layout(line: str, path: Path) -> _Layout:
@@ -209,8 +206,10 @@ def _layout(line: str, path: Path) -> _Layout:
     label = own[0] if len(own) == 1 else first
     pixels = tuple(column for column in rest if column != label)
     if len(pixels) < LEAST_PIXELS:
-        message = _("a row has {n} numbers beside the label: that is no picture", n=len(pixels))
-        raise _NoPixelsError("LS-311", message, where=str(path), hint=_("a row is a label and the pixels of one image"))
+        message = later("a row has {n} numbers beside the label: that is no picture", n=len(pixels))
+        raise _NoPixelsError(
+            "LS-311", message, where=str(path), hint=later("a row is a label and the pixels of one image")
+        )
     _shape(len(pixels), path)
     left_out = tuple(cells[column] or "–" for column in numbers)
     return _Layout(separator, has_header, len(cells), label, pixels, left_out)
@@ -240,8 +239,8 @@ def _side(n: int) -> tuple[int, int] | None:
 
 def _shape(n: int, path: Path) -> tuple[int, int, int]:
     if (found := _side(n)) is None:
-        message = _("a row has {n:,} pixels, which make no square, neither grey nor RGB", n=n)
-        hint = _("give k·k or 3·k·k pixels a row behind one label, {otherwise}", otherwise=_AS_NPZ)
+        message = later("a row has {n:,} pixels, which make no square, neither grey nor RGB", n=n)
+        hint = later("give k·k or 3·k·k pixels a row behind one label, {otherwise}", otherwise=_AS_NPZ)
         raise LockstepError("LS-311", message, where=str(path), hint=hint)
     side, channels = found
     return side, side, channels
@@ -252,21 +251,23 @@ def _shape(n: int, path: Path) -> tuple[int, int, int]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, its text) of every line that is not blank; raises LockstepError (LS-301, LS-305, LS-311)."""
-    again = _("get the file again")
+    again = later("get the file again")
     try:
-        with untrusted.opened(path) as file:
+        with intake.opened(path) as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            yield from _split(untrusted.Unpacked(file) if is_gzip else file, untrusted.size_of(file), is_gzip, path)
+            yield from _split(intake.Unpacked(file) if is_gzip else file, intake.size_of(file), is_gzip, path)
     except EOFError:
-        message = _("the gzip file is cut off: it ends before its own end mark")
+        message = later("the gzip file is cut off: it ends before its own end mark")
         raise LockstepError("LS-305", message, where=str(path), hint=again) from None
     except zlib.error as error:
-        message = _("the gzip file is damaged: {error}", error=error)
+        message = later("the gzip file is damaged: {error}", error=error)
         raise LockstepError("LS-305", message, where=str(path), hint=again) from None
     except OSError as error:
-        message = _("cannot be read: {why}", why=system(error))
-        raise LockstepError("LS-301", message, where=str(path), hint=_("check the path and its permissions")) from None
+        message = later("cannot be read: {why}", why=system(error))
+        raise LockstepError(
+            "LS-301", message, where=str(path), hint=later("check the path and its permissions")
+        ) from None
 
 
 def _split(stream: _Stream, n_packed: int, is_gzip: bool, path: Path) -> Iterator[tuple[int, str]]:
@@ -276,12 +277,16 @@ def _split(stream: _Stream, n_packed: int, is_gzip: bool, path: Path) -> Iterato
         n_bytes += len(chunk)
         if is_gzip:
             try:
-                untrusted.refuse_bomb(n_bytes, n_packed)
+                intake.refuse_bomb(n_bytes, n_packed)
             except ValueError as error:
-                raise LockstepError("LS-305", reason_of(error), where=str(path), hint=_("get the file again")) from None
+                raise LockstepError(
+                    "LS-305", reason_of(error), where=str(path), hint=later("get the file again")
+                ) from None
         if n_bytes > MAX_BYTES:
-            message = _("it has more than {most:,} bytes", most=MAX_BYTES)
-            raise LockstepError("LS-311", message, where=str(path), hint=_("split it, {otherwise}", otherwise=_AS_NPZ))
+            message = later("it has more than {most:,} bytes", most=MAX_BYTES)
+            raise LockstepError(
+                "LS-311", message, where=str(path), hint=later("split it, {otherwise}", otherwise=_AS_NPZ)
+            )
         *lines, rest = (rest + chunk).split(b"\n") if chunk else (rest, b"")
         for line in lines:
             number += 1
@@ -290,23 +295,23 @@ def _split(stream: _Stream, n_packed: int, is_gzip: bool, path: Path) -> Iterato
         if not chunk:
             return
         if len(rest) > MAX_LINE:
-            message = _("line {line} has more than {most:,} bytes", line=number + 1, most=MAX_LINE)
-            raise LockstepError("LS-311", message, where=str(path), hint=_("end each row with a line break"))
+            message = later("line {line} has more than {most:,} bytes", line=number + 1, most=MAX_LINE)
+            raise LockstepError("LS-311", message, where=str(path), hint=later("end each row with a line break"))
 
 
 def _text(line: bytes, number: int, path: Path) -> str:
     line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     if b"\0" in line or (number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff")):
-        hint = _("save it as CSV in UTF-8")
-        raise LockstepError("LS-311", _("this is no text in UTF-8"), where=str(path), hint=hint)
+        hint = later("save it as CSV in UTF-8")
+        raise LockstepError("LS-311", later("this is no text in UTF-8"), where=str(path), hint=hint)
     return line.decode("utf-8", errors="replace").strip("\r")
 
 
 def _rows(path: Path, layout: _Layout, with_pixels: bool) -> _Rows:
     """All rows of a table; raises LockstepError with the first line that does not fit."""
     if layout.label is None:
-        message = _("a row has {n:,} pixels and no label", n=len(layout.pixels))
-        hint = _('give the table with a column "label" (of Kaggle\'s two that is train.csv)')
+        message = later("a row has {n:,} pixels and no label", n=len(layout.pixels))
+        hint = later('give the table with a column "label" (of Kaggle\'s two that is train.csv)')
         raise LockstepError("LS-311", message, where=str(path), hint=hint)
     labels: list[str] = []
     parts: list[np.ndarray] = []
@@ -320,11 +325,15 @@ def _rows(path: Path, layout: _Layout, with_pixels: bool) -> _Rows:
             parts.append(_parsed(pending, layout, path))
             pending = []
         if len(labels) * len(layout.pixels) > MAX_BYTES:
-            message = _("its pixels take more than {most:,} bytes", most=MAX_BYTES)
-            raise LockstepError("LS-311", message, where=str(path), hint=_("split it, {otherwise}", otherwise=_AS_NPZ))
+            message = later("its pixels take more than {most:,} bytes", most=MAX_BYTES)
+            raise LockstepError(
+                "LS-311", message, where=str(path), hint=later("split it, {otherwise}", otherwise=_AS_NPZ)
+            )
     parts += [_parsed(pending, layout, path)] if pending else []
     if not labels:
-        raise LockstepError("LS-311", _("the table has no row"), where=str(path), hint=_("give a row per image"))
+        raise LockstepError(
+            "LS-311", later("the table has no row"), where=str(path), hint=later("give a row per image")
+        )
     return _Rows(path, labels, np.concatenate(parts) if parts else None, layout)
 
 
@@ -340,8 +349,10 @@ def _taken_apart(line: str, layout: _Layout, number: int, path: Path) -> tuple[s
     separator = layout.separator
     if line.count(separator) != layout.n_columns - 1:
         facts = {"line": number, "n": line.count(separator) + 1, "wanted": layout.n_columns}
-        message = _("line {line} has {n:,} columns, the first one {wanted:,}", **facts)
-        raise LockstepError("LS-311", message, where=str(path), hint=_("give every image one row of the same length"))
+        message = later("line {line} has {n:,} columns, the first one {wanted:,}", **facts)
+        raise LockstepError(
+            "LS-311", message, where=str(path), hint=later("give every image one row of the same length")
+        )
     if layout.label == 0 and len(layout.pixels) == layout.n_columns - 1:  # the arrangement of most tables
         label, _comma, pixels = line.partition(separator)
         return _bare(label), pixels
@@ -364,9 +375,13 @@ def _parsed(lines: Sequence[tuple[int, str]], layout: _Layout, path: Path) -> np
         row, column = np.argwhere(~whole)[0]
         value = values[row, column]
         fractions = bool((values >= 0).all() and (values <= 1).all())
-        hint = _("multiply pixels in [0, 1] by 255 and round them") if fractions else _("give whole numbers 0 … 255")
+        hint = (
+            later("multiply pixels in [0, 1] by 255 and round them")
+            if fractions
+            else later("give whole numbers 0 … 255")
+        )
         facts = {"line": lines[row][0], "column": int(layout.pixels[column]) + 1, "value": f"{value:g}"}
-        message = _("line {line}, column {column}: {value} is no pixel, a whole number 0 … 255", **facts)
+        message = later("line {line}, column {column}: {value} is no pixel, a whole number 0 … 255", **facts)
         raise LockstepError("LS-311", message, where=str(path), hint=hint)
     return values.astype(np.uint8)
 
@@ -376,10 +391,10 @@ def _first_fault(lines: Sequence[tuple[int, str]], layout: _Layout, path: Path) 
         for column, cell in zip(layout.pixels, text.split(layout.separator), strict=False):
             if not _is_number(_bare(cell)) or "_" in cell:
                 facts = {"line": number, "column": column + 1, "cell": _bare(cell)[:20]}
-                message = _('line {line}, column {column}: "{cell}" is no number', **facts)
-                return LockstepError("LS-311", message, where=str(path), hint=_("give whole numbers 0 … 255"))
-    message = _("lines {first} to {last} cannot be read as numbers", first=lines[0][0], last=lines[-1][0])
-    return LockstepError("LS-311", message, where=str(path), hint=_("give whole numbers 0 … 255"))
+                message = later('line {line}, column {column}: "{cell}" is no number', **facts)
+                return LockstepError("LS-311", message, where=str(path), hint=later("give whole numbers 0 … 255"))
+    message = later("lines {first} to {last} cannot be read as numbers", first=lines[0][0], last=lines[-1][0])
+    return LockstepError("LS-311", message, where=str(path), hint=later("give whole numbers 0 … 255"))
 
 
 # ------------------------------------------------------------------------------------------------ classes and pictures
@@ -393,15 +408,15 @@ def _classes(tables: Sequence[_Rows]) -> tuple[tuple[str, ...], list[np.ndarray]
             numbers = [np.array([_whole(label) for label in rows.labels], np.int64) for rows in tables]
         except (ValueError, OverflowError):
             wrong = next(label for label in written if not _is_whole(label))
-            message = _('"{label}" is no label: labels are whole numbers from 0, or names', label=wrong[:40])
+            message = later('"{label}" is no label: labels are whole numbers from 0, or names', label=wrong[:40])
             raise LockstepError(
-                "LS-309", message, where=str(tables[0].path), hint=_("number the classes from 0")
+                "LS-309", message, where=str(tables[0].path), hint=later("number the classes from 0")
             ) from None
         return numbered_classes(*numbers), numbers
     names = sorted(set(written))
     if len(names) > MAX_CLASSES:
-        problem = Problem("LS-309", _("{n:,} classes", n=len(names)), str(tables[0].path),
-                          _("at most {most:,} are read", most=MAX_CLASSES))  # fmt: skip
+        problem = Problem("LS-309", later("{n:,} classes", n=len(names)), str(tables[0].path),
+                          later("at most {most:,} are read", most=MAX_CLASSES))  # fmt: skip
         raise LockstepError.several([problem])
     places = {name: place for place, name in enumerate(names)}
     return tuple(names), [np.array([places[label] for label in rows.labels], np.int64) for rows in tables]
@@ -428,8 +443,8 @@ def _drawn(labels: np.ndarray) -> np.ndarray:
     is_test = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         where = np.flatnonzero(labels == label)
-        n_test = min(max(round(len(where) * TEST_FRACTION), 1), len(where) - 1)
-        is_test[where[permutation(len(where), 0, "split", _SPLIT, max(int(label), 0))[:n_test]]] = True
+        to_test, _to_train = holdout.draw(len(where), max(int(label), 0))
+        is_test[where[to_test]] = True
     return is_test
 
 
@@ -450,7 +465,7 @@ def _images(tables: Sequence[np.ndarray], path: Path) -> tuple[list[np.ndarray],
         )
         for pixels, shape in zip(tables, shapes, strict=True)
     ]
-    return found, [_(BESIDE if is_beside else BEHIND, n=tables[0].shape[1], size=f"{side}×{side}")]
+    return found, [later(BESIDE if is_beside else BEHIND, n=tables[0].shape[1], size=f"{side}×{side}")]
 
 
 def _roughness(images: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lockstep.data.catalogue import DATASETS, unknown_name
 from lockstep.data.quartet import file_in
-from lockstep.language import later as _
+from lockstep.language import later
 
 SYSTEM = Path("/usr/share/datasets")  # where Debian's dataset-* packages install
 
@@ -50,16 +50,20 @@ def imports() -> Path:
 def _roots() -> list[tuple[Path, str]]:
     chosen = os.environ.get("LOCKSTEP_DATA")
     own = (
-        [(Path(os.path.abspath(os.path.expanduser(chosen))), _("LOCKSTEP_DATA: datasets that you keep"))]
+        [(Path(os.path.abspath(os.path.expanduser(chosen))), later("LOCKSTEP_DATA: datasets that you keep"))]
         if chosen
         else []
     )
-    return [*own, (SYSTEM, _("datasets installed by the operating system")), (cache(), _("cache: datasets downloaded"))]
+    return [
+        *own,
+        (SYSTEM, later("datasets installed by the operating system")),
+        (cache(), later("cache: datasets downloaded")),
+    ]
 
 
 def path() -> list[Place]:
     """Every folder in which datasets are looked for, in the order of looking, and the one that imports go to."""
-    rows = [*_roots(), (imports(), _("imports: datasets made from your own files"))]
+    rows = [*_roots(), (imports(), later("imports: datasets made from your own files"))]
     return [Place(folder, purpose, os.path.isdir(folder)) for folder, purpose in rows]
 
 
@@ -72,12 +76,11 @@ def find(name: str) -> tuple[Path | None, list[str]]:
             if not missing:
                 return folder, incomplete
             if len(missing) < len(DATASETS[name].files):
-                incomplete.append(_("{folder} lacks {files}", folder=folder, files=", ".join(missing)))
+                incomplete.append(later("{folder} lacks {files}", folder=folder, files=", ".join(missing)))
     return None, incomplete
 
 
 def imported() -> dict[str, Path]:
-    """Every imported dataset by name."""
     try:
         files = sorted(imports().glob("[!.]*.npz"))
     except OSError:

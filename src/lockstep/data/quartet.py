@@ -20,9 +20,8 @@ from lockstep.data import idx
 from lockstep.data.contents import Data, Facts, array_hash, image_shape, numbered_classes, problems_of_parts
 from lockstep.data.halves import HALVES, NAMES, part_in, words
 from lockstep.errors import LockstepError, Problem
-from lockstep.files import untrusted
-from lockstep.language import later as _
-from lockstep.language import mark
+from lockstep.files import intake
+from lockstep.language import later
 
 FILES = {  # as MNIST calls them
     "train_images": "train-images-idx3-ubyte",
@@ -34,13 +33,12 @@ MOST_FILES = 1000  # of a folder that are looked at: a folder of pictures may ho
 QMNIST_COLUMNS = 8  # of its labels: the class, then writer, place and so on
 _OF_NO_SET = {*(name for names in NAMES.values() for name in names), "images", "image", "imgs", "labels", "label",
               "idx", "idx1", "idx2", "idx3", "ubyte", "byte", "int", "npz", "npy"}  # fmt: skip
-# The notes on a dataset. An imported one keeps them in English.
-BY_SIZE = mark("no name says which files are to train and which to test: the larger pair is trained on")
-VALIDATED = mark("the test images are those of {name}, since there are no others")
-LEFT_OUT = mark("left out: {name} (a recipe's validation holds out training images)")
-FIRST_COLUMN = mark("the labels are the first of {n} columns of {name}")
-TURNED = mark("EMNIST's files hold every picture with rows and columns swapped; they are read as they stand")
-NOTES = (BY_SIZE, VALIDATED, LEFT_OUT, FIRST_COLUMN, TURNED)
+# The notes on a dataset.
+BY_SIZE = later("no name says which files are to train and which to test: the larger pair is trained on")
+VALIDATED = later("the test images are those of {name}, since there are no others")
+LEFT_OUT = later("left out: {name} (a recipe's validation holds out training images)")
+FIRST_COLUMN = later("the labels are the first of {n} columns of {name}")
+TURNED = later("EMNIST's files hold every picture with rows and columns swapped; they are read as they stand")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +115,12 @@ def facts(folder: Path) -> Facts:
     class_names = _checked(folder, shapes, {part: header[1] for part, header in headers.items()}, labels, None)
     n_train, n_test = (shapes[part][0] for part in HALVES)
     return Facts(
-        folder.name, image_shape(shapes["train"]), class_names, n_train, n_test, _("found in {folder}", folder=folder)
+        folder.name,
+        image_shape(shapes["train"]),
+        class_names,
+        n_train,
+        n_test,
+        later("found in {folder}", folder=folder),
     )
 
 
@@ -160,8 +163,8 @@ def _found(folder: Path) -> _Found:
     if len(chosen) == 1:
         return next(iter(chosen.values()))
     if len(chosen) > 1:
-        message = _("here are the files of {n} datasets: {names}", n=len(chosen), names=", ".join(sorted(chosen)))
-        hint = _("put the four files of one of them into a folder of their own")
+        message = later("here are the files of {n} datasets: {names}", n=len(chosen), names=", ".join(sorted(chosen)))
+        hint = later("put the four files of one of them into a folder of their own")
         raise LockstepError("LS-304", message, where=str(folder), hint=hint)
     if by_size := _by_size(members):
         return by_size
@@ -178,9 +181,9 @@ def _of_one_set(members: list[_Member]) -> _Found | None:
         validation = roles.get(f"validation_{kind}")
         if validation and f"test_{kind}" not in roles:
             roles[f"test_{kind}"] = validation
-            notes += [_(VALIDATED, name=validation[0].path.name)] * (kind == "images")
+            notes += [later(VALIDATED, name=validation[0].path.name)] * (kind == "images")
         elif validation:
-            notes += [_(LEFT_OUT, name=validation[0].path.name)]
+            notes += [later(LEFT_OUT, name=validation[0].path.name)]
     for key in FILES:
         alike = roles.get(key, [])
         if len({_plain(member.path.name) for member in alike}) != 1:  # none, or two that are not copies of each other
@@ -206,19 +209,19 @@ def _by_size(members: list[_Member]) -> _Found | None:
         return None
     test, train = sorted(pairs["images"])
     sizes = {"train": train, "test": test}
-    return _Found({key: pairs[key.partition("_")[2]][sizes[key.partition("_")[0]]] for key in FILES}, (_(BY_SIZE),))
+    return _Found({key: pairs[key.partition("_")[2]][sizes[key.partition("_")[0]]] for key in FILES}, (later(BY_SIZE),))
 
 
 def _problems_of_missing(folder: Path, members: list[_Member]) -> list[Problem]:
     keys = [f"{member.part}_{member.kind}" for member in members]
     here = ", ".join(sorted(member.path.name for member in members)[:8])
-    hint = _("all four files belong together, each as it is or with .gz; here are: {names}", names=here)
+    hint = later("all four files belong together, each as it is or with .gz; here are: {names}", names=here)
     first = min((member.dataset for member in members), default="")
     missing = [f"{first}-{name}".lstrip("-") for key, name in FILES.items() if key not in keys]
     if missing:
-        return [Problem("LS-304", _("{file} is missing", file=name), str(folder), hint) for name in missing]
-    hint = _("leave two files of images and two of labels there, with train and test in their names")
-    message = _("it is not clear which of these files belong together: {names}", names=here)
+        return [Problem("LS-304", later("{file} is missing", file=name), str(folder), hint) for name in missing]
+    hint = later("leave two files of images and two of labels there, with train and test in their names")
+    message = later("it is not clear which of these files belong together: {names}", names=here)
     return [Problem("LS-304", message, str(folder), hint)]
 
 
@@ -272,15 +275,15 @@ def _header(path: Path) -> tuple[tuple[int, ...], str]:
     if not _is_npz(path):
         return idx.read_header(path)
     try:
-        with untrusted.opened(path) as file, untrusted.open_npz(file) as archive:
+        with intake.opened(path) as file, intake.open_npz(file) as archive:
             (info,) = archive.infolist()
-            found = untrusted.member(archive, info)
+            found = intake.member(archive, info)
     except MemoryError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy's header parser each raise a dozen kinds on hostile bytes
-        raise LockstepError("LS-306", _("it holds no single array"), where=str(path)) from error
+        raise LockstepError("LS-306", later("it holds no single array"), where=str(path)) from error
     if found.dtype.kind not in "iu":
-        raise LockstepError("LS-306", _("it holds no whole numbers"), where=str(path))
+        raise LockstepError("LS-306", later("it holds no whole numbers"), where=str(path))
     return found.shape, found.dtype.name
 
 
@@ -290,12 +293,12 @@ def _read(path: Path) -> tuple[np.ndarray, str]:
         return idx.read_hashed(path)
     _header(path)
     try:
-        (array,) = untrusted.npz(path).values()
+        (array,) = intake.npz(path).values()
     except MemoryError:
         raise
     except Exception as error:  # as in _header
-        message = _("the file is damaged: {error}", error=str(error)[:200])
-        raise LockstepError("LS-306", message, where=str(path), hint=_("get the file again")) from None
+        message = later("the file is damaged: {error}", error=str(error)[:200])
+        raise LockstepError("LS-306", message, where=str(path), hint=later("get the file again")) from None
     return array, array_hash(array)
 
 
@@ -311,9 +314,9 @@ def _notes(files: dict[str, _Member]) -> Iterator[str]:
     for part in HALVES:
         labels = files[f"{part}_labels"].path
         if _has_columns(_header(labels)[0]):
-            yield _(FIRST_COLUMN, n=QMNIST_COLUMNS, name=labels.name)
+            yield later(FIRST_COLUMN, n=QMNIST_COLUMNS, name=labels.name)
     if "emnist" in words(files["train_images"].path.name):
-        yield _(TURNED)
+        yield later(TURNED)
 
 
 def _checked(
@@ -327,9 +330,9 @@ def _checked(
     problems = [
         Problem(
             "LS-304",
-            _("the {part} images are {type}; pictures are uint8, 0 … 255", part=part, type=dtype),
+            later("the {part} images are {type}; pictures are uint8, 0 … 255", part=part, type=dtype),
             str(folder),
-            _("convert them, or store the arrays as .npz"),
+            later("convert them, or store the arrays as .npz"),
         )
         for part, dtype in dtypes.items()
         if dtype != "uint8"
@@ -338,9 +341,9 @@ def _checked(
     problems += [
         Problem(
             "LS-304",
-            _("the {part} labels have the shape {shape}", part=part, shape=array.shape),
+            later("the {part} labels have the shape {shape}", part=part, shape=array.shape),
             str(folder),
-            _("labels are a plain list"),
+            later("labels are a plain list"),
         )
         for part, array in labels.items()
         if array.ndim != 1

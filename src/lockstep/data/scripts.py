@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
+from lockstep.language import later
 
 SVHN = """\
 import numpy as np
@@ -59,16 +59,16 @@ def refusal(path: Path) -> LockstepError | None:
         return None
     if name.endswith(ARCHIVES):
         return LockstepError(
-            "LS-307", _("this is an archive"), where=str(path), hint=_("unpack it and give the folder")
+            "LS-307", later("this is an archive"), where=str(path), hint=later("unpack it and give the folder")
         )
     if name.endswith(PICKLES):
-        message = _("this is a pickle, which can run any program: it is not opened")
+        message = later("this is a pickle, which can run any program: it is not opened")
     elif name.endswith(".mat"):
-        message = _("this is a file of MATLAB's, which may hold anything under any name")
+        message = later("this is a file of MATLAB's, which may hold anything under any name")
     else:
-        message = _("this is one array; a dataset has four")
+        message = later("this is one array; a dataset has four")
     out, lines = script(path)
-    hint = _("run these lines once, where it lies, and give {out}:\n{lines}", out=out, lines=lines)
+    hint = later("run these lines once, where it lies, and give {out}:\n{lines}", out=out, lines=lines)
     return LockstepError("LS-307", message, where=str(path), hint=hint)
 
 

@@ -14,24 +14,23 @@ from collections.abc import Iterator, Sequence
 from lockstep.data.contents import times
 from lockstep.data.picture import Frame
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
-from lockstep.language import mark
+from lockstep.language import later
 
 LARGEST_SIDE = 4096
 Size = tuple[int, int]  # (height, width), as Lockstep has it; (width, height) where Pillow is near
 
-TO_COMMON = mark("pictures resized to the most common size, {size} (height × width): {resized:,} of {n:,}")
-TO_MEDIAN = mark(
+TO_COMMON = later("pictures resized to the most common size, {size} (height × width): {resized:,} of {n:,}")
+TO_MEDIAN = later(
     "pictures resized to {size} (height × width), the median height and width, since no size has a majority: "
     "{resized:,} of {n:,}"
 )
-TO_ASKED = mark("pictures resized to {size} (height × width), which was asked for: {resized:,} of {n:,}")
-STRETCHED = mark("resizing is Pillow's bilinear filter, which averages when it shrinks; proportions are not kept")
-FITTED = mark(
+TO_ASKED = later("pictures resized to {size} (height × width), which was asked for: {resized:,} of {n:,}")
+STRETCHED = later("resizing is Pillow's bilinear filter, which averages when it shrinks; proportions are not kept")
+FITTED = later(
     "resizing is Pillow's bilinear filter, which averages when it shrinks; proportions are kept, and what is left over "
     "beside a picture has the median of its edge"
 )
-LOST = mark("pictures that lose more than half of their pixels: {lost:,} of {n:,}")
+LOST = later("pictures that lose more than half of their pixels: {lost:,} of {n:,}")
 NOTES = (TO_COMMON, TO_MEDIAN, TO_ASKED, STRETCHED, FITTED, LOST)
 
 
@@ -52,8 +51,8 @@ def checked(size: int | Sequence[int]) -> Size:
 
 
 def _unusable(size: object) -> LockstepError:
-    hint = _("height and width, 1 … {most}: 28x20, or 28 for both", most=LARGEST_SIDE)
-    return LockstepError("LS-205", _('"{size}" is no size of a picture', size=size), where="--size", hint=hint)
+    hint = later("height and width, 1 … {most}: 28x20, or 28 for both", most=LARGEST_SIDE)
+    return LockstepError("LS-205", later('"{size}" is no size of a picture', size=size), where="--size", hint=hint)
 
 
 def chosen(sizes: Sequence[Size], asked: Size | None) -> tuple[Size, str]:
@@ -78,11 +77,11 @@ def notes(sizes: Sequence[Size], frame: Frame, why: str) -> Iterator[str]:
     resized = sum(size != (frame.width, frame.height) for size in sizes)
     if not resized:
         return
-    yield _(why, resized=resized, n=len(sizes), size=times((frame.height, frame.width)))
-    yield _(FITTED if frame.keep_proportions else STRETCHED)
+    yield later(why, resized=resized, n=len(sizes), size=times((frame.height, frame.width)))
+    yield later(FITTED if frame.keep_proportions else STRETCHED)
     lost = sum(2 * _area(frame.inside(size)) < _area(size) for size in sizes)
     if 2 * lost > len(sizes):
-        yield _(LOST, lost=lost, n=len(sizes))
+        yield later(LOST, lost=lost, n=len(sizes))
 
 
 def _area(size: Size) -> int:

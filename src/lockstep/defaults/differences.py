@@ -22,22 +22,21 @@ import numpy as np
 from lockstep import backends
 from lockstep.defaults.meanings import SUBJECTS, Given, meaning
 from lockstep.errors import LockstepError
-from lockstep.language import joined, mark, recognised
-from lockstep.language import later as _
-from lockstep.machine import processes, timing, workers
+from lockstep.language import joined, later, recognised
+from lockstep.machine import cores, processes, workers
 
 FRAMEWORKS = tuple(name for name in backends.BACKENDS if name != "numpy")  # NumPy has no layers to have defaults
 SECONDS = 300  # that a framework's process may take
-UNWRITTEN = mark("nobody has written how to measure it")
+UNWRITTEN = later("nobody has written how to measure it")
 NOTHING = (  # why there is no such default here, as a framework's process says it
     UNWRITTEN,
-    mark("{package} is not installed"),
-    mark("JAX, Optax and Flax have no training loop of their own"),
-    mark("PyTorch has no training loop of its own"),
-    mark("Optax has no default: the learning rate must be given"),
-    mark("Optax's losses take logits"),
-    mark("optax.adam takes no weight_decay; optax.adamw does"),
-    mark("Flax freezes in the optimizer; statistics follow use_running_average alone"),
+    later("{package} is not installed"),
+    later("JAX, Optax and Flax have no training loop of their own"),
+    later("PyTorch has no training loop of its own"),
+    later("Optax has no default: the learning rate must be given"),
+    later("Optax's losses take logits"),
+    later("optax.adam takes no weight_decay; optax.adamw does"),
+    later("Flax freezes in the optimizer; statistics follow use_running_average alone"),
 )
 
 # ---------------------------------------------------------------------------------------------------------- measurement
@@ -64,7 +63,7 @@ def measure(names: Iterable[str] = FRAMEWORKS) -> dict[str, Any]:
 
 def _begun(name: str, folder: Path) -> workers.Worker:
     environment = workers.environment(name, 1) | {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    everywhere = len(timing.usable_cores())
+    everywhere = len(cores.usable_cores())
     with open(folder / f"{name}.log", "wb") as log:
         words = (name, folder / f"{name}.json")
         return workers.Worker("lockstep.defaults.differences", words, everywhere, environment, log, stdout=log)
@@ -72,13 +71,13 @@ def _begun(name: str, folder: Path) -> workers.Worker:
 
 def _result(name: str, worker: workers.Worker, folder: Path) -> dict[str, Any]:
     code = worker.exit_code(SECONDS)
-    where, hint = _("backend {name}", name=name), _("see: lockstep doctor")
+    where, hint = later("backend {name}", name=name), later("see: lockstep doctor")
     if code is None:
         raise LockstepError(
-            "LS-402", _("it was not done after {seconds} seconds", seconds=SECONDS), where=where, hint=hint
+            "LS-402", later("it was not done after {seconds} seconds", seconds=SECONDS), where=where, hint=hint
         )
     if code:
-        message = _(
+        message = later(
             "measuring its defaults ended with exit code {code}; it last said: {words}",
             code=code,
             words=" | ".join(workers.last_words(folder / f"{name}.log", 3)),
@@ -171,14 +170,14 @@ def _summary(values: np.ndarray) -> Any:
 
 
 SAID = {
-    "measured": mark("{meaning}"), "refused": mark("refused: {meaning}"), "none": mark("– {meaning}"),
-    "missing": mark("not measured: {meaning}"),
+    "measured": later("{meaning}"), "refused": later("refused: {meaning}"), "none": later("– {meaning}"),
+    "missing": later("not measured: {meaning}"),
 }  # fmt: skip
 
 
 def sentence(found: Mapping[str, Any]) -> str:
     """One thing that a framework does, in words."""
-    return _(SAID[found["state"]], meaning=found["meaning"])
+    return later(SAID[found["state"]], meaning=found["meaning"])
 
 
 def measured_with(document: Mapping[str, Any]) -> str:
@@ -202,7 +201,7 @@ def _line(found: Mapping[str, Any], is_one_of_several: bool) -> str:
 
 def _columns(document: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     names = [name for name in FRAMEWORKS if name in document["rows"][0]]
-    return [_("subject"), _("canonical"), *(backends.BACKENDS[name][0] for name in names)], names
+    return [later("subject"), later("canonical"), *(backends.BACKENDS[name][0] for name in names)], names
 
 
 HEAD = """# What frameworks do when nothing more is asked for
@@ -221,7 +220,6 @@ Measured with {versions}.
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """The documentation's table."""
     columns, names = _columns(document)
     lines = [[*columns, "causes"], ["---"] * (len(columns) + 1)]
     for row in document["rows"]:

@@ -91,7 +91,6 @@ class Watched(keras.Model):
     """Learns nothing and keeps what `fit` gives it."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Keep one batch."""
         self.given = [*getattr(self, "given", []), data[0].numpy()]
         return {"seen": tf.size(data[0])}  # Keras breaks without a number to show
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from lockstep.errors import CODES, LockstepError
-from lockstep.language import later as _
+from lockstep.language import later
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,5 +200,5 @@ REMEDIES: dict[str, Remedy] = {
 
 def explain(code: str) -> dict[str, object]:
     """Everything about a code: "code", "what", "exit_code", "cause", "example", "remedy"."""
-    told = {name: _(text) for name, text in vars(REMEDIES[code]).items()}
-    return {"code": code, "what": _(CODES[code]), "exit_code": LockstepError(code, "").exit_code} | told
+    told = {name: later(text) for name, text in vars(REMEDIES[code]).items()}
+    return {"code": code, "what": later(CODES[code]), "exit_code": LockstepError(code, "").exit_code} | told

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.errors import LockstepError
 from lockstep.explain import formulas
-from lockstep.language import LANGUAGES, say, spoken
-from lockstep.language import later as _
+from lockstep.language import LANGUAGES, _, later, spoken
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,8 +46,8 @@ def topics(language: str = "en") -> dict[str, Topic]:
     """Name → part, in the order of the chapters; raises LockstepError where the installation lacks them."""
     folder = resources.files("lockstep") / "chapters" / language
     if not folder.is_dir():
-        hint = _("install Lockstep again; on a checkout without symbolic links read docs/chapters")
-        message = _("the chapters ({language}) are not installed", language=language)
+        hint = later("install Lockstep again; on a checkout without symbolic links read docs/chapters")
+        message = later("the chapters ({language}) are not installed", language=language)
         raise LockstepError("LS-505", message, where=str(folder), hint=hint)
     pages = sorted((page for page in folder.iterdir() if page.name.endswith(".md")), key=lambda page: page.name)
     found: dict[str, Topic] = {}
@@ -106,7 +105,7 @@ def _plain(text: str) -> str:
         return formulas.as_text(found[2]).replace("*", r"\*").replace("_", r"\_")
 
     def outside_code(piece: str) -> str:
-        piece = _IMAGE.sub(lambda found: say(_("(figure: {what})", what=found[1])), piece)
+        piece = _IMAGE.sub(lambda found: _("(figure: {what})", what=found[1]), piece)
         return _MATHS.sub(formula, _LINK.sub(r"\1", piece))
 
     return "".join(piece if piece.startswith("`") else outside_code(piece) for piece in re.split(r"(`[^`\n]+`)", text))

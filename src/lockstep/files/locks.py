@@ -3,8 +3,8 @@
 The system's own lock (flock; on Windows LockFileEx, both by way of filelock) lies on the file `lock` of a run folder.
 It is gone with the last process that holds it, however that one ended, so a lock file that is left behind after kill -9
 or a power cut holds nobody up. What stands in the file is for people: who holds it. On a network file system a lock is
-as good as its server; where a file system has none at all, the process that the file names has to do, which leaves a
-gap when two begin at the same moment.
+as good as its server; where a file system has none at all, the lock is held as long as the process lives that the
+file names, which leaves a gap when two begin at the same moment.
 
 Windows keeps others from reading a byte that is locked, the first one. So who holds it stands behind that byte, which
 is a blank. And a file that is open cannot be removed there: it is closed first, and stays with whoever opens it in
@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError
-from lockstep.files import atomic
-from lockstep.language import later as _
+from lockstep.files import disk
+from lockstep.language import later
 
 NAME = "lock"
 ON_WINDOWS = os.name == "nt"
 MOST_BYTES = 4096  # that are read of a lock file
 PATIENCE_SECONDS = 10.0  # how long a holder that was killed may take to be gone, its worker with it
 CANNOT_LOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-HINT = atomic.HINT
+HINT = disk.HINT
 
 
 class Lock:
@@ -66,13 +66,13 @@ def take(folder: Path) -> Lock:
     path = folder / NAME
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
-        with atomic.writing(path, HINT):
+        with disk.writing(path, HINT):
             number = _opened(path)
         try:
             got, found = has_locked(number), holder(path)
             got = not _is_alive(found) if got is None else got
             if got and _is_still(path, number):
-                with atomic.writing(path, HINT):
+                with disk.writing(path, HINT):
                     os.ftruncate(number, 0)
                     os.lseek(number, 0, os.SEEK_SET)
                     os.write(number, b" " + json.dumps(this_process()).encode())
@@ -165,17 +165,17 @@ def _is_alive(found: dict[str, Any] | None) -> bool:
         return found is not None
     if found.get("boot") != _boot():
         return False
-    return atomic.is_alive(found["pid"])
+    return disk.is_alive(found["pid"])
 
 
 def _held(folder: Path, found: dict[str, Any] | None) -> LockstepError:
-    message, hint = _("another process works on this run"), _("wait for it, or end it")
+    message, hint = later("another process works on this run"), later("wait for it, or end it")
     if found is not None:
         facts = {"pid": found["pid"], "since": found.get("since"), "host": found.get("host")}
-        message = _("process {pid} (since {since}) works on this run", **facts)
+        message = later("process {pid} (since {since}) works on this run", **facts)
         if found.get("host") != platform.node():
-            message = _("process {pid} on {host} (since {since}) works on this run", **facts)
-            hint = _('wait for it, or end it; if it is no longer there, remove the file "{name}"', name=NAME)
+            message = later("process {pid} on {host} (since {since}) works on this run", **facts)
+            hint = later('wait for it, or end it; if it is no longer there, remove the file "{name}"', name=NAME)
     return LockstepError("LS-504", message, where=str(folder), hint=hint)
 
 
@@ -185,7 +185,7 @@ def briefly(folder: Path) -> Iterator[None]:
 
     Windows locks no folder: there a file in it is locked instead.
     """
-    with atomic.writing(folder, HINT):
+    with disk.writing(folder, HINT):
         number = _opened(folder / FOLDERS_NAME) if ON_WINDOWS else os.open(folder, os.O_RDONLY)
     try:
         _wait(number, None)
@@ -200,12 +200,12 @@ def waiting(folder: Path, seconds: float, hint: str) -> Iterator[None]:
 
     The locked file stays: a process that waits has it open. `hint`: what to do where the folder cannot be written.
     """
-    with atomic.writing(folder, hint):
+    with disk.writing(folder, hint):
         number = _opened(folder / FOLDERS_NAME)
     try:
         if not _wait(number, seconds):
-            message = _("another process has held the lock for {seconds:.0f} seconds", seconds=seconds)
-            raise LockstepError("LS-504", message, where=str(folder), hint=_("wait for it to finish, or end it"))
+            message = later("another process has held the lock for {seconds:.0f} seconds", seconds=seconds)
+            raise LockstepError("LS-504", message, where=str(folder), hint=later("wait for it to finish, or end it"))
         yield
     finally:
         os.close(number)

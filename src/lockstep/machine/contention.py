@@ -16,19 +16,19 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from lockstep.machine import timing
+from lockstep.machine import cores
 
 
 class Threads:
     """How many threads runs ask for, and how many they take."""
 
     def __init__(self, asked: int | None = None, taken: int | None = None, is_exact: bool | None = None) -> None:
-        """Take what the user asks for, or `taken`; else as many as are free once anybody wants to know.
+        """Take what the user asks for, or `taken`; else as many as are free when `taken` is first asked for.
 
         All runs of one command take the same number, so that they can be compared. A number `is_exact` that the user
         has named. Raises LockstepError (LS-205).
         """
-        self.asked, self.is_exact = timing.checked_threads(asked), asked is not None if is_exact is None else is_exact
+        self.asked, self.is_exact = cores.checked_threads(asked), asked is not None if is_exact is None else is_exact
         self._taken = self.asked if self.is_exact else taken
 
     @property
@@ -60,7 +60,7 @@ def free_threads(most: int) -> int:
     """
     if most == 1:
         return 1
-    with timing.one_blas_thread():
+    with cores.one_blas_thread():
         given = 0.0
         for _try in range(TRIES):
             given = max(given, processors_given(most))

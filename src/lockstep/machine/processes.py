@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lockstep.machine import timing
+from lockstep.machine import cores
 
 
 class _Starter(threading.Thread):
@@ -36,7 +36,6 @@ class _Starter(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Until the process ends."""
         while True:
             call, future = self.jobs.get()
             if not future.set_running_or_notify_cancel():
@@ -52,7 +51,7 @@ _starter: _Starter | None = None
 
 
 def _lasting() -> _Starter:
-    """The one thread; a forked process has lost it, and gets its own."""
+    """The thread that starts processes; a forked process has lost its parent's, and gets its own."""
     global _starter
     with _guard:
         if _starter is None or _starter.process != os.getpid():
@@ -66,12 +65,12 @@ def start(command: Sequence[str], threads: int, **options: Any) -> subprocess.Po
     Those on which fewest of our own processes are. Raises OSError where it cannot be started. Who is interrupted
     meanwhile leaves no process behind.
     """
-    cores = timing.usable_cores()  # of the thread that asks
+    usable = cores.usable_cores()  # of the thread that asks
     taken = Counter(core for process, on in _cores.items() if process.poll() is None for core in on)
-    cores = sorted(sorted(cores, key=lambda core: taken[core])[:threads])
+    chosen = sorted(sorted(usable, key=lambda core: taken[core])[:threads])
 
     def call() -> subprocess.Popen[Any]:
-        with timing.limited_to(threads, cores):
+        with cores.limited_to(threads, chosen):
             return subprocess.Popen(command, **options)  # noqa: S603
 
     future: Future[subprocess.Popen[Any]] = Future()
@@ -85,7 +84,7 @@ def start(command: Sequence[str], threads: int, **options: Any) -> subprocess.Po
                 process.kill()
                 process.wait()
         raise
-    _cores[process] = cores
+    _cores[process] = chosen
     return process
 
 

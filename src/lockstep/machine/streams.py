@@ -20,12 +20,12 @@ GONE = (errno.EPIPE, errno.EIO)  # the pipe's reader, the terminal
 
 
 class Lasting(io.FileIO):
-    """An open file of which nobody has to be there to read; what else goes wrong (a full disk) is raised, once."""
+    """An open file whose reader may be gone, which is no error; any other one (a full disk) is raised, once."""
 
     instead_of: object = None  # the stream that had the file, and would close it if nobody held it
 
     def write(self, content: Buffer) -> int:
-        """Write, or from now on write to nobody."""
+        """Write; once the reader is gone, drop this and whatever comes."""
         try:
             return super().write(content)
         except OSError as error:
@@ -38,7 +38,7 @@ class Lasting(io.FileIO):
 
 
 def stand_in() -> None:
-    """Put nobody where a standard stream is missing: for this process, and for those that it starts.
+    """Open the null device where a standard stream is missing, for this process and for those that it starts.
 
     The numbers are taken too, or the next file that is opened would be standard output.
     """

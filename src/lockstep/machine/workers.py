@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from lockstep.errors import LockstepError, says_want_of_memory
-from lockstep.language import later as _
-from lockstep.language import mark
-from lockstep.machine import processes, timing
+from lockstep.language import later
+from lockstep.machine import cores, processes
 
 # What a framework says about itself at start-up is no news, and nothing may go out to the network. Which device is
 # taken is for the study to say: JAX is told nothing, and so finds every one that is there.
@@ -31,7 +30,7 @@ QUIET = {
 
 def environment(backend: str, threads: int) -> dict[str, str]:
     """The variables of a process in which this backend's framework is quiet and has so many threads."""
-    return {**os.environ, **timing.thread_environment(backend, threads), **QUIET}
+    return {**os.environ, **cores.thread_environment(backend, threads), **QUIET}
 
 
 class Worker:
@@ -44,7 +43,7 @@ class Worker:
         self, module: str, words: Sequence[object], threads: int, environment: dict[str, str], log: IO[bytes] | int,
         **options: Any,
     ) -> None:  # fmt: skip
-        """Begin `python -m module words` on so many processors; what it says beside its events goes into the log.
+        """Begin `python -m module words` on so many processors; its other output goes into the log.
 
         `options` are put over those of subprocess.Popen: with `stdout` it has nobody who listens.
         Raises LockstepError (LS-503) where no process can be started.
@@ -59,8 +58,8 @@ class Worker:
                 command, threads, env=environment, **{**talk, **texts, **options}
             )
         except OSError as error:
-            hint = _("free some memory and run it again")
-            raise LockstepError("LS-503", _("no worker could be started: {why}", why=error), hint=hint) from error
+            hint = later("free some memory and run it again")
+            raise LockstepError("LS-503", later("no worker could be started: {why}", why=error), hint=hint) from error
 
     def __enter__(self) -> Worker:
         return self
@@ -70,7 +69,7 @@ class Worker:
         self.process.__exit__(None, None, None)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """What it tells, as it comes, until it ends; what some library printed instead is left out."""
+        """The worker's events, as they come, until it ends; lines that a library printed are left out."""
         for line in self.process.stdout or ():
             with contextlib.suppress(ValueError):
                 event = json.loads(line)
@@ -85,7 +84,7 @@ class Worker:
         return None
 
     def stop(self, patience: float = 0.0) -> None:
-        """End it: ask first where there are seconds to wait for an answer, and see to it after them.
+        """End the worker: ask it to, and wait so many seconds for it, if any; then kill it.
 
         At once where somebody interrupts this too.
         """
@@ -101,12 +100,12 @@ class Worker:
             self.process.wait()
 
     def death(self, log: Path) -> LockstepError:
-        """Why it ended that could not say so itself, by its exit code, the system's word and the end of its log."""
+        """Why a worker died that could not say so itself: its exit code, the system's word, the end of its log."""
         code, place = self.process.returncode, log.parent
         return death(code, place, log, ended_for_memory() > self._of_memory_before)
 
 
-FREE_MEMORY = mark("free some memory, or take a smaller network, batch or dataset")
+FREE_MEMORY = later("free some memory, or take a smaller network, batch or dataset")
 LAST_LINES = 40  # NumPy says at length what may be wrong where a library cannot be loaded, the reason among it
 LAST_BYTES = 2**16  # of a log, in which its last words are looked for
 GOES_ON = "---- another process goes on with this run:"  # stands in a log where the words of another worker begin
@@ -123,22 +122,22 @@ def last_words(log: Path, n: int) -> list[str]:
 
 def death(code: int, place: Path, log: Path, is_for_memory: bool) -> LockstepError:
     """What an exit code and a log say of a worker's end; `is_for_memory`: the system has ended a process for it."""
-    lines, hint = last_words(log, LAST_LINES), _("see {file}", file=log)
+    lines, hint = last_words(log, LAST_LINES), later("see {file}", file=log)
     if code > 0 and (told := [line.strip() for line in lines if says_want_of_memory(line)]):
-        why = _("not enough memory: {why}", why=told[-1][:300])
-        return LockstepError("LS-503", why, where=str(place), hint=_(FREE_MEMORY))
+        why = later("not enough memory: {why}", why=told[-1][:300])
+        return LockstepError("LS-503", why, where=str(place), hint=later(FREE_MEMORY))
     if code == -signal.SIGKILL and is_for_memory:
-        hint = _(FREE_MEMORY)
-        return LockstepError("LS-503", _("the system ended it because memory ran out"), where=str(place), hint=hint)
+        hint = later(FREE_MEMORY)
+        return LockstepError("LS-503", later("the system ended it because memory ran out"), where=str(place), hint=hint)
     if code < 0:
         with contextlib.suppress(ValueError):
-            cause = _("it was ended by signal {name}", name=signal.Signals(-code).name)
+            cause = later("it was ended by signal {name}", name=signal.Signals(-code).name)
             if code == -signal.SIGKILL:
-                cause = _("{cause} (as the system does when memory runs out)", cause=cause)
+                cause = later("{cause} (as the system does when memory runs out)", cause=cause)
             return LockstepError("LS-402", cause, where=str(place), hint=hint)
-    message = _("it ended with exit code {code}", code=code)
+    message = later("it ended with exit code {code}", code=code)
     if lines:
-        message = _("{ended}; it last said: {words}", ended=message, words=" | ".join(lines[-3:]))
+        message = later("{ended}; it last said: {words}", ended=message, words=" | ".join(lines[-3:]))
     return LockstepError("LS-402", message, where=str(place), hint=hint)
 
 

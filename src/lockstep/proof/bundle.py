@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from lockstep import backends, store
-from lockstep.backends.mistaken import plan_of
+from lockstep.backends.mistakes import plan_of
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.files import untrusted
-from lockstep.proof.trace import Trace, part
+from lockstep.files import intake
+from lockstep.proof.traces import Trace, part
 from lockstep.spec import Run, Study
 from lockstep.spec.toml import read_study, resolved_toml
 from lockstep.store.documents.proof import Divergence
@@ -90,8 +90,8 @@ def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: Di
     store.write_bytes(folder / "canonical.toml", resolved_toml(asked).encode())
     facts = {
         "input_shape": plan.input_shape, "mean": plan.mean, "scale": plan.scale, "step": step or 0,
-        "steps_per_epoch": plan.steps_per_epoch, "mean_of_trace": trace.manifest["mean"],
-        "scale_of_trace": trace.manifest["scale"], "divergence": divergence.document(),
+        "steps_per_epoch": plan.steps_per_epoch, "mean_of_trace": list(trace.manifest.mean),
+        "scale_of_trace": list(trace.manifest.scale), "divergence": divergence.document(),
     }  # fmt: skip
     store.write_json(folder / "plan.json", facts)
     versions = ", ".join(f"{name} {number}" for name, number in backends.versions(trace.backend).items())
@@ -142,13 +142,12 @@ def _write_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def arrays(folder: Path) -> Arrays:
-    """arrays.safetensors."""
     return _read_arrays(folder / "arrays.safetensors")
 
 
 def _read_arrays(path: Path) -> Arrays:
     try:
-        return untrusted.tensors(untrusted.content(path, untrusted.LARGEST_ARRAYS))
+        return intake.tensors(intake.content(path, intake.LARGEST_ARRAYS))
     except (OSError, ValueError) as error:
         raise store.damaged(path, error) from error
 

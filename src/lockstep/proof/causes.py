@@ -8,18 +8,31 @@ changed run to one backend. And a study can ask what the difference costs.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from lockstep.backends.plan import window_padding
 from lockstep.errors import LockstepError, did_you_mean
-from lockstep.language import later as _
-from lockstep.spec import LayerFacts, Recipe, Run, Shape
-from lockstep.spec.records import changed
-
-Change = Callable[[Run, Shape], Run]  # the same run where the difference makes none
+from lockstep.language import later
+from lockstep.proof.changes import (
+    ADAMS,
+    DROPS,
+    Change,
+    coupled,
+    decoupled,
+    has,
+    initializers,
+    label_smoothing,
+    layers,
+    mistake,
+    momentum_swapped,
+    optimizer,
+    padded_lower,
+    recipe,
+    swapped,
+    where,
+)
+from lockstep.spec import Run, Shape
 
 
 @dataclass(frozen=True)
@@ -36,138 +49,6 @@ class Cause:
     mend: str
     change: Change
 
-
-# ------------------------------------------------------------------------------------------------- how a run is changed
-
-
-def recipe(**fields: Any) -> Change:
-    """Put these fields of the recipe in the place of what stands there."""
-    return lambda run, shape: changed(run, recipe=changed(run.recipe, **fields))
-
-
-def where(condition: Callable[[Recipe], Any], fields: Callable[[Recipe], dict[str, Any]]) -> Change:
-    """Change the recipe where the condition holds, by fields that follow from it."""
-    return lambda run, shape: (
-        changed(run, recipe=changed(run.recipe, **fields(run.recipe))) if condition(run.recipe) else run
-    )
-
-
-def mistake(name: str, condition: Callable[[Run], Any] = lambda run: True) -> Change:
-    """Make one of `spec.MISTAKES`, where the condition holds."""
-
-    def make(run: Run, shape: Shape) -> Run:
-        if not condition(run) or name in run.recipe.mistakes:
-            return run
-        return changed(run, recipe=changed(run.recipe, mistakes=(*run.recipe.mistakes, name)))
-
-    return make
-
-
-def optimizer(*kinds: str, **fields: Any) -> Change:
-    """Change the optimizer, where it is one of these."""
-    return where(lambda r: r.optimizer.kind in kinds, lambda r: {"optimizer": changed(r.optimizer, **fields)})
-
-
-def layers(kind: str, condition: Callable[[LayerFacts], Any] = lambda row: True, **fields: Any) -> Change:
-    """Change every layer of a kind whose place fulfils the condition."""
-
-    def make(run: Run, shape: Shape) -> Run:
-        rows = run.network.facts(shape)
-        return _with_layers(
-            run,
-            (changed(row.layer, **fields) if row.layer.kind == kind and condition(row) else row.layer for row in rows),
-        )
-
-    return make
-
-
-def initializers(kernel: str, bias: str) -> Change:
-    """Draw every kernel and bias as another framework does."""
-
-    def make(run: Run, shape: Shape) -> Run:
-        found = (
-            changed(layer, initializer=kernel, bias_initializer=bias) if hasattr(layer, "initializer") else layer
-            for layer in run.network.layers
-        )
-        return _with_layers(run, found)
-
-    return make
-
-
-def _with_layers(run: Run, found: Iterable[Any]) -> Run:
-    return changed(run, network=changed(run.network, layers=tuple(found)))
-
-
-def _padded_lower(run: Run, shape: Shape) -> Run:
-    """`same` with the odd zero before, in every layer where there is an odd one."""
-
-    def lower(row: LayerFacts) -> Any:
-        if getattr(row.layer, "padding", "") != "same":
-            return row.layer
-        layer = changed(row.layer, padding="same_lower")
-        moved = dataclasses.replace(row, layer=layer)
-        return row.layer if window_padding(moved) == window_padding(row) else layer
-
-    return _with_layers(run, map(lower, run.network.facts(shape)))
-
-
-def _smoothed_over_the_others(r: Recipe, classes: int) -> float:
-    """1 − s for the label and s/(K−1) for each other class is the canonical smoothing by s·K/(K−1)."""
-    return r.label_smoothing * classes / (classes - 1)
-
-
-def _label_smoothing(run: Run, shape: Shape) -> Run:
-    (classes,) = run.network.facts(shape)[-1].output_shape
-    smoothing = _smoothed_over_the_others(run.recipe, classes)
-    possible = 0 < smoothing < 1
-    return changed(run, recipe=changed(run.recipe, label_smoothing=smoothing)) if possible else run
-
-
-def _momentum_swapped(run: Run, shape: Shape) -> Run:
-    """1 − m for each batch normalisation's m."""
-    return _with_layers(
-        run,
-        (
-            changed(layer, momentum=1 - layer.momentum) if layer.kind == "batch_norm" and layer.momentum < 1 else layer
-            for layer in run.network.layers
-        ),
-    )
-
-
-def _coupled(r: Recipe) -> dict[str, Any]:
-    o: Any = r.optimizer  # an AdamW
-    adam = {
-        "kind": "adam",
-        **{key: getattr(o, key) for key in ("learning_rate", "beta1", "beta2", "epsilon", "epsilon_mode")},
-    }
-    return {"optimizer": adam, "l2": r.l2 + o.weight_decay}
-
-
-def _decoupled(r: Recipe) -> dict[str, Any]:
-    o = r.optimizer
-    kept = {key: getattr(o, key) for key in ("learning_rate", "beta1", "beta2", "epsilon", "epsilon_mode")}
-    return {"optimizer": {"kind": "adamw", "weight_decay": r.l2, **kept}, "l2": 0.0}
-
-
-def _swapped(kind: str, other: str) -> Change:
-    """One kind of momentum in place of the other."""
-    return where(
-        lambda r: r.optimizer.kind == kind,
-        lambda r: {
-            "optimizer": {
-                "kind": other,
-                **{key: getattr(r.optimizer, key) for key in ("learning_rate", "momentum", "form")},
-            }
-        },
-    )
-
-
-def _has(*kinds: str) -> Callable[[Run], bool]:
-    return lambda run: any(layer.kind in kinds for layer in run.network.layers)
-
-
-_DROPS = lambda run: any(layer.kind == "dropout" and layer.rate for layer in run.network.layers)  # noqa: E731
-_ADAMS = ("adam", "adamw")
 
 # ------------------------------------------------------------------------------------------------------- the catalogue
 
@@ -250,7 +131,7 @@ CAUSES: dict[str, Cause] = {
         "forward",
         "PyTorch: padding = k // 2 under a stride; TensorFlow and JAX put it behind",
         'pad by hand as `same` does, or set padding = "same_lower" everywhere',
-        _padded_lower,
+        padded_lower,
     ),
     "flatten_chw": Cause(
         "flattening puts the channels first",
@@ -303,28 +184,28 @@ CAUSES: dict[str, Cause] = {
         "forward",
         "Keras: model(x) is inference unless training=True",
         "call model(x, training=True) in a hand-written loop, model.train() in PyTorch",
-        mistake("training_in_inference_mode", lambda run: _has("batch_norm")(run) or _DROPS(run)),
+        mistake("training_in_inference_mode", lambda run: has("batch_norm")(run) or DROPS(run)),
     ),
     "dropout_not_scaled": Cause(
         "kept values are not divided by the keep probability",
         "forward",
         "common practice: dropout as in Srivastava et al. 2014",
         "use inverted dropout in every framework",
-        mistake("dropout_not_scaled", _DROPS),
+        mistake("dropout_not_scaled", DROPS),
     ),
     "dropout_rate_kept": Cause(
         "the dropout rate is taken as the share that is kept",
         "forward",
         "TensorFlow 1: keep_prob",
         "rate is what is dropped",
-        mistake("dropout_rate_kept", _DROPS),
+        mistake("dropout_rate_kept", DROPS),
     ),
     "dropout_of_another_seed": Cause(
         "the dropout masks are other ones",
         "forward",
         "every framework's own random stream",
         "draw the masks once and multiply by them",
-        mistake("dropout_of_another_seed", _DROPS),
+        mistake("dropout_of_another_seed", DROPS),
     ),
     "products_tf32": Cause(
         "the factors of products are rounded to TF32",
@@ -382,7 +263,7 @@ CAUSES: dict[str, Cause] = {
         "loss",
         "common practice: Szegedy et al. 2016 spread it over all K, as PyTorch and Keras do",
         "use s·(K − 1)/K where the other side means K",
-        _label_smoothing,
+        label_smoothing,
     ),
     # backward
     "max_pool_ties_shared": Cause(
@@ -405,14 +286,14 @@ CAUSES: dict[str, Cause] = {
         "gradients",
         "PyTorch: Adam(weight_decay=…) is coupled; Keras's weight_decay is not",
         "AdamW in PyTorch, optax.adamw in JAX",
-        where(lambda r: r.optimizer.kind == "adamw", _coupled),
+        where(lambda r: r.optimizer.kind == "adamw", coupled),
     ),
     "decay_decoupled": Cause(
         "L2 is taken from the weights instead of added to the gradient",
         "gradients",
         "Keras: Adam(weight_decay=…) is decoupled; PyTorch's is not",
         "add λ·w to the gradient",
-        where(lambda r: r.optimizer.kind == "adam" and r.l2, _decoupled),
+        where(lambda r: r.optimizer.kind == "adam" and r.l2, decoupled),
     ),
     "decay_on_all": Cause(
         "biases and batch normalisation are decayed too",
@@ -434,7 +315,7 @@ CAUSES: dict[str, Cause] = {
         "statistics",
         "PyTorch's momentum weighs the new value, that of Keras and Flax the old one",
         "use 1 − momentum",
-        _momentum_swapped,
+        momentum_swapped,
     ),
     "batch_norm_variance_biased": Cause(
         "the running variance averages the biased variance",
@@ -456,21 +337,21 @@ CAUSES: dict[str, Cause] = {
         "updated weights",
         "Keras: Adam(epsilon=1e-7); PyTorch and Optax 1e-8",
         "give ε by name",
-        optimizer(*_ADAMS, epsilon=1e-7),
+        optimizer(*ADAMS, epsilon=1e-7),
     ),
     "adam_epsilon_hat": Cause(
         "ε is added before bias correction (epsilon-hat)",
         "updated weights",
         "TensorFlow and Keras; 316 times ε at step 1",
         "no constant ε makes the two equal: write Algorithm 1 by hand",
-        optimizer(*_ADAMS, epsilon_mode="hat"),
+        optimizer(*ADAMS, epsilon_mode="hat"),
     ),
     "adam_of_keras": Cause(
         "Keras's Adam: ε 1e-7, added before bias correction",
         "updated weights",
         "Keras: Adam()",
         "write Algorithm 1 by hand, with ε 1e-8",
-        optimizer(*_ADAMS, epsilon=1e-7, epsilon_mode="hat"),
+        optimizer(*ADAMS, epsilon=1e-7, epsilon_mode="hat"),
     ),
     "adamw_decay_keras": Cause(
         "AdamW decays by 4e-3",
@@ -540,14 +421,14 @@ CAUSES: dict[str, Cause] = {
         "updated weights",
         "common practice: nesterov=True",
         "set nesterov alike",
-        _swapped("momentum", "nesterov"),
+        swapped("momentum", "nesterov"),
     ),
     "nesterov_is_momentum": Cause(
         "Nesterov's momentum is plain momentum",
         "updated weights",
         "every framework: nesterov=False",
         "set nesterov alike",
-        _swapped("nesterov", "momentum"),
+        swapped("nesterov", "momentum"),
     ),
     "rate_late": Cause(
         "each update uses the learning rate of the one before it",
@@ -569,7 +450,7 @@ CAUSES: dict[str, Cause] = {
         "predictions",
         "PyTorch: train mode until model.eval()",
         "call model.eval() before predicting",
-        mistake("prediction_in_training_mode", lambda run: _has("batch_norm")(run) or _DROPS(run)),
+        mistake("prediction_in_training_mode", lambda run: has("batch_norm")(run) or DROPS(run)),
     ),
 }
 
@@ -589,9 +470,9 @@ def planted(plants: Iterable[str], run: Run, shape: Shape, strict: bool = True) 
     for plant in dict.fromkeys(plants):
         name, _at, backend = plant.partition("@")
         if name not in CAUSES:
-            hint = _("{near}; all of them: lockstep explain causes", near=did_you_mean(name, CAUSES))
+            hint = later("{near}; all of them: lockstep explain causes", near=did_you_mean(name, CAUSES))
             raise LockstepError(
-                "LS-209", _('no known difference is called "{name}"', name=name), where="--plant", hint=hint
+                "LS-209", later('no known difference is called "{name}"', name=name), where="--plant", hint=hint
             )
         if backend != run.backend:
             continue
@@ -599,15 +480,15 @@ def planted(plants: Iterable[str], run: Run, shape: Shape, strict: bool = True) 
         if other is None and not strict:
             continue
         if other is None:
-            message = _(
+            message = later(
                 '"{name}" makes no difference to network {network}: {what}',
                 name=name,
                 network=run.network_name,
-                what=_(CAUSES[name].what),
+                what=later(CAUSES[name].what),
             )
-            hint = _(
+            hint = later(
                 "it shows in {stage}; choose a network and recipe that has what it speaks of",
-                stage=_(CAUSES[name].stage),
+                stage=later(CAUSES[name].stage),
             )
             raise LockstepError("LS-207", message, where="--plant", hint=hint)
         run = other

@@ -22,26 +22,26 @@ import numpy as np
 from lockstep import arguments, data, store
 from lockstep.backends.plan import Arrays
 from lockstep.errors import LockstepError
-from lockstep.language import joined
-from lockstep.language import later as _
-from lockstep.machine import timing
-from lockstep.proof import cases, growth, proof, tolerance, verdicts
+from lockstep.language import joined, later
+from lockstep.machine import cores
+from lockstep.proof import cases, growth, procedure, tolerances, verdicts
 from lockstep.proof.causes import CAUSES, differing
-from lockstep.proof.judge import Finding, Judge
-from lockstep.proof.trace import Trace
+from lockstep.proof.findings import Finding
+from lockstep.proof.judge import Judge
+from lockstep.proof.traces import Trace
 from lockstep.proof.verdicts import Judgement
 from lockstep.spec import FORMATS, Run
 from lockstep.spec.records import changed
 from lockstep.spec.toml import read_study
 from lockstep.store.documents.part import but
 from lockstep.store.documents.proof import FORMAT, Backend, Coverage, Divergence, Network, Observed, Proof
-from lockstep.store.documents.run import Environment
+from lockstep.store.documents.run import Environment, Metrics
 from lockstep.training import inputs
 
 FIRST_STEPS = 10  # that the judge trains itself
 
 
-@timing.one_blas_thread()
+@cores.one_blas_thread()
 def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Proof:
     """Compare two run folders: a proof with `first` and `second`, and where bits differ first.
 
@@ -51,7 +51,9 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Pro
     """
     first, second = folders = arguments.path(first, "first"), arguments.path(second, "second")
     if first.resolve() == second.resolve():
-        raise LockstepError("LS-210", _("a run is compared with itself"), where=str(first), hint=_("name two folders"))
+        raise LockstepError(
+            "LS-210", later("a run is compared with itself"), where=str(first), hint=later("name two folders")
+        )
     runs = [_run(folder) for folder in folders]
     are_traces = [
         (folder / "manifest.json").exists() and "kept" in store.read_json(folder / "manifest.json")
@@ -59,8 +61,8 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Pro
     ]
     if any(are_traces) and not all(are_traces):
         raise LockstepError(
-            "LS-210", _("one is a trace of a proof and the other a run"), where=f"{first}, {second}",
-            hint=_("compare two runs, or two folders below traces/"),
+            "LS-210", later("one is a trace of a proof and the other a run"), where=f"{first}, {second}",
+            hint=later("compare two runs, or two folders below traces/"),
         )  # fmt: skip
     environments = [Environment.read(folder / "environment.json") for folder in folders]
     _raise_where_not_alike(runs, environments, folders)
@@ -69,7 +71,7 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Pro
     rows = [row for row, _wrong in found]
     identical, place = _bits(folders, all(are_traces))
     divergences = tuple(item for _row, wrong in found for item in wrong)
-    verdict = "IDENTICAL" if identical and not divergences else proof.worst_of(row.verdict for row in rows)
+    verdict = "IDENTICAL" if identical and not divergences else procedure.worst_of(row.verdict for row in rows)
     network = Network(
         network=runs[0].network_name, dataset=runs[0].dataset, dtype=runs[0].dtype, seed=runs[0].seed, grid={},
         n_train=environments[0].dataset.n_train, batch_size=runs[0].recipe.batch_size,
@@ -91,19 +93,19 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Pro
 def claim_of(verdict: str, place: str | None, traces: bool) -> str:
     """What a comparison of two run folders comes to, in one sentence."""
     if verdict == "IDENTICAL":
-        return _("every array of the two is the same, bit for bit")
-    claim = _("at least one is not what its spec.toml says")
+        return later("every array of the two is the same, bit for bit")
+    claim = later("at least one is not what its spec.toml says")
     if verdict == "EQUAL":
-        claim = _(
+        claim = later(
             "the losses of the first {n} steps of both, and the predictions that follow from their last weights, are "
             "the judge's within rounding; how later steps led to these weights was not judged, and what is too small "
             "for a loss needs traces",
             n=FIRST_STEPS,
         )
-        claim = _("every part of both is the judge's within rounding") if traces else claim
+        claim = later("every part of both is the judge's within rounding") if traces else claim
     if verdict == "INCONCLUSIVE":
-        claim = _("they are not the same bits, and nothing here says whether rounding explains it")
-    return _("{claim}; their first different bits: {place}", claim=claim, place=place) if place else claim
+        claim = later("they are not the same bits, and nothing here says whether rounding explains it")
+    return later("{claim}; their first different bits: {place}", claim=claim, place=place) if place else claim
 
 
 # --------------------------------------------------------------------------------------------- may they be compared?
@@ -113,18 +115,20 @@ def _run(folder: Path) -> Run:
     """The run of a folder that is whole."""
     record = store.Record(folder)
     if not (folder / "status.json").is_file():
-        message = _("it is no run folder") if folder.exists() else _("it does not exist")
-        hint = _("name two run folders, such as runs/<study>/<run>, or one study's TOML file")
+        message = later("it is no run folder") if folder.exists() else later("it does not exist")
+        hint = later("name two run folders, such as runs/<study>/<run>, or one study's TOML file")
         raise LockstepError("LS-210", message, where=str(folder), hint=hint)
     status = record.status.get("status")
     if status != "finished":
-        hint = _("only finished runs can be compared; run it again")
-        message = _("this run is {status}", status=_(status)) if status else _("this run is of an unknown status")
+        hint = later("only finished runs can be compared; run it again")
+        message = (
+            later("this run is {status}", status=later(status)) if status else later("this run is of an unknown status")
+        )
         raise LockstepError("LS-505", message, where=str(folder), hint=hint)
     store.check_manifest(folder)
     runs = read_study(folder / "spec.toml").runs()
     if len(runs) != 1:
-        raise store.damaged(folder / "spec.toml", _("it holds {n} runs instead of one", n=len(runs)))
+        raise store.damaged(folder / "spec.toml", later("it holds {n} runs instead of one", n=len(runs)))
     return runs[0]
 
 
@@ -137,14 +141,14 @@ def _raise_where_not_alike(runs: list[Run], environments: list[Environment], fol
         if ours != theirs:
             said += [joined((name, _shortly(name, ours, theirs)), ": ")]
             if name == "format":
-                said += [joined((number, _(FORMATS[number])), " = ") for number in sorted((ours, theirs))]
+                said += [joined((number, later(FORMATS[number])), " = ") for number in sorted((ours, theirs))]
     hashes = [environment.dataset.hashes for environment in environments]
     if hashes[0] != hashes[1]:
         names = [environment.dataset.name for environment in environments]
-        said.append(_("data: {one} and {other} with other hashes", one=names[0], other=names[1]))
+        said.append(later("data: {one} and {other} with other hashes", one=names[0], other=names[1]))
     if said:
-        hint = _("compare two runs of one network, recipe, dataset, seed and dtype")
-        message = _("these runs were not meant to be equal. {what}", what=joined(said, "; "))
+        hint = later("compare two runs of one network, recipe, dataset, seed and dtype")
+        message = later("these runs were not meant to be equal. {what}", what=joined(said, "; "))
         raise LockstepError("LS-210", message, where=f"{folders[0]}, {folders[1]}", hint=hint)
 
 
@@ -153,14 +157,14 @@ def _shortly(name: str, ours: Any, theirs: Any) -> str:
     if name == "network":
         for index, (one, other) in enumerate(zip(ours.layers, theirs.layers, strict=False)):
             if one != other:
-                return _("layer {index} is {one} and {other}", index=index, one=one, other=other)
+                return later("layer {index} is {one} and {other}", index=index, one=one, other=other)
         if len(ours.layers) != len(theirs.layers):
-            return _("{one} and {other} layers", one=len(ours.layers), other=len(theirs.layers))
+            return later("{one} and {other} layers", one=len(ours.layers), other=len(theirs.layers))
     if hasattr(ours, "__dataclass_fields__"):
         different = [key for key in ours.__dataclass_fields__ if getattr(ours, key) != getattr(theirs, key)]
         rows = ({"key": key, "one": getattr(ours, key), "other": getattr(theirs, key)} for key in different)
-        return joined(_("{key} is {one} and {other}", **row) for row in rows)
-    return _("{one} and {other}", one=ours, other=theirs)
+        return joined(later("{key} is {one} and {other}", **row) for row in rows)
+    return later("{one} and {other}", one=ours, other=theirs)
 
 
 # --------------------------------------------------------------------------------------------------- are they the same?
@@ -171,12 +175,14 @@ def _bits(folders: tuple[Path, Path], traces: bool) -> tuple[bool, str | None]:
     contents = [_trace_arrays(folder) if traces else _run_arrays(folder) for folder in folders]
     for (name, ours), (other, theirs) in zip_longest(*contents, fillvalue=("nothing", np.empty(0))):
         if name != other:
-            return False, _("{name} stands where the other has {other}", name=name, other=other)
+            return False, later("{name} stands where the other has {other}", name=name, other=other)
         if ours.shape != theirs.shape or ours.dtype != theirs.dtype or ours.tobytes() != theirs.tobytes():
             if ours.shape != theirs.shape:
-                return False, _("{name}: shapes {one} and {other}", name=name, one=ours.shape, other=theirs.shape)
+                return False, later("{name}: shapes {one} and {other}", name=name, one=ours.shape, other=theirs.shape)
             where = np.argwhere(np.asarray(ours != theirs))
-            return False, _("{name} at {place}", name=name, place=where[0].tolist() if len(where) else _("its dtype"))
+            return False, later(
+                "{name} at {place}", name=name, place=where[0].tolist() if len(where) else later("its dtype")
+            )
     return True, None
 
 
@@ -201,7 +207,7 @@ def _run_arrays(folder: Path) -> Iterable[tuple[str, np.ndarray]]:
 def _checkpoint(folder: Path) -> Path:
     checkpoint = store.newest_checkpoint(folder)
     if checkpoint is None:
-        raise store.damaged(folder, _("it has no checkpoint"))
+        raise store.damaged(folder, later("it has no checkpoint"))
     return checkpoint
 
 
@@ -225,7 +231,7 @@ def _judged(
     """What is said of one of the folders, and every place where it is wrong."""
     row, covered = Judgement(run), Coverage(steps=FIRST_STEPS, values=0)
     if case is None:
-        row.reason = _("the dataset {name} of these runs is not on this machine", name=run.dataset)
+        row.reason = later("the dataset {name} of these runs is not on this machine", name=run.dataset)
     elif is_trace:
         row = verdicts.judged(trace := Trace(folder), case)
         verdicts.judge_growth(case, row, growth.measured(case, [trace], trace.steps))
@@ -238,7 +244,7 @@ def _judged(
         coverage=covered, trace=None, certificate=None,
     )  # fmt: skip
     if case and is_trace:
-        found = but(found, **proof.seen(case, row))
+        found = but(found, **procedure.seen(case, row))
     return found, tuple(but(item, folder=str(folder)) for item in row.divergences)
 
 
@@ -254,19 +260,19 @@ def _run_judged(folder: Path, run: Run, case: cases.Case) -> tuple[list[Divergen
     record = store.Record(folder)
     losses, logits = record.arrays("steps")["loss"], record.arrays("predictions")["logits"]
     weights, state = store.read_checkpoint(_checkpoint(folder))
-    epochs = int(record.metrics.get("epochs") or 0)
+    epochs = Metrics.in_folder(folder).epochs or 0
     order = data.epoch_order(len(case.examples.train[0]), run.recipe, run.seed, 0)
     expected = epochs * -(-len(order) // run.recipe.batch_size)
     problem: str | None = None
     if len(losses) != expected:
-        problem = _("{n} losses are kept, {all} steps were taken", n=len(losses), all=expected)
+        problem = later("{n} losses are kept, {all} steps were taken", n=len(losses), all=expected)
     for name, values in (("steps.npz, loss", losses), ("predictions.npz, logits", logits)):
         if not np.isfinite(values).all() and problem is None:
             strange = ~np.isfinite(values)
             facts = {"name": name, "value": values[strange][0], "place": np.argwhere(strange)[0].tolist()}
-            problem = _("{name} holds {value} at {place}", **facts)
+            problem = later("{name} holds {value} at {place}", **facts)
     if unfit := case.judge.unfit(weights, state):
-        problem = problem or _("the checkpoint: {problem}", problem=unfit)
+        problem = problem or later("the checkpoint: {problem}", problem=unfit)
     if problem:
         broken = Finding("training", "its arrays", None, problem=problem)
         return [_divergence(run, broken, [])], Coverage(steps=0, values=0)
@@ -277,15 +283,19 @@ def _run_judged(folder: Path, run: Run, case: cases.Case) -> tuple[list[Divergen
 
 def _losses_judged(losses: np.ndarray, run: Run, case: cases.Case) -> Iterator[Divergence]:
     """The first loss that no rounding explains, if any."""
-    allowed = _allowed(case, len(losses))
-    wrong = _first_wrong(losses, case.judge, case, allowed)
+    tolerance_at = _tolerances(case, len(losses))
+    wrong = _first_wrong(losses, case.judge, case, tolerance_at)
     if wrong is None:
         return
     step, wanted = wrong
-    off, room = abs(float(losses[step]) - wanted), allowed[step]
-    found = Finding("loss", "training from the start", step, off / room, off, room, (), float(losses[step]), wanted)
+    off, tolerance = abs(float(losses[step]) - wanted), tolerance_at[step]
+    found = Finding(
+        "loss", "training from the start", step, off / tolerance, off, tolerance, (), float(losses[step]), wanted
+    )
     # Steps after the first wrong one follow from it, but a true cause reproduces them all.
-    yield _divergence(run, found, _reproducing(case, lambda judge: _first_wrong(losses, judge, case, allowed) is None))
+    yield _divergence(
+        run, found, _reproducing(case, lambda judge: _first_wrong(losses, judge, case, tolerance_at) is None)
+    )
 
 
 def _predictions_judged(
@@ -320,31 +330,32 @@ def _divergence(run: Run, found: Finding, causes: list[str]) -> Divergence:
     )  # fmt: skip
 
 
-def _allowed(case: cases.Case, steps: int) -> list[float]:
+def _tolerances(case: cases.Case, steps: int) -> list[float]:
     """How far rounding may move the loss of each step by then: what it does to NumPy in float32, several times over.
 
     A difference grows from step to step, so no step is allowed less than the one before it.
     """
     exact = losses_of(case.judge, case, steps, "float64")
     single = losses_of(case.judge, case, steps, "float32")
-    unit = tolerance.eps(case.canonical.dtype) / tolerance.eps("float32")
+    unit = tolerances.eps(case.canonical.dtype) / tolerances.eps("float32")
     floor = [
-        float(tolerance.tolerance(case.canonical.dtype, 1 + abs(loss), case.canonical.recipe.batch_size))
-        for loss in exact
+        float(tolerances.of(case.canonical.dtype, 1 + abs(loss), case.canonical.recipe.batch_size)) for loss in exact
     ]
-    allowed = [
-        max(tolerance.FACTOR * abs(one - other) * unit, least)
+    found = [
+        max(tolerances.FACTOR * abs(one - other) * unit, least)
         for one, other, least in zip(exact, single, floor, strict=True)
     ]
-    for index, (before, _after) in enumerate(pairwise(allowed)):
-        allowed[index + 1] = max(allowed[index + 1], 2 * before)  # doubling every step or two was measured
-    return allowed
+    for index, (before, _after) in enumerate(pairwise(found)):
+        found[index + 1] = max(found[index + 1], 2 * before)  # doubling every step or two was measured
+    return found
 
 
-def _first_wrong(losses: np.ndarray, judge: Judge, case: cases.Case, allowed: list[float]) -> tuple[int, float] | None:
+def _first_wrong(
+    losses: np.ndarray, judge: Judge, case: cases.Case, tolerance_at: list[float]
+) -> tuple[int, float] | None:
     """(step, the judge's loss) of the first loss that is further off than is allowed."""
     wanted = losses_of(judge, case, len(losses), "float64")
     for step in range(len(losses)):
-        if not abs(float(losses[step]) - wanted[step]) <= allowed[step]:
+        if not abs(float(losses[step]) - wanted[step]) <= tolerance_at[step]:
             return step, wanted[step]
     return None

@@ -6,24 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lockstep import data, study
-from lockstep.proof import proof
+from lockstep.proof import procedure
 from lockstep.proof.causes import planted
 from lockstep.spec import Study
 from lockstep.spec.records import changed
 from lockstep.store.documents.part import but
 from lockstep.store.documents.proof import Cost, Proof
+from lockstep.store.documents.run import Metrics, Test
 
 
 def add_cost(
     found: Proof, asked: Study, plants: Sequence[str], runs_folder: Path,
-    tell: proof.Tell = lambda run, event: None, threads: int | None = None,
+    tell: procedure.Tell = lambda run, event: None, threads: int | None = None,
 ) -> Proof:  # fmt: skip
     """A planted proof with what the plants cost (see `measure`), in its file too."""
-    return proof.write(but(found, cost=measure(asked, plants, runs_folder, tell, threads)), runs_folder)
+    return procedure.write(but(found, cost=measure(asked, plants, runs_folder, tell, threads)), runs_folder)
 
 
 def measure(
-    asked: Study, plants: Sequence[str], runs_folder: Path, tell: proof.Tell = lambda run, event: None,
+    asked: Study, plants: Sequence[str], runs_folder: Path, tell: procedure.Tell = lambda run, event: None,
     threads: int | None = None,
 ) -> tuple[Cost, ...]:  # fmt: skip
     """Train each planted backend to the end, as it should be and with its plants: what they cost.
@@ -38,13 +39,13 @@ def measure(
             right = changed(right, name=spoilt.name)
         records = [study.run_study(each, runs_folder, tell, threads)[0] for each in (right, spoilt)]
         right_ends, planted_ends = (
-            record.metrics["test"] if record.is_finished else {"accuracy": None, "loss": None} for record in records
+            Metrics.in_folder(record.folder).test if record.is_finished else Test() for record in records
         )
         found.append(
             Cost(
                 network=run.network_name, backend=run.backend, plants=tuple(plants),
-                accuracy=right_ends["accuracy"], planted_accuracy=planted_ends["accuracy"],
-                loss=right_ends["loss"], planted_loss=planted_ends["loss"],
+                accuracy=right_ends.accuracy, planted_accuracy=planted_ends.accuracy,
+                loss=right_ends.loss, planted_loss=planted_ends.loss,
             )
         )  # fmt: skip
     return tuple(found)

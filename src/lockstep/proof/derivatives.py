@@ -14,17 +14,19 @@ of the places are drawn among those with the largest gradients and half among al
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from lockstep import backends, randomness, store
 from lockstep.backends.contract import Model
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.machine import timing
+from lockstep.machine.clocks import Clocks
 from lockstep.spec import Run
+from lockstep.store.documents.gradients import Derivatives, Parameter
+from lockstep.store.documents.proof import Verdict
 from lockstep.training import inputs, loop, worker
 from lockstep.training.environment import environment
 
@@ -39,12 +41,18 @@ RELATIVE = 1e-7  # of a gradient: its own rounding, summed over thousands of pro
 ROUNDINGS = 64  # of the loss, which a difference divides by h
 
 
-def check(model: Model, images: np.ndarray, labels: np.ndarray, run: Run, seed: int = 0) -> list[dict[str, Any]]:
-    """A row for each parameter of a model in float64, its weights moved off kinks first.
+class Slope(NamedTuple):
+    """The slope of the loss at one place, beside the gradient there; `room` is the tolerance that rounding gives it."""
 
-    A row: "parameter", "gradients" (how many were compared), "left_out" (at kinks), "off" and "room" of the worst,
-    "at" (its index), "gradient", "slope", and "seen": the smallest relative error that would have been seen.
-    """
+    at: tuple[int, ...]
+    gradient: float
+    slope: float
+    off: float
+    room: float
+
+
+def check(model: Model, images: np.ndarray, labels: np.ndarray, run: Run, seed: int = 0) -> list[Parameter]:
+    """A row for each parameter of a model in float64, its weights moved off kinks first."""
     plan: Plan = model.plan
     weights, state = _moved(model.weights(), seed), model.state()
     model.restore(weights, state)
@@ -76,8 +84,8 @@ def _moved(weights: Arrays, seed: int) -> Arrays:
 def _parameter(
     name: str, value: np.ndarray, gradient: np.ndarray, loss: Callable[[str, tuple[int, ...], float], float],
     scale: int, decay: float, position: tuple[int, int],
-) -> dict[str, Any]:  # fmt: skip
-    compared: list[dict[str, Any]] = []
+) -> Parameter:  # fmt: skip
+    compared: list[Slope] = []
     left_out = 0
     for index in _places(gradient, *position):
         h = STEP * max(abs(float(value[index])), 1.0)
@@ -90,12 +98,13 @@ def _parameter(
             continue
         slope = scale * (4 * narrow - wide) / 3 + decay * float(value[index])
         room = scale * (abs(wide - narrow) + rounding) + RELATIVE * max(abs(slope), abs(found))
-        compared.append({"at": list(index), "gradient": found, "slope": slope, "off": abs(found - slope), "room": room})
+        compared.append(Slope(index, found, slope, abs(found - slope), room))
         if len(compared) == DRAWN:
             break
-    worst = max(compared, key=lambda row: _ratio(row["off"], row["room"]), default={})
-    seen = min((row["room"] / abs(row["slope"]) for row in compared if row["slope"]), default=None)
-    return {"parameter": name, "gradients": len(compared), "left_out": left_out, **worst, "seen": seen}
+    worst = max(compared, key=lambda one: _ratio(one.off, one.room), default=None)
+    facts = worst._asdict() if worst else {}
+    seen = min((one.room / abs(one.slope) for one in compared if one.slope), default=None)
+    return Parameter(parameter=name, gradients=len(compared), left_out=left_out, **facts, seen=seen)
 
 
 def _ratio(off: float, room: float) -> float:
@@ -116,31 +125,32 @@ def _places(gradient: np.ndarray, seed: int, number: int) -> Iterator[tuple[int,
                 yield tuple(int(part) for part in np.unravel_index(flat, gradient.shape))
 
 
-def verdict(rows: list[dict[str, Any]]) -> str:
+def verdict(rows: Sequence[Parameter]) -> Verdict:
     """EQUAL where every gradient is its slope, DIVERGED where one is not, INCONCLUSIVE where one was not seen."""
-    if any(row["gradients"] and not row["off"] <= row["room"] for row in rows):
+    if any(row.is_wrong for row in rows):
         return "DIVERGED"
-    return "EQUAL" if rows and all(row["gradients"] for row in rows) else "INCONCLUSIVE"
+    return "EQUAL" if rows and all(row.gradients for row in rows) else "INCONCLUSIVE"
 
 
 # ---------------------------------------------------------------------------------------------------------- the worker
 
 
-def look(run: Run, folder: Path, threads: int, report: loop.Report) -> None:
+def look(run: Run, folder: Path, threads: int, tell: loop.Tell) -> None:
     """Check the backend of a run; the rows go into its folder's derivatives.json."""
     backend = backends.load(run.backend)
     examples = inputs.Examples(inputs.load(run.dataset), run)
     device = backend.device_name(run.device)
     store.write_json(folder / "environment.json", environment(run, examples, threads, device).document())
-    model = loop.make_model(backend, run, examples, threads, timing.Clocks())
-    report({"event": "phase", "phase": "gradients"})
+    model = loop.make_model(backend, run, examples, threads, Clocks())
+    tell({"event": "phase", "phase": "gradients"})
     images, labels = (values[:N_IMAGES] for values in examples.train)
-    store.write_json(folder / FILE, {"rows": check(model, images, labels, run, run.seed)})
+    found = Derivatives(rows=tuple(check(model, images, labels, run, run.seed)))
+    store.write_json(folder / FILE, found.document())
 
 
 def main(folder: Path, threads: int) -> int:
     """Check the backend of the run of this folder; returns the exit code."""
-    return worker.work(folder, lambda run, report: look(run, folder, threads, report))
+    return worker.work(folder, lambda run, tell: look(run, folder, threads, tell))
 
 
 if __name__ == "__main__":

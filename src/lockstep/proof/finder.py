@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
 from lockstep.proof import causes
-from lockstep.proof.judge import UPDATE, Finding, Judge
-from lockstep.proof.trace import Trace
+from lockstep.proof.findings import UPDATE, Finding
+from lockstep.proof.judge import Judge
+from lockstep.proof.traces import Trace
 from lockstep.spec import Run, Shape
 
 MOST_TRIED_TOGETHER = 12

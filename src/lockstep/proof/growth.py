@@ -17,10 +17,11 @@ import numpy as np
 from lockstep import data
 from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Arrays
-from lockstep.proof import tolerance
+from lockstep.proof import tolerances
 from lockstep.proof.cases import Case
-from lockstep.proof.judge import Finding, Judge, compare
-from lockstep.proof.trace import Trace, part, reported_loss
+from lockstep.proof.findings import Finding, compare
+from lockstep.proof.judge import Judge
+from lockstep.proof.traces import Trace, part, reported_loss
 from lockstep.store.documents.proof import Growth
 
 WITHOUT_SHORT = " without the short batch"  # said of an epoch's full batches in one call
@@ -88,26 +89,26 @@ class Parting:
         )  # fmt: skip
 
     @property
-    def loss_room(self) -> np.ndarray:
+    def loss_tolerance(self) -> np.ndarray:
         """How far a loss may be from another of the same training, after each step."""
-        return self._room(self.D_loss, self.size)
+        return self._tolerance(self.D_loss, self.size)
 
     @property
-    def weights_room(self) -> np.ndarray:
+    def weights_tolerance(self) -> np.ndarray:
         """How far weights may be from others of the same training, after each step, relative to the largest."""
-        return self._room(self.D_weights, 1.0)
+        return self._tolerance(self.D_weights, 1.0)
 
-    def state_room(self, kind: str) -> np.ndarray:
+    def state_tolerance(self, kind: str) -> np.ndarray:
         """The same for one kind of state, relative to its largest number."""
-        return self._room(self.D_state[kind], 1.0)
+        return self._tolerance(self.D_state[kind], 1.0)
 
     def is_determined(self, name: str) -> bool:
         """Whether a parameter, one of its slots or a statistic follows the training, and not rounding."""
         return name not in self.undetermined and name.rpartition("/")[0] not in self.undetermined
 
-    def _room(self, seen: list[float], size: Any) -> np.ndarray:
-        own = tolerance.tolerance(self.dtype, np.asarray(size), self.n_train)  # what one step rounds by itself
-        return np.asarray(tolerance.FACTOR * np.cumsum(np.asarray(seen) + own))
+    def _tolerance(self, seen: list[float], size: Any) -> np.ndarray:
+        own = tolerances.of(self.dtype, np.asarray(size), self.n_train)  # what one step rounds by itself
+        return np.asarray(tolerances.FACTOR * np.cumsum(np.asarray(seen) + own))
 
 
 def _lines(rows: Mapping[str, Iterable[float | None]]) -> dict[str, tuple[float | None, ...]]:
@@ -171,7 +172,7 @@ def _nudged(start: Arrays, dtype: str) -> Arrays:
     found = {}
     for name, value in start.items():
         moved = value.astype(dtype)
-        moved.reshape(-1)[::2] *= np.asarray(1 + 2 * tolerance.eps(dtype), dtype)
+        moved.reshape(-1)[::2] *= np.asarray(1 + 2 * tolerances.eps(dtype), dtype)
         found[name] = moved
     return found
 
@@ -180,9 +181,11 @@ def training(parting: Parting, trace: Trace) -> Iterator[Finding]:
     """In float64, where two trainings stay together: the weights after every step that was kept, from the start."""
     if parting.dtype != "float64":
         return
-    for step, (size, room) in enumerate(zip(parting.weights[trace.backend], parting.weights_room, strict=True)):
+    for step, (size, tolerance) in enumerate(
+        zip(parting.weights[trace.backend], parting.weights_tolerance, strict=True)
+    ):
         if size is not None:
-            yield _apart("training", "all weights", step, size, room, 1)
+            yield _apart("training", "all weights", step, size, tolerance, 1)
 
 
 def whole_epoch(parting: Parting, trace: Trace) -> Iterator[Finding]:
@@ -191,7 +194,7 @@ def whole_epoch(parting: Parting, trace: Trace) -> Iterator[Finding]:
     Both are the same arithmetic, if not always the same program: a compiled loop over steps may round otherwise. Once
     more without the short last batch: a loop over full batches ends otherwise where nothing comes behind it.
     """
-    steps = trace.manifest["steps_per_epoch"]
+    steps = trace.manifest.steps_per_epoch
     if trace.has("epoch"):
         yield from _in_one_call(parting, trace, "epoch", steps, "")
     if trace.has("full"):
@@ -202,10 +205,10 @@ def _in_one_call(parting: Parting, trace: Trace, name: str, steps: int, which: s
     """So many steps in one call: losses, where the first that is off gives the step; weights, statistics and slots."""
     arrays, last = trace.arrays(name), steps - 1
     one_by_one = [trace.arrays(f"step-{step}") for step in range(steps)]
-    losses, room = np.array([reported_loss(step) for step in one_by_one]), parting.loss_room[:steps]
-    found = compare("whole epoch", f"losses{which}", last, arrays.get("loss"), losses, room, whole=True)
+    losses, tolerance = np.array([reported_loss(step) for step in one_by_one]), parting.loss_tolerance[:steps]
+    found = compare("whole epoch", f"losses{which}", last, arrays.get("loss"), losses, tolerance, whole=True)
     if not found.agrees and not found.problem:
-        off = np.abs(arrays["loss"] - losses) > room
+        off = np.abs(arrays["loss"] - losses) > tolerance
         found = dataclasses.replace(found, step=int(off.argmax()))
     yield found
     updates = one_by_one[-1].get("state/step", np.array(steps))
@@ -214,20 +217,20 @@ def _in_one_call(parting: Parting, trace: Trace, name: str, steps: int, which: s
         return
     exact, state = part(after, "weights"), part(after, "state")
     names = [name for name in exact if parting.is_determined(name)]
-    parts = [("all weights", "weights", exact, names, parting.weights_room)]
+    parts = [("all weights", "weights", exact, names, parting.weights_tolerance)]
     for kind, pieces in _kinds(state, parting).items():
         if len(parting.D_state.get(kind, ())) > last:
             own = {name: state[name] for name in pieces}
-            parts.append((kind, "state", own, pieces, parting.state_room(kind)))
-    for where, prefix, wanted, compared, allowed in parts:
+            parts.append((kind, "state", own, pieces, parting.state_tolerance(kind)))
+    for where, prefix, wanted, compared, tolerance in parts:
         found_here, n = part(arrays, prefix), sum(map(np.size, wanted.values()))
         has_all = all(name in found_here and found_here[name].shape == wanted[name].shape for name in wanted)
         size = relative(found_here, wanted, compared) if has_all else np.inf  # undetermined ones must be there, too
-        yield _apart("whole epoch", f"{where}{which}", last, size, float(allowed[last]), n)
+        yield _apart("whole epoch", f"{where}{which}", last, size, float(tolerance[last]), n)
 
 
-def _apart(stage: str, where: str, step: int, size: float, room: float, n: int) -> Finding:
-    """A finding of many arrays at once, by their largest difference; nothing where the room is not finite."""
-    if not np.isfinite(room):
+def _apart(stage: str, where: str, step: int, size: float, tolerance: float, n: int) -> Finding:
+    """A finding of many arrays at once, by their largest difference; nothing where the tolerance is not finite."""
+    if not np.isfinite(tolerance):
         return Finding(stage, where, step, whole=True, is_beyond=True)
-    return Finding(stage, where, step, size / room, size, room, n=n, whole=True)
+    return Finding(stage, where, step, size / tolerance, size, tolerance, n=n, whole=True)

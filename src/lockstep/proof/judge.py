@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
-import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,125 +21,15 @@ import numpy as np
 
 from lockstep import data
 from lockstep.backends import numpy as reference
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.language import joined, mark
-from lockstep.language import later as _
-from lockstep.proof import tolerance, update
+from lockstep.language import joined, later
+from lockstep.proof import tolerances, update
+from lockstep.proof.findings import RANGE, UPDATE, Finding, compare, present
 from lockstep.proof.passes import FAR, Whole
-from lockstep.proof.trace import Trace, part, predicted, reported_loss, under
+from lockstep.proof.traces import Trace, part, predicted, reported_loss, under
 from lockstep.spec import INPUT, Run
 from lockstep.training import inputs
-
-# In the order in which data flow through a run: the first that differs is the divergence, the rest may follow from it.
-STAGES = {
-    mark("data"): "the images, labels and order of each batch",
-    mark("starting weights"): "the weights that training starts from",
-    mark("forward"): "each layer's output for the input that it got",
-    mark("loss"): "the loss of the logits, and what it sends back",
-    mark("backward"): "what each layer sends back for what was sent to it",
-    mark("gradients"): "each parameter's gradient, with L2",
-    mark("statistics"): "running mean and variance after a step",
-    mark("optimizer slots"): "the optimizer's memory after a step",
-    mark("updated weights"): "the weights after a step",
-    mark("training"): "the weights after each step from the start; float64 only",
-    mark("whole epoch"): "losses and weights of an epoch taken in one call, against its steps taken one by one",
-    mark("reported loss"): "the training loss of an epoch as it is reported",
-    mark("predictions"): "each layer's output and the logits in inference mode",
-}
-UPDATE = ("optimizer slots", "updated weights")
-RANGE = "range"  # no stage: the place of a finding that says where the recipe's numbers cease to be numbers
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One array of a trace against the judge's.
-
-    `size` is the worst |difference| and `tolerance` what is allowed at that place (`index`); `units` is the worst ratio
-    of the two. `whole` marks a comparison through the whole network: it is no reason to suspect its own stage while
-    anything before it is off. `problem` says what makes a comparison impossible: a shape, a dtype, NaN. `answer` is a
-    checksum of what the judge wanted: another meaning with the same one says nothing else here. `within` is, of an
-    update, what part of it may be missing unseen, by its norm: at 1 nothing of it was judged; None where the update is
-    rounding alone. `is_beyond` marks where the recipe itself leaves the range of its numbers.
-    """
-
-    stage: str
-    where: str
-    step: int | None
-    units: float = 0.0
-    size: float = 0.0
-    tolerance: float = 0.0
-    index: tuple[int, ...] = ()
-    found: float = 0.0
-    wanted: float = 0.0
-    n: int = 0
-    whole: bool = False
-    problem: str = ""
-    answer: int = 0
-    within: float | None = None
-    is_beyond: bool = False
-
-    @property
-    def can_be_explained(self) -> bool:
-        """Whether another meaning may explain it: a finite difference, or another shape or dtype."""
-        return math.isfinite(self.size) and math.isfinite(self.tolerance)
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the array is what it should be, within rounding."""
-        return self.units <= 1.0 and not self.problem
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """(stage, where): what a cause must explain at every step."""
-        return self.stage, self.where
-
-
-def compare(
-    stage: str, where: str, step: int | None, found: Any, wanted: Any, allowed: Any = 0.0, dtype: str = "",
-    whole: bool = False,
-) -> Finding:  # fmt: skip
-    """Names are compared by the caller; here shapes, dtypes, then values, all of them."""
-    if found is None:
-        return Finding(stage, where, step, whole=whole, problem=_("it is missing"))
-    found, wanted = np.asarray(found), np.asarray(wanted, np.float64)
-    if found.shape != wanted.shape:
-        note = _("its shape is {found} and not {wanted}", found=found.shape, wanted=wanted.shape)
-        return Finding(stage, where, step, whole=whole, problem=note)
-    if dtype and found.dtype != dtype:
-        note = _("its dtype is {found} and not {wanted}", found=found.dtype, wanted=dtype)
-        return Finding(stage, where, step, whole=whole, problem=note)
-    values = found.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        off = np.abs(values - wanted)
-    allowed = np.broadcast_to(allowed, off.shape)
-    # Where the judge's number or its room is not finite, nothing can be said of the backend's.
-    can_be_judged = np.isfinite(wanted) & np.isfinite(allowed)
-    strange = ~np.isfinite(values) & can_be_judged
-    if strange.any():
-        index = tuple(map(int, np.argwhere(strange)[0])) if values.ndim else ()
-        note = _("it holds {value} at {place}", value=values[index], place=list(index))
-        size = math.inf  # no meaning reproduces it
-        return Finding(stage, where, step, size=size, index=index, n=values.size, whole=whole, problem=note)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where((off == 0) | ~can_be_judged, 0.0, off / allowed)
-    ratio = np.where(np.isnan(ratio), np.inf, ratio)
-    index = tuple(map(int, np.unravel_index(int(ratio.argmax()), ratio.shape))) if ratio.size and ratio.ndim else ()
-    if not ratio.size:
-        return Finding(stage, where, step, whole=whole)
-    if not can_be_judged.any():
-        return Finding(stage, where, step, n=0, whole=whole, is_beyond=True)
-    return Finding(
-        stage, where, step, float(ratio[index]), float(off[index]), float(allowed[index]), index, float(values[index]),
-        float(wanted[index]), int(can_be_judged.sum()), whole, answer=zlib.crc32(wanted.tobytes()),
-        is_beyond=not can_be_judged.all(),
-    )  # fmt: skip
-
-
-def present(stage: str, where: str, step: int | None, found: Any, shape: tuple[int, ...], dtype: str) -> Finding:
-    """Whether an array is there, of this shape and dtype and finite: for what cannot be judged further."""
-    is_whole = found is not None and found.shape == shape
-    return compare(stage, where, step, found, np.nan_to_num(found) if is_whole else np.zeros(shape), 0.0, dtype)
 
 
 class Judge:
@@ -160,12 +47,10 @@ class Judge:
 
     @property
     def exact(self) -> reference.Model:
-        """NumPy's model in float64."""
         return self._exactly[0]
 
     @cached_property
     def single(self) -> reference.Model:
-        """NumPy's model in float32."""
         return self._model("float32")
 
     def _model(self, dtype: str) -> reference.Model:
@@ -255,10 +140,11 @@ class Judge:
             "n_train": len(self.examples.train[0]), "steps_per_epoch": plan.steps_per_epoch, "dtype": plan.dtype,
             "mean": plan.mean.tolist(), "scale": plan.scale.tolist(), "input_shape": list(plan.input_shape),
         }  # fmt: skip
-        said = {name: trace.manifest[name] for name in wanted}
+        manifest = trace.manifest.document()
+        said = {name: manifest[name] for name in wanted}
         wrong = [name for name in wanted if said[name] != wanted[name]]
         rows = ({"name": name, "found": said[name], "wanted": wanted[name]} for name in wrong)
-        return joined((_("{name} is {found} and not {wanted}", **row) for row in rows), "; ")
+        return joined((later("{name} is {found} and not {wanted}", **row) for row in rows), "; ")
 
     # ---- data and starting weights
 
@@ -273,7 +159,7 @@ class Judge:
 
     def batch(self, trace: Trace, step: int, arrays: Arrays) -> Iterator[Finding]:
         """Which images came, and whether they are the dataset's."""
-        n, recipe = int(trace.manifest["n_train"]), self.run.recipe
+        n, recipe = trace.manifest.n_train, self.run.recipe
         epoch, within = divmod(step, self.plan.steps_per_epoch)
         order = data.epoch_order(n, recipe, self.run.seed, epoch)
         indices = order[within * recipe.batch_size : (within + 1) * recipe.batch_size]
@@ -282,7 +168,7 @@ class Judge:
             return
         images, labels = self._pixels(self.examples, epoch), self.examples.train[1]
         taken = np.clip(arrays["indices"], 0, len(images) - 1)
-        if step in trace.manifest["kept"]:
+        if step in trace.manifest.kept:
             yield compare("data", "images", step, arrays.get("images"), images[taken])
         yield compare("data", "labels", step, arrays.get("labels"), labels[taken])
 
@@ -302,7 +188,7 @@ class Judge:
     ) -> Iterator[Finding]:  # fmt: skip
         """Every part of one step; with `only`, at least what that place needs."""
         manifest = trace.manifest
-        kept, observed = step in manifest["kept"], step in manifest["observed"]
+        kept, observed = step in manifest.kept, step in manifest.observed
         shapes = self._shapes(len(arrays.get("labels", ())), kept, observed)
         told = arrays if kept else {name: arrays[name] for name in shapes if name in arrays}
         if wrong := self._wrong(told, shapes):
@@ -356,7 +242,7 @@ class Judge:
         Then nothing can be said of a backend from here on: its sums may overflow in another order.
         """
         before = self._before(trace, step)
-        if before is None or step not in trace.manifest["kept"] or self._lacks(arrays):
+        if before is None or step not in trace.manifest.kept or self._lacks(arrays):
             return False
         whole = self._passes(trace, step, arrays)
         if not whole.is_finite:
@@ -394,15 +280,15 @@ class Judge:
     def _wrong(self, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> str:
         """What arrays lack, have too much of, or have of another shape, if anything."""
         told = {
-            mark("missing: {names}"): sorted(shapes.keys() - arrays.keys()),
-            mark("unexpected: {names}"): sorted(arrays.keys() - shapes.keys()),
-            mark("of another shape: {names}"): sorted(
+            later("missing: {names}"): sorted(shapes.keys() - arrays.keys()),
+            later("unexpected: {names}"): sorted(arrays.keys() - shapes.keys()),
+            later("of another shape: {names}"): sorted(
                 f"{name} {value.shape}, not {shapes[name]}"
                 for name, value in arrays.items()
                 if name in shapes and value.shape != shapes[name]
             ),
         }
-        return joined((_(what, names=", ".join(names)) for what, names in told.items() if names), "; ")
+        return joined((later(what, names=", ".join(names)) for what, names in told.items() if names), "; ")
 
     def _stand(self, weights: Arrays, state: Arrays, step: int) -> None:
         """Put both references where the backend stood before the step."""
@@ -419,7 +305,7 @@ class Judge:
         after = part(arrays, "state")
         exact, single = (model.observer(n, self.plan.in_training) for model in (self.exact, self.single))
         yield self._input("forward", step, arrays, outputs)
-        slack: dict[str, Any] = {INPUT: tolerance.tolerance(self.dtype, 0.0)}  # of each value, by name
+        tolerance_of: dict[str, Any] = {INPUT: tolerances.of(self.dtype, 0.0)}  # of each value, by name
         for row in self.plan.rows:
             (before,) = row.inputs
             x, y, dy = outputs.get(before), outputs.get(row.name), sent.get(row.name)
@@ -428,36 +314,36 @@ class Judge:
                 yield present("forward", row.name, step, y, (n, *row.output_shape), self.dtype)
                 yield present("backward", row.name, step, dy, (n, *row.output_shape), self.dtype)
                 return
-            allowed: Any = tolerance.tolerance(self.dtype, np.abs(y))
+            of_output: Any = tolerances.of(self.dtype, np.abs(y))
             if concerned:
                 # What is not finite in what was sent back was named where it came from; the way there may be right.
                 is_sent = bool(np.isfinite(dy).all())
                 dy = dy if is_sent else np.zeros_like(dy)
                 work = Isolated(self, row, x, dy, exact, single, wants_dx=before in sent and is_sent)
-                allowed = work.allowed
-                yield compare("forward", row.name, step, y, work.y, allowed, self.dtype)
+                of_output = work.tolerance
+                yield compare("forward", row.name, step, y, work.y, of_output, self.dtype)
                 # `Model.gradients` promises that x, y, dy and the gradients are of one pass: nothing has drifted.
                 if before in sent and is_sent:
-                    extra = tolerance.fragile(row, x.astype(np.float64), work.y, slack[before], dy)
-                    room = work.allowed_dx + extra
-                    yield compare("backward", row.name, step, sent[before], work.dx, room, self.dtype)
-                for name, (gradient, room) in work.gradients.items() if is_sent else ():
-                    yield compare("gradients", name, step, arrays.get(f"gradient/{name}"), gradient, room, self.dtype)
+                    extra = tolerances.fragile(row, x.astype(np.float64), work.y, tolerance_of[before], dy)
+                    tolerance = work.tolerance_dx + extra
+                    yield compare("backward", row.name, step, sent[before], work.dx, tolerance, self.dtype)
+                for name, (gradient, tolerance) in work.gradients.items() if is_sent else ():
+                    yield compare(
+                        "gradients", name, step, arrays.get(f"gradient/{name}"), gradient, tolerance, self.dtype
+                    )
                 if whole and work.statistics:  # but training took these from a pass of its own
-                    moved = tolerance.moved(x.astype(np.float64), work.statistics, whole.drift(before, x))
-                    for name, (value, room) in work.statistics.items():
-                        room = room + work.momentum * moved[name]
-                        yield compare("statistics", name, step, after.get(name), value, room, self.dtype)
-            slack[row.name] = allowed
+                    moved = tolerances.moved(x.astype(np.float64), work.statistics, whole.drift(before, x))
+                    for name, (value, tolerance) in work.statistics.items():
+                        tolerance = tolerance + work.momentum * moved[name]
+                        yield compare("statistics", name, step, after.get(name), value, tolerance, self.dtype)
+            tolerance_of[row.name] = of_output
 
     def _input(self, stage: str, step: int | None, arrays: Arrays, outputs: Arrays) -> Finding:
         """(pixel − mean) · scale."""
         images = arrays["images"].astype(np.float64)
         size = (images + np.abs(self.plan.mean)) * self.plan.scale
         wanted = (images - self.plan.mean) * self.plan.scale
-        return compare(
-            stage, "input", step, outputs.get("input"), wanted, tolerance.tolerance(self.dtype, size), self.dtype
-        )
+        return compare(stage, "input", step, outputs.get("input"), wanted, tolerances.of(self.dtype, size), self.dtype)
 
     def _loss(self, step: int, arrays: Arrays, whole: Whole | None) -> Iterator[Finding]:
         """The loss of the backend's own logits."""
@@ -472,16 +358,16 @@ class Judge:
             results.append((losses.mean(), dz / n if self.run.recipe.loss_reduction == "mean" else dz))
         (loss, dz), (loss32, dz32) = results
         targets = self.exact.targets(arrays["labels"])
-        size, each = tolerance.loss_sizes(self.plan.loss, logits.astype(np.float64), targets)
+        size, each = tolerances.loss_sizes(self.plan.loss, logits.astype(np.float64), targets)
         each = each / n if self.run.recipe.loss_reduction == "mean" else each
         terms = n * n if self.plan.loss == ALL_PAIRS else n  # every output with every target
-        room = tolerance.tolerance(self.dtype, size, terms, tolerance.measured(loss32, loss, size))
-        room_dz = tolerance.tolerance(self.dtype, each, logits.shape[1], tolerance.measured(dz32, dz, each))
-        yield compare("loss", "loss", step, arrays.get("observed_loss"), loss, room)
-        yield compare("loss", "gradient of the logits", step, sent, dz, room_dz, self.dtype)
+        tolerance = tolerances.of(self.dtype, size, terms, tolerances.measured(loss32, loss, size))
+        tolerance_dz = tolerances.of(self.dtype, each, logits.shape[1], tolerances.measured(dz32, dz, each))
+        yield compare("loss", "loss", step, arrays.get("observed_loss"), loss, tolerance)
+        yield compare("loss", "gradient of the logits", step, sent, dz, tolerance_dz, self.dtype)
         if whole:  # training reports the loss of its own pass, whose logits differ in rounding
-            room = room + whole.loss_drift(logits, dz)
-            yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, room)
+            tolerance = tolerance + whole.loss_drift(logits, dz)
+            yield compare("loss", "reported by the step", step, arrays["loss"][0], loss, tolerance)
             # Training counted the correct answers in its own pass, where two nearly equal logits may change places.
             drift = 2 * whole.drift(last, logits)
             right = int((logits.argmax(axis=1) == arrays["labels"]).sum())
@@ -493,15 +379,15 @@ class Judge:
 
     def _whole(self, step: int, arrays: Arrays, whole: Whole) -> Iterator[Finding]:
         """Loss, gradients and statistics of the whole network from the backend's own weights."""
-        for name, room in whole.rooms(part(arrays, "gradient")).items():
+        for name, tolerance in whole.tolerances(part(arrays, "gradient")).items():
             found = arrays.get(f"gradient/{name}")
-            yield compare("gradients", name, step, found, whole.gradients[name], room, self.dtype, whole=True)
+            yield compare("gradients", name, step, found, whole.gradients[name], tolerance, self.dtype, whole=True)
         size = float(np.abs(whole.exact.values[self.plan.rows[-1].name]).max())
-        room = whole.loss_drift(None, None) + tolerance.tolerance(self.dtype, size, whole.n)
-        yield compare("loss", "reported by the step", step, arrays["loss"][0], whole.exact.loss, room, whole=True)
+        tolerance = whole.loss_drift(None, None) + tolerances.of(self.dtype, size, whole.n)
+        yield compare("loss", "reported by the step", step, arrays["loss"][0], whole.exact.loss, tolerance, whole=True)
         after = part(arrays, "state")
-        for name, (value, room) in whole.statistics().items():
-            yield compare("statistics", name, step, after.get(name), value, room, self.dtype, whole=True)
+        for name, (value, tolerance) in whole.statistics().items():
+            yield compare("statistics", name, step, after.get(name), value, tolerance, self.dtype, whole=True)
 
     # ---- the update
 
@@ -512,12 +398,14 @@ class Judge:
         if gradients.keys() != before[0].keys() or not all(np.isfinite(value).all() for value in gradients.values()):
             return
         state, weights = part(arrays, "state"), part(arrays, "weights")
-        rooms, is_rounding = whole.rooms(gradients), {name: whole.is_rounding(name) for name in gradients}
-        for half in update.halves(self.plan, self.dtype, step, before, state, gradients, rooms, is_rounding):
+        tolerance_of, is_rounding = whole.tolerances(gradients), {name: whole.is_rounding(name) for name in gradients}
+        for half in update.halves(self.plan, self.dtype, step, before, state, gradients, tolerance_of, is_rounding):
             found = (state if half.stage == "optimizer slots" else weights).get(half.name)
-            finding = compare(half.stage, half.name, step, found, half.wanted, half.room, self.dtype)
+            finding = compare(half.stage, half.name, step, found, half.wanted, half.tolerance, self.dtype)
             if half.effect is not None and (effect := float(np.linalg.norm(half.effect))):
-                unseen = np.minimum(half.room, np.abs(half.effect))  # a number may be missing, and not more than that
+                unseen = np.minimum(
+                    half.tolerance, np.abs(half.effect)
+                )  # a number may be missing, and not more than that
                 within = float(np.linalg.norm(unseen)) / effect
                 finding = dataclasses.replace(finding, within=within)
             yield finding
@@ -527,20 +415,20 @@ class Judge:
     def reported_losses(self, trace: Trace) -> Iterator[Finding]:
         """The loss of each whole epoch, from the losses of its steps."""
         losses, sizes = [], []
-        reported = trace.manifest["reported_losses"]
+        reported = trace.manifest.reported_losses
         for step in range(trace.steps):
             arrays = trace.arrays(f"step-{step}")
             losses.append(reported_loss(arrays))
             sizes.append(len(arrays.get("labels", ())))
-            epoch, within = divmod(len(losses), trace.manifest["steps_per_epoch"])
+            epoch, within = divmod(len(losses), trace.manifest.steps_per_epoch)
             if within == 0 and epoch <= len(reported):
-                start = -trace.manifest["steps_per_epoch"]
+                start = -trace.manifest.steps_per_epoch
                 weights = None if "last_batch_unweighted" in self.run.recipe.mistakes else sizes[start:]
                 wanted = float(np.average(losses[start:], weights=weights))  # the mean over examples
                 found = reported[epoch - 1]
-                where = _("epoch {n}", n=epoch)
+                where = later("epoch {n}", n=epoch)
                 yield compare("reported loss", where, step, np.nan if found is None else found, wanted,
-                              tolerance.tolerance("float64", abs(wanted), len(losses)))  # fmt: skip
+                              tolerances.of("float64", abs(wanted), len(losses)))  # fmt: skip
 
     def predictions(self, trace: Trace, only: str = "") -> Iterator[Finding]:
         """Each layer in inference mode, and the logits that are predicted."""
@@ -576,7 +464,7 @@ class Judge:
                 return
             if only in ("", row.name):
                 work = Isolated(self, row, x, np.zeros_like(y), exact, single, wants_dx=False)
-                yield compare("predictions", row.name, None, y, work.y, work.allowed, self.dtype)
+                yield compare("predictions", row.name, None, y, work.y, work.tolerance, self.dtype)
         if only in ("", "logits"):
             yield self.logits(arrays.get("logits"), images, weights, state, trace.steps)
 
@@ -587,17 +475,19 @@ class Judge:
         """
         self._stand(weights, state, steps)
         wanted, singly = self.exact.predict(images), self.single.predict(images)
-        unit = tolerance.eps(self.dtype) / tolerance.eps("float32")
+        unit = tolerances.eps(self.dtype) / tolerances.eps("float32")
         off = float(np.abs(singly - wanted).max()) * unit
-        terms = max(tolerance.terms(row, 1)[0] for row in self.plan.rows)
-        room = tolerance.FACTOR * off + tolerance.tolerance(self.dtype, np.abs(wanted).max(), terms)
-        return compare("predictions", "logits", None, found, wanted, room, self.dtype, whole=True)
+        terms = max(tolerances.terms(row, 1)[0] for row in self.plan.rows)
+        tolerance = tolerances.FACTOR * off + tolerances.of(self.dtype, np.abs(wanted).max(), terms)
+        return compare("predictions", "logits", None, found, wanted, tolerance, self.dtype, whole=True)
 
     def unfit(self, weights: Arrays, state: Arrays) -> str:
         """What weights and state lack, have too much of, or have wrongly for a model of this network, if anything."""
         both = under("weights", weights) | under("state", state)
         strange = sorted(name for name, value in both.items() if not np.isfinite(value).all())
-        return self._wrong(both, self._state_shapes()) or (_("not finite: {name}", name=strange[0]) if strange else "")
+        return self._wrong(both, self._state_shapes()) or (
+            later("not finite: {name}", name=strange[0]) if strange else ""
+        )
 
 
 class Isolated:
@@ -613,7 +503,7 @@ class Isolated:
         """Run the layer in float64 and float32, there and back, and measure it."""
         dtype, kind, n = judge.dtype, row.layer.kind, len(x)
         x64, dy64 = x.astype(np.float64), dy.astype(np.float64)
-        terms_y, terms_dx, terms_dw = tolerance.terms(row, n)
+        terms_y, terms_dx, terms_dw = tolerances.terms(row, n)
         old = {name: value.copy() for name, value in exact.statistics.items()}
         self.y, back = reference.LAYERS[kind](row, x64, exact)
         y32, back32 = reference.LAYERS[kind](row, x.astype(np.float32), single)
@@ -621,25 +511,25 @@ class Isolated:
         dx, dx32 = back(dy64, wants_dx), back32(dy.astype(np.float32), wants_dx)
         self.dx = nothing if dx is None or not wants_dx else np.asarray(dx)
         statistics: Arrays = {}
-        if kind in tolerance.LINEAR:
-            (size, size_back), sizes = tolerance.absolute(row, x64, exact, dtype=dtype)
+        if kind in tolerances.LINEAR:
+            (size, size_back), sizes = tolerances.absolute(row, x64, exact, dtype=dtype)
             size_dx = size_back(np.abs(dy64).astype(dtype), wants_dx)
         elif kind == "max_pool2d":  # where windows overlap, gradients of both signs are added up
             size, sizes = np.abs(self.y), {}
             size_dx = back(np.abs(dy64), True) if wants_dx else None
         elif kind == "batch_norm":
             kept, exact.statistics = exact.statistics, old
-            size, backward_sizes, statistics = tolerance.batch_norm_sizes(row, x64, exact, dtype)
+            size, backward_sizes, statistics = tolerances.batch_norm_sizes(row, x64, exact, dtype)
             exact.statistics = kept
             size_dx, sizes = backward_sizes(dy64)
         else:
-            size, sizes = tolerance.FORWARD[kind](x64, self.y, row.layer), {}
-            size_dx = np.abs(self.dx) + tolerance.BACKWARD[kind](x64, dy64, row.layer) if wants_dx else None
-        self.allowed = tolerance.tolerance(dtype, size, terms_y, tolerance.measured(y32, self.y, size))
-        self.allowed_dx = nothing
+            size, sizes = tolerances.FORWARD[kind](x64, self.y, row.layer), {}
+            size_dx = np.abs(self.dx) + tolerances.BACKWARD[kind](x64, dy64, row.layer) if wants_dx else None
+        self.tolerance = tolerances.of(dtype, size, terms_y, tolerances.measured(y32, self.y, size))
+        self.tolerance_dx = nothing
         if wants_dx:  # what float32 makes of a kink is no measure of its rounding
-            c = 1.0 if kind in tolerance.JUMPS or kind == "max_pool2d" else tolerance.measured(dx32, self.dx, size_dx)
-            self.allowed_dx = tolerance.tolerance(dtype, size_dx, terms_dx, c)
+            c = 1.0 if kind in tolerances.JUMPS or kind == "max_pool2d" else tolerances.measured(dx32, self.dx, size_dx)
+            self.tolerance_dx = tolerances.of(dtype, size_dx, terms_dx, c)
         for on, model in ((exact, judge.exact), (single, judge.single)):
             decayed = [name for name in model.plan.decayed if name.startswith(f"{row.name}/")]
             for name in decayed:
@@ -647,12 +537,12 @@ class Isolated:
         self.gradients: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for name, size_dw in sizes.items():
             size_dw = size_dw + judge.run.recipe.l2 * np.abs(exact.parameters[name])
-            c = tolerance.measured(single.gradients[name], exact.gradients[name], size_dw)
-            is_sum = name.rpartition("/")[2] in tolerance.PLAIN_SUMS
-            room = tolerance.tolerance(dtype, size_dw, terms_dw, c, is_sum)
-            self.gradients[name] = exact.gradients[name].copy(), room
+            c = tolerances.measured(single.gradients[name], exact.gradients[name], size_dw)
+            is_sum = name.rpartition("/")[2] in tolerances.PLAIN_SUMS
+            tolerance = tolerances.of(dtype, size_dw, terms_dw, c, is_sum)
+            self.gradients[name] = exact.gradients[name].copy(), tolerance
         self.statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.momentum = getattr(row.layer, "momentum", 0.0)
         for name, size_s in statistics.items():
-            c = tolerance.measured(single.statistics[name], exact.statistics[name], size_s)
-            self.statistics[name] = exact.statistics[name], tolerance.tolerance(dtype, size_s, terms_y, c)
+            c = tolerances.measured(single.statistics[name], exact.statistics[name], size_s)
+            self.statistics[name] = exact.statistics[name], tolerances.of(dtype, size_s, terms_y, c)

@@ -20,7 +20,7 @@ from lockstep import randomness
 from lockstep.backends import numpy as reference
 from lockstep.backends.numpy import layers
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.proof import tolerance
+from lockstep.proof import tolerances
 from lockstep.spec import LayerFacts
 
 FAR = 1e-3  # of a dtype's largest number: what is summed beyond may overflow in one order and not in another
@@ -82,14 +82,14 @@ def there_and_back(
 
 def _forward_size(row: LayerFacts, x: np.ndarray, y: np.ndarray, on: reference.Pass) -> np.ndarray:
     if row.layer.kind == "batch_norm":  # its statistics are sums over the whole batch
-        return tolerance.batch_norm_sizes(row, x, on)[0] * max(1.0, 0.5 * math.sqrt(tolerance.terms(row, len(x))[0]))
-    return tolerance.FORWARD.get(row.layer.kind, lambda x, y, layer: np.abs(y))(x, y, row.layer)
+        return tolerances.batch_norm_sizes(row, x, on)[0] * max(1.0, 0.5 * math.sqrt(tolerances.terms(row, len(x))[0]))
+    return tolerances.FORWARD.get(row.layer.kind, lambda x, y, layer: np.abs(y))(x, y, row.layer)
 
 
 def _backward_size(row: LayerFacts, x: np.ndarray, dy: np.ndarray, dx: np.ndarray, on: reference.Pass) -> np.ndarray:
     if row.layer.kind == "batch_norm":
-        return tolerance.batch_norm_sizes(row, x, on)[1](dy)[0]
-    return np.asarray(np.abs(dx) + tolerance.BACKWARD.get(row.layer.kind, lambda x, dy, layer: 0.0)(x, dy, row.layer))
+        return tolerances.batch_norm_sizes(row, x, on)[1](dy)[0]
+    return np.asarray(np.abs(dx) + tolerances.BACKWARD.get(row.layer.kind, lambda x, dy, layer: 0.0)(x, dy, row.layer))
 
 
 def _shaken(row: LayerFacts, value: np.ndarray, size: np.ndarray, place: int) -> np.ndarray:
@@ -99,7 +99,7 @@ def _shaken(row: LayerFacts, value: np.ndarray, size: np.ndarray, place: int) ->
     """
     shape = value.shape[-1:] if row.layer.kind == "batch_norm" else value.shape
     up = (randomness.bits(int(np.prod(shape)), place, "rounding") % np.uint64(2)).reshape(shape).astype(value.dtype)
-    return np.asarray(value + (2 * up - 1) * tolerance.eps(str(value.dtype)) * size, value.dtype)
+    return np.asarray(value + (2 * up - 1) * tolerances.eps(str(value.dtype)) * size, value.dtype)
 
 
 class Whole:
@@ -116,7 +116,7 @@ class Whole:
         """Take the passes; the models stand where the backend stood before the step."""
         self.plan: Plan = exact.plan
         self.dtype, self.n = dtype, len(labels)
-        self.unit = tolerance.eps(dtype) / tolerance.eps("float32")
+        self.unit = tolerances.eps(dtype) / tolerances.eps("float32")
         self.exact = there_and_back(exact, images, labels)
         self.singles = [there_and_back(single, images, labels, shaken) for shaken in (False, True)]
         self.rounded = [(passage, self.unit) for passage in self.singles]
@@ -144,8 +144,8 @@ class Whole:
 
         So is what cancels to the last digits of float64: what is left of it is in no two programs the same.
         """
-        gradient, eps = np.abs(self.gradients[name]), tolerance.eps("float64")
-        through_norms = self._cancelled.get(name, 0.0) / tolerance.eps(self.dtype)
+        gradient, eps = np.abs(self.gradients[name]), tolerances.eps("float64")
+        through_norms = self._cancelled.get(name, 0.0) / tolerances.eps(self.dtype)
         return bool((gradient <= CANCELLED * eps * (self._terms_of_gradient[name] + through_norms)).all())
 
     @cached_property
@@ -155,9 +155,9 @@ class Whole:
         for row in self.plan.rows:
             x, dy = self.exact.taken_in(row), self.exact.sent[row.name]
             if row.layer.kind == "batch_norm":
-                found |= tolerance.batch_norm_sizes(row, x, self.exact.on)[1](dy)[1]
+                found |= tolerances.batch_norm_sizes(row, x, self.exact.on)[1](dy)[1]
             elif row.parameter_shapes:
-                (_, back), sizes = tolerance.absolute(row, x, self.exact.on)
+                (_, back), sizes = tolerances.absolute(row, x, self.exact.on)
                 back(np.abs(dy).astype(np.float32), False)
                 found |= sizes
         l2 = self.plan.recipe.l2
@@ -181,8 +181,8 @@ class Whole:
         """
         largest = float(np.abs(self.exact.values[name]).max(initial=0.0))
         off = self._off(lambda passage, name: passage.values[name], name)
-        room = tolerance.FACTOR * off + float(tolerance.tolerance(self.dtype, largest))
-        return room * (
+        tolerance = tolerances.FACTOR * off + float(tolerances.of(self.dtype, largest))
+        return tolerance * (
             max(float(np.abs(seen).max(initial=0.0)) / largest, 1.0) if seen is not None and largest else 1.0
         )
 
@@ -191,7 +191,7 @@ class Whole:
         dz = self.exact.sent[self.plan.rows[-1].name] if sent is None else sent.astype(np.float64)
         scale = self.n if self.plan.recipe.loss_reduction == "sum" else 1
         off = self._off(lambda passage, _: np.asarray(passage.loss))
-        return tolerance.FACTOR * off + 2 * float(np.abs(dz).sum()) / scale * self.drift(
+        return tolerances.FACTOR * off + 2 * float(np.abs(dz).sum()) / scale * self.drift(
             self.plan.rows[-1].name, logits
         )
 
@@ -202,38 +202,38 @@ class Whole:
             if row.layer.kind != "batch_norm":
                 continue
             x = self.exact.taken_in(row)
-            _, _, sizes = tolerance.batch_norm_sizes(row, x, self.exact.on, self.dtype)
-            moved = tolerance.moved(x, sizes, self.drift(row.inputs[0]))
+            _, _, sizes = tolerances.batch_norm_sizes(row, x, self.exact.on, self.dtype)
+            moved = tolerances.moved(x, sizes, self.drift(row.inputs[0]))
             for name, size in sizes.items():
                 value = self.exact.on.statistics[name]
                 off = self._off(lambda passage, name: passage.on.statistics[name], name)
-                room = tolerance.FACTOR * off + tolerance.tolerance(self.dtype, size, tolerance.terms(row, self.n)[0])
-                found[name] = value, room + row.layer.momentum * moved[name]
+                tolerance = tolerances.FACTOR * off + tolerances.of(self.dtype, size, tolerances.terms(row, self.n)[0])
+                found[name] = value, tolerance + row.layer.momentum * moved[name]
         return found
 
-    def rooms(self, found: Arrays) -> Arrays:
+    def tolerances(self, found: Arrays) -> Arrays:
         """parameter → how far another pass's gradient may be from `found`, the one that was seen."""
         spread, noise = self._fragile(), self._cancelled
-        rooms = {}
+        tolerance_of = {}
         for name, gradient in self.gradients.items():
             largest = float(np.abs(gradient).max(initial=0.0))
             off = self._off(lambda passage, name: passage.on.gradients[name], name)
             layer, _, what = name.partition("/")
-            terms = tolerance.terms(self.plan.row(layer), self.n)[2]
-            room = tolerance.FACTOR * off + tolerance.tolerance(self.dtype, largest, terms)
-            if what in tolerance.PLAIN_SUMS:  # it may cancel: a bias before batch normalisation does
+            terms = tolerances.terms(self.plan.row(layer), self.n)[2]
+            tolerance = tolerances.FACTOR * off + tolerances.of(self.dtype, largest, terms)
+            if what in tolerances.PLAIN_SUMS:  # it may cancel: a bias before batch normalisation does
                 dy = self.exact.sent[layer]
                 size = np.abs(dy).sum(axis=tuple(range(dy.ndim - 1)))
-                room = room + tolerance.tolerance(self.dtype, size, terms, is_sum=True)
+                tolerance = tolerance + tolerances.of(self.dtype, size, terms, is_sum=True)
             # Of factors that keep few bits, some lie so near a tie that two passes round them to either side.
-            room = room + 2 * tolerance.of_factors(self.plan.fraction_bits) * largest
-            # The gradient that was seen is at most `largest + room` if its pass is one of these; a larger one is of a
-            # pass whose numbers are larger, and so are its roundings. Where the exact gradient cancels to 0, `largest`
-            # says nothing of its pass, and `room` does.
-            if name in found and (at_most := largest + float(np.max(room))):
-                room = room * max(float(np.abs(found[name]).max(initial=0.0)) / at_most, 1.0)
-            rooms[name] = np.asarray(room + spread.get(name, 0.0) + noise.get(name, 0.0))
-        return rooms
+            tolerance = tolerance + 2 * tolerances.of_factors(self.plan.fraction_bits) * largest
+            # The gradient that was seen is at most `largest + tolerance` if its pass is one of these; a larger one is
+            # of a pass whose numbers are larger, and so are its roundings. Where the exact gradient cancels to 0,
+            # `largest` says nothing of its pass, and the tolerance does.
+            if name in found and (at_most := largest + float(np.max(tolerance))):
+                tolerance = tolerance * max(float(np.abs(found[name]).max(initial=0.0)) / at_most, 1.0)
+            tolerance_of[name] = np.asarray(tolerance + spread.get(name, 0.0) + noise.get(name, 0.0))
+        return tolerance_of
 
     @cached_property
     def _cancelled(self) -> Arrays:
@@ -251,23 +251,23 @@ class Whole:
                 return cancelled(row, x, dy, variance) if wants else None
             if variance is None:
                 return None
-            if row.layer.kind not in tolerance.LINEAR:
+            if row.layer.kind not in tolerances.LINEAR:
                 return np.abs(np.asarray(self.exact.backwards[row.name](variance, True)))
-            (_, through), sizes = tolerance.absolute(row, x, on, power=2)
+            (_, through), sizes = tolerances.absolute(row, x, on, power=2)
             peak = float(np.max(variance)) or 1.0  # what follows is linear in it, and float32 ends at 3e38
             sent = through((variance / peak).astype(np.float32), wants)
             found.update(
-                {name: tolerance.FACTOR * np.sqrt(peak * size.astype(np.float64)) for name, size in sizes.items()}
+                {name: tolerances.FACTOR * np.sqrt(peak * size.astype(np.float64)) for name, size in sizes.items()}
             )
             return None if sent is None else sent.astype(np.float64) * peak
 
         def cancelled(row: LayerFacts, x: np.ndarray, dy: np.ndarray, variance: Any) -> np.ndarray:
-            _, backward, _ = tolerance.batch_norm_sizes(row, x, on)
-            own = np.square(tolerance.eps(self.dtype) * backward(dy)[0])
+            _, backward, _ = tolerances.batch_norm_sizes(row, x, on)
+            own = np.square(tolerances.eps(self.dtype) * backward(dy)[0])
             if variance is None:
                 return own
             off, sizes = backward(np.sqrt(variance))
-            found.update({name: tolerance.FACTOR * size for name, size in sizes.items()})
+            found.update({name: tolerances.FACTOR * size for name, size in sizes.items()})
             return own + np.square(off)
 
         self.plan.walk.back(None, back, everything=True)
@@ -288,7 +288,7 @@ class Whole:
                 found.update(sizes)
             if not wants:
                 return None
-            here = tolerance.fragile(row, x, y, self.drift(row.inputs[0]), self.exact.sent[row.name])
+            here = tolerances.fragile(row, x, y, self.drift(row.inputs[0]), self.exact.sent[row.name])
             if not np.any(here):
                 return change
             return here if change is None else change + here
@@ -299,10 +299,10 @@ class Whole:
     def _followed(self, row: LayerFacts, x: np.ndarray, change: np.ndarray, wants: bool) -> tuple[Any, Arrays]:
         """A change of a layer's output's gradient as (that of its input's, those of its parameters'), in size."""
         on = self.exact.on
-        if row.layer.kind in tolerance.LINEAR:
-            (_, back), sizes = tolerance.absolute(row, x, on)
+        if row.layer.kind in tolerances.LINEAR:
+            (_, back), sizes = tolerances.absolute(row, x, on)
             return back(change.astype(np.float32), wants), sizes
         if row.layer.kind == "batch_norm":
-            _, back_sizes, _ = tolerance.batch_norm_sizes(row, x, on)
+            _, back_sizes, _ = tolerances.batch_norm_sizes(row, x, on)
             return back_sizes(change)
         return np.abs(np.asarray(self.exact.backwards[row.name](change, True))), {}

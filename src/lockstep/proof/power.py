@@ -1,4 +1,4 @@
-"""What a proof would have seen: the size of each known difference in this study, in units of what rounding is allowed.
+"""What a proof would have seen: the size of each known difference in this study, in tolerances.
 
 EQUAL says that nothing was off by more than rounding. How much that says depends on the study: behind a bias of ten
 million no ε of batch normalisation shows. So every known difference that applies is tried the other way round: a trace
@@ -16,8 +16,9 @@ import numpy as np
 
 from lockstep.proof.cases import Case
 from lockstep.proof.causes import CAUSES, differing
-from lockstep.proof.judge import UPDATE, Finding, Judge
-from lockstep.proof.trace import Trace
+from lockstep.proof.findings import UPDATE, Finding
+from lockstep.proof.judge import Judge
+from lockstep.proof.traces import Trace
 from lockstep.spec.records import changed
 from lockstep.store.documents.proof import Difference
 
@@ -87,9 +88,9 @@ def _looks(judge: Judge, trace: Trace, stage: str) -> Iterator[Iterator[Finding]
     if stage in ("starting weights", "reported loss", "predictions"):
         yield judge.beside(trace, stage, None if stage == "predictions" else 0)
         return
-    short = trace.manifest["steps_per_epoch"] - 1
-    kept = [step for step in trace.manifest["kept"] if trace.before(step) is not None]
-    steps = [step for step in dict.fromkeys((0, 1, short, *trace.manifest["late"], trace.steps - 1)) if step in kept]
+    short = trace.manifest.steps_per_epoch - 1
+    kept = [step for step in trace.manifest.kept if trace.before(step) is not None]
+    steps = [step for step in dict.fromkeys((0, 1, short, *trace.manifest.late, trace.steps - 1)) if step in kept]
     for step in steps:
         arrays = trace.arrays(f"step-{step}")
         if stage == "data":

@@ -3,8 +3,8 @@
 A proof's steps are those of the backends. What stands around them is the worker's: which images and labels are placed,
 in which order each epoch comes, what is put back after the warm-up, which numbers are reported, when early stopping
 ends a run and to which weights it goes back, what a checkpoint brings back, and what NumPy does with runs that are
-trained together. All backends share it, so it needs none; and here it is gone through once, in a moment, by the very
-functions that training calls.
+trained together. All backends share that loop, so checking it needs no backend: here it is run once, in a moment, by
+the very functions that training calls.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from lockstep import data, store
 from lockstep.backends import numpy as reference
 from lockstep.backends.numpy import stack
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.language import mark
-from lockstep.machine import timing
-from lockstep.proof import independent
-from lockstep.proof.independent import Doubt
+from lockstep.language import later
+from lockstep.machine.clocks import Clocks
+from lockstep.proof import audit
+from lockstep.proof.audit import Doubt
 from lockstep.spec import EarlyStopping, Recipe, Run, Study
 from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
 from lockstep.training import checkpoints, inputs, loop, metrics
 
 # What is no stage of a proof's steps and may be doubted all the same.
-STOPPING, RESUMING, TOGETHER = mark("early stopping"), mark("resuming"), mark("trained together")
+STOPPING, RESUMING, TOGETHER = later("early stopping"), later("resuming"), later("trained together")
 PATIENCE, EPOCHS = 2, 8
 # What the logits of each epoch's predictions are multiplied by: a loss that falls, rises, falls a little, and rises.
 FEW = 64  # images of each set that the loop is gone through with
@@ -48,20 +48,20 @@ def doubts(run: Run, examples: inputs.Examples) -> list[Doubt]:
         (images[:FEW], labels[:FEW]) for images, labels in (examples.train_part, examples.validation, examples.test)
     )
     found = [*_loop(run, few), *_data(run, examples), *_metrics(run.recipe), *_resumed(run, examples)]
-    return [doubt for doubt in [*found, *_together(run, examples)] if not doubt.size <= doubt.allowed]
+    return [doubt for doubt in [*found, *_together(run, examples)] if not doubt.size <= doubt.tolerance]
 
 
-def _same(stage: str, where: str, found: Any, wanted: Any, room: float = 0.0) -> Doubt:
-    """Bit for bit, or within `room` of the largest number; what is not finite by itself is not compared."""
+def _same(stage: str, where: str, found: Any, wanted: Any, tolerance: float = 0.0) -> Doubt:
+    """Bit for bit, or within `tolerance` of the largest number; what is not finite by itself is not compared."""
     found, wanted = np.asarray(found), np.asarray(wanted)
-    if room and wanted.size and not np.isfinite(wanted.astype(np.float64)).all():
+    if tolerance and wanted.size and not np.isfinite(wanted.astype(np.float64)).all():
         return Doubt(stage, where, 0.0, 0.0)
     if found.shape != wanted.shape:
         return Doubt(stage, where, np.inf, 0.0)
     if np.array_equal(found, wanted):
         return Doubt(stage, where, 0.0, 0.0)
     off = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
-    return Doubt(stage, where, float(off.max(initial=0.0)), room * float(np.abs(wanted).max(initial=0.0)))
+    return Doubt(stage, where, float(off.max(initial=0.0)), tolerance * float(np.abs(wanted).max(initial=0.0)))
 
 
 class Notes:
@@ -121,7 +121,7 @@ def _loop(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
         stopping = EarlyStopping("validation_loss", PATIENCE)
     run = changed(run, recipe=changed(run.recipe, epochs=EPOCHS, early_stopping=stopping))
     backend: Any = SimpleNamespace(build=Notes)
-    model: Any = loop.make_model(backend, run, examples, 1, timing.Clocks())
+    model: Any = loop.make_model(backend, run, examples, 1, Clocks())
     (images, labels), shape = examples.train, examples.shape
     for name, value in inputs.start(run, shape).items():
         yield _same("starting weights", f"{name} after the warm-up", model.weights()[name], value)
@@ -129,7 +129,7 @@ def _loop(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
     yield _same("data", "images after the warm-up", model.placed[-1][0], images)
     yield _same("data", "labels after the warm-up", model.placed[-1][1], labels)
     rows: list[dict[str, Any]] = []
-    training, told = loop.train_epochs(model, run, examples, timing.Clocks(), rows.append), None
+    training, told = loop.train_epochs(model, run, examples, Clocks(), rows.append), None
     orders = []
     try:
         _model, order = next(training)
@@ -164,13 +164,13 @@ def _row(
     yield _same("reported loss", where, row["train_loss"], np.average(losses, weights=weights), 1e-12)
     yield _same("reported loss", f"{where}, accuracy", row["train_accuracy"], correct.sum() / sizes.sum(), 1e-12)
     last = row["epoch"] * model.plan.steps_per_epoch - 1
-    rate = independent.rate_of(run.recipe, last, model.plan.steps_per_epoch)
+    rate = audit.rate_of(run.recipe, last, model.plan.steps_per_epoch)
     yield _same("reported loss", f"{where}, learning rate", row["learning_rate"], rate, 1e-9)
     sets = {"train_inference": examples.train_part, "validation": examples.validation, "test": examples.test}
     for name, (images, labels) in sets.items():
         if len(images):
             logits = SCALES[row["epoch"] - 1] * _features(images, model.plan.classes)
-            loss = independent.loss_of(run.recipe.loss, logits, np.eye(model.plan.classes)[labels])
+            loss = audit.loss_of(run.recipe.loss, logits, np.eye(model.plan.classes)[labels])
             yield _same("reported loss", f"{where}, {name}", row[f"{name}_loss"], loss, 1e-9)
             right = np.mean(np.argmax(logits, axis=1) == labels)
             yield _same("reported loss", f"{where}, {name} accuracy", row[f"{name}_accuracy"], right, 1e-12)
@@ -266,7 +266,7 @@ def _metrics(recipe: Recipe) -> Iterator[Doubt]:
     """Loss and accuracy of predictions, beside SciPy's softmax and a plain count."""
     generator = np.random.default_rng(3)
     logits, labels = 3 * generator.normal(size=(64, 5)), generator.integers(0, 5, 64)
-    wanted = independent.loss_of(recipe.loss, logits, np.eye(5)[labels])
+    wanted = audit.loss_of(recipe.loss, logits, np.eye(5)[labels])
     yield _same("reported loss", "loss of predictions", metrics.mean_loss(logits, labels, recipe), wanted, 1e-9)
     right = sum(int(row.argmax() == label) for row, label in zip(logits, labels, strict=True)) / 64
     yield _same("reported loss", "accuracy of predictions", metrics.accuracy(logits, labels), right, 1e-12)
@@ -293,7 +293,7 @@ def _resumed(run: Run, examples: inputs.Examples) -> Iterator[Doubt]:
         keeper.progress.history = [{"event": "epoch", "epoch": 1}]
         checkpoints.save(folder, keeper.spec, environment, keeper.progress, model.weights(), model.state())
         other = reference.build(plan, weights)
-        checkpoints.Keeper(folder, environment).resume(other, timing.Clocks())
+        checkpoints.Keeper(folder, environment).resume(other, Clocks())
     for name, value in model.weights().items():
         yield _same(RESUMING, name, other.weights()[name], value)
     for name, value in model.state().items():

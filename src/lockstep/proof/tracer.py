@@ -1,6 +1,6 @@
 """The first steps of a run, looked at closely, in a worker: `python -m lockstep.proof.tracer FOLDER THREADS STEPS`.
 
-The model is that of training; what is seen goes into a `trace`.
+The model is that of training; what is seen of it becomes a trace (`traces`).
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import numpy as np
 
 from lockstep import backends, data, store
 from lockstep.backends.contract import Backend, Trainable
-from lockstep.language import later as _
-from lockstep.machine import timing
-from lockstep.proof import trace
+from lockstep.language import later
+from lockstep.machine.clocks import Clocks
+from lockstep.proof import traces
 from lockstep.spec import Run
 from lockstep.training import inputs, loop, worker
 from lockstep.training.environment import environment
 
 
-def watch(run: Run, folder: Path, threads: int, report: loop.Report, steps: int) -> None:
+def watch(run: Run, folder: Path, threads: int, tell: loop.Tell, steps: int) -> None:
     """Take the run's first steps and leave a trace of them in the folder, instead of training to the end."""
     backend = backends.load(run.backend)
     examples = inputs.Examples(inputs.load(run.dataset), run)
     around = environment(run, examples, threads, backend.device_name(run.device))
     store.write_json(folder / "environment.json", around.document())
-    take_steps(backend, run, examples, folder, threads, report, steps)
+    take_steps(backend, run, examples, folder, threads, tell, steps)
 
 
 def take_steps(
@@ -36,18 +36,18 @@ def take_steps(
     examples: inputs.Examples,
     folder: Path,
     threads: int,
-    report: loop.Report,
+    tell: loop.Tell,
     steps: int,
 ) -> None:
     """The trace of the run's first steps in one backend, on these images."""
-    model = loop.make_model(backend, run, examples, threads, timing.Clocks())
+    model = loop.make_model(backend, run, examples, threads, Clocks())
     plan, (images, labels) = model.plan, examples.train
-    writer = trace.Writer(folder, plan, steps, len(images))
+    writer = traces.Writer(folder, plan, steps, len(images))
     writer.start(model)
     start_of_all = model.weights(), model.state()
     epoch = 0
     while writer.taken < steps:
-        report({"event": "phase", "phase": _("step {n} of {all}", n=writer.taken + 1, all=steps)})
+        tell({"event": "phase", "phase": later("step {n} of {all}", n=writer.taken + 1, all=steps)})
         pixels, batches = epoch_of(run, images, epoch)
         if epoch == 0 or run.recipe.augmentation:  # when training does
             model.place(pixels, labels)
@@ -62,7 +62,7 @@ def take_steps(
             writer.reported.append(loop.mean_of_steps(losses, sizes, run.recipe))
         epoch += 1
     writer.end(model, examples.test[0])
-    report({"event": "phase", "phase": "the last steps of the schedule"})
+    tell({"event": "phase", "phase": "the last steps of the schedule"})
     late = max(run.recipe.epochs * plan.steps_per_epoch - 2, steps)
     logits = model.predict(examples.test[0][:64])
     model.restore(stretched(model.weights(), logits), model.state() | {"step": np.array(late)})
@@ -72,7 +72,7 @@ def take_steps(
         model.place(pixels, labels)
         writer.late_step(number, model, pixels, labels, batches[within])
     if steps >= plan.steps_per_epoch:
-        report({"event": "phase", "phase": "a whole epoch"})
+        tell({"event": "phase", "phase": "a whole epoch"})
         pixels, batches = epoch_of(run, images, 0)
         full = [batch for batch in batches if len(batch) == run.recipe.batch_size]
         model.place(pixels, labels)
@@ -114,7 +114,7 @@ def put_back(model: Trainable, elsewhere: tuple[Any, Any], batch: np.ndarray) ->
 
 def main(folder: Path, threads: int, steps: int) -> int:
     """Leave a trace of so many steps of the run of this folder; returns the exit code."""
-    return worker.work(folder, lambda run, report: watch(run, folder, threads, report, steps))
+    return worker.work(folder, lambda run, tell: watch(run, folder, threads, tell, steps))
 
 
 if __name__ == "__main__":

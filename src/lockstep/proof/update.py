@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.proof import tolerance
+from lockstep.proof import tolerances
 from lockstep.spec import Recipe
 
 ROUNDINGS = 4.0  # of a new weight itself: of w − Δ, and before it of the factor 1 − lr·λ and its product with w
@@ -29,14 +29,14 @@ ROUNDINGS = 4.0  # of a new weight itself: of w − Δ, and before it of the fac
 class Half(NamedTuple):
     """One array after an update: what it should be, what it may be off, and what the update did to it.
 
-    `effect` is the part that the update added (the step, or the gradient's share of a slot): a room as wide as this
-    judges nothing. None where it is rounding alone, so that nobody could tell it from none.
+    `effect` is the part that the update added (the step, or the gradient's share of a slot): a tolerance as wide as
+    this judges nothing. None where it is rounding alone, so that nobody could tell it from none.
     """
 
     name: str
     stage: str
     wanted: np.ndarray
-    room: np.ndarray
+    tolerance: np.ndarray
     effect: np.ndarray | None
 
 
@@ -57,7 +57,6 @@ class Numbers:
 
     @property
     def rate(self) -> float:
-        """The learning rate."""
         return self.plan.learning_rate(self.step)
 
     @property
@@ -76,8 +75,8 @@ class Numbers:
     @property
     def correction(self) -> float:
         """How far Adam's bias correction may be off, relative: 1 − βᵗ is worked out in float64, from numbers near 1."""
-        o, room = self.plan.recipe.optimizer, float(tolerance.tolerance("float64", 1.0))
-        return room * sum(
+        o, tolerance = self.plan.recipe.optimizer, float(tolerances.of("float64", 1.0))
+        return tolerance * sum(
             1 / (1 - beta ** (self.step + 1)) for beta in (getattr(o, "beta1", 0.0), getattr(o, "beta2", 0.0))
         )
 
@@ -111,83 +110,84 @@ def clipped(recipe: Recipe, gradients: Arrays) -> tuple[Arrays, dict[str, float]
     }, norms
 
 
-def clipped_rooms(recipe: Recipe, dtype: str, gradients: Arrays, rooms: Mapping[str, Any]) -> Arrays:
-    """How far each clipped gradient may be off where the gradients may be off by `rooms`.
+def clipped_tolerances(recipe: Recipe, dtype: str, gradients: Arrays, tolerance_of: Mapping[str, Any]) -> Arrays:
+    """How far each clipped gradient may be off where the gradients may be off by `tolerance_of`.
 
     A clipped gradient also moves with the norm that it is divided by, and with that norm's own rounding.
     """
     found, norms = clipped(recipe, gradients)
-    widths, whole = {name: float(np.linalg.norm(rooms[name] + 0 * g)) for name, g in gradients.items()}, {}
+    widths, whole = {name: float(np.linalg.norm(tolerance_of[name] + 0 * g)) for name, g in gradients.items()}, {}
     if recipe.clip_scope == "all":
         widths = dict.fromkeys(widths, math.hypot(*widths.values()))
     for name, g in gradients.items():
-        room, norm = rooms[name] + tolerance.tolerance(dtype, np.abs(g)), norms[name]
+        tolerance, norm = tolerance_of[name] + tolerances.of(dtype, np.abs(g)), norms[name]
         if recipe.clip_norm and norm + widths[name] > recipe.clip_norm:
             summed = float(np.sqrt(np.sum(np.square(g, dtype=np.float32), dtype=np.float32)))
-            c = tolerance.measured(summed, float(np.linalg.norm(g)), float(np.linalg.norm(g)))
+            c = tolerances.measured(summed, float(np.linalg.norm(g)), float(np.linalg.norm(g)))
             scale = min(1.0, recipe.clip_norm / norm) if norm else 1.0
             of_norm = np.abs(found[name]) * widths[name] / max(norm, 1e-300)
-            room = room * scale + of_norm + tolerance.tolerance(dtype, np.abs(found[name]), 1, c)
-        whole[name] = np.asarray(room)
+            tolerance = tolerance * scale + of_norm + tolerances.of(dtype, np.abs(found[name]), 1, c)
+        whole[name] = np.asarray(tolerance)
     return whole
 
 
 def halves(
     plan: Plan, dtype: str, step: int, before: tuple[Arrays, Arrays], after: Arrays,
-    gradients: Arrays, rooms: Mapping[str, Any], is_rounding: Mapping[str, bool],
+    gradients: Arrays, tolerance_of: Mapping[str, Any], is_rounding: Mapping[str, bool],
 ) -> Iterator[Half]:  # fmt: skip
     """Every slot and weight after update number `step`.
 
     `before` is (weights, state) before it and `after` the state after it, as the backend has them; `gradients` are as
-    it showed them, `rooms` what training's own may be off, `is_rounding` says whose are 0 but for rounding.
+    it showed them, `tolerance_of` what training's own may be off, `is_rounding` says whose are 0 but for rounding.
     """
     now, (weights, state) = Numbers(plan, step), before
     rules, o = now.rules, plan.recipe.optimizer
     entering, _norms = clipped(plan.recipe, gradients)
-    room_of = clipped_rooms(plan.recipe, dtype, gradients, rooms)
+    clipped_tolerance_of = clipped_tolerances(plan.recipe, dtype, gradients, tolerance_of)
     for name, g in entering.items():
         old = {slot: state[f"{name}/{slot}"].astype(np.float64) for slot in rules}
         for slot, rule in rules.items():
-            kept, share, room = rule.keep * old[slot], rule.share * g**rule.power, room_of[name]
-            moved = room if rule.power == 1 else room * (2 * np.abs(g) + room)
-            allowed = rule.share * moved + tolerance.tolerance(dtype, np.abs(kept) + np.abs(share))
+            kept, share, of_gradient = rule.keep * old[slot], rule.share * g**rule.power, clipped_tolerance_of[name]
+            moved = of_gradient if rule.power == 1 else of_gradient * (2 * np.abs(g) + of_gradient)
+            tolerance = rule.share * moved + tolerances.of(dtype, np.abs(kept) + np.abs(share))
             effect = None if is_rounding[name] else share
-            yield Half(f"{name}/{slot}", "optimizer slots", kept + share, allowed, effect)
+            yield Half(f"{name}/{slot}", "optimizer slots", kept + share, tolerance, effect)
     for name in gradients:
         if any(f"{name}/{slot}" not in after for slot in rules):
             continue  # which was told among the slots
         old, new = ({slot: arrays[f"{name}/{slot}"].astype(np.float64) for slot in rules} for arrays in (state, after))
-        w, g, room = weights[name].astype(np.float64), entering[name], room_of[name]
+        w, g, of_gradient = weights[name].astype(np.float64), entering[name], clipped_tolerance_of[name]
         decay = now.rate * o.weight_decay if o.kind == "adamw" and name in plan.decayed else 0.0
         if o.kind == "rmsprop":
-            g, room = _told_by_square(dtype, rules, g, room, old, new)
+            g, of_gradient = _told_by_square(dtype, rules, g, of_gradient, old, new)
         delta = now.direction(g, old, new)
         # A compiled program may keep a slot's own sum unrounded, or round it another way, before it is stored.
         sums = {slot: np.maximum(np.abs(rule.keep * old[slot]) + rule.share * np.abs(g), np.abs(new[slot]))
                 for slot, rule in rules.items() if rule.power == 1}  # fmt: skip
         size = np.abs(now.direction(np.abs(g), {slot: -np.abs(value) for slot, value in old.items()}, new | sums))
         wanted = w * (1 - decay) - delta
-        allowed = tolerance.tolerance(dtype, size) + size * now.correction
-        allowed = allowed + ROUNDINGS * tolerance.eps(dtype) * np.maximum(np.abs(w), np.abs(wanted))
+        tolerance = tolerances.of(dtype, size) + size * now.correction
+        tolerance = tolerance + ROUNDINGS * tolerances.eps(dtype) * np.maximum(np.abs(w), np.abs(wanted))
         if o.kind in ("sgd", "rmsprop"):
-            allowed = allowed + np.abs(now.direction(room, old, new))
+            tolerance = tolerance + np.abs(now.direction(of_gradient, old, new))
         effect = w * decay + delta
         nothing = is_rounding[name] and o.kind in ("sgd", "rmsprop")
-        yield Half(name, "updated weights", wanted, allowed, None if nothing else effect)
+        yield Half(name, "updated weights", wanted, tolerance, None if nothing else effect)
 
 
 def _told_by_square(
-    dtype: str, rules: Mapping[str, Rule], g: np.ndarray, room: np.ndarray, old: Arrays, new: Arrays
+    dtype: str, rules: Mapping[str, Rule], g: np.ndarray, tolerance: np.ndarray, old: Arrays, new: Arrays
 ) -> tuple[np.ndarray, np.ndarray]:
     """(the gradient, how far it may be off) where the mean of squares tells it more closely than what was seen.
 
-    It says the size that the gradient of training's own pass had; the sign is that of `g` where this is beyond `room`.
+    It says the size that the gradient of training's own pass had; the sign is that of `g` where that is beyond its
+    tolerance.
     """
     ((slot, rule),) = rules.items()
     kept = rule.keep * old[slot]
     square = (new[slot] - kept) / rule.share
-    off = tolerance.tolerance(dtype, np.abs(kept) + np.abs(new[slot])) / rule.share
+    off = tolerances.of(dtype, np.abs(kept) + np.abs(new[slot])) / rule.share
     least, size, most = (np.sqrt(np.maximum(square + shift, 0)) for shift in (-off, 0.0, off))
     width = np.maximum(most - size, size - least)
-    is_told = (np.abs(g) > room) & (width < room)
-    return np.where(is_told, np.sign(g) * size, g), np.where(is_told, width, room)
+    is_told = (np.abs(g) > tolerance) & (width < tolerance)
+    return np.where(is_told, np.sign(g) * size, g), np.where(is_told, width, tolerance)

@@ -16,15 +16,15 @@ from types import TracebackType
 import numpy as np
 
 from lockstep.backends.numpy import OPTIMIZERS
-from lockstep.language import joined
-from lockstep.language import later as _
-from lockstep.proof import growth, independent, rehearsal
+from lockstep.language import joined, later
+from lockstep.proof import audit, growth, rehearsal
 from lockstep.proof.cases import Case
 from lockstep.proof.causes import CAUSES
 from lockstep.proof.finder import Finder
+from lockstep.proof.findings import RANGE, STAGES, UPDATE, Finding
 from lockstep.proof.growth import WITHOUT_SHORT
-from lockstep.proof.judge import RANGE, STAGES, UPDATE, Finding, Judge
-from lockstep.proof.trace import Trace
+from lockstep.proof.judge import Judge
+from lockstep.proof.traces import Trace
 from lockstep.spec import Run
 from lockstep.store.documents.proof import Cause, Coverage, Divergence, Share, Suspicion, Verdict
 
@@ -59,22 +59,24 @@ def judged(trace: Trace, case: Case, heed: Callable[[], None] = lambda: None) ->
     wrong = guilty(findings)
     finder = Finder(trace, case.canonical, case.examples.shape, judge_of, findings, judge)
     row = Judgement(trace.run, trace, findings, [_divergence(trace, case, place, finder) for place in wrong])
-    row.verdict, row.reason = _verdict(case, row, later=("training", "whole epoch"))  # `judge_growth`
+    row.verdict, row.reason = _verdict(case, row, to_come=("training", "whole epoch"))  # `judge_growth`
     return row
 
 
-def _verdict(case: Case, row: Judgement, later: Sequence[str] = ()) -> tuple[Verdict, str | None]:
+def _verdict(case: Case, row: Judgement, to_come: Sequence[str] = ()) -> tuple[Verdict, str | None]:
     """The verdict on what was found in one trace, but for stages that come later, and its reason."""
     if row.divergences:
         return "DIVERGED", None
-    unseen = [stage for stage in coverage(case, row.trace, row.findings).missing if stage not in later]
+    unseen = [stage for stage in coverage(case, row.trace, row.findings).missing if stage not in to_come]
     end = range_ends(row.findings)
     if end == 0:
-        return "INCONCLUSIVE", _("this recipe's numbers are not finite in any backend")
+        return "INCONCLUSIVE", later("this recipe's numbers are not finite in any backend")
     if unseen:  # never equal on what was not observed
-        return "INCONCLUSIVE", _("not observed: {stages}", stages=joined(map(_, unseen)))
+        return "INCONCLUSIVE", later("not observed: {stages}", stages=joined(map(later, unseen)))
     if end is not None:
-        reason = _("judged up to step {step}: from there this recipe's numbers are not finite in any backend", step=end)
+        reason = later(
+            "judged up to step {step}: from there this recipe's numbers are not finite in any backend", step=end
+        )
         return "EQUAL", reason
     return "EQUAL", None
 
@@ -201,8 +203,8 @@ def _lacks_epoch(trace: Trace, findings: Sequence[Finding]) -> bool:
     """Whether an epoch in one call, with its short batch and without, was not compared although there is one."""
     manifest, batch = trace.manifest, trace.run.recipe.batch_size
     found = {finding.where for finding in findings if finding.stage == "whole epoch"}
-    full = batch * (manifest["steps_per_epoch"] - 1)
-    has_short = 0 < full < manifest["n_train"] < full + batch
+    full = batch * (manifest.steps_per_epoch - 1)
+    has_short = 0 < full < manifest.n_train < full + batch
     return bool(found) and not {"losses", *([f"losses{WITHOUT_SHORT}"] if has_short else [])} <= found
 
 
@@ -234,14 +236,14 @@ def judge_updates(row: Judgement) -> None:
     if row.verdict in ("IDENTICAL", "EQUAL") and open_ones:
         names = ", ".join(open_ones)
         row.verdict = "INCONCLUSIVE"
-        row.reason = _("updates were not judged of {names}: rounding may be as large as they", names=names)
+        row.reason = later("updates were not judged of {names}: rounding may be as large as they", names=names)
 
 
 @np.errstate(all="ignore")
-def doubts(case: Case, steps: int) -> list[independent.Doubt]:
-    """Where the judge, the plan or the training loop are not what they should be; see `independent`, `rehearsal`."""
+def doubts(case: Case, steps: int) -> list[audit.Doubt]:
+    """Where the judge, the plan or the training loop are not what they should be; see `audit`, `rehearsal`."""
     judge = case.judge
-    found = independent.doubts(judge.plan, judge.start, *case.examples.train, steps)
+    found = audit.doubts(judge.plan, judge.start, *case.examples.train, steps)
     return found + rehearsal.doubts(case.canonical, case.examples)
 
 
@@ -263,19 +265,19 @@ def suspicion(case: Case, rows: list[Judgement], steps: int) -> Suspicion | None
         return None
     places = {(one.stage, one.where, one.step, one.index) for one in firsts}
     values = [one.found for one in firsts if one.found is not None]
-    room = max(one.tolerance or 0.0 for one in firsts)
-    if len(places) > 1 or len(values) < len(firsts) or not max(values) - min(values) <= 2 * room:
+    tolerance = max(one.tolerance or 0.0 for one in firsts)
+    if len(places) > 1 or len(values) < len(firsts) or not max(values) - min(values) <= 2 * tolerance:
         return None
     names = ", ".join(row.run.backend for row in others)
-    reason = _("{names} differ from the judge at one place, and alike: suspect the judge", names=names)
+    reason = later("{names} differ from the judge at one place, and alike: suspect the judge", names=names)
     return Suspicion(stage=firsts[0].stage, where=firsts[0].where, step=firsts[0].step, reason=reason)
 
 
-def _of_all(case: Case, rows: list[Judgement], doubt: independent.Doubt) -> Suspicion:
+def _of_all(case: Case, rows: list[Judgement], doubt: audit.Doubt) -> Suspicion:
     """What the judge has wrongly is NumPy's too, and what it says of others is worth nothing."""
     stage, where, step = doubt.stage, doubt.where, doubt.step
-    reason = _(
-        "the judge itself is not what an independent formula gives: {stage}, {where}", stage=_(stage), where=where
+    reason = later(
+        "the judge itself is not what an independent formula gives: {stage}, {where}", stage=later(stage), where=where
     )
     for row in rows:
         if row.run.backend == "numpy":
@@ -285,19 +287,21 @@ def _of_all(case: Case, rows: list[Judgement], doubt: independent.Doubt) -> Susp
     return Suspicion(stage=stage, where=where, step=step, reason=reason)
 
 
-def _of_together(case: Case, rows: list[Judgement], doubt: independent.Doubt) -> None:
+def _of_together(case: Case, rows: list[Judgement], doubt: audit.Doubt) -> None:
     """What NumPy has otherwise in runs that are trained together is nobody else's, and its own steps come first."""
-    reason = _("NumPy's runs that are trained together are not what each of them is alone: {where}", where=doubt.where)
+    reason = later(
+        "NumPy's runs that are trained together are not what each of them is alone: {where}", where=doubt.where
+    )
     for row in rows:
         if row.run.backend == "numpy" and not row.divergences:
             _doubt(case, row, doubt, reason)
 
 
-def _doubt(case: Case, row: Judgement, doubt: independent.Doubt, reason: str) -> None:
+def _doubt(case: Case, row: Judgement, doubt: audit.Doubt, reason: str) -> None:
     if row.trace is None:
         return
-    units = doubt.size / doubt.allowed if doubt.allowed else math.inf
-    finding = Finding(doubt.stage, doubt.where, doubt.step, units, doubt.size, doubt.allowed, problem=reason)
+    units = doubt.size / doubt.tolerance if doubt.tolerance else math.inf
+    finding = Finding(doubt.stage, doubt.where, doubt.step, units, doubt.size, doubt.tolerance, problem=reason)
     row.divergences = [divergence_of(row.trace, case, [finding], []), *row.divergences]
     row.verdict, row.reason, row.is_doubted = "DIVERGED", None, True
 
@@ -321,15 +325,15 @@ def coverage(case: Case, trace: Trace | None, findings: Sequence[Finding]) -> Co
         missing = [stage for stage in missing if stage != "optimizer slots"]
     if case.plan.dtype == "float32":
         missing = [stage for stage in missing if stage != "training"]  # rounding alone parts two of them
-    if manifest["steps"] < manifest["steps_per_epoch"]:
+    if manifest.steps < manifest.steps_per_epoch:
         missing = [stage for stage in missing if stage != "whole epoch"]  # there was none
     if range_ends(findings) is not None:  # there are none behind it
         missing = [stage for stage in missing if stage not in BEHIND]
     return Coverage(
-        steps=manifest["steps"], updates_judged=len(_steps_of(findings, UPDATE, manifest["steps"])),
-        late_steps=len(manifest["late"]),
-        steps_with_layers_judged=len(_steps_of(findings, ("forward",), manifest["steps"])),
-        epochs=manifest["steps"] / manifest["steps_per_epoch"],
+        steps=manifest.steps, updates_judged=len(_steps_of(findings, UPDATE, manifest.steps)),
+        late_steps=len(manifest.late),
+        steps_with_layers_judged=len(_steps_of(findings, ("forward",), manifest.steps)),
+        epochs=manifest.steps / manifest.steps_per_epoch,
         layers=Share(judged=len(forward & set(rows)), of=len(rows)),
         parameters=Share(judged=len(gradients & names), of=len(names)), values=sum(finding.n for finding in findings),
         missing=tuple(missing),

@@ -1,7 +1,7 @@
 """Run folders → one page that needs nothing else: no script, no network, no framework.
 
-`facts` reads the folders and `proven` the proof beside them (what is missing becomes a named gap), `page` gathers a
-plain dict, `report.html` lays it out. `proof.html` is the page of a proof alone.
+`facts` reads the folders and `proofs` the proof beside them (what is missing becomes a named gap). `page` gathers what
+`sections` have to show, a file each, and `report.html` lays it out; `proof.html` is the page of a proof alone.
 """
 
 from lockstep.report.compare.milestones import levels_of

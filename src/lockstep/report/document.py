@@ -13,12 +13,14 @@ from typing import Any
 from lockstep import uncertainty
 from lockstep.language import speaking
 from lockstep.report.compare.cells import Cell, mean_of, median
+from lockstep.report.compare.comparison import Comparison, Effect, Ranking
 from lockstep.report.compare.groups import Group, distinct
 from lockstep.report.compare.milestones import Reached, reached
 from lockstep.report.compare.pairs import LOWER_GAP, Contest, Pair
 from lockstep.report.facts import Facts
-from lockstep.report.sections.comparisons import Comparison, Effect, Ranking, over_images
-from lockstep.report.words.answer import answer, conclusions
+from lockstep.report.sections.comparisons import over_images
+from lockstep.report.words.answer import answer
+from lockstep.report.words.conclusions import conclusions
 from lockstep.report.words.headlines import Headline, headlines
 from lockstep.uncertainty import Difference, Interval
 from lockstep.version import version

@@ -16,9 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from lockstep.errors import LockstepError, without
 from lockstep.language import _, say
-from lockstep.report.words.numbers import is_number
+from lockstep.report.words.quantities import is_number
 from lockstep.spec import FORMAT
-from lockstep.spec.records import first_fault
+from lockstep.spec.records import first_problem
 from lockstep.store import UNUSABLE, Record
 from lockstep.store.documents.run import Environment, Epoch, Metrics, Status, Timing
 
@@ -27,7 +27,7 @@ def why_unsound(error: LockstepError | ValidationError) -> str:
     """What is wrong with a file, in a few words."""
     if isinstance(error, LockstepError):
         return say(without(error.problems[0].message, UNUSABLE))
-    return say(first_fault(error))
+    return say(first_problem(error))
 
 
 _HISTORY = TypeAdapter(tuple[Epoch, ...])
@@ -40,7 +40,7 @@ class Facts:
 
     record: Record
     gaps: dict[str, str] = dataclasses.field(default_factory=dict)
-    copy_of: str = ""  # the folder of the run that it is a copy of; see `report.copies`
+    copy_of: str = ""  # the folder of the run that it is a copy of; see `compare.copies`
 
     def _read(self, file: str, read: Callable[[], _P]) -> _P | None:
         try:
@@ -66,7 +66,6 @@ class Facts:
 
     @cached_property
     def spec_text(self) -> str:
-        """spec.toml as it stands."""
         return (self.record.folder / "spec.toml").read_text(encoding="utf-8") if self.spec else ""
 
     @cached_property
@@ -94,10 +93,9 @@ class Facts:
         return self._read("timing.json", lambda: Timing.model_validate(self.record.timing))
 
     @cached_property
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> tuple[Epoch, ...]:
         """One row per epoch."""
-        rows = self._read("events.jsonl", lambda: _HISTORY.validate_python(self.record.history)) or ()
-        return [row.model_dump() for row in rows]
+        return self._read("events.jsonl", lambda: _HISTORY.validate_python(self.record.history)) or ()
 
     @cached_property
     def samples(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -158,32 +156,26 @@ class Facts:
 
     @property
     def study(self) -> str:
-        """The study's name."""
         return str(self.spec.get("name") or self.record.folder.absolute().parent.name)
 
     @cached_property
     def network(self) -> str:
-        """The network's name."""
         return str(next(iter(self.spec.get("networks", [_("(unknown)")]))))
 
     @cached_property
     def backend(self) -> str:
-        """The backend's name."""
         return self._first("backends", _("(unknown)"))
 
     @cached_property
     def dataset(self) -> str:
-        """The dataset's name or path."""
         return self._first("dataset", _("(unknown)"))
 
     @cached_property
     def seed(self) -> str:
-        """The seed, as text."""
         return self._first("seeds", "")
 
     @cached_property
     def dtype(self) -> str:
-        """The dtype's name."""
         return self._first("dtype", "")
 
     def _first(self, key: str, otherwise: str) -> str:

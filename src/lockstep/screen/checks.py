@@ -8,17 +8,17 @@ from typing import Any
 
 from rich.console import Console
 
-from lockstep.language import _, mark, say
+from lockstep.language import _, later, say
 from lockstep.screen.output import console, tell
 from lockstep.screen.tables import plain_table
-from lockstep.screen.words import escape, told
+from lockstep.screen.words import escape, word
 
 
 def print_runs(found: Mapping[str, Any], console: Console) -> None:
     """What `doctor.check_runs` found: a line for each run, and below it what is wrong and what can be used."""
     for row in found["runs"]:
         colour = "bold red" if row["state"] == "damaged" else "green" if row["state"] == "whole" else "yellow"
-        console.print(f"[{colour}]{told(row, 'state'):<10}[/] {escape(row['run'])}", soft_wrap=True, highlight=False)
+        console.print(f"[{colour}]{word(row['state']):<10}[/] {escape(row['run'])}", soft_wrap=True, highlight=False)
         for problem in row["problems"]:
             console.print(escape(_("    wrong: {what}", what=problem)), soft_wrap=True, highlight=False)
         if row["problems"] or row["state"] == "unfinished":
@@ -31,17 +31,17 @@ def print_runs(found: Mapping[str, Any], console: Console) -> None:
     console.print(_("{runs} runs, {files} files checked, {damaged} damaged", **counts), highlight=False)
 
 
-# What `timing.machine` and the doctor call it, and what a person does.
+# What `description.machine` and the doctor call it, and what a person does.
 MACHINE = {
-    "platform": mark("platform"),
-    "cpu": mark("cpu"),
-    "cores": mark("cores"),
-    "memory_bytes": mark("memory"),
-    "load": mark("load"),
-    "threads": mark("threads"),
-    "runs_folder": mark("runs folder"),
-    "runs_folder_is_writable": mark("runs folder is writable"),
-    "disk_free_bytes": mark("disk free"),
+    "platform": later("platform"),
+    "cpu": later("cpu"),
+    "cores": later("cores"),
+    "memory_bytes": later("memory"),
+    "load": later("load"),
+    "threads": later("threads"),
+    "runs_folder": later("runs folder"),
+    "runs_folder_is_writable": later("runs folder is writable"),
+    "disk_free_bytes": later("disk free"),
 }
 
 
@@ -71,7 +71,7 @@ def _facts(machine: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield from ((_(MACHINE[key]), value) for key, value in said.items() if key in MACHINE)
 
 
-WHYS = (mark("unfinished"), mark("superseded"), mark("damaged"))
+WHYS = (later("unfinished"), later("superseded"), later("damaged"))
 
 
 def print_leftovers(found: Mapping[str, Any], is_done: bool) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lockstep.language import _, say
 from lockstep.screen.tables import unbroken
-from lockstep.screen.words import escape, told
+from lockstep.screen.words import escape, word
 
 
 def print_causes(rows: Sequence[Mapping[str, str]], console: Console) -> None:
@@ -23,8 +23,8 @@ def print_causes(rows: Sequence[Mapping[str, str]], console: Console) -> None:
         console.print(f"[bold]{escape(heading)}[/]\n", highlight=False)
         for row in (row for row in rows if row["stage"] == stage):
             console.print(f"[bold]{row['cause']}[/]", soft_wrap=True, highlight=False)
-            known_from = _("known from: {what}", what=told(row, "default_of"))
-            for text in (told(row, "what"), known_from, f"→ {told(row, 'mend')}"):
+            known_from = _("known from: {what}", what=word(row["default_of"]))
+            for text in (word(row["what"]), known_from, f"→ {word(row['mend'])}"):
                 console.print(escape(unbroken(text, console.width)), soft_wrap=True, highlight=False)
             console.print()
 

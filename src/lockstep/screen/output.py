@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 def tell(text: object, err: bool = False) -> None:
-    """A line."""
     typer.echo(say(text), err=err)
 
 

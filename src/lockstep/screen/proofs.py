@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lockstep.language import _, joined, later, mark, number, say
-from lockstep.screen.words import escape, stored, told, word
+from lockstep.language import _, joined, later, number, say
+from lockstep.screen.words import escape, stored, word
 from lockstep.spec import Run
 from lockstep.store import results
+from lockstep.store.documents.gradients import Gradients
 from lockstep.store.documents.proof import Cost, Divergence, Network, Proof, Share, Stage
 
 
@@ -30,22 +31,20 @@ class ProofWatcher:
         self.tasks: dict[str, Any] = {}
 
     def __enter__(self) -> ProofWatcher:
-        """Start drawing."""
         self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave a clean terminal."""
         self.progress.stop()
 
     def tell(self, run: Run, event: dict[str, Any]) -> None:
-        """Take one event of a proof (see `lockstep.proof.proof.prove`)."""
+        """Take one event of a proof (see `lockstep.proof.procedure.prove`)."""
         varied = "".join(f" {key.rpartition('.')[2]}={value}" for key, value in run.grid.items())
         name = f"{run.network_name} · {run.backend} · {run.dataset} · {run.dtype}{varied}"
         if event["event"] == "start":
             self.tasks[name] = self.progress.add_task(escape(name), last=_("starting"))
         elif event["event"] == "phase":
-            self.progress.update(self.tasks[name], last=told(event, "phase"))
+            self.progress.update(self.tasks[name], last=word(event["phase"]))
         elif event["event"] == "judged":  # no verdict yet: what follows may take it back
             self.progress.update(self.tasks[name], last=_(STEP_BY_STEP))
             if not self.console.is_terminal:
@@ -59,15 +58,15 @@ class ProofWatcher:
             self.console.print(f"{escape(name)}  {verdict(event['verdict'])}{escape(why)}", soft_wrap=True)
 
 
-STEP_BY_STEP = mark("judged step by step, its verdict is to come")
+STEP_BY_STEP = later("judged step by step, its verdict is to come")
 
 
-COLOURS = {
-    mark("IDENTICAL"): "green",
-    mark("EQUAL"): "green",
-    mark("INCONCLUSIVE"): "yellow",
-    mark("DIVERGED"): "bold red",
-    mark("ERROR"): "bold red",
+COLOURS: dict[str, str] = {
+    later("IDENTICAL"): "green",
+    later("EQUAL"): "green",
+    later("INCONCLUSIVE"): "yellow",
+    later("DIVERGED"): "bold red",
+    later("ERROR"): "bold red",
 }
 
 
@@ -140,29 +139,29 @@ def print_proof(proof: Proof, console: Console) -> None:
         console.print(escape(kept), soft_wrap=True, highlight=False)
 
 
-def print_gradients(document: Mapping[str, Any], console: Console) -> None:
+def print_gradients(document: Gradients, console: Console) -> None:
     """Of each backend how many gradients are slopes of the loss, and what is wrong."""
-    keys = dict.fromkeys(key for network in document["networks"] for key in network["grid"])
+    keys = dict.fromkeys(key for network in document.networks for key in network.grid)
     columns = (_("network"), _("dataset"), *(key.rpartition(".")[2] for key in keys), _("backend"), _("verdict"))
     table = Table(*map(escape, columns), title=_("Gradients beside central differences"), title_justify="left")
     for column in (_("parameters"), _("gradients"), _("worst, × allowed"), _("errors seen from")):
         table.add_column(column, justify="right")
-    for network in document["networks"]:
-        name = [network["network"], network["dataset"], *(str(network["grid"].get(key, "–")) for key in keys)]
-        for row in network["backends"]:
-            seen = [one for one in row["parameters"] if one["gradients"]]
-            worst = max((one["off"] / one["room"] for one in seen), default=None)
-            least = max((one["seen"] for one in seen if one["seen"] is not None), default=None)
+    for network in document.networks:
+        name = [network.network, network.dataset, *(str(network.grid.get(key, "–")) for key in keys)]
+        for row in network.backends:
+            seen = [one for one in row.parameters if one.gradients]
+            worst = max((one.times_tolerance for one in seen), default=None)
+            least = max((one.seen for one in seen if one.seen is not None), default=None)
             table.add_row(
-                *map(escape, name), row["backend"], verdict(row["verdict"]), str(len(seen)),
-                str(sum(one["gradients"] for one in seen)), "–" if worst is None else number(f"{worst:.2g}"),
+                *map(escape, name), row.backend, verdict(row.verdict), str(len(seen)),
+                str(sum(one.gradients for one in seen)), "–" if worst is None else number(f"{worst:.2g}"),
                 "–" if least is None else f"{least:.0e}",
             )  # fmt: skip
     console.print(table)
-    facts = {"images": document["images"], "step": document["step"]}
+    facts = {"images": document.images, "step": document.step}
     said = _("float64, {images} images, steps of {step:g}; what was looked at in which parameter: --json", **facts)
     console.print(said, soft_wrap=True, highlight=False)
-    console.print(verdict(document["verdict"]))
+    console.print(verdict(document.verdict))
 
 
 def _print_power(networks: Sequence[Network], console: Console) -> None:

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lockstep.language import _, mark, n_, say
-from lockstep.screen.words import escape, stored, told
+from lockstep.language import _, later, n_, say
+from lockstep.screen.words import escape, stored, word
 from lockstep.spec import Run
 from lockstep.store import Record, results
 
@@ -41,12 +41,10 @@ class Watcher:
         )  # fmt: skip
 
     def __enter__(self) -> Watcher:
-        """Start drawing."""
         self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave a clean terminal."""
         self.progress.stop()
         self._end_line()
 
@@ -86,7 +84,7 @@ class Watcher:
             self.console.print(escape(f"  {line}"), soft_wrap=True, highlight=False)
 
     def _phase(self, run: Run, event: dict[str, Any]) -> None:
-        self.progress.update(self.under_way[id(run)][1], last=told(event, "phase"))
+        self.progress.update(self.under_way[id(run)][1], last=word(event["phase"]))
 
     def _epoch(self, run: Run, event: dict[str, Any]) -> None:
         loss = results.fixed(event["train_loss"], 4) if event["train_loss"] is not None else _("no longer a number")
@@ -141,7 +139,7 @@ def lines_of_resumption(event: Mapping[str, Any], epochs: int) -> list[str]:
         gone = gone if lost else _("lost: what an epoch under way had done")
         said.append(f"{goes_on}; {gone}" if after < epochs else goes_on)
     changes = map(say, event["changed"])
-    text = mark("warning: no longer as before, so the last bits may differ: {change}")
+    text = later("warning: no longer as before, so the last bits may differ: {change}")
     return said + [_(text, change=change) for change in changes]
 
 

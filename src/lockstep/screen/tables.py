@@ -15,7 +15,6 @@ WIDE = 120
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table of texts."""
     table = Table(*map(say, columns), title=say(title), title_justify="left")
     for row in rows:
         table.add_row(*(escape(say(cell)) for cell in row))

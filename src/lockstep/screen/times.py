@@ -30,12 +30,10 @@ class BenchWatcher:
         self.task = self.progress.add_task("bench", last=_("listening to the machine"))
 
     def __enter__(self) -> BenchWatcher:
-        """Start drawing."""
         self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave a clean terminal."""
         self.progress.stop()
 
     def tell(self, event: dict[str, Any]) -> None:

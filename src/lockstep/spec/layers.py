@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.spec.initializers import Initializer, Zeros
 from lockstep.spec.records import (
     Count,
@@ -50,7 +50,9 @@ def same_padding(size: int, kernel: int, stride: int, padding: str = "same") -> 
 
 def _image_shape(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise ValueError(_("it takes an image (height, width, channels), but gets {shape}, which is flat", shape=shape))
+        raise ValueError(
+            later("it takes an image (height, width, channels), but gets {shape}, which is flat", shape=shape)
+        )
     return shape[0], shape[1], shape[2]
 
 
@@ -59,7 +61,7 @@ def _slide(shape: Shape, kernel: Shape, stride: Shape, padding: str) -> tuple[in
     height, width, channels = _image_shape(shape)
     if padding == "valid" and (kernel[0] > height or kernel[1] > width):
         sizes = {"window": f"{kernel[0]}×{kernel[1]}", "image": f"{height}×{width}"}
-        text = _(
+        text = later(
             "its {window} window is larger than its input of {image}; "
             "use a smaller one, padding same, or fewer poolings before it",
             **sizes,
@@ -188,7 +190,7 @@ class Dense(_Base):
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 1:
             raise ValueError(
-                _("it takes a flat vector, but gets an image of {shape}; put flatten before it", shape=shape)
+                later("it takes a flat vector, but gets an image of {shape}; put flatten before it", shape=shape)
             )
         return (self.units,)
 

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import Field
 
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
-from lockstep.language import reason
+from lockstep.language import later, reason
 from lockstep.spec.initializers import HeNormal, Initializer
 from lockstep.spec.layers import Layer, Shape
 from lockstep.spec.records import record, several
@@ -58,7 +57,7 @@ class Network:
                 output = layer.output_shape(shape)
             except ValueError as error:
                 facts = {"index": index, "kind": layer.kind, "why": reason(error)}
-                message = _("layer {index} ({kind}) does not fit: {why}", **facts)
+                message = later("layer {index} ({kind}) does not fit: {why}", **facts)
                 raise LockstepError("LS-206", message, where=f"layers[{index}]") from None
             if window := layer.window():
                 kernel, stride = window

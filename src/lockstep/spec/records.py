@@ -20,8 +20,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from lockstep.errors import LockstepError, Problem, did_you_mean, nearest
-from lockstep.language import joined, mark, reason, recognised
-from lockstep.language import later as _
+from lockstep.language import joined, later, reason, recognised
 
 _R = TypeVar("_R")
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -109,17 +108,17 @@ def _expand(kinds: Mapping[str, type], value: Any) -> Any:
         return value
     kind, *words = [word.group() for word in itertools.islice(_WORD.finditer(value[:LONGEST]), 32)] or [""]
     if kind not in kinds:
-        raise ValueError(_('unknown kind "{kind}"; {advice}', kind=kind, advice=did_you_mean(kind, kinds)))
+        raise ValueError(later('unknown kind "{kind}"; {advice}', kind=kind, advice=did_you_mean(kind, kinds)))
     fields = [field.name for field in dataclasses.fields(kinds[kind]) if not field.kw_only]
     table: dict[str, Any] = {"kind": kind}
     for position, word in enumerate(words):
         name, equals, rest = word.partition("=")
         if not equals and position >= len(fields):
             facts = {"kind": kind, "most": len(fields), "names": ", ".join(fields), "n": len(words)}
-            raise ValueError(_('"{kind}" takes at most {most} values ({names}), got {n}', **facts))
+            raise ValueError(later('"{kind}" takes at most {most} values ({names}), got {n}', **facts))
         key, text = (name, rest) if equals else (fields[position], word)
         if key in table:
-            raise ValueError(_('"{key}" is given twice in "{text}"', key=key, text=value))
+            raise ValueError(later('"{key}" is given twice in "{text}"', key=key, text=value))
         table[key] = parse_word(text)
     return table
 
@@ -231,20 +230,20 @@ def _shown(value: Any) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a whole number of thousands of digits, tables thousands deep
-        return _("this {type}", type=type(value).__name__)
+        return later("this {type}", type=type(value).__name__)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
 def range_in_words(context: Mapping[str, Any]) -> str:
     """The limits of a number, "gt", "ge", "lt", "le", in words."""
     words = {
-        "gt": _("above {limit}", limit=context.get("gt")),
-        "ge": _("at least {limit}", limit=context.get("ge")),
-        "lt": _("below {limit}", limit=context.get("lt")),
-        "le": _("at most {limit}", limit=context.get("le")),
+        "gt": later("above {limit}", limit=context.get("gt")),
+        "ge": later("at least {limit}", limit=context.get("ge")),
+        "lt": later("below {limit}", limit=context.get("lt")),
+        "le": later("at most {limit}", limit=context.get("le")),
     }
     found = [text for key, text in words.items() if key in context]
-    return _("{low} and {high}", low=found[0], high=found[1]) if len(found) == 2 else joined(found)
+    return later("{low} and {high}", low=found[0], high=found[1]) if len(found) == 2 else joined(found)
 
 
 def as_toml(value: Any) -> str:
@@ -308,17 +307,18 @@ EXAMPLES = {  # field → a table in it
 }
 # What pydantic says of the rest.
 MESSAGES = (
-    mark("tuple should have at most {most} items after validation, not {n}"),
-    mark("dictionary should have at most {most} items after validation, not {n}"),
-    mark("input should be a valid string"),
-    mark("keys should be strings"),
+    later("tuple should have at most {most} items after validation, not {n}"),
+    later("dictionary should have at most {most} items after validation, not {n}"),
+    later("input should be a valid string"),
+    later("keys should be strings"),
 )
 _TYPE_WORDS = {
-    "int_type": mark("a whole number"), "int_from_float": mark("a whole number"), "int_parsing": mark("a whole number"),
-    "float_type": mark("a number"), "float_parsing": mark("a number"), "finite_number": mark("a finite number"),
-    "bool_type": mark("true or false"), "bool_parsing": mark("true or false"), "string_type": mark("a text"),
-    "tuple_type": mark("a list"), "dict_type": mark("a table"), "dataclass_type": mark("a table"),
-    "model_type": mark("a table"),
+    "int_type": later("a whole number"), "int_from_float": later("a whole number"),
+    "int_parsing": later("a whole number"),
+    "float_type": later("a number"), "float_parsing": later("a number"), "finite_number": later("a finite number"),
+    "bool_type": later("true or false"), "bool_parsing": later("true or false"), "string_type": later("a text"),
+    "tuple_type": later("a list"), "dict_type": later("a table"), "dataclass_type": later("a table"),
+    "model_type": later("a table"),
 }  # fmt: skip
 
 
@@ -327,24 +327,24 @@ def problems_of(error: ValidationError, root: type, where: str = "") -> list[Pro
     rows = error.errors(include_url=False)
     found = [_problem(dict(row), root, where) for row in rows[:MOST_PROBLEMS]]
     if len(rows) > MOST_PROBLEMS:
-        message = _("{n:,} more of such errors are not listed", n=len(rows) - MOST_PROBLEMS)
-        found.append(Problem(found[-1].code, message, "", _("mend those above first")))
+        message = later("{n:,} more of such errors are not listed", n=len(rows) - MOST_PROBLEMS)
+        found.append(Problem(found[-1].code, message, "", later("mend those above first")))
     return found
 
 
-def first_fault(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
     """The first of what pydantic found, in a few words: for files of ours, which nobody mends by hand."""
     row = error.errors(include_url=False)[0]
     place, kind = dotted(row["loc"]), row["type"]
     if kind == "value_error":
         return joined(filter(None, (place, reason(row["ctx"]["error"]))), ": ")
     if kind == "missing":
-        return _("{place} is missing", place=place)
+        return later("{place} is missing", place=place)
     if place and kind in _TYPE_WORDS:
-        return _("{found} is not {wanted}", found=place, wanted=_(_TYPE_WORDS[kind]))
+        return later("{found} is not {wanted}", found=place, wanted=later(_TYPE_WORDS[kind]))
     if kind.startswith(("greater", "less")):
-        return _("{place} is {value}, which is out of range", place=place, value=row["input"])
-    return _("{place} is not what it should be", place=place or _("its content"))
+        return later("{place} is {value}, which is out of range", place=place, value=row["input"])
+    return later("{place} is not what it should be", place=place or later("its content"))
 
 
 def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
@@ -362,42 +362,46 @@ def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         known = [field.name for field in dataclasses.fields(cast(Any, owner))]
         near = nearest(str(plain[-1]), known)
-        return said("LS-203", _('unknown key "{key}"', key=plain[-1]), did_you_mean(str(plain[-1]), known), near)
+        return said("LS-203", later('unknown key "{key}"', key=plain[-1]), did_you_mean(str(plain[-1]), known), near)
     if kind in ("missing", "missing_argument"):
-        return said("LS-208", _('"{key}" is required', key=plain[-1]), _("add it"))
+        return said("LS-208", later('"{key}" is required', key=plain[-1]), later("add it"))
     if kind == "union_tag_not_found":
-        hint = _("name it, for example {example}", example=EXAMPLES.get(str(plain[-1]), EXAMPLES["layers"]))
-        return Problem("LS-208", _('this table has no "kind": {found}', found=found), where, hint)
+        hint = later("name it, for example {example}", example=EXAMPLES.get(str(plain[-1]), EXAMPLES["layers"]))
+        return Problem("LS-208", later('this table has no "kind": {found}', found=found), where, hint)
     if kind == "union_tag_invalid":
         kinds = [word.strip(" '") for word in context["expected_tags"].split(",")]
-        message = _('unknown kind "{kind}"', kind=context["tag"])
+        message = later('unknown kind "{kind}"', kind=context["tag"])
         shown = EXAMPLES.get(str(plain[-1]), EXAMPLES["layers"])
         return Problem("LS-209", message, where, with_example(did_you_mean(context["tag"], kinds), shown))
     if kind == "literal_error":
         most, comes, last = context["expected"].rpartition(" or ")
-        choices = _("{most} or {last}", most=most, last=last) if comes else last
+        choices = later("{most} or {last}", most=most, last=last) if comes else last
         return said(
-            "LS-205", _("{found} is not one of {choices}", found=found, choices=choices), _("choose one of these")
+            "LS-205",
+            later("{found} is not one of {choices}", found=found, choices=choices),
+            later("choose one of these"),
         )
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        message = _("{found} is out of range: it must be {range}", found=found, range=range_in_words(context))
-        return said("LS-205", message, _("change the value"))
+        message = later("{found} is out of range: it must be {range}", found=found, range=range_in_words(context))
+        return said("LS-205", message, later("change the value"))
     if kind == "string_pattern_mismatch":
-        hint = _("letters, digits, dot, dash and underscore, at most 64")
+        hint = later("letters, digits, dot, dash and underscore, at most 64")
         return said(
-            "LS-205", _("{found} is not a usable name", found=found), hint, "name" if key == "name" else "networks"
+            "LS-205", later("{found} is not a usable name", found=found), hint, "name" if key == "name" else "networks"
         )
     if kind == "too_short":
-        return said("LS-205", _("it is empty"), _("give at least one"))
+        return said("LS-205", later("it is empty"), later("give at least one"))
     if kind == "value_error":
         return said("LS-205", reason(context["error"]))
     if isinstance(row.get("input"), type) and row["input"].__name__ in {known.__name__ for known in KINDS.values()}:
         made = f"{row['input'].__name__}(…)"
-        return Problem("LS-204", _("this is the class, not one of it"), where, _("write {example}", example=made))
+        return Problem(
+            "LS-204", later("this is the class, not one of it"), where, later("write {example}", example=made)
+        )
     if kind in _TYPE_WORDS or kind in ("dataclass_type", "model_attributes_type"):
-        wanted = _(_TYPE_WORDS.get(kind, "a table"))
-        message = _("{found} is not {wanted}", found=found, wanted=wanted)
-        return said("LS-204", message, _("give {wanted}", wanted=wanted))
+        wanted = later(_TYPE_WORDS.get(kind, "a table"))
+        message = later("{found} is not {wanted}", found=found, wanted=wanted)
+        return said("LS-204", message, later("give {wanted}", wanted=wanted))
     return said("LS-204", joined((found, recognised(row["msg"].lower(), MESSAGES)), ": "))
 
 
@@ -406,6 +410,6 @@ def with_example(hint: str, shown: str) -> str:
     if not shown:
         return hint
     if not hint:
-        return _("for example: {example}", example=shown)
+        return later("for example: {example}", example=shown)
     end = "" if hint.endswith("?") else ","
-    return joined((hint, end, " ", _("for example: {example}", example=shown)), "")
+    return joined((hint, end, " ", later("for example: {example}", example=shown)), "")

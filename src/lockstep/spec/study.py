@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from lockstep.errors import LockstepError, Problem
-from lockstep.language import later as _
-from lockstep.language import mark, reason
+from lockstep.language import later, reason
 from lockstep.spec import naming
 from lockstep.spec.layers import Layer
 from lockstep.spec.network import Network
@@ -33,8 +32,8 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 # What a study's `format` says: by which number of a layer its starting weights are drawn, and which images `train_size`
 # keeps. A run's spec.toml always has it; those of before it have format 1.
 FORMATS = {
-    1: mark("starting weights by a layer's number among all layers; the first train_size images"),
-    2: mark("starting weights by a layer's number among those with a kernel; of each class its share of train_size"),
+    1: later("starting weights by a layer's number among all layers; the first train_size images"),
+    2: later("starting weights by a layer's number among those with a kernel; of each class its share of train_size"),
 }
 FORMAT = max(FORMATS)
 MOST_COMBINATIONS = 10_000  # of a grid
@@ -47,7 +46,7 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     seen = set()
     for value in values:
         if repr(value) in seen:
-            raise ValueError(_("{value!r} is given twice", value=value))
+            raise ValueError(later("{value!r} is given twice", value=value))
         seen.add(repr(value))
     return values
 
@@ -154,8 +153,8 @@ class Study:
         """
         n = math.prod(len(values) for values in self.grid.values())
         if n > MOST_COMBINATIONS:
-            message = _("{n:,} recipes are more than {most:,}", n=n, most=MOST_COMBINATIONS)
-            raise LockstepError("LS-205", message, where="grid", hint=_("fewer values, or several studies"))
+            message = later("{n:,} recipes are more than {most:,}", n=n, most=MOST_COMBINATIONS)
+            raise LockstepError("LS-205", message, where="grid", hint=later("fewer values, or several studies"))
         recipe = _with(self.recipe, self.recipe_for.get(network, {}), f"recipe_for.{network}")
         made, problems = [], dict[Problem, None]()
         for chosen in _combinations(self.grid):
@@ -218,8 +217,10 @@ def _with(recipe: Recipe, chosen: Mapping[str, Any], where: str) -> Recipe:
         try:
             set_key(table, key.removeprefix("recipe."), value)
         except KeyError as error:
-            message = _('"{part}" is not a table, so this key does not exist', part=error.args[0])
-            raise LockstepError("LS-203", message, where=f"{where}.{key}", hint=_("name a key of the recipe")) from None
+            message = later('"{part}" is not a table, so this key does not exist', part=error.args[0])
+            raise LockstepError(
+                "LS-203", message, where=f"{where}.{key}", hint=later("name a key of the recipe")
+            ) from None
         except ValueError as error:  # a short form on the way is wrong in itself
             raise LockstepError("LS-205", reason(error), where=f"{where}.{key}") from None
     try:

@@ -21,9 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from lockstep import arguments
 from lockstep.errors import LockstepError, Problem, did_you_mean, system
-from lockstep.files import untrusted
-from lockstep.language import later as _
-from lockstep.language import mark, reason, recognised
+from lockstep.files import intake
+from lockstep.language import later, reason, recognised
 from lockstep.spec import FORMAT, Recipe, Study, naming
 from lockstep.spec.records import dotted, parse_word, problems_of, set_key, to_table
 
@@ -44,24 +43,26 @@ def read_study(path: str | PathLike[str], settings: Iterable[str] = (), also: Al
     path = located(path)
     try:
         with open(path, "rb") as file:
-            content = file.read(untrusted.LARGEST_SPEC + 1)
-        if len(content) > untrusted.LARGEST_SPEC:
-            message = _("larger than {n:,} bytes", n=untrusted.LARGEST_SPEC)
-            raise LockstepError("LS-201", message, where=str(path), hint=_("this is no study file"))
+            content = file.read(intake.LARGEST_SPEC + 1)
+        if len(content) > intake.LARGEST_SPEC:
+            message = later("larger than {n:,} bytes", n=intake.LARGEST_SPEC)
+            raise LockstepError("LS-201", message, where=str(path), hint=later("this is no study file"))
         text = content.decode("utf-8")
         if (zero := content.find(b"\0")) >= 0:  # UTF-16 may pass for UTF-8
             raise UnicodeDecodeError("utf-8", content, zero, zero + 1, "a zero")
     except UnicodeDecodeError as error:
-        message = _("not UTF-8 at byte {n}", n=error.start)
-        raise LockstepError("LS-202", message, where=str(path), hint=_("save it as UTF-8")) from error
+        message = later("not UTF-8 at byte {n}", n=error.start)
+        raise LockstepError("LS-202", message, where=str(path), hint=later("save it as UTF-8")) from error
     except (OSError, ValueError) as error:
-        hint: str = _(
+        hint: str = later(
             'give the path of a study\'s TOML file, or the name of one of ours such as "lab-lenet"; '
             "to begin one: lockstep init NAME"
         )
         if _is_name(path) and (near := did_you_mean(path.name, own_studies())).startswith("did"):
             hint = near
-        raise LockstepError("LS-201", _("cannot read: {why}", why=system(error)), where=str(path), hint=hint) from error
+        raise LockstepError(
+            "LS-201", later("cannot read: {why}", why=system(error)), where=str(path), hint=hint
+        ) from error
     return parse_study(text, str(path), settings, name=path.stem, format=1 if is_written(path) else FORMAT, also=also)
 
 
@@ -100,17 +101,17 @@ BOM = "\ufeff"  # what Windows' editors begin a file in UTF-8 with
 
 # What tomllib says most often.
 TOML = (
-    mark("{what} (at line {line}, column {column})"), mark("{what} (at end of document)"), mark("Invalid value"),
-    mark("Invalid statement"), mark("Unterminated string"), mark("Unclosed array"), mark("Unclosed inline table"),
-    mark("Cannot overwrite a value"), mark("Cannot declare {key} twice"), mark("Illegal character {sign}"),
-    mark("Expected '=' after a key in a key/value pair"), mark("Expected ']' at the end of a table declaration"),
-    mark("Expected ']]' at the end of an array declaration"), mark("Invalid initial character for a key part"),
-    mark("Expected newline or end of document after a statement"), mark("Duplicate inline table key {key}"),
-    mark("Unescaped {sign} in a string"), mark("Expected {what}"),
+    later("{what} (at line {line}, column {column})"), later("{what} (at end of document)"), later("Invalid value"),
+    later("Invalid statement"), later("Unterminated string"), later("Unclosed array"), later("Unclosed inline table"),
+    later("Cannot overwrite a value"), later("Cannot declare {key} twice"), later("Illegal character {sign}"),
+    later("Expected '=' after a key in a key/value pair"), later("Expected ']' at the end of a table declaration"),
+    later("Expected ']]' at the end of an array declaration"), later("Invalid initial character for a key part"),
+    later("Expected newline or end of document after a statement"), later("Duplicate inline table key {key}"),
+    later("Unescaped {sign} in a string"), later("Expected {what}"),
 )  # fmt: skip
 
 
-DIGITS = mark("Exceeds the limit ({limit} digits) for integer string conversion: value has {n} digits")
+DIGITS = later("Exceeds the limit ({limit} digits) for integer string conversion: value has {n} digits")
 
 
 def parse_study(
@@ -121,20 +122,20 @@ def parse_study(
 
     Without either it has that of the script that runs. Raises as `read_study`.
     """
-    arguments.instance(text, str, "text", _("read_study reads a file"))
+    arguments.instance(text, str, "text", later("read_study reads a file"))
     text = text.removeprefix(BOM)
     try:
-        document = untrusted.toml(text)
+        document = intake.toml(text)
     except tomllib.TOMLDecodeError as error:
         raise LockstepError(
-            "LS-202", recognised(str(error), TOML), where=file, hint=_("see https://toml.io for the notation")
+            "LS-202", recognised(str(error), TOML), where=file, hint=later("see https://toml.io for the notation")
         ) from error
     except ValueError as error:  # Python refuses whole numbers of more than 4,300 digits
         message = recognised(str(error).partition(";")[0], [DIGITS])
-        raise LockstepError("LS-202", message, where=file, hint=_("no key takes it")) from error
+        raise LockstepError("LS-202", message, where=file, hint=later("no key takes it")) from error
     except RecursionError as error:
-        hint = _("a study needs three levels")
-        raise LockstepError("LS-202", _("nested too deeply"), where=file, hint=hint) from error
+        hint = later("a study needs three levels")
+        raise LockstepError("LS-202", later("nested too deeply"), where=file, hint=hint) from error
     document.setdefault("format", format)
     document.setdefault("name", naming.of_script() if name is None else naming.of_text(name))
     settings = list(settings)
@@ -144,7 +145,7 @@ def parse_study(
     except (ValidationError, RecursionError) as error:
         found = problems_of(error, Study) if isinstance(error, ValidationError) else []
         found = [problem for problem in found if not _is_of_another(document, problem.where)]
-        problems += found or [Problem("LS-202", _("nested too deeply"), "", _("a study needs three levels"))]
+        problems += found or [Problem("LS-202", later("nested too deeply"), "", later("a study needs three levels"))]
         problems += _with_the_rest(document, error, also) if found else []
     else:
         problems += also(study, frozenset()) if problems else []
@@ -174,7 +175,7 @@ def _validated(document: dict[str, Any], settings: Sequence[str]) -> Study:
 
 def written(text: str, settings: Iterable[str] = ()) -> dict[str, Any]:
     """What a text that is a study's says, with the settings put over it, as plain tables."""
-    document = untrusted.toml(text)
+    document = intake.toml(text)
     for setting in settings:
         _apply(document, setting)
     return document
@@ -239,16 +240,16 @@ def _apply(document: dict[str, Any], setting: str) -> list[Problem]:
     key, equals, value = setting.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        hint = _("for example recipe.epochs=3")
-        return [Problem("LS-200", _('"{text}" is not key=value', text=setting), "--set", hint)]
+        hint = later("for example recipe.epochs=3")
+        return [Problem("LS-200", later('"{text}" is not key=value', text=setting), "--set", hint)]
     _write_kind_out(document, key)
     try:
         set_key(document, key, parse_word(value.strip()))
     except KeyError as error:
-        message = _('"{part}" is not a table, so "{key}" does not exist', part=error.args[0], key=key)
-        return [Problem("LS-203", message, "--set", _("set it whole"))]
+        message = later('"{part}" is not a table, so "{key}" does not exist', part=error.args[0], key=key)
+        return [Problem("LS-203", message, "--set", later("set it whole"))]
     except ValueError as error:  # a short form on the way is wrong in itself
-        return [Problem("LS-205", reason(error), "--set", _("set it whole"))]
+        return [Problem("LS-205", reason(error), "--set", later("set it whole"))]
     return []
 
 
@@ -291,7 +292,7 @@ def _place(places: dict[str, Place], key: str, is_of_key: bool) -> Place | None:
 
 def resolved_toml(study: Study) -> str:
     """The study as TOML, with every default written out; reading it gives the same study again."""
-    arguments.instance(study, Study, "study", _('make one with Study(…), or read one: load_study("study.toml")'))
+    arguments.instance(study, Study, "study", later('make one with Study(…), or read one: load_study("study.toml")'))
     table = to_table(study)
     table = {key: table[key] for key in ("name", "question")} | table  # what a reader wants first
     return tomli_w.dumps({key: value for key, value in table.items() if value not in ({}, "")})

@@ -20,6 +20,7 @@ Every file is written under a temporary name in the same folder, flushed to the 
 sees the old file or the new one and never half of it. An existing run is never overwritten.
 """
 
+from lockstep.files.texts import restored, with_texts
 from lockstep.store.checkpoint import (
     find_checkpoints,
     newest_checkpoint,
@@ -57,7 +58,6 @@ from lockstep.store.folder import (
     write_npz,
 )
 from lockstep.store.manifest import (
-    FORMAT_OF_TRACES,
     HASHED,
     check_files,
     check_manifest,
@@ -83,12 +83,10 @@ from lockstep.store.search import (
     must_be_there,
 )
 from lockstep.store.status import as_written, read_status, seal, write_status
-from lockstep.store.texts import restored, with_texts
 
 __all__ = [
     "ASIDE",
     "FORMAT",
-    "FORMAT_OF_TRACES",
     "HASHED",
     "HINT",
     "INTERRUPTED",

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from lockstep.errors import LockstepError
-from lockstep.files import atomic
-from lockstep.language import later as _
+from lockstep.files import disk
+from lockstep.language import later
 from lockstep.store.folder import (
     FORMAT,
     HINT,
@@ -45,7 +45,7 @@ def write_checkpoint(
 
     folder = run / f"checkpoint-{epoch}"
     make_folder(folder)
-    with atomic.writing(folder, HINT):
+    with disk.writing(folder, HINT):
         (folder / "manifest.json").unlink(missing_ok=True)
     manifest: dict[str, Any] = {"format": SEALED, "epoch": epoch, **finite(facts or {}), "files": {}}
     for name, arrays in {"weights": weights, "state": state, **(more or {})}.items():
@@ -54,8 +54,8 @@ def write_checkpoint(
         listed = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         manifest["files"][f"{name}.safetensors"] = listed
     write_bytes(folder / "manifest.json", as_json({**manifest, "seal": seal(manifest)}))
-    with atomic.writing(folder, HINT):
-        atomic.sync_folder(run)
+    with disk.writing(folder, HINT):
+        disk.sync_folder(run)
     return folder
 
 
@@ -75,12 +75,12 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_as_written(path)
     listed = manifest.get("files")
     if not isinstance(listed, dict) or not listed:
-        raise damaged(path, _('"files" is missing'))
+        raise damaged(path, later('"files" is missing'))
     if manifest.get("format") == FORMAT and manifest.keys() == {"format", "epoch", "files"}:
         return manifest
     check_seal(path, manifest)
     if folder.name != f"checkpoint-{manifest.get('epoch')}":
-        raise damaged(path, _("it is that of epoch {epoch}", epoch=manifest.get("epoch")))
+        raise damaged(path, later("it is that of epoch {epoch}", epoch=manifest.get("epoch")))
     return manifest
 
 

@@ -14,21 +14,20 @@ from typing import Any
 import numpy as np
 
 from lockstep.errors import LockstepError
-from lockstep.files import atomic, untrusted
-from lockstep.language import later as _
-from lockstep.language import mark
-from lockstep.store.texts import restored, with_texts
+from lockstep.files import disk, intake
+from lockstep.files.texts import restored, with_texts
+from lockstep.language import later
 
 FORMAT = 1
 INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside
-UNUSABLE = mark("cannot be used: {why}")
+UNUSABLE = later("cannot be used: {why}")
 SAMPLES = 16  # test images, the first, that a run keeps to be looked at
 TRACES = "traces"  # the folder in a study's that holds what its proofs rest on; they are no runs
 ASIDE = "aside"  # and what `lockstep clean` moved out of the way
 UNEXPLAINED = "unexplained"  # and what it packs of a divergence without a known cause
 
 
-HINT = atomic.HINT
+HINT = disk.HINT
 
 
 def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:
@@ -36,11 +35,13 @@ def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:
 
     Without `sync_name` a later file of the same folder flushes this one's name too.
     """
-    with atomic.new_file(path, HINT, sync_name) as temporary, atomic.writing(path, HINT):
+    with disk.new_file(path, HINT, sync_name) as temporary, disk.writing(path, HINT):
         temporary.write_bytes(content)
-    with atomic.writing(path, HINT):
+    with disk.writing(path, HINT):
         if path.read_bytes() != content:
-            raise LockstepError("LS-501", _("what was read back is not what was written"), where=str(path), hint=HINT)
+            raise LockstepError(
+                "LS-501", later("what was read back is not what was written"), where=str(path), hint=HINT
+            )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -85,7 +86,7 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 
 def append_event(path: Path, event: Mapping[str, Any]) -> None:
     """Add one line to events.jsonl; a line that a crash cut off is skipped by the reader."""
-    with atomic.writing(path, HINT), open(path, "a", encoding="utf-8", errors="replace") as file:
+    with disk.writing(path, HINT), open(path, "a", encoding="utf-8", errors="replace") as file:
         file.write(as_line(event))
 
 
@@ -96,11 +97,11 @@ def as_line(event: Mapping[str, Any]) -> str:
 
 def make_folder(path: Path) -> None:
     """Make a folder and its parents; raises LockstepError (LS-501, LS-502)."""
-    with atomic.writing(path, HINT):
+    with disk.writing(path, HINT):
         new = [place for place in (path, *path.parents) if not place.exists()]
         path.mkdir(parents=True, exist_ok=True)
         for place in new:
-            atomic.sync_folder(place.parent)
+            disk.sync_folder(place.parent)
 
 
 def claim(study_folder: Path, run_id: str) -> Path:
@@ -108,12 +109,12 @@ def claim(study_folder: Path, run_id: str) -> Path:
     make_folder(study_folder)
     for attempt in range(1, 10_000):
         folder = study_folder / (run_id if attempt == 1 else f"{run_id}-{attempt}")
-        with atomic.writing(folder, HINT), contextlib.suppress(FileExistsError):
+        with disk.writing(folder, HINT), contextlib.suppress(FileExistsError):
             folder.mkdir()
-            atomic.sync_folder(study_folder)
+            disk.sync_folder(study_folder)
             return folder
     raise LockstepError(
-        "LS-501", _("10,000 attempts of one run stand here"), where=str(study_folder), hint=_("clean it up")
+        "LS-501", later("10,000 attempts of one run stand here"), where=str(study_folder), hint=later("clean it up")
     )
 
 
@@ -139,7 +140,7 @@ def make_study_folder(folder: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises LockstepError (LS-505)."""
     try:
-        return restored(untrusted.json_object(path))
+        return restored(intake.json_object(path))
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
 
@@ -147,7 +148,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_as_written(path: Path) -> dict[str, Any]:
     """Read a JSON object with nothing put back of what makes its texts; raises LockstepError (LS-505)."""
     try:
-        return untrusted.json_object(path)
+        return intake.json_object(path)
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
 
@@ -155,7 +156,7 @@ def read_as_written(path: Path) -> dict[str, Any]:
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Read all arrays of an npz, never pickle; raises LockstepError (LS-505)."""
     try:
-        return untrusted.npz(path)
+        return intake.npz(path)
     except MemoryError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged files
@@ -165,23 +166,23 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 def read_tensors(path: Path, known: Any) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file that a manifest lists as `known`; raises LockstepError (LS-505)."""
     try:
-        return untrusted.tensors(untrusted.checked(path, known))
+        return intake.tensors(intake.checked(path, known))
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
 
 
 def damaged(path: Path, why: object) -> LockstepError:
     """The error (LS-505) for a file of a run folder that cannot be used."""
-    why = _("it is missing") if isinstance(why, FileNotFoundError) else why
+    why = later("it is missing") if isinstance(why, FileNotFoundError) else why
     return LockstepError(
-        "LS-505", _(UNUSABLE, why=why), where=str(path), hint=_("run it again; this file stays as it is")
+        "LS-505", later(UNUSABLE, why=why), where=str(path), hint=later("run it again; this file stays as it is")
     )
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """The events of a run, without lines that a crash cut off."""
     try:
-        lines = untrusted.json_text(path, errors="replace").splitlines()
+        lines = intake.json_text(path, errors="replace").splitlines()
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
     events = []

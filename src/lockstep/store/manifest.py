@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError, without
-from lockstep.files import atomic, untrusted
-from lockstep.language import later as _
-from lockstep.language import reason
+from lockstep.files import disk, intake
+from lockstep.language import later, reason
 from lockstep.store.checkpoint import find_checkpoints
+from lockstep.store.documents import traces
 from lockstep.store.folder import FORMAT, HINT, UNUSABLE, damaged, read_json, write_json
 
-FORMAT_OF_TRACES = 2  # of a trace's manifest, whose files are listed as a run's are
 HASHED = (
     "spec.toml",
     "environment.json",
@@ -33,7 +32,7 @@ def write_manifest(run: Path) -> None:
     """Write manifest.json: the size and SHA-256 of every file of a run that is done, so that a later edit shows."""
     listed = {}
     for path in (run / name for name in HASHED):
-        with atomic.writing(path, HINT), open(path, "rb+") as file:
+        with disk.writing(path, HINT), open(path, "rb+") as file:
             os.fsync(file.fileno())  # events.jsonl grew line by line
         content = path.read_bytes()
         listed[path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -53,27 +52,27 @@ def check_files(run: Path) -> dict[str, str | None]:
     try:
         manifest = read_json(path)
         listed = manifest.get("files")
-        if manifest.get("format") not in (FORMAT, FORMAT_OF_TRACES):
+        if manifest.get("format") not in (FORMAT, traces.FORMAT):
             raise damaged(
                 path,
-                _(
+                later(
                     "it has format {format!r}, this version reads format {known}",
                     format=manifest.get("format"),
                     known=FORMAT,
                 ),
             )
         if not isinstance(listed, dict) or not listed:
-            raise damaged(path, _('"files" is missing'))
+            raise damaged(path, later('"files" is missing'))
     except LockstepError as error:
         return {path.name: without(error.problems[0].message, UNUSABLE)}
     found: dict[str, str | None] = {path.name: None}
     for name, known in listed.items():
         name = Path(name).name  # never outside the folder
         try:
-            untrusted.compare(run / name, known)
+            intake.compare(run / name, known)
             found[name] = None
         except (OSError, ValueError) as error:
-            found[name] = _("it is missing") if isinstance(error, FileNotFoundError) else reason(error)
+            found[name] = later("it is missing") if isinstance(error, FileNotFoundError) else reason(error)
             if Path(name).suffix in TEXTS and _is_but_for_line_ends(run / name, known):
                 found[name] = None
     return found
@@ -84,7 +83,7 @@ TEXTS = (".toml", ".json", ".jsonl")  # the files of a run that git and editors 
 
 def _is_but_for_line_ends(path: Path, known: Any) -> bool:
     try:
-        return untrusted.is_but_for_line_ends(path, known)
+        return intake.is_but_for_line_ends(path, known)
     except (OSError, ValueError):
         return False
 
@@ -99,11 +98,11 @@ def other_line_ends(run: Path) -> list[str]:
         for path in sorted(place.glob("*")):
             if path.suffix in TEXTS and path.is_file():
                 with contextlib.suppress(OSError, ValueError):
-                    content = untrusted.content(path, untrusted.LARGEST_JSON)
+                    content = intake.content(path, intake.LARGEST_JSON)
                     known = listed.get(path.name) if isinstance(listed, dict) else None
                     # What is no longer what was written for another reason, too, is told with the files.
-                    is_that = untrusted.is_but_for_line_ends(path, known) if known else b"\r" in content
-                    if content and content != untrusted.line_ends_put_back(content) and is_that:
+                    is_that = intake.is_but_for_line_ends(path, known) if known else b"\r" in content
+                    if content and content != intake.line_ends_put_back(content) and is_that:
                         found.append(path.relative_to(run).as_posix())
     return found
 

@@ -16,9 +16,8 @@ import numpy as np
 
 from lockstep import arguments
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
-from lockstep.language import joined, mark
-from lockstep.language import later as _
+from lockstep.files import intake
+from lockstep.language import joined, later
 from lockstep.spec import Study
 from lockstep.spec.toml import read_study
 from lockstep.store import results
@@ -29,7 +28,7 @@ from lockstep.store.status import as_written, read_status
 def read_spec(run: Path) -> str:
     """The text of a run's spec.toml, with the line ends that it was written with; raises LockstepError (LS-505)."""
     try:
-        return as_written(untrusted.text(run / "spec.toml"))
+        return as_written(intake.text(run / "spec.toml"))
     except (OSError, ValueError) as error:
         raise damaged(run / "spec.toml", error) from error
 
@@ -60,7 +59,7 @@ def read_asked(run: Path) -> Study:
         place = f"{first.code} {where}: " if where else f"{first.code}: "
         raise damaged(path, joined((place, first.message), "")) from error
     except ValueError as error:
-        raise damaged(path, _("it asks for more than one run")) from error
+        raise damaged(path, later("it asks for more than one run")) from error
     return study
 
 
@@ -92,12 +91,12 @@ class Record:
         """spec.toml as plain tables: a study of one run."""
         path = self.folder / "spec.toml"
         try:
-            spec = untrusted.toml(read_spec(self.folder))
+            spec = intake.toml(read_spec(self.folder))
         except (ValueError, RecursionError) as error:
             raise damaged(path, error) from error
         for key in ("networks", "backends", "seeds", "dataset", "dtype", "recipe"):
             if not spec.get(key) or not isinstance(spec[key], dict | list):
-                raise damaged(path, _('"{key}" is missing', key=key))
+                raise damaged(path, later('"{key}" is missing', key=key))
         return spec
 
     @cached_property
@@ -128,27 +127,22 @@ class Record:
     # One run's coordinates, as its spec has them.
     @property
     def network(self) -> str:
-        """The network's name in the study."""
         return str(next(iter(self.spec["networks"])))
 
     @property
     def backend(self) -> str:
-        """The backend's name."""
         return str(self.spec["backends"][0])
 
     @property
     def seed(self) -> int:
-        """The seed."""
         return int(self.spec["seeds"][0])
 
     @property
     def dataset(self) -> str:
-        """The dataset's name or path."""
         return str(self.spec["dataset"][0])
 
     @property
     def dtype(self) -> str:
-        """The dtype's name."""
         return str(self.spec["dtype"][0])
 
     @property
@@ -202,7 +196,7 @@ class Record:
         value = getattr(self, document) if self.is_finished else None
         for key in keys if self.is_finished else ():
             if not isinstance(value, Mapping) or key not in value:
-                raise damaged(self.folder / f"{document}.json", _('"{key}" is missing', key=key))
+                raise damaged(self.folder / f"{document}.json", later('"{key}" is missing', key=key))
             value = value[key]
         return value
 
@@ -261,7 +255,7 @@ def _row(record: Record, grid: Mapping[str, Any]) -> dict[str, Any]:
     except (LockstepError, KeyError, TypeError, AttributeError, ValueError, IndexError):  # whatever is wrong with it
         unknown = dict.fromkeys(results.COORDINATES, results.MISSING)
         named = {"network": record.folder.name, "backend": results.MISSING}
-        return {**named, **unknown, "grid": dict(grid), "status": mark("damaged")}
+        return {**named, **unknown, "grid": dict(grid), "status": later("damaged")}
 
 
 def _settings(record: Record) -> dict[str, Any]:

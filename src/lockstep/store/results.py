@@ -10,13 +10,13 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lockstep.language import _, mark, number, say
+from lockstep.language import _, later, number
 
 MISSING = "–"
 MEBIBYTE = 2**20
 MOST_ROWS = 200  # that are shown of a list of runs
 NUMBERS = (
-    mark("test accuracy"), mark("test loss"), mark("s / epoch"), mark("total s"), mark("peak memory"),
+    later("test accuracy"), later("test loss"), later("s / epoch"), later("total s"), later("peak memory"),
 )  # fmt: skip
 COORDINATES = ("dataset", "seed", "dtype")
 
@@ -88,7 +88,6 @@ def as_text(found: Results) -> str:
 
 
 def as_html(found: Results) -> str:
-    """The table for a notebook."""
     first = len(found.titles) - found.n_numbers
 
     def line(cells: Sequence[str], tag: str) -> str:
@@ -111,7 +110,7 @@ def in_a_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
         if row["test_accuracy"] is not None:
             reached.setdefault(row["network"], []).append(row["test_accuracy"])
     if not reached:
-        return say(_("no run came to its end"))
+        return _("no run came to its end")
     told = []
     for network, values in reached.items():
         low, high = percent(min(values)), percent(max(values))
@@ -126,4 +125,4 @@ def in_a_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _left_out(found: Results) -> list[str]:
     n = len(found.rows) - MOST_ROWS
-    return [say(_("… and {n:,} more", n=n))] if n > 0 else []
+    return [_("… and {n:,} more", n=n)] if n > 0 else []

@@ -10,8 +10,7 @@ from typing import Any
 
 from lockstep import arguments
 from lockstep.errors import LockstepError
-from lockstep.language import joined
-from lockstep.language import later as _
+from lockstep.language import joined, later
 from lockstep.store.folder import ASIDE, TRACES, UNEXPLAINED, natural, read_json
 from lockstep.store.manifest import check_files
 from lockstep.store.record import Record, Records
@@ -38,7 +37,7 @@ def find_runs(
     if not found:
         where = ", ".join(map(str, paths))
         raise LockstepError(
-            "LS-505", _("no run folder here"), where=where, hint=_("name a folder below runs/ that holds runs")
+            "LS-505", later("no run folder here"), where=where, hint=later("name a folder below runs/ that holds runs")
         )
     return Records(Record(folder) for folder in sorted(found, key=_order))
 
@@ -56,8 +55,8 @@ def given(records: Any) -> list[Record]:
     """The runs that somebody gave, several or one; raises LockstepError (LS-204) for what is none."""
     if isinstance(records, Record):
         return [records]
-    hint = _("run_study and find_runs give them")
-    found = arguments.several(records, "records", _("a list of runs"))
+    hint = later("run_study and find_runs give them")
+    found = arguments.several(records, "records", later("a list of runs"))
     return [arguments.instance(one, Record, "records", hint) for one in found]
 
 
@@ -103,5 +102,5 @@ def damages(records: Iterable[Record]) -> list[str]:
 def must_be_there(folders: Iterable[Path]) -> None:
     """Raise LockstepError (LS-200) where one is not."""
     if missing := [folder for folder in folders if not folder.exists()]:
-        hint = _("look for a typing error; lockstep run says where it puts its runs")
-        raise LockstepError("LS-200", _("there is no such folder"), where=", ".join(map(str, missing)), hint=hint)
+        hint = later("look for a typing error; lockstep run says where it puts its runs")
+        raise LockstepError("LS-200", later("there is no such folder"), where=", ".join(map(str, missing)), hint=hint)

@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
-from lockstep.language import later as _
+from lockstep.files import intake
+from lockstep.files.texts import restored, with_texts
+from lockstep.language import later
 from lockstep.store.documents.run import Status
 from lockstep.store.folder import FORMAT, as_json, damaged, now, read_as_written, write_bytes
-from lockstep.store.texts import restored, with_texts
 
 SEALED = 2  # the format of a status and of a checkpoint's manifest that carry their own SHA-256; those of 1 have none
 
@@ -59,7 +59,7 @@ def check_seal(path: Path, value: Mapping[str, Any]) -> None:
     if value.get("format") != SEALED:
         raise damaged(
             path,
-            _(
+            later(
                 "it has format {format!r}, this version reads formats 1 and {sealed}",
                 format=value.get("format"),
                 sealed=SEALED,
@@ -70,15 +70,15 @@ def check_seal(path: Path, value: Mapping[str, Any]) -> None:
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
     if not as_written:
-        raise damaged(path, _("it is not as it was written"))
+        raise damaged(path, later("it is not as it was written"))
 
 
 def _is_text(path: Path, wanted: bytes) -> bool:
     """Whether a file holds this text, whatever its line ends."""
     found = path.read_bytes()
-    return found == wanted or untrusted.line_ends_put_back(found) == wanted
+    return found == wanted or intake.line_ends_put_back(found) == wanted
 
 
 def as_written(text: str) -> str:
     """A text with the line ends that it was written with."""
-    return untrusted.line_ends_put_back(text.encode()).decode()
+    return intake.line_ends_put_back(text.encode()).decode()

@@ -12,8 +12,7 @@ from typing import Any
 
 from lockstep import arguments, backends, data
 from lockstep.errors import LockstepError, Problem, did_you_mean
-from lockstep.language import later as _
-from lockstep.language import n_later as n_
+from lockstep.language import later, n_later
 from lockstep.spec import LayerFacts, Network, Recipe, Study
 from lockstep.spec.records import changed, with_example
 from lockstep.spec.toml import STAND_IN, located, placing, read_study
@@ -73,7 +72,7 @@ def _narrowed(
     for name in networks:
         if name not in here:
             hint = did_you_mean(name, here)
-            problems.append(Problem("LS-209", _('the study has no network "{name}"', name=name), "--network", hint))
+            problems.append(Problem("LS-209", later('the study has no network "{name}"', name=name), "--network", hint))
     if networks and all(name in study.networks for name in networks):
         own = {name: keys for name, keys in study.recipe_for.items() if name in networks}
         study = changed(study, networks={name: study.networks[name] for name in networks}, recipe_for=own)
@@ -82,7 +81,7 @@ def _narrowed(
 
 def checked(study: Study, problems: Sequence[Problem] = ()) -> Study:
     """The study, known to be possible on its datasets; raises LockstepError with these problems and all it finds."""
-    arguments.instance(study, Study, "study", _('make one with Study(…), or read one: load_study("study.toml")'))
+    arguments.instance(study, Study, "study", later('make one with Study(…), or read one: load_study("study.toml")'))
     study = changed(study, dataset=tuple(map(_absolute, study.dataset)))
     problems = [*problems, *_problems(study)]
     if problems:
@@ -92,14 +91,14 @@ def checked(study: Study, problems: Sequence[Problem] = ()) -> Study:
 
 def _not_in_utf8(study: Study) -> Iterator[Problem]:
     """Texts of the command line that are bytes of another encoding, which no file of a run could hold."""
-    rename = _("rename that folder, or give the dataset a name: lockstep data import FOLDER NAME")
+    rename = later("rename that folder, or give the dataset a name: lockstep data import FOLDER NAME")
     for key, texts, hint in (
         ("dataset", study.dataset, rename),
-        ("question", (study.question,), _("write it in UTF-8")),
+        ("question", (study.question,), later("write it in UTF-8")),
     ):
         for text in texts:
             if any("\ud800" <= sign <= "\udfff" for sign in text):
-                yield Problem("LS-205", _("{text} is not UTF-8", text=text), key, hint)
+                yield Problem("LS-205", later("{text} is not UTF-8", text=text), key, hint)
 
 
 OF_RECIPES = frozenset(("recipe", "recipe_for", "grid", "train_size", "dtype"))  # what the check of a recipe looks at
@@ -129,7 +128,7 @@ def _unknown_backends(named: dict[str, str], shown: str) -> list[Problem]:
     unknown = {name: where for name, where in named.items() if name not in backends.BACKENDS}
     return [
         Problem(
-            "LS-209", _('there is no backend "{name}"', name=name), where,
+            "LS-209", later('there is no backend "{name}"', name=name), where,
             with_example(did_you_mean(name, backends.BACKENDS), shown),
         )
         for name, where in unknown.items()
@@ -139,7 +138,7 @@ def _unknown_backends(named: dict[str, str], shown: str) -> list[Problem]:
 def _recipes_for_nobody(study: Study, left_out: frozenset[str]) -> list[Problem]:
     here = _networks_of(study, left_out)
     unknown = [name for name in study.recipe_for if name not in here]
-    message = _("the study has no network of this name")
+    message = later("the study has no network of this name")
     return [Problem("LS-209", message, f"recipe_for.{name}", did_you_mean(name, here)) for name in unknown]
 
 
@@ -185,7 +184,7 @@ def _problems_with_data(
             for problem in _problems_with_recipe(recipe, name, study, facts)
         )
     )
-    ending = _('end with "dense {n}"', n=facts.n_classes)
+    ending = later('end with "dense {n}"', n=facts.n_classes)
     for name, network in study.networks.items():
         if f"networks.{name}" in left_out:  # one that stands in
             continue
@@ -193,17 +192,17 @@ def _problems_with_data(
             output = network.facts(facts.image_shape)[-1].output_shape
         except LockstepError as error:
             where = f"networks.{name}.{error.problems[0].where}"
-            hint = _(
+            hint = later(
                 "the images of {dataset} are {shape}; see: lockstep show", dataset=dataset, shape=facts.image_shape
             )
             problems.append(Problem(error.code, error.problems[0].message, where, hint))
             continue
         if output != (facts.n_classes,):
             what = {"output": output, "dataset": dataset, "n": facts.n_classes}
-            message = _("the last layer puts out {output}, but {dataset} has {n} classes", **what)
+            message = later("the last layer puts out {output}, but {dataset} has {n} classes", **what)
             problems.append(Problem("LS-206", message, f"networks.{name}", ending))
         elif not network.parameter_shapes(facts.image_shape):
-            message = _("it has no parameters, so there is nothing to train")
+            message = later("it has no parameters, so there is nothing to train")
             problems.append(Problem("LS-206", message, f"networks.{name}", ending))
     return problems
 
@@ -213,24 +212,26 @@ def _problems_with_recipe(recipe: Recipe, name: str, study: Study, facts: data.F
     problems = []
     if recipe.early_stopping and not recipe.validation:
         monitor = recipe.early_stopping.monitor
-        message = _("early stopping looks at {monitor}, but no images are held out", monitor=monitor)
-        problems.append(Problem("LS-207", message, "recipe.early_stopping", _("set recipe.validation = 0.1")))
+        message = later("early stopping looks at {monitor}, but no images are held out", monitor=monitor)
+        problems.append(Problem("LS-207", message, "recipe.early_stopping", later("set recipe.validation = 0.1")))
     if recipe.products != "full" and "float64" in study.dtype:
-        message = _("products of {products} are sums of float32, but float64 is asked for", products=recipe.products)
-        problems.append(Problem("LS-207", message, "recipe.products", _('set dtype = "float32"')))
+        message = later(
+            "products of {products} are sums of float32, but float64 is asked for", products=recipe.products
+        )
+        problems.append(Problem("LS-207", message, "recipe.products", later('set dtype = "float32"')))
     if "targets_broadcast" in recipe.mistakes and recipe.loss != "mean_squared_error":
-        text = _(
+        text = later(
             'the loss is {loss}, and only a squared error can make the mistake "targets_broadcast"', loss=recipe.loss
         )
-        problems.append(Problem("LS-207", text, "recipe.mistakes", _('set recipe.loss = "mean_squared_error"')))
+        problems.append(Problem("LS-207", text, "recipe.mistakes", later('set recipe.loss = "mean_squared_error"')))
     held_out = len(data.split(facts.n_train, recipe.validation, 0)[1])
     n = min(study.train_size or facts.n_train, facts.n_train - held_out)
     if (n % recipe.batch_size or min(recipe.batch_size, n)) == 1:  # the last batch holds one image
         rows = _facts(study.networks[name], facts)
         if any(row.layer.kind == "batch_norm" and len(row.input_shape) == 1 for row in rows):
             sizes = {"n": n, "batch_size": recipe.batch_size}
-            message = _("{n} training images in batches of {batch_size} leave one alone, with no variance", **sizes)
-            hint = _("choose another recipe.batch_size, or leave batch_norm out of the dense part")
+            message = later("{n} training images in batches of {batch_size} leave one alone, with no variance", **sizes)
+            hint = later("choose another recipe.batch_size, or leave batch_norm out of the dense part")
             problems.append(Problem("LS-207", message, f"networks.{name}", hint))
     return problems
 
@@ -253,7 +254,7 @@ def few_images(study: Study) -> list[str]:
                 n = min(study.train_size or facts.n_train, len(kept))
                 if n < facts.n_classes:
                     found.append(
-                        n_(
+                        n_later(
                             "{n} image of {dataset} is trained on, for {classes} classes (validation = {share})",
                             "{n} images of {dataset} are trained on, for {classes} classes (validation = {share})",
                             n,
@@ -264,7 +265,7 @@ def few_images(study: Study) -> list[str]:
                     )
                 if recipe.early_stopping and 0 < len(held_out) < data.LEAST_WATCHED:
                     found.append(
-                        n_(
+                        n_later(
                             "early stopping watches {n} image of {dataset} (validation = {share}), so chance decides",
                             "early stopping watches {n} images of {dataset} (validation = {share}), so chance decides",
                             len(held_out),

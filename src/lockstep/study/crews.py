@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lockstep import data
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.spec import Recipe, Run
 from lockstep.spec.records import changed
 
@@ -46,7 +46,7 @@ def _most(run: Run) -> int:
 
 def alone(runs: Sequence[Run], threads: int) -> list[str]:
     """Which runs are trained one by one although it was asked for otherwise, and why: a sentence each."""
-    single = _("there is no other of its kind")
+    single = later("there is no other of its kind")
     reasons = Counter(
         (runs[crew[0]].network_name, runs[crew[0]].backend, why_not(runs[crew[0]], threads) or single)
         for crew in crews(runs, threads)
@@ -54,7 +54,7 @@ def alone(runs: Sequence[Run], threads: int) -> list[str]:
     )
     all_of = Counter((run.network_name, run.backend) for run in runs)
     return [
-        _(
+        later(
             "{network} in {backend}: trained by itself, {n} of {all}: {why}",
             network=network,
             backend=backend,
@@ -69,7 +69,7 @@ def alone(runs: Sequence[Run], threads: int) -> list[str]:
 def why_not(run: Run, threads: int) -> str:
     """Why a run is trained alone, as part of a sentence; nothing where it can be one of many."""
     if run.backend != "numpy":
-        return _("only NumPy trains runs together")
+        return later("only NumPy trains runs together")
     from lockstep.backends.numpy import stack  # no study without NumPy needs it
 
     return stack.why_not(run.network, data.describe(run.dataset).image_shape, run.recipe, threads)

@@ -15,10 +15,9 @@ from typing import Any
 
 from lockstep import data, store
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
-from lockstep.language import later as _
-from lockstep.language import n_later as n_
-from lockstep.machine import timing
+from lockstep.files import intake
+from lockstep.language import later, n_later
+from lockstep.machine import description
 from lockstep.spec import Run
 from lockstep.spec.records import digest
 
@@ -40,17 +39,17 @@ class Pace:
 class Expectation:
     """The expected time of some runs, which listens to their events until it knows enough."""
 
-    def __init__(self, runs: Sequence[Run], runs_folder: Path, threads: int, say: Callable[[str], None]) -> None:
-        """Look at earlier runs below `runs_folder`; `say` hears a sentence now, or after the first epoch."""
-        self.runs, self.say = runs, say
+    def __init__(self, runs: Sequence[Run], runs_folder: Path, threads: int, tell: Callable[[str], None]) -> None:
+        """Look at earlier runs below `runs_folder`; `tell` hears a sentence now, or after the first epoch."""
+        self.runs, self.tell = runs, tell
         self.started = self.began = 0.0  # when the first run was begun, and when its first epoch was
         self.is_settled = not runs
         known = paces(runs_folder, runs, threads) if runs else {}
         told = [known[kind(run, threads)].of(run) for run in runs if kind(run, threads) in known]
         if told and len(told) == len(runs):
             self.is_settled = True
-            say(
-                n_(
+            tell(
+                n_later(
                     "expected: about {time} for {n} run, as long as such a run took on this machine before",
                     "expected: about {time} for {n} runs, as long as such runs took on this machine before",
                     len(runs),
@@ -59,11 +58,11 @@ class Expectation:
             )
         elif told:
             facts = {"time": roughly(sum(told)), "n": len(told), "all": len(runs)}
-            say(_("expected: about {time} for {n} of {all} runs, which this machine has done before; more is said "
-                  "after the first epoch", **facts))  # fmt: skip
+            tell(later("expected: about {time} for {n} of {all} runs, which this machine has done before; more is said "
+                      "after the first epoch", **facts))  # fmt: skip
         elif runs:
-            say(_("how long it takes is not known yet, as this machine has done none of these runs: that is said after "
-                  "the first epoch"))  # fmt: skip
+            tell(later("how long it takes is not known yet, as this machine has done none of these runs: that is said "
+                      "after the first epoch"))  # fmt: skip
 
     def hear(self, run: Run, event: Mapping[str, Any]) -> None:
         """Take one event of a run (see `lockstep.study.Tell`)."""
@@ -77,7 +76,7 @@ class Expectation:
             self.is_settled = True
             seconds = time.monotonic() - self.began
             whole = len(self.runs) * (self.began - self.started) + self.from_epoch(run, seconds)
-            told = n_(
+            told = n_later(
                 "expected: about {time} for {n} run, to go by its first epoch ({epoch})",
                 "expected: about {time} for {n} runs, beside what other frameworks take to start, if their epochs take "
                 "as long for each image and multiply-add as this first one ({epoch})",
@@ -85,7 +84,7 @@ class Expectation:
                 time=roughly(whole),
                 epoch=roughly(seconds),
             )
-            self.say(told)
+            self.tell(told)
 
     def from_epoch(self, run: Run, seconds: float) -> float:
         """Seconds of all runs, to go by one epoch of this one."""
@@ -103,12 +102,12 @@ def _work(run: Run, facts: data.Facts) -> float:
 def roughly(seconds: float) -> str:
     """A time with as many digits as an estimate has."""
     if seconds < 1:
-        return _("1 s")
+        return later("1 s")
     if seconds < 100:
-        return _("{n} s", n=round(seconds) if seconds < 20 else 5 * round(seconds / 5))
+        return later("{n} s", n=round(seconds) if seconds < 20 else 5 * round(seconds / 5))
     if seconds < 5400:
-        return _("{n} min", n=max(round(seconds / 60), 1))
-    return _("{n:.1f} h", n=seconds / 3600)
+        return later("{n} min", n=max(round(seconds / 60), 1))
+    return later("{n:.1f} h", n=seconds / 3600)
 
 
 # -------------------------------------------------------------------------------------------------------- earlier runs
@@ -127,15 +126,15 @@ def paces(runs_folder: Path, runs: Sequence[Run], threads: int) -> dict[Hashable
     """What finished runs of these kinds took on this machine: kind → the median of their paces."""
     wanted = {kind(run, threads) for run in runs}
     networks = {run.network_name for run in runs}
-    cpu = timing.machine()["cpu"]
+    cpu = description.machine()["cpu"]
     found: dict[Hashable, list[Pace]] = {}
     for folder in _newest(runs_folder, networks):
         try:
             (earlier,) = store.read_asked(folder).runs()
-            environment = untrusted.json_object(folder / "environment.json")
+            environment = intake.json_object(folder / "environment.json")
             seen = kind(earlier, environment["threads"]["asked"])
             if seen in wanted and environment["cpu"] == cpu:
-                found.setdefault(seen, []).append(_pace(untrusted.json_object(folder / "timing.json")))
+                found.setdefault(seen, []).append(_pace(intake.json_object(folder / "timing.json")))
         except (LockstepError, OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             continue  # an estimate is no reason to stop for what cannot be read
     return {

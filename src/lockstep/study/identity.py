@@ -11,8 +11,8 @@ from typing import Any
 from lockstep import backends, data, store
 from lockstep.errors import LockstepError
 from lockstep.files import locks
-from lockstep.language import later as _
-from lockstep.machine import contention, timing
+from lockstep.language import later
+from lockstep.machine import contention, description, sources
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed
 from lockstep.training import checkpoints
@@ -104,17 +104,19 @@ def changes_since(record: store.Record, run: Run, threads: contention.Threads) -
     """
     before = record.environment
     now: dict[str, Any] = {"lockstep": version(), "versions": backends.versions(run.backend)}
-    machine = timing.machine()
+    machine = description.machine()
     now |= {"cpu": machine["cpu"], "arithmetic": machine["arithmetic"]}
-    now |= {"git_revision": timing.git_revision(), "python": python_version()}
+    now |= {"git_revision": sources.git_revision(), "python": python_version()}
     found = [f"{key}: {before[key]} → {value}" for key, value in now.items() if before[key] != value]
     # How many were free is chance; who asks for a number gets it.
     which = "obtained" if threads.is_exact and before["threads"]["asked"] == threads.asked else "asked"
     if before["threads"][which] != threads.asked:
-        found.append(_("threads: {before} → {now}", before=before["threads"][which], now=threads.asked))
+        found.append(later("threads: {before} → {now}", before=before["threads"][which], now=threads.asked))
     if before["dataset"]["hashes"] != data.load(run.dataset, offline=True).hashes:
-        found.append(_("the data of {dataset}", dataset=run.dataset))
+        found.append(later("the data of {dataset}", dataset=run.dataset))
     found += [
-        _("went on with {change}", change=change) for part in before.get("resumed", ()) for change in part["changed"]
+        later("went on with {change}", change=change)
+        for part in before.get("resumed", ())
+        for change in part["changed"]
     ]
     return found

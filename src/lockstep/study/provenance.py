@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import Any
 
-from lockstep.language import Text
-from lockstep.language import later as _
+from lockstep.language import Text, later
 from lockstep.spec.records import expanded, to_table
 from lockstep.spec.toml import Place, located, places_of, written
 from lockstep.study.check import load_study
@@ -59,7 +58,7 @@ class _Sources:
             if key == asked or (_is_below(key, asked) and self._gives(asked, key.removeprefix(asked))):
                 return f"--set {asked}"
             if _is_below(key, asked):
-                return _("default")
+                return later("default")
         for part, rest in _parts(key):
             if part not in self.places:
                 continue
@@ -68,7 +67,7 @@ class _Sources:
             if not rest or self._gives(part, rest):
                 return f"{self.file}:{self.places[part]}"
             break
-        return _("the file's name") if key == "name" else _("default")
+        return later("the file's name") if key == "name" else later("default")
 
     def _gives(self, part: str, rest: str) -> bool:
         """Whether the value at a part of a key, a table or a short form, holds the rest of the key."""

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from lockstep import store
 from lockstep.errors import LockstepError, Problem, without
-from lockstep.files import atomic, locks
-from lockstep.language import joined
-from lockstep.language import later as _
-from lockstep.language import n_later as n_
-from lockstep.machine import timing
+from lockstep.files import disk, locks
+from lockstep.language import joined, later, n_later
+from lockstep.machine import cores
 from lockstep.machine.contention import Threads
 from lockstep.spec import Run, Study
 from lockstep.spec.toml import resolved_toml
+from lockstep.store.documents.figures import FILE
 from lockstep.study import check, identity, runs
 from lockstep.training import checkpoints
 
@@ -66,7 +65,7 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
             problems.append(_of_finished(record.folder))
             continue
         if done := _finished_since(record, run):
-            left.append(_("{run}: the same run was finished since, in {other}", run=record.folder, other=done.name))
+            left.append(later("{run}: the same run was finished since, in {other}", run=record.folder, other=done.name))
             continue
         of_run = Threads(threads_for(record, threads), is_exact=threads is not None)
         found.append(Unfinished(record, asked, run, of_run))
@@ -75,11 +74,13 @@ def unfinished(paths: Iterable[Path], threads: int | None = None) -> tuple[list[
 
 def _of_finished(folder: Path, error: LockstepError | None = None) -> Problem:
     """Why a folder with the results of a run is left as it is: nothing of it can be gone on from, or it had ended."""
-    message = _("a run came to its end here, and no checkpoint can be used")
+    message = later("a run came to its end here, and no checkpoint can be used")
     if error:
         why = without(error.problems[0].message, store.UNUSABLE)
-        message = _("a run came to its end here, and its status.json cannot be used: {why}", why=why)
-    hint = _("what it left stays as it is; to do the run again: lockstep run {path} --again", path=folder / "spec.toml")
+        message = later("a run came to its end here, and its status.json cannot be used: {why}", why=why)
+    hint = later(
+        "what it left stays as it is; to do the run again: lockstep run {path} --again", path=folder / "spec.toml"
+    )
     return Problem("LS-505", message, str(folder), hint)
 
 
@@ -91,12 +92,12 @@ def unreported(paths: Iterable[Path]) -> list[Path]:
     found = []
     finished = [record.folder for record in store.find_runs(paths) if _is_finished(record)]
     for folder in sorted({place.parent for place in finished}):
-        atomic.remove_strays(folder)
+        disk.remove_strays(folder)
         last = max(_written(place / "status.json") for place in finished if place.parent == folder)
         written, figures = _written(folder / "report.html"), folder / "report-figures"
         if figures.exists():  # they are written after their page
-            atomic.remove_strays(figures)
-            written = min(written, _written(figures / "figures.json"))
+            disk.remove_strays(figures)
+            written = min(written, _written(figures / FILE))
         if written < last:
             found.append(folder)
     return found
@@ -131,12 +132,12 @@ def _finished_since(record: store.Record, run: Run) -> Path | None:
 def threads_for(record: store.Record, asked: int | None = None) -> int:
     """How many threads a run goes on with: those asked for, else as many as before, as far as they are here."""
     if asked is not None:
-        return timing.checked_threads(asked)
+        return cores.checked_threads(asked)
     # A run that failed before it described its environment was asked for some number of threads all the same.
     for said in (lambda: record.environment["threads"]["asked"], lambda: record.status["threads"]):
         with contextlib.suppress(LockstepError, KeyError, TypeError, ValueError, OverflowError):
-            return max(min(int(said()), len(timing.usable_cores())), 1)
-    return timing.default_threads()
+            return max(min(int(said()), len(cores.usable_cores())), 1)
+    return cores.default_threads()
 
 
 def with_data(
@@ -171,7 +172,7 @@ def resume(
             problems += error.problems
             continue
         with lock:
-            atomic.remove_strays(place.parent)
+            disk.remove_strays(place.parent)
             now = store.Record(place)
             if _is_finished(now):  # by another process, in between
                 records.append(now)
@@ -208,7 +209,7 @@ def news(wanted: Study, runs_folder: Path, threads: int | None = None) -> list[s
     for name, (run, text) in asked.items():
         same = [place for place in there if ids[place] == name]
         counts.update(_since(same, run, asked_for) if same else _nearest(text, run, earlier, is_new))
-    return [joined((sentence, " (", n_("{n} run", "{n} runs", n), ")"), "") for sentence, n in counts.items()]
+    return [joined((sentence, " (", n_later("{n} run", "{n} runs", n), ")"), "") for sentence, n in counts.items()]
 
 
 def _since(places: list[Path], run: Run, threads: Threads) -> list[str]:

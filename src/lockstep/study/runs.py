@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from lockstep import store
 from lockstep.errors import LockstepError
-from lockstep.files import atomic, locks
+from lockstep.files import disk, locks
 from lockstep.machine import contention
 from lockstep.spec import Run, Study
 from lockstep.spec.toml import resolved_toml
@@ -57,7 +57,7 @@ def _do(
     """The records of a run, or of some that are trained together."""
     records: dict[int, store.Record] = {}
     store.make_study_folder(folder)
-    atomic.remove_strays(folder)
+    disk.remove_strays(folder)
     with contextlib.ExitStack() as locked:
         begun: dict[int, Begun] = {}
         for index, run in enumerate(crew):

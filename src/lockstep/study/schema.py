@@ -17,8 +17,7 @@ from pydantic import TypeAdapter
 
 from lockstep import data
 from lockstep.backends import BACKENDS
-from lockstep.language import joined, mark
-from lockstep.language import later as _
+from lockstep.language import joined, later
 from lockstep.spec import INITIALIZERS, LAYERS, OPTIMIZERS, SCHEDULES, Study
 from lockstep.spec.records import KINDS, SHORT_FORMS, range_in_words
 
@@ -29,41 +28,41 @@ FAMILIES = {"Layer": LAYERS, "Optimizer": OPTIMIZERS, "Schedule": SCHEDULES, "In
 # Record and key → what it means. A key that is missing here has no comment in a template, and a test names it.
 MEANINGS = {
     "Study": {
-        "question": mark("the question it asks; the report begins with it"),
-        "name": mark("the folder below runs/; by default the file's name"),
-        "dataset": mark("one name or path, or a list"),
-        "backends": mark("in which frameworks to train"),
-        "seeds": mark("one or a list; starting weights, order and dropout follow from it"),
-        "dtype": mark("in which precision, one or a list"),
-        "device": mark("where; cuda is a GPU of NVIDIA's"),
-        "train_size": mark("keep only so many training images, of each class its share; by default all"),
-        "format": mark("what starting weights and train_size mean; 1 repeats runs of earlier versions"),
-        "recipe": mark("how the networks are trained"),
-        "networks": mark("name → layers, or the name of another network"),
-        "grid": mark("key of the recipe → values to try, each with each"),
-        "recipe_for": mark("name of a network → keys of the recipe that are otherwise for it"),
+        "question": later("the question it asks; the report begins with it"),
+        "name": later("the folder below runs/; by default the file's name"),
+        "dataset": later("one name or path, or a list"),
+        "backends": later("in which frameworks to train"),
+        "seeds": later("one or a list; starting weights, order and dropout follow from it"),
+        "dtype": later("in which precision, one or a list"),
+        "device": later("where; cuda is a GPU of NVIDIA's"),
+        "train_size": later("keep only so many training images, of each class its share; by default all"),
+        "format": later("what starting weights and train_size mean; 1 repeats runs of earlier versions"),
+        "recipe": later("how the networks are trained"),
+        "networks": later("name → layers, or the name of another network"),
+        "grid": later("key of the recipe → values to try, each with each"),
+        "recipe_for": later("name of a network → keys of the recipe that are otherwise for it"),
     },
     "Recipe": {
-        "optimizer": mark("what makes steps of gradients"),
-        "epochs": mark("how often every training image is seen"),
-        "batch_size": mark("images of one step"),
-        "loss": mark("what is minimised"),
-        "schedule": mark("how the learning rate changes"),
-        "label_smoothing": mark("the share of a label that goes to all classes alike"),
-        "l2": mark("λ of ½·λ·‖kernel‖²; not part of the loss that is reported"),
-        "clip_norm": mark("the largest norm that gradients may have; by default any"),
-        "validation": mark("the share of the training images that is held out"),
-        "early_stopping": mark("stop where the monitor no longer improves; needs validation"),
-        "augmentation": mark("random changes of each image, anew every epoch: pixels, degrees, left–right"),
-        "scaling": mark("unit: pixel/255; standard: also without the training images' mean and deviation"),
-        "loss_reduction": mark("what is minimised is the mean over the batch or the sum"),
-        "clip_scope": mark("clip_norm limits the norm of all gradients together, or of each tensor"),
-        "products": mark("factors of products in full, or rounded as a GPU rounds them (float32 only)"),
-        "mistakes": mark("mistakes made on purpose: what do they cost?"),
+        "optimizer": later("what makes steps of gradients"),
+        "epochs": later("how often every training image is seen"),
+        "batch_size": later("images of one step"),
+        "loss": later("what is minimised"),
+        "schedule": later("how the learning rate changes"),
+        "label_smoothing": later("the share of a label that goes to all classes alike"),
+        "l2": later("λ of ½·λ·‖kernel‖²; not part of the loss that is reported"),
+        "clip_norm": later("the largest norm that gradients may have; by default any"),
+        "validation": later("the share of the training images that is held out"),
+        "early_stopping": later("stop where the monitor no longer improves; needs validation"),
+        "augmentation": later("random changes of each image, anew every epoch: pixels, degrees, left–right"),
+        "scaling": later("unit: pixel/255; standard: also without the training images' mean and deviation"),
+        "loss_reduction": later("what is minimised is the mean over the batch or the sum"),
+        "clip_scope": later("clip_norm limits the norm of all gradients together, or of each tensor"),
+        "products": later("factors of products in full, or rounded as a GPU rounds them (float32 only)"),
+        "mistakes": later("mistakes made on purpose: what do they cost?"),
     },
     "Network": {
-        "layers": mark("from the image to one output per class"),
-        "initializer": mark("what draws the kernels of layers that name none of their own"),
+        "layers": later("from the image to one output per class"),
+        "initializer": later("what draws the kernels of layers that name none of their own"),
     },
 }
 
@@ -200,7 +199,7 @@ def keys_of(owner: str) -> Iterator[Key]:
     for name, node in table["properties"].items():
         if name != "kind":
             is_required = name in table.get("required", ())
-            yield Key(name, _(meanings.get(name, "")), node.get("default"), takes(node), is_required)
+            yield Key(name, later(meanings.get(name, "")), node.get("default"), takes(node), is_required)
 
 
 def takes(node: Mapping[str, Any]) -> str:
@@ -209,7 +208,7 @@ def takes(node: Mapping[str, Any]) -> str:
         return joined([str(value) for value in node["enum"]], ", ")
     if "anyOf" in node:
         return joined(list(dict.fromkeys(filter(None, map(takes, _unlisted(node["anyOf"]))))), "; ")
-    words = {"integer": _("a whole number"), "boolean": "true, false"}
+    words = {"integer": later("a whole number"), "boolean": "true, false"}
     limits = {short: node[long] for long, short in _LIMITS.items() if abs(node.get(long, 2**63)) < 2**63}
     found = [words.get(node.get("type", ""), ""), range_in_words(limits) if limits else ""]
     return joined(list(filter(None, found)), ", ")
@@ -229,4 +228,4 @@ def _unlisted(options: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any
 
 def datasets() -> str:
     """The datasets that have a name, in words."""
-    return _("{names}, or a path", names=", ".join(data.DATASETS))
+    return later("{names}, or a path", names=", ".join(data.DATASETS))

@@ -16,16 +16,15 @@ from typing import Any, NamedTuple
 
 from lockstep import arguments, backends
 from lockstep.errors import LockstepError, did_you_mean
-from lockstep.files import atomic
-from lockstep.language import joined, mark, say
-from lockstep.language import later as _
+from lockstep.files import disk
+from lockstep.language import _, joined, later, say
 from lockstep.spec import INITIALIZERS, LAYERS, OPTIMIZERS, SCHEDULES, naming
 from lockstep.spec.records import WRITTEN, as_toml
 from lockstep.study import schema
 
 WIDTH = 100
 SCHEMA_FILE = "study.schema.json"
-HINT = mark("choose a folder that you may write to")
+HINT = later("choose a folder that you may write to")
 
 
 class Template(NamedTuple):
@@ -42,16 +41,16 @@ MLP = (("flatten",), ("dense 64", "relu"), ("dense 32", "relu"), ("dense 10",))
 CNN = (("conv2d 8 3", "relu", "max_pool2d"), ("flatten",), ("dense 10",))
 TEMPLATES = {
     "mlp": Template(
-        mark("a multilayer perceptron"), mark("How well does a multilayer perceptron do?"),
+        later("a multilayer perceptron"), later("How well does a multilayer perceptron do?"),
         {"dataset": "digits"}, {"epochs": 5, "batch_size": 32}, {"mlp": MLP},
     ),
     "cnn": Template(
-        mark("a convolutional network"), mark("What does a convolution gain?"),
+        later("a convolutional network"), later("What does a convolution gain?"),
         {"dataset": "digits"}, {"epochs": 5, "batch_size": 32}, {"cnn": CNN},
     ),
     "lenet": Template(
-        mark("LeNet of 1998 in the words of today, for images of 28×28 and more"),
-        mark("What does LeNet reach, and is it the same in every framework?"),
+        later("LeNet of 1998 in the words of today, for images of 28×28 and more"),
+        later("What does LeNet reach, and is it the same in every framework?"),
         {"dataset": "mnist"}, {"epochs": 5, "batch_size": 64, "schedule": "cosine"},
         {"lenet": (
             ("conv2d 6 5 padding=same", "relu", "max_pool2d"), ("conv2d 16 5", "relu", "max_pool2d"),
@@ -59,8 +58,8 @@ TEMPLATES = {
         )},
     ),
     "lab": Template(
-        mark("a laboratory's comparison: two networks in every framework, three seeds"),
-        mark("Is the same network the same network in every framework, and what does it cost in each?"),
+        later("a laboratory's comparison: two networks in every framework, three seeds"),
+        later("Is the same network the same network in every framework, and what does it cost in each?"),
         {"dataset": "mnist", "seeds": [0, 1, 2]}, {"epochs": 5, "schedule": "cosine", "validation": 0.1},
         {
             "mlp": (("flatten",), ("dense 100", "relu"), ("dense 100", "relu"), ("dense 10",)),
@@ -84,13 +83,13 @@ def new_study(path: str | PathLike[str], kind: str = "mlp") -> Path:
     place = place if place.suffix == ".toml" else place.with_name(f"{place.name}.toml")
     text = template(kind, naming.of_text(place.stem), place.name)
     if place.exists():
-        hint = _("choose another name, or move it away")
-        raise LockstepError("LS-200", _("there is such a file already"), where=str(place), hint=hint)
-    with atomic.writing(place, say(_(HINT))):
+        hint = later("choose another name, or move it away")
+        raise LockstepError("LS-200", later("there is such a file already"), where=str(place), hint=hint)
+    with disk.writing(place, say(HINT)):
         place.parent.mkdir(parents=True, exist_ok=True)
     for file, content in ((place.with_name(SCHEMA_FILE), as_json()), (place, text)):
         if file is place or _is_ours(file):
-            with atomic.new_file(file, say(_(HINT))) as temporary, atomic.writing(file, say(_(HINT))):
+            with disk.new_file(file, say(HINT)) as temporary, disk.writing(file, say(HINT)):
                 temporary.write_text(content, encoding="utf-8")
     return place
 
@@ -111,29 +110,29 @@ def _is_ours(file: Path) -> bool:
 def template(kind: str, name: str, file: str) -> str:
     """The text of a study of this kind; `name` and `file` are what it is called."""
     if kind not in TEMPLATES:
-        message = _('there is no template "{kind}"', kind=kind)
+        message = later('there is no template "{kind}"', kind=kind)
         raise LockstepError("LS-209", message, where="--kind", hint=did_you_mean(kind, TEMPLATES))
     chosen = TEMPLATES[kind]
     here = [one for one in backends.BACKENDS if backends.why_missing(one) is None]
-    given = {"question": say(_(chosen.question)), "backends": here, **chosen.study}
+    given = {"question": say(chosen.question), "backends": here, **chosen.study}
     return "\n".join([*_head(chosen, file), *_study(given, name), *_recipe(chosen.recipe), *_networks(chosen)]) + "\n"
 
 
 def _head(chosen: Template, file: str) -> list[str]:
     shown = shlex.quote(file) if file.isprintable() else "STUDY"
     commands = {
-        "run": mark("train and write the report"),
-        "show": mark("layers, shapes, parameters; --resolved: every value and where it comes from"),
-        "prove": mark("do the backends take the same steps?"),
+        "run": later("train and write the report"),
+        "show": later("layers, shapes, parameters; --resolved: every value and where it comes from"),
+        "prove": later("do the backends take the same steps?"),
     }
     return [
         f"#:schema ./{SCHEMA_FILE}",
-        *_comment(_("A study to begin with: {what}.", what=_(chosen.what))),
+        *_comment(later("A study to begin with: {what}.", what=chosen.what)),
         "#",
-        *(f"#     lockstep {command:<5} {shown:<16}  # {say(_(text))}" for command, text in commands.items()),
+        *(f"#     lockstep {command:<5} {shown:<16}  # {say(text)}" for command, text in commands.items()),
         "#",
         *_comment(
-            _(
+            later(
                 "Every key that there is stands below, with its meaning and its values. One behind a # has the value "
                 "that stands there unless you say otherwise: take the # away to change it."
             )
@@ -171,7 +170,7 @@ def _networks(chosen: Template) -> Iterator[str]:
     yield from _comment(joined(("[recipe_for]", keys["recipe_for"].meaning), ": "))
     yield from ("# [recipe_for]", f"# {first} = {{l2 = 0.001}}", "")
     yield from _comment(joined(("[networks]", keys["networks"].meaning), ": "))
-    yield from _comment(_("A layer is a text, its values in the order given here or by name: dense 10 bias=false."))
+    yield from _comment(later("A layer is a text, its values in the order given here or by name: dense 10 bias=false."))
     yield from _kinds(LAYERS)
     for name, rows in chosen.networks.items():
         below = _kinds(INITIALIZERS) if name == first else ()
@@ -196,7 +195,7 @@ def _key(
     if given is None:
         yield f"# {key.name} = {default}"
     else:
-        said = say(_("by default {value}", value=default)) if key.default not in (None, "") else ""
+        said = _("by default {value}", value=default) if key.default not in (None, "") else ""
         line = f"{key.name} = {as_toml(_plain(given))}"
         yield f"{line}    # {said}" if said and _plain(given) != _plain(key.default) else line
 

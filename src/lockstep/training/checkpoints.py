@@ -21,9 +21,10 @@ import numpy as np
 from lockstep import store
 from lockstep.backends.contract import Trainable
 from lockstep.errors import LockstepError, without
-from lockstep.files import untrusted
-from lockstep.language import later as _
-from lockstep.machine import timing
+from lockstep.files import intake
+from lockstep.language import later
+from lockstep.machine import memory
+from lockstep.machine.clocks import Clocks
 
 Arrays = dict[str, np.ndarray]
 KEPT = 2  # the newest ones that stay; beside them the best one, where early stopping looks for one
@@ -72,7 +73,6 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done."""
         return len(self.history)
 
 
@@ -156,24 +156,25 @@ def read(folder: Path, spec: str) -> Point:
     """
     manifest = store.read_checkpoint_manifest(folder)
     if "history" not in manifest:
-        raise store.damaged(folder, _("it holds weights alone, to read and not to go on from"))
+        raise store.damaged(folder, later("it holds weights alone, to read and not to go on from"))
     for key, is_right in SOUND.items():
         if key not in manifest or not is_right(manifest[key]):
-            raise store.damaged(folder / "manifest.json", _('"{key}" is missing or wrong', key=key))
+            raise store.damaged(folder / "manifest.json", later('"{key}" is missing or wrong', key=key))
     if manifest["spec"] != spec and store.as_written(manifest["spec"]) != store.as_written(spec):
-        what = "; ".join(differences(manifest["spec"], spec)) or _("its text")
-        hint = _("put the file back as it was, or run the study anew with lockstep run")
-        message = _("it is of a run with another spec.toml: {what}", what=what)
+        what = "; ".join(differences(manifest["spec"], spec)) or later("its text")
+        hint = later("put the file back as it was, or run the study anew with lockstep run")
+        message = later("it is of a run with another spec.toml: {what}", what=what)
         raise LockstepError("LS-506", message, where=str(folder), hint=hint)
     if [row.get("epoch") for row in manifest["history"]] != list(range(1, manifest["epoch"] + 1)):
-        raise store.damaged(folder / "manifest.json", _("its history is not that of its epochs"))
+        raise store.damaged(folder / "manifest.json", later("its history is not that of its epochs"))
     try:
         files = {name: store.read_checkpoint_file(folder, name, manifest) for name in ("weights", "state", "steps")}
         if {(name, files["steps"][name].ndim) for name in files["steps"]} != {(name, 1) for name in STEPS} or (
             len({len(values) for values in files["steps"].values()}) != 1
         ):
             raise store.damaged(
-                folder / "steps.safetensors", _("it does not hold {names} of the same steps", names=", ".join(STEPS))
+                folder / "steps.safetensors",
+                later("it does not hold {names} of the same steps", names=", ".join(STEPS)),
             )
         kept = None
         if manifest["keeps_best"]:
@@ -188,7 +189,7 @@ def read(folder: Path, spec: str) -> Point:
         )  # fmt: skip
         return Point(progress, files["weights"], files["state"], {**manifest["environment"], "data": manifest["data"]})
     except (KeyError, TypeError, ValueError) as error:  # sealed, and yet not what this version writes
-        raise store.damaged(folder / "manifest.json", _("it lacks or garbles {error}", error=error)) from error
+        raise store.damaged(folder / "manifest.json", later("it lacks or garbles {error}", error=error)) from error
 
 
 def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message: None) -> Point | None:
@@ -199,7 +200,7 @@ def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message
     of_others = None
     for place in find(folder):
         if not (place / "manifest.json").exists():
-            warn(_("{name} is not used: it is half written", name=place.name))
+            warn(later("{name} is not used: it is half written", name=place.name))
             continue
         try:
             return read(place, spec)
@@ -208,7 +209,7 @@ def newest(folder: Path, spec: str, warn: Callable[[str], None] = lambda message
             problem = error.problems[0]
             where = problem.where.removeprefix(f"{folder}/")
             why = without(problem.message, store.UNUSABLE)
-            warn(_("{name} is not used: {where}: {why}", name=place.name, where=where, why=why))
+            warn(later("{name} is not used: {where}: {why}", name=place.name, where=where, why=why))
     if of_others is not None:
         raise of_others
     return None
@@ -226,7 +227,7 @@ def _assert_fit(place: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]
     shapes = [{name: np.shape(value) for name, value in arrays.items()} for arrays in (found, wanted)]
     names = shapes[0].keys() | shapes[1].keys() if all_of_them else shapes[0].keys() & shapes[1].keys()
     if wrong := sorted(name for name in names if shapes[0].get(name) != shapes[1].get(name)):
-        message = _(
+        message = later(
             "{name} is {found}, the network's {wanted}",
             name=wrong[0],
             found=shapes[0].get(wrong[0]),
@@ -242,7 +243,7 @@ def differences(before: str, now: str) -> list[str]:
     ['recipe.epochs: 3 → 5']
     """
     try:
-        tables = [untrusted.toml(text) for text in (before, now)]
+        tables = [intake.toml(text) for text in (before, now)]
         one, two = ({"format": 1, **_flat(table)} if "networks" in table else _flat(table) for table in tables)
     except (ValueError, RecursionError):
         return []
@@ -294,8 +295,8 @@ class Keeper:
         self.progress = point.progress if point else Progress()
         self.written: list[Path] = []
         if not self.before and not store.is_as_begun(folder, self.spec):
-            message = _("its spec.toml is no longer what it was begun with")
-            hint = _("put the file back as it was, or run the study anew with lockstep run")
+            message = later("its spec.toml is no longer what it was begun with")
+            hint = later("put the file back as it was, or run the study anew with lockstep run")
             raise LockstepError("LS-506", message, where=str(folder), hint=hint)
         if self.before:
             self._refuse_other_data(self.before["data"])
@@ -304,7 +305,7 @@ class Keeper:
             self.progress.parts += 1
         self.earlier = dict(self.progress.seconds)
         del point
-        timing.forget_peak_memory()
+        memory.forget_peak_memory()
 
     def _refuse_other_data(self, before: Mapping[str, str]) -> None:
         now = self.environment["dataset"]["hashes"]
@@ -312,8 +313,8 @@ class Keeper:
             return
         name = self.environment["dataset"]["name"]
         what = ", ".join(sorted(key for key in {**before, **now} if before.get(key) != now.get(key)))
-        message = _("the dataset {name} is no longer what the run was begun with: {what}", name=name, what=what)
-        hint = _("put the data back as they were, or run the study anew with lockstep run")
+        message = later("the dataset {name} is no longer what the run was begun with: {what}", name=name, what=what)
+        hint = later("put the data back as they were, or run the study anew with lockstep run")
         raise LockstepError("LS-506", message, where=str(self.folder), hint=hint)
 
     def changes(self) -> list[str]:
@@ -355,7 +356,9 @@ class Keeper:
         try:
             begun = store.read_json(path)
         except LockstepError as error:
-            self.warnings.append(_("environment.json is written anew: {message}", message=error.problems[0].message))
+            self.warnings.append(
+                later("environment.json is written anew: {message}", message=error.problems[0].message)
+            )
             begun = {**self.environment, **{key: self.before.get(key) for key in DECIDES}}
             lost = ["environment.json: damaged → written anew"]  # and with it what had changed before
         row = {"after_epoch": self.progress.epoch, "at": store.now(), "changed": [*self.changes(), *lost]}
@@ -363,7 +366,7 @@ class Keeper:
         earlier = begun.get("resumed")
         return {**begun, "resumed": [*(earlier if isinstance(earlier, list) else []), row]}
 
-    def resume(self, model: Trainable, clocks: timing.Clocks) -> None:
+    def resume(self, model: Trainable, clocks: Clocks) -> None:
         """Put the model and the clocks to where they stood; nothing for a run that begins."""
         if self.before is None:
             return
@@ -374,14 +377,14 @@ class Keeper:
         model.restore(point.weights, point.state)
         model.wait()
         del point
-        timing.forget_peak_memory()
+        memory.forget_peak_memory()
         for name, seconds in self.earlier.items():
             if name == "total":
                 clocks.start -= seconds
             else:
                 clocks.seconds[name] = clocks.seconds.get(name, 0.0) + seconds
 
-    def save(self, model: Trainable, clocks: timing.Clocks) -> None:
+    def save(self, model: Trainable, clocks: Clocks) -> None:
         """Save the run as it stands in `progress`, then let go of what is no longer needed.
 
         What this takes is on a clock of its own, and the memory it takes is not counted as the framework's.
@@ -393,11 +396,11 @@ class Keeper:
             place = save(self.folder, self.spec, self.environment, self.progress, model.weights(), model.state())
             self.written = [path for path in self.written if path != place] + [place]
             self._remove_all_but([*self.written[-KEPT:], self._best()])
-        timing.forget_peak_memory()
+        memory.forget_peak_memory()
 
     def note_peak(self) -> None:
         """Take note of the most memory held since the last checkpoint."""
-        self.peak = max(self.peak, timing.peak_memory_bytes() or 0)
+        self.peak = max(self.peak, memory.peak_memory_bytes() or 0)
 
     def _best(self) -> Path:
         return self.folder / f"checkpoint-{self.progress.best_epoch}"

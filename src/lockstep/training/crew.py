@@ -25,13 +25,13 @@ from lockstep.training import inputs, loop, worker
 Asked = tuple[Any, np.ndarray]  # a training's model, and the order of the epoch that it waits for
 
 
-def train(folders: list[Path], threads: int, report: Callable[[int], loop.Report]) -> int:
+def train(folders: list[Path], threads: int, tell: Callable[[int], loop.Tell]) -> int:
     """Do the runs of these folders, whose status says how each ended; how many failed."""
     crew, load = Crew(folders), functools.lru_cache(maxsize=1)(inputs.load)  # one copy of the images for all
 
     def training(index: int) -> loop.Training[None]:
         (run,) = store.read_asked(folders[index]).runs()
-        return loop.train(run, folders[index], threads, report(index), len(folders), load)
+        return loop.train(run, folders[index], threads, tell(index), len(folders), load)
 
     for index in range(len(folders)):
         crew.begin(index, training)
@@ -95,7 +95,7 @@ class Crew:
 def main(threads: int, folders: list[Path]) -> int:
     """Do the runs of these folders; the exit code."""
     channel = worker.begin()
-    return int(train(folders, threads, lambda index: worker.reporter(folders[index], channel)) > 0)
+    return int(train(folders, threads, lambda index: worker.teller(folders[index], channel)) > 0)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import platform
 import numpy as np
 
 from lockstep import backends, data
-from lockstep.machine import timing
+from lockstep.machine import cores, description, sources
 from lockstep.spec import Run
 from lockstep.store.documents.run import Dataset, Environment, Threads
 from lockstep.training import inputs
@@ -24,9 +24,9 @@ def environment(
     loaded, classes = examples.data, examples.data.n_classes
     known = data.DATASETS.get(loaded.name)
     return Environment(
-        lockstep=version(), git_revision=timing.git_revision(), lockstep_sources=timing.own_sources(),
-        python=platform.python_version(), versions=backends.versions(run.backend), **timing.machine(), device=device,
-        threads=Threads(**timing.obtained_threads(asked or threads, threads)),
+        lockstep=version(), git_revision=sources.git_revision(), lockstep_sources=sources.own_sources(),
+        python=platform.python_version(), versions=backends.versions(run.backend), **description.machine(),
+        device=device, threads=Threads(**cores.obtained_threads(asked or threads, threads)),
         dataset=Dataset(
             name=loaded.name, title=known.title if known else loaded.name, origin=loaded.origin,
             hashes=dict(loaded.hashes), notes=tuple(loaded.notes), shape=examples.shape,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from lockstep import data, randomness
-from lockstep.backends.mistaken import plan_of
+from lockstep.backends.mistakes import plan_of
 from lockstep.backends.plan import Plan
 from lockstep.backends.weights import initial_weights
-from lockstep.data import mistaken
+from lockstep.data import mistakes
 from lockstep.spec import Recipe, Run, Shape
 
 
@@ -63,7 +63,7 @@ def _some(loaded: data.Data, indices: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def scaling_of(images: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """(mean, scale) of each channel: a pixel enters the network as (pixel − mean) · scale."""
     right = _scaled(images, recipe)
-    return mistaken.scaling(*right, recipe) if recipe.mistakes else right
+    return mistakes.scaling(*right, recipe) if recipe.mistakes else right
 
 
 def _scaled(images: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +88,7 @@ def make_plan(run: Run, examples: Examples, threads: int) -> Plan:
 
 def computed_dtype(run: Run) -> str:
     """The dtype that is computed in: the one asked for, unless the recipe makes a mistake of it."""
-    return mistaken.dtype(run) if run.recipe.mistakes else run.dtype
+    return mistakes.dtype(run) if run.recipe.mistakes else run.dtype
 
 
 def start(run: Run, shape: Shape) -> dict[str, np.ndarray]:
@@ -97,7 +97,7 @@ def start(run: Run, shape: Shape) -> dict[str, np.ndarray]:
     def drawn(seed: int) -> dict[str, np.ndarray]:
         return initial_weights(run.network, shape, seed, computed_dtype(run), run.format)
 
-    return mistaken.weights(drawn, run) if run.recipe.mistakes else drawn(run.seed)
+    return mistakes.weights(drawn, run) if run.recipe.mistakes else drawn(run.seed)
 
 
 def load(dataset: str) -> data.Data:

@@ -17,15 +17,16 @@ import numpy as np
 
 from lockstep import backends, data, randomness, store
 from lockstep.backends.contract import Backend, Model, Predictor, Trainable
-from lockstep.data import mistaken
-from lockstep.machine import timing
+from lockstep.data import mistakes
+from lockstep.machine import memory
+from lockstep.machine.clocks import Clocks
 from lockstep.spec import Recipe, Run
 from lockstep.store.documents.part import but
 from lockstep.store.documents.run import Metrics, Timing
 from lockstep.training import checkpoints, early_stopping, inputs, metrics
 from lockstep.training.environment import environment
 
-Report = Callable[[dict[str, Any]], None]
+Tell = Callable[[dict[str, Any]], None]
 
 
 class Taken(NamedTuple):
@@ -59,16 +60,16 @@ def alone(training: Training[T]) -> T:
 
 
 def train(
-    run: Run, folder: Path, threads: int, report: Report, together: int = 1,
+    run: Run, folder: Path, threads: int, tell: Tell, together: int = 1,
     load: Callable[[str], data.Data] = inputs.load,
 ) -> Training[None]:  # fmt: skip
     """Do the run and leave its facts in the folder; `together` with others, so many in all, or alone."""
-    clocks = timing.Clocks()
+    clocks = Clocks()
     with clocks.measure("import"):
         backend = backends.load(run.backend)
     with clocks.measure("load"):
         examples = inputs.Examples(load(run.dataset), run)
-    timing.keep_freed_memory()  # from here on: what was freed while loading goes back
+    memory.keep_freed_memory()  # from here on: what was freed while loading goes back
     with clocks.measure("build"):
         device = backend.device_name(run.device)  # which starts it, where it is a GPU
     around = environment(run, examples, threads, device, store.read_status(folder).get("threads"))
@@ -76,15 +77,15 @@ def train(
     described = keeper.described()
     store.write_json(folder / "environment.json", described)
     if resumed := keeper.announce():
-        report(resumed)
+        tell(resumed)
     store.write_npz(
         folder / "samples.npz", images=examples.test[0][: store.SAMPLES], labels=examples.test[1][: store.SAMPLES]
     )
-    report({"event": "phase", "phase": "build"})
+    tell({"event": "phase", "phase": "build"})
     model = make_model(backend, run, examples, threads, clocks)
     keeper.resume(model, clocks)
-    report({"event": "phase", "phase": "train"})
-    history, steps, best = yield from train_epochs(model, run, examples, clocks, report, keeper)
+    tell({"event": "phase", "phase": "train"})
+    history, steps, best = yield from train_epochs(model, run, examples, clocks, tell, keeper)
     with clocks.measure("evaluate"):
         logits = model.predict(examples.test[0])
     keeper.note_peak()
@@ -128,7 +129,7 @@ def hardest(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, recipe: 
     return {"indices": indices, "images": images[indices]}
 
 
-def make_model(backend: Backend, run: Run, examples: inputs.Examples, threads: int, clocks: timing.Clocks) -> Model:
+def make_model(backend: Backend, run: Run, examples: inputs.Examples, threads: int, clocks: Clocks) -> Model:
     """A model with the data placed and everything compiled, and nothing learned.
 
     The warm-up takes a few full steps and the short last one on random labels, then puts the start back.
@@ -153,7 +154,7 @@ def make_model(backend: Backend, run: Run, examples: inputs.Examples, threads: i
 
 
 def train_epochs(
-    model: Trainable, run: Run, examples: inputs.Examples, clocks: timing.Clocks, report: Report,
+    model: Trainable, run: Run, examples: inputs.Examples, clocks: Clocks, tell: Tell,
     keeper: checkpoints.Keeper | None = None,
 ) -> Training[tuple[list[dict[str, Any]], dict[str, np.ndarray], int | None]]:  # fmt: skip
     """Every epoch: (history, one number per step of everything, the best epoch where one was looked for).
@@ -192,7 +193,7 @@ def train_epochs(
         progress.best_epoch, progress.best, progress.kept = stopping.best_epoch, stopping.best, stopping.kept
         if keeper:
             keeper.save(model, clocks)
-        report(row)
+        tell(row)
         if is_asked_to_end():
             raise Ended
     stopping.restore()
@@ -222,7 +223,7 @@ def ending_later() -> Iterator[Callable[[], bool]]:
 def mean_of_steps(losses: np.ndarray, sizes: np.ndarray, recipe: Recipe) -> float:
     """The training loss that is reported: the mean over examples of the steps' losses as they were taken."""
     right = float(losses @ sizes / sizes.sum())
-    return mistaken.mean_of_steps(right, losses, recipe) if recipe.mistakes else right
+    return mistakes.mean_of_steps(right, losses, recipe) if recipe.mistakes else right
 
 
 def _evaluate(model: Predictor, part: tuple[np.ndarray, np.ndarray], name: str, recipe: Recipe) -> dict[str, Any]:

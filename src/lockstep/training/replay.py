@@ -13,7 +13,7 @@ import numpy as np
 
 from lockstep import store
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.spec import Run, Shape
 
 Arrays = dict[str, np.ndarray]
@@ -33,7 +33,7 @@ def image_shape(record: store.Record) -> Shape:
     dataset = record.environment.get("dataset")
     shape = dataset.get("shape") if isinstance(dataset, dict) else None
     if not isinstance(shape, list) or len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape):
-        raise store.damaged(record.folder / "environment.json", _("dataset.shape: three sizes are missing"))
+        raise store.damaged(record.folder / "environment.json", later("dataset.shape: three sizes are missing"))
     return tuple(shape)
 
 
@@ -45,14 +45,16 @@ def learned(record: store.Record) -> Learned:
     (run,) = store.read_asked(record.folder).runs()
     folder = store.newest_checkpoint(record.folder)
     if folder is None:
-        raise store.damaged(record.folder, _("no checkpoint with its weights can be used"))
+        raise store.damaged(record.folder, later("no checkpoint with its weights can be used"))
     weights, state = store.read_checkpoint(folder)
     shape = image_shape(record)
     wanted = run.network.parameter_shapes(shape)
     found = {name: value.shape for name, value in weights.items()}
     if found != wanted:
         names = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
-        raise store.damaged(folder, _("its weights are not those of the network: {names}", names=", ".join(names[:4])))
+        raise store.damaged(
+            folder, later("its weights are not those of the network: {names}", names=", ".join(names[:4]))
+        )
     return Learned(run, weights, state)
 
 
@@ -69,9 +71,11 @@ def pixel_scaling(record: store.Record, run: Run, channels: int) -> tuple[np.nda
     try:
         mean, scale = (np.array(known[key], dtype=float) for key in ("pixel_mean", "pixel_scale"))
     except (KeyError, TypeError, ValueError):
-        raise store.damaged(record.folder / "environment.json", _("it does not say how pixels were scaled")) from None
+        raise store.damaged(
+            record.folder / "environment.json", later("it does not say how pixels were scaled")
+        ) from None
     if not (mean.shape == scale.shape == (channels,) and np.isfinite([mean, scale]).all()):
-        raise store.damaged(record.folder / "environment.json", _("it does not say how pixels were scaled"))
+        raise store.damaged(record.folder / "environment.json", later("it does not say how pixels were scaled"))
     return mean, scale
 
 
@@ -83,7 +87,7 @@ def model(
     `dtype` is the run's own unless another is asked for.
     """
     from lockstep.backends import numpy as reference
-    from lockstep.backends.mistaken import plan_of
+    from lockstep.backends.mistakes import plan_of
     from lockstep.training import inputs
 
     run = found.run
@@ -95,7 +99,7 @@ def model(
         built.restore(found.weights, {**start, **{name: found.state[name] for name in plan.initial_statistics()}})
     except (KeyError, ValueError) as error:
         raise LockstepError(
-            "LS-505", _("the running statistics cannot be used: {error}", error=error), hint=_("run it again")
+            "LS-505", later("the running statistics cannot be used: {error}", error=error), hint=later("run it again")
         ) from error
     return built
 

@@ -40,15 +40,15 @@ def failure(error: BaseException, log: Path | None = None) -> dict[str, Any]:
 
 def main(folder: Path, threads: int) -> int:
     """Train the run of this folder, whose status says how it ended; returns the exit code."""
-    return work(folder, lambda run, report: loop.alone(loop.train(run, folder, threads, report)))
+    return work(folder, lambda run, tell: loop.alone(loop.train(run, folder, threads, tell)))
 
 
-def work(folder: Path, do: Callable[[Run, loop.Report], None]) -> int:
+def work(folder: Path, do: Callable[[Run, loop.Tell], None]) -> int:
     """Do something with the run of this folder, as a worker; its status says how it ended. Returns the exit code."""
-    report = reporter(folder, begin())
+    tell = teller(folder, begin())
     try:
         (run,) = store.read_asked(folder).runs()
-        do(run, report)
+        do(run, tell)
     except BaseException as error:
         end(folder, error, folder / "worker.log")
         return 1
@@ -65,14 +65,14 @@ def begin() -> TextIO:
     return channel
 
 
-def reporter(folder: Path, channel: TextIO) -> loop.Report:
+def teller(folder: Path, channel: TextIO) -> loop.Tell:
     """Who hears of a run's events: its folder, and the parent, who is told which run's they are."""
 
-    def report(event: dict[str, Any]) -> None:
+    def tell(event: dict[str, Any]) -> None:
         store.append_event(folder / "events.jsonl", event)
         channel.write(json.dumps(store.with_texts(store.finite({**event, "run": folder.name}))) + "\n")
 
-    return report
+    return tell
 
 
 def end(folder: Path, error: BaseException | None = None, log: Path | None = None) -> None:

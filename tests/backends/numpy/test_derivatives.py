@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.backends import numpy as backend
-from lockstep.backends.numpy import fast, layers
+from lockstep.backends.numpy import layers, speed
 from lockstep.backends.plan import Plan
 from lockstep.backends.weights import initial_weights
 from lockstep.spec import Recipe
@@ -186,14 +186,14 @@ def test_a_few_small_products_are_not_shared_out_between_threads_but_by_the_judg
 def test_a_fault_in_one_slice_ends_the_step_instead_of_hanging_it(monkeypatch):
     case = table.CASES["layer-batch_norm"]
     plan = table.plan_of(case, threads=2)
-    right = fast.LAYERS["conv2d"]
+    right = speed.LAYERS["conv2d"]
 
     def faulty(row, x, on):
         if not on.leads:
             raise FloatingPointError("planted")
         return right(row, x, on)
 
-    monkeypatch.setitem(fast.LAYERS, "conv2d", faulty)
+    monkeypatch.setitem(speed.LAYERS, "conv2d", faulty)
     with table.shared_out():
         model = backend.build(plan, initial_weights(case.network, case.shape, plan.seed, plan.dtype))
     images, labels = table.images_of(case)

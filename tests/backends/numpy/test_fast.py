@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.backends import numpy as backend
-from lockstep.backends.numpy import fast
+from lockstep.backends.numpy import speed
 from lockstep.backends.numpy.layers import flatten
 from lockstep.backends.weights import initial_weights
 from lockstep.errors import LockstepError
@@ -29,7 +29,7 @@ def on(row, n, generator):
         gradients={name: np.full(shape, np.nan) for name, shape in shapes.items()},
         statistics={f"{row.name}/running_{what}": np.ones(row.input_shape[-1]) for what in ("mean", "variance")},
         masks={row.name: generator.integers(0, 2, (n, *row.input_shape)) * 1.25}, n=n, total=lambda value: value,
-        leads=True, space=fast.Space("float64"),
+        leads=True, space=speed.Space("float64"),
     )  # fmt: skip
 
 
@@ -43,13 +43,13 @@ def both(layer, shape, n=3, seed=0, levels=3, is_training=True):
     x = generator.integers(0, levels, (n, *row.input_shape)).astype(float)
     dy = generator.normal(size=(n, *row.output_shape))
     plain = backend.LAYERS[row.layer.kind]
-    form = fast.LAYERS.get(row.layer.kind)
+    form = speed.LAYERS.get(row.layer.kind)
     if form is None or getattr(row.layer, "ties", "first") != "first":
-        form = fast.turned(plain)
+        form = speed.turned(plain)
     found, pass_, running = [], on(row, n, generator), on(row, n, generator).statistics
     pass_.training = is_training
     as_it_is = (lambda a: a,) * 2
-    turned = fast.batch_last, fast.batch_first
+    turned = speed.batch_last, speed.batch_first
     for one, (turn, back), enters in ((plain, as_it_is, x), (form, turned, 5 - x), (form, turned, x)):
         pass_.statistics = {name: value.copy() for name, value in running.items()}
         y, backward = one(row, np.ascontiguousarray(turn(enters)), pass_)
@@ -105,13 +105,13 @@ def test_wide_kernels_and_flat_inputs(layer):
     ("layer", "name", "broken"),
     [
         ("conv2d 4 3 1 same", "_covering", lambda height, *rest: [(h, 0, 0) for h in range(height)]),
-        ("batch_norm", "LAYERS", {"batch_norm": lambda row, x, on: fast.batch_norm(
+        ("batch_norm", "LAYERS", {"batch_norm": lambda row, x, on: speed.batch_norm(
             Network(["batch_norm epsilon=1e-4"]).facts(row.input_shape)[0], x, on)}),
         ("conv2d 4 [2, 3] bias=false", "unpad", lambda row, x: x + 1e-9),
         ("conv2d 4 3", "as_strided", lambda x, shape, strides: np.zeros(shape)),
         ("max_pool2d 3 2 same", "_largest", lambda candidates, y: np.minimum.reduce(candidates, out=y)),
         ("max_pool2d 2", "_share", lambda dy, y, c, shares, *rest: shares[-1].__setitem__(..., dy)),
-        ("flatten chw", "LAYERS", {"flatten": lambda row, x, on: fast.turned(flatten)(
+        ("flatten chw", "LAYERS", {"flatten": lambda row, x, on: speed.turned(flatten)(
             Network(["flatten"]).facts(row.input_shape)[0], x, on)}),
     ],
 )  # fmt: skip
@@ -119,7 +119,7 @@ def test_a_broken_form_is_seen(layer, name, broken, monkeypatch):
     """The comparison above can fail, for the forms of every layer and for ties."""
     shape = (6, 6, 7)
     assert_same(both(layer, shape))
-    monkeypatch.setattr(fast, name, broken)
+    monkeypatch.setattr(speed, name, broken)
     with pytest.raises(AssertionError):
         assert_same(both(layer, shape))
 
@@ -187,7 +187,7 @@ def test_threads_share_the_buffers_out_and_each_number_is_updated_once(n):
 
 
 def test_space_is_used_again_and_by_shape():
-    space = fast.Space("float32")
+    space = speed.Space("float32")
     first = space("a", (2, 3), 7.0)
     assert (first == 7).all()
     first.fill(1)

@@ -16,7 +16,7 @@ from lockstep.check import submissions as verify
 from lockstep.check.submissions import pages
 from lockstep.check.submissions.findings import Findings
 from lockstep.check.submissions.submission import Submission
-from lockstep.machine import timing
+from lockstep.machine import cores
 from lockstep.spec import (
     ELU,
     GELU,
@@ -366,7 +366,7 @@ NETWORKS = (
 
 
 def test_runs_trained_together_fit_though_they_share_their_times(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(cores, "usable_cores", lambda: [0, 1])
     of = changed(forgeries.STUDY, networks={"mlp": NETWORKS[2]}, seeds=(0, 1, 2), name="work")
     records = run_study(of, tmp_path, threads=2, is_together=True)
     assert {record.timing["together"] for record in records} == {3}
@@ -376,7 +376,7 @@ def test_runs_trained_together_fit_though_they_share_their_times(tmp_path, monke
 
 def test_a_run_that_went_on_with_other_threads_fits(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "HERE", forks.InThisProcess())
-    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(cores, "usable_cores", lambda: [0, 1])
 
     def ended(run, event):
         if event["event"] == "epoch":

@@ -12,14 +12,15 @@ import tomli_w
 
 from lockstep import randomness, store
 from lockstep.report import gather, render
-from lockstep.report.compare import cells, effects, fronts
+from lockstep.report.compare import cells, comparison, effects, fronts
 from lockstep.report.compare.cells import make_cells
 from lockstep.report.compare.groups import group
 from lockstep.report.compare.pairs import LEVEL, MAX_PAIRS, Pair, contests, remedies
 from lockstep.report.draw import plots
 from lockstep.report.facts import Facts
-from lockstep.report.sections import comparisons, literature
-from lockstep.report.words.answer import MAX_SENTENCES, conclusions
+from lockstep.report.sections import literature
+from lockstep.report.words.answer import MAX_SENTENCES
+from lockstep.report.words.conclusions import conclusions
 from lockstep.spec import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, Network, ReLU
 from support import run_folders
 from support.pages import Outside, page_of, words
@@ -53,7 +54,7 @@ def networks(monkeypatch):
 
 
 def compare(root):
-    return comparisons.compare(group([Facts(record) for record in store.find_runs([root])]))
+    return comparison.compare(group([Facts(record) for record in store.find_runs([root])]))
 
 
 def pairs_of(root, kind) -> list[Pair]:

@@ -9,15 +9,15 @@ from matplotlib.colors import to_hex
 
 from lockstep.report.draw import lettering, plots
 from lockstep.spec import Study
+from lockstep.store.documents.part import but
+from lockstep.store.documents.run import Epoch
 
 EPOCHS = 11
 
 
 def history(offset=0.0, epochs=EPOCHS):
     rows = range(1, epochs + 1)
-    return [
-        {"epoch": e, "train_loss": 1 / e + offset, "test_loss": 1.2 / e, "test_accuracy": 1 - 0.3 / e} for e in rows
-    ]
+    return [Epoch(epoch=e, train_loss=1 / e + offset, test_loss=1.2 / e, test_accuracy=1 - 0.3 / e) for e in rows]
 
 
 def line_values(figure, colour):
@@ -40,8 +40,8 @@ def test_backends_stand_in_the_order_of_a_study():
 def test_curves_hold_the_values_of_each_split():
     figure = plots.curves({"torch": [history(0.5)], "numpy": [history()]}, "loss")
     train, test = line_values(figure, plots.BLUE)
-    np.testing.assert_array_equal(train, [row["train_loss"] for row in history()])
-    np.testing.assert_array_equal(test, [row["test_loss"] for row in history()])
+    np.testing.assert_array_equal(train, [row.train_loss for row in history()])
+    np.testing.assert_array_equal(test, [row.test_loss for row in history()])
     assert len(line_values(figure, plots.VERMILLION)) == 2
 
 
@@ -55,7 +55,7 @@ def brackets(figure):
 
 
 def test_the_bracket_stands_between_training_and_test_values_that_are_like_with_like():
-    alike = [row | {"train_inference_loss": 0.3 / row["epoch"], "train_inference_accuracy": 0.9} for row in history()]
+    alike = [but(row, train_inference_loss=0.3 / row.epoch, train_inference_accuracy=0.9) for row in history()]
     figure = plots.curves({"numpy": [alike]}, "loss")
     np.testing.assert_allclose(line_values(figure, plots.BLUE)[0], [0.3 / e for e in range(1, EPOCHS + 1)])
     assert brackets(figure) == [pytest.approx([0.3 / EPOCHS, 0.3 / EPOCHS, 1.2 / EPOCHS, 1.2 / EPOCHS])]
@@ -63,7 +63,7 @@ def test_the_bracket_stands_between_training_and_test_values_that_are_like_with_
 
 def test_without_values_that_are_like_with_like_there_is_no_bracket():
     """Steps with dropout stand on one side, a network without it on the other: their difference is no gap."""
-    alike = [row | {"train_inference_loss": 0.3, "train_inference_accuracy": 0.9} for row in history()]
+    alike = [but(row, train_inference_loss=0.3, train_inference_accuracy=0.9) for row in history()]
     assert brackets(plots.curves({"numpy": [history()]}, "loss")) == []
     assert brackets(plots.curves({"numpy": [alike], "torch": [history()]}, "loss")) == []
 
@@ -88,12 +88,12 @@ def test_equal_lines_have_markers_at_different_epochs():
 
 def test_a_missing_value_is_a_gap_in_the_line():
     rows = history()
-    rows[3]["test_accuracy"], rows[5]["test_accuracy"] = None, float("nan")
+    rows[3], rows[5] = but(rows[3], test_accuracy=None), but(rows[5], test_accuracy=float("nan"))
     (values,) = line_values(plots.curves({"numpy": [rows]}, "accuracy"), plots.BLUE)
     assert list(np.flatnonzero(~np.isfinite(np.ma.filled(values, np.nan)))) == [3, 5]
 
 
-@pytest.mark.parametrize("rows", [[], [[]], [[{"epoch": 1, "test_loss": None}]], [history(epochs=1)]])
+@pytest.mark.parametrize("rows", [[], [[]], [[Epoch(epoch=1, test_loss=None)]], [history(epochs=1)]])
 def test_little_or_nothing_to_draw_is_a_figure_still(rows):
     assert "<svg" in plots.svg(plots.curves({"numpy": rows}, "loss"), "loss", "a")
 
@@ -106,7 +106,7 @@ def test_long_histories_are_thinned_and_keep_their_end():
 
 @pytest.mark.parametrize("losses", [(1, 1.7e308), (-1e308, 1e308), (1e-320, 1), (0, 1e99), (1, 1e38, None)])
 def test_a_diverged_network_can_be_drawn(losses):
-    rows = [{"epoch": epoch, "test_loss": loss} for epoch, loss in enumerate(losses, 1)]
+    rows = [Epoch(epoch=epoch, test_loss=loss) for epoch, loss in enumerate(losses, 1)]
     assert "<svg" in plots.svg(plots.curves({"numpy": [rows]}, "loss"), "loss", "a")
 
 

@@ -225,7 +225,7 @@ def test_figures_of_an_earlier_page_go_and_other_files_stay(written):
 def test_too_many_networks_are_named_and_not_seen(tmp_path):
     for place in range(kernels.MAX_GROUPS + 1):
         fake_run(tmp_path, rate=1e-3 * (place + 1))
-    found = kernels.see(group([Facts(record) for record in store.find_runs([tmp_path])]), 0)
+    found = kernels.section(group([Facts(record) for record in store.find_runs([tmp_path])]), 0)
     assert len(found["networks"]) == kernels.MAX_GROUPS
     assert len(found["left_out"]) == 1
     assert "learning_rate 0.009" in found["left_out"][0]

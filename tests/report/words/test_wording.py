@@ -10,7 +10,7 @@ from lockstep import language, store
 from lockstep.report import gather
 from lockstep.report.sections import comparisons
 from lockstep.report.words.answer import best_of_combinations, epoch_span
-from lockstep.report.words.numbers import fixed, significant, span
+from lockstep.report.words.quantities import fixed, significant, span
 from support.pages import page_of, words
 from support.run_folders import fake_run
 

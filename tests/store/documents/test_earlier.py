@@ -13,7 +13,9 @@ from lockstep.report import write_proof
 from lockstep.report.proofs import read_beside
 from lockstep.report.sections import times
 from lockstep.store.documents.bench import read_bench
+from lockstep.store.documents.gradients import Gradients
 from lockstep.store.documents.proof import Proof, Share, read_proof
+from lockstep.store.documents.traces import Manifest
 from support import EARLIER
 from support.pages import words
 
@@ -62,9 +64,19 @@ def test_an_earlier_proof_is_written_in_todays_form_and_read_again(tmp_path):
     assert read_proof(tmp_path) == before
 
 
+@pytest.mark.parametrize(("file", "kind"), [("gradients.json", Gradients), ("trace.json", Manifest)])
+def test_a_document_of_before_is_the_record_that_wrote_it(file, kind, tmp_path):
+    document = store.read_json(EARLIER / file)
+    assert kind.read(EARLIER / file).document() == document
+    for key in document.keys() - {"lockstep", "git_revision", "machine", "threads", "proven"}:
+        store.write_json(tmp_path / file, document | {key: [{"no": "such thing"}]})
+        with pytest.raises(LockstepError, match="LS-505"):
+            kind.read(tmp_path / file)
+
+
 def test_an_earlier_bench_is_ranked_as_before():
     bench = read_bench(EARLIER)
-    (told,) = times.tell([EARLIER])
+    (told,) = times.sections([EARLIER])
     assert told["study"] == bench.study
     assert len(bench.networks[0].rows) == 3
     assert "fewer than five rounds" in told["networks"][0]["ranking"]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lockstep import LockstepError, Recipe, Study, store
-from lockstep.machine import timing
+from lockstep.machine import cores
 from lockstep.study import places, run_study
 from lockstep.study.places import local
 from support import forks
@@ -34,7 +34,7 @@ class Elsewhere:
 
 
 def test_a_study_is_done_in_the_place_that_it_is_given(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(cores, "usable_cores", lambda: [0, 1])
     monkeypatch.setattr(local, "HERE", None)
     elsewhere, heard = Elsewhere(), []
     records = run_study(STUDY, tmp_path, lambda run, event: heard.append((run.seed, event)), 1, place=elsewhere)
@@ -48,13 +48,13 @@ def test_a_study_is_done_in_the_place_that_it_is_given(tmp_path, monkeypatch):
 
 
 def test_an_event_that_holds_an_object_would_not_arrive(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(cores, "usable_cores", lambda: [0, 1])
     with pytest.raises(TypeError, match="not JSON serializable"):
         run_study(STUDY, tmp_path, threads=1, place=Elsewhere({"record": object()}))
 
 
 def test_a_run_that_fails_elsewhere_is_a_record_like_any(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(cores, "usable_cores", lambda: [0, 1])
     error = LockstepError("LS-402", "the node is gone")
     records = run_study(STUDY, tmp_path, threads=1, place=forks.Failing(error))
     assert [(record.status["status"], record.status["code"]) for record in records] == [("failed", "LS-402")] * 2

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lockstep import data
-from lockstep.machine import timing
+from lockstep.machine import cores
 from support import ROOT
 from support.mutants.table import STUDIES, Mutant
 
@@ -213,7 +213,7 @@ class Runner:
 
     def prove(self, mutant: Mutant) -> Result:
         """One mutant's result."""
-        if mutant.threads > timing.default_threads():
+        if mutant.threads > cores.default_threads():
             return Result(mutant.name, mutant.file, NOT_RUN, note=f"it needs {mutant.threads} processors")
         place, start = self._place(mutant.name), time.perf_counter()
 

@@ -87,7 +87,6 @@ class Model:
         return np.concatenate(parts)
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """One update."""
         placed = getattr(self, "images", None), getattr(self, "labels", None)
         self.place(images, labels)
         losses = self._run(single_step(self.plan, len(images), self.taken))
@@ -101,7 +100,6 @@ class Model:
         return self._named(outputs)
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays, Arrays]:
-        """Loss and every gradient."""
         masks = self._masks(len(images), self.plan.in_training)
         loss, parameters, sent_back, outputs = self._gradients(*self.carry[:2], images, labels, masks)
         return (
@@ -112,14 +110,12 @@ class Model:
         )
 
     def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
-        """One layer alone."""
         masks = self._masks(len(x), self.plan.in_training)
         x, dy = x.astype(self.dtype), dy.astype(self.dtype)
         y, gradients, dx = self._layer(name, *self.carry[:2], x, dy, masks)
         return np.asarray(y), np.asarray(dx), {name: np.asarray(value) for name, value in gradients.items()}
 
     def weights(self) -> Arrays:
-        """Every parameter."""
         return {name: np.array(value) for name, value in self.carry[0].items()}
 
     def state(self) -> Arrays:
@@ -131,7 +127,6 @@ class Model:
         return arrays | {"step": np.array(self.taken)}
 
     def restore(self, weights: Arrays, state: Arrays) -> None:
-        """Put weights and state back."""
         self.taken = int(state["step"])
         parameters, statistics, slots = self.carry
         held: dict[str, Any] = {

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 
 
 def cross_entropy(z: jax.Array, targets: jax.Array) -> jax.Array:

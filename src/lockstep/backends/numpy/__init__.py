@@ -1,6 +1,6 @@
 """The NumPy backend: the reference, the judge and the textbook.
 
-It imports NumPy only, so what stands here is all there is. Training takes the forms of `fast` for the layers on which
+It imports NumPy only, so what stands here is all there is. Training takes the forms of `speed` for the layers on which
 it spends its time: the same sums in another order.
 
 Both cores work in every phase: a batch is cut into slices, one per thread, each slice goes through the whole network,
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lockstep.backends.chunks import batches, prediction_batches
-from lockstep.backends.numpy import fast
+from lockstep.backends.numpy import speed
 from lockstep.backends.numpy.layers import LAYERS, Backward, Layer, Pass, rounding
 from lockstep.backends.numpy.losses import LOSSES
 from lockstep.backends.numpy.optimizers import OPTIMIZERS
@@ -40,7 +40,6 @@ class Slices:
     """Sums over the slices of one batch, each of which runs in its own thread."""
 
     def __init__(self, n: int) -> None:
-        """Prepare for `n` slices."""
         self.barrier = threading.Barrier(n)
         self.parts: list[Any] = [None] * n
 
@@ -79,12 +78,12 @@ class Model:
         self.n_slices = n_slices(plan.rows, plan.recipe, plan.threads) if as_trained else plan.threads
         self.slices = [_flat(shapes, self.dtype) for _ in range(self.n_slices)]
         self.slots = {slot: _flat(shapes, self.dtype) for slot in self.slot_names}
-        self.spaces = [fast.Space(self.dtype) for _ in range(self.n_slices)]
-        self.batch_space = fast.Space(self.dtype)
+        self.spaces = [speed.Space(self.dtype) for _ in range(self.n_slices)]
+        self.batch_space = speed.Space(self.dtype)
         self.is_plain = not as_trained or plan.fraction_bits is not None  # the fast forms do not round their factors
         self.is_batch_last = not self.is_plain and plan.rows[0].layer.kind != "flatten"
         plain: Layers = {row.name: LAYERS[row.layer.kind] for row in plan.fast_rows}
-        self.fast_layers = plain if self.is_plain else fast.forms(plan.fast_rows, plain, self.is_batch_last)
+        self.fast_layers = plain if self.is_plain else speed.forms(plan.fast_rows, plain, self.is_batch_last)
         self.statistics = plan.initial_statistics()
         self.taken = 0
         self.pool = ThreadPoolExecutor(max(self.n_slices - 1, 1))
@@ -92,7 +91,6 @@ class Model:
             self.parameters[name][...] = value
 
     def place(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Keep the training data."""
         self.images, self.labels = images, labels
 
     def train_epoch(self, order: np.ndarray) -> np.ndarray:
@@ -105,7 +103,6 @@ class Model:
         """NumPy is done when it returns."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Logits in inference mode."""
 
         if self.plan.in_prediction:  # the batch's statistics belong to the whole of what is predicted at once
             return np.concatenate([self._infer(part, 0) for part in prediction_batches(images)])
@@ -119,16 +116,13 @@ class Model:
         return np.concatenate(self._sliced(images, infer))
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """One update."""
         return self.train_step(images, labels)[0]
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
-        """Every layer's output."""
         on = self.observer(len(images), self.plan.in_training if training else self.plan.in_prediction)
         return self.plan.walk.values(self.prepare(images), lambda row, x: LAYERS[row.layer.kind](row, x, on)[0])
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays, Arrays]:
-        """Loss and every gradient."""
         on = self.observer(len(images), self.plan.in_training)
         seen: tuple[Arrays, Arrays] = ({}, {})
         layers = {row.name: LAYERS[row.layer.kind] for row in self.plan.rows}
@@ -137,7 +131,6 @@ class Model:
         return float(losses) / len(images), on.gradients, *seen
 
     def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
-        """One layer alone."""
         on = self.observer(len(x), self.plan.in_training)
         row = self.plan.row(name)
         y, backward = LAYERS[row.layer.kind](row, x.astype(self.dtype), on)
@@ -145,7 +138,6 @@ class Model:
         return y, dx, {key: value for key, value in on.gradients.items() if key.startswith(f"{name}/")}
 
     def weights(self) -> Arrays:
-        """Every parameter."""
         return {name: value.copy() for name, value in self.parameters.items()}
 
     def state(self) -> Arrays:
@@ -155,7 +147,6 @@ class Model:
         return {name: value.copy() for name, value in arrays.items()}
 
     def restore(self, weights: Arrays, state: Arrays) -> None:
-        """Put weights and state back."""
         for name, value in weights.items():
             self.parameters[name][...] = value
         for slot, (_, views) in self.slots.items():
@@ -349,11 +340,11 @@ class Model:
         """Pixels as they enter the first layer."""
         return (images.astype(self.dtype) - self.mean) * self.scale
 
-    def _prepare_fast(self, images: np.ndarray, space: fast.Space) -> np.ndarray:
+    def _prepare_fast(self, images: np.ndarray, space: speed.Space) -> np.ndarray:
         """The same for the fast layers, in an array that is used again."""
         if not self.is_batch_last:
             return self.pixels(images, space("input", images.shape))
-        images = fast.batch_last(images)
+        images = speed.batch_last(images)
         return self.pixels(images, space("input", images.shape), axis=1)
 
     def pixels(self, images: np.ndarray, x: np.ndarray, axis: int = 3) -> np.ndarray:
@@ -397,7 +388,7 @@ class Model:
             for name in self.plan.decayed:
                 self.parameters[name] *= 1 - now.rate * o.weight_decay
 
-    def update_part(self, now: Numbers, gradient: np.ndarray, part: slice, space: fast.Space) -> None:
+    def update_part(self, now: Numbers, gradient: np.ndarray, part: slice, space: speed.Space) -> None:
         """Bring a part of the flat buffers up to date, in pieces that stay in the cache."""
         for start in range(part.start, part.stop, CHUNK):
             chunk = slice(start, min(start + CHUNK, part.stop))
@@ -434,7 +425,6 @@ def cut(flat: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> Arrays:
 
 
 def device_name(name: str) -> str:
-    """What computes."""
     return name
 
 

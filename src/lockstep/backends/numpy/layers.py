@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from lockstep.backends.numpy.fast import Space
+from lockstep.backends.numpy.speed import Space
 from lockstep.backends.plan import Arrays, pool_counts, window_padding
 from lockstep.spec import ELU, GELU, BatchNorm, Conv2D, Flatten, LayerFacts, LeakyReLU, MaxPool2D
 
@@ -275,7 +275,7 @@ LAYERS: dict[str, Callable[[LayerFacts, np.ndarray, Pass], Layer]] = {
 
 
 def pad(x: np.ndarray, padding: Any, value: float) -> np.ndarray:
-    """Images (n, height, width, channels) with a border of `value`; see `base.window_padding`."""
+    """Images (n, height, width, channels) with a border of `value`; see `plan.window_padding`."""
     if not any(map(any, padding)):
         return x
     return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)

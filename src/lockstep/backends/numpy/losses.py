@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 
 Loss = Callable[[np.ndarray, np.ndarray, Any], tuple[np.ndarray, np.ndarray]]
 

@@ -18,15 +18,15 @@ import numpy as np
 
 from lockstep.backends import numpy as alone
 from lockstep.backends.chunks import batches
-from lockstep.backends.numpy import fast
-from lockstep.language import later as _
+from lockstep.backends.numpy import speed
+from lockstep.language import later
 from lockstep.spec import Flatten, LayerFacts, Network, Recipe, Shape
 
-Layer = tuple[np.ndarray, fast.Backward]
+Layer = tuple[np.ndarray, speed.Backward]
 
 
 def dense(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-    """`fast.dense` for x (members, n, in): y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
+    """`speed.dense` for x (members, n, in): y = x·w + b;  dx = dy·wᵀ, dw = xᵀ·dy, db = Σ dy."""
     w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
     y = np.matmul(x, w, out=on.space(f"{row.name} y", (*x.shape[:2], w.shape[2])))
     if b is not None:
@@ -52,7 +52,7 @@ def flatten(row: LayerFacts[Flatten], x: np.ndarray, on: Any) -> Layer:
 BY_NUMBER = ("dropout", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "gelu")
 LAYERS: dict[str, Callable[[LayerFacts, np.ndarray, Any], Layer]] = {
     **{kind: alone.LAYERS[kind] for kind in BY_NUMBER},
-    "relu": fast.relu,
+    "relu": speed.relu,
     "dense": dense,
     "flatten": flatten,
 }
@@ -62,11 +62,11 @@ def why_not(network: Network, input_shape: Shape, recipe: Recipe, threads: int) 
     """Why a network is not trained together with others, as part of a sentence; nothing where it can be."""
     rows = network.facts(input_shape)
     if recipe.mistakes or recipe.products != "full":
-        return _("its recipe is not computed by the fast forms")
+        return later("its recipe is not computed by the fast forms")
     if kinds := sorted({row.layer.kind for row in rows} - set(LAYERS)):
-        return _("it has {layer}, and only dense layers gain from it", layer=kinds[0])
+        return later("it has {layer}, and only dense layers gain from it", layer=kinds[0])
     if alone.n_slices(rows, recipe, max(threads, 2)) > 1:  # on one thread it saves the processes, which are small here
-        return _("it is large enough to keep all threads busy by itself")
+        return later("it is large enough to keep all threads busy by itself")
     return ""
 
 
@@ -108,7 +108,7 @@ class Stack:
     def __init__(self, models: Sequence[alone.Model]) -> None:
         self.models, first = models, models[0]
         self.dtype = first.dtype
-        self.space = fast.Space(self.dtype)
+        self.space = speed.Space(self.dtype)
         flat = np.stack([model.flat for model in models])
         gradient = np.stack([model.slices[0][0] for model in models])
         shapes = {name: value.shape for name, value in first.parameters.items()}
@@ -135,7 +135,7 @@ class Stack:
         images, labels = self.gathered(indices)
         on = self.begin_pass(n)
         now = [model.count_update() for model in models]
-        backwards: dict[str, fast.Backward] = {}
+        backwards: dict[str, speed.Backward] = {}
 
         def there(row: LayerFacts, x: np.ndarray) -> np.ndarray:
             y, backwards[row.name] = LAYERS[row.layer.kind](row, x, on)

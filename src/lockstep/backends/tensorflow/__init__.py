@@ -66,14 +66,12 @@ class Model:
         """`train_epoch` has read its results back, so the device is done."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Logits in inference mode."""
         parts = prediction_batches(images)
         infer = self._infer_by_mistake if self.plan.in_prediction else self._infer
         with tf.device(self.device):
             return np.concatenate([infer(tf.constant(part)).numpy() for part in parts])
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """One update."""
         placed = getattr(self, "images", None), getattr(self, "labels", None)
         self.place(images, labels)
         losses = self._run(single_step(self.plan, len(images), self.taken))
@@ -81,12 +79,10 @@ class Model:
         return float(losses[0, 0])
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
-        """Every layer's output."""
         on = self.plan.in_training if training else self.plan.in_prediction
         return {name: y.numpy() for name, y in self._observe(images, on).items()}
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays, Arrays]:
-        """Loss and every gradient."""
         with tf.GradientTape() as tape:
             entered, *seen = self._observe(images, self.plan.in_training, watch=tape.watch).items()
             logits = seen[-1][1]
@@ -102,7 +98,6 @@ class Model:
         )
 
     def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
-        """One layer alone."""
         row, training = self.plan.row(name), self.plan.in_training
         parameters = {key: value for key, value in self.parameters.items() if key.startswith(f"{name}/")}
         with tf.device(self.device), tf.GradientTape() as tape:
@@ -114,7 +109,6 @@ class Model:
         return y.numpy(), dx.numpy(), {key: value.numpy() for key, value in zip(parameters, found, strict=True)}
 
     def weights(self) -> Arrays:
-        """Every parameter."""
         return {name: value.numpy().copy() for name, value in self.parameters.items()}
 
     def state(self) -> Arrays:
@@ -123,7 +117,6 @@ class Model:
         return arrays | {"step": np.array(self.taken)}
 
     def restore(self, weights: Arrays, state: Arrays) -> None:
-        """Put weights and state back."""
         for name, value in self.parameters.items():
             value.assign(weights[name])
         for name, value in (self.statistics | self.slots).items():

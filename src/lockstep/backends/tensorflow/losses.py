@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 
 
 def cross_entropy(z: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:

@@ -92,23 +92,19 @@ class Model:
             torch.cuda.synchronize(self.device)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Logits in inference mode."""
         with torch.inference_mode(), self._unchanged_statistics():
             parts = prediction_batches(self._tensor(images))
             return np.concatenate([self._forward(part, self.plan.in_prediction).cpu().numpy() for part in parts])
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """One update."""
         return float(self._step(self._tensor(images), self._tensor(labels))[0])
 
     def activations(self, images: np.ndarray, training: bool) -> Arrays:
-        """Every layer's output."""
         training = self.plan.in_training if training else self.plan.in_prediction
         with torch.no_grad(), self._unchanged_statistics():
             return {name: canonical(y) for name, y in self._observe(self._tensor(images), training).items()}
 
     def gradients(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays, Arrays, Arrays]:
-        """Loss and every gradient."""
         with self._unchanged_statistics():
             entered, *seen = self._observe(self._tensor(images), self.plan.in_training).items()
             loss = self._differentiate(seen[-1][1], self._tensor(labels))
@@ -117,7 +113,6 @@ class Model:
         return float(loss), parameters, {name: canonical(y.grad) for name, y in seen}, outputs
 
     def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
-        """One layer alone."""
         enters, back = (channels_first(self._tensor(value).to(self.dtype)) for value in (x, dy))
         enters.requires_grad_()
         parameters = {key: value for key, value in self.parameters.items() if key.startswith(f"{name}/")}
@@ -129,7 +124,6 @@ class Model:
         return canonical(y), canonical(dx), {key: from_torch(to_numpy(gradient)) for key, gradient in named}
 
     def weights(self) -> Arrays:
-        """Every parameter."""
         return {name: from_torch(to_numpy(value)) for name, value in self.parameters.items()}
 
     def state(self) -> Arrays:
@@ -139,7 +133,6 @@ class Model:
         return arrays | {"step": np.array(getattr(self, "taken", 0))}
 
     def restore(self, weights: Arrays, state: Arrays) -> None:
-        """Put weights and state back."""
         self.taken = int(state["step"])
         with torch.no_grad():
             for name, value in self.parameters.items():

@@ -39,7 +39,6 @@ def canonical(y: Any) -> np.ndarray:
 
 
 def to_numpy(value: Any) -> np.ndarray:
-    """A copy outside of PyTorch."""
     return value.detach().cpu().numpy().copy()
 
 

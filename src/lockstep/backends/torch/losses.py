@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import Plan
 
 

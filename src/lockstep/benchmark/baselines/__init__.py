@@ -5,13 +5,7 @@ ours: what a user gets who follows it. Same network, batch size, optimizer, numb
 schedule, the starting weights and the order of the images are the framework's own, which costs no time worth the name.
 
 `python -m lockstep.benchmark.baselines NAME FOLDER THREADS` runs one in a process of its own: FOLDER holds spec.toml of
-one run, and gets shipped.json:
-
-    seconds            {"import", "load", "build", "evaluate", "total"}; compiling happens inside the first epoch
-    epochs             seconds of each epoch as the user meets it
-    images             how many images an epoch trains on
-    accuracy           on the test set
-    peak_memory_bytes, versions, threads
+one run, and gets shipped.json, a `Lap`: its seconds have no "compile", which happens inside the first epoch.
 """
 
 from __future__ import annotations
@@ -26,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from lockstep.errors import LockstepError
-from lockstep.language import joined
-from lockstep.language import later as _
+from lockstep.language import joined, later
 from lockstep.spec import Run
+
+FILE = "shipped.json"  # what a baseline's process leaves
 
 # name → (title, the modules it needs, the distributions whose versions are told, the backend of ours beside it)
 SHIPPED = {
@@ -65,7 +60,7 @@ class Trained:
 def why_missing(name: str) -> str | None:
     """Why a baseline cannot run here, or None; looks for its modules without importing them."""
     absent = [module for module in SHIPPED[name][1] if importlib.util.find_spec(module) is None]
-    return _("{modules} not installed", modules=joined(absent, _(" and "))) if absent else None
+    return later("{modules} not installed", modules=joined(absent, later(" and "))) if absent else None
 
 
 def why_not(name: str, run: Run) -> str | None:
@@ -78,13 +73,13 @@ def why_not(name: str, run: Run) -> str | None:
         known = {"conv2d", "max_pool2d", "flatten", "dense", "relu"}
     unknown = sorted(set(kinds) - known)
     if unknown:
-        return _("it is not written for {names}", names=", ".join(unknown))
+        return later("it is not written for {names}", names=", ".join(unknown))
     if run.recipe.optimizer.kind not in ("adam", "sgd"):
-        return _("it is not written for the optimizer {name}", name=run.recipe.optimizer.kind)
+        return later("it is not written for the optimizer {name}", name=run.recipe.optimizer.kind)
     if run.recipe.loss != "cross_entropy":
-        return _("it is not written for the loss {name}", name=run.recipe.loss)
+        return later("it is not written for the loss {name}", name=run.recipe.loss)
     if run.recipe.augmentation:
-        return _("it is not written for augmentation")
+        return later("it is not written for augmentation")
     return None
 
 
@@ -103,6 +98,6 @@ def load(name: str) -> Any:
     """Import a baseline; only a process of its own does this. Raises LockstepError (LS-401)."""
     if reason := why_missing(name):
         raise LockstepError(
-            "LS-401", reason, where=_("baseline {name}", name=name), hint="pip install 'lockstep-nn[bench]'"
+            "LS-401", reason, where=later("baseline {name}", name=name), hint="pip install 'lockstep-nn[bench]'"
         )
     return importlib.import_module(f"lockstep.benchmark.baselines.{name}")

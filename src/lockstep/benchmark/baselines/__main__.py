@@ -9,9 +9,12 @@ import numpy as np
 
 from lockstep import data, store
 from lockstep.benchmark import baselines
-from lockstep.machine import processes, timing
+from lockstep.machine import cores, memory, processes
+from lockstep.machine.clocks import Clocks
 from lockstep.spec import Run
 from lockstep.spec.toml import read_study
+from lockstep.store.documents.bench import Lap
+from lockstep.store.documents.run import Threads
 
 
 def images_of(run: Run) -> baselines.Images:
@@ -27,9 +30,8 @@ def images_of(run: Run) -> baselines.Images:
 
 
 def main(name: str, folder: Path, threads: int, fault: str = "") -> None:
-    """Train, evaluate, and leave shipped.json."""
     processes.end_with_parent()
-    clocks = timing.Clocks()
+    clocks = Clocks()
     (run,) = read_study(folder / "spec.toml").runs()
     with clocks.measure("import"):
         baseline = baselines.load(name)
@@ -39,15 +41,13 @@ def main(name: str, folder: Path, threads: int, fault: str = "") -> None:
     clocks.seconds["build"] = trained.build_seconds
     with clocks.measure("evaluate"):
         predicted = np.asarray(trained.predict(images.test))
-    store.write_json(
-        folder / "shipped.json",
-        {
-            "name": name, "seconds": {**clocks.seconds, "total": clocks.total()}, "epochs": trained.epochs,
-            "images": trained.images, "accuracy": float((predicted == images.test_labels[: len(predicted)]).mean()),
-            "peak_memory_bytes": timing.peak_memory_bytes(), "versions": baselines.versions(name),
-            "threads": timing.obtained_threads(threads),
-        },
+    lap = Lap(
+        seconds={**clocks.seconds, "total": clocks.total()}, epochs=trained.epochs, images=trained.images,
+        accuracy=float((predicted == images.test_labels[: len(predicted)]).mean()),
+        peak_memory_bytes=memory.peak_memory_bytes(), versions=baselines.versions(name),
+        threads=Threads(**cores.obtained_threads(threads)),
     )  # fmt: skip
+    store.write_json(folder / baselines.FILE, lap.document())
 
 
 if __name__ == "__main__":

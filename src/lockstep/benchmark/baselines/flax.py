@@ -22,7 +22,6 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any, training: bool) -> Any:
-        """Logits."""
         for layer in self.run.network.layers:
             if layer.kind == "conv2d":
                 padding = "SAME" if layer.padding == "same" else "VALID"

@@ -21,11 +21,9 @@ class Clock(keras.callbacks.Callback):
         self.start = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-        """Start the clock."""
         self.start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-        """Read it."""
         self.seconds.append(time.perf_counter() - self.start)
 
 
@@ -52,7 +50,6 @@ def network(run: Run, input_shape: tuple[int, ...]) -> keras.Sequential:
 
 
 def train(run: Run, images: Images, threads: int, fault: str = "") -> Trained:
-    """Every epoch of the run."""
     start = time.perf_counter()
     keras.utils.set_random_seed(run.seed)
     tf.config.threading.set_intra_op_parallelism_threads(threads)

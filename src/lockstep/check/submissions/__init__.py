@@ -40,8 +40,8 @@ from lockstep.check.submissions.findings import (
 from lockstep.check.submissions.submission import Submission, opened
 from lockstep.check.submissions.table import as_csv, as_line, closing
 from lockstep.errors import LockstepError, without
-from lockstep.language import later as _
-from lockstep.machine import timing
+from lockstep.language import later
+from lockstep.machine import cores, sources
 from lockstep.spec import Run
 from lockstep.training import inputs, metrics
 from lockstep.version import version
@@ -113,7 +113,7 @@ class _Check:
         except LockstepError as error:
             return _nothing(submission.name, error_of(error))
         if submission.is_zip:
-            found.notes.append(_("it was read from a zip archive"))
+            found.notes.append(later("it was read from a zip archive"))
         best: list[float] = []
         finished = checked = self.trained_again = 0
         for record in records:
@@ -123,7 +123,7 @@ class _Check:
             if _status(record) != "finished":
                 continue
             finished += 1
-            with timing.one_blas_thread(), np.errstate(all="ignore"):  # reported, not warned of
+            with cores.one_blas_thread(), np.errstate(all="ignore"):  # reported, not warned of
                 is_checked = self._run(record, found, best)
             checked += is_checked and len(found.problems) == before
             self._compare(record, found)
@@ -147,7 +147,7 @@ class _Check:
             again = store.finite(metrics.evaluate(logits, labels, run.recipe))
         except (LockstepError, *NOT_OURS) as error:
             why = error_of(error) if isinstance(error, LockstepError) else told(error)
-            found.add("unreadable", name, _("cannot be read: {why}", why=why))
+            found.add("unreadable", name, later("cannot be read: {why}", why=why))
             return False
         best.append(again["accuracy"])
         found.look(
@@ -168,11 +168,11 @@ class _Check:
         except LockstepError:
             facts = {"name": name, "dataset": run.dataset}
             found.unchecked.append(
-                _("{name}: labels, losses and weights: the dataset {dataset} is not on this machine", **facts)
+                later("{name}: labels, losses and weights: the dataset {dataset} is not on this machine", **facts)
             )
             return False
         if dict(loaded.hashes) != hashes:
-            found.add("data", name, _("environment.json: the data on this machine have other hashes"))
+            found.add("data", name, later("environment.json: the data on this machine have other hashes"))
             return False
         examples = inputs.Examples(loaded, run)
         found.look("data", name, lambda: consistency.data(record, examples))
@@ -196,11 +196,11 @@ class _Check:
                 if is_problem:
                     elsewhere = pair[1].owner != pair[0].owner
                     briefly = (
-                        _("the same run as in the folder {folder}", folder=pair[1].submission) if elsewhere else ""
+                        later("the same run as in the folder {folder}", folder=pair[1].submission) if elsewhere else ""
                     )
                     found.add("copies", record.folder.name, sentence, briefly)
                 else:
-                    found.notes.append(_("{name}: {note}", name=record.folder.name, note=sentence))
+                    found.notes.append(later("{name}: {note}", name=record.folder.name, note=sentence))
 
     def _fits(self, one: copies.Print) -> bool | None:
         """Whether a run's first losses follow from its own description; None where the dataset is not here."""
@@ -233,14 +233,14 @@ def _predictions(record: store.Record) -> tuple[np.ndarray, np.ndarray]:
         logits.ndim != 2 or logits.dtype.kind != "f" or labels.shape != logits.shape[:1] or not labels.size
         or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= logits.shape[1]
     ):  # fmt: skip
-        raise store.damaged(record.folder / "predictions.npz", _("logits and labels do not have their shapes"))
+        raise store.damaged(record.folder / "predictions.npz", later("logits and labels do not have their shapes"))
     return logits, labels
 
 
 def _data(record: store.Record, run: Run, loaded: data.Data, logits: np.ndarray, labels: np.ndarray) -> Iterator[str]:
     """Labels and images are the dataset's, and the hardest images those of the predictions."""
     if not np.array_equal(labels, loaded.test_labels):
-        yield _("predictions.npz: its labels are not those of the dataset's test images")
+        yield later("predictions.npz: its labels are not those of the dataset's test images")
     for name, numbers in (("samples", None), ("hardest", "indices")):
         if not (record.folder / f"{name}.npz").exists():
             continue
@@ -250,16 +250,16 @@ def _data(record: store.Record, run: Run, loaded: data.Data, logits: np.ndarray,
         fits = len(places) == len(images) and np.issubdtype(places.dtype, np.integer)
         fits = fits and bool(((places >= 0) & (places < len(loaded.test_images))).all())
         if not fits or not np.array_equal(loaded.test_images[places], images):
-            yield _("{name}.npz: its images are not the dataset's test images", name=name)
+            yield later("{name}.npz: its images are not the dataset's test images", name=name)
         elif name == "samples" and not np.array_equal(
             arrays.get("labels", np.zeros(0)), loaded.test_labels[: len(images)]
         ):
-            yield _("samples.npz: its labels are not those of the dataset's test images")
+            yield later("samples.npz: its labels are not those of the dataset's test images")
         elif name == "hardest" and len(logits) == len(labels) == len(loaded.test_labels):
             wanted = metrics.hardest(logits, labels, run.recipe, len(places))
             losses = metrics.losses(logits, labels, run.recipe)
             if not np.allclose(losses[wanted], losses[places], rtol=1e-6, atol=1e-9, equal_nan=True):
-                yield _("hardest.npz: these are not the images with the largest loss")
+                yield later("hardest.npz: these are not the images with the largest loss")
 
 
 def _notes(record: store.Record) -> Iterator[str]:
@@ -267,7 +267,7 @@ def _notes(record: store.Record) -> Iterator[str]:
     name = record.folder.name
     if changed := store.other_line_ends(record.folder):
         facts = {"name": name, "names": ", ".join(changed[:3]), "n": len(changed)}
-        yield _(
+        yield later(
             "{name}: git or an editor has changed the line ends of {n} files ({names}); with their own put back they "
             "are what was written",
             **facts,
@@ -277,16 +277,16 @@ def _notes(record: store.Record) -> Iterator[str]:
     except LockstepError:  # reported with the files
         return
     if (by := environment.get("lockstep")) != version():
-        yield _("{name}: made by Lockstep {by}, this is {ours}", name=name, by=by, ours=version())
+        yield later("{name}: made by Lockstep {by}, this is {ours}", name=name, by=by, ours=version())
         return
-    sources, revision = environment.get("lockstep_sources"), environment.get("git_revision")
-    if sources is None and revision is None:
-        yield _("{name}: it does not say which files of Lockstep made it: perhaps an edited copy", name=name)
-    elif sources is not None and sources != timing.own_sources():
+    edition, revision = environment.get("lockstep_sources"), environment.get("git_revision")
+    if edition is None and revision is None:
+        yield later("{name}: it does not say which files of Lockstep made it: perhaps an edited copy", name=name)
+    elif edition is not None and edition != sources.own_sources():
         facts = {"name": name, "version": version()}
-        if revision is not None and revision != timing.git_revision():
-            yield _(
+        if revision is not None and revision != sources.git_revision():
+            yield later(
                 "{name}: made by another revision of Lockstep {version}, {revision}", revision=revision[:12], **facts
             )
         else:
-            yield _("{name}: made by an edited copy of Lockstep {version}: its files are not these", **facts)
+            yield later("{name}: made by an edited copy of Lockstep {version}: its files are not these", **facts)

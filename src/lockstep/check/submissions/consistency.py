@@ -22,9 +22,9 @@ import numpy as np
 
 from lockstep import data as datasets
 from lockstep import store, study
-from lockstep.backends.mistaken import plan_of
+from lockstep.backends.mistakes import plan_of
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.spec import Run
 from lockstep.training import checkpoints, early_stopping, inputs, loop, metrics
 
@@ -37,7 +37,7 @@ def spec(record: store.Record, run: Run) -> Iterator[str]:
     wanted = study.run_id(run, text)
     stem = wanted.rpartition("-")[0]
     if record.folder.name.startswith(f"{stem}-") and not store.is_as_begun(record.folder, text):
-        yield _("spec.toml: the folder's name is that of another one")
+        yield later("spec.toml: the folder's name is that of another one")
 
 
 def checkpoint(record: store.Record, quality: Mapping[str, Any]) -> Iterator[str]:
@@ -49,13 +49,15 @@ def checkpoint(record: store.Record, quality: Mapping[str, Any]) -> Iterator[str
     epoch = manifest.get("epoch")
     if quality.get("weights_of_epoch") is not None and quality.get("weights_of_epoch") != epoch:
         facts = {"told": shown(quality["weights_of_epoch"]), "epoch": shown(epoch)}
-        yield _("metrics.json: weights_of_epoch is {told}, the checkpoint is that of epoch {epoch}", **facts)
+        yield later("metrics.json: weights_of_epoch is {told}, the checkpoint is that of epoch {epoch}", **facts)
     if "history" not in manifest:  # written before 0.2: the checkpoint holds weights alone
         return
     name = folder.name
     if store.as_written(manifest["spec"]) != store.read_spec(record.folder):
         changes = checkpoints.differences(store.as_written(manifest["spec"]), store.read_spec(record.folder))
-        yield _("spec.toml: {name} is of another one: {what}", name=name, what="; ".join(changes) or _("its text"))
+        yield later(
+            "spec.toml: {name} is of another one: {what}", name=name, what="; ".join(changes) or later("its text")
+        )
     yield from _history(record.history, manifest["history"], name)
     yield from _steps(record.arrays("steps"), store.read_checkpoint_file(folder, "steps", manifest), name)
     yield from _environment(record.environment, manifest, name)
@@ -71,9 +73,9 @@ def _history(told: list[dict[str, Any]], kept: list[dict[str, Any]], name: str) 
             if row.get(key) != own.get(key):
                 facts = {"epoch": shown(own.get("epoch")), "key": key, "told": shown(row.get(key)), "name": name}
                 facts["kept"] = shown(own.get(key))
-                yield _("events.jsonl: epoch {epoch}.{key}: it says {told}, {name} says {kept}", **facts)
+                yield later("events.jsonl: epoch {epoch}.{key}: it says {told}, {name} says {kept}", **facts)
     if len(told) < len(kept):
-        yield _("events.jsonl: {n} epochs are told, {name} has {kept}", n=len(told), name=name, kept=len(kept))
+        yield later("events.jsonl: {n} epochs are told, {name} has {kept}", n=len(told), name=name, kept=len(kept))
 
 
 def _steps(told: Mapping[str, np.ndarray], kept: Mapping[str, np.ndarray], name: str) -> Iterator[str]:
@@ -83,7 +85,7 @@ def _steps(told: Mapping[str, np.ndarray], kept: Mapping[str, np.ndarray], name:
             n = min(len(own), len(values))
             wrong = int((~np.equal(own[:n], values[:n])).sum()) + len(values) - n
             facts = {"key": key, "n": wrong, "all": len(values), "name": name}
-            yield _("steps.npz: {key}: {n:,} of {all:,} steps are not those of {name}", **facts)
+            yield later("steps.npz: {key}: {n:,} of {all:,} steps are not those of {name}", **facts)
 
 
 def _environment(environment: Mapping[str, Any], manifest: Mapping[str, Any], name: str) -> Iterator[str]:
@@ -95,10 +97,10 @@ def _environment(environment: Mapping[str, Any], manifest: Mapping[str, Any], na
         [key for key, value in own.items() if key in part and part[key] != value and key != "threads"] for part in parts
     ]
     if all(differing):
-        yield _("environment.json: {name} was written with other {keys}", name=name, keys=", ".join(differing[0]))
+        yield later("environment.json: {name} was written with other {keys}", name=name, keys=", ".join(differing[0]))
     hashes = environment.get("dataset", {}).get("hashes")
     if manifest.get("data") != hashes:
-        yield _("environment.json: {name} was written with other data", name=name)
+        yield later("environment.json: {name} was written with other data", name=name)
 
 
 def _clocks(timing: Mapping[str, Any], manifest: Mapping[str, Any], name: str) -> Iterator[str]:
@@ -109,7 +111,7 @@ def _clocks(timing: Mapping[str, Any], manifest: Mapping[str, Any], name: str) -
     for key, value in own.items():
         if isinstance(seconds.get(key), int | float) and seconds[key] < value * (1 - CLOSE):
             facts = {"key": key, "told": shown(seconds[key]), "name": name, "kept": shown(value)}
-            yield _("timing.json: seconds.{key}: it says {told}, {name} had {kept} already", **facts)
+            yield later("timing.json: seconds.{key}: it says {told}, {name} had {kept} already", **facts)
 
 
 def table(record: store.Record, run: Run, quality: Mapping[str, Any], again: Mapping[str, Any]) -> Iterator[str]:
@@ -123,7 +125,7 @@ def table(record: store.Record, run: Run, quality: Mapping[str, Any], again: Map
     told_epochs = [row.get("epoch") for row in history]
     if not history or quality.get("epochs") != len(history) or told_epochs != list(range(1, len(history) + 1)):
         counts = {"n": len(history), "told": shown(quality.get("epochs"))}
-        yield _("events.jsonl: {n} epochs are told, metrics.json says {told}", **counts)
+        yield later("events.jsonl: {n} epochs are told, metrics.json says {told}", **counts)
         return
     yield from _epochs(record, run, history)
     yield from _end(run, history, quality, again)
@@ -136,7 +138,7 @@ def _epochs(record: store.Record, run: Run, history: list[dict[str, Any]]) -> It
         losses, correct, sizes = (np.asarray(steps[key], np.float64) for key in checkpoints.STEPS)
         rows = [part.reshape(len(history), -1) for part in (losses, correct, sizes)]
     except (KeyError, ValueError):
-        yield _("steps.npz: its steps are not those of so many epochs")
+        yield later("steps.npz: its steps are not those of so many epochs")
         return
     n_train = record.environment.get("dataset", {}).get("n_train")
     n_steps = rows[0].shape[1]
@@ -144,9 +146,9 @@ def _epochs(record: store.Record, run: Run, history: list[dict[str, Any]]) -> It
     for row, loss, right, size in zip(history, *rows, strict=True):
         if run.recipe.mistakes == () and size.sum() != n_train:
             counts = {"epoch": row["epoch"], "n": f"{size.sum():.0f}", "all": shown(n_train)}
-            yield _("steps.npz: epoch {epoch} takes {n} examples, there are {all}", **counts)
+            yield later("steps.npz: epoch {epoch} takes {n} examples, there are {all}", **counts)
         elif run.recipe.mistakes == () and not np.array_equal(size, _sizes(int(size.sum()), run)):
-            yield _("steps.npz: the batches of epoch {epoch} are not those of the recipe", epoch=row["epoch"])
+            yield later("steps.npz: the batches of epoch {epoch} are not those of the recipe", epoch=row["epoch"])
         told = {key: row.get(key) for key in ("train_loss", "train_accuracy", "learning_rate")}
         wanted = {
             "train_loss": loop.mean_of_steps(loss, size, run.recipe),
@@ -181,12 +183,12 @@ def _end(
             if stopping.stops(row["epoch"], {**row, **{key: math.nan for key, value in row.items() if value is None}}):
                 over = over or row["epoch"]
         except (KeyError, TypeError):
-            yield _("events.jsonl: epoch {epoch} lacks what early stopping looks at", epoch=row["epoch"])
+            yield later("events.jsonl: epoch {epoch} lacks what early stopping looks at", epoch=row["epoch"])
             return
     n = len(history)
     ends = over if over is not None else run.recipe.epochs
     if n != ends:
-        yield _("events.jsonl: {n} epochs are told, the recipe ends after {ends}", n=n, ends=ends)
+        yield later("events.jsonl: {n} epochs are told, the recipe ends after {ends}", n=n, ends=ends)
     goes_back = run.recipe.early_stopping and run.recipe.early_stopping.restore_best and stopping.best_epoch
     wanted = {
         "best_epoch": stopping.best_epoch,
@@ -200,12 +202,12 @@ def _end(
     said = last.get("test_accuracy") if last else None
     if not isinstance(said, int | float) or abs(said - again["accuracy"]) * n_images > FEW + 1e-6:
         facts = {"told": shown(said), "wanted": shown(again["accuracy"])}
-        yield _("events.jsonl: test accuracy at the end: it says {told}, computed: {wanted}", **facts)
+        yield later("events.jsonl: test accuracy at the end: it says {told}, computed: {wanted}", **facts)
     train = quality.get("train") or {}  # absent in older runs, which did not evaluate training images
     before, at_end = (last or {}).get("train_inference_accuracy"), train.get("accuracy")
     if train and (not _is_number(before) or not _is_number(at_end) or abs(before - at_end) * n_images > FEW + 1e-6):
         facts = {"told": shown(at_end), "wanted": shown(before)}
-        yield _("metrics.json: train.accuracy: it says {told}, events.jsonl at that epoch {wanted}", **facts)
+        yield later("metrics.json: train.accuracy: it says {told}, events.jsonl at that epoch {wanted}", **facts)
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
@@ -277,7 +279,7 @@ def same(where: str, told: Any, wanted: Any) -> Iterator[str]:
         for place, (one, other) in enumerate(zip(told, wanted, strict=True)):
             yield from same(f"{where}[{place}]", one, other)
     elif not _is_close(told, wanted):
-        yield _("{where}: it says {told}, computed: {wanted}", where=where, told=shown(told), wanted=shown(wanted))
+        yield later("{where}: it says {told}, computed: {wanted}", where=where, told=shown(told), wanted=shown(wanted))
 
 
 def _is_close(told: Any, wanted: Any) -> bool:

@@ -21,14 +21,14 @@ from lockstep import store
 from lockstep.check.submissions.findings import NOT_OURS
 from lockstep.check.submissions.submission import Submission
 from lockstep.errors import LockstepError
-from lockstep.language import joined, mark
-from lockstep.language import later as _
+from lockstep.language import joined, later
 from lockstep.spec import Run
 
 ENOUGH = 2  # times: one may be shared by chance, where a clock counts tenths of microseconds and a class is large
 SAME_COMPILER = {"tensorflow", "jax"}  # both may compute by XLA, and then give the same bits
 WHAT = {
-    "weights": mark("weights"), "predictions": mark("predictions"), "losses": mark("losses"), "times": mark("times"),
+    "weights": later("weights"), "predictions": later("predictions"), "losses": later("losses"),
+    "times": later("times"),
 }  # fmt: skip
 
 
@@ -153,28 +153,28 @@ def judged(pair: tuple[Print, Print], fits: Callable[[Print], bool | None]) -> I
     is_one_submission = one.owner == other.owner
     is_described_alike = one.description == other.description
     facts: dict[str, Any] = {"other": other.name, "folder": str(other.submission)}
-    facts["what"] = joined(_(WHAT[key]) for key in shared)
+    facts["what"] = joined(later(WHAT[key]) for key in shared)
     if is_one_submission:
         if is_described_alike:
             if "times" in shared:
-                yield False, _("a copy of {other}: it counts once", **facts)
+                yield False, later("a copy of {other}: it counts once", **facts)
         elif "times" in shared or not _is_honest(one, other, fits):
             differing = _differing(one, other)
-            yield True, _("the same run as {other}, though {differing}: equal {what}", differing=differing, **facts)
+            yield True, later("the same run as {other}, though {differing}: equal {what}", differing=differing, **facts)
     elif "times" in shared or not (is_described_alike or _is_honest(one, other, fits)):
-        yield True, _("the same run as {other} in the folder {folder}: equal {what}", **facts)
+        yield True, later("the same run as {other} in the folder {folder}: equal {what}", **facts)
     elif is_described_alike:
-        yield False, _("the same bits as {other} in the folder {folder}, other times: the same study gives the same "
-                       "bits on machines that round alike, so this is no sign of a copy", **facts)  # fmt: skip
+        yield False, later("the same bits as {other} in the folder {folder}, other times: the same study gives the "
+                           "same bits on machines that round alike, so this is no sign of a copy", **facts)  # fmt: skip
 
 
 def _differing(one: Print, other: Print) -> str:
     """The keys in which the descriptions of two runs differ."""
     if one.run.seed != other.run.seed:
-        return _("the seeds are {one} and {other}", one=one.run.seed, other=other.run.seed)
+        return later("the seeds are {one} and {other}", one=one.run.seed, other=other.run.seed)
     if one.run.backend != other.run.backend:
-        return _("the backends are {one} and {other}", one=one.run.backend, other=other.run.backend)
-    return _("their spec.toml differ")
+        return later("the backends are {one} and {other}", one=one.run.backend, other=other.run.backend)
+    return later("their spec.toml differ")
 
 
 def _is_honest(one: Print, other: Print, fits: Callable[[Print], bool | None]) -> bool:

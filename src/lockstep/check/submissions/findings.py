@@ -9,26 +9,24 @@ from typing import Any, NamedTuple
 
 from lockstep import store
 from lockstep.errors import LockstepError, without
-from lockstep.language import joined, mark
-from lockstep.language import later as _
-from lockstep.language import n_later as n_
+from lockstep.language import joined, later, n_later
 
-FITS, PARTLY = mark("fits"), mark("fits as far as checked")
-WRONG, NOTHING = mark("does not fit"), mark("nothing to check")
-REPORTS = (mark("differs"), mark("fits"), mark("identical"), mark("missing"))  # what a report is, the worst first
+FITS, PARTLY = later("fits"), later("fits as far as checked")
+WRONG, NOTHING = later("does not fit"), later("nothing to check")
+REPORTS = (later("differs"), later("fits"), later("identical"), later("missing"))  # what a report is, the worst first
 EXIT_CODES = {FITS: 0, PARTLY: 3, WRONG: 1, NOTHING: 1}
 
 # Kind → what is wrong, in a few words; in the order in which they are told.
 KINDS = {
-    "unreadable": mark("runs that cannot be read"),
-    "copies": mark("the same run twice"),
-    "training": mark("losses that seed, recipe and data do not give"),
-    "weights": mark("predictions or evaluations that the weights do not give"),
-    "metrics": mark("metrics that the predictions do not give"),
-    "data": mark("data that are not the dataset's"),
-    "twice": mark("files that contradict each other"),
-    "files": mark("files changed after they were written"),
-    "page": mark("a page that its runs do not give"),
+    "unreadable": later("runs that cannot be read"),
+    "copies": later("the same run twice"),
+    "training": later("losses that seed, recipe and data do not give"),
+    "weights": later("predictions or evaluations that the weights do not give"),
+    "metrics": later("metrics that the predictions do not give"),
+    "data": later("data that are not the dataset's"),
+    "twice": later("files that contradict each other"),
+    "files": later("files changed after they were written"),
+    "page": later("a page that its runs do not give"),
 }
 
 
@@ -53,14 +51,13 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass
 class Findings:
-    """What was found wrong in one submission, what could not be checked, and notes, which are no fault."""
+    """What was found wrong in one submission, what could not be checked, and notes, which are no problem."""
 
     problems: list[Problem] = dataclasses.field(default_factory=list)
     unchecked: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, kind: str, where: str, problem: object, briefly: str = "") -> None:
-        """Note a problem."""
         self.problems.append(Problem(kind, where, joined((where, problem), ": "), briefly))
 
     def look(self, kind: str, where: str, check: Callable[[], Iterator[str]]) -> bool:
@@ -75,7 +72,7 @@ class Findings:
             said = without(first.message, store.UNUSABLE)
             self.add("unreadable", where, joined((name, said), ": ") if name else said)
         except NOT_OURS as error:
-            self.add("unreadable", where, _("it holds what Lockstep does not write: {error}", error=told(error)))
+            self.add("unreadable", where, later("it holds what Lockstep does not write: {error}", error=told(error)))
         return len(self.problems) == before
 
     def verdict(self, n_finished: int) -> str:
@@ -93,7 +90,7 @@ class Findings:
         for kind, words in KINDS.items():
             for problem in self.problems:
                 if problem.kind == kind:
-                    groups.setdefault(problem.briefly or _(words), set()).add(problem.where)
+                    groups.setdefault(problem.briefly or later(words), set()).add(problem.where)
         runs = {problem.where for problem in self.problems if problem.kind != "page"}
         said: list[str] = [
             words if len(runs) == 1 and places == runs else joined((words, " (", _places(places), ")"), "")
@@ -103,7 +100,7 @@ class Findings:
 
 
 def _places(places: set[str]) -> str:
-    return next(iter(places)) if len(places) == 1 else n_("{n} run", "{n} runs", len(places))
+    return next(iter(places)) if len(places) == 1 else n_later("{n} run", "{n} runs", len(places))
 
 
 def exit_code(rows: Sequence[Mapping[str, Any]]) -> int:

@@ -14,9 +14,8 @@ from lockstep.check.submissions.consistency import same
 from lockstep.check.submissions.findings import NOT_OURS, REPORTS, Findings, told
 from lockstep.check.submissions.markup import SHOWN, Page
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
-from lockstep.language import joined
-from lockstep.language import later as _
+from lockstep.files import intake
+from lockstep.language import joined, later
 from lockstep.store.documents.proof import FILE as PROOF
 
 LARGEST = 2**28  # bytes of a page
@@ -28,9 +27,9 @@ def check(paths: Sequence[Path], records: Sequence[store.Record], found: Finding
     states = []
     for path in paths:
         try:
-            text = store.as_written(untrusted.text(path, LARGEST))
+            text = store.as_written(intake.text(path, LARGEST))
         except (OSError, ValueError):
-            found.add("page", path.name, _("cannot be read"))
+            found.add("page", path.name, later("cannot be read"))
             continue
         page = Page(text)
         if page.about is not None:
@@ -38,12 +37,12 @@ def check(paths: Sequence[Path], records: Sequence[store.Record], found: Finding
                 states.append(_report(path, text, page, records, found))
             except NOT_OURS as error:
                 states.append("differs")
-                found.add("page", path.name, _("it holds what Lockstep does not write: {error}", error=told(error)))
+                found.add("page", path.name, later("it holds what Lockstep does not write: {error}", error=told(error)))
         elif path.name == "report.html":
             states.append("differs")
-            found.add("page", path.name, _("it does not say what it shows: not written by this Lockstep"))
+            found.add("page", path.name, later("it does not say what it shows: not written by this Lockstep"))
         elif not path.name.startswith(OTHERS):
-            found.notes.append(_("{name}: no report of runs, not compared with anything", name=path.name))
+            found.notes.append(later("{name}: no report of runs, not compared with anything", name=path.name))
     return next((state for state in REPORTS if state in states), REPORTS[-1])
 
 
@@ -52,8 +51,8 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     names = [str(name) for name in about.get("runs") or ()]
     here = matching(names, records, path)
     if not names or (missing := [name for name in names if name not in here]):
-        named = ", ".join(missing[:SHOWN]) if names else _("none is named")
-        found.add("page", path.name, _("it shows runs that are not here: {named}", named=named))
+        named = ", ".join(missing[:SHOWN]) if names else later("none is named")
+        found.add("page", path.name, later("it shows runs that are not here: {named}", named=named))
         return "differs"
     image = about.get("image")
     image = image if isinstance(image, int) and image >= 0 else 0
@@ -72,7 +71,7 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
         if n := markup.drawn_otherwise(text, rebuilt):
             facts = {"name": path.name, "n": n}
             found.notes.append(
-                _(
+                later(
                     "{name}: drawn otherwise than here: {n}; another version of matplotlib does that, and whoever "
                     "redraws a line: their texts and tables were compared, their lines were not",
                     **facts,
@@ -80,7 +79,7 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
             )
         return "fits"
     if about.get("lockstep") != (ours := report.about([], 1)["lockstep"]):
-        said.append(_("written by Lockstep {by}, this is {ours}", by=about.get("lockstep"), ours=ours))
+        said.append(later("written by Lockstep {by}, this is {ours}", by=about.get("lockstep"), ours=ours))
     found.add("page", path.name, joined(said, "; "))
     return "differs"
 
@@ -99,13 +98,13 @@ def _said(text: str, page: Page, rebuilt: str, spoken: str) -> list[str]:
         ours, theirs = ([language.as_english(one) for one in texts] for texts in (Page(rebuilt).texts, page.texts))
         wrong = markup.differences(theirs, ours)
         added = [] if wrong else markup.added(text, rebuilt, language.as_english)
-    said: list[str] = [_("it says “{one}”, the runs “{two}”", one=one, two=two) for one, two in wrong]
-    said += [_("its markup has “{one}”, the page made again “{two}”", one=one, two=two) for one, two in added]
+    said: list[str] = [later("it says “{one}”, the runs “{two}”", one=one, two=two) for one, two in wrong]
+    said += [later("its markup has “{one}”, the page made again “{two}”", one=one, two=two) for one, two in added]
     if strange := markup.strange(text, rebuilt):
-        said.append(_("a drawing holds what no drawing of ours does: {what}", what=", ".join(strange[:SHOWN])))
+        said.append(later("a drawing holds what no drawing of ours does: {what}", what=", ".join(strange[:SHOWN])))
     if pictures := list(markup.other_pictures(text, rebuilt)):
-        said.append(_("pictures that its runs do not give: {n}", n=len(pictures)))
-    return said if len(said) <= SHOWN else [*said[:SHOWN], _("and {n} more", n=len(said) - SHOWN)]
+        said.append(later("pictures that its runs do not give: {n}", n=len(pictures)))
+    return said if len(said) <= SHOWN else [*said[:SHOWN], later("and {n} more", n=len(said) - SHOWN)]
 
 
 def _language_of(about: Mapping[str, Any]) -> str:

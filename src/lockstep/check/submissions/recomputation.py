@@ -23,8 +23,8 @@ from lockstep import data, store
 from lockstep.backends import numpy as reference
 from lockstep.backends.plan import Arrays, Numbers
 from lockstep.check.submissions.consistency import FEW, shown
-from lockstep.language import later as _
-from lockstep.proof import growth, tolerance
+from lockstep.language import later
+from lockstep.proof import growth, tolerances
 from lockstep.spec import Run
 from lockstep.spec.records import changed, digest
 from lockstep.training import inputs, metrics, replay
@@ -42,31 +42,31 @@ class Trained:
 
     losses: np.ndarray
     correct: np.ndarray
-    loss_room: np.ndarray
-    correct_room: np.ndarray
+    loss_tolerance: np.ndarray
+    correct_tolerance: np.ndarray
     models: tuple[Any, ...] = ()  # where they stand after these steps, the exact one first
 
     def wrong(self, losses: np.ndarray, correct: np.ndarray) -> np.ndarray:
         """Which of these steps (n,) bool are not this training's."""
         n = len(self.losses)
         with np.errstate(invalid="ignore"):
-            fits = np.abs(np.asarray(losses[:n], np.float64) - self.losses) <= self.loss_room
-            right = np.abs(np.asarray(correct[:n], np.float64) - self.correct) <= self.correct_room
-        undecided = ~np.isfinite(self.losses) | ~np.isfinite(self.loss_room)  # no number to hold another against
+            fits = np.abs(np.asarray(losses[:n], np.float64) - self.losses) <= self.loss_tolerance
+            right = np.abs(np.asarray(correct[:n], np.float64) - self.correct) <= self.correct_tolerance
+        undecided = ~np.isfinite(self.losses) | ~np.isfinite(self.loss_tolerance)  # no number to hold another against
         return np.asarray(~(fits & right) & ~undecided)
 
 
 @np.errstate(all="ignore")
 def first_steps(run: Run, examples: inputs.Examples, steps: int) -> Trained:
-    """The first steps again, with the room that `growth` measures."""
-    exact, twins = _models(run, examples, 2 * tolerance.eps(run.dtype))
+    """The first steps again, with the tolerance that `growth` measures."""
+    exact, twins = _models(run, examples, 2 * tolerances.eps(run.dtype))
     found = [_take(model, run, examples, steps) for model in (exact, *twins)]
     (losses, correct), others = found[0], found[1:]
     apart = np.max([np.abs(one[0] - losses) for one in others], axis=0)
     parting = growth.Parting(run.dtype, min(run.recipe.batch_size, len(examples.train[0])))
     parting.D_loss, parting.size = apart.tolist(), (1 + np.abs(losses)).tolist()
     flips = np.max([np.abs(one[1] - correct) for one in others], axis=0)
-    return Trained(losses, correct, parting.loss_room, FEW + tolerance.FACTOR * np.maximum.accumulate(flips))
+    return Trained(losses, correct, parting.loss_tolerance, FEW + tolerances.FACTOR * np.maximum.accumulate(flips))
 
 
 @np.errstate(all="ignore")
@@ -74,14 +74,14 @@ def whole_epoch(run: Run, examples: inputs.Examples) -> Trained:
     """The first epoch again, with twins that start from all the roundings of its steps at once."""
     n = len(data.epoch_order(len(examples.train[0]), run.recipe, run.seed, 0))
     steps = -(-n // run.recipe.batch_size)
-    exact, twins = _models(run, examples, 2 * tolerance.FACTOR * steps * tolerance.eps(run.dtype))
+    exact, twins = _models(run, examples, 2 * tolerances.FACTOR * steps * tolerances.eps(run.dtype))
     found = [_take(model, run, examples, steps) for model in (exact, *twins)]
     (losses, correct), others = found[0], found[1:]
     apart = np.maximum.accumulate(np.max([np.abs(one[0] - losses) for one in others], axis=0))
-    own = tolerance.tolerance(run.dtype, 1 + np.abs(losses), run.recipe.batch_size) * np.arange(1, steps + 1)
+    own = tolerances.of(run.dtype, 1 + np.abs(losses), run.recipe.batch_size) * np.arange(1, steps + 1)
     flips = np.maximum.accumulate(np.max([np.abs(one[1] - correct) for one in others], axis=0))
-    room = tolerance.FACTOR * (apart + own)
-    return Trained(losses, correct, room, FEW + tolerance.FACTOR * flips, (exact, *twins))
+    tolerance = tolerances.FACTOR * (apart + own)
+    return Trained(losses, correct, tolerance, FEW + tolerances.FACTOR * flips, (exact, *twins))
 
 
 def _models(run: Run, examples: inputs.Examples, nudge: float) -> tuple[Any, list[Any]]:
@@ -132,36 +132,42 @@ def training(record: store.Record, run: Run, examples: inputs.Examples) -> Itera
     losses, correct = (np.asarray(steps.get(key, np.zeros(0)), np.float64) for key in ("loss", "correct"))
     n = min(FIRST_STEPS, len(losses), len(correct))
     if not n:
-        yield _("steps.npz: it holds no losses")
+        yield later("steps.npz: it holds no losses")
         return
     trained = first_steps(run, examples, n)
     wrong = np.flatnonzero(trained.wrong(losses, correct))
     if not wrong.size:
         return
     step = int(wrong[0])
-    facts = {"step": step + 1, "n": len(wrong), "all": n, "found": float(losses[step]), "room": trained.loss_room[step]}
+    facts = {
+        "step": step + 1,
+        "n": len(wrong),
+        "all": n,
+        "found": float(losses[step]),
+        "tolerance": trained.loss_tolerance[step],
+    }
     facts["wanted"] = float(trained.losses[step])
-    if abs(facts["found"] - facts["wanted"]) <= facts["room"]:
+    if abs(facts["found"] - facts["wanted"]) <= facts["tolerance"]:
         facts |= {"found": float(correct[step]), "wanted": float(trained.correct[step])}
-        facts["room"] = trained.correct_room[step]
-        yield _(
+        facts["tolerance"] = trained.correct_tolerance[step]
+        yield later(
             "steps.npz: not what seed {seed}, recipe and data give: {n} of the first {all} steps are off, step {step} "
             "has {found:.0f} right answers instead of {wanted:.0f}",
             seed=run.seed,
             **facts,
         )
         return
-    said = _(
+    said = later(
         "steps.npz: not what seed {seed}, recipe and data give: {n} of the first {all} losses are off, that of step "
-        "{step} is {found:.6g} instead of {wanted:.6g}, where rounding allows {room:.2g}",
+        "{step} is {found:.6g} instead of {wanted:.6g}, where rounding allows {tolerance:.2g}",
         seed=run.seed,
         **facts,
     )
     other = None if step else _seed_of(losses, run, examples)
     if other is not None:
-        said = _("{said}; the first loss is that of seed {other}", said=said, other=other)
+        said = later("{said}; the first loss is that of seed {other}", said=said, other=other)
     elif step:
-        said = _("{said}; the first loss fits, so the weights that it started from are the seed's", said=said)
+        said = later("{said}; the first loss fits, so the weights that it started from are the seed's", said=said)
     yield said
 
 
@@ -179,7 +185,7 @@ def _seed_of(losses: np.ndarray, run: Run, examples: inputs.Examples) -> int | N
         plan = dataclasses.replace(inputs.make_plan(canonical, own, 1), dtype="float64")
         start = {name: value.astype("float64") for name, value in inputs.start(canonical, own.shape).items()}
         found = _take(reference.build(plan, start, as_trained=False), other, own, 1)[0, 0]
-        if abs(found - losses[0]) <= tolerance.FACTOR**2 * tolerance.tolerance(run.dtype, 1 + abs(found), 2**10):
+        if abs(found - losses[0]) <= tolerances.FACTOR**2 * tolerances.of(run.dtype, 1 + abs(found), 2**10):
             return seed
     return None
 
@@ -191,13 +197,13 @@ def deep(record: store.Record, run: Run, examples: inputs.Examples) -> Iterator[
     n = len(trained.losses)
     losses, correct = (np.asarray(steps.get(key, np.zeros(0)), np.float64) for key in ("loss", "correct"))
     if min(len(losses), len(correct)) < n:
-        yield _("steps.npz: it holds {n} steps, an epoch has {all}", n=min(len(losses), len(correct)), all=n)
+        yield later("steps.npz: it holds {n} steps, an epoch has {all}", n=min(len(losses), len(correct)), all=n)
         return
     wrong = np.flatnonzero(trained.wrong(losses, correct))
     if wrong.size:
         step = int(wrong[0])
         facts = {"n": len(wrong), "all": n, "step": step + 1, "found": losses[step], "wanted": trained.losses[step]}
-        yield _(
+        yield later(
             "steps.npz: the first epoch, trained again: {n} of {all} losses are off, that of step {step} is "
             "{found:.6g} instead of {wanted:.6g}",
             **facts,
@@ -213,19 +219,23 @@ def _evaluated_again(
 ) -> Iterator[str]:
     logits = [model.predict(images) for model in trained.models]
     for what, measure, least in (
-        ("loss", lambda z: metrics.mean_loss(z, labels, run.recipe), float(trained.loss_room[-1]) / tolerance.FACTOR),
+        (
+            "loss",
+            lambda z: metrics.mean_loss(z, labels, run.recipe),
+            float(trained.loss_tolerance[-1]) / tolerances.FACTOR,
+        ),
         ("accuracy", lambda z: metrics.accuracy(z, labels), FEW / len(images)),
     ):
         wanted, *others = (measure(one) for one in logits)
-        room = tolerance.FACTOR * max(least, *(abs(other - wanted) for other in others))
+        tolerance = tolerances.FACTOR * max(least, *(abs(other - wanted) for other in others))
         told = row.get(f"{part}_{what}")
-        if not np.isfinite(wanted) or not np.isfinite(room):
+        if not np.isfinite(wanted) or not np.isfinite(tolerance):
             continue
-        if not isinstance(told, int | float) or abs(told - wanted) > room:
-            facts = {"key": f"{part}_{what}", "told": shown(told), "wanted": wanted, "room": room}
-            yield _(
+        if not isinstance(told, int | float) or abs(told - wanted) > tolerance:
+            facts = {"key": f"{part}_{what}", "told": shown(told), "wanted": wanted, "tolerance": tolerance}
+            yield later(
                 "events.jsonl: epoch 1.{key}: it says {told}, trained again {wanted:.6g}, where rounding allows "
-                "{room:.2g}",
+                "{tolerance:.2g}",
                 **facts,
             )
 
@@ -260,21 +270,21 @@ def last_step(record: store.Record, run: Run, examples: inputs.Examples) -> Iter
     n = len(data.epoch_order(len(examples.train[0]), run.recipe, run.seed, 0))
     if taken != epoch * -(-n // run.recipe.batch_size) or not 0 < taken <= len(losses):
         facts = {"taken": taken, "epoch": shown(epoch)}
-        yield _("the checkpoint: it is after {taken} steps, epoch {epoch} ends otherwise", **facts)
+        yield later("the checkpoint: it is after {taken} steps, epoch {epoch} ends otherwise", **facts)
         return
     if run.recipe.optimizer.kind not in TAKEN_OFF or run.recipe.mistakes:
         return
     if list(_slots(found, run, examples)):  # wrong slots are reported elsewhere
         return
-    wanted, room = _undone(found, run, examples, epoch, taken)
+    wanted, tolerance = _undone(found, run, examples, epoch, taken)
     told = float(losses[taken - 1])
-    if np.isfinite([wanted, room]).all() and not abs(told - wanted) <= room:
-        yield _(
+    if np.isfinite([wanted, tolerance]).all() and not abs(told - wanted) <= tolerance:
+        yield later(
             "steps.npz: the last step, undone from the weights and the optimizer's slots, has the loss {wanted:.6g}; "
-            "it says {told:.6g}, where rounding allows {room:.2g}: these weights do not come from these steps",
+            "it says {told:.6g}, where rounding allows {tolerance:.2g}: these weights do not come from these steps",
             wanted=wanted,
             told=told,
-            room=room,
+            tolerance=tolerance,
         )
 
 
@@ -289,14 +299,14 @@ def _undone(
     before = _before(exact, found, taken)
     wanted = float(exact.gradients(*batch)[0])
     seen = []
-    for moved in (before, _nudged(before, 2 * tolerance.eps(run.dtype), run.dtype)):
+    for moved in (before, _nudged(before, 2 * tolerances.eps(run.dtype), run.dtype)):
         own = {name: value.astype(run.dtype) for name, value in moved.items()}
         twin = reference.build(dataclasses.replace(plan, dtype=run.dtype, threads=3), own, as_trained=False)
         twin.restore(own, {**twin.state(), "step": np.array(taken - 1)})
         seen.append(abs(float(twin.gradients(*batch)[0]) - wanted))
     parting = growth.Parting(run.dtype, len(batch[0]))
     parting.D_loss, parting.size = [max(seen)], [1 + abs(wanted)]
-    return wanted, float(parting.loss_room[0])
+    return wanted, float(parting.loss_tolerance[0])
 
 
 def _last_batch(run: Run, examples: inputs.Examples, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -329,56 +339,56 @@ def _before(model: Any, found: replay.Learned, taken: int) -> Arrays:
 def weights(
     record: store.Record, run: Run, examples: inputs.Examples, logits: np.ndarray, limit: int | None
 ) -> Iterator[str]:
-    """The predictions from the weights: NumPy in float64, with the room that NumPy's own float32 needs, times a factor.
+    """The predictions from the weights, by NumPy in float64; they may be FACTOR times as far off as NumPy's in float32.
 
     The same measure as that of the proof's predictions (docs/proof.md). The evaluations of the epoch that these weights
     are of follow from them too.
     """
     found = replay.learned(record)
     if digest(found.run.network) != digest(run.network):
-        yield _("the weights are of another network")
+        yield later("the weights are of another network")
         return
     exact, single = (
         replay.model(found, examples.shape, examples.mean, examples.scale, dtype) for dtype in ("float64", "float32")
     )
     yield from _slots(found, run, examples)
     images = examples.test[0][:limit]
-    wanted, room = _predicted(exact, single, images, run)
+    wanted, tolerance = _predicted(exact, single, images, run)
     if not np.isfinite(logits).all():
         if np.isfinite(wanted).all():
-            yield _("predictions.npz: not what the weights give: they have values that are not finite")
+            yield later("predictions.npz: not what the weights give: they have values that are not finite")
         return
     apart = np.abs(logits[: len(wanted)].astype(np.float64) - wanted)
-    if logits.shape[1] != wanted.shape[1] or len(logits) < len(wanted) or not apart.max() <= room:
+    if logits.shape[1] != wanted.shape[1] or len(logits) < len(wanted) or not apart.max() <= tolerance:
         worst = int(apart.max(axis=1).argmax())
-        n = int((apart.max(axis=1) > room).sum())
-        yield _(
+        n = int((apart.max(axis=1) > tolerance).sum())
+        yield later(
             "predictions.npz: not what the weights give: {n:,} of {all:,} images are off, image {worst} by {off:.3g}, "
-            "where rounding allows {room:.3g}",
+            "where rounding allows {tolerance:.3g}",
             n=n,
             all=len(wanted),
             worst=worst,
             off=float(apart.max()),
-            room=room,
+            tolerance=tolerance,
         )
         return
-    yield from _last_row(record, run, "test", logits, examples.test[1], room)
+    yield from _last_row(record, run, "test", logits, examples.test[1], tolerance)
     if len(examples.validation[0]) and limit is None:
-        held_out, room = _predicted(exact, single, examples.validation[0], run)
-        yield from _last_row(record, run, "validation", held_out, examples.validation[1], room)
+        held_out, tolerance = _predicted(exact, single, examples.validation[0], run)
+        yield from _last_row(record, run, "validation", held_out, examples.validation[1], tolerance)
     if record.metrics.get("train") and limit is None:  # older runs did not compute it
-        learned, room = _predicted(exact, single, examples.train_part[0], run)
-        yield from _last_row(record, run, "train_inference", learned, examples.train_part[1], room)
+        learned, tolerance = _predicted(exact, single, examples.train_part[0], run)
+        yield from _last_row(record, run, "train_inference", learned, examples.train_part[1], tolerance)
 
 
 def _predicted(exact: Any, single: Any, images: np.ndarray, run: Run) -> tuple[np.ndarray, float]:
     """(logits, how far another computation's may be from them)."""
     wanted = exact.predict(images)
-    off = float(np.abs(single.predict(images) - wanted).max()) * tolerance.eps(run.dtype) / tolerance.eps("float32")
-    terms = max(tolerance.terms(row, 1)[0] for row in exact.plan.rows)
+    off = float(np.abs(single.predict(images) - wanted).max()) * tolerances.eps(run.dtype) / tolerances.eps("float32")
+    terms = max(tolerances.terms(row, 1)[0] for row in exact.plan.rows)
     largest = np.abs(wanted).max()
-    room = tolerance.FACTOR * off + float(tolerance.tolerance(run.dtype, largest, terms))
-    return wanted, room + 2 * tolerance.of_factors(exact.plan.fraction_bits) * float(largest)
+    tolerance = tolerances.FACTOR * off + float(tolerances.of(run.dtype, largest, terms))
+    return wanted, tolerance + 2 * tolerances.of_factors(exact.plan.fraction_bits) * float(largest)
 
 
 def _slots(found: replay.Learned, run: Run, examples: inputs.Examples) -> Iterator[str]:
@@ -387,11 +397,13 @@ def _slots(found: replay.Learned, run: Run, examples: inputs.Examples) -> Iterat
     wanted = reference.build(plan, found.weights, as_trained=False).state()
     shapes = [{name: np.shape(value) for name, value in state.items()} for state in (found.state, wanted)]
     if wrong := sorted(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)):
-        yield _("the checkpoint: its state is not that of this recipe's optimizer: {names}", names=", ".join(wrong[:3]))
+        yield later(
+            "the checkpoint: its state is not that of this recipe's optimizer: {names}", names=", ".join(wrong[:3])
+        )
 
 
 def _last_row(
-    record: store.Record, run: Run, part: str, logits: np.ndarray, labels: np.ndarray, room: float
+    record: store.Record, run: Run, part: str, logits: np.ndarray, labels: np.ndarray, tolerance: float
 ) -> Iterator[str]:
     """What events.jsonl says of the epoch that the weights are of; a loss moves by twice as much as its logits."""
     epoch = record.metrics.get("weights_of_epoch", len(record.history))
@@ -400,13 +412,13 @@ def _last_row(
         return
     wanted = metrics.mean_loss(logits, labels, run.recipe)
     size = max(float(np.abs(logits).max()), 1.0) if run.recipe.loss == "mean_squared_error" else 1.0
-    told, allowed = rows[0].get(f"{part}_loss"), 4 * room * size + 1e-9 * abs(wanted)
-    if not isinstance(told, int | float) or abs(told - wanted) > allowed:
+    told, of_mean = rows[0].get(f"{part}_loss"), 4 * tolerance * size + 1e-9 * abs(wanted)
+    if not isinstance(told, int | float) or abs(told - wanted) > of_mean:
         facts = {"epoch": epoch, "key": f"{part}_loss", "told": shown(told), "wanted": shown(wanted)}
-        yield _("events.jsonl: epoch {epoch}.{key}: it says {told}, the weights give {wanted}", **facts)
+        yield later("events.jsonl: epoch {epoch}.{key}: it says {told}, the weights give {wanted}", **facts)
     ranked = np.sort(logits, axis=1)
-    unsure = int((ranked[:, -1] - ranked[:, -2] <= 2 * room).sum()) if logits.shape[1] > 1 else 0
+    unsure = int((ranked[:, -1] - ranked[:, -2] <= 2 * tolerance).sum()) if logits.shape[1] > 1 else 0
     told, wanted = rows[0].get(f"{part}_accuracy"), metrics.accuracy(logits, labels)
     if not isinstance(told, int | float) or abs(told - wanted) * len(labels) > FEW + unsure + 1e-6:
         facts = {"epoch": epoch, "key": f"{part}_accuracy", "told": shown(told), "wanted": shown(wanted)}
-        yield _("events.jsonl: epoch {epoch}.{key}: it says {told}, the weights give {wanted}", **facts)
+        yield later("events.jsonl: epoch {epoch}.{key}: it says {told}, the weights give {wanted}", **facts)

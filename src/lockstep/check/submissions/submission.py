@@ -16,8 +16,8 @@ from pathlib import Path
 
 from lockstep import store
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
-from lockstep.language import later as _
+from lockstep.files import intake
+from lockstep.language import later
 
 DEEP = 8  # folders below a submission in which runs and pages are looked for
 MOST_FILES = 100_000  # of a zip
@@ -79,14 +79,14 @@ def _zips(folder: Path) -> list[Path]:
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
     """The error for a damaged archive."""
-    hint = _("unpack it with a program of yours, and give the folder")
+    hint = later("unpack it with a program of yours, and give the folder")
     try:
         if path.is_file() and not zipfile.is_zipfile(path):
-            message = _("it is no zip archive: give a folder that holds runs, or a zip of one")
+            message = later("it is no zip archive: give a folder that holds runs, or a zip of one")
             raise LockstepError("LS-505", message, where=str(path), hint=hint)
         yield
     except (ValueError, OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        message = _("it is a zip archive that cannot be unpacked: {why}", why=error)
+        message = later("it is a zip archive that cannot be unpacked: {why}", why=error)
         raise LockstepError("LS-505", message, where=str(path), hint=hint) from error
 
 
@@ -101,17 +101,17 @@ def _unpacked(paths: list[Path]) -> Iterator[Path]:
 
 def _unpack(path: Path, place: Path) -> None:
     """Write every file of a zip below `place`; raises ValueError for one that leads out of it or is too large."""
-    with untrusted.opened(path) as file:
+    with intake.opened(path) as file:
         archive = zipfile.ZipFile(file)
         members = [info for info in archive.infolist() if not info.is_dir()]
         n_bytes = sum(info.file_size for info in members)
         if len(members) > MOST_FILES or n_bytes > LARGEST:
-            raise ValueError(_("it holds {n:,} files of {n_bytes:,} bytes", n=len(members), n_bytes=n_bytes))
-        untrusted.refuse_bomb(n_bytes, untrusted.size_of(file))
+            raise ValueError(later("it holds {n:,} files of {n_bytes:,} bytes", n=len(members), n_bytes=n_bytes))
+        intake.refuse_bomb(n_bytes, intake.size_of(file))
         for info in members:
             parts = [part for part in info.filename.replace("\\", "/").split("/") if part not in ("", ".")]
             if not parts or ".." in parts or ":" in info.filename[:3] or info.filename.startswith(("/", "\\")):
-                raise ValueError(_('it holds "{name}", a path that leads out of it', name=info.filename[:60]))
+                raise ValueError(later('it holds "{name}", a path that leads out of it', name=info.filename[:60]))
             if info.external_attr >> 28 == 0o12:  # a link: what it leads to is nobody's
                 continue
             target = place.joinpath(*parts)
@@ -121,5 +121,5 @@ def _unpack(path: Path, place: Path) -> None:
                 while chunk := source.read(min(2**20, left + 1)):
                     left -= len(chunk)
                     if left < 0:
-                        raise ValueError(_('"{name}" is longer than it says', name=info.filename[:60]))
+                        raise ValueError(later('"{name}" is longer than it says', name=info.filename[:60]))
                     copy.write(chunk)

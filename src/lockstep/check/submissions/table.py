@@ -8,9 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lockstep.language import later as _
-from lockstep.language import n_later as n_
-from lockstep.language import say, visible
+from lockstep.language import later, n_later, say, visible
 
 COLUMNS = ("folder", "verdict", "runs", "finished", "weights_checked", "report", "best_accuracy")
 MOST_IN_A_CELL = 5
@@ -19,28 +17,28 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one
 
 def as_line(row: Mapping[str, Any]) -> str:
     """One submission on one line: its verdict, and in one sentence what is wrong, unchecked or of note."""
-    facts: dict[str, Any] = {**row, "verdict": _(row["verdict"]), "report": _(row["report"])}
-    said = _(
+    facts: dict[str, Any] = {**row, "verdict": later(row["verdict"]), "report": later(row["report"])}
+    said = later(
         "{folder}: {verdict}: {finished} of {runs} runs finished, {weights_checked} computed from their weights, "
         "report {report}",
         **facts,
     )
     if row.get("trained_again"):
-        said = _("{said}, first epochs trained again: {n}", said=said, n=row["trained_again"])
+        said = later("{said}, first epochs trained again: {n}", said=said, n=row["trained_again"])
     if row["best_accuracy"] is not None:
-        said = _("{said}, best test accuracy {percent:.2f} %", said=said, percent=100 * row["best_accuracy"])
+        said = later("{said}, best test accuracy {percent:.2f} %", said=said, percent=100 * row["best_accuracy"])
     if row["problems"]:
-        said = _("{said} – {problem}", said=said, problem=row["summary"])
+        said = later("{said} – {problem}", said=said, problem=row["summary"])
         if len(row["problems"]) > 1:
-            said = _("{said}; one by one: --json", said=said)
+            said = later("{said}; one by one: --json", said=said)
     elif row["unchecked"]:
-        said = _("{said} – {problem}", said=said, problem=row["unchecked"][0])
+        said = later("{said} – {problem}", said=said, problem=row["unchecked"][0])
         if len(row["unchecked"]) > 1:
-            said = _("{said} (and {n} more: --json)", said=said, n=len(row["unchecked"]) - 1)
+            said = later("{said} (and {n} more: --json)", said=said, n=len(row["unchecked"]) - 1)
     elif row["notes"]:
-        said = _("{said} – of note: {note}", said=said, note=row["notes"][0])
+        said = later("{said} – of note: {note}", said=said, note=row["notes"][0])
         if len(row["notes"]) > 1:
-            said = _("{said} (and {n} more: --json)", said=said, n=len(row["notes"]) - 1)
+            said = later("{said} (and {n} more: --json)", said=said, n=len(row["notes"]) - 1)
     line = say(said)
     return "".join(" " if unicodedata.category(sign).startswith("C") else sign for sign in line)
 
@@ -49,7 +47,7 @@ def closing(rows: Sequence[Mapping[str, Any]]) -> str:
     """What no check can tell, so that nobody takes the lines above for more than they are."""
     n = sum(row["finished"] for row in rows)
     return say(
-        n_(
+        n_later(
             "Not decidable from {n} run alone: whether its times were measured, and whose machine trained it.",
             "Not decidable from {n} runs alone: whether their times were measured, and whose machine trained them.",
             n,
@@ -75,4 +73,4 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(sentences: Sequence[str]) -> str:
     more = len(sentences) - MOST_IN_A_CELL
-    return "; ".join([*sentences[:MOST_IN_A_CELL], *([_("and {n} more", n=more)] if more > 0 else [])])
+    return "; ".join([*sentences[:MOST_IN_A_CELL], *([later("and {n} more", n=more)] if more > 0 else [])])

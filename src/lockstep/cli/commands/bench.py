@@ -9,7 +9,7 @@ import typer
 
 from lockstep.cli import interruption
 from lockstep.cli.options import AsJson, Choice, StudyFile, Work
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import console, print_json, tell
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class Laps:
         from lockstep.errors import LockstepError
 
         if self.faults and (self.against or self.together > 1):
-            message = _("--faults commits mistakes of our own, and takes neither --against nor --together")
-            raise LockstepError("LS-200", message, hint=_("ask for one of them"))
+            message = later("--faults commits mistakes of our own, and takes neither --against nor --together")
+            raise LockstepError("LS-200", message, hint=later("ask for one of them"))
 
     def take(self, study: Study, work: Work) -> tuple[Bench | Faults, Outcome]:
         """Time a study: the record of the bench, or of the mistakes put into one, and where it is kept."""
@@ -71,7 +71,7 @@ def bench(study: StudyFile, choice: Choice, laps: Laps, work: Work, as_json: AsJ
     finally:  # it is shown where it cannot be written too
         _show(document, as_json)
     if not as_json:
-        tell(_("records: {path}", path=place))
+        tell(later("records: {path}", path=place))
     if outcome.code is not None:
         raise typer.Exit(outcome.code)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lockstep.cli.options import AsJson
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import print_json
 
 
@@ -26,6 +26,6 @@ def clean(
     from lockstep.screen.checks import print_leftovers
 
     if dry_run and yes:
-        raise LockstepError("LS-200", _("--dry-run and --yes are two answers"), hint=_("ask for one of them"))
+        raise LockstepError("LS-200", later("--dry-run and --yes are two answers"), hint=later("ask for one of them"))
     found = leftovers.clean_runs(folders or [Path(leftovers.RUNS)], is_dry=not yes)
     return print_json(found) if as_json else print_leftovers(found, yes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lockstep.cli.options import AsJson, Offline
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import console, print_json, tell
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def verify(
     rows = [row for name in names or data.available() for row in _files(name, is_asked_for=bool(names))]
     console().print(table_of_files(rows))
     if wrong := [row for row in rows if row[2] != "right"]:
-        message = _("{wrong} of {all} files are not what they should be", wrong=len(wrong), all=len(rows))
-        raise LockstepError("LS-303", message, hint=_("delete the file and fetch it again"))
+        message = later("{wrong} of {all} files are not what they should be", wrong=len(wrong), all=len(rows))
+        raise LockstepError("LS-303", message, hint=later("delete the file and fetch it again"))
 
 
 def _files(name: str, is_asked_for: bool) -> list[tuple[str, ...]]:
@@ -82,8 +82,8 @@ def _files(name: str, is_asked_for: bool) -> list[tuple[str, ...]]:
     except LockstepError as error:
         if is_asked_for:
             raise
-        return [(name, error.problems[0].where, _("wrong"), "", error.problems[0].message)]
-    return [row for row in rows if is_asked_for or row[2] != "missing"]  # what was never fetched is no fault
+        return [(name, error.problems[0].where, later("wrong"), "", error.problems[0].message)]
+    return [row for row in rows if is_asked_for or row[2] != "missing"]  # what was never fetched is no problem
 
 
 def import_folder(

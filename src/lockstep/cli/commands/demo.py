@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lockstep.cli import interruption, runs
 from lockstep.cli.options import AsJson, Choice, RunsFolder, Threads, Work
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import tell
 
 
@@ -31,5 +31,5 @@ def _installed() -> list[str]:
     here = [name for name in backends.BACKENDS if backends.why_missing(name) is None]
     for name in backends.BACKENDS.keys() - here:
         extra = f"pip install 'lockstep-nn[{backends.BACKENDS[name][3]}]'"
-        tell(_("{name} is not installed and left out; to have it: {command}", name=name, command=extra), err=True)
+        tell(later("{name} is not installed and left out; to have it: {command}", name=name, command=extra), err=True)
     return here

@@ -10,14 +10,14 @@ import typer
 
 from lockstep.cli import interruption
 from lockstep.cli.options import AsJson
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import console, print_json, tell
 
 if TYPE_CHECKING:
     import numpy as np
 
 Model = Annotated[str, typer.Argument(help="A model: FILE.py:NAME of a class or function.", metavar="FILE:NAME")]
-INTERRUPTED = _("interrupted; nothing was written")
+INTERRUPTED = later("interrupted; nothing was written")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,19 +39,17 @@ class Feed:
     ] = dataclasses.field(default_factory=list)
 
     def arrays(self) -> list[np.ndarray] | None:
-        """The batch of a file."""
         from lockstep import store
         from lockstep.errors import LockstepError
 
         if self.batch is None:
             return None
         if not self.batch.is_file():
-            hint = _("look for a typing error")
-            raise LockstepError("LS-200", _("there is no such file"), where=str(self.batch), hint=hint)
+            hint = later("look for a typing error")
+            raise LockstepError("LS-200", later("there is no such file"), where=str(self.batch), hint=hint)
         return [*store.read_npz(self.batch).values()]
 
     def shape(self) -> tuple[int, ...] | None:
-        """The shape that was typed."""
         from lockstep.errors import LockstepError
 
         if self.input is None:
@@ -59,17 +57,16 @@ class Feed:
         try:
             return tuple(int(size) for size in self.input.split(","))
         except ValueError:
-            message = _('"{text}" is no shape', text=self.input)
-            raise LockstepError("LS-205", message, where="--input", hint=_("sizes with commas: 3,32,32")) from None
+            message = later('"{text}" is no shape', text=self.input)
+            raise LockstepError("LS-205", message, where="--input", hint=later("sizes with commas: 3,32,32")) from None
 
     def pairs(self) -> list[tuple[str, str]]:
-        """The pairs that were typed."""
         from lockstep.errors import LockstepError
 
         for text in self.map:
             if not all(text.partition("=")):
-                hint = _("the first model's name, =, the second's: layer3.conv.weight=conv2d_7/kernel")
-                raise LockstepError("LS-205", _('"{text}" is no pair', text=text), where="--map", hint=hint)
+                hint = later("the first model's name, =, the second's: layer3.conv.weight=conv2d_7/kernel")
+                raise LockstepError("LS-205", later('"{text}" is no pair', text=text), where="--map", hint=hint)
         return [(text.partition("=")[0], text.partition("=")[2]) for text in self.map]
 
 

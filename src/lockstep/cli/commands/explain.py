@@ -11,7 +11,7 @@ import typer
 from lockstep import language
 from lockstep.cli import interruption
 from lockstep.cli.options import AsJson
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import console, print_json, tell
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def _list_topics(as_json: bool) -> None:
     rows = topics.listed(language.spoken())
     if as_json:
         return print_json({"topics": [dict(zip(("names", "title", "chapter"), row, strict=True)) for row in rows]})
-    columns = ("lockstep explain …", _("part"), _("chapter"))
-    return console().print(plain_table(_("Topics"), columns, rows))
+    columns = ("lockstep explain …", later("part"), later("chapter"))
+    return console().print(plain_table(later("Topics"), columns, rows))
 
 
 def _explain_part(part: Topic, markdown: bool, as_json: bool) -> None:
@@ -70,12 +70,12 @@ def _explain_differences(markdown: bool, as_json: bool) -> None:
     from lockstep.screen.tables import print_lined
 
     interruption.end_on_signals()
-    tell(_("running the defaults of {frameworks} …", frameworks=", ".join(differences.FRAMEWORKS)), err=True)
+    tell(later("running the defaults of {frameworks} …", frameworks=", ".join(differences.FRAMEWORKS)), err=True)
     document = differences.table(differences.measure())
     if markdown or as_json:
         return typer.echo(differences.markdown(document), nl=False) if markdown else print_json(document)
-    print_lined(_("Differences"), *differences.cells(document), console())
-    return tell(_("Measured with {versions}.", versions=differences.measured_with(document)))
+    print_lined(later("Differences"), *differences.cells(document), console())
+    return tell(later("Measured with {versions}.", versions=differences.measured_with(document)))
 
 
 def _explain_own(topic: str, markdown: bool, as_json: bool) -> None:
@@ -88,7 +88,7 @@ def _explain_own(topic: str, markdown: bool, as_json: bool) -> None:
         raise _nothing_to_explain(topic)
     if markdown:
         hint = "lockstep explain causes --json"
-        raise LockstepError("LS-200", _("--markdown is for differences and words of the field"), hint=hint)
+        raise LockstepError("LS-200", later("--markdown is for differences and words of the field"), hint=hint)
     (_explain_errors if is_error else _explain_causes)(topic, as_json)
 
 
@@ -103,8 +103,8 @@ def _explain_errors(topic: str, as_json: bool) -> None:
     if topic != "errors":
         return print_remedy(errors[0], console())
     for error in errors:
-        tell(_("{code}: {what} (exit code {exit_code})", **error))
-    return tell(_("One of them with its cause, an example and the remedy: lockstep explain LS-301"))
+        tell(later("{code}: {what} (exit code {exit_code})", **error))
+    return tell(later("One of them with its cause, an example and the remedy: lockstep explain LS-301"))
 
 
 def _explain_causes(topic: str, as_json: bool) -> None:
@@ -130,10 +130,10 @@ def _nothing_to_explain(topic: str) -> LockstepError:
     known = ["topics", "differences", "causes", "errors", *words, *CAUSES, *map(str.lower, CODES)]
     is_code = re.fullmatch(r"LS-\d{3}", topic.upper())  # spelt as codes are: its neighbours are other errors
     near = "" if is_code else did_you_mean(topic, known)
-    hint: str = _(
+    hint: str = later(
         "words of the field (lockstep explain topics), differences, causes, errors, one cause or one error (LS-301)"
     )
     if is_code:
-        hint = _("every code there is: lockstep explain errors")
-    message = _('there is nothing to explain by the name "{name}"', name=topic)
+        hint = later("every code there is: lockstep explain errors")
+    message = later('there is nothing to explain by the name "{name}"', name=topic)
     return LockstepError("LS-209", message, where="TOPIC", hint=near if near.startswith("did you mean") else hint)

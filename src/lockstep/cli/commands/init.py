@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import tell
 
 
@@ -21,5 +21,9 @@ def init(
 
     path = templates.new_study(name, kind)
     schema = path.with_name(templates.SCHEMA_FILE)
-    tell(_("{path}: a study to begin with; {schema} lets editors check and complete it", path=path, schema=schema.name))
-    tell(_("next: lockstep run {path}", path=shlex.quote(str(path))))
+    tell(
+        later(
+            "{path}: a study to begin with; {schema} lets editors check and complete it", path=path, schema=schema.name
+        )
+    )
+    tell(later("next: lockstep run {path}", path=shlex.quote(str(path))))

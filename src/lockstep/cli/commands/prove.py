@@ -11,7 +11,7 @@ import typer
 
 from lockstep.cli import interruption
 from lockstep.cli.options import AsJson, Choice, Work
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import console, print_json, tell
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Targets = Annotated[
     list[Path], typer.Argument(help="A study's TOML file, or two run folders to compare.", metavar="STUDY|RUN RUN")
 ]
-NOT_PROVEN = _("interrupted; no proof was written, and one of before stands")
+NOT_PROVEN = later("interrupted; no proof was written, and one of before stands")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,6 @@ class Demand:
 
     @property
     def plants(self) -> list[str]:
-        """Each plant once."""
         return list(dict.fromkeys(self.plant))
 
     def check(self, targets: Sequence[Path], choice: Choice) -> None:
@@ -57,20 +56,22 @@ class Demand:
         from lockstep.spec import DTYPES
 
         if self.dtype is not None and self.dtype not in DTYPES:
-            hint = _("one of {names}", names=", ".join(DTYPES))
-            raise LockstepError("LS-205", _('there is no dtype "{name}"', name=self.dtype), where="--dtype", hint=hint)
+            hint = later("one of {names}", names=", ".join(DTYPES))
+            raise LockstepError(
+                "LS-205", later('there is no dtype "{name}"', name=self.dtype), where="--dtype", hint=hint
+            )
         if len(targets) > 1 and all(target.suffix == ".toml" for target in targets):
             first, then = (f"lockstep prove {target}" for target in targets[:2])
-            message = _("prove takes one study at a time, not {n}", n=len(targets))
-            hint = _("{first}, then {then}", first=first, then=then)
+            message = later("prove takes one study at a time, not {n}", n=len(targets))
+            hint = later("{first}, then {then}", first=first, then=then)
             raise LockstepError("LS-200", message, where="STUDY", hint=hint)
         if self.gradients and (self.plant or self.dtype or self.steps != Demand.steps):
-            message = _("--gradients takes no steps, is in float64, and of a plant the gradients are right too")
-            raise LockstepError("LS-200", message, hint=_("leave --plant, --dtype and --steps out"))
+            message = later("--gradients takes no steps, is in float64, and of a plant the gradients are right too")
+            raise LockstepError("LS-200", message, hint=later("leave --plant, --dtype and --steps out"))
         is_plain = choice == Choice() and self == Demand(cost=self.cost)
         if len(targets) > 2 or (len(targets) == 2 and not is_plain):
-            hint = _("lockstep prove STUDY.toml, or lockstep prove RUN_A RUN_B")
-            message = _("prove takes one study, or two run folders and no options of a study")
+            hint = later("lockstep prove STUDY.toml, or lockstep prove RUN_A RUN_B")
+            message = later("prove takes one study, or two run folders and no options of a study")
             raise LockstepError("LS-200", message, hint=hint)
 
 
@@ -95,14 +96,14 @@ def _compare(first: Path, second: Path, as_json: bool) -> None:
 
 def _prove(asked: Study, demand: Demand, work: Work, as_json: bool) -> None:
     """Prove of a study's backends that they take the same steps, and what its plants cost."""
-    from lockstep.proof import pages, proof
+    from lockstep.proof import pages, procedure
     from lockstep.screen.proofs import ProofWatcher
 
     with ProofWatcher(console(stderr=True)) as watcher, interruption.saying(NOT_PROVEN):
-        document = proof.prove(asked, work.runs, demand.steps, demand.plants, work.threads, watcher.tell)
+        document = procedure.prove(asked, work.runs, demand.steps, demand.plants, work.threads, watcher.tell)
     if demand.plants and demand.cost:
         if not as_json:
-            tell(_("training to the end, as it should be and as planted (--no-cost leaves this out)"), err=True)
+            tell(later("training to the end, as it should be and as planted (--no-cost leaves this out)"), err=True)
         document = _add_cost(document, asked, demand.plants, work)
     _answer(document, pages.write(document, work.runs), as_json)
 
@@ -117,7 +118,7 @@ def _add_cost(document: Proof, asked: Study, plants: list[str], work: Work) -> P
 
 def _answer(document: Proof, page: Path, as_json: bool) -> None:
     """Say what was proven, and end the command with the exit code of its verdict."""
-    from lockstep.proof.proof import exit_code
+    from lockstep.proof.procedure import exit_code
     from lockstep.screen import proofs
 
     if as_json:
@@ -126,7 +127,7 @@ def _answer(document: Proof, page: Path, as_json: bool) -> None:
         proofs.print_proof(document, console())
         for row in document.cost:
             typer.echo(proofs.cost(row))
-        tell(_("page: {path}", path=page))
+        tell(later("page: {path}", path=page))
     raise typer.Exit(exit_code(document))
 
 
@@ -138,7 +139,7 @@ def _check_gradients(asked: Study, demand: Demand, work: Work, as_json: bool) ->
     with proofs.ProofWatcher(console(stderr=True)) as watcher, interruption.saying(NOT_PROVEN):
         document = gradients.check_gradients(asked, work.runs, work.threads, watcher.tell)
     if as_json:
-        print_json(document)
+        print_json(document.document())
     else:
         proofs.print_gradients(document, console())
     raise typer.Exit(gradients.exit_code(document))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lockstep.cli.options import AsJson, RunFolders
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import print_json, tell
 
 
@@ -37,9 +37,9 @@ def report(
     page = gather(records, image, levels_of(reach))
     written = write(page, out or folders[0] / "report.html", with_figures=figures)
     for sentence in store.damages(records):
-        tell(_("warning: {what}", what=sentence), err=True)
+        tell(later("warning: {what}", what=sentence), err=True)
     if as_json:
         print_json(page["document"])
     else:
         tell(page["answer"])
-    tell(_("report: {path}", path=written), err=as_json)
+    tell(later("report: {path}", path=written), err=as_json)

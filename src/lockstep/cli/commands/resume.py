@@ -10,7 +10,7 @@ import typer
 
 from lockstep.cli import interruption, runs
 from lockstep.cli.options import AsJson, Offline, RunFolders
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import console, print_json, tell
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def resume(
     interruption.end_on_signals()
     waiting, left, problems = resumption.unfinished(folders, threads)
     for sentence in left:
-        tell(_("left as it is: {what}", what=sentence), err=True)
+        tell(later("left as it is: {what}", what=sentence), err=True)
     records, rows, more = _go_on(waiting, folders, offline)
     problems += more
     if not as_json:
@@ -80,9 +80,9 @@ def _answer(document: dict[str, Any], problems: Sequence[Problem], as_json: bool
     if as_json:
         print_json(document | ({"errors": [vars(problem) for problem in problems]} if problems else {}))
     elif not document["runs"]:
-        tell(_("no run is waiting") if not problems else _("no run that is waiting can go on now"))
+        tell(later("no run is waiting") if not problems else later("no run that is waiting can go on now"))
     for path in document["reports"]:
-        tell(_("report: {path}", path=path), err=as_json)
+        tell(later("report: {path}", path=path), err=as_json)
     if problems:
         error = LockstepError.several(problems)
         if not as_json:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lockstep.cli.options import AsJson, Choice, Networks, Settings, StudyFile
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import console, print_json, tell
 
 
@@ -32,7 +32,7 @@ def _show_values(file: Path, choice: Choice, as_json: bool) -> None:
     if as_json:
         return print_json({"values": values})
     rows = [(row["key"], as_toml(row["value"]), row["source"]) for row in values]
-    return console().print(plain_table(_("Every value"), (_("key"), _("value"), _("from")), rows))
+    return console().print(plain_table(later("Every value"), (later("key"), later("value"), later("from")), rows))
 
 
 def _show_networks(file: Path, choice: Choice, as_json: bool) -> None:
@@ -48,7 +48,7 @@ def _show_networks(file: Path, choice: Choice, as_json: bool) -> None:
     if as_json:
         return print_json({"study": study.name, "networks": tables})
     if study.question:
-        tell(_(study.question))
+        tell(later(study.question))
     for table in tables:
         console().print(network_table(table["name"], table["dataset"], table["network"]))
     return None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lockstep.cli.options import AsJson
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.screen.output import print_json
 
 
@@ -48,7 +48,7 @@ def _check(folders: Sequence[Path], as_csv: bool, as_json: bool) -> None:
     if not any(folder.exists() for folder in folders):  # one of many that is missing has a line of its own
         store.must_be_there(folders)
     if as_csv and as_json:
-        raise LockstepError("LS-200", _("--csv and --json are two answers"), hint=_("ask for one of them"))
+        raise LockstepError("LS-200", later("--csv and --json are two answers"), hint=later("ask for one of them"))
 
 
 def _told(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

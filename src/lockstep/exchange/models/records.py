@@ -190,16 +190,16 @@ def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file; raises ValueError or OSError."""
-    from lockstep.files import untrusted
+    from lockstep.files import intake
 
-    return untrusted.tensors(path.read_bytes())
+    return intake.tensors(path.read_bytes())
 
 
 def read_trace(folder: Path, name: str) -> Trace:
     """What `write_trace` wrote; raises ValueError, TypeError, KeyError or OSError where it is none."""
-    from lockstep.files import untrusted
+    from lockstep.files import intake
 
-    document = untrusted.json_object(folder / f"{name}.json")
+    document = intake.json_object(folder / f"{name}.json")
     parts: dict[str, dict[str, np.ndarray]] = {"tensor": {}, "gradient": {}, "unit": {}, "state": {}}
     for key, value in read_arrays(folder / f"{name}.safetensors").items():
         part, _slash, rest = key.partition("/")

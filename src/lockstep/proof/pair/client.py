@@ -16,7 +16,7 @@ import numpy as np
 from lockstep.errors import LockstepError
 from lockstep.exchange.models import records
 from lockstep.exchange.models.records import Call, Change, Model, Trace, Where
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.machine import workers
 
 SECONDS = 120  # that one answer may take
@@ -44,21 +44,23 @@ def named(text: str) -> Named:
     path, colon, name = text.rpartition(":")
     where = str(text)
     if not colon or not name:
-        hint = _("name the class or function that gives the model: {example}", example=f"{text}:Net")
-        raise LockstepError("LS-200", _("no name behind the file"), where=where, hint=hint)
+        hint = later("name the class or function that gives the model: {example}", example=f"{text}:Net")
+        raise LockstepError("LS-200", later("no name behind the file"), where=where, hint=hint)
     file = Path(path)
     if not file.is_file():
-        raise LockstepError("LS-200", _("there is no such file"), where=path, hint=_("look for a typing error"))
+        raise LockstepError("LS-200", later("there is no such file"), where=path, hint=later("look for a typing error"))
     try:
         imported = set(_imports(ast.parse(file.read_bytes())))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
-        raise LockstepError("LS-205", str(error), where=f"{file}:{line}", hint=_("python {file}", file=file)) from None
+        raise LockstepError(
+            "LS-205", str(error), where=f"{file}:{line}", hint=later("python {file}", file=file)
+        ) from None
     framework = next((side for module, side in FRAMEWORKS.items() if module in imported), "")
     if not framework:
         known = ", ".join(dict.fromkeys(FRAMEWORKS))
-        message = _("it imports none of {known}", known=known)
-        raise LockstepError("LS-205", message, where=path, hint=_("name the file that builds the model"))
+        message = later("it imports none of {known}", known=known)
+        raise LockstepError("LS-205", message, where=path, hint=later("name the file that builds the model"))
     return Named(file, name, framework)
 
 
@@ -111,8 +113,8 @@ class Side:
         if not line:
             process.wait()
             if is_late:
-                message = _("it gave no answer within {seconds} s", seconds=SECONDS)
-                raise LockstepError("LS-402", message, where=str(self.asked), hint=_("try it by itself first"))
+                message = later("it gave no answer within {seconds} s", seconds=SECONDS)
+                raise LockstepError("LS-402", message, where=str(self.asked), hint=later("try it by itself first"))
             raise self.worker.death(self.log)
         answer = json.loads(line)
         if answer.get("event") == "failure":

@@ -17,7 +17,7 @@ import numpy as np
 
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.proof.pair import alignment, alternatives, client, laboratory, mapping, remedies
 from lockstep.proof.pair.client import Side
 from lockstep.proof.pair.places import Numbers
@@ -66,8 +66,10 @@ def compare(
     and for what a person's own code raises (LS-403) or how its process ends (LS-402, LS-503).
     """
     if weights not in WEIGHTS:
-        hint = _("one of {names}", names=", ".join(WEIGHTS))
-        raise LockstepError("LS-205", _('there are no weights "{name}"', name=weights), where="--weights", hint=hint)
+        hint = later("one of {names}", names=", ".join(WEIGHTS))
+        raise LockstepError(
+            "LS-205", later('there are no weights "{name}"', name=weights), where="--weights", hint=hint
+        )
     asked = client.named(a), client.named(b)
     with tempfile.TemporaryDirectory(prefix="lockstep-diff-") as temporary, contextlib.ExitStack() as open_sides:
         sides = [
@@ -75,7 +77,7 @@ def compare(
             for letter, one in zip("ab", asked, strict=True)
             for dtype in ("float64", "float32")
         ]
-        tell(_("building both models"))
+        tell(later("building both models"))
         models = [side.load(dtype) for side, dtype in zip(sides, ("float64", "float32") * 2, strict=True)]
         first = _batch(sides[0], models[0], batch, input_shape, seed)
         parties = (
@@ -113,8 +115,8 @@ def _batch(
         return [value]
     if first is not None and shape is not None:
         raise first
-    hint = _("say the shape of one example: --input 3,32,32, or give a batch: --batch x.npz")
-    message = _("it takes none of the inputs that were tried: {shapes}", shapes=", ".join(tried) or "–")
+    hint = later("say the shape of one example: --input 3,32,32, or give a batch: --batch x.npz")
+    message = later("it takes none of the inputs that were tried: {shapes}", shapes=", ".join(tried) or "–")
     raise LockstepError("LS-205", message, where=str(side.asked), hint=hint)
 
 
@@ -177,8 +179,8 @@ def _as_taken(
     if errors:
         raise errors[0]
     shapes = ", ".join(str(way[0].shape[1:]) for way in ways)
-    message = _("it wants inputs of {wanted}, and not {shapes}", wanted=model.input_shape, shapes=shapes)
-    raise LockstepError("LS-206", message, where=str(side.asked), hint=_("say the shape: --input 3,32,32"))
+    message = later("it wants inputs of {wanted}, and not {shapes}", wanted=model.input_shape, shapes=shapes)
+    raise LockstepError("LS-206", message, where=str(side.asked), hint=later("say the shape: --input 3,32,32"))
 
 
 def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
@@ -205,7 +207,7 @@ def _paired(parties: tuple[Party, Party], given: Iterable[tuple[str, str]]) -> m
         for name, party in zip(pair, parties, strict=True):
             known = [unit.name for unit in party.model.units]
             if name not in known:
-                message = _('"{name}" is no parameter of {model}', name=name, model=str(party.exact.asked))
+                message = later('"{name}" is no parameter of {model}', name=name, model=str(party.exact.asked))
                 raise LockstepError("LS-209", message, where="--map", hint=did_you_mean(name, known))
     return mapping.paired(parties[0].model, traces[0], parties[1].model, traces[1], given)
 
@@ -244,12 +246,12 @@ def _compared(
     asked: tuple[client.Named, client.Named], parties: tuple[Party, Party], pairing: mapping.Pairing, tell: Tell
 ) -> Difference:
     findings: list[Finding] = []
-    not_observed = [_("optimizer, schedule, the users' own steps and data loaders"), _("what runs on a GPU")]
+    not_observed = [later("optimizer, schedule, the users' own steps and data loaders"), later("what runs on a GPU")]
     n_matched = n_tensors = 0
     worst, is_explained = 0.0, True
     notes: dict[str, Any] = {}
     for mode, stage in (("inference", "forward"), ("training", "forward in training")):
-        tell(_("comparing: {stage}", stage=stage))
+        tell(later("comparing: {stage}", stage=stage))
         if mode == "training" and not any(_differs_in_training(party.model) for party in parties):
             continue
         found, state = _passes(parties, mode, stage, findings, notes)
@@ -263,11 +265,11 @@ def _compared(
         findings += [*_statistics(parties, pairing), *gradients]
         if n_compared < sum(unit.is_trained for unit in parties[0].model.units):
             counts = {"n": n_compared, "all": sum(unit.is_trained for unit in parties[0].model.units)}
-            not_observed.append(_("gradients of all parameters: only {n} of {all} could be compared", **counts))
+            not_observed.append(later("gradients of all parameters: only {n} of {all} could be compared", **counts))
     not_observed += notes.values()
     if any(pairing.left_a) or any(pairing.left_b):
         left = ", ".join((*pairing.left_a, *pairing.left_b))
-        not_observed.append(_("units without a partner: {names}", names=left))
+        not_observed.append(later("units without a partner: {names}", names=left))
     return Difference(
         str(asked[0]), str(asked[1]), (asked[0].framework, asked[1].framework),
         "DIVERGED" if findings else "EQUAL", tuple(findings),
@@ -325,7 +327,7 @@ def _loosen(parties: tuple[Party, Party], share: float, call: str, notes: dict[s
     for party in parties:
         party.loose = max(party.loose, share)
     words = {"call": call, "share": share}
-    notes[call] = _("numbers inside of {call} are rounded to float32: {share:.0e} of its largest value", **words)
+    notes[call] = later("numbers inside of {call} are rounded to float32: {share:.0e} of its largest value", **words)
 
 
 def _as_of_float32(numbers: Sequence[Numbers], places: Sequence[Any]) -> float:
@@ -383,10 +385,10 @@ def _sentence(cause: laboratory.Cause, values: tuple[Any, Any]) -> str:
     what = {"kind": cause.call.kind or cause.call.function, "a": values[0], "b": values[1]}
     meaning = cause.alternative.meaning
     if meaning == "pads":
-        return _("{kind}: the border is padded otherwise: {a} | {b}", **what)
+        return later("{kind}: the border is padded otherwise: {a} | {b}", **what)
     if meaning == "flatten":
-        return _("the image is flattened in another order of axes", **what)
-    return _("{kind}: {argument} is {a} | {b}", argument=cause.alternative.argument, **what)
+        return later("the image is flattened in another order of axes", **what)
+    return later("{kind}: {argument} is {a} | {b}", argument=cause.alternative.argument, **what)
 
 
 def _add(findings: list[Finding], new: Finding) -> None:
@@ -412,7 +414,7 @@ def _unexplained(
     if causes:
         alternative = causes[0].alternative
         values = (alternative.after, alternative.before) if causes[0].side else (alternative.before, alternative.after)
-        sentence = _("another function: {a} | {b}", a=values[0], b=values[1])
+        sentence = later("another function: {a} | {b}", a=values[0], b=values[1])
     off = causes[0].before if causes else np.inf
     return Finding(stage, sentence, "function" if causes else "", *values, [spot], off, np.inf)
 
@@ -491,7 +493,7 @@ def _momentum(
         if error <= room:
             what = {"kind": two.kind or two.function, "argument": alternative.argument}
             here = next((v for k, v in one.arguments.items() if alternatives.MEANING.get(k) == "momentum"), None)
-            sentence = _("{kind}: {argument} is {a} | {b}", **what, a=here, b=alternative.before)
+            sentence = later("{kind}: {argument} is {a} | {b}", **what, a=here, b=alternative.before)
             told = _remedies(b.model, two, alternative)
             b.changes.append(change)
             return dataclasses.replace(
@@ -523,7 +525,9 @@ def _biased(
         ):
             off = float(np.abs(parts[0] - factor * parts[1]).max(initial=0.0))
             if off <= STATISTICS_ROOM * 16 * float(np.abs(wanted).max(initial=0.0)):
-                sentence = _("{kind}: the running variance averages {a} | {b}", kind=two.kind, a=words[0], b=words[1])
+                sentence = later(
+                    "{kind}: the running variance averages {a} | {b}", kind=two.kind, a=words[0], b=words[1]
+                )
                 return dataclasses.replace(
                     unexplained, cause=sentence, meaning="variance", a=words[0], b=words[1], error=off
                 )

@@ -19,7 +19,8 @@ from lockstep import uncertainty
 from lockstep.language import _, minus, n_, number
 from lockstep.report.compare.groups import Group, accuracy, epoch_seconds, n_test
 from lockstep.report.facts import Facts
-from lockstep.report.words.numbers import count, is_number, listed, percent, span
+from lockstep.report.words.quantities import count, is_number, listed, percent, span
+from lockstep.store.documents.run import Epoch
 from lockstep.uncertainty import Interval
 
 Layers = tuple[dict[str, Any], ...]
@@ -59,12 +60,10 @@ class Cell:
 
     @cached_property
     def accuracies(self) -> dict[str, float]:
-        """Test accuracy by seed."""
         return self._numbers(accuracy)
 
     @cached_property
     def losses(self) -> dict[str, float]:
-        """Test loss by seed."""
         return self._numbers(lambda run: run.metrics.test.loss if run.metrics else None)
 
     @cached_property
@@ -79,7 +78,7 @@ class Cell:
     @cached_property
     def fits(self) -> dict[str, float]:
         """The share of its own training images that it gets right after the last epoch, in inference mode, by seed."""
-        return self._numbers(lambda run: run.history[-1].get("train_inference_accuracy") if run.history else None)
+        return self._numbers(lambda run: run.history[-1].train_inference_accuracy if run.history else None)
 
     @cached_property
     def underfitted(self) -> float | None:
@@ -111,7 +110,6 @@ class Cell:
 
     @cached_property
     def parameters(self) -> int | None:
-        """The network's parameters."""
         return next((run.metrics.parameters for run in self.finished if run.metrics), None)
 
     @cached_property
@@ -204,8 +202,8 @@ def _seeds(seeds: Iterable[str]) -> str:
     return n_("seed {seeds}", "seeds {seeds}", len(names), seeds=listed(names))
 
 
-def _gap(row: dict[str, Any]) -> float | None:
-    train, test = row.get("train_inference_accuracy"), row.get("test_accuracy")
+def _gap(row: Epoch) -> float | None:
+    train, test = row.train_inference_accuracy, row.test_accuracy
     return None if train is None or test is None else train - test
 
 
@@ -221,8 +219,8 @@ def is_underfitted(fit: float, gap: float) -> bool:
 
 
 def _best_gap(run: Facts) -> float | None:
-    rows = [row for row in run.history if is_number(row.get("validation_loss"))]
-    return _gap(min(rows, key=lambda row: row["validation_loss"])) if rows else None
+    rows = [row for row in run.history if is_number(row.validation_loss)]
+    return _gap(min(rows, key=lambda row: row.validation_loss or 0.0)) if rows else None
 
 
 def median(values: Sequence[float]) -> float | None:
@@ -238,7 +236,6 @@ class Answers:
     """The classes that runs predicted, read once and kept in two bytes each; logits would fill the memory."""
 
     def __init__(self) -> None:
-        """Nothing is read yet."""
         self._known: dict[int, tuple[np.ndarray, np.ndarray] | None] = {}
 
     def of(self, run: Facts) -> tuple[np.ndarray, np.ndarray] | None:

@@ -11,15 +11,15 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lockstep.language import mark
+from lockstep.language import later
 from lockstep.report.compare.cells import Cell
 
 WITHOUT = ("conv2d", "dense", "flatten")  # kinds that are told by attributes of their own, or by nothing
 POOLS = ("max_pool2d", "avg_pool2d", "global_avg_pool")
 ATTRIBUTES = {
-    "convolutions": mark("Convolution layers"),
-    "dense": mark("Dense layers"),
-    "kernel": mark("Kernel size"),
+    "convolutions": later("Convolution layers"),
+    "dense": later("Dense layers"),
+    "kernel": later("Kernel size"),
 }
 
 

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from lockstep.language import _, mark, n_, number
+from lockstep.language import _, later, n_, number
 from lockstep.report.draw import canvas, lettering, plots
 from lockstep.report.draw.plots import INK
 
-COSTS = {"seconds": mark("Seconds per epoch"), "parameters": mark("Parameters")}
+COSTS = {"seconds": later("Seconds per epoch"), "parameters": later("Parameters")}
 POINTS = 72 / 100  # of a pixel of matplotlib's
 CHARACTER = 4.2  # points of a name's letter, on average
 

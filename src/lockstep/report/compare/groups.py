@@ -10,7 +10,7 @@ from lockstep.language import _
 from lockstep.report.compare.copies import mark_copies
 from lockstep.report.draw.plots import backend_order
 from lockstep.report.facts import Facts
-from lockstep.report.words.numbers import is_number
+from lockstep.report.words.quantities import is_number
 
 
 @dataclasses.dataclass

@@ -16,12 +16,12 @@ from typing import Any
 
 from lockstep import arguments
 from lockstep.errors import LockstepError
-from lockstep.language import _, later, mark
+from lockstep.language import _, later
 from lockstep.report.compare.cells import Cell, make_cells
 from lockstep.report.compare.groups import Group
 from lockstep.report.facts import Facts
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import MISSING, fixed, percent, span
+from lockstep.report.words.quantities import MISSING, fixed, percent, span
 
 LADDER = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
 MOST_LEVELS = 3  # of the ladder: the highest that any run of the dataset reaches
@@ -52,11 +52,11 @@ class Reached:
 def levels_of(reach: Any) -> tuple[float, ...]:
     """Test accuracies that somebody gave in per cent, as shares in order; raises LockstepError (LS-204, LS-205)."""
     found = []
-    wanted = later(mark("numbers, per cent of the test images"))
+    wanted = later("numbers, per cent of the test images")
     for value in [reach] if isinstance(reach, int | float) else arguments.several(reach, "reach", wanted):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100:
-            message = later(mark("{value} is no test accuracy"), value=repr(value)[:40])
-            hint = later(mark("per cent of the test images, above 0 and at most 100"))
+            message = later("{value} is no test accuracy", value=repr(value)[:40])
+            hint = later("per cent of the test images, above 0 and at most 100")
             raise LockstepError("LS-205", message, where="--reach", hint=hint)
         found.append(round(value / 100, 9))
     return tuple(sorted(set(found)))
@@ -79,12 +79,12 @@ def _timed(cell: Cell) -> list[Facts]:
         run
         for run in cell.finished
         if run.timing and run.history
-        and all(row["train_seconds"] is not None and row["test_accuracy"] is not None for row in run.history)
+        and all(row.train_seconds is not None and row.test_accuracy is not None for row in run.history)
     ]  # fmt: skip
 
 
 def _of_the_ladder(runs: Sequence[Facts]) -> list[float]:
-    best = max(row["test_accuracy"] for run in runs for row in run.history)
+    best = max(row.test_accuracy or 0.0 for run in runs for row in run.history)
     return [level for level in LADDER if level <= best][-MOST_LEVELS:]
 
 
@@ -103,8 +103,8 @@ def _way(run: Facts, level: float) -> tuple[float, float]:
     """(seconds, epochs) that a run takes to a level; infinite where it never gets there."""
     spent = 0.0
     for number, row in enumerate(run.history, 1):
-        spent += row["train_seconds"]
-        if row["test_accuracy"] >= level:
+        spent += row.train_seconds or 0.0
+        if (row.test_accuracy or 0.0) >= level:
             return spent, float(number)
     return math.inf, math.inf
 

@@ -12,23 +12,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lockstep import uncertainty
-from lockstep.language import _, mark, n_, number
+from lockstep.language import _, later, n_, number
 from lockstep.report.compare.cells import Answers, Cell
-from lockstep.report.words.numbers import MISSING, points, seeds_of, whole, word
+from lockstep.report.words.quantities import MISSING, points, seeds_of, whole, word
 from lockstep.uncertainty import LEVEL, Difference, McNemar
 
 MAX_PAIRS = 40  # of one table; a page has a size and a reader has patience
 REMEDIES = ("dropout", "batch_norm")  # layers that are there against overfitting
 
 # {higher} names a cell's network, backend or setting.
-HIGHER = mark("{higher} higher by {size}\u00a0±\u00a0{half} points, {seeds}")
-LOWER_GAP = mark("{higher} wider by {size}\u00a0±\u00a0{half} points, {seeds}")
+HIGHER = later("{higher} higher by {size}\u00a0±\u00a0{half} points, {seeds}")
+LOWER_GAP = later("{higher} wider by {size}\u00a0±\u00a0{half} points, {seeds}")
 
 
 OBSTACLES = {
-    "no_run": mark("not compared: {name} has no finished run with a test accuracy"),
-    "other_images": mark("not compared: tested on different images"),
-    "not_like_with_like": mark("not known like with like: training images were not evaluated as test images were"),
+    "no_run": later("not compared: {name} has no finished run with a test accuracy"),
+    "other_images": later("not compared: tested on different images"),
+    "not_like_with_like": later("not known like with like: training images were not evaluated as test images were"),
 }
 
 

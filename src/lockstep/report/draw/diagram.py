@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from lockstep.language import _, n_
 from lockstep.report.draw import canvas, lettering, plots
 from lockstep.report.draw.plots import BLUE, GREEN, INK, ORANGE
-from lockstep.report.words.numbers import shape, whole
+from lockstep.report.words.quantities import shape, whole
 from lockstep.store.documents.run import Layer
 
 COLOURS = {"conv2d": BLUE, "dense": GREEN, "max_pool2d": ORANGE, "avg_pool2d": ORANGE, "global_avg_pool": ORANGE}

@@ -9,11 +9,10 @@ from typing import Any
 
 from lockstep import store
 from lockstep.errors import LockstepError
-from lockstep.files import atomic
+from lockstep.files import disk
 from lockstep.report.draw import plots
 from lockstep.report.draw.pictures import Mosaic, Sheet
-
-CONTENTS = "figures.json"
+from lockstep.store.documents.figures import FILE, FORMAT, Figures
 
 
 def folder_of(page: Path) -> Path:
@@ -29,7 +28,7 @@ def write(page: Mapping[str, Any], path: Path) -> Path:
     """
     folder = folder_of(path)
     store.make_folder(folder)
-    atomic.remove_strays(folder)
+    disk.remove_strays(folder)
     found = {figure.name: figure for figure in every(page)}
     for name in _earlier(folder) - found.keys():
         for ending in ("svg", "png"):
@@ -39,8 +38,8 @@ def write(page: Mapping[str, Any], path: Path) -> Path:
         drawing, image = plots.alone(figure) if isinstance(figure, plots.Drawing) else figure.files()
         store.write_bytes(folder / f"{name}.svg", drawing, sync_name=False)
         store.write_bytes(folder / f"{name}.png", image, sync_name=False)
-    contents = {name: figure.label for name, figure in found.items()}
-    store.write_json(folder / CONTENTS, {"format": store.FORMAT, "figures": contents})
+    contents = Figures(format=FORMAT, figures={name: figure.label for name, figure in found.items()})
+    store.write_json(folder / FILE, contents.document())
     return folder
 
 
@@ -59,7 +58,7 @@ def every(part: Any) -> Iterator[plots.Drawing | Sheet | Mosaic]:
 def _earlier(folder: Path) -> set[str]:
     """The names of figures that an earlier page wrote here; nothing else is ever removed."""
     try:
-        names = store.read_json(folder / CONTENTS)["figures"]
-    except (LockstepError, KeyError):
+        names = Figures.read(folder / FILE).figures
+    except LockstepError:
         return set()
-    return {str(name) for name in names if Path(str(name)).name == str(name)} if isinstance(names, dict) else set()
+    return {name for name in names if Path(name).name == name}

@@ -97,7 +97,6 @@ class Mosaic:
 
     @property
     def width(self) -> int:
-        """Pixels."""
         return self.columns * (self.maps.shape[2] + 1) - 1
 
     def _image(self) -> Image.Image:

@@ -30,9 +30,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, ScalarFormatter
 from PIL import Image
 
-from lockstep.language import _, mark, minus, number
+from lockstep.language import _, later, minus, number
 from lockstep.report.draw import lettering
 from lockstep.spec import Study
+from lockstep.store.documents.run import Epoch
 
 KNOWN: tuple[str, ...] = Study.backends  # the default: every backend that Lockstep has
 
@@ -54,23 +55,23 @@ _NAMED = {BLUE: "blue", VERMILLION: "vermillion", GREEN: "green"}  # a dark page
 LOOKS = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (SKY, "P"), (GREY, "X"))
 
 SPLITS: dict[str, tuple[str, Any]] = {
-    "train": (mark("training"), (0, (4, 1.6))),
-    "validation": (mark("validation"), (0, (1, 1.3))),
-    "test": (mark("test"), "solid"),
+    "train": (later("training"), (0, (4, 1.6))),
+    "validation": (later("validation"), (0, (1, 1.3))),
+    "test": (later("test"), "solid"),
 }
 BEST = "v"  # the marker of a best epoch
 CLOCKS = {"import": GREY, "build": GREEN, "compile": YELLOW, "train": SKY, "evaluate": ORANGE}
 CLOCK_NAMES = {
-    "import": mark("import"),
-    "build": mark("build"),
-    "compile": mark("compile"),
-    "train": mark("train"),
-    "evaluate": mark("evaluate"),
+    "import": later("import"),
+    "build": later("build"),
+    "compile": later("compile"),
+    "train": later("train"),
+    "evaluate": later("evaluate"),
 }
-MEASURES = {"loss": (mark("Loss"), 1.0), "accuracy": (mark("Accuracy (%)"), 100.0)}
+MEASURES = {"loss": (later("Loss"), 1.0), "accuracy": (later("Accuracy (%)"), 100.0)}
 DIFFERENCES = {
-    "loss": mark("Loss, relative difference"),
-    "weights": mark("Weights, largest relative difference"),
+    "loss": later("Loss, relative difference"),
+    "weights": later("Weights, largest relative difference"),
 }
 
 ON_PAPER = "#1b1d20"  # what INK becomes in a file of its own
@@ -122,7 +123,7 @@ def _grid(axes: Axes, axis: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ plots
 
-History = Sequence[Mapping[str, Any]]  # one row per epoch, as `store.Record.history` gives it
+History = Sequence[Epoch]
 
 
 @canvas.settings()
@@ -191,7 +192,7 @@ def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure
 def is_like_with_like(histories: Mapping[str, Sequence[History]]) -> bool:
     """Whether every run has evaluated training images in inference mode, as it has test images."""
     ends = [run[-1] for runs in histories.values() for run in runs if run]
-    return bool(ends) and all(row.get("train_inference_accuracy") is not None for row in ends)
+    return bool(ends) and all(row.train_inference_accuracy is not None for row in ends)
 
 
 def of_split(split: str, histories: Mapping[str, Sequence[History]]) -> str:
@@ -241,7 +242,7 @@ def _mark_gap(
 
 def _table(runs: Sequence[History], key: str) -> tuple[np.ndarray, np.ma.MaskedArray[Any, Any]]:
     """Epochs (e,) and values (runs, e), masked where a run has none."""
-    found = [{row["epoch"]: row.get(key) for row in run} for run in runs]
+    found = [{row.epoch: row.number(key) for row in run} for run in runs]
     epochs = sorted(set().union(*found))
     stride = max(1, math.ceil(len(epochs) / MAX_POINTS))
     epochs = [epoch for place, epoch in enumerate(epochs) if place % stride == 0 or place == len(epochs) - 1]

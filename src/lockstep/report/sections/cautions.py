@@ -8,7 +8,7 @@ from lockstep.data import LEAST_WATCHED
 from lockstep.language import _, n_
 from lockstep.report.compare.groups import Group, by, distinct, same_machine, title_of
 from lockstep.report.facts import Facts
-from lockstep.report.words.numbers import count, listed, whole
+from lockstep.report.words.quantities import count, listed, whole
 
 
 def cautions(groups: Sequence[Group]) -> list[str]:

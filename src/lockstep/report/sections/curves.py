@@ -6,35 +6,35 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lockstep.language import _, mark, n_
+from lockstep.language import _, later, n_
 from lockstep.report.compare.cells import make_cells, median
 from lockstep.report.compare.groups import Group
 from lockstep.report.draw import plots
 from lockstep.report.facts import Facts
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import count, fixed, is_number, listed, percent, significant, span
+from lockstep.report.words.quantities import count, fixed, is_number, listed, percent, significant, span
 
 MAX_TWIN_ROWS = 600  # rows of all tables behind curves together
 MAX_LINES = 21  # networks in one figure: each has a colour and a marker of its own
 MAX_FIGURES = 8  # datasets
 
 COLUMNS = {
-    "train_loss": mark("Train loss"),
-    "train_inference_loss": mark("Train loss, inference"),
-    "validation_loss": mark("Validation loss"),
-    "test_loss": mark("Test loss"),
-    "train_accuracy": mark("Train accuracy (%)"),
-    "train_inference_accuracy": mark("Train accuracy, inference (%)"),
-    "validation_accuracy": mark("Validation accuracy (%)"),
-    "test_accuracy": mark("Test accuracy (%)"),
+    "train_loss": later("Train loss"),
+    "train_inference_loss": later("Train loss, inference"),
+    "validation_loss": later("Validation loss"),
+    "test_loss": later("Test loss"),
+    "train_accuracy": later("Train accuracy (%)"),
+    "train_inference_accuracy": later("Train accuracy, inference (%)"),
+    "validation_accuracy": later("Validation accuracy (%)"),
+    "test_accuracy": later("Test accuracy (%)"),
 }
 
-UNKNOWN_GAP = mark(
+UNKNOWN_GAP = later(
     "The training line is what the epoch’s steps got right, with their dropout and augmentation: these runs did not "
     "evaluate training images as they did test images, so the gap of overfitting is not known like with like."
 )
 
-Histories = Mapping[str, Sequence[Sequence[dict[str, Any]]]]
+Histories = Mapping[str, Sequence[plots.History]]
 
 
 def curves(groups: Sequence[Group]) -> list[dict[str, Any]]:
@@ -73,13 +73,13 @@ def _curves(members: Group, number: int, stride: int) -> dict[str, Any]:
     return found | {"caption": _curves_caption(members, histories), "twin": _curves_twin(members, stride)}
 
 
-def _said(histories: dict[str, list[list[dict[str, Any]]]], measure: str) -> str:
+def _said(histories: Histories, measure: str) -> str:
     """What a screen reader says of a figure of curves."""
-    epochs = max(row["epoch"] for runs in histories.values() for run in runs for row in run)
+    epochs = max(row.epoch for runs in histories.values() for run in runs for row in run)
     ends = [
         f"{backend} {fixed(plots.MEASURES[measure][1] * value, 4 if measure == 'loss' else 2)}"
         for backend, runs in histories.items()
-        if (value := runs[0][-1].get(f"test_{measure}")) is not None
+        if (value := runs[0][-1].number(f"test_{measure}")) is not None
     ]
     return count(
         epochs,
@@ -90,7 +90,7 @@ def _said(histories: dict[str, list[list[dict[str, Any]]]], measure: str) -> str
     )
 
 
-def _curves_caption(members: Group, histories: dict[str, list[list[dict[str, Any]]]]) -> str:
+def _curves_caption(members: Group, histories: Histories) -> str:
     told = []
     if max(len(runs) for runs in histories.values()) > 1:
         told.append(_("Several runs of a backend: the median, with a band from the lowest to the highest."))
@@ -118,15 +118,15 @@ def best_epoch(run: Facts) -> int | None:
     """The epoch of the lowest validation loss; that which early stopping chose, where it did."""
     if run.metrics and run.metrics.best_epoch:
         return run.metrics.best_epoch
-    rows = [row for row in run.history if is_number(row.get("validation_loss"))]
-    return int(min(rows, key=lambda row: row["validation_loss"])["epoch"]) if rows else None
+    rows = [row for row in run.history if is_number(row.validation_loss)]
+    return min(rows, key=lambda row: row.validation_loss or 0.0).epoch if rows else None
 
 
 def _marked(members: Group, histories: Histories) -> str:
     """What the marks mean: the best epochs, and the gap at the end of the first backend's runs."""
     first = plots.backend_order(histories)[0]
     runs = [run for run in members.of(first) if run.history]
-    ends = [(row["train_inference_accuracy"], row["test_accuracy"]) for row in (run.history[-1] for run in runs)]
+    ends = [(row.train_inference_accuracy, row.test_accuracy) for row in (run.history[-1] for run in runs)]
     gaps = [train - test for train, test in ends if train is not None and test is not None]
     found = []
     if any(best_epoch(run) for run in members.finished):
@@ -152,8 +152,8 @@ def _widest(members: Group, key: str) -> float | None:
     values: dict[tuple[str, int], dict[str, float]] = {}
     for run in members.runs:
         for row in run.history:
-            if (value := row[key]) is not None and math.isfinite(value):
-                values.setdefault((run.seed, row["epoch"]), {})[run.backend] = value
+            if (value := row.number(key)) is not None and math.isfinite(value):
+                values.setdefault((run.seed, row.epoch), {})[run.backend] = value
     found = [max(row.values()) - min(row.values()) for row in values.values() if len(row) > 1]
     return max(found, default=None)
 
@@ -163,15 +163,18 @@ def _curves_twin(members: Group, stride: int) -> Table:
     rows = [row for run in members.runs for row in run.history]
     splits = ("train", "train_inference", "validation", "test")
     keys = [f"{split}_{measure}" for measure in plots.MEASURES for split in splits]
-    keys = [key for key in keys if any(row[key] is not None for row in rows)]
+    keys = [key for key in keys if any(row.number(key) is not None for row in rows)]
     body: list[list[str]] = []
     breaks: set[int] = set()
     for run in members.runs:
         breaks.add(len(body))
         for place, row in enumerate(run.history):
             if place % stride == 0 or place == len(run.history) - 1:
-                cells = [percent(row[key], 2) if key.endswith("accuracy") else fixed(row[key], 4) for key in keys]
-                body.append([run.backend, run.seed, str(row["epoch"]), *cells])
+                cells = [
+                    percent(row.number(key), 2) if key.endswith("accuracy") else fixed(row.number(key), 4)
+                    for key in keys
+                ]
+                body.append([run.backend, run.seed, str(row.epoch), *cells])
     columns = [(_("Backend"), "l"), (_("Seed"), "r"), (_("Epoch"), "r"), *((_(COLUMNS[key]), "r") for key in keys)]
     if stride > 1:
         caption = n_("The same numbers, every {n} epochs", "The same numbers, every {n} epochs", stride)
@@ -242,8 +245,13 @@ def _ends(name: str, runs: Sequence[Facts], train: str) -> list[str]:
     """Medians over runs of the last epoch's numbers."""
     last = [run.history[-1] for run in runs]
     keys = (f"{train}_loss", "test_loss", f"{train}_accuracy", "test_accuracy")
-    middle = {key: median([row[key] for row in last if row[key] is not None]) for key in keys}
+    middle = {key: median([value for row in last if (value := row.number(key)) is not None]) for key in keys}
     epochs = sorted({len(run.history) for run in runs})
     lasted = span(str(epochs[0]), str(epochs[-1])) if len(epochs) > 1 else str(epochs[0])
-    cells = [fixed(middle[key], 4) if key.endswith("loss") else percent(middle[key], 2) for key in keys]
+    cells = [_cell(key, middle[key]) for key in keys]
     return [name, str(len(runs)), lasted, *cells]
+
+
+def _cell(key: str, value: float | None) -> str:
+    """An accuracy in percent, a loss as it is."""
+    return percent(value, 2) if key.endswith("accuracy") else fixed(value, 4)

@@ -16,7 +16,7 @@ from lockstep.report.compare.groups import Group
 from lockstep.report.draw.pictures import Mosaic, Tile
 from lockstep.report.facts import Facts, why_unsound
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import count, fixed, points, shape, whole
+from lockstep.report.words.quantities import count, fixed, points, shape, whole
 from lockstep.spec import LayerFacts
 from lockstep.training import replay
 from lockstep.training.metrics import log_softmax
@@ -29,7 +29,7 @@ MAX_GROUPS = 8  # networks whose pictures a page has room for
 LONGEST = 50_000_000  # multiply-adds of one image, above which a page does not compute them
 
 
-def see(groups: Sequence[Group], image: int) -> dict[str, Any]:
+def section(groups: Sequence[Group], image: int) -> dict[str, Any]:
     """The section as plain data, for test image number `image` (from 0) of those that the runs kept.
 
     One entry per network and setting, of its first finished run; what has no room is named in "left_out".

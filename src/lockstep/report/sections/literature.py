@@ -12,17 +12,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from lockstep.language import _, mark, n_, number
+from lockstep.language import _, later, n_, number
 from lockstep.report.compare.cells import Cell, between
 from lockstep.report.compare.effects import Structure, structure
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import MISSING, percent, span, whole
+from lockstep.report.words.quantities import MISSING, percent, span, whole
 from lockstep.uncertainty import Interval
 
-EXPECTED = mark("as expected")
-LOWER = mark("lower than expected")
-TOO_GOOD = mark("better than plausible: check for leakage")
-MARKS = {EXPECTED: "good", LOWER: "warn", TOO_GOOD: "bad"}
+EXPECTED = later("as expected")
+LOWER = later("lower than expected")
+TOO_GOOD = later("better than plausible: check for leakage")
+MARKS: dict[str, str] = {EXPECTED: "good", LOWER: "warn", TOO_GOOD: "bad"}
 MAX_ROWS = 40
 
 Matches = Callable[[Structure, Cell], bool]
@@ -75,45 +75,46 @@ ZALANDO = "zalandoresearch/fashion-mnist, README"
 
 # The first row that matches counts: a special case stands above the general one.
 REFERENCES = (
-    Reference("mnist", mark("linear classifier"), "88.0", 87.0, 93.5, LECUN, _mlp()),
+    Reference("mnist", later("linear classifier"), "88.0", 87.0, 93.5, LECUN, _mlp()),
     Reference("mnist", "784-300-10", "95.3", 95.0, 98.7, LECUN, _mlp(300)),
     Reference("mnist", "784-300-100-10", "96.95", 96.0, 98.8, LECUN, _mlp(300, 100)),
-    Reference("mnist", mark("784-500-300-10, softmax, weight decay"), "98.47", 97.3, 98.9, "Hinton 2005",
+    Reference("mnist", later("784-500-300-10, softmax, weight decay"), "98.47", 97.3, 98.9, "Hinton 2005",
               _mlp(500, 300)),
-    Reference("mnist", mark("784-800-10, cross-entropy (99.3 with elastic distortions)"), "98.4", 97.5, 99.3,
+    Reference("mnist", later("784-800-10, cross-entropy (99.3 with elastic distortions)"), "98.4", 97.5, 99.3,
               "Simard et al. 2003", _mlp(800)),
     Reference("mnist", "784-100-10", "96.59", 95.5, 98.4,
-              mark("M. Nielsen, Neural Networks and Deep Learning, chapter 1"), _mlp(100)),
-    Reference("mnist", mark("MLP 512-512 with dropout 0.2, 20 epochs"), "98.40", 97.5, 98.9,
+              later("M. Nielsen, Neural Networks and Deep Learning, chapter 1"), _mlp(100)),
+    Reference("mnist", later("MLP 512-512 with dropout 0.2, 20 epochs"), "98.40", 97.5, 98.9,
               KERAS.format("mnist_mlp.py"), _mlp(512, 512)),
-    Reference("mnist", mark("CNN 32-64-pool-128, 12 epochs"), "99.25", 98.6, 99.6, KERAS.format("mnist_cnn.py"),
+    Reference("mnist", later("CNN 32-64-pool-128, 12 epochs"), "99.25", 98.6, 99.6, KERAS.format("mnist_cnn.py"),
               _cnn((32, 64), (128,))),
-    Reference("mnist", mark("conv5(24)-conv3(32)-FC256, one epoch, mean of 30 seeds"), "99.04 ± 0.07", 98.4, 99.6,
+    Reference("mnist", later("conv5(24)-conv3(32)-FC256, one epoch, mean of 30 seeds"), "99.04 ± 0.07", 98.4, 99.6,
               "tuomaso/train_mnist_fast", _cnn((24, 32), (256,))),
-    Reference("mnist", mark("LeNet-5 (99.2 with distortions)"), "99.05", 98.3, 99.5, LECUN, _lenet, False),
-    Reference("mnist", mark("CNN 32-64-pool-128, 12 epochs"), "99.25", 98.3, 99.6, KERAS.format("mnist_cnn.py"),
+    Reference("mnist", later("LeNet-5 (99.2 with distortions)"), "99.05", 98.3, 99.5, LECUN, _lenet, False),
+    Reference("mnist", later("CNN 32-64-pool-128, 12 epochs"), "99.25", 98.3, 99.6, KERAS.format("mnist_cnn.py"),
               _convolutions(2), False),
     Reference("fashion-mnist", "MLP 256-128-64", "90.0", 87.5, 91.5, ZALANDO, _mlp(256, 128, 64)),
-    Reference("fashion-mnist", mark("two convolutions + flips"), "93.9", 90.5, 94.8, ZALANDO, _flips, False),
-    Reference("fashion-mnist", mark("two convolutions, < 100k parameters"), "92.5", 87.6, 93.5, ZALANDO, _small, False),
-    Reference("fashion-mnist", mark("two convolutions + pooling, plain"), "87.6–91.6", 87.6, 94.0, ZALANDO,
+    Reference("fashion-mnist", later("two convolutions + flips"), "93.9", 90.5, 94.8, ZALANDO, _flips, False),
+    Reference("fashion-mnist", later("two convolutions, < 100k parameters"), "92.5", 87.6, 93.5, ZALANDO, _small,
+              False),
+    Reference("fashion-mnist", later("two convolutions + pooling, plain"), "87.6–91.6", 87.6, 94.0, ZALANDO,
               _convolutions(2), False),
-    Reference("fashion-mnist", mark("three convolutions + two dense layers, with dropout"), "92.6", 89.0, 94.5, ZALANDO,
-              _dropout, False),
-    Reference("fashion-mnist", mark("three convolutions + two dense layers"), "90.7", 88.5, 94.0, ZALANDO,
+    Reference("fashion-mnist", later("three convolutions + two dense layers, with dropout"), "92.6", 89.0, 94.5,
+              ZALANDO, _dropout, False),
+    Reference("fashion-mnist", later("three convolutions + two dense layers"), "90.7", 88.5, 94.0, ZALANDO,
               _convolutions(3), False),
 )  # fmt: skip
 
 # Searched for and not found: these networks' own repeated runs are the reference.
 NOT_FOUND: tuple[tuple[str, str, Matches], ...] = (
-    ("mnist", mark("an MLP of 3 × 100"), _mlp(100, 100, 100)),
-    ("mnist", mark("two 5 × 5 convolutions with pooling and a dense layer of 500"),
+    ("mnist", later("an MLP of 3 × 100"), _mlp(100, 100, 100)),
+    ("mnist", later("two 5 × 5 convolutions with pooling and a dense layer of 500"),
      lambda found, _: len(found.filters) == 2 and found.kernels == {(5, 5)} and found.hidden == (500,)),
 )  # fmt: skip
 
 # Nothing single has reached more, whatever its structure: (percent, model, source).
 BEST = {
-    "mnist": (99.83, mark("best single network (branching CNN, homogeneous vector capsules)"), "arXiv 2001.09136"),
+    "mnist": (99.83, later("best single network (branching CNN, homogeneous vector capsules)"), "arXiv 2001.09136"),
     "fashion-mnist": (96.91, "Fine-Tuning DARTS", "paperswithcode"),
 }
 N_TRAIN, N_TEST = 60_000, 10_000  # of both
@@ -172,7 +173,7 @@ def _not_comparable(cell: Cell) -> str:
     return ""
 
 
-def tell(cells: Sequence[Cell]) -> dict[str, object]:
+def section(cells: Sequence[Cell]) -> dict[str, object]:
     """The table of published results beside one's own, and sentences about what has none."""
     known = [cell for cell in cells if cell.runs and cell.group.runs[0].dataset in BEST]
     rows: list[list[str]] = []
@@ -223,7 +224,7 @@ def _row(cell: Cell) -> list[str]:
         return [*start, *ends, why if own else MISSING]
     if reference is None:
         word = word_for(own, 0.0, best)
-        return [*start, *ends, word if word == TOO_GOOD else mark("nothing to hold it to but the limit")]
+        return [*start, *ends, word if word == TOO_GOOD else later("nothing to hold it to but the limit")]
     word = word_for(own, reference.low, reference.high)
     return [*start, *ends, word]
 

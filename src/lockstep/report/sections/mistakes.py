@@ -18,7 +18,7 @@ from lockstep.report.draw import lettering
 from lockstep.report.draw.pictures import Sheet, Tile
 from lockstep.report.facts import Facts
 from lockstep.report.table import Table
-from lockstep.report.words.numbers import fixed, listed, whole, word
+from lockstep.report.words.quantities import fixed, listed, whole, word
 from lockstep.spec import Recipe
 from lockstep.training import metrics
 
@@ -39,11 +39,11 @@ def _pixels(runs: Sequence[Facts], wanted: Sequence[int]) -> dict[int, np.ndarra
     return {number: found[number] for number in wanted if number in found and found[number].nbytes <= LARGEST}
 
 
-def tell_all(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def sections(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """`tell` for each group that a page has room for; images that are too many for it are named, not drawn."""
     found, room = [], ROOM
     for place, members in enumerate(groups[:MAX_GROUPS]):
-        told = tell(members, place)
+        told = section(members, place)
         for part in (told["hardest"], told["apart"]):
             if part and part["sheet"]:
                 if part["sheet"].size > room:
@@ -57,7 +57,7 @@ def tell_all(groups: Sequence[Group]) -> list[dict[str, Any]]:
     return found
 
 
-def tell(members: Group, number: int) -> dict[str, Any]:
+def section(members: Group, number: int) -> dict[str, Any]:
     """The hardest images of the group's first run, and those on which the backends' first runs differ."""
     runs = [run for run in members.firsts() if tested_on(run) == tested_on(members.firsts()[0])]
     answers = {run.backend: found for run in runs if (found := run.predictions()) is not None}

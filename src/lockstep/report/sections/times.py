@@ -13,10 +13,10 @@ from typing import Any
 from lockstep.errors import LockstepError
 from lockstep.language import _, moment, n_
 from lockstep.report.facts import why_unsound
-from lockstep.report.sections.comparisons import CLOCKS as CLOCK_TITLES
+from lockstep.report.sections.rankings import CLOCKS as CLOCK_TITLES
 from lockstep.report.table import Table
 from lockstep.report.words import forms
-from lockstep.report.words.numbers import MISSING, column, fixed, listed, percent, significant, span
+from lockstep.report.words.quantities import MISSING, column, fixed, listed, percent, significant, span
 from lockstep.store.documents.bench import FILE, Bench, LeftOut, Network, Products, Ratio, Row, read_bench
 
 ENOUGH = 5  # rounds below which nothing is ranked
@@ -34,19 +34,19 @@ def read(folder: Path) -> tuple[Bench | None, str]:
         return None, f"{folder.name}/{FILE}: {why_unsound(error)}."
 
 
-def tell(folders: Sequence[Path]) -> list[dict[str, Any]]:
+def sections(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """Every study's bench as plain data; a study without one has no entry."""
     found = []
     for folder in folders:
         bench, gap = read(folder)
         if bench:
-            found.append(_tell(bench))
+            found.append(_of_bench(bench))
         elif gap:
             found.append({"study": folder.name, "gap": gap, "fairness": [], "networks": [], "left_out": []})
     return found
 
 
-def _tell(bench: Bench) -> dict[str, Any]:
+def _of_bench(bench: Bench) -> dict[str, Any]:
     return {
         "study": bench.study,
         "gap": "",

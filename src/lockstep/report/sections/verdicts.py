@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from lockstep.language import Text, _, mark, minus, moment, n_, number
-from lockstep.report.draw import plots
+from lockstep.language import Text, _, later, moment, n_, number
 from lockstep.report.proofs import Fit, Reading
-from lockstep.report.sections.comparisons import cores_of, more_rows
+from lockstep.report.sections.comparisons import more_rows
+from lockstep.report.sections.divergences import MANY, divergences, off
+from lockstep.report.sections.growth import growth
+from lockstep.report.sections.rankings import cores_of
 from lockstep.report.table import Table
 from lockstep.report.words import forms
-from lockstep.report.words.numbers import MISSING, count, fixed, listed, percent, significant, span, whole
+from lockstep.report.words.coordinates import coordinates, distinct, short, spot, titled
+from lockstep.report.words.quantities import MISSING, count, fixed, listed, percent, significant, whole
 from lockstep.store.documents.part import but
 from lockstep.store.documents.proof import (
     Backend,
-    Cause,
     Cost,
     Coverage,
     Divergence,
-    Growth,
     Network,
     Previous,
     Proof,
@@ -34,22 +35,17 @@ from lockstep.store.documents.proof import (
 MAX_NETWORKS = 16  # with stages, growth and certificates
 MAX_ROWS = 400  # of the table of verdicts
 MAX_FIRST = 3  # first places in the sentence
-MAX_CAUSES = 12  # divergences of one backend and cause
-MAX_PLACES = 60  # of one divergence
-MAX_TWIN_ROWS = 200  # behind a figure of growth
 MAX_MISFITS = 12  # lines on runs that a proof does not fit
 
-EXACT = 1e-30  # a tolerance below this only lets numbers through that frameworks flush to zero
-MANY = 1e6  # times the tolerance; how many more says nothing
 MARKS = {"IDENTICAL": "good", "EQUAL": "good", "INCONCLUSIVE": "warn", "DIVERGED": "bad", "ERROR": "bad"}
 
-LIMITS = mark(
+LIMITS = later(
     "It says nothing of how long trainings end. In float32 they part by rounding alone (a relu’s input that is −3·10⁻⁸ "
     "in one and +2·10⁻⁸ in another is enough), and their ends are equal in distribution at most."
 )
 
 
-def tell_proof(reading: Reading, prefix: str, fit: Fit | None = None) -> dict[str, Any]:
+def section(reading: Reading, prefix: str, fit: Fit | None = None) -> dict[str, Any]:
     """Everything that the page says of one proof, as plain data; `prefix` keeps the figures' identifiers apart.
 
     `fit` are the runs that the proof is shown beside; None for a page of its own.
@@ -81,7 +77,7 @@ def tell_proof(reading: Reading, prefix: str, fit: Fit | None = None) -> dict[st
         "folders": _folders(proof),
         "previous": _previous(proof.previous),
         "summary": _summary(proof),
-        "divergences": _divergences(proof),
+        "divergences": divergences(proof),
         "networks": [_network(network, title, f"{prefix}-{n}") for n, (network, title) in enumerate(shown)],
         "left_out": _left_out(proof),
         "cost": _cost(proof.cost),
@@ -104,7 +100,7 @@ def _sentence(proof: Proof) -> str:
     if proof.is_comparison:
         return f"{forms.say(proof.claim)}."
     rows = [row for network in proof.networks for row in network.backends]
-    names = _distinct(row.backend for row in rows)
+    names = distinct(row.backend for row in rows)
     if proof.verdict in ("IDENTICAL", "EQUAL"):
         all_of_them = count(len(names), "all {count} backend", "all {count} backends")
         alike = count(
@@ -115,15 +111,15 @@ def _sentence(proof: Proof) -> str:
             networks=_with_all(proof.networks),
         )
         return f"{alike} {_rests_on(proof)}"
-    by_verdict = {word: _distinct(row.backend for row in rows if row.verdict == word) for word in MARKS}
+    by_verdict = {word: distinct(row.backend for row in rows if row.verdict == word) for word in MARKS}
     told = [f"{listed(found)}: {forms.say(word)}" for word, found in by_verdict.items() if found]
     return f"{_(NOT_EQUAL[proof.verdict])} ({'; '.join(told)}). {_first_places(proof)}{_rests_on(proof)}"
 
 
 NOT_EQUAL = {
-    "DIVERGED": mark("not every backend takes the same steps"),
-    "ERROR": mark("a backend failed"),
-    "INCONCLUSIVE": mark("nothing is off where something was seen, but not everything was observed"),
+    "DIVERGED": later("not every backend takes the same steps"),
+    "ERROR": later("a backend failed"),
+    "INCONCLUSIVE": later("nothing is off where something was seen, but not everything was observed"),
 }
 
 
@@ -148,7 +144,7 @@ def _first_places(proof: Proof) -> str:
     firsts: dict[tuple[str, ...], Divergence] = {}
     for found in proof.divergences:
         firsts.setdefault((found.network, found.dataset, found.dtype, found.backend), found)
-    told = [f"{_case(found.network, found.backend)}: {_spot(found)}: {_off(found)}" for found in firsts.values()]
+    told = [f"{_case(found.network, found.backend)}: {spot(found)}: {off(found)}" for found in firsts.values()]
     if not told:
         return ""
     more = len(told) - MAX_FIRST
@@ -174,7 +170,7 @@ def _rests_on(proof: Proof) -> str:
         count=whole(proof.coverage.values),
     )
     rows = [
-        (worst, f"{_case(network.network, row.backend)}: {_spot(worst)}")
+        (worst, f"{_case(network.network, row.backend)}: {spot(worst)}")
         for network in proof.networks
         for row in network.backends
         if row.verdict in ("IDENTICAL", "EQUAL") and (worst := _worst(row))
@@ -214,8 +210,8 @@ def _limits(proof: Proof) -> str:
 def _made(proof: Proof) -> str:
     """When, where and with what."""
     machine = proof.machine
-    seeds = _distinct(str(network.seed) for network in proof.networks if network.seed is not None)
-    sizes = _distinct(
+    seeds = distinct(str(network.seed) for network in proof.networks if network.seed is not None)
+    sizes = distinct(
         n_(
             "{count} training images in batches of {size}",
             "{count} training images in batches of {size}",
@@ -308,7 +304,7 @@ def _fits(fit: Fit) -> dict[str, Any]:
 
 def _some(names: Sequence[str], most: int = 8) -> str:
     """A list that may be long, each once."""
-    once = _distinct(names)
+    once = distinct(names)
     if len(once) <= most:
         return listed(once)
     return listed([*once[:most], _("{n} more", n=whole(len(once) - most))])
@@ -328,32 +324,9 @@ def _left_out(proof: Proof) -> str:
 # --------------------------------------------------------------------------------------------------- verdicts, stages
 
 
-def _coordinates(rows: Sequence[Network | Divergence]) -> list[dict[str, str]]:
-    """What sets networks apart beside their name: "dataset", "dtype" and keys of the grid, where they vary."""
-    found = [
-        {"dataset": row.dataset, "dtype": row.dtype} | {key: str(value) for key, value in row.grid.items()}
-        for row in rows
-    ]
-    varying = [
-        key for key in _distinct(key for row in found for key in row) if len({row.get(key) for row in found}) > 1
-    ]
-    return [{key: row.get(key, MISSING) for key in varying} for row in found]
-
-
-def _short(key: str) -> str:
-    """ "recipe.batch_size" → "batch_size"."""
-    return key.rpartition(".")[2]
-
-
-def _title(name: str, coordinate: dict[str, str]) -> str:
-    """ "mlp · float32 · batch_size 13": datasets and dtypes need no word before them."""
-    told = (value if key in ("dataset", "dtype") else f"{_short(key)} {value}" for key, value in coordinate.items())
-    return " · ".join([name, *told])
-
-
 def _titles(networks: Sequence[Network]) -> list[str]:
     """Each network with what sets it apart from the others."""
-    return [_title(row.network, found) for row, found in zip(networks, _coordinates(networks), strict=True)]
+    return [titled(row.network, found) for row, found in zip(networks, coordinates(networks), strict=True)]
 
 
 def _labels(network: Network) -> list[str]:
@@ -366,11 +339,15 @@ def _labels(network: Network) -> list[str]:
 
 # What of a backend was judged: title, what it is called where it is whole in every row, how many of how many or a text.
 PARTS: tuple[tuple[str, str, Callable[[Coverage], Share | str]], ...] = (
-    (mark("Layers"), mark("all layers"), lambda seen: seen.layers or MISSING),
-    (mark("Parameters"), mark("all parameters"), lambda seen: seen.parameters or MISSING),
-    (mark("Updates"), mark("all updates"), lambda seen: _of(seen.updates_judged, seen.steps)),
-    (mark("Updates to within"), "", lambda seen: _within(seen)),
-    (mark("Full steps"), mark("every layer in each step"), lambda seen: _of(seen.steps_with_layers_judged, seen.steps)),
+    (later("Layers"), later("all layers"), lambda seen: seen.layers or MISSING),
+    (later("Parameters"), later("all parameters"), lambda seen: seen.parameters or MISSING),
+    (later("Updates"), later("all updates"), lambda seen: _of(seen.updates_judged, seen.steps)),
+    (later("Updates to within"), "", lambda seen: _within(seen)),
+    (
+        later("Full steps"),
+        later("every layer in each step"),
+        lambda seen: _of(seen.steps_with_layers_judged, seen.steps),
+    ),
 )
 
 
@@ -378,12 +355,12 @@ def _summary(proof: Proof) -> Table:
     """Network × backend: verdict, worst number, coverage. What is whole in every row is said once, without a column."""
     rows: list[list[str]] = []
     marks, breaks, notes = {}, set(), {}
-    coordinates = _coordinates(proof.networks)
+    coordinate_of = coordinates(proof.networks)
     seen = [row.coverage for network in proof.networks for row in network.backends]
     everywhere = [part for part in PARTS if part[1] and seen and all(_is_whole(part[2](one)) for one in seen)]
     shown = [part for part in PARTS if part not in everywhere and any(part[2](one) != MISSING for one in seen)]
     unseen = any(_unseen(row) != NOTHING for network in proof.networks for row in network.backends)
-    for network, coordinate in zip(proof.networks, coordinates, strict=True):
+    for network, coordinate in zip(proof.networks, coordinate_of, strict=True):
         breaks.add(len(rows))
         for label, row in zip(_labels(network), network.backends, strict=True):
             worst = _worst(row)
@@ -393,7 +370,7 @@ def _summary(proof: Proof) -> Table:
             rows.append(
                 [
                     network.network, *coordinate.values(), label, forms.say(row.verdict),
-                    _times(worst) if worst else MISSING, _spot(worst) if worst else MISSING,
+                    _times(worst) if worst else MISSING, spot(worst) if worst else MISSING,
                     *(_judged(part[2](row.coverage)) for part in shown),
                     fixed(row.coverage.values, 0), *([_(_unseen(row))] if unseen else []),
                 ]
@@ -401,7 +378,7 @@ def _summary(proof: Proof) -> Table:
     if len(rows) > MAX_ROWS:
         notes[MAX_ROWS - 1] = more_rows(len(rows) - MAX_ROWS)
     heads = {"dataset": _("Dataset"), "dtype": _("Dtype")}  # keys of the grid stay as the study writes them
-    columns = [(_("Network"), "l"), *((heads.get(key, _short(key)), "l") for key in (coordinates or [{}])[0])]
+    columns = [(_("Network"), "l"), *((heads.get(key, short(key)), "l") for key in (coordinate_of or [{}])[0])]
     columns += [(_("Backend"), "l"), (_("Verdict"), "l"), (_("Worst, × tolerance"), "r"), (_("Where"), "l wide")]
     columns += [(_(part[0]), "r") for part in shown] + [(_("Numbers"), "r")]
     columns += [(_("Not observed"), "l wrap")] if unseen else []
@@ -433,7 +410,7 @@ def _within(seen: Coverage) -> str:
     return f"{100 * max(found):.2g} %" + ("⁶⁴" if seen.in_float64 else "")
 
 
-NOTHING = mark("nothing")
+NOTHING = later("nothing")
 
 
 def _unseen(row: Backend) -> str:
@@ -474,18 +451,12 @@ def _times(worst: Worst) -> str:
     return significant(ratio) if ratio < MANY else "> 10⁶"
 
 
-def _spot(place: Worst | Divergence) -> str:
-    """ "updated weights, 1_dense/kernel, step 0"."""
-    step = "" if place.step is None or place.step < 0 else _("step {n}", n=place.step)
-    return ", ".join(filter(None, (forms.say(place.stage), forms.say(place.where), step)))
-
-
 def _network(network: Network, title: str, prefix: str) -> dict[str, Any]:
     labels = _labels(network)
     return {
         "title": title,
         "stages": _stages(network, title, labels) if any(row.stages for row in network.backends) else None,
-        "growth": _growth(network, title, prefix) if network.growth else None,
+        "growth": growth(network, title, prefix) if network.growth else None,
         "suspicion": forms.say(network.suspicion.reason) if network.suspicion else "",
         "blind": _blind(network),
         "differences": _differences(network, title) if network.differences else None,
@@ -502,7 +473,7 @@ def _network(network: Network, title: str, prefix: str) -> dict[str, Any]:
 
 def _stages(network: Network, title: str, labels: Sequence[str]) -> Table:
     """Stage × backend: verdict and worst number."""
-    names = _distinct(stage.stage for row in network.backends for stage in row.stages)
+    names = distinct(stage.stage for row in network.backends for stage in row.stages)
     marks, rows = {}, []
     for place, name in enumerate(names):
         cells = []
@@ -558,216 +529,7 @@ def _cell(stage: Stage | None, row: Backend) -> tuple[str, str]:
     return f"{forms.say(stage.verdict)}{times}", "" if stage.verdict == "EQUAL" else MARKS[stage.verdict]
 
 
-# ------------------------------------------------------------------------------------------------------- divergences
-
-
-def _divergences(proof: Proof) -> list[dict[str, Any]]:
-    """Divergences, those of one backend and cause together, the first one first."""
-    groups: dict[tuple[Any, ...], list[Divergence]] = {}
-    titles = []
-    for found, coordinate in zip(proof.divergences, _coordinates(proof.divergences), strict=True):
-        title = _title(found.network, {key: value for key, value in coordinate.items() if value})
-        key = (title, found.backend, found.folder, found.causes)
-        titles += [f"{title} · {found.backend}"] if key not in groups else []
-        groups.setdefault(key, []).append(found)
-    told: list[dict[str, Any]] = []
-    known: set[str] = set()
-    for title, rows in list(zip(titles, groups.values(), strict=True))[:MAX_CAUSES]:
-        first = rows[0]
-        bundles = _distinct(row.bundle for row in rows if row.bundle)
-        told.append(
-            {
-                "title": title,
-                "folder": first.folder or "",
-                "first": f"{_spot(first)}: {_off(first)}.",
-                "numbers": _numbers(first),
-                "cause": _cause(first.causes),
-                "explained": [
-                    _explained(cause, len(first.explained) > 1) for cause in first.explained if cause.cause not in known
-                ],
-                "places": _places(rows),
-                "n_places": len(rows),
-                "bundle": bundles[0] if bundles else "",
-                "bundles": count(len(bundles) - 1, "and {count} more beside it", "and {count} more beside it")
-                if len(bundles) > 1
-                else "",
-                "more": "",
-            }
-        )
-        known |= {cause.cause for cause in first.explained}
-    n = len(groups) - MAX_CAUSES
-    if n > 0:
-        told[-1]["more"] = count(
-            n,
-            "Not shown, for the page’s size: {count} further divergence.",
-            "Not shown, for the page’s size: {count} further divergences.",
-        )
-    return told
-
-
-def _off(found: Divergence) -> str:
-    """How far off, and what is allowed."""
-    if found.problem:
-        return forms.say(found.problem)
-    if found.size is None:
-        return _("not a finite number")
-    size = significant(found.size)
-    if not found.tolerance or found.tolerance < EXACT:
-        return _("off by {size} where it must be exact", size=size)
-    return _("off by {size} where rounding allows {allowed}", size=size, allowed=significant(found.tolerance))
-
-
-def _numbers(found: Divergence) -> str:
-    if found.problem or found.found is None or found.wanted is None:
-        return ""
-    where = _(" at {index}", index=list(found.index)) if found.index else ""
-    digits = next((n for n in range(6, 17) if f"{found.found:.{n}g}" != f"{found.wanted:.{n}g}"), 17)
-    ours, theirs = (minus(number(f"{value:.{digits}g}")) for value in (found.found, found.wanted))
-    return _("Its number{where} is {ours}; the judge’s is {theirs}.", where=where, ours=ours, theirs=theirs)
-
-
-def _cause(causes: Sequence[str]) -> str:
-    if not causes or causes == ("unexplained",):
-        return _("Cause unexplained: no known difference reproduces these numbers.")
-    if len(causes) == 1:
-        return _("Cause, which reproduces these numbers within rounding: {cause}.", cause=causes[0])
-    return _(
-        "Each of these reproduces the numbers, so one of them is the cause: {causes}.",
-        causes=_(" or ").join(causes),
-    )
-
-
-def _explained(cause: Cause, is_named: bool) -> list[tuple[str, str]]:
-    rows = [(_("What"), cause.what), (_("Known from"), cause.default_of), (_("What to do"), cause.mend)]
-    return [(_("Cause"), cause.cause)] * is_named + [(title, _(text)) for title, text in rows if text]
-
-
-def _places(rows: Sequence[Divergence]) -> Table:
-    body = [
-        [
-            forms.say(row.stage),
-            forms.say(row.where),
-            _steps(row.steps or (row.step,)),
-            *_measured(row),
-            forms.say(row.problem or ""),
-        ]
-        for row in rows[:MAX_PLACES]
-    ]
-    columns = [(_("Stage"), "l"), (_("Where"), "l"), (_("Steps"), "l"), (_("Off by"), "r"), (_("Tolerance"), "r")]
-    columns += [(_("Worst, × tolerance"), "r"), (_("Problem"), "l")]
-    if not any(row.problem for row in rows):
-        columns, body = columns[:-1], [row[:-1] for row in body]
-    caption = _("Every place with this cause")
-    if len(rows) > MAX_PLACES:
-        caption = _("Every place with this cause; the first {n} of {all}", n=MAX_PLACES, all=whole(len(rows)))
-    return Table(caption, columns, body)
-
-
-def _measured(row: Divergence) -> list[str]:
-    if row.problem:
-        return [MISSING] * 3
-    size = MISSING if row.size is None else significant(row.size)
-    allowed = _("exact") if not row.tolerance or row.tolerance < EXACT else significant(row.tolerance)
-    times = math.inf if row.times_tolerance is None else row.times_tolerance
-    return [size, allowed, significant(times) if times < MANY else "> 10⁶"]
-
-
-def _steps(steps: Sequence[int | None]) -> str:
-    """(0, 1, 2, 3) → "0 to 3"."""
-    known = [step for step in steps if step is not None]
-    if len(known) > 2 and known == list(range(known[0], known[-1] + 1)):
-        return span(str(known[0]), str(known[-1]))
-    return ", ".join(map(str, known[:6])) + (" …" if len(known) > 6 else "") or MISSING
-
-
 # ------------------------------------------------------------------------------------------------------ growth, cost
-
-
-def _growth(network: Network, title: str, prefix: str) -> dict[str, Any]:
-    """How the difference to the judge grows: a figure for each measure, a caption, the numbers."""
-    found = network.growth or Growth(steps=0, loss={}, weights={})
-    backends = [row.backend for row in network.backends]
-    drawn, alone = [], ""
-    for measure in plots.DIFFERENCES:
-        lines = getattr(found, measure)
-        alone = next((name for name in lines if name not in backends), "")
-        named = (_("rounding alone: {name}", name=forms.say(alone)), lines[alone]) if alone else None
-        figure = plots.growth({name: lines[name] for name in backends if name in lines}, named, measure)
-        drawn.append(plots.svg(figure, _growth_said(title, measure, lines), f"{prefix}-{measure}"))
-    caption = [
-        _(
-            "How far each training is from the judge’s, step by step, each left to itself from the same start: the "
-            "loss of a step, and the weights after it (the largest difference, relative to the network’s largest "
-            "weight)."
-        )
-    ]
-    if alone:
-        caption.append(_("Grey is what rounding alone does: {name}.", name=forms.say(alone)))
-    if network.dtype == "float32":
-        caption.append(
-            _(
-                "A line far above the grey one is a reason to look for another cause than rounding; no verdict rests "
-                "on it."
-            )
-        )
-    else:
-        caption.append(_("A line far above the grey one is a reason to look for another cause than rounding."))
-    caption.append(_("0 marks differences of zero; a step that was not observed leaves a gap."))
-    return {"plots": drawn, "caption": " ".join(caption), "twin": _growth_twin(found, title)}
-
-
-def _growth_said(title: str, measure: str, lines: dict[str, tuple[float | None, ...]]) -> str:
-    """What a screen reader says of a figure of growth."""
-    ends = [f"{forms.say(name)} {significant(seen[-1])}" for name, row in lines.items() if (seen := _seen(row))]
-    steps = max(map(len, lines.values()), default=0)
-    return count(
-        steps,
-        "{title}: {measure} to the judge over {count} step. At the last step that was observed: {ends}.",
-        "{title}: {measure} to the judge over {count} steps. At the last step that was observed: {ends}.",
-        title=title,
-        measure=_(plots.DIFFERENCES[measure]).lower(),
-        ends=", ".join(ends) or _("not known"),
-    )
-
-
-def _seen(row: Iterable[float | None]) -> list[float]:
-    return [value for value in row if value is not None]
-
-
-def _growth_twin(found: Growth, title: str) -> Table:
-    """The numbers behind the figures."""
-    names = _distinct([*found.loss, *found.weights])
-    steps = max(map(len, [*found.loss.values(), *found.weights.values()]), default=0)
-    stride = max(1, math.ceil(steps * len(names) / MAX_TWIN_ROWS))
-    rows: list[list[str]] = []
-    breaks = set()
-    for name in names:
-        breaks.add(len(rows))
-        for step in range(steps):
-            if step % stride == 0 or step == steps - 1:
-                values = [_at(row.get(name, ()), step) for row in (found.loss, found.weights)]
-                rows.append(
-                    [
-                        forms.say(name),
-                        whole(step),
-                        *(MISSING if value is None else significant(value) for value in values),
-                    ]
-                )
-    columns = [(_("Backend"), "l"), (_("Step"), "r"), (_("Loss"), "r"), (_("Weights"), "r")]
-    if stride > 1:
-        caption = n_(
-            "{title}: relative differences from the judge, every {n} steps",
-            "{title}: relative differences from the judge, every {n} steps",
-            stride,
-            title=title,
-        )
-    else:
-        caption = _("{title}: relative differences from the judge", title=title)
-    return Table(caption, columns, rows, breaks=breaks)
-
-
-def _at(row: Sequence[float | None], step: int) -> float | None:
-    return row[step] if step < len(row) else None
 
 
 def _cost(rows: Sequence[Cost]) -> Table | None:
@@ -776,7 +538,7 @@ def _cost(rows: Sequence[Cost]) -> Table | None:
         return None
     body = [
         [
-            row.network, row.backend, ", ".join(_distinct(row.plants)), percent(row.accuracy, 2),
+            row.network, row.backend, ", ".join(distinct(row.plants)), percent(row.accuracy, 2),
             percent(row.planted_accuracy, 2), fixed(row.loss, 4), fixed(row.planted_loss, 4),
         ]
         for row in rows
@@ -791,7 +553,3 @@ def _cost(rows: Sequence[Cost]) -> Table | None:
     columns += [(_("Test loss"), "r"), (_("planted"), "r")]
     caption = _("What it costs: one training to its end as it should be and one with what was planted, with one seed.")
     return Table(caption, columns, body)
-
-
-def _distinct(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))

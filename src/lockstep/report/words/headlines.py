@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from lockstep.report.compare.cells import Cell
+from lockstep.report.compare.comparison import Comparison
 from lockstep.report.compare.pairs import Contest, Pair
-from lockstep.report.sections.comparisons import Comparison
 
 MAX_CONTESTS = 4  # of one kind: more are in the tables
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from pydantic import Field
 
@@ -11,6 +13,29 @@ from lockstep.store.documents.run import Environment, Threads
 
 FORMAT = 1
 FILE = "bench.json"
+
+
+class Lap(Part):
+    """One training in a fresh process, of a backend or of a baseline, which leaves it as shipped.json.
+
+    `seconds` by clock, `epochs` the seconds of each; `images` are those of one epoch.
+    """
+
+    seconds: dict[str, float | None]
+    epochs: tuple[float, ...] = Field(min_length=1)
+    images: Count
+    accuracy: Number
+    peak_memory_bytes: Count | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    threads: Threads = Threads()
+
+    @property
+    def steady(self) -> float:
+        """Seconds of one epoch after the first, in which caches fill and lazy things happen: their median."""
+        return median(self.epochs[1:] or self.epochs)
+
+
+Laps = Mapping[str, Sequence[Lap | None]]  # an entry's key → its lap of each round, None where it failed
 
 
 class Middle(Part):

@@ -68,5 +68,4 @@ class Difference:
         return self.verdict == "EQUAL"
 
     def to_json(self) -> dict[str, Any]:
-        """The document."""
         return {"format": FORMAT, "lockstep": version(), **dataclasses.asdict(self)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from lockstep.language import Text
-from lockstep.spec.records import first_fault
+from lockstep.spec.records import first_problem
 from lockstep.store.folder import damaged, finite, read_json
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -61,8 +61,9 @@ def _plain(value: Any) -> Any:
 
 
 class Part(BaseModel):
-    """A part of a document."""
+    """A part of a document; `FILE` is the name of the whole one, where a folder holds one of its kind."""
 
+    FILE: ClassVar[str] = ""
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     @field_validator("*", mode="before")
@@ -76,6 +77,11 @@ class Part(BaseModel):
         return found
 
     @classmethod
+    def in_folder(cls: type[_P], folder: Path) -> _P:
+        """The document of this kind that a folder holds; raises LockstepError (LS-505)."""
+        return cls.read(folder / cls.FILE)
+
+    @classmethod
     def read(cls: type[_P], path: Path) -> _P:
         """The part that a file holds; raises LockstepError (LS-505)."""
         return cls.made_of(path, read_json(path))
@@ -86,7 +92,7 @@ class Part(BaseModel):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise damaged(path, first_fault(error)) from error
+            raise damaged(path, first_problem(error)) from error
 
 
 def but(part: _P, **fields: Any) -> _P:

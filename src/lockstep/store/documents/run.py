@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from lockstep.language import later as _
+from lockstep.language import later
 from lockstep.store.documents.part import Count, Message, Messages, Part, Sizes
 
 
@@ -52,6 +52,8 @@ class Dataset(Part):
 
 class Environment(Part):
     """environment.json; `resumed` has a row for each later part of a run that was interrupted."""
+
+    FILE = "environment.json"
 
     lockstep: str | None = None
     git_revision: str | None = None
@@ -106,7 +108,7 @@ class Test(Part):
     @model_validator(mode="after")
     def _square(self) -> Test:
         if any(len(row) != len(self.confusion) for row in self.confusion):
-            raise ValueError(_("the confusion matrix is not square"))
+            raise ValueError(later("the confusion matrix is not square"))
         return self
 
 
@@ -121,6 +123,8 @@ class Train(Part):
 class Metrics(Part):
     """metrics.json."""
 
+    FILE = "metrics.json"
+
     test: Test = Test()
     train: Train = Train()
     epochs: Count | None = None
@@ -134,6 +138,8 @@ class Metrics(Part):
 
 class Timing(Part):
     """timing.json; `parts` is how many processes had a part in it, `together` with how many runs it was trained."""
+
+    FILE = "timing.json"
 
     seconds: Mapping[str, float | None] = Field(default_factory=dict)
     epochs: tuple[float, ...] = ()
@@ -156,3 +162,8 @@ class Epoch(Part):
     test_accuracy: float | None = None
     learning_rate: float | None = None
     train_seconds: float | None = None
+
+    def number(self, name: str) -> float | None:
+        """The number of this name, "<split>_loss" or "<split>_accuracy"."""
+        found: float | None = getattr(self, name)
+        return found

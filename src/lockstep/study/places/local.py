@@ -9,8 +9,8 @@ from typing import IO, Any
 
 from lockstep import backends, store
 from lockstep.errors import LockstepError
-from lockstep.files import atomic, locks
-from lockstep.language import later as _
+from lockstep.files import disk, locks
+from lockstep.language import later
 from lockstep.machine import contention, processes, workers
 from lockstep.spec import Run
 from lockstep.study import places
@@ -36,7 +36,7 @@ class Local:
         """A worker from start to end. Raises LockstepError (LS-402, LS-503) where it died without a word."""
         first, *others = job.folders
         for folder in others:
-            with atomic.writing(folder / "worker.log", store.HINT), open(folder / "worker.log", "ab") as log:
+            with disk.writing(folder / "worker.log", store.HINT), open(folder / "worker.log", "ab") as log:
                 log.write(f"{store.now()} trained together with {first.name}, whose log it is\n".encode())
         with _log_of(job) as log:
             worker = _started(job, log)
@@ -63,14 +63,14 @@ def check_installed(backend: str) -> None:
     """Raise LockstepError (LS-401) where a backend cannot run here."""
     if reason := backends.why_missing(backend):
         hint = f"pip install 'lockstep-nn[{backends.BACKENDS[backend][3]}]'"
-        raise LockstepError("LS-401", reason, where=_("backend {name}", name=backend), hint=hint)
+        raise LockstepError("LS-401", reason, where=later("backend {name}", name=backend), hint=hint)
 
 
 @contextlib.contextmanager
 def _log_of(job: places.Job) -> Iterator[IO[bytes]]:
     """The log of a job's worker; where a run goes on, behind the words of the worker before."""
     path = job.folders[0] / "worker.log"
-    with atomic.writing(path, store.HINT), open(path, "ab" if job.held else "wb") as log:
+    with disk.writing(path, store.HINT), open(path, "ab" if job.held else "wb") as log:
         if log.tell():
             log.write(f"\n{workers.GOES_ON} {store.now()}\n".encode())
             log.flush()
@@ -100,7 +100,6 @@ class Pace:
     """How long a worker that is asked to end may take to save the epoch under way."""
 
     def __init__(self) -> None:
-        """Nothing is known yet."""
         self.since, self.took = time.monotonic(), 0.0
         self.heard: dict[str, float] = {}  # when each run was heard of last
 

@@ -24,17 +24,16 @@ weights and state are taken out, the start is put in and taken further, and they
                                 with those of spec.toml and environment.json under "described_by"
 
 Every array is in the canonical layout. A trace of fewer steps than an epoch has no epoch.safetensors; one that reaches
-the end of the schedule takes its late steps behind that. The same run on
-the same machine writes the same bytes. A trace stays below about BUDGET: half of it is for observed steps (the first,
-the last, the first epoch's last, then in order), half for kept ones (the same); losses and the order of the examples
-are there for every step.
+the end of the schedule takes its late steps behind that. The same run on the same machine writes the same bytes. A
+trace stays below about BUDGET: half of it is for observed steps (the first, the last, the first epoch's last, then in
+order), half for kept ones (the same); losses and the order of the examples are there for every step.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,12 +46,13 @@ from lockstep.backends.chunks import PREDICT_BATCH
 from lockstep.backends.contract import Model, Observable, Trainable
 from lockstep.backends.plan import Arrays, Plan
 from lockstep.errors import LockstepError
-from lockstep.files import untrusted
-from lockstep.language import later as _
+from lockstep.files import intake
+from lockstep.language import later
 from lockstep.spec import Run
 from lockstep.spec.toml import read_study
+from lockstep.store.documents.run import Environment
+from lockstep.store.documents.traces import FILE, FORMAT, Listed, Manifest
 
-FORMAT = store.FORMAT_OF_TRACES
 BUDGET = 2**28  # bytes
 N_PREDICTED = PREDICT_BATCH + 64  # test images: a full call of inference and a part of one
 DESCRIPTIONS = ("spec.toml", "environment.json")
@@ -89,7 +89,7 @@ class Writer:
         self.kept, self.observed = kept_and_observed(plan, steps, n_train)
         self.taken = 0
         self.late: list[int] = []
-        self.files: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, Listed] = {}
         self.reported: list[float] = []
 
     def start(self, model: Trainable) -> None:
@@ -145,30 +145,27 @@ class Writer:
         self._write(name, {"loss": losses, "correct": correct, **_state(model)})
 
     def finish(self, n_train: int) -> None:
-        """Write the manifest."""
         plan = self.plan
         described_by = {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in (self.folder / name for name in DESCRIPTIONS)
             if path.exists()
         }
-        store.write_json(
-            self.folder / "manifest.json",
-            {
-                "format": FORMAT, "steps": self.steps, "kept": [*self.kept, *self.late],
-                "observed": [*self.observed, *self.late], "late": self.late,
-                "dtype": plan.dtype, "input_shape": plan.input_shape, "mean": plan.mean, "scale": plan.scale,
-                "n_train": n_train, "steps_per_epoch": plan.steps_per_epoch, "reported_losses": self.reported,
-                "files": self.files, "described_by": described_by,
-            },
+        manifest = Manifest(
+            format=FORMAT, steps=self.steps, kept=(*self.kept, *self.late), observed=(*self.observed, *self.late),
+            late=tuple(self.late), dtype=plan.dtype, input_shape=plan.input_shape, mean=tuple(plan.mean.tolist()),
+            scale=tuple(plan.scale.tolist()),
+            n_train=n_train, steps_per_epoch=plan.steps_per_epoch, reported_losses=tuple(self.reported),
+            files=self.files, described_by=described_by,
         )  # fmt: skip
+        store.write_json(self.folder / FILE, manifest.document())
 
     def _write(self, name: str, arrays: Arrays) -> None:
         from safetensors.numpy import save
 
         content = save({key: np.asarray(value, order="C") for key, value in sorted(arrays.items())})
         store.write_bytes(self.folder / f"{name}.safetensors", content)
-        self.files[f"{name}.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        self.files[f"{name}.safetensors"] = Listed(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def predicted(images: np.ndarray) -> np.ndarray:
@@ -197,57 +194,41 @@ class Trace:
     folder: Path
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """manifest.json; raises LockstepError (LS-505) for one that is missing, damaged or of another format."""
-        manifest = store.read_json(self.folder / "manifest.json")
+        path = self.folder / FILE
+        manifest = store.read_json(path)
         if manifest.get("format") != FORMAT:
-            message = _(
+            message = later(
                 "this trace has format {format!r}, this version reads format {known}",
                 format=manifest.get("format"),
                 known=FORMAT,
             )
-            raise LockstepError("LS-505", message, where=str(self.folder), hint=_("prove it again with this version"))
-        wanted: dict[str, Callable[[Any], bool]] = {
-            "steps": lambda v: isinstance(v, int) and v > 0,
-            "kept": _is_steps, "observed": _is_steps, "input_shape": _is_steps,
-            "dtype": lambda v: v in ("float32", "float64"), "n_train": lambda v: isinstance(v, int) and v > 0,
-            "steps_per_epoch": lambda v: isinstance(v, int) and v > 0, "mean": _is_numbers, "scale": _is_numbers,
-            "reported_losses": lambda v: isinstance(v, list), "files": lambda v: isinstance(v, dict),
-            "described_by": lambda v: isinstance(v, dict), "late": _is_steps,
-        }  # fmt: skip
-        for key, is_right in wanted.items():
-            if not is_right(manifest.get(key)):
-                raise store.damaged(self.folder / "manifest.json", _('"{key}" is missing or wrong', key=key))
-        kept, observed, late = (set(manifest[key]) for key in ("kept", "observed", "late"))
-        is_late = all(step >= manifest["steps"] for step in late) and late <= kept
-        if not (observed <= kept and is_late and max(kept - late, default=-1) < manifest["steps"]):
-            message = _('"kept" holds steps that were not taken, or "observed" some that were not kept')
-            raise store.damaged(self.folder / "manifest.json", message)
-        return manifest
+            raise LockstepError(
+                "LS-505", message, where=str(self.folder), hint=later("prove it again with this version")
+            )
+        return Manifest.made_of(path, manifest)
 
     @cached_property
     def run(self) -> Run:
         """What was run, from its spec.toml."""
-        self._check("spec.toml", self.manifest["described_by"].get("spec.toml"))
+        self._check("spec.toml", self.manifest.described_by.get("spec.toml"))
         runs = read_study(self.folder / "spec.toml").runs()
         if len(runs) != 1:
-            raise store.damaged(self.folder / "spec.toml", _("it holds {n} runs instead of one", n=len(runs)))
+            raise store.damaged(self.folder / "spec.toml", later("it holds {n} runs instead of one", n=len(runs)))
         return runs[0]
 
     @cached_property
-    def environment(self) -> dict[str, Any]:
-        """environment.json."""
-        self._check("environment.json", self.manifest["described_by"].get("environment.json"))
-        return store.read_json(self.folder / "environment.json")
+    def environment(self) -> Environment:
+        self._check("environment.json", self.manifest.described_by.get("environment.json"))
+        return Environment.read(self.folder / "environment.json")
 
     @property
     def steps(self) -> int:
-        """How many steps were taken."""
-        return int(self.manifest["steps"])
+        return self.manifest.steps
 
     @property
     def backend(self) -> str:
-        """The backend that took them."""
         return self.run.backend
 
     def arrays(self, name: str) -> Arrays:
@@ -258,7 +239,8 @@ class Trace:
         if name in self._read:
             return dict(self._read[name])
         file = f"{name}.safetensors"
-        arrays = store.read_tensors(self.folder / file, self.manifest["files"].get(file))
+        listed = self.manifest.files.get(file)
+        arrays = store.read_tensors(self.folder / file, listed and listed.document())
         if sum(value.nbytes for value in arrays.values()) <= MOST_KEPT_BYTES:
             self._read[name] = arrays
             if len(self._read) > MOST_KEPT:
@@ -272,27 +254,27 @@ class Trace:
     def _check(self, name: str, known: Any) -> None:
         """Compare a description with the manifest."""
         try:
-            untrusted.compare(self.folder / name, {"sha256": known}, untrusted.LARGEST_JSON)
+            intake.compare(self.folder / name, {"sha256": known}, intake.LARGEST_JSON)
         except (OSError, ValueError) as error:
             raise store.damaged(self.folder / name, error) from error
 
     def has(self, name: str) -> bool:
         """Whether there are arrays of this name."""
-        return f"{name}.safetensors" in self.manifest["files"]
+        return f"{name}.safetensors" in self.manifest.files
 
     def state(self, number: int) -> Arrays | None:
         """Weights and state after so many updates, where they were kept."""
-        if number and number - 1 not in self.manifest["kept"]:
+        if number and number - 1 not in self.manifest.kept:
             return None
         return self.arrays(f"step-{number - 1}" if number else "start")
 
     def before(self, step: int) -> Arrays | None:
         """What a step began with: what the one before it left, or for the first of the late ones what was put there."""
-        return self.arrays("late") if step in self.manifest["late"][:1] else self.state(step)
+        return self.arrays("late") if step in self.manifest.late[:1] else self.state(step)
 
     def each_step(self) -> Iterator[tuple[int, Arrays]]:
         """Every step's number and arrays, in order, the late ones last."""
-        for number in (*range(self.steps), *self.manifest["late"]):
+        for number in (*range(self.steps), *self.manifest.late):
             yield number, self.arrays(f"step-{number}")
 
 
@@ -305,11 +287,3 @@ def reported_loss(arrays: Arrays) -> float:
     """The loss that training reported of a step; NaN where the trace lacks it."""
     loss = arrays.get("loss", np.empty(0)).ravel()
     return float(loss[0]) if loss.size else math.nan
-
-
-def _is_steps(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, int) and item >= 0 for item in value)
-
-
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, int | float) for item in value)

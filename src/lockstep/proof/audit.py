@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from lockstep import data
 from lockstep.backends import numpy as reference
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.numpy import layers
 from lockstep.backends.plan import FRACTION_BITS, Arrays, Plan
 from lockstep.proof import update
@@ -41,7 +41,7 @@ class Doubt(NamedTuple):
     stage: str
     where: str
     size: float
-    allowed: float
+    tolerance: float
     step: int | None = None
 
 
@@ -59,11 +59,11 @@ def doubts(plan: Plan, start: Arrays, images: np.ndarray, labels: np.ndarray, st
         found += [*_layers(plan, start, images[:N], labels[:N]), *_updates(plan, start), *_schedule(plan, steps)]
         found += [*_masks(plan, steps), *_drawn(plan, start), *_streams(start)]
         found += [*_initial(plan, start), *_order(plan, len(images))]
-    return [doubt for doubt in found if not doubt.size <= doubt.allowed]
+    return [doubt for doubt in found if not doubt.size <= doubt.tolerance]
 
 
-def _compared(stage: str, where: str, found: Any, wanted: Any, size: Any = 0.0, room: float = CLOSE) -> Doubt:
-    """The largest difference, beside `room` times the largest number of either or of what is added up in them."""
+def _compared(stage: str, where: str, found: Any, wanted: Any, size: Any = 0.0, tolerance: float = CLOSE) -> Doubt:
+    """The largest difference, beside `tolerance` times the largest number of either or of what is added up in them."""
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
     if found.shape != wanted.shape:
         return Doubt(stage, where, math.inf, 0.0)
@@ -72,7 +72,7 @@ def _compared(stage: str, where: str, found: Any, wanted: Any, size: Any = 0.0, 
         return Doubt(stage, where, math.inf, 0.0)
     found, wanted = found[judged], wanted[judged]
     largest = max(float(np.abs(value).max(initial=0.0)) for value in (wanted, np.asarray(size)))
-    return Doubt(stage, where, float(np.abs(found - wanted).max(initial=0.0)), room * largest + 1e-300)
+    return Doubt(stage, where, float(np.abs(found - wanted).max(initial=0.0)), tolerance * largest + 1e-300)
 
 
 # ------------------------------------------------------------------------------------------------------------- layers
@@ -308,8 +308,8 @@ def _loss(plan: Plan, model: reference.Model, z: np.ndarray, labels: np.ndarray)
     found, wanted = float((dz / len(z) * direction).sum()), (ends[0] - ends[1]) / (2 * step)
     if plan.recipe.loss != "cross_entropy_clipped":  # whose slope ends at the cut
         size = float(np.abs(dz / len(z) * direction).sum())
-        room = DIFFERENCE * size + 1e-15 * (1 + abs(loss)) / step
-        yield Doubt("loss", "gradient of the logits", abs(found - wanted), 8 * room)
+        tolerance = DIFFERENCE * size + 1e-15 * (1 + abs(loss)) / step
+        yield Doubt("loss", "gradient of the logits", abs(found - wanted), 8 * tolerance)
     gradients = {name: np.zeros_like(value) for name, value in model.parameters.items()}
     model.add_l2(gradients)
     for name, value in model.parameters.items():
@@ -384,7 +384,7 @@ def _factors(products: str) -> Iterator[Doubt]:
         f"factors of products in {products}",
         layers.rounding(FRACTION_BITS[products])(values),
         wanted,
-        room=0.0,
+        tolerance=0.0,
     )
 
 
@@ -403,7 +403,7 @@ def _schedule(plan: Plan, steps: int) -> Iterator[Doubt]:
         factor = before / rate if velocity else 1.0
         cancelled = 2**-51 * o.learning_rate * (1 / rate + 1 / before) if velocity and before else 0.0  # 1 + cos near π
         found = _compared(
-            "optimizer slots", "momentum's factor", plan.buffer_factor(step), factor, room=CLOSE + cancelled
+            "optimizer slots", "momentum's factor", plan.buffer_factor(step), factor, tolerance=CLOSE + cancelled
         )
         yield found._replace(step=step)
 
@@ -422,7 +422,7 @@ def _masks(plan: Plan, steps: int) -> Iterator[Doubt]:
             keep = rate if "dropout_rate_kept" in mistakes else 1 - rate
             scale = 1.0 if "dropout_not_scaled" in mistakes else 1 / keep
             where, kept = f"{row.name}, mask", np.full_like(mask, scale) * (mask != 0)
-            yield _compared("forward", where, mask, kept, room=1e-6)._replace(step=step)
+            yield _compared("forward", where, mask, kept, tolerance=1e-6)._replace(step=step)
             # Of few values the share may be far off, in a tail that is no normal distribution's.
             if mask.size * keep * (1 - keep) > 20:
                 share = SURE * math.sqrt(keep * (1 - keep) / mask.size) + 1e-4
@@ -475,7 +475,7 @@ def _drawn(plan: Plan, start: Arrays) -> Iterator[Doubt]:
             value, where = start[f"{row.name}/{key}"].astype(np.float64), f"{row.name}/{key}"
             if not np.isfinite(value).all():
                 continue
-            yield _compared("starting weights", where, value, value.astype(np.float32), room=0.0)
+            yield _compared("starting weights", where, value, value.astype(np.float32), tolerance=0.0)
             if key in ("scale", "shift"):
                 yield _compared("starting weights", where, value, np.full(shape, float(key == "scale")))
                 continue

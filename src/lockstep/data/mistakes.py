@@ -1,7 +1,7 @@
 """Mistakes that a recipe makes on purpose (`spec.MISTAKES`) in its data, its starting weights and what it reports.
 
 Each function takes what is right and gives what the recipe makes of it; whoever decides something asks here only where
-a recipe makes mistakes at all. Those of a training step are `backends.mistaken`'s.
+a recipe makes mistakes at all. Those of a training step stand in `backends.mistakes`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from lockstep.data.contents import Data
 from lockstep.data.files import new_file, sole_writer, writing
 from lockstep.data.places import imports
 from lockstep.errors import LockstepError
-from lockstep.language import later as _
+from lockstep.language import later
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as every name in a study
 
@@ -32,16 +32,16 @@ def store(read: Callable[[], Data], name: str) -> Path:
 
 def _assert_usable(name: str) -> None:
     if not _NAME.fullmatch(name) or name.lower().endswith(".npz"):
-        message = _('"{name}" cannot be the name of a dataset', name=name[:80])
-        hint = _("letters, digits, dot, dash and underscore, at most 64, not ending with .npz")
+        message = later('"{name}" cannot be the name of a dataset', name=name[:80])
+        hint = later("letters, digits, dot, dash and underscore, at most 64, not ending with .npz")
         raise LockstepError("LS-310", message, where="name", hint=hint)
     if name.lower() in DATASETS:
-        message = _('"{name}" is a dataset that Lockstep knows already', name=name)
-        raise LockstepError("LS-310", message, where="name", hint=_("choose another name"))
+        message = later('"{name}" is a dataset that Lockstep knows already', name=name)
+        raise LockstepError("LS-310", message, where="name", hint=later("choose another name"))
 
 
 def _assert_new(path: Path, name: str) -> None:
     if path.exists():
-        message = _('there is already a dataset "{name}"', name=name)
-        hint = _("choose another name, or delete that file first; imports are never overwritten")
+        message = later('there is already a dataset "{name}"', name=name)
+        hint = later("choose another name, or delete that file first; imports are never overwritten")
         raise LockstepError("LS-310", message, where=str(path), hint=hint)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.errors import LockstepError, system
-from lockstep.language import later as _
+from lockstep.language import later
 
-HINT = _("choose a folder that you may write to")  # the command line adds the option by which
+HINT = later("choose a folder that you may write to")  # the command line adds the option by which
 
 
 @contextlib.contextmanager
@@ -26,9 +26,9 @@ def writing(path: Path, hint: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = _("free some space and try again")
-            raise LockstepError("LS-502", _("the disk is full"), where=str(path), hint=hint) from error
-        message = _("cannot write: {why}", why=system(error))
+            hint = later("free some space and try again")
+            raise LockstepError("LS-502", later("the disk is full"), where=str(path), hint=hint) from error
+        message = later("cannot write: {why}", why=system(error))
         raise LockstepError("LS-501", message, where=str(path), hint=hint) from error
 
 

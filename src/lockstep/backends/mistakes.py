@@ -1,7 +1,7 @@
 """A plan with mistakes that a recipe makes on purpose (`spec.MISTAKES`): what each changes of what is decided.
 
-Only what is wrong stands here; everything else is the plain plan's. Mistakes in the data and the starting weights are
-`training.mistaken`'s.
+Only what is wrong stands here; everything else is the plain plan's. Mistakes in the data and the starting weights stand
+in `data.mistakes`.
 """
 
 from __future__ import annotations

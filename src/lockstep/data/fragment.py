@@ -23,11 +23,10 @@ class Answer(NamedTuple):
     total: int
 
 
-class Partial:
+class Fragment:
     """The beginning of a file from one address, in a file beside the place where the whole goes."""
 
     def __init__(self, place: Path, url: str) -> None:
-        """Nothing is made yet; `place` is where the whole goes."""
         name = f".{place.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.partial"
         self.path, self.about, self.url = place.with_name(name), place.with_name(f"{name}.json"), url
 

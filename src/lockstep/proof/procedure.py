@@ -1,7 +1,7 @@
 """The proof: evidence that backends took the same steps, or the first place where one did not, and its cause.
 
-Each backend leaves a trace of its first steps (`trace`), the judge works every part of it out again (`judge`), and what
-is off by more than rounding (`rounding`) is explained by reproduction (`causes`). Verdicts:
+Each backend leaves a trace of its first steps (`traces`), the judge works every part of it out again (`judge`), and
+what is off by more than rounding (`tolerances`) is explained by reproduction (`causes`). Verdicts:
 
     IDENTICAL     bit for bit what the NumPy backend computed
     EQUAL         within rounding of the judge, on everything that was observed
@@ -26,16 +26,14 @@ from typing import Any, TypedDict, get_args
 
 from lockstep import backends, data, store, study
 from lockstep.errors import LockstepError, Problem, did_you_mean
-from lockstep.files import atomic, locks
-from lockstep.language import joined
-from lockstep.language import later as _
-from lockstep.language import n_later as n_
-from lockstep.machine import contention, processes, timing
+from lockstep.files import disk, locks
+from lockstep.language import joined, later, n_later
+from lockstep.machine import contention, cores, description, processes, sources
 from lockstep.proof import bundle, growth, power, verdicts
 from lockstep.proof.cases import Case, cases
 from lockstep.proof.causes import CAUSES, differing, planted
-from lockstep.proof.judge import STAGES, Finding
-from lockstep.proof.trace import Trace
+from lockstep.proof.findings import STAGES, Finding
+from lockstep.proof.traces import Trace
 from lockstep.proof.verdicts import Court, Judgement, coverage, judge_growth
 from lockstep.spec import Run, Study
 from lockstep.spec.records import changed, digest
@@ -85,10 +83,12 @@ def _was_found(plant: str, divergences: list[Divergence]) -> bool:
 def claim(verdict: str, steps: int) -> str:
     """What a verdict says, and no more."""
     if verdict in ("IDENTICAL", "EQUAL"):
-        return _("the first {n} steps are the same within rounding, on everything that was observed", n=steps)
+        return later("the first {n} steps are the same within rounding, on everything that was observed", n=steps)
     if verdict == "DIVERGED":
-        return _("at least one backend does not do what the study says; the first places and their causes are named")
-    return _("not everything that was asked was observed, so nothing is claimed of the whole")
+        return later(
+            "at least one backend does not do what the study says; the first places and their causes are named"
+        )
+    return later("not everything that was asked was observed, so nothing is claimed of the whole")
 
 
 # ----------------------------------------------------------------------------------------------------- a study, proven
@@ -106,7 +106,7 @@ class Threads(contention.Threads):
         return self.asked if run.backend == "numpy" else 1
 
 
-@timing.one_blas_thread()  # what a judge multiplies is small: a second thread would only spin, where a worker computes
+@cores.one_blas_thread()  # what a judge multiplies is small: a second thread would only spin, where a worker computes
 def prove(
     asked: Study, runs_folder: Path, steps: int = STEPS, plants: Sequence[str] = (), threads: int | None = None,
     tell: Tell = lambda run, event: None,
@@ -121,8 +121,8 @@ def prove(
     """
     asked, wanted, plants = study.checked(asked), Threads(threads), list(dict.fromkeys(plants))
     if not 2 <= steps <= 100_000:
-        hint = _("ask for 2 to 100,000; what goes wrong from one step to the next shows in the second one")
-        message = n_("{n:,} step was asked for", "{n:,} steps were asked for", steps)
+        hint = later("ask for 2 to 100,000; what goes wrong from one step to the next shows in the second one")
+        message = n_later("{n:,} step was asked for", "{n:,} steps were asked for", steps)
         raise LockstepError("LS-205", message, where="--steps", hint=hint)
     check_plants(plants, asked)
     traces = runs_folder / asked.name / store.TRACES
@@ -161,7 +161,7 @@ def _document(
         steps=steps, planted=tuple(plants),
         not_found=tuple(plant for plant in plants if not _was_found(plant, divergences)),
         coverage=_coverage_of_all(networks), networks=tuple(networks), divergences=tuple(divergences),
-        lockstep=version(), git_revision=timing.git_revision(), machine=Environment(**timing.machine()),
+        lockstep=version(), git_revision=sources.git_revision(), machine=Environment(**description.machine()),
         threads=threads.taken, proven=store.now(),
     )  # fmt: skip
 
@@ -198,7 +198,7 @@ def _kept_aside(path: Path, verdict: str) -> Previous | None:
         is_better = verdict in UNSEEN and Proof.read(path).verdict not in UNSEEN
     except LockstepError:
         is_better = False  # there is none, or none that can be read
-    with atomic.writing(aside, store.HINT):
+    with disk.writing(aside, store.HINT):
         for suffix in (".json", ".html"):
             if is_better and path.with_suffix(suffix).exists():
                 path.with_suffix(suffix).replace(aside.with_suffix(suffix))
@@ -229,23 +229,23 @@ def _problems_of(plant: str, asked: Study) -> Iterator[Problem]:
     name, at, backend = plant.partition("@")
     if name not in CAUSES:
         near = did_you_mean(name, CAUSES)
-        hint: str = _("see: lockstep explain causes")
+        hint: str = later("see: lockstep explain causes")
         if near.startswith("did"):
-            hint = _("{near} All of them: lockstep explain causes", near=near)
-        yield Problem("LS-209", _('no known difference is called "{name}"', name=name), "--plant", hint)
+            hint = later("{near} All of them: lockstep explain causes", near=near)
+        yield Problem("LS-209", later('no known difference is called "{name}"', name=name), "--plant", hint)
     if not at:
         example = f"{name if name in CAUSES else 'adam_epsilon_hat'}@{asked.backends[-1]}"
         yield Problem(
             "LS-209",
-            _('"{plant}" names no backend', plant=plant),
+            later('"{plant}" names no backend', plant=plant),
             "--plant",
-            _("write it as cause@backend: {example}", example=example),
+            later("write it as cause@backend: {example}", example=example),
         )
     elif backend not in asked.backends:
         known = backend in backends.BACKENDS
-        there = _("this study has {names}", names=", ".join(asked.backends))
+        there = later("this study has {names}", names=", ".join(asked.backends))
         hint = there if known else did_you_mean(backend, asked.backends)
-        yield Problem("LS-209", _('"{backend}" is not a backend of this study', backend=backend), "--plant", hint)
+        yield Problem("LS-209", later('"{backend}" is not a backend of this study', backend=backend), "--plant", hint)
 
 
 def judged_rows(case: Case, asked: Study, folder: Path, steps: int, threads: Threads, tell: Tell) -> list[Judgement]:
@@ -335,7 +335,7 @@ def traced(run: Run, asked: Study, folder: Path, steps: int, threads: Threads, t
 
 
 def _end(row: Judgement) -> dict[str, Any]:
-    """The event of a verdict that stays."""
+    """The event that tells a backend's final verdict."""
     first = row.divergences[0] if row.divergences else row.reason
     return {"event": "end", "verdict": row.verdict, "reason": first}
 
@@ -358,10 +358,10 @@ def _packed(case: Case, row: Judgement, item: Divergence, folder: Path) -> Diver
 
 def _compare_with_numpy(rows: list[Judgement]) -> None:
     """A backend whose every file has the NumPy backend's bytes is IDENTICAL."""
-    numpy_files = [row.trace.manifest["files"] for row in rows if row.run.backend == "numpy" and row.trace]
+    numpy_files = [row.trace.manifest.files for row in rows if row.run.backend == "numpy" and row.trace]
     for row in rows:
         is_other = row.run.backend != "numpy" and row.verdict == "EQUAL"
-        if is_other and row.trace and numpy_files and row.trace.manifest["files"] == numpy_files[0]:
+        if is_other and row.trace and numpy_files and row.trace.manifest.files == numpy_files[0]:
             row.verdict = "IDENTICAL"
 
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from lockstep.backends import numpy as reference
-from lockstep.backends.mistaken import ALL_PAIRS
+from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.numpy import layers
 from lockstep.backends.numpy.losses import softmax
 from lockstep.backends.plan import Arrays, window_padding
@@ -45,7 +45,7 @@ def eps(dtype: str) -> float:
     return float(np.finfo(dtype).eps) / 2
 
 
-def tolerance(dtype: str, size: Any, terms: int = 1, measured: float = 1.0, is_sum: bool = False) -> np.ndarray:
+def of(dtype: str, size: Any, terms: int = 1, measured: float = 1.0, is_sum: bool = False) -> np.ndarray:
     """See the head of this file; `measured` is c, `is_sum` a plain sum."""
     random = FACTOR * max(1.0, measured, 0.5 * math.sqrt(terms))
     return np.asarray(eps(dtype) * size * (max(random, terms) if is_sum else random) + TINY[dtype])
@@ -173,7 +173,7 @@ def batch_norm_sizes(
     mean_size = np.abs(running[f"{row.name}/running_mean"]) + m * np.abs(x).mean(axes)
     n = math.prod(x.shape[:-1])
     is_constant = np.abs(x - x.mean(axes)).max(axes) <= 2**-40 * np.abs(x).max(axes)
-    worst, usual = (tolerance(dtype, np.abs(x).mean(axes), n, is_sum=is_sum) for is_sum in (True, False))
+    worst, usual = (of(dtype, np.abs(x).mean(axes), n, is_sum=is_sum) for is_sum in (True, False))
     of_mean = np.square(np.where(is_constant, worst, usual)) / eps(dtype)
     batch = 2 * (spread * np.abs(x - mean)).mean(axes) + of_mean
     variance_size = np.abs(running[f"{row.name}/running_variance"]) + m * batch * n / max(n - 1, 1)
@@ -193,24 +193,24 @@ def moved(x: np.ndarray, names: Iterable[str], drift: float) -> Arrays:
     return {name: of_variance if name.endswith("variance") else np.full_like(spread, drift) for name in names}
 
 
-def fragile(row: LayerFacts, x: np.ndarray, y: np.ndarray, slack: Any, dy: np.ndarray) -> Any:
-    """By how much dx may differ where x is known to `slack` only: at kinks, and between nearly equal maxima.
+def fragile(row: LayerFacts, x: np.ndarray, y: np.ndarray, tolerance: Any, dy: np.ndarray) -> Any:
+    """By how much dx may differ where x is known to `tolerance` only: at kinks, and between nearly equal maxima.
 
     What is exactly at a kink, or exactly equal, is not fragile: there the canonical meaning says who gets the gradient.
     """
     kind = row.layer.kind
     if kind in JUMPS:
-        return np.abs(dy) * JUMPS[kind](row.layer) * ((np.abs(x) <= slack) & (x != 0))
+        return np.abs(dy) * JUMPS[kind](row.layer) * ((np.abs(x) <= tolerance) & (x != 0))
     if kind != "max_pool2d":
         return 0.0
     padding = window_padding(row)
-    padded, room = (
+    padded, of_each = (
         layers.pad(np.broadcast_to(np.asarray(value, np.float64), x.shape), padding, fill)
-        for value, fill in ((x, -np.inf), (slack, 0.0))
+        for value, fill in ((x, -np.inf), (tolerance, 0.0))
     )
     close, near = np.zeros(y.shape, bool), []
     for place in layers.places(row):
-        is_near = (padded[place] < y) & (padded[place] >= y - 2 * room[place])
+        is_near = (padded[place] < y) & (padded[place] >= y - 2 * of_each[place])
         near.append((place, is_near | (padded[place] == y)))
         close |= is_near
     found = np.zeros_like(padded)

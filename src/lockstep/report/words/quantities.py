@@ -112,10 +112,8 @@ def span(low: str, high: str) -> str:
 
 
 def seeds_of(n: int) -> str:
-    """So many seeds."""
     return count(n, "{count} seed", "{count} seeds")
 
 
 def images_of(n: int) -> str:
-    """So many images."""
     return count(n, "{count} image", "{count} images")

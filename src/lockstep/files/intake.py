@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from lockstep.language import later as _
+from lockstep.language import later
 
 if TYPE_CHECKING:  # NumPy is kept out of start-up
     import numpy as np
@@ -35,7 +35,7 @@ LARGEST_DIRECTORY = 2**20  # of an npz: some 10,000 arrays
 FREE_BYTES = 2**26  # so much may come out of any compressed file
 MOST_MEMBERS = 1000  # of a gzip file
 RATIO = 100  # times the file, beyond FREE_BYTES: images shrink 5-fold, seldom 30-fold; a bomb 1,000-fold
-CHANGED = _("its SHA-256 is not the manifest's: it was changed after it was written")
+CHANGED = later("its SHA-256 is not the manifest's: it was changed after it was written")
 _CHUNK = 2**20
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -46,7 +46,7 @@ def opened(path: str | os.PathLike[str]) -> IO[bytes]:
     try:
         mode = os.fstat(number).st_mode
         if not stat.S_ISREG(mode):
-            raise ValueError(_("it is a folder") if stat.S_ISDIR(mode) else _("it is no regular file"))
+            raise ValueError(later("it is a folder") if stat.S_ISDIR(mode) else later("it is no regular file"))
         return open(number, "rb")  # the caller closes it
     except BaseException:
         os.close(number)
@@ -63,10 +63,10 @@ def content(path: Path, limit: int) -> bytes:
     with opened(path) as file:
         n_bytes = size_of(file)
         if n_bytes > limit:
-            raise ValueError(_("it has {found:,} bytes; at most {limit:,} are read", found=n_bytes, limit=limit))
+            raise ValueError(later("it has {found:,} bytes; at most {limit:,} are read", found=n_bytes, limit=limit))
         found = file.read(n_bytes + 1)  # to ask for the limit would take that much memory at once
     if len(found) > n_bytes:
-        raise ValueError(_("it grows while it is read"))
+        raise ValueError(later("it grows while it is read"))
     return found
 
 
@@ -112,19 +112,19 @@ def compare(path: Path, known: Any, limit: int = LARGEST_ARRAYS) -> None:
 
 def _compare_size(path: Path, known: Any, limit: int) -> None:
     if not isinstance(known, dict):
-        raise ValueError(_("the manifest does not list it"))
+        raise ValueError(later("the manifest does not list it"))
     with opened(path) as file:
         found = size_of(file)
     if known.get("bytes", found) != found:
         raise ValueError(
-            _("it has {found:,} bytes, the manifest says {bytes}", found=found, bytes=_shown(known["bytes"]))
+            later("it has {found:,} bytes, the manifest says {bytes}", found=found, bytes=_shown(known["bytes"]))
         )
     if found > limit:
-        raise ValueError(_("it has {found:,} bytes; at most {limit:,} are read", found=found, limit=limit))
+        raise ValueError(later("it has {found:,} bytes; at most {limit:,} are read", found=found, limit=limit))
 
 
 def _shown(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and abs(value) < 10**18 else _("something else")
+    return f"{value:,}" if isinstance(value, int) and abs(value) < 10**18 else later("something else")
 
 
 class Unpacked:
@@ -170,7 +170,7 @@ class Unpacked:
 def refuse_bomb(n_bytes: int, packed_bytes: int) -> None:
     """Raise ValueError where so many bytes out of so few are no data but a trap."""
     if n_bytes > max(FREE_BYTES, RATIO * packed_bytes):
-        text = _(
+        text = later(
             "{n:,} bytes are to come out of {packed:,}; at most {ratio} times as many are unpacked",
             n=n_bytes,
             packed=packed_bytes,
@@ -186,7 +186,7 @@ def json_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; raises OSError, ValueError, RecursionError."""
     value = json.loads(json_text(path))
     if not isinstance(value, dict):
-        raise ValueError(_("not a JSON object"))
+        raise ValueError(later("not a JSON object"))
     return value
 
 
@@ -194,7 +194,7 @@ def json_text(path: Path, errors: str = "strict") -> str:
     """The text of a file of JSON that is not too large to be parsed; raises OSError, ValueError."""
     found = content(path, LARGEST_JSON)
     if sum(map(found.count, (b",", b"{", b"["))) > MOST_JSON_VALUES:
-        raise ValueError(_("it holds more than {most:,} values", most=MOST_JSON_VALUES))
+        raise ValueError(later("it holds more than {most:,} values", most=MOST_JSON_VALUES))
     return found.decode("utf-8", errors)
 
 
@@ -204,11 +204,11 @@ def json_text(path: Path, errors: str = "strict") -> str:
 def toml(text: str) -> dict[str, Any]:
     """The table in a TOML text; raises ValueError (tomllib's where it is no TOML) and RecursionError."""
     if len(text) > LARGEST_SPEC:
-        raise ValueError(_("it has more than {most:,} characters", most=LARGEST_SPEC))
+        raise ValueError(later("it has more than {most:,} characters", most=LARGEST_SPEC))
     lines = text.splitlines()
     # tomllib walks the whole dotted key of a table again for every key below it.
     if max((line.count(".") for line in lines), default=0) * len(lines) > MOST_STEPS_INTO_TABLES:
-        raise RecursionError(_("nested too deeply"))
+        raise RecursionError(later("nested too deeply"))
     return tomllib.loads(text.removeprefix("\ufeff"))  # the mark that Windows' editors put before UTF-8
 
 
@@ -230,7 +230,7 @@ def open_npz(file: IO[bytes]) -> zipfile.ZipFile:
     """
     if (n_bytes := _directory_bytes(file)) > LARGEST_DIRECTORY:
         raise ValueError(
-            _(
+            later(
                 "its directory takes {n_bytes:,} bytes; at most {most:,} are read",
                 n_bytes=n_bytes,
                 most=LARGEST_DIRECTORY,
@@ -240,13 +240,13 @@ def open_npz(file: IO[bytes]) -> zipfile.ZipFile:
     infos = archive.infolist()
     names = [info.filename for info in infos]
     if twice := sorted({name for name in names if names.count(name) > 1} if len(names) < 1000 else _twice(names)):
-        raise ValueError(_('it holds "{name}" twice', name=twice[0][:60]))
+        raise ValueError(later('it holds "{name}" twice', name=twice[0][:60]))
     for info in infos:
         _check_member(info)
     packed, whole = sum(info.compress_size for info in infos), size_of(file)
     if packed > whole:
         raise ValueError(
-            _(
+            later(
                 "its directory declares {packed:,} bytes of content, but the file has {whole:,}",
                 packed=packed,
                 whole=whole,
@@ -255,7 +255,7 @@ def open_npz(file: IO[bytes]) -> zipfile.ZipFile:
     n_bytes = sum(info.file_size for info in infos)
     if n_bytes > LARGEST_ARRAYS:
         raise ValueError(
-            _(
+            later(
                 "the arrays take {n_bytes:,} bytes; at most {most:,} are read",
                 n_bytes=n_bytes,
                 most=LARGEST_ARRAYS,
@@ -277,7 +277,7 @@ def _directory_bytes(file: IO[bytes]) -> int:
     file.seek(0)
     end = tail.rfind(b"PK\x05\x06")
     if end < 0 or len(tail) < end + 22:
-        raise ValueError(_("it is no npz file: the end of a zip archive is missing"))
+        raise ValueError(later("it is no npz file: the end of a zip archive is missing"))
     found = struct.unpack_from("<I", tail, end + 12)[0]
     if end >= 76 and tail[end - 20 : end - 16] == b"PK\x06\x07" and tail[end - 76 : end - 72] == b"PK\x06\x06":
         found = max(found, struct.unpack_from("<Q", tail, end - 36)[0]) if found != 2**32 - 1 else found
@@ -287,12 +287,12 @@ def _directory_bytes(file: IO[bytes]) -> int:
 def _check_member(info: zipfile.ZipInfo) -> None:
     name = info.filename
     if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name[:3]:
-        raise ValueError(_('it holds "{name}", a path that leads out of it', name=name[:60]))
+        raise ValueError(later('it holds "{name}", a path that leads out of it', name=name[:60]))
     if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(_('"{name}" is packed as NumPy packs nothing', name=name[:60]))
+        raise ValueError(later('"{name}" is packed as NumPy packs nothing', name=name[:60]))
     if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
         raise ValueError(
-            _(
+            later(
                 '"{name}" has two lengths, {compress_size:,} and {file_size:,} bytes',
                 name=name[:60],
                 compress_size=info.compress_size,
@@ -309,14 +309,14 @@ def member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
         version = np.lib.format.read_magic(stream)
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if version not in readers:
-            raise ValueError(_("version {version} of the .npy format is not read", version=version))
+            raise ValueError(later("version {version} of the .npy format is not read", version=version))
         shape, _order, dtype = readers[version](stream)
         if any(length < 0 for length in shape):
-            raise ValueError(_("the shape {shape} is impossible", shape=shape))
+            raise ValueError(later("the shape {shape} is impossible", shape=shape))
         n_bytes = stream.tell() + math.prod(shape) * dtype.itemsize
     if not dtype.hasobject and n_bytes != info.file_size:
         raise ValueError(
-            _(
+            later(
                 "its header declares {n_bytes:,} bytes, the archive {file_size:,}",
                 n_bytes=n_bytes,
                 file_size=info.file_size,
@@ -349,15 +349,15 @@ def tensors(packed: bytes) -> dict[str, np.ndarray]:
     from safetensors.numpy import load
 
     if len(packed) < 8:
-        raise ValueError(_("it has {n} bytes, too few for a safetensors file", n=len(packed)))
+        raise ValueError(later("it has {n} bytes, too few for a safetensors file", n=len(packed)))
     (n_header,) = struct.unpack_from("<Q", packed)
     if n_header > len(packed) - 8:
         raise ValueError(
-            _("it declares a header of {n_header:,} bytes, but {n:,} follow", n_header=n_header, n=len(packed) - 8)
+            later("it declares a header of {n_header:,} bytes, but {n:,} follow", n_header=n_header, n=len(packed) - 8)
         )
     if n_header > LARGEST_HEADER:
         raise ValueError(
-            _(
+            later(
                 "its header takes {n_header:,} bytes; at most {most:,} are read",
                 n_header=n_header,
                 most=LARGEST_HEADER,
@@ -366,15 +366,17 @@ def tensors(packed: bytes) -> dict[str, np.ndarray]:
     try:
         header = json.loads(packed[8 : 8 + n_header].decode("utf-8"), object_pairs_hook=with_unique_keys)
     except RecursionError:
-        raise ValueError(_("its header is nested too deeply")) from None
+        raise ValueError(later("its header is nested too deeply")) from None
     if not isinstance(header, dict):
-        raise ValueError(_("its header is no JSON object"))
+        raise ValueError(later("its header is no JSON object"))
     try:
         return dict(load(packed))
     except KeyError as error:
-        raise ValueError(_("it holds numbers of type {type}, which NumPy does not have", type=error.args[0])) from error
+        raise ValueError(
+            later("it holds numbers of type {type}, which NumPy does not have", type=error.args[0])
+        ) from error
     except (SafetensorError, TypeError, OverflowError) as error:
-        raise ValueError(_("it is no safetensors file: {error}", error=error)) from error
+        raise ValueError(later("it is no safetensors file: {error}", error=error)) from error
 
 
 def with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -382,6 +384,6 @@ def with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError(
-            _('its header names "{name}" twice', name=next(iter(_twice(name for name, _value in pairs)))[:60])
+            later('its header names "{name}" twice', name=next(iter(_twice(name for name, _value in pairs)))[:60])
         )
     return found
