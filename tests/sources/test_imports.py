@@ -369,6 +369,6 @@ def test_no_module_is_called_like_one_of_the_standard_library():
 
 
 def test_a_planted_name_of_the_standard_library_is_found():
-    assert like_the_standard_library(["proof.traces", "proof.traces", "report.words.quantities", "spec.toml"]) == {
-        "proof.traces", "report.words.quantities",
+    assert like_the_standard_library(["proof.trace", "proof.traces", "report.signal", "spec.toml"]) == {
+        "proof.trace", "report.signal",
     }  # fmt: skip
