@@ -39,7 +39,7 @@ FIELDS = {
     "learning_rate": POSITIVE, "beta1": BELOW_ONE, "beta2": BELOW_ONE, "weight_decay": NOT_NEGATIVE, "rho": BELOW_ONE,
     "every": COUNTS, "factor_per_drop": BETWEEN, "final": NOT_NEGATIVE, "warm_up": BETWEEN, "start": NOT_NEGATIVE,
     "ties": st.sampled_from(["first", "shared"]), "count_padding": st.booleans(),
-    "order": st.sampled_from(["hwc", "chw"]),
+    "order": st.sampled_from(["hwc", "chw"]), "over": st.sampled_from(["channels", "example"]),
     "running_variance": st.sampled_from(["unbiased", "biased"]), "form": st.sampled_from(["buffer", "velocity"]),
     "epsilon_mode": st.sampled_from(["outside", "hat"]),
     "initializer": st.deferred(lambda: INITIALIZERS), "bias_initializer": st.deferred(lambda: INITIALIZERS),

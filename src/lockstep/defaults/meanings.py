@@ -18,7 +18,7 @@ import numpy as np
 
 from lockstep import randomness
 from lockstep.language import joined, later
-from lockstep.spec import SGD, Adam, AdamW, AvgPool2D, BatchNorm, LeakyReLU, RMSprop
+from lockstep.spec import SGD, Adam, AdamW, AvgPool2D, BatchNorm, LayerNorm, LeakyReLU, RMSprop
 
 ROUNDING = 1e-4  # float32's 6e-8 a few hundred times (Optax's 1 − β₂ alone is 3e-5 off); meanings are 10 times as far
 
@@ -680,7 +680,10 @@ SUBJECTS: dict[str, Subject] = {
         later("batch normalisation's ε"), later("ε {epsilon:g}", epsilon=BatchNorm().epsilon), {"x": NARROW},
         normal_epsilon, ("batch_norm_epsilon",),
     ),
-    "layer_norm_epsilon": Subject(later("layer normalisation's ε"), "", {"x": NARROW[:, :, 0]}, normal_epsilon),
+    "layer_norm_epsilon": Subject(
+        later("layer normalisation's ε"), later("ε {epsilon:g}", epsilon=LayerNorm().epsilon), {"x": NARROW[:, :, 0]},
+        normal_epsilon, ("layer_norm_epsilon", "layer_norm_epsilon_flax"),
+    ),
     "dropout": Subject(
         later("dropout"),
         later("{whose}, kept values are divided by the keep probability", whose=later("rate is dropped")),

@@ -517,9 +517,10 @@ class Isolated:
         elif kind == "max_pool2d":  # where windows overlap, gradients of both signs are added up
             size, sizes = np.abs(self.y), {}
             size_dx = back(np.abs(dy64), True) if wants_dx else None
-        elif kind == "batch_norm":
+        elif kind in tolerances.NORMS:
             kept, exact.statistics = exact.statistics, old
-            size, backward_sizes, statistics = tolerances.batch_norm_sizes(row, x64, exact, dtype)
+            size, backward_sizes = tolerances.norm_sizes(row, x64, exact)
+            statistics = tolerances.statistics_sizes(row, x64, exact, dtype) if row.layer.has_state else {}
             exact.statistics = kept
             size_dx, sizes = backward_sizes(dy64)
         else:
