@@ -330,18 +330,21 @@ STARTS = {"Popen", "run", "call", "check_call", "check_output", "getoutput", "ge
 STARTERS = {"machine.processes", "machine.timing"}  # all that works for us; and git, which is asked for a revision
 
 
+@functools.cache
+def starts_a_process(text: str) -> bool:
+    for node in ast.walk(ast.parse(text)):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        owner, verb = ast.unparse(node.func.value), node.func.attr
+        is_of_os = owner == "os" and verb.startswith(("fork", "spawn", "posix_spawn", "exec", "popen", "system"))
+        if (owner == "subprocess" and verb in STARTS) or is_of_os or owner == "multiprocessing":
+            return True
+    return False
+
+
 def starters(texts: dict[str, str]) -> set[str]:
     """The modules that start a process by themselves."""
-    found = set()
-    for module, text in texts.items():
-        for node in ast.walk(ast.parse(text)):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-                continue
-            owner, verb = ast.unparse(node.func.value), node.func.attr
-            is_of_os = owner == "os" and verb.startswith(("fork", "spawn", "posix_spawn", "exec", "popen", "system"))
-            if (owner == "subprocess" and verb in STARTS) or is_of_os or owner == "multiprocessing":
-                found.add(module)
-    return found
+    return {module for module, text in texts.items() if starts_a_process(text)}
 
 
 def test_processes_are_started_in_one_file():
