@@ -53,8 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 # The files that take longest are begun first, so that no worker is left alone with one of them at the end.
 LONGEST = [
-    "conformance", "causes", "forged", "killed", "same_steps", "proof", "cli", "docs_commands",
-    "repeated", "disk", "bench", "report", "differences", "resumption", "study", "signals",
+    "conformance", "causes", "forged", "killed", "same_steps", "proof", "side_jax", "side_keras", "diff", "cli",
+    "docs_commands", "russian_report", "power", "bench", "repeated", "disk", "mutants", "mutation", "report",
+    "differences", "resumption", "study", "signals", "scripting", "input", "bad_mirrors", "offline", "notebooks",
 ]  # fmt: skip
 
 
