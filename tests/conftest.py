@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from lockstep import backends
 from lockstep.machine import processes, timing
 from lockstep.proof.trace import Trace
-from support import ROOT, TESTS, reliability
+from support import LONGEST, ROOT, TESTS, reliability
 from support.needs import IN_CI, need, need_backend
 
 if os.environ.get("LOCKSTEP_DATA"):  # some tests work in a folder of their own
@@ -49,14 +49,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture", action="store_true", help="run the batteries at full length, not a small sample")
     parser.addoption("--at-most", type=int, help="with --torture: no more than so many cases of each battery")
-
-
-# The files that take longest are begun first, so that no worker is left alone with one of them at the end.
-LONGEST = [
-    "conformance", "causes", "forged", "killed", "same_steps", "proof", "side_jax", "side_keras", "diff", "cli",
-    "docs_commands", "russian_report", "power", "bench", "repeated", "disk", "mutants", "mutation", "report",
-    "differences", "resumption", "study", "signals", "scripting", "input", "bad_mirrors", "offline", "notebooks",
-]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
