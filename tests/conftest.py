@@ -22,8 +22,10 @@ from threadpoolctl import threadpool_limits
 from lockstep import backends
 from lockstep.machine import processes, timing
 from lockstep.proof.trace import Trace
-from support import LONGEST, ROOT, TESTS, reliability
-from support.needs import IN_CI, need, need_backend
+
+pytest.register_assert_rewrite("support")  # so that an assertion of a helper's shows its values too
+from support import LONGEST, ROOT, TESTS, reliability  # noqa: E402
+from support.needs import IN_CI, need, need_backend  # noqa: E402
 
 if os.environ.get("LOCKSTEP_DATA"):  # some tests work in a folder of their own
     os.environ["LOCKSTEP_DATA"] = os.path.abspath(os.environ["LOCKSTEP_DATA"])
