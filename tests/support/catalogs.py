@@ -139,4 +139,4 @@ def problems_of_report(po: Path = REPORT) -> list[str]:
 
 if __name__ == "__main__":
     found = problems_of_messages() + problems_of_report()
-    sys.exit("\n".join(found))
+    sys.exit("\n".join(found) or None)
