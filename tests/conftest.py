@@ -22,8 +22,10 @@ from threadpoolctl import threadpool_limits
 from lockstep import backends
 from lockstep.machine import cores, processes
 from lockstep.proof.traces import Trace
-from support import ROOT, TESTS, reliability
-from support.needs import IN_CI, need, need_backend
+
+pytest.register_assert_rewrite("support")  # so that an assertion of a helper's shows its values too
+from support import LONGEST, ROOT, TESTS, reliability  # noqa: E402
+from support.needs import IN_CI, need, need_backend  # noqa: E402
 
 if os.environ.get("LOCKSTEP_DATA"):  # some tests work in a folder of their own
     os.environ["LOCKSTEP_DATA"] = os.path.abspath(os.environ["LOCKSTEP_DATA"])
@@ -49,13 +51,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture", action="store_true", help="run the batteries at full length, not a small sample")
     parser.addoption("--at-most", type=int, help="with --torture: no more than so many cases of each battery")
-
-
-# The files that take longest are begun first, so that no worker is left alone with one of them at the end.
-LONGEST = [
-    "conformance", "causes", "forged", "killed", "same_steps", "proof", "cli", "docs_commands",
-    "repeated", "disk", "bench", "report", "differences", "resumption", "study", "signals",
-]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,26 +8,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from babel.messages.pofile import read_po
 from typer.main import get_command
 
-import lockstep
 from lockstep import cli, language, store
-from lockstep.cli import usage
 from lockstep.errors import CODES, LockstepError, Problem
 from lockstep.explain.remedies import REMEDIES
 from lockstep.language import later
-from lockstep.proof.causes import CAUSES
 from support import catalogs
 from support.situations import SITUATIONS, machine  # noqa: F401  # the fixture is for every test
-
-SOURCES = Path(lockstep.__file__).parent
-CATALOG = SOURCES / "locale" / "ru" / "messages.po"
-KEYWORDS = catalogs.NOW_AND_LATER  # what the sources apart from the report call their texts by
-OTHERS = {"report", "locale", "chapters", "studies", "__pycache__"}  # the report has a catalog of its own
 
 STUDY = """
 dataset = "digits"
@@ -326,40 +317,23 @@ def test_explain_prefers_the_language_in_use(folder, capsys, monkeypatch):
 # ------------------------------------------------------------------------------------------------------------- catalog
 
 
-def tables() -> set[str]:
-    """Texts that are not written as arguments of `_`: those of helps, and of tables that are shown whole."""
-    causes = (text for row in CAUSES.values() for text in (row.what, row.defaults, row.mend))
-    remedies = (text for row in REMEDIES.values() for text in vars(row).values())
-    return {*usage.texts(get_command(cli.app)), *causes, *remedies}
-
-
-def catalog_problems(po: Path) -> list[str]:
-    paths = [
-        path
-        for path in sorted(SOURCES.iterdir())
-        if path.name not in OTHERS and (path.is_dir() or path.suffix == ".py")
-    ]
-    with mock.patch.object(catalogs, "KEYWORDS", KEYWORDS):
-        return catalogs.problems(paths, po, tables())
-
-
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def test_the_catalog_has_exactly_the_texts_of_the_source():
-    assert catalog_problems(CATALOG) == []
+    assert catalogs.problems_of_messages() == []
 
 
 @pytest.mark.parametrize("text", ["add it", "Download nothing.", "a text", "loss {loss}, test accuracy {accuracy}"])
 def test_a_text_that_is_missing_or_wrong_in_the_catalog_is_named(text, tmp_path):
     (tmp_path / "ru").mkdir()
-    copy, whole = tmp_path / "ru" / "messages.po", CATALOG.read_text(encoding="utf-8")
+    copy, whole = tmp_path / "ru" / "messages.po", catalogs.MESSAGES.read_text(encoding="utf-8")
     entry = next(part for part in whole.split("\n\n") if part.startswith(f"msgid {_quoted(text)}\n"))
     copy.write_text(whole.replace(f"{entry}\n\n", ""), encoding="utf-8")
-    assert catalog_problems(copy) == [f"missing: {text}"]
+    assert catalogs.problems_of_messages(copy) == [f"missing: {text}"]
     copy.write_text(whole.replace(entry, entry.replace(_quoted(text), _quoted(f"{text}!"))), encoding="utf-8")
-    assert sorted(catalog_problems(copy)) == [f"missing: {text}", f"not in the source: {text}!"]
+    assert sorted(catalogs.problems_of_messages(copy)) == [f"missing: {text}", f"not in the source: {text}!"]
 
 
 def translated_twice(folder: Path) -> list[str]:
@@ -374,7 +348,7 @@ def translated_twice(folder: Path) -> list[str]:
 
 
 def test_a_text_is_translated_in_one_way(tmp_path):
-    assert translated_twice(CATALOG.parent) == []
+    assert translated_twice(catalogs.MESSAGES.parent) == []
     (tmp_path / "ru").mkdir()
     for number, word in enumerate(("добавьте его", "прибавьте его")):
         (tmp_path / "ru" / f"{number}.po").write_text(f'msgid "add it"\nmsgstr "{word}"\n', encoding="utf-8")

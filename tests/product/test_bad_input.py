@@ -10,17 +10,7 @@ import numpy as np
 import pytest
 
 from support.command_line import deny, lockstep
-from support.small_datasets import (
-    IMAGES,
-    NOTHING,
-    a_broken_png,
-    idx,
-    idx_folder,
-    images,
-    npz,
-    one_empty_class,
-    study,
-)
+from support.small_datasets import IMAGES, NOTHING, a_broken_png, idx, idx_folder, images, npz, one_empty_class, study
 
 
 def a_file_in_place_of_the_runs(folder):

@@ -6,7 +6,6 @@ import ast
 import html
 import itertools
 import re
-import tomllib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -19,25 +18,20 @@ import lockstep
 from lockstep import bench, language, parse_study, prove, run_study, store
 from lockstep.data import digits
 from lockstep.proof import comparison, findings, procedure
-from lockstep.proof.causes import CAUSES
 from lockstep.report import gather, render, write_proof
 from lockstep.report.words import forms
 from lockstep.report.words.quantities import count, fixed, listed, seconds, significant, word
 from lockstep.spec.records import changed
 from lockstep.store.documents.proof import Proof
-from support import STUDY_FILES
+from support import catalogs
 from support.bench_documents import BENCH, write_bench
-from support.catalogs import KEYWORDS, held, problems, texts
+from support.catalogs import held
 from support.needs import need_backend
 from support.proof_documents import divergence, proof_of, proven
 from support.run_folders import DAMAGED, fake_run
 
 SOURCE = Path(lockstep.__file__).parent
 REPORT = SOURCE / "report"
-SOURCES = [REPORT]
-OF_CAUSES = [text for cause in CAUSES.values() for text in (cause.what, cause.defaults, cause.mend)]
-QUESTIONS = [tomllib.loads(path.read_text(encoding="utf-8"))["question"] for path in STUDY_FILES]
-CATALOG = SOURCE / "locale" / "ru" / "report.po"
 
 # What stays as it is in every language, word by word.
 NAMES = set(
@@ -250,7 +244,7 @@ def test_what_is_right_is_no_fault(said):
 
 @pytest.mark.parametrize("catalog", ["report.po", "messages.po"])
 def test_no_text_of_a_catalog_has_other_words_than_the_field(catalog):
-    with (CATALOG.parent / catalog).open("rb") as file:
+    with (catalogs.REPORT.parent / catalog).open("rb") as file:
         said = [text for message in read_po(file, locale="ru") for text in _strings(message.string)]
     for what in ("seed in other words", "two numbers that are one", "nothing was corrected", "a loss in other words"):
         pattern = {**FORBIDDEN, "a loss in other words": r"\b[Пп]отери (на тесте|\{)|чёрточк"}[what]
@@ -262,7 +256,7 @@ def _strings(found: str | tuple[str, ...]) -> tuple[str, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", catalogs.QUESTIONS)
 def test_the_question_of_a_shipped_study_is_asked_in_russian(question):
     with language.speaking("ru"):
         assert re.search("[а-я]{4}.*\\?$", language._(question))
@@ -364,8 +358,8 @@ def test_what_proofs_and_datasets_write_is_known():
 
 
 def test_the_catalog_has_every_text_of_the_report_and_no_other():
-    assert problems(SOURCES, CATALOG, [*OF_CAUSES, *QUESTIONS]) == []
-    assert len(texts(SOURCES)) > 500
+    assert catalogs.problems_of_report() == []
+    assert len(catalogs.texts([REPORT])) > 500
 
 
 @pytest.mark.parametrize(
@@ -384,17 +378,17 @@ def test_the_catalog_has_every_text_of_the_report_and_no_other():
     ],
 )
 def test_a_fault_in_the_catalog_is_found(tmp_path, old, new, found):
-    text = CATALOG.read_text(encoding="utf-8")
+    text = catalogs.REPORT.read_text(encoding="utf-8")
     assert old in text
     (tmp_path / "ru").mkdir()
     copy = tmp_path / "ru" / "report.po"
     copy.write_text(text.replace(old, new, 1), encoding="utf-8")
-    assert set(found) <= set(problems(SOURCES, copy, [*OF_CAUSES, *QUESTIONS]))
+    assert set(found) <= set(catalogs.problems_of_report(copy))
 
 
 # ---------------------------------------------------------------------------------- texts that no catalog can know of
 
-SAYS = (*KEYWORDS, "ValueError", "removeprefix")
+SAYS = (*catalogs.KEYWORDS, "ValueError", "removeprefix")
 SENTENCE = re.compile(r"[A-Za-z’]+ (?!al\b)[a-z’]+ (?!al\b)[a-z’]+")  # not “et al.”
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import lockstep
-from support import TESTS
+from support import LONGEST, TESTS
 
 SOURCES = Path(lockstep.__file__).parent
 # What no package stands for: helpers; the pages; what may stand in sources; the product as a whole; hours of faults.
@@ -67,6 +67,10 @@ def test_the_tree_of_tests_mirrors_the_packages():
 def test_a_stray_file_is_named(stray, what):
     (found,) = misplaced([*files_of(TESTS), stray], files_of(SOURCES))
     assert what in found
+
+
+def test_the_files_that_are_begun_first_are_there():
+    assert {f"test_{name}" for name in LONGEST} <= {Path(path).stem for path in files_of(TESTS)}
 
 
 def test_a_package_without_tests_is_named():

@@ -29,12 +29,7 @@ from lockstep.spec import (
     StepDecay,
 )
 from lockstep.spec.records import changed, to_table
-from support.strategies import (
-    LAYERS,
-    NETWORKS,
-    RECIPES,
-    any_of,
-)
+from support.strategies import LAYERS, NETWORKS, RECIPES, any_of
 
 QUICK = settings(max_examples=80, deadline=None)
 

@@ -154,7 +154,20 @@ def recipe(optimizer: str = "momentum 0.05", *mistakes: str, **options: object) 
     return Recipe(optimizer, EPOCHS, BATCH, mistakes=mistakes, **options)
 
 
+OPTION_CHAINS = {
+    "chain_of_layers": Case(
+        net(
+            "conv2d 4 [4, 3] [3, 2] padding=same_lower", "avg_pool2d [3, 4] [2, 3] same count_padding=true",
+            "gelu tanh", "flatten chw", "dense 5",
+        ),
+        MOMENTUM, alone=True,
+    ),
+    "chain_of_pools": Case(
+        net("conv2d 4 1", "max_pool2d [3, 4] [2, 3] same_lower", "avg_pool2d [3, 4] [2, 3] same_lower", *HEAD), MOMENTUM
+    ),
+}  # fmt: skip
 OPTION_CASES = {
+    **OPTION_CHAINS,
     "conv2d_same_lower": Case(net("conv2d 4 [4, 3] [3, 2] padding=same_lower", *HEAD), MOMENTUM, alone=True),
     "max_pool2d_same_lower": Case(net("conv2d 4 1", "max_pool2d [3, 4] [2, 3] same_lower", *HEAD), MOMENTUM),
     "avg_pool2d_same_lower": Case(net("conv2d 4 1", "avg_pool2d [3, 4] [2, 3] same_lower", *HEAD), MOMENTUM),
@@ -255,9 +268,16 @@ IN_CHAINS = {
     **dict.fromkeys(
         (f"layer-{name}" for name in LAYER_CASES if name not in ("conv2d_whole_image", "everything")), "chain-"
     ),
+    **dict.fromkeys(
+        (
+            "option-conv2d_same_lower", "option-max_pool2d_same_lower", "option-avg_pool2d_same_lower",
+            "option-avg_pool2d_count_padding", "option-flatten_chw", "option-gelu_tanh",
+        ),
+        "option-chain_",
+    ),
     **dict.fromkeys((f"ties-{name}" for name in TIED), "ties-max_pools"),
     **dict.fromkeys((f"black-{name}" for name in KINKED), "black-kinks"),
-}
+}  # fmt: skip
 assert not Augmentation()  # augmentation happens before a backend sees an image, so no case has any
 
 

@@ -1,5 +1,7 @@
 """Whether a catalog of translations fits the source: `problems(paths, po)` names everything that is wrong with it.
 
+`python -m support.catalogs` does so for both catalogs, that of the commands and that of the report.
+
 Texts are found as Babel finds them: in Python and Jinja, as arguments of `_`, `n_`, `later` and `n_later`.
 """
 
@@ -7,15 +9,28 @@ from __future__ import annotations
 
 import functools
 import string
+import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import PoFileError, read_po
+from typer.main import get_command
 
-from lockstep import language
+import lockstep
+from lockstep import cli, language
+from lockstep.cli import usage
+from lockstep.explain.remedies import REMEDIES
+from lockstep.proof.causes import CAUSES
+from support import STUDY_FILES
 
+SOURCES = Path(lockstep.__file__).parent
+MESSAGES, REPORT = (SOURCES / "locale" / "ru" / name for name in ("messages.po", "report.po"))
+OTHERS = {"report", "locale", "chapters", "studies", "__pycache__"}  # no texts of commands
+OF_CAUSES = [text for cause in CAUSES.values() for text in (cause.what, cause.defaults, cause.mend)]
+QUESTIONS = [tomllib.loads(path.read_text(encoding="utf-8"))["question"] for path in STUDY_FILES]
 NOW_AND_LATER = {"_": None, "n_": (1, 2), "later": None, "n_later": (1, 2)}  # what `language` has texts called by
 KEYWORDS = {**NOW_AND_LATER, "count": (2, 3)}  # `count` is that of report/words/quantities.py
 RECORDS = {"Cause": (1, 3, 4)}  # classes of causes.py whose fields of these numbers are shown to people
@@ -23,11 +38,11 @@ METHODS = {".py": "python", ".html": "jinja2.ext:babel_extract"}
 FORMS = {"ru": 3}  # of a plural
 
 
-def texts(paths: Iterable[Path]) -> dict[str, str | None]:
+def texts(paths: Iterable[Path], keywords: Mapping[str, tuple[int, ...] | None] = KEYWORDS) -> dict[str, str | None]:
     """Every text of these files and folders with its plural, or with None where it has none."""
     found: dict[str, str | None] = {}
     for path in _files(paths):
-        for message in _messages(path, KEYWORDS):
+        for message in _messages(path, keywords):
             one, many = message if isinstance(message, tuple) else (message, None)
             found[one] = many or found.get(one)
         for fields in _messages(path, RECORDS):
@@ -61,7 +76,10 @@ def names(text: str) -> set[str]:
     return {name for _before, name, _spec, _conversion in string.Formatter().parse(text) if name is not None}
 
 
-def problems(paths: Iterable[Path], po: Path, more: Iterable[str] = ()) -> list[str]:
+def problems(
+    paths: Iterable[Path], po: Path, more: Iterable[str] = (),
+    keywords: Mapping[str, tuple[int, ...] | None] = KEYWORDS,
+) -> list[str]:  # fmt: skip
     """What a catalog lacks, has too much or has wrongly for the texts of these files, and for `more`.
 
     Empty where it fits.
@@ -71,7 +89,7 @@ def problems(paths: Iterable[Path], po: Path, more: Iterable[str] = ()) -> list[
             catalog = read_po(file, locale=po.parent.name, abort_invalid=True)
     except PoFileError as error:
         return [f"it cannot be read: {error}"]
-    wanted = texts(paths) | dict.fromkeys(more)
+    wanted = texts(paths, keywords) | dict.fromkeys(more)
     there = {message.id[0] if message.pluralizable else message.id: message for message in catalog if message.id}
     found = [f"missing: {text}" for text in wanted if text not in there]
     found += [f"not in the source: {text}" for text in there if text not in wanted]
@@ -98,3 +116,27 @@ def problems(paths: Iterable[Path], po: Path, more: Iterable[str] = ()) -> list[
 
 def _ends(text: str) -> tuple[bool, bool]:
     return text[:1].isspace(), text[-1:].isspace()
+
+
+def tables() -> set[str]:
+    """Texts of commands that are no arguments of `_`: those of helps, and of tables that are shown whole."""
+    remedies = (text for row in REMEDIES.values() for text in vars(row).values())
+    return {*usage.texts(get_command(cli.app)), *OF_CAUSES, *remedies}
+
+
+def problems_of_messages(po: Path = MESSAGES) -> list[str]:
+    paths = [
+        path
+        for path in sorted(SOURCES.iterdir())
+        if path.name not in OTHERS and (path.is_dir() or path.suffix == ".py")
+    ]
+    return problems(paths, po, tables(), NOW_AND_LATER)
+
+
+def problems_of_report(po: Path = REPORT) -> list[str]:
+    return problems([SOURCES / "report"], po, [*OF_CAUSES, *QUESTIONS])
+
+
+if __name__ == "__main__":
+    found = problems_of_messages() + problems_of_report()
+    sys.exit("\n".join(found) or None)

@@ -10,8 +10,6 @@ from support import backend_cases as table
 # difference passes through the optimizer, where Adam divides by √v̂, which may be tiny.
 TOLERANCES = {"start": 0.0, "untouched": 0.0, "inference": 1e-13, "training": 1e-13, "seen": 1e-13, "loss": 1e-13,
               "gradient": 1e-11, "sent back": 1e-11, "alone": 1e-11}  # fmt: skip
-
-
 AFTER_UPDATES = 1e-9
 
 

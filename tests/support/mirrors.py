@@ -22,20 +22,10 @@ ARRAYS = {
     "test_images": np.arange(2 * 5 * 7, dtype=np.uint8).reshape(2, 5, 7),
     "test_labels": np.array([2, 0], np.uint8),
 }
-
-
 CONTENT = {quartet.FILES[name]: encode(array) for name, array in ARRAYS.items()}
-
-
 GOOD = {f"{name}.gz": gzip.compress(content) for name, content in CONTENT.items()}
-
-
 FILES = tuple(File(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in CONTENT.items())
-
-
 TINY = Dataset("a tiny dataset", ("a", "b", "c"), (5, 7, 1), 3, 2, FILES, (), "CC0")
-
-
 DEAD = "http://127.0.0.1:9/"  # the discard port: nobody listens
 
 

@@ -9,16 +9,12 @@ import numpy as np
 from support.idx_files import encode
 
 RNG = np.random.default_rng(0)
-
-
 ARRAYS = {
     "train_images": RNG.integers(0, 256, (7, 5, 3), np.uint8),
     "train_labels": np.array([1, 2, 3, 1, 2, 3, 1], np.uint8),
     "test_images": RNG.integers(0, 256, (4, 5, 3), np.uint8),
     "test_labels": np.array([3, 1, 2, 1], np.uint8),
 }
-
-
 KINDS = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D}
 
 

@@ -19,17 +19,9 @@ NETWORKS = {
     "mlp": Network((Flatten(), Dense(31), ReLU(), Dense(7))),
     "cnn": Network((Conv2D(5, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(7))),
 }
-
-
 BACKENDS = ("numpy", "torch", "tensorflow", "jax")
-
-
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six")
-
-
 N_TEST, EPOCHS = 211, 5
-
-
 TAKEN = itertools.count()  # no run takes what another took to the last digit
 
 

@@ -133,8 +133,6 @@ def another_spec(folder, monkeypatch):
 
 
 TEST_LABELS = np.arange(4, dtype=np.uint8) % 2
-
-
 SITUATIONS = {
     "LS-200": (typed("run"), ["Missing argument", "lockstep run --help"]),
     "LS-201": (typed("show", "none.toml"), ["none.toml", "No such file", "lab-lenet", "lockstep init NAME"]),

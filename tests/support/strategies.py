@@ -7,30 +7,14 @@ import dataclasses
 from hypothesis import strategies as st
 
 from lockstep import Network, Recipe, Study, spec
-from lockstep.spec import (
-    Augmentation,
-    Conv2D,
-    EarlyStopping,
-)
+from lockstep.spec import Augmentation, Conv2D, EarlyStopping
 
 COUNTS = st.integers(1, 1_000_000)
-
-
 POSITIVE = st.floats(1e-300, 1e300)
-
-
 NOT_NEGATIVE = st.just(0.0) | POSITIVE
-
-
 BELOW_ONE = st.floats(0, 1, exclude_max=True)
-
-
 BETWEEN = st.floats(0, 1, exclude_min=True, exclude_max=True)
-
-
 PAIRS = st.tuples(COUNTS, COUNTS)
-
-
 # One row per field; a field without a row fails by name.
 FIELDS = {
     "std": POSITIVE, "limit": POSITIVE, "filters": COUNTS, "units": COUNTS, "kernel": PAIRS, "size": PAIRS,
@@ -44,8 +28,6 @@ FIELDS = {
     "epsilon_mode": st.sampled_from(["outside", "hat"]),
     "initializer": st.deferred(lambda: INITIALIZERS), "bias_initializer": st.deferred(lambda: INITIALIZERS),
 }  # fmt: skip
-
-
 OWN_FIELDS = {  # the same name with other values
     ("gelu", "form"): st.sampled_from(["exact", "tanh"]),
     ("rmsprop", "epsilon_mode"): st.sampled_from(["outside", "inside"]),
@@ -69,14 +51,8 @@ def _any(cls):
 
 
 INITIALIZERS = any_of(spec.INITIALIZERS)
-
-
 LAYERS = any_of(spec.LAYERS)
-
-
 NETWORKS = st.builds(Network, st.lists(LAYERS, min_size=1, max_size=5).map(tuple), INITIALIZERS)
-
-
 RECIPES = st.builds(
     Recipe,
     optimizer=any_of(spec.OPTIMIZERS), epochs=st.integers(1, 100_000), batch_size=COUNTS,
@@ -90,11 +66,7 @@ RECIPES = st.builds(
         EarlyStopping, st.sampled_from(["validation_loss", "validation_accuracy"]), COUNTS, NOT_NEGATIVE, st.booleans()
     ),
 )  # fmt: skip
-
-
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
-
-
 STUDIES = st.builds(
     Study, st.dictionaries(NAMES, NETWORKS, min_size=1, max_size=3), recipe=RECIPES, name=NAMES,
     dataset=st.lists(st.text(min_size=1, max_size=9), min_size=1, max_size=2, unique=True).map(tuple),

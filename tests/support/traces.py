@@ -11,8 +11,6 @@ from lockstep.spec.records import changed
 from lockstep.spec.toml import resolved_toml
 
 LAYERS = ["conv2d 4 3 2 same", "batch_norm", "relu", "flatten", "dropout 0.2", "dense 10"]
-
-
 STEPS = 8
 
 

@@ -25,7 +25,7 @@ NOTHING = Mutant(
 )  # fmt: skip
 EVERYTHING = dataclasses.replace(
     NOTHING, name="everything", what="training forgets every weight", file="backends/numpy/__init__.py",
-    edits=(("            self._finish(index,", "            self.flat[...] = 0\n            self._finish(index,"),),
+    edits=(("            self.finish(index,", "            self.flat[...] = 0\n            self.finish(index,"),),
 )  # fmt: skip
 GONE = dataclasses.replace(NOTHING, name="gone", edits=(("a text that no file holds", ""),))
 COMMON = dataclasses.replace(NOTHING, name="common", edits=(("return ", "return  "),))

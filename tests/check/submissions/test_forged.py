@@ -89,7 +89,7 @@ def test_a_forgery_is_found(name, copy, others):
 
 
 def test_one_number_that_is_drawn_is_found(honest, others, tmp_path, cases, tally):
-    n = cases(18, 270)
+    n = cases(12, 270)
     passed = []
     for seed in range(n):
         folder = Path(shutil.copytree(honest, tmp_path / str(seed)))
@@ -479,7 +479,7 @@ def handed_in_somehow(folder: Path, rng: np.random.Generator) -> Path:
 
 
 def test_honest_hand_ins_fit(tmp_path, cases, tally):
-    n = cases(12, 200)
+    n = cases(8, 200)
     accused = []
     for number in range(n):
         rng = np.random.default_rng([number, 1])
