@@ -245,7 +245,7 @@ def _ends(name: str, runs: Sequence[Facts], train: str) -> list[str]:
     """Medians over runs of the last epoch's numbers."""
     last = [run.history[-1] for run in runs]
     keys = (f"{train}_loss", "test_loss", f"{train}_accuracy", "test_accuracy")
-    middle = {key: median([row.number(key) for row in last if row.number(key) is not None]) for key in keys}
+    middle = {key: median([n for row in last if (n := row.number(key)) is not None]) for key in keys}
     epochs = sorted({len(run.history) for run in runs})
     lasted = span(str(epochs[0]), str(epochs[-1])) if len(epochs) > 1 else str(epochs[0])
     cells = [_cell(key, middle[key]) for key in keys]
