@@ -40,7 +40,7 @@ def _pixels(runs: Sequence[Facts], wanted: Sequence[int]) -> dict[int, np.ndarra
 
 
 def sections(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """`tell` for each group that a page has room for; images that are too many for it are named, not drawn."""
+    """`section` for each group that a page has room for; images that are too many for it are named, not drawn."""
     found, room = [], ROOM
     for place, members in enumerate(groups[:MAX_GROUPS]):
         told = section(members, place)

@@ -147,7 +147,7 @@ class Bench(Measured):
 
 
 class Fault(Middle):
-    """How many times what is so one mistake would have reported of an entry; `worst` of all its laps."""
+    """What one mistake would report of an entry, as a multiple of what is so; `worst` of all its laps."""
 
     fault: str
     what: Message
