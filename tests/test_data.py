@@ -448,6 +448,7 @@ def test_idx_folders_and_names_can_be_imported(tmp_path, monkeypatch):
 def test_notes_on_an_import_are_said_in_any_language():
     import_folder("digits", "copy")
     note = load("copy").notes[1]
+    assert isinstance(note, language.Text)
     assert (note, note.values) == (load("digits").notes[1], {"n": 36})
     with language.speaking("ru"):
         assert "по 36 изображений каждого класса" in language.say(note)
