@@ -35,6 +35,7 @@ from lockstep.report.draw.diagram import said as said_of
 from lockstep.report.facts import Facts
 from lockstep.report.proofs import Fit, Reading, check_fit, read_beside
 from lockstep.report.sections import cautions, chapters, comparisons, curves, kernels, mistakes, times
+from lockstep.report.sections.differences import tell_difference
 from lockstep.report.sections.verdicts import tell_proof
 from lockstep.report.table import Table
 from lockstep.report.words import forms, question
@@ -54,6 +55,7 @@ from lockstep.report.words.numbers import (
     whole,
     word,
 )
+from lockstep.store.documents.difference import Difference
 from lockstep.store.documents.proof import FILE as PROOF
 from lockstep.store.documents.proof import Proof
 from lockstep.store.documents.run import Environment, Layer, Scores
@@ -108,6 +110,13 @@ def write_proof(proof: Proof, path: Path) -> Path:
     reading = Reading(proof.study, proof)
     page = {"title": _proof_title(reading), "proof": tell_proof(reading, "proof")}
     store.write_bytes(path, render(page, "proof.html").encode("utf-8", errors="replace"))
+    return path
+
+
+def write_difference(found: Difference, path: Path) -> Path:
+    """Write one self-contained page about two models of people's own; raises LockstepError (LS-501, LS-502)."""
+    page = tell_difference(found)
+    store.write_bytes(path, render(page, "difference.html").encode("utf-8", errors="replace"))
     return path
 
 

@@ -50,7 +50,7 @@ def named(text: str) -> Named:
     if not file.is_file():
         raise LockstepError("LS-200", _("there is no such file"), where=path, hint=_("look for a typing error"))
     try:
-        imported = set(_imports(ast.parse(file.read_bytes())))
+        imported = set(imports(ast.parse(file.read_bytes())))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         raise LockstepError("LS-205", str(error), where=f"{file}:{line}", hint=_("python {file}", file=file)) from None
@@ -62,7 +62,8 @@ def named(text: str) -> Named:
     return Named(file, name, framework)
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
+def imports(tree: ast.Module) -> Iterator[str]:
+    """The topmost names of all modules that a source imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,10 +20,13 @@ import numpy as np
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace
 from lockstep.language import later as _
-from lockstep.proof.pair import alignment, alternatives, client, laboratory, mapping, remedies
+from lockstep.proof.pair import alignment, alternatives, bundle, client, graph, laboratory, mapping, remedies
 from lockstep.proof.pair.client import Side
 from lockstep.proof.pair.places import Numbers
-from lockstep.store.documents.difference import Difference, Finding, Remedy, Spot
+from lockstep.store.documents.difference import FORMAT, Difference, Finding, Graph, Remedy, Spot, Stage
+from lockstep.store.documents.difference import Model as ModelRow
+from lockstep.store.documents.part import but
+from lockstep.version import version
 
 N_EXAMPLES = 9
 MOST_ROUNDS = 60  # differences at single places that are put right one after the other
@@ -57,7 +62,7 @@ def _rounded(value: np.ndarray) -> np.ndarray:
 def compare(
     a: str, b: str, *, weights: str = "drawn", batch: Sequence[np.ndarray] | None = None,
     input_shape: Sequence[int] | None = None, given: Iterable[tuple[str, str]] = (), seed: int = 0,
-    tell: Tell = lambda _what: None,
+    bundles: Path | None = None, tell: Tell = lambda _what: None,
 ) -> Difference:  # fmt: skip
     """Compare two models, each named as FILE:NAME; the first is the reference, remedies are for the second.
 
@@ -65,8 +70,8 @@ def compare(
     LockstepError for names that are none, models that need arguments, inputs that no side accepts (LS-200 … LS-209),
     and for what a person's own code raises (LS-403) or how its process ends (LS-402, LS-503).
     """
-    if weights not in WEIGHTS:
-        hint = _("one of {names}", names=", ".join(WEIGHTS))
+    if weights not in WEIGHTS and not Path(weights).is_file():
+        hint = _("one of {names}, or the weights.npz of a bundle", names=", ".join(WEIGHTS))
         raise LockstepError("LS-205", _('there are no weights "{name}"', name=weights), where="--weights", hint=hint)
     asked = client.named(a), client.named(b)
     with tempfile.TemporaryDirectory(prefix="lockstep-diff-") as temporary, contextlib.ExitStack() as open_sides:
@@ -84,7 +89,12 @@ def compare(
         )
         pairing = _paired(parties, given)
         _load(parties, pairing, weights, seed)
-        return _compared(asked, parties, pairing, tell)
+        found, guilty = _compared(asked, parties, pairing, tell)
+        found = but(found, weights=weights, seed=seed, n_examples=len(first[0]))
+        if bundles is None:
+            return found
+        units = parties[0].exact.units(), parties[1].exact.units()
+        return bundle.write(bundles, found, asked, first, units, guilty)
 
 
 # ------------------------------------------------------------------------------------------------------- what goes in
@@ -213,6 +223,10 @@ def _paired(parties: tuple[Party, Party], given: Iterable[tuple[str, str]]) -> m
 def _load(parties: tuple[Party, Party], pairing: mapping.Pairing, weights: str, seed: int) -> None:
     """Give both models the same units, in both precisions."""
     a, b = parties
+    if weights not in WEIGHTS:
+        for party, values in zip(parties, bundle.of_both(Path(weights)), strict=True):
+            _put(party, values, weights)
+        return
     if weights == "as-is":
         for party in parties:  # float32 beside float64 must hold the same numbers
             values = {name: _exact(value) for name, value in party.exact.units().items()}
@@ -233,6 +247,18 @@ def _load(parties: tuple[Party, Party], pairing: mapping.Pairing, weights: str, 
         side.put(there)
 
 
+def _put(party: Party, values: dict[str, np.ndarray], where: str) -> None:
+    """Give a model the parameters of a bundle; raises LockstepError (LS-206) where they are another's."""
+    known = {name: value.shape for name, value in party.exact.units().items()}
+    wrong = [name for name, shape in known.items() if name not in values or values[name].shape != shape]
+    if wrong:
+        message = _("it holds no {names} of {model}", names=", ".join(wrong[:3]), model=str(party.exact.asked))
+        hint = _("take the weights.npz of a bundle of these two files")
+        raise LockstepError("LS-206", message, where=where, hint=hint)
+    for side in (party.exact, party.rough):
+        side.put({name: values[name].astype(np.float64) for name in known})
+
+
 def _exact(value: np.ndarray) -> np.ndarray:
     return value.astype(np.float32).astype(np.float64)
 
@@ -242,8 +268,11 @@ def _exact(value: np.ndarray) -> np.ndarray:
 
 def _compared(
     asked: tuple[client.Named, client.Named], parties: tuple[Party, Party], pairing: mapping.Pairing, tell: Tell
-) -> Difference:
+) -> tuple[Difference, dict[int, list[tuple[Trace, Call]]]]:
+    """What was found, and the calls at which each finding lies, by its number from 1."""
     findings: list[Finding] = []
+    stages: list[Stage] = []
+    last: dict[str, Passes] = {}
     not_observed = [_("optimizer, schedule, the users' own steps and data loaders"), _("what runs on a GPU")]
     n_matched = n_tensors = 0
     worst, is_explained = 0.0, True
@@ -252,8 +281,9 @@ def _compared(
         tell(_("comparing: {stage}", stage=stage))
         if mode == "training" and not any(_differs_in_training(party.model) for party in parties):
             continue
-        found, state = _passes(parties, mode, stage, findings, notes)
+        found, state = _passes(parties, mode, stage, findings, notes, last)
         findings = found
+        stages.append(_stage(stage, findings, *state[:2], _("tensors")))
         n_matched, n_tensors, worst = state[:3]
         is_explained = is_explained and state[3]
         if not is_explained:
@@ -261,6 +291,20 @@ def _compared(
     if is_explained:
         gradients, n_compared = _gradients(parties, pairing)
         findings += [*_statistics(parties, pairing), *gradients]
+        n_kept = sum(unit.role in ("mean", "variance") for unit in parties[0].model.units)
+        n_trained = sum(unit.is_trained for unit in parties[0].model.units)
+        if n_kept:
+            stages.append(
+                _stage(
+                    "statistics",
+                    findings,
+                    n_kept - _left("statistics", findings),
+                    n_kept,
+                    _("running statistics"),
+                )
+            )
+        n_equal = n_compared - _left("gradients", findings)
+        stages.append(_stage("gradients", findings, n_equal, n_trained, _("parameters")))
         if n_compared < sum(unit.is_trained for unit in parties[0].model.units):
             counts = {"n": n_compared, "all": sum(unit.is_trained for unit in parties[0].model.units)}
             not_observed.append(_("gradients of all parameters: only {n} of {all} could be compared", **counts))
@@ -268,12 +312,82 @@ def _compared(
     if any(pairing.left_a) or any(pairing.left_b):
         left = ", ".join((*pairing.left_a, *pairing.left_b))
         not_observed.append(_("units without a partner: {names}", names=left))
-    return Difference(
-        str(asked[0]), str(asked[1]), (asked[0].framework, asked[1].framework),
-        "DIVERGED" if findings else "EQUAL", tuple(findings),
-        tuple((pair.a, pair.b) for pair in pairing.pairs), (pairing.left_a, pairing.left_b),
-        n_matched, n_tensors, worst, tuple(not_observed), tuple(parties[0].batch[0].shape[1:]),
+    told = Difference(
+        format=FORMAT, lockstep=version(), a=str(asked[0]), b=str(asked[1]),
+        frameworks=(asked[0].framework, asked[1].framework),
+        verdict="DIVERGED" if findings else "EQUAL" if n_matched else "INCONCLUSIVE",
+        findings=tuple(_in_graph(finding, last) for finding in findings),
+        pairs=tuple((pair.a, pair.b) for pair in pairing.pairs), left=(pairing.left_a, pairing.left_b),
+        n_matched=n_matched, n_tensors=n_tensors, worst=worst, not_observed=tuple(not_observed),
+        input_shape=parties[0].batch[0].shape[1:], stages=tuple(stages),
+        models=tuple(map(_model, asked, parties)), graph=last["forward"].graph() if last else Graph(),
     )  # fmt: skip
+    return told, {number: calls for number, one in enumerate(findings, 1) if (calls := _guilty(one, last))}
+
+
+def _guilty(finding: Finding, last: dict[str, Passes]) -> list[tuple[Trace, Call]]:
+    """The two calls at the first place of a finding, with their passes; none where it lies at no call."""
+    passes, spot = _of_stage(finding, last), finding.places[0]
+    if passes is None or spot.call_a is None or spot.call_b is None:
+        return []
+    known = [{call.index: call for call in trace.calls} for trace in passes.traces]
+    return [(passes.traces[0], known[0][spot.call_a]), (passes.traces[1], known[1][spot.call_b])]
+
+
+def _of_stage(finding: Finding, last: dict[str, Passes]) -> Passes | None:
+    """The passes in which a finding was met."""
+    return last.get(finding.stage) or last.get("forward in training") or last.get("forward")
+
+
+def _in_graph(finding: Finding, last: dict[str, Passes]) -> Finding:
+    """The finding, the numbers of its calls in its own pass replaced by their places in the graph."""
+    own = _of_stage(finding, last)
+    if own is None:
+        return finding
+    spots = []
+    for spot in finding.places:
+        places = [
+            None if index is None else drawn.find(of_stage.root_of(index))
+            for index, drawn, of_stage in zip((spot.call_a, spot.call_b), last["forward"].drawn, own.drawn, strict=True)
+        ]
+        spots.append(but(spot, call_a=places[0], call_b=places[1]))
+    return but(finding, places=tuple(spots))
+
+
+def _stage(stage: str, findings: Sequence[Finding], n: int, n_all: int, what: str) -> Stage:
+    """How much of a stage was compared and is equal, what was found before put right."""
+    verdict = "DIVERGED" if any(one.stage == stage for one in findings) else "EQUAL" if n else "INCONCLUSIVE"
+    return Stage(stage=stage, verdict=verdict, equal=n, of=n_all, what=what)
+
+
+def _left(stage: str, findings: Sequence[Finding]) -> int:
+    """The places of a stage that could not be put right."""
+    return sum(len(one.places) for one in findings if one.stage == stage and one.error is None)
+
+
+def _model(asked: client.Named, party: Party) -> ModelRow:
+    n = sum(int(np.prod(unit.shape)) for unit in party.model.units if unit.is_trained)
+    return ModelRow(
+        framework=party.model.framework, version=party.model.version, parameters=n,
+        digest=hashlib.sha256(asked.file.read_bytes()).hexdigest(), input_shape=party.batch[0].shape[1:],
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """The last pass of both models, with what is the same in both."""
+
+    traces: tuple[Trace, Trace]
+    matched: dict[int, list[int]]
+
+    @functools.cached_property
+    def drawn(self) -> tuple[graph.Drawn, graph.Drawn]:
+        """Their calls as the document has them."""
+        return graph.Drawn(self.traces[0]), graph.Drawn(self.traces[1])
+
+    def graph(self) -> Graph:
+        """Both as graphs."""
+        return graph.graph(*self.drawn, self.matched)
 
 
 def _differs_in_training(model: Model) -> bool:
@@ -281,7 +395,12 @@ def _differs_in_training(model: Model) -> bool:
 
 
 def _passes(
-    parties: tuple[Party, Party], mode: str, stage: str, findings: list[Finding], notes: dict[str, Any]
+    parties: tuple[Party, Party],
+    mode: str,
+    stage: str,
+    findings: list[Finding],
+    notes: dict[str, Any],
+    last: dict[str, Passes],
 ) -> tuple[list[Finding], tuple[int, int, float, bool]]:
     """Passes of both models until they are equal, or until a difference is found that nothing explains."""
     findings, n_rounds = list(findings), 0
@@ -289,6 +408,7 @@ def _passes(
         n_rounds += 1
         traces, tensors = zip(*(party.numbers(mode) for party in parties), strict=True)
         there = alignment.matches(tensors[0], tensors[1])
+        last[stage] = Passes((traces[0], traces[1]), there)
         back = {number for numbers in there.values() for number in numbers}
         numbers = tuple(
             Numbers(trace, own, known) for trace, own, known in zip(traces, tensors, (there, back), strict=True)
@@ -365,8 +485,9 @@ def _finding(stage: str, cause: laboratory.Cause, parties: tuple[Party, Party], 
     values = (alternative.after, alternative.before) if cause.side else (alternative.before, alternative.after)
     spots = _spot(parties, places, cause)
     return Finding(
-        stage, _sentence(cause, values), alternative.meaning, *values, [spots], cause.before, cause.error,
-        _remedies(parties[1].model, cause.call, alternative) if cause.side else [],
+        stage=stage, cause=_sentence(cause, values), meaning=alternative.meaning, a=values[0], b=values[1],
+        places=(spots,), off=cause.before, error=cause.error,
+        remedies=_remedies(parties[1].model, cause.call, alternative) if cause.side else (),
     )  # fmt: skip
 
 
@@ -375,7 +496,10 @@ def _spot(parties: tuple[Party, Party], places: Sequence[Any], cause: laboratory
     if cause is not None:
         calls[cause.side] = cause.call
     titles = [call.path or call.function for call in calls]
-    return Spot(titles[0], titles[1], client.shown(calls[0].where), client.shown(calls[1].where))
+    lines = [client.shown(call.where) for call in calls]
+    return Spot(
+        a=titles[0], b=titles[1], line_a=lines[0], line_b=lines[1], call_a=calls[0].index, call_b=calls[1].index
+    )
 
 
 def _sentence(cause: laboratory.Cause, values: tuple[Any, Any]) -> str:
@@ -391,21 +515,26 @@ def _sentence(cause: laboratory.Cause, values: tuple[Any, Any]) -> str:
 
 def _add(findings: list[Finding], new: Finding) -> None:
     """Put a finding to those of the same cause, or behind them."""
-    for finding in findings:
-        if finding.cause and finding.cause == new.cause and new.places[0] in finding.places:
+    for index, finding in enumerate(findings):
+        if finding.cause and finding.cause == new.cause and _named(new.places[0]) in map(_named, finding.places):
             return  # met again in the other mode
         if finding.cause == new.cause and finding.stage == new.stage:
-            finding.places += new.places
-            finding.remedies += [remedy for remedy in new.remedies if remedy not in finding.remedies]
+            more = tuple(remedy for remedy in new.remedies if remedy not in finding.remedies)
+            findings[index] = but(finding, places=finding.places + new.places, remedies=finding.remedies + more)
             return
     findings.append(new)
+
+
+def _named(spot: Spot) -> tuple[str, ...]:
+    """A place by its names: calls have other numbers in another mode."""
+    return spot.a, spot.b, spot.line_a, spot.line_b
 
 
 def _unexplained(
     stage: str, parties: tuple[Party, Party], numbers: Sequence[Numbers], causes: Sequence[laboratory.Cause] = ()
 ) -> Finding:
     places = [each.place() for each in numbers]
-    spot = Spot("–", "–", "–", "–")
+    spot = Spot(a="–", b="–", line_a="–", line_b="–")
     if places[0] is not None and places[1] is not None:
         spot = _spot(parties, places, None)
     sentence, values = "", (None, None)
@@ -413,20 +542,30 @@ def _unexplained(
         alternative = causes[0].alternative
         values = (alternative.after, alternative.before) if causes[0].side else (alternative.before, alternative.after)
         sentence = _("another function: {a} | {b}", a=values[0], b=values[1])
-    off = causes[0].before if causes else np.inf
-    return Finding(stage, sentence, "function" if causes else "", *values, [spot], off, np.inf)
+    return Finding(
+        stage=stage, cause=sentence, meaning="function" if causes else "", a=values[0], b=values[1], places=(spot,),
+        off=causes[0].before if causes else _off(numbers, places),
+    )  # fmt: skip
 
 
-def _remedies(model: Model, call: Call, alternative: alternatives.Alternative) -> list[Remedy]:
+def _off(numbers: Sequence[Numbers], places: Sequence[Any]) -> float | None:
+    """How far the two lie apart where they give as many numbers for the first time; None where they never do."""
+    if any(place is None for place in places):
+        return None
+    values = [[each.tensors[n].value for n in place.targets] for each, place in zip(numbers, places, strict=True)]
+    return next((alignment.off(a, b) for a, b in itertools.product(*values) if a.size == b.size), None)
+
+
+def _remedies(model: Model, call: Call, alternative: alternatives.Alternative) -> tuple[Remedy, ...]:
     """The line of the layer, or of the function, that a change is of; none where it cannot be rewritten for sure."""
     if alternative.meaning in ("pads", "flatten", "function"):
-        return []
+        return ()
     callee, argument, names, where = call.function.rpartition(".")[2], alternative.argument, call.names, call.where
     if (layer := _layer(model, call)) is not None:
         callee, names, where = layer.name, tuple(layer.arguments), layer.where
         argument = next((key for key in layer.arguments if _is_same_argument(key, argument)), argument)
     found = remedies.rewritten(where.file, where.line, callee, argument, alternative.after, names)
-    return [found] if found else []
+    return (found,) if found else ()
 
 
 def _layer(model: Model, call: Call) -> Layer | None:
@@ -454,8 +593,10 @@ def _statistics(parties: tuple[Party, Party], pairing: mapping.Pairing) -> list[
         if off <= room:
             continue
         calls = [_user_of(each, name) for each, name in ((trace, pair.a), (other, pair.b))]
-        spot = Spot(pair.a, pair.b, *(client.shown(call.where) if call else "–" for call in calls))
-        new = Finding("statistics", "", "", None, None, [spot], off, np.inf)
+        lines = [client.shown(call.where) if call else "–" for call in calls]
+        indices = [call.index if call else None for call in calls]
+        spot = Spot(a=pair.a, b=pair.b, line_a=lines[0], line_b=lines[1], call_a=indices[0], call_b=indices[1])
+        new = Finding(stage="statistics", places=(spot,), off=off)
         if calls[0] is not None and calls[1] is not None:
             new = _momentum(parties[1], pair, calls[0], calls[1], wanted, room, new)
             if new.cause:  # what follows is seen with that put right
@@ -494,7 +635,7 @@ def _momentum(
             sentence = _("{kind}: {argument} is {a} | {b}", **what, a=here, b=alternative.before)
             told = _remedies(b.model, two, alternative)
             b.changes.append(change)
-            return dataclasses.replace(
+            return but(
                 unexplained, cause=sentence, meaning="momentum", a=here, b=alternative.before, error=error,
                 remedies=told,
             )  # fmt: skip
@@ -524,9 +665,7 @@ def _biased(
             off = float(np.abs(parts[0] - factor * parts[1]).max(initial=0.0))
             if off <= STATISTICS_ROOM * 16 * float(np.abs(wanted).max(initial=0.0)):
                 sentence = _("{kind}: the running variance averages {a} | {b}", kind=two.kind, a=words[0], b=words[1])
-                return dataclasses.replace(
-                    unexplained, cause=sentence, meaning="variance", a=words[0], b=words[1], error=off
-                )
+                return but(unexplained, cause=sentence, meaning="variance", a=words[0], b=words[1], error=off)
     return unexplained
 
 
@@ -569,6 +708,6 @@ def _gradients(parties: tuple[Party, Party], pairing: mapping.Pairing) -> tuple[
                 room = max(room, alignment.ROOM * alignment.FROM_FLOAT32 * off32)
         off = float(np.abs(one - two).max(initial=0.0))
         if off > room:
-            spot = Spot(pair.a, pair.b, "–", "–")
-            found.append(Finding("gradients", "", "", None, None, [spot], off, np.inf))
+            spot = Spot(a=pair.a, b=pair.b, line_a="–", line_b="–")
+            found.append(Finding(stage="gradients", places=(spot,), off=off))
     return found, n

@@ -42,7 +42,8 @@ def rewritten(file: str, line: int, callee: str, argument: str, value: Any, name
     text = source.splitlines()[node.lineno - 1]
     encoded = text.encode()
     head, tail = encoded[: node.col_offset].decode(), encoded[node.end_col_offset or 0 :].decode()
-    return Remedy(file, node.lineno, text.strip(), (head + ast.unparse(new) + tail).strip())
+    after = (head + ast.unparse(new) + tail).strip()
+    return Remedy(file=file, line=node.lineno, before=text.strip(), after=after)
 
 
 def _tuple(values: list[Any]) -> ast.expr:
