@@ -8,8 +8,8 @@ import pytest
 
 from lockstep import store
 from lockstep.errors import LockstepError
+from lockstep.files import texts
 from lockstep.language import Text, joined, later, n_later, say, speaking
-from lockstep.store import texts
 
 STEPS = later("the first {n} steps are the same within rounding, on everything that was observed", n=10)
 JUDGE = later(

@@ -170,12 +170,12 @@ def side_by_side(
 
 def end_with_parent() -> None:
     """Let this process end when its parent does, however that ends; the parent holds the other end of its stdin."""
-    _have_the_system_end_it_with_its_parent()
+    end_with_parent_by_the_system()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _have_the_system_end_it_with_its_parent() -> None:
-    """On Linux: a thread gets no turn while a library holds the interpreter, or while the process is stopped."""
+def end_with_parent_by_the_system() -> None:
+    """On Linux, whatever this process does then; a thread gets no turn while a library holds the interpreter."""
     with contextlib.suppress(OSError, AttributeError, ImportError):
         import ctypes
 

@@ -20,6 +20,7 @@ Every file is written under a temporary name in the same folder, flushed to the 
 sees the old file or the new one and never half of it. An existing run is never overwritten.
 """
 
+from lockstep.files.texts import restored, with_texts
 from lockstep.store.checkpoint import (
     find_checkpoints,
     newest_checkpoint,
@@ -83,7 +84,6 @@ from lockstep.store.search import (
     must_be_there,
 )
 from lockstep.store.status import as_written, read_status, seal, write_status
-from lockstep.store.texts import restored, with_texts
 
 __all__ = [
     "ASIDE",

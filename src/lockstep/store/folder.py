@@ -15,9 +15,9 @@ import numpy as np
 
 from lockstep.errors import LockstepError
 from lockstep.files import atomic, untrusted
+from lockstep.files.texts import restored, with_texts
 from lockstep.language import later as _
 from lockstep.language import mark
-from lockstep.store.texts import restored, with_texts
 
 FORMAT = 1
 INTERRUPTED = "interrupted"  # the reason of a run that was ended from outside

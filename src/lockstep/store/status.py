@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from lockstep.errors import LockstepError
 from lockstep.files import untrusted
+from lockstep.files.texts import restored, with_texts
 from lockstep.language import later as _
 from lockstep.store.documents.run import Status
 from lockstep.store.folder import FORMAT, as_json, damaged, now, read_as_written, write_bytes
-from lockstep.store.texts import restored, with_texts
 
 SEALED = 2  # the format of a status and of a checkpoint's manifest that carry their own SHA-256; those of 1 have none
 

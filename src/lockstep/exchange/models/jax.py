@@ -30,8 +30,10 @@ from jax import lax
 from jax.extend.core import Jaxpr, Literal, Primitive
 from jax.interpreters import ad, batching, mlir
 
+from lockstep.errors import did_you_mean
 from lockstep.exchange.models import records, side
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace, Unit, Where
+from lockstep.language import later as _
 
 try:  # a model of plain functions needs no Flax
     import flax
@@ -288,7 +290,7 @@ class Form(NamedTuple):
             elif takes_all:
                 named[takes_all[0]][name] = _like(None, value)
             else:
-                raise side.UserError(f"there is no argument {name}", hint=side.near(name, parameters))
+                raise side.UserError(_("there is no argument {name}", name=name), hint=did_you_mean(name, parameters))
         bound = inspect.BoundArguments(self.bound.signature, named)
         return bound.args, bound.kwargs
 
@@ -651,7 +653,10 @@ class Nnx:
         of_call = {name: value for name, value in changes.items() if name in form.bound.signature.parameters}
         of_layer = {name: _like(raw.get(name), value) for name, value in changes.items() if name not in of_call}
         if unknown := [name for name in of_layer if name not in raw]:
-            raise side.UserError(f"{kind.__name__} has no argument {unknown[0]}", hint=side.near(unknown[0], raw))
+            raise side.UserError(
+                _("{name} has no argument {argument}", name=kind.__name__, argument=unknown[0]),
+                hint=did_you_mean(unknown[0], raw),
+            )
         needs_rngs = raw.pop("rngs", None) is not None
         dtype = self.watch.dtype
 
@@ -673,7 +678,14 @@ class Nnx:
             flat = list(nnx.to_flat_state(state))
             kept = [place for place, leaf in flat if not isinstance(leaf, nnx.RngState)]
             if len(kept) != len(values) - n:
-                raise side.UserError(f"{kind.__name__} would keep {len(kept)} arrays and not {len(values) - n}")
+                raise side.UserError(
+                    _(
+                        "{name} would keep {n} arrays and not {wanted}",
+                        name=kind.__name__,
+                        n=len(kept),
+                        wanted=len(values) - n,
+                    )
+                )
             own = dict(zip(kept, values[n:], strict=True))
             new = nnx.merge(
                 graph, nnx.from_flat_state([(place, _with_value(leaf, own.get(place))) for place, leaf in flat])
@@ -786,7 +798,8 @@ class Linen:
         }
         if unknown := [name for name in of_layer if name not in own]:
             raise side.UserError(
-                f"{type(module).__name__} has no argument {unknown[0]}", hint=side.near(unknown[0], own)
+                _("{name} has no argument {argument}", name=type(module).__name__, argument=unknown[0]),
+                hint=did_you_mean(unknown[0], own),
             )
         new = module.clone(parent=None, _deep_clone=True, **of_layer)
         places = tuple({key: place for place, (key, _value) in self._variables(module).items()}.values())
@@ -816,7 +829,9 @@ class Functions:
 
     def __init__(self, watch: Watch, model: Any, module: ModuleType) -> None:
         if not hasattr(module, "parameters"):
-            raise side.UserError(f"{module.__file__} has no parameters()", hint="write a function that returns them")
+            raise side.UserError(
+                _("{file} has no parameters()", file=module.__file__), hint=_("write a function that returns them")
+            )
         self.watch, self.model = watch, model
         leaves, self.tree = jax.tree_util.tree_flatten_with_path(module.parameters())
         self.leaves = [(jax.tree_util.keystr(path, simple=True, separator="."), value) for path, value in leaves]
@@ -1234,8 +1249,8 @@ class Recorder:
             if not self.decided(goes_on):
                 return carry
             carry = self.run(*_opened(made["body_jaxpr"]), [*body, *carry])
-        raise side.UserError(f"a while loop takes more than {MOST_TURNS} turns", self.where(equation),
-                             "write it as a scan, or give a smaller batch")  # fmt: skip
+        raise side.UserError(_("a while loop takes more than {n} turns", n=MOST_TURNS), self.where(equation),
+                             _("write it as a scan, or give a smaller batch"))  # fmt: skip
 
     def decided(self, value: Callable[[], Any]) -> Any:
         """What the pass with numbers decided: taken from it where there are none now."""
@@ -1539,8 +1554,8 @@ class Jax:
         if flax is not None and isinstance(found, linen.Module):
             return Linen, found
         raise side.UserError(
-            f"{name} gives {type(found).__name__}, which is no module of Flax",
-            hint="return the nnx or linen module, or name a function forward(parameters, x) beside parameters()",
+            _("{name} gives {type}, which is no module of Flax", name=name, type=type(found).__name__),
+            hint=_("return the nnx or linen module, or name a function forward(parameters, x) beside parameters()"),
         )
 
     def description(self) -> Model:
@@ -1610,7 +1625,10 @@ class Jax:
             for key, part in zip(held.arrays, held.back(np.asarray(value)), strict=True):
                 old = self.arrays[key]
                 if np.shape(part) != old.shape:
-                    raise side.UserError(f"{name} is {self.units()[name].shape} and was given {np.shape(value)}")
+                    raise side.UserError(
+                        _("{name} is {shape} and was given {given}", name=name, shape=str(self.units()[name].shape),
+                          given=str(np.shape(value)))
+                    )  # fmt: skip
                 self.arrays[key] = jnp.asarray(np.ascontiguousarray(part), old.dtype)
 
     # ---------------------------------------------------------------------------------------------------------- a pass

@@ -33,6 +33,7 @@ from tensorflow.python.ops import resource_variable_ops
 
 from lockstep.exchange.models import records, side
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace, Unit, Where
+from lockstep.language import later as _
 
 # ------------------------------------------------------------------------------------ what a call is in every framework
 
@@ -458,8 +459,12 @@ class Keras:
         if not (isinstance(self.model, keras.Layer | tf.Module) and callable(self.model)):
             kind = type(self.model).__name__
             raise side.UserError(
-                f"{name} gives {kind}, which is neither a Keras model nor a tf.Module that can be called",
-                hint="return the model",
+                _(
+                    "{name} gives {type}, which is neither a Keras model nor a tf.Module that can be called",
+                    name=name,
+                    type=str(kind),
+                ),
+                hint=_("return the model"),
             )
         self.is_built = False
         self.seen, self.ends, self.holders = {}, {}, {}
@@ -580,7 +585,7 @@ class Keras:
                     output = self._pass(given, mode == "training")
                 outputs = list(_tensors(output))
                 if not outputs:
-                    raise side.UserError(f"the model gives {type(output).__name__}, in which no tensor is")
+                    raise side.UserError(_("the model gives {type}, in which no tensor is", type=type(output).__name__))
                 weights = None if designed is None else tf.cast(designed, outputs[0].dtype)
                 total = None if weights is None else tf.reduce_sum(outputs[0] * weights)
                 with tape.stop_recording():
@@ -899,7 +904,7 @@ def _instead(change: Change, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     try:
         function = functools.reduce(getattr, rest.split("."), {"keras": keras, "tf": tf, "tensorflow": tf}[root])
     except (KeyError, AttributeError) as error:
-        raise side.UserError(f'there is no "{change.function}" in Keras or TensorFlow') from error
+        raise side.UserError(_('there is no "{name}" in Keras or TensorFlow', name=change.function)) from error
     tensors = [value for value in args if _holds_a_tensor(value)]
     tensors += [value for value in kwargs.values() if _holds_a_tensor(value)]
     if isinstance(function, type) and issubclass(function, keras.Layer):
@@ -1068,7 +1073,9 @@ class Recorder:
             except (KeyError, ValueError, AttributeError):
                 return None
             if len(self.calls) in self.by_call:  # TensorFlow has done it, and takes nothing in its place
-                raise side.UserError(f"tf.raw_ops.{op} cannot be changed within a pass", self.owner.lines.here())
+                raise side.UserError(
+                    _("tf.raw_ops.{op} cannot be changed within a pass", op=op), self.owner.lines.here()
+                )
             seen = Seen(getattr(tf.raw_ops, op), f"tf.raw_ops.{op}", (), named, self.path[-1])
             self._noted(seen, lambda **kwargs: list(outputs), is_open=False)
             return None

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lockstep.errors import did_you_mean
 from lockstep.exchange.models import records, side
 from lockstep.exchange.models.records import Call, Change, Model, Trace, Unit, Where
+from lockstep.language import later as _
 
 # ------------------------------------------------------------------------------------ what a call is in every framework
 
@@ -185,9 +187,13 @@ class NumPy:
         self.n_loaded += 1
         self.model = side.named(self.module, name)
         if not hasattr(self.module, "parameters"):
-            raise side.UserError(f"{file} has no parameters()", hint="write a function that returns them")
+            raise side.UserError(
+                _("{file} has no parameters()", file=file), hint=_("write a function that returns them")
+            )
         if not callable(self.model) or len(side.signature_of(self.model)) < 2:
-            raise side.UserError(f"{name} is no function of parameters and a batch", hint="forward(parameters, x)")
+            raise side.UserError(
+                _("{name} is no function of parameters and a batch", name=name), hint="forward(parameters, x)"
+            )
         self.parameters = self.module.parameters()
         self.values = {
             path: np.array(value, self.dtype) for path, value in _leaves(self.parameters) if _is_number(value)
@@ -216,7 +222,10 @@ class NumPy:
         for name, value in values.items():
             new = np.asarray(value).T if self.holders[name].is_turned else np.asarray(value)
             if new.shape != self.values[name].shape:
-                raise side.UserError(f"{name} is {self.units()[name].shape} and was given {np.shape(value)}")
+                raise side.UserError(
+                    _("{name} is {shape} and was given {given}", name=name, shape=str(self.units()[name].shape),
+                      given=str(np.shape(value)))
+                )  # fmt: skip
             self.values[name] = np.array(new, self.dtype)
 
     def trace(
@@ -232,7 +241,10 @@ class NumPy:
         output = self.model(_filled(self.parameters, held), *given, **_in_mode(self.model, mode))
         outputs = list(_arrays(list(output.values()) if isinstance(output, dict) else output))
         if not outputs:
-            raise side.UserError(f"{self.model.__name__} gives {type(output).__name__}, and no array made of its batch")
+            raise side.UserError(
+                _("{name} gives {type}, and no array made of its batch", name=self.model.__name__,
+                  type=type(output).__name__)
+            )  # fmt: skip
         self.seen = recorder.seen
         self.holders |= {name: role for name, role in recorder.learned.items() if self.holders[name].role == "raw"}
         calls = tuple(dataclasses.replace(call, units=self._roles(call.units)) for call in recorder.calls)
@@ -306,7 +318,9 @@ def changed(seen: Seen, change: Change, results: Mapping[str, np.ndarray]) -> An
         if unknown := [
             name for name in change.arguments if name not in named and name not in side.signature_of(function)
         ]:
-            raise side.UserError(f"there is no argument {unknown[0]}", hint=side.near(unknown[0], named))
+            raise side.UserError(
+                _("there is no argument {name}", name=unknown[0]), hint=did_you_mean(unknown[0], named)
+            )
         named |= {key: tuple(value) if isinstance(value, list) else value for key, value in change.arguments.items()}
         if isinstance(function, np.ufunc):
             args = [named.pop(letter) for letter in "xyz"[: len(args)]]

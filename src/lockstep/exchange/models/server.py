@@ -1,22 +1,29 @@
 """A side's process: `python -m lockstep.exchange.models.server FRAMEWORK FOLDER`; asked and answered in lines of JSON.
 
 Arrays cross in files of the folder. What the person's code prints goes to the log; what it raises is answered as its
-own error, with its own line. The process ends when nobody can ask any more.
+own error, with its own line. The process ends when nobody can ask any more. It may take so much memory and no more;
+what the person's code forks answers nothing, and ends with it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
+from lockstep.errors import is_want_of_memory
 from lockstep.exchange.models import side
 from lockstep.exchange.models.records import Change, Where, read_arrays, write_arrays, write_trace
+from lockstep.files.texts import with_texts
+from lockstep.language import later as _
+from lockstep.machine import processes
 
 # framework → the class that is its side
 SIDES = {"torch": "Torch", "keras": "Keras", "jax": "Jax", "numpy": "NumPy"}
@@ -76,24 +83,53 @@ def change_of(found: dict[str, Any]) -> Change:
     return Change(**{**found, **lists, "order": tuple(found.get("order", ()))})
 
 
+GPU = re.compile(r"\b(CUDA|GPUs?|NVIDIA|ROCm|MPS)\b|\bcuda\b")
+
+
 def failure(error: BaseException, folders: tuple[str, ...]) -> dict[str, Any]:
     """An error of the person's, or of the framework that they asked, with the innermost line of theirs."""
     if isinstance(error, side.UserError):
-        return {"error": error.message, "hint": error.hint, "where": dataclasses.asdict(error.where), "is_ours": False}
+        said = {"error": error.message, "hint": error.hint, "where": dataclasses.asdict(error.where)}
+        return with_texts({**said, "code": "LS-403"})
     where = Where()
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(folders):
             where = Where(frame.filename, frame.lineno or 0, frame.line or "")
     if isinstance(error, SyntaxError):
         where = Where(error.filename or "", error.lineno or 0, (error.text or "").strip())
-    message = f"{type(error).__name__}: {error}"[:2000]
-    return {"error": message, "hint": "", "where": dataclasses.asdict(where), "is_ours": not where.file}
+    message = f"{type(error).__name__}: {error}"[:2000].rstrip(": ")
+    code, hint = _kind(error, message)
+    return with_texts({"error": message, "hint": hint, "where": dataclasses.asdict(where), "code": code})
 
 
-def main(framework: str, folder: Path) -> int:
+def _kind(error: BaseException, message: str) -> tuple[str, str]:
+    """The code of an error of somebody else's, and what to do."""
+    if is_want_of_memory(error):
+        return "LS-503", _("it may take as much memory as the machine has; try a smaller batch or model")
+    if GPU.search(message):
+        return "LS-404", _("both models are compared on the CPU: let the file build its model there")
+    if isinstance(error, SystemExit):
+        return "LS-403", _('the file ends the process: put that under if __name__ == "__main__":')
+    return "LS-403", ""
+
+
+def _limit(memory: int) -> None:
+    """Let this process take no more memory than so many bytes, where the system can see to it."""
+    with contextlib.suppress(ImportError, ValueError, OSError, AttributeError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+
+
+def main(framework: str, folder: Path, memory: int) -> int:
     """Answer until nobody asks any more; the exit code."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a person's code prints goes to the log
+    processes.end_with_parent_by_the_system()
+    os.register_at_fork(after_in_child=answers.close)
+    process = os.getpid()
+    if memory:
+        _limit(memory)
     server = Server(framework, folder)
     folders: tuple[str, ...] = (str(folder),)
     for line in sys.stdin:
@@ -102,12 +138,14 @@ def main(framework: str, folder: Path) -> int:
             folders = (*folders, str(Path(question["file"]).parent.resolve()))
         try:
             answer = {"event": "answer", **server.answer(question)}
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a person's file may raise KeyboardInterrupt too
             traceback.print_exc()
             answer = {"event": "failure", **failure(error, folders)}
+        if os.getpid() != process:  # forked by the person's code, and come back from it
+            os._exit(0)
         answers.write(json.dumps(answer) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))

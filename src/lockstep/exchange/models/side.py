@@ -18,7 +18,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from lockstep.errors import did_you_mean
 from lockstep.exchange.models.records import Change, Model, Trace, Where
+from lockstep.language import later as _
 
 
 class Side(Protocol):
@@ -67,10 +69,12 @@ def imported(file: Path, number: int) -> ModuleType:
     folder = str(file.parent.resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    name = f"{file.stem}__lockstep_{number}" if number else file.stem
+    # A second time, or where a package has its name (numpy.py), it is imported under another.
+    is_taken = number or file.stem in sys.modules or file.stem in sys.stdlib_module_names
+    name = f"{file.stem}__lockstep_{number}" if is_taken else file.stem
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise UserError(f"{file} is no Python file")
+        raise UserError(_("{file} is no Python file", file=file))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -83,18 +87,10 @@ def named(module: ModuleType, name: str) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             here = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            raise UserError(f'"{name}" is not in {module.__file__}', hint=near(name, here))
+            message = _('"{name}" is not in {file}', name=name, file=module.__file__)
+            raise UserError(message, hint=did_you_mean(name, here))
         found = getattr(found, part)
     return found
-
-
-def near(name: str, names: Iterable[str]) -> str:
-    """The names that are there, the nearest first."""
-    import difflib
-
-    names = list(names)
-    close = difflib.get_close_matches(name, names, 1)
-    return f'did you mean "{close[0]}"?' if close else "there are: " + ", ".join(names[:20])
 
 
 def made(factory: Callable[..., Any]) -> Any:
@@ -106,10 +102,9 @@ def made(factory: Callable[..., Any]) -> Any:
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
     if needed:
-        raise UserError(
-            f"{getattr(factory, '__name__', factory)} needs {', '.join(needed)}",
-            hint="write a function without arguments that returns the model, and name that",
-        )
+        name = str(getattr(factory, "__name__", factory))
+        hint = _("write a function without arguments that returns the model, and name that")
+        raise UserError(_("{name} needs {arguments}", name=name, arguments=", ".join(needed)), hint=hint)
     return factory()
 
 

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode, get_testing_overrides, resolve_na
 
 from lockstep.exchange.models import records, side
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace, Unit, Where
+from lockstep.language import later as _
 
 # ------------------------------------------------------------------------------------ what a call is in every framework
 
@@ -161,7 +162,9 @@ class Torch:
             self.model = found if isinstance(found, nn.Module) else side.made(found)
         if not isinstance(self.model, nn.Module):
             kind = type(self.model).__name__
-            raise side.UserError(f"{name} gives {kind}, which is no torch.nn.Module", hint="return the module")
+            raise side.UserError(
+                _("{name} gives {type}, which is no torch.nn.Module", name=name, type=kind), hint=_("return the module")
+            )
         self.model.to(getattr(torch, dtype))
         self.paths = {id(module): path for path, module in self.model.named_modules()}
         self.holders = {}

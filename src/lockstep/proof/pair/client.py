@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import ast
+import collections
+import contextlib
 import dataclasses
 import itertools
 import json
+import os
+import signal
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from lockstep.errors import LockstepError
 from lockstep.exchange.models import records
 from lockstep.exchange.models.records import Call, Change, Model, Trace, Where
+from lockstep.files.texts import restored
 from lockstep.language import later as _
-from lockstep.machine import workers
+from lockstep.machine import timing, workers
 
 SECONDS = 120  # that one answer may take
+SECONDS_OF_A_LOG = 2  # that the rest of it may take once the process has ended
+CODES = ("LS-403", "LS-404", "LS-503")  # of what a person's code raises
+MOST_OF_A_LOG = 2**20  # bytes that are kept of what a person's code prints, at its beginning, and as many at its end
 # A module that a file imports → the side that its models need. The first that is there decides.
 FRAMEWORKS = {
     "keras": "keras", "tensorflow": "keras", "torch": "torch", "flax": "jax", "jax": "jax", "numpy": "numpy",
@@ -71,6 +80,38 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
+def memory() -> int:
+    """The bytes that one side may take: what the machine, or the container around us, has; 0 where nobody knows."""
+    found = [timing.memory_bytes() or 0]
+    with contextlib.suppress(OSError, ValueError):
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return min(filter(None, found), default=0)
+
+
+class Log(threading.Thread):
+    """Takes what a process prints, however much that is, and keeps its beginning and its end in a file."""
+
+    def __init__(self, source: IO[bytes], path: Path) -> None:
+        super().__init__(name="lockstep-log", daemon=True)
+        self.source, self.path = source, path
+        self.start()
+
+    def run(self) -> None:
+        """Until nobody can print any more."""
+        with contextlib.suppress(OSError, ValueError), open(self.path, "wb", buffering=0) as file:
+            n_kept, n_left_out, end = 0, 0, collections.deque[bytes]()
+            while chunk := self.source.read1(2**16):  # type: ignore[attr-defined]
+                if n_kept < MOST_OF_A_LOG:
+                    n_kept += file.write(chunk)
+                    continue
+                end.append(chunk)
+                if len(end) > MOST_OF_A_LOG // 2**16:
+                    n_left_out += len(end.popleft())
+            if n_left_out:
+                file.write(f"\n… {n_left_out} bytes are left out here …\n".encode())
+            file.write(b"".join(end))
+
+
 class Side:
     """One model's process. As a context it is ended on the way out."""
 
@@ -79,19 +120,31 @@ class Side:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "side.log"
         self._numbers = itertools.count()
-        self._file = open(self.log, "wb")  # noqa: SIM115  # closed with the process
         environment = workers.environment(BACKEND_OF[asked.framework], 1)
         environment |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+        # A session of its own: what the person's code starts can be ended with it.
         self.worker = workers.Worker(
-            "lockstep.exchange.models.server", (asked.framework, folder), 1, environment, self._file
-        )
+            "lockstep.exchange.models.server", (asked.framework, folder, memory()), 1, environment, subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        stream = self.worker.process.stderr
+        if stream is None:
+            raise TypeError("the process has no pipes")
+        self._printed = Log(getattr(stream, "buffer"), self.log)  # noqa: B009  # of a text stream
 
     def __enter__(self) -> Side:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._end()
+        self._printed.join(SECONDS_OF_A_LOG)
         self.worker.__exit__(*exception)
-        self._file.close()
+
+    def _end(self) -> None:
+        """End the process, and whatever it has started."""
+        with contextlib.suppress(OSError, AttributeError):
+            os.killpg(self.worker.process.pid, signal.SIGKILL)
+        self.worker.stop()
 
     def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """What it answers; raises LockstepError (LS-402 where it hangs or dies, LS-403 for what the code raises)."""
@@ -111,15 +164,18 @@ class Side:
             timer.cancel()
         if not line:
             process.wait()
+            self._end()
+            self._printed.join(SECONDS_OF_A_LOG)
             if is_late:
                 message = _("it gave no answer within {seconds} s", seconds=SECONDS)
                 raise LockstepError("LS-402", message, where=str(self.asked), hint=_("try it by itself first"))
             raise self.worker.death(self.log)
-        answer = json.loads(line)
+        answer = restored(json.loads(line))
         if answer.get("event") == "failure":
             where = records.where_of(answer["where"])
             place = f"{where.file}:{where.line}" if where.file else str(self.asked)
-            raise LockstepError("LS-403", str(answer["error"]), where=place, hint=str(answer["hint"]))
+            code = answer["code"] if answer["code"] in CODES else "LS-403"
+            raise LockstepError(code, answer["error"], where=place, hint=answer["hint"])
         return dict(answer)
 
     # ------------------------------------------------------------------------------------------------ what is asked

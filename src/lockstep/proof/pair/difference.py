@@ -304,7 +304,7 @@ def _compared(
                 )
             )
         n_equal = n_compared - _left("gradients", findings)
-        stages.append(_stage("gradients", findings, n_equal, n_trained, _("parameters")))
+        stages.append(_stage("gradients", findings, n_equal, n_trained, _("trained parameters")))
         if n_compared < sum(unit.is_trained for unit in parties[0].model.units):
             counts = {"n": n_compared, "all": sum(unit.is_trained for unit in parties[0].model.units)}
             not_observed.append(_("gradients of all parameters: only {n} of {all} could be compared", **counts))
