@@ -125,9 +125,9 @@ def test_what_nothing_explains_is_said_and_gets_no_name(files, tmp_path):
     [
         ("net.py", "LS-200", "no name behind the file"),
         ("absent.py:Net", "LS-200", "there is no such file"),
-        ("net.py:Nett", "LS-403", 'did you mean "Net"?'),
+        ("net.py:Nett", "LS-209", 'did you mean "Net"?'),
         ("broken.py:Net", "LS-205", "broken.py:1"),
-        ("needs.py:Net", "LS-403", "needs width"),
+        ("needs.py:Net", "LS-205", "needs width"),
         ("raises.py:Net", "LS-403", "raises.py:5"),
         ("plain.py:Net", "LS-205", "it imports none of"),
         ("leaves.py:Net", "LS-403", "SystemExit"),

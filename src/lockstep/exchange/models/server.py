@@ -90,7 +90,7 @@ def failure(error: BaseException, folders: tuple[str, ...]) -> dict[str, Any]:
     """An error of the person's, or of the framework that they asked, with the innermost line of theirs."""
     if isinstance(error, side.UserError):
         said = {"error": error.message, "hint": error.hint, "where": dataclasses.asdict(error.where)}
-        return with_texts({**said, "code": "LS-403"})
+        return with_texts({**said, "code": error.code})
     where = Where()
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(folders):
@@ -121,6 +121,26 @@ def _limit(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
+class Missing:
+    """Answers every question with the reason why the framework is not there."""
+
+    def __init__(self, framework: str, error: ImportError) -> None:
+        self.framework, self.error = framework, error
+
+    def answer(self, _question: dict[str, Any]) -> dict[str, Any]:
+        """Raises it."""
+        message = _("{name} cannot be imported: {why}", name=self.framework, why=str(self.error))
+        hint = _("install it, or look at what lockstep doctor says")
+        raise side.UserError(message, hint=hint, code="LS-401")
+
+
+def _server(framework: str, folder: Path) -> Server | Missing:
+    try:
+        return Server(framework, folder)
+    except ImportError as error:
+        return Missing(framework, error)
+
+
 def main(framework: str, folder: Path, memory: int) -> int:
     """Answer until nobody asks any more; the exit code."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
@@ -130,7 +150,7 @@ def main(framework: str, folder: Path, memory: int) -> int:
     process = os.getpid()
     if memory:
         _limit(memory)
-    server = Server(framework, folder)
+    server = _server(framework, folder)
     folders: tuple[str, ...] = (str(folder),)
     for line in sys.stdin:
         question = json.loads(line)

@@ -56,9 +56,9 @@ class Side(Protocol):
 class UserError(Exception):
     """Something that the person's own code raised, or that it lacks: what, where, what to do."""
 
-    def __init__(self, message: str, where: Where | None = None, hint: str = "") -> None:
+    def __init__(self, message: str, where: Where | None = None, hint: str = "", code: str = "LS-403") -> None:
         super().__init__(message)
-        self.message, self.where, self.hint = message, where or Where(), hint
+        self.message, self.where, self.hint, self.code = message, where or Where(), hint, code
 
 
 # ----------------------------------------------------------------------------------------------------- a person's file
@@ -88,7 +88,7 @@ def named(module: ModuleType, name: str) -> Any:
         if not hasattr(found, part):
             here = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             message = _('"{name}" is not in {file}', name=name, file=module.__file__)
-            raise UserError(message, hint=did_you_mean(name, here))
+            raise UserError(message, hint=did_you_mean(name, here), code="LS-209")
         found = getattr(found, part)
     return found
 
@@ -104,7 +104,7 @@ def made(factory: Callable[..., Any]) -> Any:
     if needed:
         name = str(getattr(factory, "__name__", factory))
         hint = _("write a function without arguments that returns the model, and name that")
-        raise UserError(_("{name} needs {arguments}", name=name, arguments=", ".join(needed)), hint=hint)
+        raise UserError(_("{name} needs {arguments}", name=name, arguments=", ".join(needed)), hint=hint, code="LS-205")
     return factory()
 
 

@@ -27,7 +27,7 @@ from lockstep.machine import timing, workers
 
 SECONDS = 120  # that one answer may take
 SECONDS_OF_A_LOG = 2  # that the rest of it may take once the process has ended
-CODES = ("LS-403", "LS-404", "LS-503")  # of what a person's code raises
+CODES = ("LS-205", "LS-209", "LS-401", "LS-403", "LS-404", "LS-503")  # that a side answers
 MOST_OF_A_LOG = 2**20  # bytes that are kept of what a person's code prints, at its beginning, and as many at its end
 # A module that a file imports → the side that its models need. The first that is there decides.
 FRAMEWORKS = {

@@ -20,7 +20,7 @@ import numpy as np
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace
 from lockstep.language import later as _
-from lockstep.proof.pair import alignment, alternatives, bundle, client, graph, laboratory, mapping, remedies
+from lockstep.proof.pair import alignment, alternatives, bundle, client, graph, laboratory, mapping, outputs, remedies
 from lockstep.proof.pair.client import Side
 from lockstep.proof.pair.places import Numbers
 from lockstep.store.documents.difference import FORMAT, Difference, Finding, Graph, Remedy, Spot, Stage
@@ -124,7 +124,9 @@ def _batch(
     if first is not None and shape is not None:
         raise first
     hint = _("say the shape of one example: --input 3,32,32, or give a batch: --batch x.npz")
-    message = _("it takes none of the inputs that were tried: {shapes}", shapes=", ".join(tried) or "–")
+    message = _("it takes none of the inputs that were tried: {shapes}", shapes=", ".join(tried))
+    if not tried:
+        message = _("nothing says what inputs it takes")
     raise LockstepError("LS-205", message, where=str(side.asked), hint=hint)
 
 
@@ -158,10 +160,10 @@ def _shapes(model: Model, shape: Sequence[int] | None) -> Iterator[tuple[tuple[i
                 yield (7,), True
             elif key == "in_channels":
                 n_axes = next((axes for axes in (1, 2, 3) if f"{axes}d" in layer.name), 2)
-                yield from (((n, *[size] * n_axes), False) for size in (SIZES if n_axes < 3 else (16, 32)))
+                yield from (((n, *[size] * n_axes), False) for size in (SIZES if n_axes < 3 else (16, 32)) if size != n)
             else:
                 yield (n,), False
-                yield (7, n), False
+                yield (7 if n != 7 else 5, n), False
 
 
 def _as_taken(
@@ -173,6 +175,11 @@ def _as_taken(
     moved = [_moved(value, to_last=is_last[1]) for value in batch]
     ways = [moved, batch] if is_last[0] != is_last[1] else [batch, [_moved(value, to_last=True) for value in batch]]
     errors = []
+    if is_last[0] != is_last[1] and any(map(_is_either_way, batch, moved)):
+        shape = batch[0].shape[1:]
+        message = _("with inputs of {shape} nothing tells channels first from channels last", shape=str(shape))
+        hint = _("give inputs whose axes differ in size: --input 3,20,24, or such a batch")
+        raise LockstepError("LS-205", message, where=str(side.asked), hint=hint)
     for way in ways:
         if model.input_shape is not None and not _fits(way[0].shape[1:], model.input_shape):
             continue
@@ -189,6 +196,11 @@ def _as_taken(
     shapes = ", ".join(str(way[0].shape[1:]) for way in ways)
     message = _("it wants inputs of {wanted}, and not {shapes}", wanted=model.input_shape, shapes=shapes)
     raise LockstepError("LS-206", message, where=str(side.asked), hint=_("say the shape: --input 3,32,32"))
+
+
+def _is_either_way(value: np.ndarray, moved: np.ndarray) -> bool:
+    """Whether nothing in the shape of a batch says in which layout it is."""
+    return value.shape == moved.shape and not np.array_equal(value, moved, equal_nan=value.dtype.kind == "f")
 
 
 def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
@@ -217,7 +229,26 @@ def _paired(parties: tuple[Party, Party], given: Iterable[tuple[str, str]]) -> m
             if name not in known:
                 message = _('"{name}" is no parameter of {model}', name=name, model=str(party.exact.asked))
                 raise LockstepError("LS-209", message, where="--map", hint=did_you_mean(name, known))
-    return mapping.paired(parties[0].model, traces[0], parties[1].model, traces[1], given)
+    found = mapping.paired(parties[0].model, traces[0], parties[1].model, traces[1], given)
+    if not found.pairs and found.left_a and found.left_b:
+        raise _strangers(parties)
+    return found
+
+
+def _strangers(parties: tuple[Party, Party]) -> LockstepError:
+    """The error for two models that share no parameter, with the two that are most alike."""
+    a, b = min(
+        itertools.product(*(party.model.units for party in parties)),
+        key=lambda pair: (
+            len(pair[0].shape) != len(pair[1].shape),
+            abs(np.log((np.prod(pair[0].shape) + 1) / (np.prod(pair[1].shape) + 1))),
+        ),
+    )
+    alike = {"a": f"{a.name} {a.shape}", "b": f"{b.name} {b.shape}"}
+    message = _("the two share no parameter; most alike are {a} | {b}", **alike)
+    where = " | ".join(str(party.exact.asked) for party in parties)
+    hint = _("name two models of one network, or pair parameters by hand: --map A=B")
+    return LockstepError("LS-210", message, where=where, hint=hint)
 
 
 def _load(parties: tuple[Party, Party], pairing: mapping.Pairing, weights: str, seed: int) -> None:
@@ -309,9 +340,9 @@ def _compared(
             counts = {"n": n_compared, "all": sum(unit.is_trained for unit in parties[0].model.units)}
             not_observed.append(_("gradients of all parameters: only {n} of {all} could be compared", **counts))
     not_observed += notes.values()
-    if any(pairing.left_a) or any(pairing.left_b):
-        left = ", ".join((*pairing.left_a, *pairing.left_b))
-        not_observed.append(_("units without a partner: {names}", names=left))
+    if pairing.left_a or pairing.left_b:
+        left = [_shortened(names) or "–" for names in (pairing.left_a, pairing.left_b)]
+        not_observed.append(_("parameters without a partner: {a} | {b}", a=left[0], b=left[1]))
     told = Difference(
         format=FORMAT, lockstep=version(), a=str(asked[0]), b=str(asked[1]),
         frameworks=(asked[0].framework, asked[1].framework),
@@ -337,6 +368,10 @@ def _guilty(finding: Finding, last: dict[str, Passes]) -> list[tuple[Trace, Call
 def _of_stage(finding: Finding, last: dict[str, Passes]) -> Passes | None:
     """The passes in which a finding was met."""
     return last.get(finding.stage) or last.get("forward in training") or last.get("forward")
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
 
 
 def _in_graph(finding: Finding, last: dict[str, Passes]) -> Finding:
@@ -414,6 +449,9 @@ def _passes(
             Numbers(trace, own, known) for trace, own, known in zip(traces, tensors, (there, back), strict=True)
         )
         if numbers[0].is_equal and numbers[1].is_equal:
+            if (told := outputs.contradiction(traces, there)) and mode == "inference":
+                findings.append(but(_unexplained(stage, parties, numbers), cause=told, meaning="outputs"))
+                return findings, (len(there), len(tensors[0]), np.inf, False)
             worst = _worst(traces[0], traces[1], tensors, there)
             return findings, (len(there), len(tensors[0]), worst, True)
         places = [each.place() for each in numbers]
@@ -534,18 +572,53 @@ def _unexplained(
     stage: str, parties: tuple[Party, Party], numbers: Sequence[Numbers], causes: Sequence[laboratory.Cause] = ()
 ) -> Finding:
     places = [each.place() for each in numbers]
-    spot = Spot(a="–", b="–", line_a="–", line_b="–")
-    if places[0] is not None and places[1] is not None:
-        spot = _spot(parties, places, None)
-    sentence, values = "", (None, None)
+    calls = [place.calls[-1] if place else _last(each) for place, each in zip(places, numbers, strict=True)]
+    names = [(call.path or call.function, client.shown(call.where), call.index) if call else ("–", "–", None)
+             for call in calls]  # fmt: skip
+    (a, line_a, call_a), (b, line_b, call_b) = names
+    spot = Spot(a=a, b=b, line_a=line_a, line_b=line_b, call_a=call_a, call_b=call_b)
+    sentence, values = _longer(numbers), (None, None)
     if causes:
         alternative = causes[0].alternative
         values = (alternative.after, alternative.before) if causes[0].side else (alternative.before, alternative.after)
         sentence = _("another function: {a} | {b}", a=values[0], b=values[1])
-    return Finding(
-        stage=stage, cause=sentence, meaning="function" if causes else "", a=values[0], b=values[1], places=(spot,),
-        off=causes[0].before if causes else _off(numbers, places),
-    )  # fmt: skip
+    meaning = "function" if causes else "length" if sentence else ""
+    if not sentence and (sentence := _not_finite(numbers, places)):
+        meaning = "finite"
+    off = causes[0].before if causes else _off(numbers, places)
+    return Finding(stage=stage, cause=sentence, meaning=meaning, a=values[0], b=values[1], places=(spot,), off=off)
+
+
+def _not_finite(numbers: Sequence[Numbers], places: Sequence[Any]) -> str:
+    """That one side's call gives NaN or infinity, where the other's whole pass has nothing of the kind."""
+    if any(place is None or not place.targets for place in places):
+        return ""
+    values = [each.tensors[place.targets[0]].value for each, place in zip(numbers, places, strict=True)]
+    counts = [int((~np.isfinite(value)).sum()) for value in values]
+    all_finite = [all(np.isfinite(one.value).all() for one in each.tensors.values()) for each in numbers]
+    if counts[1] and all_finite[0]:
+        return _("{n} of {all} values are NaN or infinite in the second, and none in the first", n=counts[1],
+                 all=values[1].size)  # fmt: skip
+    if counts[0] and all_finite[1]:
+        return _("{n} of {all} values are NaN or infinite in the first, and none in the second", n=counts[0],
+                 all=values[0].size)  # fmt: skip
+    return ""
+
+
+def _last(numbers: Numbers) -> Call | None:
+    """The outermost call that gives a model's first output."""
+    makers = [numbers.makers[number] for number in numbers.trace.outputs if number in numbers.makers]
+    return min(makers[0], key=numbers.depth) if makers else None
+
+
+def _longer(numbers: Sequence[Numbers]) -> str:
+    """That one model goes on where the other has ended, where all that the other gives is found in it."""
+    for side, words in ((1, _("the second goes on where the first has ended: {calls}")),
+                        (0, _("the first goes on where the second has ended: {calls}"))):  # fmt: skip
+        if numbers[1 - side].is_equal and not numbers[side].is_equal:
+            calls = [call.kind or call.function for call in numbers[side].harmful() if call.parent < 0]
+            return _(words.forms[0], calls=", ".join(calls[:4]) + (" …" if len(calls) > 4 else ""))
+    return ""
 
 
 def _off(numbers: Sequence[Numbers], places: Sequence[Any]) -> float | None:
