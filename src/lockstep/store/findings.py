@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from lockstep.language import later as _
 from lockstep.language import mark, say
 from lockstep.language import n_later as n_
-from lockstep.store.documents.difference import Difference, Finding
+from lockstep.store.documents.comparison import Comparison, Finding
 
 MOST_PLACES = 4  # of a difference that are shown
 OF_A_BUNDLE = mark("the weights of a bundle")
@@ -22,7 +22,7 @@ WEIGHTS = {
 }  # fmt: skip
 
 
-def lines(found: Difference, shows_mapping: bool = False) -> list[object]:
+def lines(found: Comparison, shows_mapping: bool = False) -> list[object]:
     """The answer, line by line."""
     told = _above(found)
     if shows_mapping:
@@ -36,12 +36,12 @@ def lines(found: Difference, shows_mapping: bool = False) -> list[object]:
     return told + _below(found)
 
 
-def as_text(found: Difference) -> str:
+def as_text(found: Comparison) -> str:
     """The answer as one text, in the language in use."""
     return "\n".join(map(say, lines(found)))
 
 
-def as_html(found: Difference) -> str:
+def as_html(found: Comparison) -> str:
     """The answer for a notebook: a table of the differences between what stands above and below them."""
     names = [model.rpartition(":")[0] or model for model in (found.a, found.b)]
     titles = ["", _("stage"), _("difference"), *names, _("write instead")]
@@ -64,7 +64,7 @@ def _row(cells: Sequence[object], tag: str) -> str:
     return f"<tr>{''.join(f'{begin}{html.escape(say(cell))}</{tag}>' for cell in cells)}</tr>"
 
 
-def _above(found: Difference) -> list[object]:
+def _above(found: Comparison) -> list[object]:
     """Who was compared, on what, and how many parameters the two share."""
     told: list[object] = [f"{found.a} | {found.b}"]
     if found.n_examples is not None:
@@ -77,7 +77,7 @@ def _above(found: Difference) -> list[object]:
     return told
 
 
-def _below(found: Difference) -> list[object]:
+def _below(found: Comparison) -> list[object]:
     """The proof that this is all, and what was not looked at."""
     told: list[object] = []
     if found.verdict == "INCONCLUSIVE":
@@ -87,7 +87,7 @@ def _below(found: Difference) -> list[object]:
     return told + [_("not observed: {what}", what=what) for what in found.not_observed]
 
 
-def _closing(found: Difference) -> object:
+def _closing(found: Comparison) -> object:
     counts = {"n": found.n_matched, "all": found.n_tensors, "worst": f"{found.worst:.2g}"}
     if any(finding.stage == "gradients" for finding in found.findings):
         return _("the forward passes are equal with that put right: {n} of {all} tensors", **counts)
