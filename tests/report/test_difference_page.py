@@ -90,14 +90,23 @@ def test_the_same_calls_share_a_row_and_what_has_no_partner_stands_alone():
 
 def test_many_calls_fold_group_by_group_and_what_differs_stays_open():
     graph = Graph(a=chain(120), b=chain(120), joined=tuple((place, place) for place in range(120)))
-    blocks = graphs.picture(difference(graph, [finding([(50, 50)])]))
+    blocks = graphs.picture(difference(graph, [finding([(50, 50), (80, 80)])]))
     assert sum(block["n"] for block in blocks) == 120
     shown = [block for block in blocks if not block["summary"]]
     assert any(box["marks"] == [1] for block in shown for box in block["boxes"])
     assert not any(box["marks"] for block in blocks if block["summary"] for box in block["boxes"])
-    assert sum(block["n"] for block in shown) < 12
+    assert sum(block["n"] for block in shown) < 20
+    assert [box["row"] for block in shown for box in block["boxes"] if "first" in box["kinds"]] == [3, 3]
     assert any(block["summary"] == "body.3: 6 calls, the same in both" for block in blocks)
     assert not any(block["summary"] for block in graphs.picture(difference(Graph(a=chain(9), b=chain(9)))))
+
+
+def test_a_function_that_a_block_calls_itself_stays_in_its_group():
+    layers = [f"body.{n}.{part}".removesuffix(".") for n in range(12) for part in ("conv", "norm", "relu", "conv2", "")]
+    calls = tuple(call(layer, inputs=(place - 1,)) for place, layer in enumerate(layers))
+    graph = Graph(a=calls, b=calls, joined=tuple((place, place) for place in range(len(calls))))
+    summaries = [block["summary"] for block in graphs.picture(difference(graph))]
+    assert summaries == [f"body.{n}: 5 calls, the same in both" for n in range(12)]
 
 
 def test_a_shortcut_is_an_arc_and_the_next_call_hangs_below():

@@ -69,7 +69,8 @@ def picture(found: Difference) -> list[dict[str, Any]]:
     """The blocks of the picture, from top to bottom: open ones, and ones that fold."""
     marks = _marks(found)
     everything = rows(found.graph)
-    drawn = Picture(found.graph, marks, everything)
+    first = found.findings[0].places[0] if found.findings else None
+    drawn = Picture(found.graph, marks, everything, (first.call_a, first.call_b) if first else (None, None))
     return [drawn.block(start, stop, summary) for start, stop, summary in _blocks(found.graph, everything, marks)]
 
 
@@ -121,8 +122,9 @@ def _groups(graph: Graph, everything: Sequence[Row]) -> list[str]:
     names, name = [], ""
     for row in everything:
         call = graph.a[row.a] if row.a is not None else graph.b[row.b] if row.b is not None else None
-        parts = call.layer.replace("/", ".").split(".")[:-1] if call is not None and call.layer else []
-        name = ".".join(parts[:DEPTH]) or name
+        parts = call.layer.replace("/", ".").split(".") if call is not None and call.layer else []
+        if ".".join(parts) != name:  # else it is a function that the group's own layer calls
+            name = ".".join(parts[:-1][:DEPTH]) or name
         names.append(name)
     return names
 
@@ -147,7 +149,10 @@ def _calls(row: Row, graph: Graph) -> Iterator[Call]:
 class Picture:
     """What is known of all rows when one block of them is drawn."""
 
-    def __init__(self, graph: Graph, marks: Marks, everything: Sequence[Row]) -> None:
+    def __init__(
+        self, graph: Graph, marks: Marks, everything: Sequence[Row], first: tuple[int | None, int | None]
+    ) -> None:
+        self.first = first  # the calls at the first difference
         self.graph, self.marks, self.rows = graph, marks, everything
         self.joined = (dict(graph.joined), {b: a for a, b in graph.joined})
         self.row_of = (
@@ -172,7 +177,10 @@ class Picture:
         call = (self.graph.a, self.graph.b)[side][place]
         marks = self.marks[side].get(place, [])
         is_joined = place in self.joined[side]
-        kinds = ["differs" if marks else "same" if is_joined else "alone", *(["first"] if 1 in marks else [])]
+        kinds = [
+            "differs" if marks else "same" if is_joined else "alone",
+            *(["first"] if place == self.first[side] else []),
+        ]
         kinds += ["follows"] if row > start and place - 1 in call.inputs else []
         sizes = shape(call.shape[1:]) if len(call.shape) > 1 else ""
         more = [self._far(side, number, start) for number in call.inputs if number != place - 1]
