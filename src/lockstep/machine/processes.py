@@ -91,6 +91,22 @@ def start(command: Sequence[str], threads: int, **options: Any) -> subprocess.Po
 
 _cores: weakref.WeakKeyDictionary[subprocess.Popen[Any], list[int]] = weakref.WeakKeyDictionary()
 
+
+def descendants(process: int) -> list[int]:
+    """The processes that one has started, and those that these have (Linux; elsewhere none that is known of)."""
+    children: dict[int, list[int]] = {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parent = int(place.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(place.parent.name))
+    found, waiting = [], [process]
+    while waiting:
+        more = children.get(waiting.pop(), [])
+        found += more
+        waiting += more
+    return found
+
+
 # ------------------------------------------------------------------------------------------- workers by their folders
 
 _workers: dict[subprocess.Popen[Any], Path] = {}
@@ -180,6 +196,14 @@ def end_with_parent_by_the_system() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
+def adopt_orphans() -> None:
+    """On Linux: what this process's children leave behind becomes its own child, and so is found (`descendants`)."""
+    with contextlib.suppress(OSError, AttributeError, ImportError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def _end_with_parent() -> None:

@@ -122,6 +122,29 @@ def test_what_a_file_forks_answers_nothing_and_ends_with_it(tmp_path):
     assert not any(map(is_running, pids))
 
 
+def test_a_daemon_that_leaves_our_session_is_ended_too_and_nobody_waits_for_its_pipe(tmp_path):
+    note = tmp_path / "pid"
+    lines = f"""
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open({str(note)!r}, "w").write(str(os.getpid()))
+        time.sleep(600)
+    os._exit(0)
+while not os.path.exists({str(note)!r}) or not open({str(note)!r}).read():
+    time.sleep(0.01)
+"""
+    began = time.monotonic()
+    load(write(tmp_path, lines), tmp_path)
+    pid = int(note.read_text())
+    for _wait in range(50):
+        if not is_running(pid):
+            break
+        time.sleep(0.05)
+    assert not is_running(pid)
+    assert time.monotonic() - began < 60
+
+
 def is_running(pid: int) -> bool:
     """Whether a process still does something; one that nobody has waited for does not."""
     try:

@@ -146,6 +146,7 @@ def main(framework: str, folder: Path, memory: int) -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever a person's code prints goes to the log
     processes.end_with_parent_by_the_system()
+    processes.adopt_orphans()
     os.register_at_fork(after_in_child=answers.close)
     process = os.getpid()
     if memory:

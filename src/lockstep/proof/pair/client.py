@@ -23,7 +23,7 @@ from lockstep.exchange.models import records
 from lockstep.exchange.models.records import Call, Change, Model, Trace, Where
 from lockstep.files.texts import restored
 from lockstep.language import later as _
-from lockstep.machine import timing, workers
+from lockstep.machine import processes, timing, workers
 
 SECONDS = 120  # that one answer may take
 SECONDS_OF_A_LOG = 2  # that the rest of it may take once the process has ended
@@ -91,16 +91,17 @@ def memory() -> int:
 class Log(threading.Thread):
     """Takes what a process prints, however much that is, and keeps its beginning and its end in a file."""
 
-    def __init__(self, source: IO[bytes], path: Path) -> None:
+    def __init__(self, source: IO[Any], path: Path) -> None:
         super().__init__(name="lockstep-log", daemon=True)
-        self.source, self.path = source, path
+        # A number of its own: whoever closes the process's pipe need not wait for a reader.
+        self.number, self.path = os.dup(source.fileno()), path
         self.start()
 
     def run(self) -> None:
         """Until nobody can print any more."""
         with contextlib.suppress(OSError, ValueError), open(self.path, "wb", buffering=0) as file:
             n_kept, n_left_out, end = 0, 0, collections.deque[bytes]()
-            while chunk := self.source.read1(2**16):  # type: ignore[attr-defined]
+            while chunk := os.read(self.number, 2**16):
                 if n_kept < MOST_OF_A_LOG:
                     n_kept += file.write(chunk)
                     continue
@@ -110,6 +111,7 @@ class Log(threading.Thread):
             if n_left_out:
                 file.write(f"\n… {n_left_out} bytes are left out here …\n".encode())
             file.write(b"".join(end))
+        os.close(self.number)
 
 
 class Side:
@@ -130,7 +132,7 @@ class Side:
         stream = self.worker.process.stderr
         if stream is None:
             raise TypeError("the process has no pipes")
-        self._printed = Log(getattr(stream, "buffer"), self.log)  # noqa: B009  # of a text stream
+        self._printed = Log(stream, self.log)
 
     def __enter__(self) -> Side:
         return self
@@ -141,10 +143,14 @@ class Side:
         self.worker.__exit__(*exception)
 
     def _end(self) -> None:
-        """End the process, and whatever it has started."""
+        """End the process, and whatever it has started, in its own session or in another."""
+        started = processes.descendants(self.worker.process.pid)
         with contextlib.suppress(OSError, AttributeError):
             os.killpg(self.worker.process.pid, signal.SIGKILL)
         self.worker.stop()
+        for pid in started:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
     def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """What it answers; raises LockstepError (LS-402 where it hangs or dies, LS-403 for what the code raises)."""
