@@ -118,6 +118,7 @@ def test_the_assertion_passes_on_equal_models_and_fails_with_what_the_terminal_s
         ({"map": ["w"]}, "LS-205", 'map: "w" is no pair'),
         ({"map": {"w": "v"}}, "LS-209", 'map: "v" is no parameter'),
         ({"weights": "mine"}, "LS-205", 'weights: there are no weights "mine"'),
+        ({"seed": -1}, "LS-205", "seed: -1 is no seed"),
         ({"seed": "0"}, "LS-204", "seed: a whole number"),
         ({"out": 3}, "LS-204", "out: a path"),
     ],

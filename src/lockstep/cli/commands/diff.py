@@ -37,7 +37,7 @@ class Feed:
     map: Annotated[
         list[str], typer.Option(help="Pair two parameters by name: A=B (again for more).", metavar="A=B")
     ] = dataclasses.field(default_factory=list)
-    seed: Annotated[int, typer.Option(help="Of the weights and the batch that are drawn.", min=0)] = 0
+    seed: Annotated[int, typer.Option(help="Of the weights and the batch that are drawn.", min=0, metavar="N")] = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -126,7 +126,7 @@ def _imported(path: Path) -> set[str]:
 
 
 def _arrays(pair: Sequence[tuple[Trace, Call]]) -> dict[str, np.ndarray]:
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for letter, (trace, call) in zip("ab", pair, strict=True):
         for what, numbers in (("input", call.inputs), ("output", call.outputs)):
             held = [trace.tensors[number] for number in numbers if number in trace.tensors]

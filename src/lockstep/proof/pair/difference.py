@@ -23,6 +23,7 @@ from lockstep.language import later as _
 from lockstep.proof.pair import alignment, alternatives, bundle, client, graph, laboratory, mapping, outputs, remedies
 from lockstep.proof.pair.client import Side
 from lockstep.proof.pair.places import Numbers
+from lockstep.store.documents.comparison import Verdict
 from lockstep.store.documents.difference import FORMAT, Difference, Finding, Graph, Remedy, Spot, Stage
 from lockstep.store.documents.difference import Model as ModelRow
 from lockstep.store.documents.part import but
@@ -70,6 +71,8 @@ def compare(
     LockstepError for names that are none, models that need arguments, inputs that no side accepts (LS-200 … LS-209),
     and for what a person's own code raises (LS-403) or how its process ends (LS-402, LS-503).
     """
+    if seed < 0:
+        raise LockstepError("LS-205", _("{n} is no seed", n=seed), where="--seed", hint=_("0 or more"))
     if weights not in WEIGHTS and not Path(weights).is_file():
         hint = _("one of {names}, or the weights.npz of a bundle", names=", ".join(WEIGHTS))
         raise LockstepError("LS-205", _('there are no weights "{name}"', name=weights), where="--weights", hint=hint)
@@ -391,7 +394,8 @@ def _in_graph(finding: Finding, last: dict[str, Passes]) -> Finding:
 
 def _stage(stage: str, findings: Sequence[Finding], n: int, n_all: int, what: str) -> Stage:
     """How much of a stage was compared and is equal, what was found before put right."""
-    verdict = "DIVERGED" if any(one.stage == stage for one in findings) else "EQUAL" if n else "INCONCLUSIVE"
+    is_bad = any(one.stage == stage for one in findings)
+    verdict: Verdict = "DIVERGED" if is_bad else "EQUAL" if n else "INCONCLUSIVE"
     return Stage(stage=stage, verdict=verdict, equal=n, of=n_all, what=what)
 
 
