@@ -147,7 +147,8 @@ def main(framework: str, folder: Path, memory: int) -> int:
     os.dup2(2, 1)  # whatever a person's code prints goes to the log
     processes.end_with_parent_by_the_system()
     processes.adopt_orphans()
-    os.register_at_fork(after_in_child=answers.close)
+    if hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(after_in_child=answers.close)
     process = os.getpid()
     if memory:
         _limit(memory)
