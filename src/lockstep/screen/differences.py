@@ -10,7 +10,7 @@ from rich.console import Console
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
 from lockstep.language import say
-from lockstep.store.documents.difference import Difference, Finding
+from lockstep.store.documents.difference import Closing, Difference, Finding
 
 
 def print_difference(found: Difference, console: Console, shows_mapping: bool = False) -> None:
@@ -25,6 +25,7 @@ def lines(found: Difference, shows_mapping: bool = False) -> list[object]:
     n = len(found.pairs)
     counts = {"n": n, "all": n + len(found.left[0])}
     told.append(_("weights: {n} of {all} parameters carried over", **counts))
+    told += [_("weights: {what}", what=what) for what in found.carried]
     if shows_mapping:
         told += [f"  {a} = {b}" for a, b in found.pairs]
     number = itertools.count(1)
@@ -33,10 +34,19 @@ def lines(found: Difference, shows_mapping: bool = False) -> list[object]:
         told.append(_("{stage}: DIVERGED", stage=stage))
         for finding in findings:
             told += _finding(finding, next(number))
-    if math.isfinite(found.worst):
+    told += [_("INCONCLUSIVE: {why}", why=why) for why in found.doubts]
+    if math.isfinite(found.worst) and not found.doubts:
         told.append(_closing(found))
+    if found.closing is not None:
+        told += _mended(found.closing)
     told += [_("not observed: {what}", what=what) for what in found.not_observed]
     return told
+
+
+def _mended(closing: Closing) -> list[object]:
+    counts = {"n": closing.n_written, "verdict": closing.verdict}
+    told: list[object] = [_("with {n} remedies written into a copy of the second file: {verdict}", **counts)]
+    return told + [_("  still: {cause}", cause=cause) for cause in closing.left]
 
 
 def _closing(found: Difference) -> object:

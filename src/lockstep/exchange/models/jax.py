@@ -1419,9 +1419,17 @@ def _again_at_site(owner: Jax, site: Site, axes: tuple[Any, ...], change: Change
     assert site.remade is not None  # noqa: S101 - every site that is a call has one
     call = functools.partial(_call, change.function, change.arguments) if change.function else site.remade(changes)
 
+    is_up = bool(change.pads) and site.kind == "conv_transpose"
+
     def again(*values: Array) -> list[Array]:
-        given = _prepared(change, list(values), "max_pool" in site.kind)
-        return owner.evaluated(call, given[:n] if change.function else given)
+        given = _prepared(
+            dataclasses.replace(change, pads=()) if is_up else change, list(values), "max_pool" in site.kind
+        )
+        found = owner.evaluated(call, given[:n] if change.function else given)
+        if is_up:  # all of it was made, and is cut off here
+            around = [(0, 0, 0), *((*pair, 0) for pair in change.pads), (0, 0, 0)]
+            found = [lax.pad(found[0], jnp.zeros((), found[0].dtype), around), *found[1:]]
+        return found
 
     for dims in axes:  # of vmap, the innermost first
         again = _mapped(again, dims)

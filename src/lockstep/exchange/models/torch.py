@@ -86,6 +86,16 @@ class Seen(NamedTuple):
 
 
 SIGNATURES: dict[Any, Any] = {}
+
+
+def _attention(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
+    scale: float | None = None,
+) -> None:  # fmt: skip
+    """A signature that PyTorch's tests write down without its last arguments."""
+
+
+WHOLE: dict[Any, Any] = {F.scaled_dot_product_attention: _attention}
 # What PyTorch's tests write down for another form of these.
 NAMES = {name: ("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
          for name in GATES}  # fmt: skip
@@ -101,7 +111,7 @@ def arguments_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     except (TypeError, ValueError):
         # Built-in functions have no signature; PyTorch's tests keep one for each, as a lambda.
         if not SIGNATURES:
-            SIGNATURES.update(get_testing_overrides())
+            SIGNATURES.update(get_testing_overrides() | WHOLE)
         try:
             bound = inspect.signature(SIGNATURES[function]).bind(*args, **kwargs)
         except (KeyError, TypeError, ValueError):
@@ -146,6 +156,7 @@ class Torch:
         self.model: nn.Module = nn.Identity()
         self.holders: dict[str, tuple[torch.Tensor, Kept, tuple[int, int] | None]] = {}
         self.seen: dict[int, Seen] = {}
+        self.results: Mapping[str, np.ndarray] = {}  # what calls give instead, by the key in a change
 
     # ------------------------------------------------------------------------------------------------------- building
 
@@ -350,7 +361,9 @@ def changed(seen: Seen, change: Change) -> Any:
         if change.order:
             flat = named[first].flatten(1)
             named[first] = flat[:, torch.tensor(change.order)].reshape(named[first].shape)
-        if change.pads:
+        if change.pads and "conv_transpose" in seen.name:
+            named |= {"padding": 0, "output_padding": 0}
+        elif change.pads:
             flat_pads = [side_ for pair in reversed(change.pads) for side_ in pair]
             fill = -torch.inf if "max_pool" in seen.name else 0.0
             named[first] = F.pad(named[first], flat_pads, value=fill)
@@ -359,7 +372,10 @@ def changed(seen: Seen, change: Change) -> Any:
         if "batch_first" in change.arguments and "hx" in named:
             named["hx"] = _states(named)
         args, kwargs = _by_place(seen, named)
-    return function(*args, **kwargs)
+    output = function(*args, **kwargs)
+    if change.pads and "conv_transpose" in seen.name:  # all of it was made, and is cut off here
+        return F.pad(output, [side_ for pair in reversed(change.pads) for side_ in pair])
+    return output
 
 
 def _states(named: dict[str, Any]) -> Any:
@@ -454,7 +470,7 @@ class Recorder(TorchFunctionMode):
             seen = seen._replace(args=(), kwargs=named | {"training": False})
         change = records.merged(self.changes, index, path, name) if tensors else None
         copies = seen._replace(args=_copied(seen.args), kwargs=_copied(seen.kwargs)) if word.endswith("_") else seen
-        output = changed(seen, change) if change else seen.function(*seen.args, **seen.kwargs)
+        output = self._under(seen, change) if change else seen.function(*seen.args, **seen.kwargs)
         given = list(_tensors(output))
         if given and tensors:
             kind = FUNCTIONS.get(ALIASES.get(word, word), (ALIASES.get(word, word), {}))[0]
@@ -468,6 +484,12 @@ class Recorder(TorchFunctionMode):
                 )
             )  # fmt: skip
         return output
+
+    def _under(self, seen: Seen, change: Change) -> Any:
+        """What a call gives under a change."""
+        if change.result:
+            return torch.from_numpy(np.array(self.owner.results[change.result])).to(torch.get_default_dtype())
+        return changed(seen, change)
 
     def _same(self, output: Any, args: Any) -> Any:
         """What is handed on unchanged keeps its id."""
@@ -497,7 +519,8 @@ class Recorder(TorchFunctionMode):
                     continue
                 kept = holds.get(key) or (Kept("kernel") if word == "matmul" and tensor.ndim == 2 else Kept("raw"))
                 units[kept.role if kept.role not in units else f"{kept.role}.{key}"] = unit
-                self.used[unit] = (tensor, kept, None)
+                if tensor.is_floating_point() and tensor.ndim:  # and no count of batches
+                    self.used[unit] = (tensor, kept, None)
             if ids:
                 tensors[key] = tuple(ids)
         return tensors, units

@@ -38,11 +38,14 @@ class Tensor:
 
 
 def tensors(trace: Trace, beside: Trace | None) -> dict[int, Tensor]:
-    """The real tensors of a trace in float64; `beside` is the same pass in float32."""
+    """The real tensors of a trace in float64, and outputs of whole numbers; `beside` is the same pass in float32."""
     found = {}
     is_same_pass = beside is not None and [c.function for c in beside.calls] == [c.function for c in trace.calls]
     for number, value in trace.tensors.items():
-        if not np.issubdtype(value.dtype, np.floating) or not value.size:
+        if number in trace.outputs and value.dtype.kind in "iub" and value.size:
+            value = value.astype(np.float64)
+            found[number] = Tensor(number, value, np.sort(value.ravel()), 0.0)
+        if not np.issubdtype(trace.tensors[number].dtype, np.floating) or not value.size:
             continue
         finite = value[np.isfinite(value)]
         largest = float(np.abs(finite).max(initial=0.0))

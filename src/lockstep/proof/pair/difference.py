@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,23 @@ import numpy as np
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace
 from lockstep.language import later as _
-from lockstep.proof.pair import alignment, alternatives, client, laboratory, mapping, remedies
+from lockstep.proof.pair import (
+    alignment,
+    alternatives,
+    client,
+    evidence,
+    exchanged,
+    gates,
+    injection,
+    laboratory,
+    mapping,
+    outputs,
+    remedies,
+)
+from lockstep.proof.pair import weights as keeping
 from lockstep.proof.pair.client import Side
 from lockstep.proof.pair.places import Numbers
-from lockstep.store.documents.difference import Difference, Finding, Remedy, Spot
+from lockstep.store.documents.difference import Closing, Difference, Finding, Remedy, Spot
 
 N_EXAMPLES = 9
 MOST_ROUNDS = 60  # differences at single places that are put right one after the other
@@ -41,11 +54,20 @@ class Party:
     batch: list[np.ndarray]
     changes: list[Change] = dataclasses.field(default_factory=list)
     loose: float = 0.0  # the share of a value that numbers of float32 inside of a call may move it by
+    of_mode: dict[str, list[Change]] = dataclasses.field(default_factory=dict)  # put right in passes of this mode alone
+    results: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # what calls give instead
+    edits: list[remedies.Edit] = dataclasses.field(default_factory=list)  # of its file
+
+    def changes_in(self, mode: str) -> list[Change]:
+        """All that was put right in a pass of this mode."""
+        return [*self.changes, *self.of_mode.get(mode, ())]
 
     def numbers(self, mode: str, designed: np.ndarray | None = None) -> tuple[Trace, dict[int, alignment.Tensor]]:
         """A pass in float64 and what its tensors may be off, by the same pass in float32."""
-        trace = self.exact.trace(self.batch, mode, self.changes, designed)
-        beside = self.rough.trace([_rounded(value) for value in self.batch], mode, self.changes, designed)
+        changes, results = self.changes_in(mode), self.results
+        trace = self.exact.trace(self.batch, mode, changes, designed, results)
+        rounded = {key: _rounded(value) for key, value in results.items()}
+        beside = self.rough.trace([_rounded(value) for value in self.batch], mode, changes, designed, rounded)
         tensors = alignment.tensors(trace, beside)
         return trace, {number: tensor.within(self.loose) for number, tensor in tensors.items()}
 
@@ -82,9 +104,47 @@ def compare(
             Party(sides[0], sides[1], models[0], first),
             Party(sides[2], sides[3], models[2], _as_taken(sides[2], models[2], first, asked)),
         )
+        given = [*given]
         pairing = _paired(parties, given)
         _load(parties, pairing, weights, seed)
-        return _compared(asked, parties, pairing, tell)
+        found = _compared(asked, parties, pairing, tell, is_as_is=weights == "as-is")
+        if parties[1].edits:
+            tell(_("writing the remedies into a copy, and comparing that"))
+            closing = _closing(parties, given, weights, seed, Path(temporary) / "mended")
+            found = dataclasses.replace(found, closing=closing)
+        return found
+
+
+def _closing(
+    parties: tuple[Party, Party], given: Iterable[tuple[str, str]], weights: str, seed: int, folder: Path
+) -> Closing | None:
+    """What the comparison says of a copy of the second file with all remedies written into it."""
+    asked = parties[1].exact.asked
+    own = [edit for edit in parties[1].edits if Path(edit.file).resolve() == asked.file.resolve()]
+    text, n = remedies.edited(asked.file.read_text(encoding="utf-8"), own)
+    if not n:
+        return None
+    folder.mkdir()
+    (folder / asked.file.name).write_text(text, encoding="utf-8")
+    mended = dataclasses.replace(asked, file=folder / asked.file.name)
+    sides = parties[1].exact, parties[1].rough
+    try:
+        for side, dtype in zip(sides, ("float64", "float32"), strict=True):
+            side.asked = mended
+            model = side.load(dtype)
+            parties[1].model = model if dtype == "float64" else parties[1].model
+        again = Party(*sides, parties[1].model, parties[1].batch)
+        first = Party(parties[0].exact, parties[0].rough, parties[0].model, parties[0].batch)
+        pairing = _paired((first, again), given)
+        _load((first, again), pairing, weights, seed)
+        found = _compared((parties[0].exact.asked, mended), (first, again), pairing, lambda _what: None)
+    except LockstepError as error:
+        return Closing("ERROR", n, (str(error),))
+    finally:
+        for side in sides:
+            side.asked = asked
+    causes = tuple(finding.cause or _("unexplained") for finding in found.findings)
+    return Closing(found.verdict, n, causes)
 
 
 # ------------------------------------------------------------------------------------------------------- what goes in
@@ -221,12 +281,8 @@ def _load(parties: tuple[Party, Party], pairing: mapping.Pairing, weights: str, 
         return
     values = mapping.drawn(a.model, seed) if weights == "drawn" else {k: _exact(v) for k, v in a.exact.units().items()}
     there = mapping.carried(values, pairing)
-    there |= {
-        unit.name: np.zeros(unit.shape) for unit in b.model.units if unit.name in pairing.left_b and unit.role == "bias"
-    }
-    values |= {
-        unit.name: np.zeros(unit.shape) for unit in a.model.units if unit.name in pairing.left_a and unit.role == "bias"
-    }
+    there |= keeping.neutral(b.model, pairing.left_b)
+    values |= keeping.neutral(a.model, pairing.left_a)
     for side in (a.exact, a.rough):
         side.put(values)
     for side in (b.exact, b.rough):
@@ -241,9 +297,11 @@ def _exact(value: np.ndarray) -> np.ndarray:
 
 
 def _compared(
-    asked: tuple[client.Named, client.Named], parties: tuple[Party, Party], pairing: mapping.Pairing, tell: Tell
-) -> Difference:
-    findings: list[Finding] = []
+    asked: tuple[client.Named, client.Named], parties: tuple[Party, Party], pairing: mapping.Pairing, tell: Tell, *,
+    is_as_is: bool = False,
+) -> Difference:  # fmt: skip
+    findings = _kept(parties, pairing, is_as_is)
+    carried: list[Any] = []
     not_observed = [_("optimizer, schedule, the users' own steps and data loaders"), _("what runs on a GPU")]
     n_matched = n_tensors = 0
     worst, is_explained = 0.0, True
@@ -252,28 +310,52 @@ def _compared(
         tell(_("comparing: {stage}", stage=stage))
         if mode == "training" and not any(_differs_in_training(party.model) for party in parties):
             continue
-        found, state = _passes(parties, mode, stage, findings, notes)
+        found, state = _passes(parties, pairing, mode, stage, findings, notes, carried)
         findings = found
         n_matched, n_tensors, worst = state[:3]
         is_explained = is_explained and state[3]
         if not is_explained:
             break
+    doubts: list[Any] = []
     if is_explained:
-        gradients, n_compared = _gradients(parties, pairing)
+        gradients, n_compared, moved = _gradients(parties, pairing)
         findings += [*_statistics(parties, pairing), *gradients]
         if n_compared < sum(unit.is_trained for unit in parties[0].model.units):
             counts = {"n": n_compared, "all": sum(unit.is_trained for unit in parties[0].model.units)}
             not_observed.append(_("gradients of all parameters: only {n} of {all} could be compared", **counts))
+        if not findings:
+            doubts = _doubts(parties[0], moved)
+        if unmoved := evidence.unmoved(moved, [*moved]):
+            not_observed.append(_("parameters that no output hangs on here: {names}", names=", ".join(unmoved)))
     not_observed += notes.values()
     if any(pairing.left_a) or any(pairing.left_b):
         left = ", ".join((*pairing.left_a, *pairing.left_b))
         not_observed.append(_("units without a partner: {names}", names=left))
     return Difference(
         str(asked[0]), str(asked[1]), (asked[0].framework, asked[1].framework),
-        "DIVERGED" if findings else "EQUAL", tuple(findings),
+        "DIVERGED" if findings else "INCONCLUSIVE" if doubts else "EQUAL", tuple(findings),
         tuple((pair.a, pair.b) for pair in pairing.pairs), (pairing.left_a, pairing.left_b),
-        n_matched, n_tensors, worst, tuple(not_observed), tuple(parties[0].batch[0].shape[1:]),
+        n_matched, n_tensors, worst, tuple(not_observed), tuple(parties[0].batch[0].shape[1:]), tuple(doubts),
+        tuple(carried),
     )  # fmt: skip
+
+
+def _doubts(party: Party, moved: dict[str, np.ndarray]) -> list[Any]:
+    """Why equal outputs prove nothing here; the pass is made again on another batch, or with other weights."""
+    trace, tensors = party.numbers("inference")
+
+    def again(what: str) -> Trace:
+        if what == "batch":
+            return party.exact.trace(evidence.shuffled(party.batch), "inference", party.changes_in("inference"))
+        held = party.exact.units()
+        party.exact.put(mapping.drawn(party.model, seed=1))
+        try:
+            return party.exact.trace(party.batch, "inference", party.changes_in("inference"))
+        finally:
+            party.exact.put(held)
+
+    trained = [unit.name for unit in party.model.units if unit.is_trained]
+    return evidence.doubts(trace, tensors, moved, trained, again)
 
 
 def _differs_in_training(model: Model) -> bool:
@@ -281,43 +363,166 @@ def _differs_in_training(model: Model) -> bool:
 
 
 def _passes(
-    parties: tuple[Party, Party], mode: str, stage: str, findings: list[Finding], notes: dict[str, Any]
-) -> tuple[list[Finding], tuple[int, int, float, bool]]:
-    """Passes of both models until they are equal, or until a difference is found that nothing explains."""
-    findings, n_rounds = list(findings), 0
-    while True:
-        n_rounds += 1
+    parties: tuple[Party, Party], pairing: mapping.Pairing, mode: str, stage: str, findings: list[Finding],
+    notes: dict[str, Any], carried: list[Any],
+) -> tuple[list[Finding], tuple[int, int, float, bool]]:  # fmt: skip
+    """Passes of both models until they are equal; behind a difference that nothing explains, the reference's numbers.
+
+    Gives the findings, and how many tensors of the first are matched, of how many, how far off the outputs are, and
+    whether all was explained.
+    """
+    findings, is_explained = list(findings), True
+    for n_rounds in itertools.count():
         traces, tensors = zip(*(party.numbers(mode) for party in parties), strict=True)
         there = alignment.matches(tensors[0], tensors[1])
         back = {number for numbers in there.values() for number in numbers}
+        traces = tuple(evidence.judged(traces, (there, back)))
         numbers = tuple(
             Numbers(trace, own, known) for trace, own, known in zip(traces, tensors, (there, back), strict=True)
         )
         if numbers[0].is_equal and numbers[1].is_equal:
-            worst = _worst(traces[0], traces[1], tensors, there)
-            return findings, (len(there), len(tensors[0]), worst, True)
+            worst = _worst(traces[0], traces[1], tensors, there) if is_explained else np.inf
+            for finding in outputs.findings(stage, traces, tensors, there):
+                _add(findings, finding)
+            return findings, (len(there), len(tensors[0]), worst, is_explained)
         places = [each.place() for each in numbers]
-        if places[0] is None or places[1] is None or n_rounds > MOST_ROUNDS:
-            findings.append(_unexplained(stage, parties, numbers))
-            return findings, (len(there), len(tensors[0]), np.inf, False)
-        causes = laboratory.causes(
-            (
-                laboratory.Bench(parties[0].exact, numbers[0], places[0]),
-                laboratory.Bench(parties[1].exact, numbers[1], places[1]),
+        causes: list[laboratory.Cause] = []
+        if places[0] is not None and places[1] is not None and n_rounds <= MOST_ROUNDS:
+            causes = laboratory.causes(
+                (
+                    laboratory.Bench(parties[0].exact, numbers[0], places[0]),
+                    laboratory.Bench(parties[1].exact, numbers[1], places[1]),
+                )
             )
-        )
-        usable = [cause for cause in causes if cause.alternative.meaning != "function"]
-        if not usable and (share := _as_of_float32(numbers, places)):
-            _loosen(parties, share, _spot(parties, places, None).b, notes)
-            continue
-        if not usable:
-            findings.append(_unexplained(stage, parties, numbers, causes))
+            usable = [cause for cause in causes if cause.meaning != "function"]
+            if not usable and (share := _as_of_float32(numbers, places)):
+                _loosen(parties, share, _spot(parties, places, None).b, notes)
+                continue
+            whole = _put_right(parties, pairing, traces, mode, usable[0], notes) if usable else None
+            if whole is not None:
+                for finding in _findings(stage, whole, parties, places):
+                    _add(findings, finding)
+                continue
+            causes = usable or causes
+            if not causes and _regated(parties, pairing, numbers, places, carried):
+                continue
+        is_explained = False
+        _add(findings, _unexplained(stage, parties, numbers, causes))
+        if not _injected(parties, numbers, places) or n_rounds > MOST_ROUNDS:
             return findings, (len(there), len(tensors[0]), np.inf, False)
-        cause = usable[0]
-        parties[cause.side].changes.append(_lasting(cause))
+    raise AssertionError("there is an end to it")
+
+
+def _put_right(
+    parties: tuple[Party, Party], pairing: mapping.Pairing, traces: Sequence[Trace], mode: str,
+    cause: laboratory.Cause, notes: dict[str, Any],
+) -> laboratory.Cause | None:  # fmt: skip
+    """Make all passes that follow with a cause put right, and the cause; None where no pass can be made so.
+
+    A stride makes another shape, which what follows may not take: then all strides that the models have elsewhere are
+    exchanged with it, and found at their own places if they have no part in it.
+    """
+    before = [[*party.changes] for party in parties], [{k: [*v] for k, v in p.of_mode.items()} for p in parties]
+    for part in cause.parts:
+        party, change = parties[part.side], _lasting(part)
+        if part.alternative.meaning == "training":
+            party.of_mode.setdefault(mode, []).append(change)
+        else:
+            party.changes.append(change)
         if cause.share:
-            _loosen(parties, cause.share, cause.call.path or cause.call.function, notes)
-        _add(findings, _finding(stage, cause, parties, places))
+            _loosen(parties, cause.share, part.call.path or part.call.function, notes)
+    if all(map(_can_pass, parties, (mode, mode))):
+        return cause
+    rest = [other for part in cause.parts for other in exchanged.elsewhere(part, pairing, traces)]
+    for part in rest:
+        parties[part.side].changes.append(_lasting(part))
+    if rest and all(map(_can_pass, parties, (mode, mode))):
+        return dataclasses.replace(cause, parts=(*cause.parts, *rest))
+    for party, changes, of_mode in zip(parties, *before, strict=True):
+        party.changes, party.of_mode = changes, of_mode
+    return None
+
+
+def _kept(parties: tuple[Party, Party], pairing: mapping.Pairing, is_as_is: bool) -> list[Finding]:
+    """What the models keep: parameters that one lacks, and how the numbers differ where each has its own."""
+    findings: list[Finding] = []
+    traces = [party.exact.trace(party.batch) for party in parties]
+    models = [party.model for party in parties]
+    for finding, call in keeping.missing(models, traces, pairing):
+        layer = _layer(parties[1].model, call) if call is not None else None
+        names = [
+            name for _meaning, _n, names in keeping.NEUTRAL.values() if _meaning == finding.meaning for name in names
+        ]
+        name = next((name for name in names if layer is not None and name in layer.arguments), "")
+        if layer is not None and name:
+            place = layer.where.file, layer.where.line, layer.name
+            edit = remedies.argument(*place, name, finding.a, tuple(layer.arguments))
+            if remedy := edit.remedy():
+                finding.remedies.append(remedy)
+                parties[1].edits.append(edit)
+        _add(findings, finding)
+    if not is_as_is:
+        return findings
+    values = [party.exact.units() for party in parties]
+    units = [{unit.name: unit for unit in model.units} for model in models]
+    others, there = keeping.as_they_are(pairing, units, values, traces)
+    for finding in others:
+        _add(findings, finding)
+    for side in (parties[1].exact, parties[1].rough):
+        side.put(there)
+    return findings
+
+
+def _regated(
+    parties: tuple[Party, Party], pairing: mapping.Pairing, numbers: Sequence[Numbers], places: Sequence[Any],
+    carried: list[Any],
+) -> bool:  # fmt: skip
+    """Whether a recurrent layer at a place gives the other side's numbers with its gates in another order; kept so."""
+    for side in (1, 0):
+        party, place = parties[side], places[side]
+        if place is None or (known := gates.gated(party.model, place.calls)) is None:
+            continue
+        values = party.exact.units()
+
+        def tried(units: Mapping[str, np.ndarray], party: Party = party) -> Trace:
+            party.exact.put(units)
+            return party.exact.trace(party.batch, "inference", party.changes_in("inference"), None, party.results)
+
+        wanted = {n: t for n, t in numbers[1 - side].tensors.items() if n not in numbers[1 - side].matched}
+        found = gates.found(*known, values, wanted, tried)
+        party.exact.put({name: values[name] for name in known[1]} if found is None else found[1])
+        if found is not None:
+            party.rough.put(found[1])
+            pairing.regate(side, known[1], found[0])
+            words = {"layer": known[0].path or known[0].function, "order": " ".join(map(str, found[0]))}
+            carried.append(_("{layer} holds the gates of the other model in the order {order}", **words))
+            return True
+    return False
+
+
+def _can_pass(party: Party, mode: str) -> bool:
+    try:
+        party.exact.trace(party.batch, mode, party.changes_in(mode), None, party.results)
+    except LockstepError as error:
+        if error.code != "LS-403":
+            raise
+        return False
+    return True
+
+
+def _injected(parties: tuple[Party, Party], numbers: Sequence[Numbers], places: Sequence[Any]) -> bool:
+    """Give the second model the first one's numbers at a place; whether that could be done."""
+    found = None if None in places else injection.found(numbers, places)
+    if found is None:
+        return False
+    call, value = found
+    key = f"result-{len(parties[1].results)}"
+    parties[1].results[key] = value
+    parties[1].changes.append(Change(call=call.index, of=call.function, result=key))
+    if _can_pass(parties[1], "inference"):
+        return True
+    parties[1].changes.pop()
+    return False
 
 
 def _loosen(parties: tuple[Party, Party], share: float, call: str, notes: dict[str, Any]) -> None:
@@ -343,11 +548,11 @@ def _as_of_float32(numbers: Sequence[Numbers], places: Sequence[Any]) -> float:
     return found
 
 
-def _lasting(cause: laboratory.Cause) -> Change:
+def _lasting(part: laboratory.Part) -> Change:
     """The change for all passes that follow: of the layer, where the call is one's, since numbers of calls may move."""
-    call = cause.call
+    call = part.call
     where = {"call": -1, "path": call.path} if call.path else {"call": call.index}
-    return dataclasses.replace(cause.alternative.change, of=call.function, **where)
+    return dataclasses.replace(part.alternative.change, of=call.function, **where)
 
 
 def _worst(a: Trace, b: Trace, tensors: Any, there: dict[int, list[int]]) -> float:
@@ -360,33 +565,43 @@ def _worst(a: Trace, b: Trace, tensors: Any, there: dict[int, list[int]]) -> flo
     return found
 
 
-def _finding(stage: str, cause: laboratory.Cause, parties: tuple[Party, Party], places: Sequence[Any]) -> Finding:
-    alternative = cause.alternative
-    values = (alternative.after, alternative.before) if cause.side else (alternative.before, alternative.after)
-    spots = _spot(parties, places, cause)
-    return Finding(
-        stage, _sentence(cause, values), alternative.meaning, *values, [spots], cause.before, cause.error,
-        _remedies(parties[1].model, cause.call, alternative) if cause.side else [],
-    )  # fmt: skip
+def _findings(
+    stage: str, cause: laboratory.Cause, parties: tuple[Party, Party], places: Sequence[Any]
+) -> Iterator[Finding]:
+    """A finding for each part of a cause."""
+    for part in cause.parts:
+        for alternative in part.alternative.parts():
+            values = (alternative.after, alternative.before) if part.side else (alternative.before, alternative.after)
+            yield Finding(
+                stage, _sentence(part.call, alternative, values), alternative.meaning, *values,
+                [_spot(parties, places, part)], cause.before, cause.error,
+                _remedies(parties, part, alternative, places),
+            )  # fmt: skip
 
 
-def _spot(parties: tuple[Party, Party], places: Sequence[Any], cause: laboratory.Cause | None) -> Spot:
+def _spot(parties: tuple[Party, Party], places: Sequence[Any], part: laboratory.Part | None) -> Spot:
     calls = [place.calls[-1] for place in places]
-    if cause is not None:
-        calls[cause.side] = cause.call
+    if part is not None:
+        calls[part.side] = part.call
+        calls[1 - part.side] = part.partner or calls[1 - part.side]
     titles = [call.path or call.function for call in calls]
     return Spot(titles[0], titles[1], client.shown(calls[0].where), client.shown(calls[1].where))
 
 
-def _sentence(cause: laboratory.Cause, values: tuple[Any, Any]) -> str:
+def _sentence(call: Call, alternative: alternatives.Alternative, values: tuple[Any, Any]) -> str:
     """What the two sides do, as a person says it."""
-    what = {"kind": cause.call.kind or cause.call.function, "a": values[0], "b": values[1]}
-    meaning = cause.alternative.meaning
+    what = {"kind": call.kind or call.function, "a": values[0], "b": values[1]}
+    meaning = alternative.meaning
     if meaning == "pads":
         return _("{kind}: the border is padded otherwise: {a} | {b}", **what)
+    if meaning == "crop":
+        return _("{kind}: the border is cut off otherwise: {a} | {b}", **what)
     if meaning == "flatten":
         return _("the image is flattened in another order of axes", **what)
-    return _("{kind}: {argument} is {a} | {b}", argument=cause.alternative.argument, **what)
+    if meaning == "order":
+        words = values[0] or values[1] or _("in another order")
+        return _("{kind}: what it takes holds the same numbers elsewhere: {words}", kind=what["kind"], words=words)
+    return _("{kind}: {argument} is {a} | {b}", argument=alternative.argument, **what)
 
 
 def _add(findings: list[Finding], new: Finding) -> None:
@@ -409,24 +624,69 @@ def _unexplained(
     if places[0] is not None and places[1] is not None:
         spot = _spot(parties, places, None)
     sentence, values = "", (None, None)
-    if causes:
-        alternative = causes[0].alternative
-        values = (alternative.after, alternative.before) if causes[0].side else (alternative.before, alternative.after)
+    functions = [part for cause in causes for part in cause.parts if cause.meaning == "function"]
+    for part in functions[:1]:
+        alternative = part.alternative
+        values = (alternative.after, alternative.before) if part.side else (alternative.before, alternative.after)
         sentence = _("another function: {a} | {b}", a=values[0], b=values[1])
-    off = causes[0].before if causes else np.inf
-    return Finding(stage, sentence, "function" if causes else "", *values, [spot], off, np.inf)
+    off = causes[0].before if functions else np.inf
+    return Finding(stage, sentence, "function" if functions else "", *values, [spot], off, np.inf)
 
 
-def _remedies(model: Model, call: Call, alternative: alternatives.Alternative) -> list[Remedy]:
-    """The line of the layer, or of the function, that a change is of; none where it cannot be rewritten for sure."""
-    if alternative.meaning in ("pads", "flatten", "function"):
-        return []
-    callee, argument, names, where = call.function.rpartition(".")[2], alternative.argument, call.names, call.where
-    if (layer := _layer(model, call)) is not None:
+def _remedies(
+    parties: tuple[Party, Party], part: laboratory.Part, alternative: alternatives.Alternative, places: Sequence[Any]
+) -> list[Remedy]:
+    """The line of the second model's layer, or function, to write instead; none where that is not sure."""
+    model = parties[1].model
+    if part.side:
+        flattener = part.flattener if alternative.meaning == "flatten" else None
+        found = _rewritten(parties[1], part.call, alternative.argument, alternative.after, alternative, flattener)
+        return [found] if found else []
+    # The first model is the reference: what it has is written into the second one's call, which may take it otherwise.
+    for call in places[1].calls:
+        known = {**call.arguments, **(layer.arguments if (layer := _layer(model, call)) else {})}
+        for name, before in known.items():
+            if alternatives.MEANING.get(name, name) == alternative.meaning:
+                value = alternatives.like(alternative.before, before, alternative.argument, name)
+                found = _rewritten(parties[1], call, name, value, alternative)
+                return [found] if found else []
+    return []
+
+
+def _rewritten(
+    party: Party, call: Call, argument: str, value: Any, alternative: alternatives.Alternative,
+    flattener: Call | None = None,
+) -> Remedy | None:  # fmt: skip
+    """The remedy of a call of the second model's; the edit is kept for the closing proof."""
+    edit = _edit(party.model, call, argument, value, alternative, flattener)
+    found = edit.remedy() if edit else None
+    if edit is not None and found is not None:
+        party.edits.append(edit)
+    return found
+
+
+def _edit(
+    model: Model, call: Call, argument: str, value: Any, alternative: alternatives.Alternative, flattener: Call | None
+) -> remedies.Edit | None:
+    if alternative.meaning == "flatten":
+        call = flattener or call
+    callee, names, where = call.function.rpartition(".")[2], call.names, call.where
+    layer = _layer(model, call)
+    if layer is not None:
         callee, names, where = layer.name, tuple(layer.arguments), layer.where
         argument = next((key for key in layer.arguments if _is_same_argument(key, argument)), argument)
-    found = remedies.rewritten(where.file, where.line, callee, argument, alternative.after, names)
-    return [found] if found else []
+    place, change = (where.file, where.line, callee), alternative.change
+    if alternative.meaning == "flatten":
+        return remedies.flattened(model.framework, *place, alternative.after) if flattener else None
+    if alternative.meaning == "pads" or (alternative.meaning == "counted" and change.pads):
+        return remedies.padded(model.framework, *place, change.pads, call.kind, layer is not None, names)
+    if alternative.meaning == "crop":
+        return remedies.cropped(model.framework, *place, change.pads, call, names)
+    if alternative.meaning in ("order", "function"):
+        return None
+    if layer is not None and argument not in layer.arguments:
+        return remedies.keyword(call.where.file, call.where.line, argument, value)
+    return remedies.argument(*place, argument, value, names)
 
 
 def _layer(model: Model, call: Call) -> Layer | None:
@@ -484,7 +744,7 @@ def _momentum(
         where = {"call": -1, "path": two.path} if two.path else {"call": two.index}
         change = dataclasses.replace(alternative.change, of=two.function, **where)
         try:
-            again = b.exact.trace(b.batch, "training", [*b.changes, change])
+            again = b.exact.trace(b.batch, "training", [*b.changes_in("training"), change])
         except LockstepError:
             continue
         error = float(np.abs(wanted - again.state[pair.b]).max(initial=0.0))
@@ -492,11 +752,11 @@ def _momentum(
             what = {"kind": two.kind or two.function, "argument": alternative.argument}
             here = next((v for k, v in one.arguments.items() if alternatives.MEANING.get(k) == "momentum"), None)
             sentence = _("{kind}: {argument} is {a} | {b}", **what, a=here, b=alternative.before)
-            told = _remedies(b.model, two, alternative)
+            told = _rewritten(b, two, alternative.argument, alternative.after, alternative)
             b.changes.append(change)
             return dataclasses.replace(
                 unexplained, cause=sentence, meaning="momentum", a=here, b=alternative.before, error=error,
-                remedies=told,
+                remedies=[told] if told else [],
             )  # fmt: skip
     return unexplained
 
@@ -533,27 +793,29 @@ def _biased(
 # ----------------------------------------------------------------------------------------------------------- gradients
 
 
-def _gradients(parties: tuple[Party, Party], pairing: mapping.Pairing) -> tuple[list[Finding], int]:
-    """Gradients of units, and how many were compared; of one designed weighing of the output, all causes put right."""
+def _gradients(
+    parties: tuple[Party, Party], pairing: mapping.Pairing
+) -> tuple[list[Finding], int, dict[str, np.ndarray]]:
+    """Gradients of units, how many were compared, and the first model's; of one designed weighing of the output."""
     a, b = parties
     trace, own = a.numbers("inference")
     other, theirs = b.numbers("inference")
-    if not trace.outputs or not other.outputs or trace.outputs[0] not in own or other.outputs[0] not in theirs:
-        return [], 0
+    if not (_is_real(trace, own) and _is_real(other, theirs)):
+        return [], 0, {}
     numbers = np.random.default_rng(1)
     value, there = own[trace.outputs[0]].value, theirs[other.outputs[0]].value
     designed = numbers.normal(size=value.shape).astype(np.float32).astype(np.float64)
     axes = alignment.order(value, there, max(own[trace.outputs[0]].room, theirs[other.outputs[0]].room) * 8)
     if axes is None:
-        return [], 0
+        return [], 0, {}
     weighed = np.ascontiguousarray(designed.transpose(axes).reshape(there.shape))
     exact = (
-        a.exact.trace(a.batch, "inference", a.changes, designed),
-        b.exact.trace(b.batch, "inference", b.changes, weighed),
+        a.exact.trace(a.batch, "inference", a.changes_in("inference"), designed),
+        b.exact.trace(b.batch, "inference", b.changes_in("inference"), weighed),
     )
     rough = (
-        a.rough.trace([_rounded(x) for x in a.batch], "inference", a.changes, designed),
-        b.rough.trace([_rounded(x) for x in b.batch], "inference", b.changes, weighed),
+        a.rough.trace([_rounded(x) for x in a.batch], "inference", a.changes_in("inference"), designed),
+        b.rough.trace([_rounded(x) for x in b.batch], "inference", b.changes_in("inference"), weighed),
     )
     found, n = [], 0
     for pair in pairing.pairs:
@@ -564,11 +826,17 @@ def _gradients(parties: tuple[Party, Party], pairing: mapping.Pairing) -> tuple[
         one, two = pair.there(exact[0].by_unit[pair.a]), exact[1].by_unit[pair.b]
         room = max(alignment.LEAST, alignment.ROOM * a.loose) * float(np.abs(one).max(initial=0.0)) * 8
         for name, trace_, beside in zip(names, exact, rough, strict=True):
-            if name in beside.by_unit:
+            if name in beside.by_unit and beside.by_unit[name].shape == trace_.by_unit[name].shape:
                 off32 = float(np.abs(beside.by_unit[name] - trace_.by_unit[name]).max(initial=0.0))
                 room = max(room, alignment.ROOM * alignment.FROM_FLOAT32 * off32)
         off = float(np.abs(one - two).max(initial=0.0))
         if off > room:
             spot = Spot(pair.a, pair.b, "–", "–")
             found.append(Finding("gradients", "", "", None, None, [spot], off, np.inf))
-    return found, n
+    return found, n, exact[0].by_unit
+
+
+def _is_real(trace: Trace, tensors: dict[int, alignment.Tensor]) -> bool:
+    """Whether the first output can be weighed: it is there, and no whole number."""
+    number = trace.outputs[0] if trace.outputs else -1
+    return number in tensors and np.issubdtype(trace.tensors[number].dtype, np.floating)

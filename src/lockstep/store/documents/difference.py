@@ -18,6 +18,7 @@ class Remedy:
     line: int
     before: str
     after: str
+    end: int = 0  # the last line of what stands there, where that is more than one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,15 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
+class Closing:
+    """What came out when the remedies were written into a copy of the second model's file."""
+
+    verdict: str  # as of a Difference; ERROR where the copy could not be compared
+    n_written: int
+    left: tuple[str, ...] = ()  # causes that are there still; or why it could not be compared
+
+
+@dataclasses.dataclass(frozen=True)
 class Difference:
     """What `lockstep diff` found."""
 
@@ -61,6 +71,9 @@ class Difference:
     worst: float  # of the outputs, in units of what they may be off, with all causes put right
     not_observed: tuple[str, ...]
     input_shape: tuple[int, ...]
+    doubts: tuple[str, ...] = ()  # why equal outputs prove nothing here, where they do not
+    carried: tuple[str, ...] = ()  # how weights were carried over, where that is no matter of their layout alone
+    closing: Closing | None = None  # None where there was no remedy to write
 
     @property
     def equal(self) -> bool:
