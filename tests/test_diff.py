@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cases import cases, plants
+from cases.kept import kept
 from conftest import need_backend
 from lockstep import LockstepError
 from lockstep.exchange.models.records import Call, Trace, Unit, Where
@@ -55,6 +57,13 @@ class Port(nn.Module):
         x = F.gelu(x, approximate="tanh")
         return self.out(x.permute(0, 2, 3, 1).flatten(1))
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processes():
+    """Of all sides here, kept from one comparison to the next."""
+    with kept():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -258,3 +267,33 @@ def test_a_port_to_another_framework_is_told_apart_by_its_defaults(files, tmp_pa
     (epsilon,) = told.findings[1].remedies
     assert epsilon.after == "x = layers.BatchNormalization(epsilon=1e-05)(x)"
     assert any("float32" in str(what) for what in told.not_observed), "TensorFlow's GELU holds a number of float32"
+
+
+# ------------------------------------------------------------------------------------------- public cases, and plants
+
+
+@pytest.mark.parametrize("name", ["attention_scale", "lstm_cell", "weights_transposed", "average_pool_even"])
+def test_a_public_case_is_placed_and_named_as_is_right(name):
+    (case,) = cases([name])
+    for backend in case.backends:
+        need_backend(backend)
+    judged = case.judged(case.found())
+    assert (judged.is_placed, judged.is_named, judged.wrong) == (True, True, ())
+    assert judged.found.closing is None or judged.found.closing.verdict == "EQUAL"
+
+
+def test_a_case_whose_cause_is_called_otherwise_is_wrong():
+    need_backend("torch")
+    (case,) = cases(["attention_scale"])
+    found = case.found()
+    found.findings[0].meaning = "axis"
+    judged = case.judged(found)
+    assert (judged.is_placed, judged.is_named, judged.wrong) == (True, False, ("axis",))
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_what_was_planted_is_named_and_nothing_else(n, tmp_path):
+    need_backend("torch")
+    bed = plants.BEDS["torch"]
+    planted = next(plants.pairs(bed, 1, seed=3)) if n else ()
+    assert plants.compared(bed, planted, tmp_path).problems == []

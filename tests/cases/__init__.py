@@ -17,6 +17,7 @@ from lockstep.proof.pair import difference
 from lockstep.store.documents.difference import Difference, Finding, Spot
 
 FOLDER = Path(__file__).parent
+BACKENDS = {"torch": "torch", "keras": "tensorflow", "flax": "jax", "numpy": "numpy"}  # by a word of a file's name
 SAME = {"padding": "pads"}  # an argument of that name, and zeros that were put there by hand
 
 
@@ -39,8 +40,10 @@ class Case:
         return [str(self.folder / model) for model in self.right["models"]]
 
     @property
-    def frameworks(self) -> set[str]:
-        return {model.partition("_")[0] for model in self.right["models"]}
+    def backends(self) -> set[str]:
+        """The backends whose frameworks it needs."""
+        words = {word for model in self.right["models"] for word in model.partition(".")[0].split("_")}
+        return {backend for word, backend in BACKENDS.items() if word in words}
 
     @property
     def command(self) -> str:

@@ -87,6 +87,10 @@ def test_numbers_are_put_in_a_calls_place_in_its_own_layout():
             }
             self.matched = {0}
 
+        @staticmethod
+        def harmful():
+            return []
+
     class Place:
         calls = (call(),)
 

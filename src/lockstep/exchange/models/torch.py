@@ -138,6 +138,12 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """The numbers of a tensor; of bfloat16, which NumPy has not, as float32."""
+    value = tensor.detach()
+    return np.array((value.float() if value.dtype == torch.bfloat16 else value).numpy())
+
+
 def _holds_a_tensor(value: Any) -> bool:
     return next(_tensors(value), None) is not None
 
@@ -312,7 +318,7 @@ class Torch:
         args, kwargs = _copied(seen.args), _copied(seen.kwargs)
         with torch.no_grad():
             output = changed(seen._replace(args=args, kwargs=kwargs), change)
-        return [tensor.detach().numpy() for tensor in _tensors(output)]
+        return [_array(tensor) for tensor in _tensors(output)]
 
     def signature(self, call: int) -> dict[str, Any]:
         """See `side.Side`."""
@@ -414,6 +420,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, owner: Torch, names: dict[int, str], changes: Sequence[Change]) -> None:
         super().__init__()
         self.owner, self.names = owner, names
+        self.kept = {name: tensor for name, tensor in (*owner.model.named_parameters(), *owner.model.named_buffers())}
         self.changes = changes
         self.calls: list[Call] = []
         self.values: dict[int, np.ndarray] = {}
@@ -428,7 +435,7 @@ class Recorder(TorchFunctionMode):
         key = (id(tensor), tensor._version)
         if key not in self.numbers:
             self.numbers[key] = number = len(self.numbers)
-            self.values[number] = tensor.detach().numpy().copy()
+            self.values[number] = _array(tensor)
             if tensor._version == 0 and tensor.is_floating_point():
                 self.live[number] = tensor
             self.owner.keep.append(tensor)
@@ -457,11 +464,12 @@ class Recorder(TorchFunctionMode):
         name = str(resolve_name(func) or getattr(func, "__name__", func))
         word = name.rpartition(".")[2]
         if word in PASSED_OVER or name.endswith("__get__") or word.startswith("is_"):
-            return (
-                self._same(func(*args, **kwargs), args)
-                if word in ("detach", "contiguous", "to")
-                else func(*args, **kwargs)
-            )
+            output = func(*args, **kwargs)
+            if word not in ("detach", "contiguous", "to"):
+                return output
+            self._same(output, args)
+            if not self._is_cast(output, args):
+                return output
         index, path = len(self.calls), self.path[-1]
         named = arguments_of(func, args, kwargs)
         tensors, units = self._taken(word, named)
@@ -490,6 +498,17 @@ class Recorder(TorchFunctionMode):
         if change.result:
             return torch.from_numpy(np.array(self.owner.results[change.result])).to(torch.get_default_dtype())
         return changed(seen, change)
+
+    def _is_cast(self, output: Any, args: Any) -> bool:
+        """Whether a tensor of the pass is one of another type now, which is a call; a unit that is cast stays one."""
+        before: Any = args[0] if args else None
+        if not isinstance(before, torch.Tensor) or output.dtype == before.dtype:
+            return False
+        name = self.names.get(id(before))
+        if name is not None:
+            self.names[id(output)] = name
+            self.owner.keep.append(output)
+        return name is None
 
     def _same(self, output: Any, args: Any) -> Any:
         """What is handed on unchanged keeps its id."""
@@ -520,7 +539,7 @@ class Recorder(TorchFunctionMode):
                 kept = holds.get(key) or (Kept("kernel") if word == "matmul" and tensor.ndim == 2 else Kept("raw"))
                 units[kept.role if kept.role not in units else f"{kept.role}.{key}"] = unit
                 if tensor.is_floating_point() and tensor.ndim:  # and no count of batches
-                    self.used[unit] = (tensor, kept, None)
+                    self.used[unit] = (self.kept.get(unit, tensor), kept, None)
             if ids:
                 tensors[key] = tuple(ids)
         return tensors, units

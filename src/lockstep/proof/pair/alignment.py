@@ -92,7 +92,7 @@ def matches(a: Mapping[int, Tensor], b: Mapping[int, Tensor]) -> dict[int, list[
 def _is_same(a: Tensor, b: Tensor) -> bool:
     room = max(a.room, b.room)
     for place in (0, -1, a.ordered.size // 2):  # most pairs differ there
-        if not (abs(a.ordered[place] - b.ordered[place]) <= room or a.ordered[place] == b.ordered[place]):
+        if not is_equal(a.ordered[[place]], b.ordered[[place]], room):
             return False
     return is_equal(a.ordered, b.ordered, room)
 

@@ -150,7 +150,7 @@ def _values(argument: str, before: Any, meaning: str, partners: Sequence[Call]) 
 
 
 def like(value: Any, before: Any, theirs: str = "", own: str = "") -> Any:
-    """A partner's value as this call takes it: a pair where it has pairs, and the other way round where names say so."""
+    """A partner's value as this call takes it: a pair where it has pairs, the other way round where names say so."""
     if isinstance(value, bool) and (theirs in INVERTED) != (own in INVERTED):
         return not value
     if isinstance(before, list) and isinstance(value, int) and not isinstance(value, bool):

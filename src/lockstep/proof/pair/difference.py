@@ -41,6 +41,8 @@ MOST_ROUNDS = 60  # differences at single places that are put right one after th
 SIZES = (28, 32, 64, 96, 224)  # of images, tried where nothing says how large they are
 WEIGHTS = ("drawn", "from-a", "as-is")
 
+TOLD = ("function", "precision")  # causes that are known by their numbers and put right by no argument
+
 Tell = Callable[[str], None]
 
 
@@ -394,7 +396,7 @@ def _passes(
                     laboratory.Bench(parties[1].exact, numbers[1], places[1]),
                 )
             )
-            usable = [cause for cause in causes if cause.meaning != "function"]
+            usable = [cause for cause in causes if cause.meaning not in TOLD]
             if not usable and (share := _as_of_float32(numbers, places)):
                 _loosen(parties, share, _spot(parties, places, None).b, notes)
                 continue
@@ -624,13 +626,17 @@ def _unexplained(
     if places[0] is not None and places[1] is not None:
         spot = _spot(parties, places, None)
     sentence, values = "", (None, None)
-    functions = [part for cause in causes for part in cause.parts if cause.meaning == "function"]
-    for part in functions[:1]:
-        alternative = part.alternative
-        values = (alternative.after, alternative.before) if part.side else (alternative.before, alternative.after)
+    told = [(cause, part) for cause in causes for part in cause.parts if cause.meaning in TOLD]
+    if not told:
+        return Finding(stage, sentence, "", *values, [spot], np.inf, np.inf)
+    cause, part = told[0]
+    alternative = part.alternative
+    values = (alternative.after, alternative.before) if part.side else (alternative.before, alternative.after)
+    if cause.meaning == "function":
         sentence = _("another function: {a} | {b}", a=values[0], b=values[1])
-    off = causes[0].before if functions else np.inf
-    return Finding(stage, sentence, "function" if functions else "", *values, [spot], off, np.inf)
+    else:
+        sentence = _("computed in another precision: {a} | {b}", a=values[0], b=values[1])
+    return Finding(stage, sentence, cause.meaning, *values, [spot], cause.before, np.inf)
 
 
 def _remedies(

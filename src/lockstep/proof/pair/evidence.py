@@ -48,18 +48,32 @@ def behind(trace: Trace) -> tuple[int, ...]:
 def judged(traces: Sequence[Trace], matched: Sequence[Collection[int]]) -> list[Trace]:
     """The traces with what their outputs were made of as outputs too, where these are whole numbers alone.
 
-    Where one side's are all matched that is enough: the other may have gone on (a softmax before the largest is taken).
+    Where both are all matched that is enough, and where one side has gone on with what keeps every order: a softmax
+    before the largest is taken.
     """
     sources = [behind(trace) for trace in traces]
     is_whole = [not any(number in source for number in trace.outputs)
                 for trace, source in zip(traces, sources, strict=True)]  # fmt: skip
     is_known = [bool(source) and set(source) <= set(known) for source, known in zip(sources, matched, strict=True)]
-    if not all(is_whole) or any(is_known):
+    if not all(is_whole) or all(is_known) or (any(is_known) and _is_in_order(traces, sources)):
         return [*traces]
     return [
         dataclasses.replace(trace, outputs=tuple(dict.fromkeys((*trace.outputs, *source))))
         for trace, source in zip(traces, sources, strict=True)
     ]
+
+
+def _is_in_order(traces: Sequence[Trace], sources: Sequence[Sequence[int]]) -> bool:
+    """Whether what both sides' outputs were made of has its numbers in the same order of size along some axis."""
+    if len(sources[0]) != len(sources[1]):
+        return False
+    for numbers in zip(*sources, strict=True):
+        a, b = (trace.tensors[number] for trace, number in zip(traces, numbers, strict=True))
+        if a.shape != b.shape or not any(
+            np.array_equal(np.argsort(a, axis), np.argsort(b, axis)) for axis in range(1, a.ndim)
+        ):
+            return False
+    return True
 
 
 # ------------------------------------------------------------------------------------------------------------- doubts

@@ -85,7 +85,7 @@ def causes(benches: tuple[Bench, Bench]) -> list[Cause]:
     tried = [list(_trials(side, benches)) for side in (0, 1)]
     found = [cause for side in (1, 0) for trial in tried[side] for cause in _of_target(trial, benches[1 - side])]
     found = found or list(_crossed(tried, benches)) or list(_paired(tried, benches))
-    return sorted(found, key=lambda cause: cause.rank) or list(_functions(benches))
+    return sorted(found, key=lambda cause: cause.rank) or list(_functions(benches)) or list(_coarser(benches))
 
 
 # ---------------------------------------------------------------------------------------------------------- one by one
@@ -354,3 +354,37 @@ def _functions(benches: tuple[Bench, Bench]) -> Iterator[Cause]:
                     part = Part(side, call, Alternative(Change(call=call.index), "function", "", *words))
                     yield Cause((part,), 0.0, off(own.value, target.value))
                     return
+
+
+# ---------------------------------------------------------------------------------------------- numbers of few digits
+
+SHORT = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # a type → what its rounding moves a number by, at most
+MOST_ROUNDED = 64  # roundings of such a type that one call may make
+
+
+def _coarser(benches: tuple[Bench, Bench]) -> Iterator[Cause]:
+    """Where one side's numbers all fit a shorter type, and are the other's but for its rounding."""
+    for side in (1, 0):
+        mine, other = benches[side], benches[1 - side]
+        for here, there in itertools.product(mine.place.targets, other.place.targets):
+            own, target = mine.numbers.tensors[here], other.numbers.tensors[there]
+            apart, largest = off(own.value, target.value), float(np.abs(target.value).max(initial=0.0))
+            for name, share in SHORT.items():
+                is_rounded = fits(own.value, name) and not fits(target.value, name)
+                if is_rounded and 0 < apart <= MOST_ROUNDED * share * largest:
+                    call = mine.place.calls[0]
+                    told = Alternative(Change(call=call.index), "precision", "dtype", name, "float64")
+                    yield Cause((Part(side, call, told),), math.inf, apart)
+                    return
+
+
+def fits(value: np.ndarray, name: str) -> bool:
+    """Whether every number of an array is one of a shorter type."""
+    if value.dtype.kind != "f" or not np.isfinite(value).all():
+        return False
+    with np.errstate(over="ignore"):
+        if name == "float16":
+            return bool((value.astype(np.float16).astype(value.dtype) == value).all())
+        short = value.astype(np.float32)
+    bits = short.view(np.uint32)
+    return bool((short.astype(value.dtype) == value).all() and ((bits & 0xFFFF) == 0).all())
