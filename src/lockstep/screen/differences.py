@@ -44,8 +44,14 @@ def lines(found: Difference, shows_mapping: bool = False) -> list[object]:
 
 
 def _mended(closing: Closing) -> list[object]:
-    counts = {"n": closing.n_written, "verdict": closing.verdict}
-    told: list[object] = [_("with {n} remedies written into a copy of the second file: {verdict}", **counts)]
+    told: list[object] = [
+        n_(
+            "with {n} remedy written into a copy of the second file: {verdict}",
+            "with {n} remedies written into a copy of the second file: {verdict}",
+            closing.n_written,
+            verdict=closing.verdict,
+        )
+    ]
     return told + [_("  still: {cause}", cause=cause) for cause in closing.left]
 
 

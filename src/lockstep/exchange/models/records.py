@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 MOST_CALLS = 200_000
+CONSTRUCTOR = "constructor"
 ROLES = ("kernel", "recurrent", "bias", "scale", "shift", "mean", "variance", "table", "raw")
 
 
@@ -115,6 +116,7 @@ class Change:
     call: int = -1  # its index in the trace; -1: every call of the layer at `path`
     path: str = ""
     of: str = ""  # the function that it is a change of; no other call of this index or path is changed
+    # … or CONSTRUCTOR: what the layer at `path` keeps of its constructor's arguments, whatever calls it makes with that
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)  # put over its own
     function: str = ""  # called instead, with the same tensors
     pads: tuple[tuple[int, int], ...] = ()  # of the window's axes, before the call, whose own padding is none then

@@ -266,7 +266,7 @@ class Torch:
         before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         recorder = Recorder(self, names, changes)
         inputs = tuple(recorder.number(value) for value in given)
-        with recorder.hooks(), recorder, torch.set_grad_enabled(True):
+        with self._otherwise(changes), recorder.hooks(), recorder, torch.set_grad_enabled(True):
             output = self.model(*given)
         outputs = list(_tensors(list(output.values()) if isinstance(output, dict) else output))
         self.seen = recorder.seen
@@ -286,6 +286,23 @@ class Torch:
             tuple(recorder.calls), recorder.values, inputs, tuple(recorder.number(each) for each in outputs),
             gradients, by_unit, state,
         )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _otherwise(self, changes: Sequence[Change]) -> Iterator[None]:
+        """Inside, layers keep other arguments of their constructors, by the names under which they keep them."""
+        modules = dict(self.model.named_modules())
+        before: list[tuple[nn.Module, str, Any]] = []
+        for change in changes:
+            for name, value in change.arguments.items() if change.of == records.CONSTRUCTOR else ():
+                if not hasattr(modules[change.path], name):
+                    raise side.UserError(f"{change.path} keeps no {name}")
+                before.append((modules[change.path], name, getattr(modules[change.path], name)))
+                setattr(modules[change.path], name, value)
+        try:
+            yield
+        finally:
+            for module, name, value in reversed(before):
+                setattr(module, name, value)
 
     def _learn(self, recorder: Recorder) -> None:
         """Which call uses a unit says what it is."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lockstep.exchange.models.records import Call, Change
+from lockstep.exchange.models.records import Call, Change, Layer, Model
 from lockstep.proof.pair import permutations
 
 # What frameworks call the same thing.
@@ -76,6 +76,8 @@ NEVER = {"dtype", "name", "inplace", "out", "device", "training", "trainable", "
          "kernel_regularizer", "bias_regularizer", "embed_dim_to_check", "num_heads", "has_biases", "num_layers",
          "units", "filters", "in_features", "out_features", "num_features", "features", "generator",
          "computed_in"}  # fmt: skip
+# Arguments of PyTorch's constructors that a layer asks as it works, and no call of its shows.
+OF_CONSTRUCTORS = {"norm_first", "padding_mode", "bidirectional", "batch_first", "activation", "add_zero_attn"}
 # Arguments that are a mode elsewhere, and a meaning of these.
 OF_KIND = {"training": ("batch_norm",)}
 
@@ -97,6 +99,21 @@ class Alternative:
             return [self]
         counted = dataclasses.replace(self, meaning="counted", argument="count_include_pad", before=False, after=True)
         return [dataclasses.replace(self, meaning="pads"), counted]
+
+
+def of_constructors(a: Model, b: Model, calls: Sequence[Call]) -> Iterator[tuple[Layer, str, Any]]:
+    """(layer of the second model around a place, argument, value): what the first one's has, and what is not so."""
+    for layer in b.layers:
+        if not any(call.path == layer.path or call.path.startswith(f"{layer.path}.") for call in calls):
+            continue
+        alike = [other for other in a.layers if other.name == layer.name]
+        for name, before in layer.arguments.items():
+            if name in NEVER or name not in OF_CONSTRUCTORS:
+                continue
+            values = [other.arguments[name] for other in alike if name in other.arguments]
+            for value in dict.fromkeys([*values, *([not before] if isinstance(before, bool) else [])]):
+                if value != before:
+                    yield layer, name, value
 
 
 def is_same_meaning(one: str, other: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lockstep.errors import LockstepError, did_you_mean
-from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace
+from lockstep.exchange.models.records import CONSTRUCTOR, Call, Change, Layer, Model, Trace
 from lockstep.language import later as _
 from lockstep.proof.pair import (
     alignment,
@@ -109,6 +109,12 @@ def compare(
         given = [*given]
         pairing = _paired(parties, given)
         _load(parties, pairing, weights, seed)
+
+        def anew() -> None:
+            pairing.pairs = _paired(parties, given).pairs
+            _load(parties, pairing, weights, seed)
+
+        pairing.again = anew
         found = _compared(asked, parties, pairing, tell, is_as_is=weights == "as-is")
         if parties[1].edits:
             tell(_("writing the remedies into a copy, and comparing that"))
@@ -260,8 +266,8 @@ def _paired(parties: tuple[Party, Party], given: Iterable[tuple[str, str]]) -> m
     """The units' pairs; a pass over the batch says what each unit is, on the rough sides too."""
     traces = []
     for party in parties:
-        traces.append(party.exact.trace(party.batch))
-        party.rough.trace([_rounded(value) for value in party.batch])
+        traces.append(party.exact.trace(party.batch, "inference", party.changes_in("inference")))
+        party.rough.trace([_rounded(value) for value in party.batch], "inference", party.changes_in("inference"))
         party.model = party.exact.description()
     for pair in (given := [*given]):
         for name, party in zip(pair, parties, strict=True):
@@ -402,11 +408,19 @@ def _passes(
                 continue
             whole = _put_right(parties, pairing, traces, mode, usable[0], notes) if usable else None
             if whole is not None:
-                for finding in _findings(stage, whole, parties, places):
+                parts = [
+                    dataclasses.replace(part, partner=pairing.partner(part.side, part.call, traces[1 - part.side]))
+                    for part in whole.parts
+                ]
+                for finding in _findings(stage, dataclasses.replace(whole, parts=tuple(parts)), parties, places):
                     _add(findings, finding)
                 continue
             causes = usable or causes
             if not causes and _regated(parties, pairing, numbers, places, carried):
+                continue
+            if not causes and (finding := _otherwise_made(stage, parties, numbers, places, mode)) is not None:
+                _add(findings, finding)
+                pairing.again()  # another way through a layer may pair its units otherwise
                 continue
         is_explained = False
         _add(findings, _unexplained(stage, parties, numbers, causes))
@@ -500,6 +514,37 @@ def _regated(
             carried.append(_("{layer} holds the gates of the other model in the order {order}", **words))
             return True
     return False
+
+
+def _otherwise_made(
+    stage: str, parties: tuple[Party, Party], numbers: Sequence[Numbers], places: Sequence[Any], mode: str
+) -> Finding | None:
+    """A layer around a place that goes another way with another argument of its constructor: a norm before, not behind.
+
+    Of PyTorch's layers alone: those of Keras and Flax are calls themselves.
+    """
+    party = parties[1]
+    if None in places or party.model.framework != "torch":
+        return None
+    wanted = {number: numbers[0].tensors[number] for number in places[0].targets[:1]}
+    for layer, name, value in alternatives.of_constructors(parties[0].model, party.model, places[1].calls):
+        change = Change(path=layer.path, of=CONSTRUCTOR, arguments={name: value})
+        try:
+            trace = party.exact.trace(party.batch, mode, [*party.changes_in(mode), change], None, party.results)
+        except LockstepError:
+            continue
+        if not alignment.matches(wanted, alignment.tensors(trace, None)):
+            continue
+        party.changes.append(change)
+        what = {"layer": layer.name, "argument": name, "a": value, "b": layer.arguments[name]}
+        found = remedies.argument(layer.where.file, layer.where.line, layer.name, name, value, tuple(layer.arguments))
+        remedy = found.remedy()
+        party.edits += [found] if remedy else []
+        return Finding(
+            stage, _("{layer}: {argument} is {a} | {b}", **what), alternatives.MEANING.get(name, name), value,
+            layer.arguments[name], [_spot(parties, places, None)], np.inf, 0.0, [remedy] if remedy else [],
+        )  # fmt: skip
+    return None
 
 
 def _can_pass(party: Party, mode: str) -> bool:

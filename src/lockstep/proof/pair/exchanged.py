@@ -18,14 +18,12 @@ from lockstep.proof.pair.mapping import Pairing
 def elsewhere(part: Part, pairing: Pairing, traces: Sequence[Trace]) -> list[Part]:
     """The partner's values of the same argument, for every layer of the part's side behind its call."""
     mine, other = traces[part.side], traces[1 - part.side]
-    partners = {(pair.b if part.side else pair.a): (pair.a if part.side else pair.b) for pair in pairing.pairs}
     found: list[Part] = []
     for call in mine.calls:
         is_told = any(each.call.path == call.path and each.call.function == call.function for each in (part, *found))
         if call.index <= part.call.index or not call.units or (call.path and is_told):
             continue
-        names = {partners[name] for name in call.units.values() if name in partners}
-        partner = next((each for each in other.calls if names & set(each.units.values())), None)
+        partner = pairing.partner(part.side, call, other)
         for name, value in _differing(call, partner, part.alternative.meaning) if partner else ():
             change = Change(call=call.index, arguments={name: value})
             told = Alternative(change, part.alternative.meaning, name, call.arguments[name], value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -42,6 +42,15 @@ class Pairing:
     pairs: tuple[Pair, ...]
     left_a: tuple[str, ...]
     left_b: tuple[str, ...]
+    again: Callable[[], None] = lambda: (
+        None
+    )  # pairs all units anew, of the models as they are now, and gives them weights
+
+    def partner(self, side: int, call: Call, other: Trace) -> Call | None:
+        """The other side's call that uses the units that this side's call uses."""
+        there = {(pair.a, pair.b)[side]: (pair.b, pair.a)[side] for pair in self.pairs}
+        names = {there[name] for name in call.units.values() if name in there}
+        return next((each for each in other.calls if names & set(each.units.values())), None) if names else None
 
     def regate(self, side: int, names: Collection[str], order: tuple[int, ...]) -> None:
         """From here on, these units of a side hold their gates in this order of what they held."""

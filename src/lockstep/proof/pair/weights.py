@@ -52,11 +52,11 @@ def missing(
             calls = calls if side == 0 else calls[::-1]
             meaning = NEUTRAL[unit.role][0]
             here, there = (True, False) if side == 0 else (False, True)
-            what = {"kind": call.kind or call.function, "role": _(unit.role), "name": unit.name}
+            what = {"kind": call.kind or call.function, "role": unit.role}
             sentence = (
-                _("{kind}: there is a {role} in the first model alone: {name}", **what)
+                _("{kind}: the first model alone has a {role}", **what)
                 if side == 0
-                else _("{kind}: there is a {role} in the second model alone: {name}", **what)
+                else _("{kind}: the second model alone has a {role}", **what)
             )
             titles = [each.path or each.function if each else "–" for each in calls]
             lines = [str(each.where) if each else "–" for each in calls]
