@@ -40,7 +40,7 @@ class Net(nn.Module):
         self.deep = nn.Conv2d(4, 4, 3, padding=1, groups=4)
         self.average = nn.AvgPool2d(3, stride=2, padding=1)
         self.up = nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1, output_padding=1)
-        self.fc = nn.Linear(4 * 8 * 12, 6)
+        self.fc = nn.Linear(4 * 10 * 14, 6)
         self.layer = nn.LayerNorm(6, eps=1e-5)
         self.lstm = nn.LSTM(2, 4, batch_first=True)
         self.q = nn.Linear(4, 4)
@@ -50,8 +50,7 @@ class Net(nn.Module):
         x = self.act(self.norm(self.stem(x)))
         x = self.deep(self.group(self.pool(x)))
         x = torch.relu(self.up(self.average(x)))
-        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-        x = F.max_pool2d(x, 2)
+        x = F.interpolate(x, size=(10, 14), mode="bilinear", align_corners=False)
         x = F.gelu(self.layer(self.fc(x.flatten(1))))
         x = self.lstm(x.reshape(-1, 3, 2))[0]
         x = F.scaled_dot_product_attention(self.q(x), x, x)
@@ -158,7 +157,7 @@ BEDS = {
     bed.framework: bed
     for bed in (
         Bed("torch", "Net", (3, 16, 24), TORCH, plants(
-            ("self.stem = nn.Conv2d(3, 4, 3, stride=1, padding=1)", "self.stem = nn.Conv2d(3, 4, 3, stride=1, padding=1, padding_mode=\"circular\")", "unexplained"),
+            ("self.stem = nn.Conv2d(3, 4, 3, stride=1, padding=1)", "self.stem = nn.Conv2d(3, 4, 3, stride=1, padding=1, padding_mode=\"circular\")", "padding_mode"),
             ("stride=1, padding=1)", "stride=1, padding=2, dilation=2)", "dilation|pads"),
             ("eps=1e-5, momentum=0.1", "eps=1e-3, momentum=0.1", "epsilon"),
             ("eps=1e-5, momentum=0.1", "eps=1e-5, momentum=0.01", "momentum"),
@@ -179,7 +178,7 @@ BEDS = {
             ("batch_first=True", "batch_first=False", "batch first"),
             ("dim=2", "dim=1", "axis"),
             ("return F.softmax(self.out(x), dim=2)", "return F.softmax(self.out(x), dim=2).flip(1)", "order"),
-            ("torch.relu(", "F.relu6(", "function"),
+            ("torch.relu(", "F.silu(", "function"),
             ("self.fc(x.flatten(1))", "self.fc(x.flip(3).flatten(1))", "order"),
         )),
         Bed("keras", "net", (16, 24, 3), KERAS, plants(
@@ -216,7 +215,7 @@ BEDS = {
             ("nn.LayerNorm(epsilon=1e-6)", "nn.LayerNorm(epsilon=1e-3)", "epsilon"),
             ("axis=-1", "axis=1", "axis"),
             ("x.reshape(len(x), -1)", "x.transpose(0, 3, 1, 2).reshape(len(x), -1)", "flatten"),
-            ("nn.relu(nn.ConvTranspose", "nn.relu6(nn.ConvTranspose", "function"),
+            ("nn.relu(nn.ConvTranspose", "nn.silu(nn.ConvTranspose", "function"),
         )),
         Bed("numpy", "forward", (8,), NUMPY, plants(
             ("1e-5", "1e-3", "y|epsilon"),

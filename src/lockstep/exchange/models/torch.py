@@ -181,6 +181,7 @@ class Torch:
             raise side.UserError(f"{name} gives {kind}, which is no torch.nn.Module", hint="return the module")
         self.model.to(getattr(torch, dtype))
         self.paths = {id(module): path for path, module in self.model.named_modules()}
+        self.lines_of = {path: self.made[key][1] for key, path in self.paths.items() if key in self.made}
         self.holders = {}
         return self.description()
 
@@ -500,7 +501,7 @@ class Recorder(TorchFunctionMode):
         if given and tensors:
             kind = FUNCTIONS.get(ALIASES.get(word, word), (ALIASES.get(word, word), {}))[0]
             rest = {key: side.plain(value) for key, value in named.items() if not _holds_a_tensor(value)}
-            where = self.owner.lines.here()
+            where = self._where(path)
             self.seen[index] = copies
             self.calls.append(
                 Call(
@@ -509,6 +510,11 @@ class Recorder(TorchFunctionMode):
                 )
             )  # fmt: skip
         return output
+
+    def _where(self, path: str) -> Where:
+        """The line of a call; where PyTorch's own container calls a layer, that at which the layer was made."""
+        where = self.owner.lines.here()
+        return where if where.file else self.owner.lines_of.get(path, where)
 
     def _under(self, seen: Seen, change: Change) -> Any:
         """What a call gives under a change."""

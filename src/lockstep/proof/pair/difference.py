@@ -5,9 +5,11 @@ A later stage runs with the earlier causes put right in the second model, so one
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import itertools
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from lockstep.proof.pair import (
     client,
     evidence,
     exchanged,
+    flow,
     gates,
     injection,
     laboratory,
@@ -104,7 +107,7 @@ def compare(
         first = _batch(sides[0], models[0], batch, input_shape, seed)
         parties = (
             Party(sides[0], sides[1], models[0], first),
-            Party(sides[2], sides[3], models[2], _as_taken(sides[2], models[2], first, asked)),
+            Party(sides[2], sides[3], models[2], _as_taken(sides[2], models[2], first, asked, sides[0].description())),
         )
         given = [*given]
         pairing = _paired(parties, given)
@@ -223,17 +226,27 @@ def _shapes(model: Model, shape: Sequence[int] | None) -> Iterator[tuple[tuple[i
 
 
 def _as_taken(
-    side: Side, model: Model, batch: list[np.ndarray], asked: tuple[client.Named, client.Named]
+    side: Side, model: Model, batch: list[np.ndarray], asked: tuple[client.Named, client.Named], first: Model
 ) -> list[np.ndarray]:
-    """The first model's batch as the second one takes it: channels first or last, whichever it accepts."""
-    frameworks = [one.framework for one in asked]
-    is_last = [name in ("keras", "jax") for name in frameworks]
+    """The first model's batch as the second one takes it: channels first or last, whichever it accepts.
+
+    A model may take both, since its parameters are made for what it is given first: then as many of them as can be are
+    to be as large as the first model's. Where that says nothing either, three axes are a sequence's, and none is moved.
+    """
+    is_last = [one.framework in ("keras", "jax") for one in asked]
     moved = [_moved(value, to_last=is_last[1]) for value in batch]
     ways = [moved, batch] if is_last[0] != is_last[1] else [batch, [_moved(value, to_last=True) for value in batch]]
-    errors = []
+    if batch[0].ndim == 3 and not any("1d" in layer.name.lower() for layer in first.layers):
+        ways = [batch, *(way for way in ways if way is not batch)]
+    if all(value.ndim < 3 for value in batch):
+        ways = ways[:1]
+    wanted = collections.Counter(math.prod(unit.shape) for unit in first.units)
+    errors, taken = [], []
     for way in ways:
         if model.input_shape is not None and not _fits(way[0].shape[1:], model.input_shape):
             continue
+        if errors or taken:
+            side.load("float64")
         try:
             side.trace(way)
         except LockstepError as error:
@@ -241,7 +254,15 @@ def _as_taken(
                 raise
             errors.append(error)
             continue
-        return way
+        sizes = collections.Counter(math.prod(unit.shape) for unit in side.description().units)
+        taken.append((sum((wanted & sizes).values()), way))
+        if wanted == sizes:
+            break
+    if taken:
+        best = max(taken, key=lambda each: each[0])
+        if best is not taken[-1] or (errors and way is not best[1]):
+            side.load("float64")
+        return best[1]
     if errors:
         raise errors[0]
     shapes = ", ".join(str(way[0].shape[1:]) for way in ways)
@@ -423,8 +444,9 @@ def _passes(
                 pairing.again()  # another way through a layer may pair its units otherwise
                 continue
         is_explained = False
-        _add(findings, _unexplained(stage, parties, numbers, causes))
-        if not _injected(parties, numbers, places) or n_rounds > MOST_ROUNDS:
+        taken = flow.found(numbers, places, pairing) if not causes and None not in places else None
+        _add(findings, _unexplained(stage, parties, numbers, causes) if taken is None else _taken(stage, *taken))
+        if not _injected(parties, numbers, places, taken and taken[0]) or n_rounds > MOST_ROUNDS:
             return findings, (len(there), len(tensors[0]), np.inf, False)
     raise AssertionError("there is an end to it")
 
@@ -557,9 +579,21 @@ def _can_pass(party: Party, mode: str) -> bool:
     return True
 
 
-def _injected(parties: tuple[Party, Party], numbers: Sequence[Numbers], places: Sequence[Any]) -> bool:
-    """Give the second model the first one's numbers at a place; whether that could be done."""
-    found = None if None in places else injection.found(numbers, places)
+def _taken(stage: str, calls: tuple[Call, Call], makers: tuple[Call, Call]) -> Finding:
+    """A layer that takes something else in the second model."""
+    titles = [maker.path or maker.function for maker in makers]
+    spot = Spot(*titles, *(client.shown(maker.where) for maker in makers))
+    what = {"kind": calls[1].kind or calls[1].function, "a": titles[0], "b": titles[1]}
+    return Finding(stage, _("{kind} takes what {a} gives | {b}", **what), "taken", *titles, [spot], np.inf, np.inf)
+
+
+def _injected(
+    parties: tuple[Party, Party], numbers: Sequence[Numbers], places: Sequence[Any], calls: tuple[Call, Call] | None
+) -> bool:
+    """Give the second model the first one's numbers at a place, of these calls if they are known; whether it went."""
+    found = None
+    if None not in places:
+        found = (injection.of(numbers, *calls) if calls else None) or injection.found(numbers, places)
     if found is None:
         return False
     call, value = found
@@ -736,6 +770,8 @@ def _edit(
     if alternative.meaning in ("order", "function"):
         return None
     if layer is not None and argument not in layer.arguments:
+        if alternative.meaning == "training":
+            return remedies.without(call.where.file, call.where.line, argument)
         return remedies.keyword(call.where.file, call.where.line, argument, value)
     return remedies.argument(*place, argument, value, names)
 
@@ -882,9 +918,18 @@ def _gradients(
                 room = max(room, alignment.ROOM * alignment.FROM_FLOAT32 * off32)
         off = float(np.abs(one - two).max(initial=0.0))
         if off > room:
-            spot = Spot(pair.a, pair.b, "–", "–")
-            found.append(Finding("gradients", "", "", None, None, [spot], off, np.inf))
+            calls = [_user_of(trace_, name) for trace_, name in zip(exact, names, strict=True)]
+            spot = Spot(pair.a, pair.b, *(client.shown(call.where) if call else "–" for call in calls))
+            row = keeping.padding_row(one, two, room) if "table" in _roles(calls) else None
+            told = _("embedding: row {row} of {side} gets no gradient", **row) if row else ""
+            sides = (row["side"] == "A", row["side"] == "B") if row else (None, None)
+            new = Finding("gradients", told, "padding index" if row else "", *sides, [spot], off, np.inf)
+            found.append(new)
     return found, n, exact[0].by_unit
+
+
+def _roles(calls: Sequence[Call | None]) -> set[str]:
+    return {role.partition(".")[0] for call in calls if call is not None for role in call.units}
 
 
 def _is_real(trace: Trace, tensors: dict[int, alignment.Tensor]) -> bool:

@@ -36,6 +36,12 @@ def found(numbers: Sequence[Numbers], places: Sequence[Side]) -> tuple[Call, np.
     return None if best is None else best[1:]
 
 
+def of(numbers: Sequence[Numbers], one: Call, other: Call) -> tuple[Call, np.ndarray] | None:
+    """The same of two calls that are known to be each other's."""
+    value = _there(numbers, one, other)
+    return None if value is None else (other, value)
+
+
 def _near(numbers: Numbers, place: Side) -> list[Call]:
     """The calls of a place, the outermost first, and those behind it."""
     first = place.calls[0].index

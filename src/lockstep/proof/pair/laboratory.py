@@ -278,9 +278,13 @@ def _orders(call: Call, mine: Bench, other: Bench) -> Iterator[Alternative]:
         if there is None or there.value.size != own.value.size:
             continue
         room = max(there.room, own.room)
-        for value in _laid(there.value, own.value.shape):
-            order = permutations.of_examples(value, own.value, room)
-            if order is None or order.tobytes() in seen or bool((order == np.arange(len(order))).all()):
+        laid = [
+            (value, permutations.of_examples(value, own.value, room)) for value in _laid(there.value, own.value.shape)
+        ]
+        if any(order is not None and bool((order == np.arange(len(order))).all()) for _value, order in laid):
+            continue  # it is in its place
+        for value, order in laid:
+            if order is None or order.tobytes() in seen:
                 continue
             seen.add(order.tobytes())
             images = _flattened(call, mine), _flattened_of(number, other)

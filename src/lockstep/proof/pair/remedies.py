@@ -113,6 +113,18 @@ def keyword(file: str, line: int, name: str, value: Any) -> Edit | None:
     return argument(file, found[0].lineno, name_of(found[0]), name, value) if len(found) == 1 else None
 
 
+def without(file: str, line: int, name: str) -> Edit | None:
+    """The one call of a line that is given this by name, without it."""
+    edit = keyword(file, line, name, None)
+    if edit is None:
+        return None
+
+    def change(node: ast.Call, _tree: ast.Module) -> ast.expr | None:
+        return ast.Call(node.func, node.args, [each for each in node.keywords if each.arg != name])
+
+    return dataclasses.replace(edit, what=f"no {name}", change=change)
+
+
 def rewritten(file: str, line: int, callee: str, name: str, value: Any, names: Sequence[str] = ()) -> Remedy | None:
     """The line with the argument of this call put to a value; None where the call is not to be found there."""
     return argument(file, line, callee, name, value, names).remedy()
