@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from lockstep.exchange.models.records import Call, Where
-from lockstep.proof.pair import alternatives, gates, injection
+from lockstep.exchange.models.records import Call, Trace, Where
+from lockstep.proof.pair import alignment, alternatives, gates, injection, mapping
 from lockstep.proof.pair.alignment import Tensor
+from lockstep.proof.pair.places import Numbers
 
 
 def call(kind="conv", **arguments):
@@ -79,21 +82,15 @@ def test_the_order_of_gates_is_found_by_what_the_call_gives_then():
 def test_numbers_are_put_in_a_calls_place_in_its_own_layout():
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 5))
 
-    class Numbers:
-        def __init__(self, takes, gives):
-            self.tensors = {
-                0: Tensor(0, takes, np.sort(takes.ravel()), 0),
-                1: Tensor(1, gives, np.sort(gives.ravel()), 0),
-            }
-            self.matched = {0}
-
-        @staticmethod
-        def harmful():
-            return []
-
-    class Place:
-        calls = (call(),)
+    def seen(takes, gives):
+        last = dataclasses.replace(
+            call(kind="dense"), index=1, tensors={"x": (1,)}, units={"kernel": "k"}, outputs=(2,)
+        )
+        trace = Trace((call(kind="odd"), last), {0: takes, 1: gives, 2: gives + 1}, (0,), (2,))
+        return Numbers(trace, alignment.tensors(trace, None), {0})
 
     turned = np.moveaxis(x, 1, -1)
-    found = injection.found((Numbers(x, x * 2), Numbers(turned, turned * 3)), (Place, Place))
-    np.testing.assert_array_equal(found[1], turned * 2)
+    numbers = seen(x, x * 2), seen(turned, turned * 3)
+    made, value = injection.found(numbers, mapping.Pairing((mapping.Pair("k", "k"),), (), ()))
+    assert made.kind == "odd"
+    np.testing.assert_array_equal(value, turned * 2)

@@ -101,13 +101,21 @@ NAMES = {name: ("input", "hx", "params", "has_biases", "num_layers", "dropout", 
          for name in GATES}  # fmt: skip
 
 
+def _signature(function: Any) -> inspect.Signature:
+    """A function's own; raises ValueError for one that hands on whatever it gets, as those with two forms do."""
+    found = inspect.signature(function)
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in found.parameters.values()):
+        raise ValueError(f"{function} names no arguments")
+    return found
+
+
 def arguments_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Every argument by name, defaults among them; by number where nobody knows the names."""
     names = NAMES.get(getattr(function, "__name__", ""))
     if names and len(args) == len(names):
         return {**dict(zip(names, args, strict=False)), **kwargs}
     try:
-        bound = inspect.signature(function).bind(*args, **kwargs)
+        bound = _signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError):
         # Built-in functions have no signature; PyTorch's tests keep one for each, as a lambda.
         if not SIGNATURES:
@@ -415,7 +423,7 @@ def _states(named: dict[str, Any]) -> Any:
 def _by_place(seen: Seen, named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments by name as a call takes them: built-in functions take the first ones by their place alone."""
     try:
-        parameters = inspect.signature(seen.function).parameters
+        parameters = _signature(seen.function).parameters
         return (), {key: value for key, value in named.items() if key in parameters}
     except (TypeError, ValueError):
         n = len(seen.args)

@@ -75,7 +75,7 @@ NEVER = {"dtype", "name", "inplace", "out", "device", "training", "trainable", "
          "kernel_initializer", "bias_initializer", "gamma_initializer", "beta_initializer", "data_format",
          "kernel_regularizer", "bias_regularizer", "embed_dim_to_check", "num_heads", "has_biases", "num_layers",
          "units", "filters", "in_features", "out_features", "num_features", "features", "generator",
-         "computed_in"}  # fmt: skip
+         "computed_in", "return_indices"}  # fmt: skip
 # Arguments of PyTorch's constructors that a layer asks as it works, and no call of its shows.
 OF_CONSTRUCTORS = {"norm_first", "padding_mode", "bidirectional", "batch_first", "activation", "add_zero_attn"}
 # Arguments that are a mode elsewhere, and a meaning of these.

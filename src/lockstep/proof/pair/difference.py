@@ -445,8 +445,8 @@ def _passes(
                 continue
         is_explained = False
         taken = flow.found(numbers, places, pairing) if not causes and None not in places else None
-        _add(findings, _unexplained(stage, parties, numbers, causes) if taken is None else _taken(stage, *taken))
-        if not _injected(parties, numbers, places, taken and taken[0]) or n_rounds > MOST_ROUNDS:
+        _add(findings, _unexplained(stage, parties, numbers, causes) if taken is None else _taken(stage, *taken[:2]))
+        if not _injected(parties, numbers, pairing, taken and taken[2]) or n_rounds > MOST_ROUNDS:
             return findings, (len(there), len(tensors[0]), np.inf, False)
     raise AssertionError("there is an end to it")
 
@@ -588,12 +588,10 @@ def _taken(stage: str, calls: tuple[Call, Call], makers: tuple[Call, Call]) -> F
 
 
 def _injected(
-    parties: tuple[Party, Party], numbers: Sequence[Numbers], places: Sequence[Any], calls: tuple[Call, Call] | None
+    parties: tuple[Party, Party], numbers: Sequence[Numbers], pairing: mapping.Pairing, taken: tuple[int, int] | None
 ) -> bool:
-    """Give the second model the first one's numbers at a place, of these calls if they are known; whether it went."""
-    found = None
-    if None not in places:
-        found = (injection.of(numbers, *calls) if calls else None) or injection.found(numbers, places)
+    """Give the second model the first one's numbers behind a place, of these tensors if known; whether it went."""
+    found = injection.given(numbers, *taken) if taken else injection.found(numbers, pairing)
     if found is None:
         return False
     call, value = found

@@ -15,18 +15,18 @@ from lockstep.proof.pair.places import Numbers, Side
 
 def found(
     numbers: Sequence[Numbers], places: Sequence[Side], pairing: Pairing
-) -> tuple[tuple[Call, Call], tuple[Call, Call]] | None:
-    """The two calls of a layer, and the two that give what they take; None where a place is none of that kind."""
+) -> tuple[tuple[Call, Call], tuple[Call, Call], tuple[int, int]] | None:
+    """The two calls of a layer, the two that give what they take, and that; None where a place is none of that kind."""
     for side, place in enumerate(places):
         for call in place.calls:
             partner = pairing.partner(side, call, numbers[1 - side].trace) if call.units else None
             if partner is None or not _is_fed_alike(numbers[side], call) or _is_fed_alike(numbers[1 - side], partner):
                 continue
-            makers = _maker(numbers[side], call), _maker(numbers[1 - side], partner)
-            if makers[0] is None or makers[1] is None or makers[0].function == makers[1].function:
-                continue
-            calls = (call, partner) if side == 0 else (partner, call)
-            return calls, ((makers[0], makers[1]) if side == 0 else (makers[1], makers[0]))
+            one, other = (call, partner) if side == 0 else (partner, call)
+            taken = _first(numbers[0], one), _first(numbers[1], other)
+            a, b = _maker(numbers[0], taken[0]), _maker(numbers[1], taken[1])
+            if a is not None and b is not None and a.function != b.function:
+                return (one, other), (a, b), taken
     return None
 
 
@@ -35,7 +35,11 @@ def _is_fed_alike(numbers: Numbers, call: Call) -> bool:
     return all(number in numbers.matched or number not in numbers.tensors for number in call.inputs)
 
 
-def _maker(numbers: Numbers, call: Call) -> Call | None:
-    """The innermost call that gives the first real tensor that a call takes."""
-    first = next((number for number in call.inputs if number in numbers.tensors), -1)
-    return max(numbers.makers.get(first, ()), key=numbers.depth, default=None)
+def _first(numbers: Numbers, call: Call) -> int:
+    """The first real tensor that a call takes."""
+    return next((number for number in call.inputs if number in numbers.tensors), -1)
+
+
+def _maker(numbers: Numbers, number: int) -> Call | None:
+    """The outermost call that gives a tensor: the layer, where there is one."""
+    return min(numbers.makers.get(number, ()), key=numbers.depth, default=None)
