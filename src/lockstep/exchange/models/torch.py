@@ -386,7 +386,8 @@ def changed(seen: Seen, change: Change) -> Any:
         found: Any = torch
         for part in change.function.split(".")[1:]:
             found = getattr(found, part)
-        function = found
+        tensors = [value for value in (*args, *kwargs.values()) if _holds_a_tensor(value)]
+        return found(*tensors, **change.arguments)
     if change.arguments or change.pads or change.order:
         named = arguments_of(seen.function, args, kwargs)
         first = next((key for key, value in named.items() if isinstance(value, torch.Tensor)), "")

@@ -21,6 +21,7 @@ from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.models.records import CONSTRUCTOR, Call, Change, Layer, Model, Trace
 from lockstep.language import later as _
 from lockstep.proof.pair import (
+    activations,
     alignment,
     alternatives,
     client,
@@ -423,7 +424,7 @@ def _passes(
                     laboratory.Bench(parties[1].exact, numbers[1], places[1]),
                 )
             )
-            usable = [cause for cause in causes if cause.meaning not in TOLD]
+            usable = [cause for cause in causes if laboratory.is_tried(cause)]
             if not usable and (share := _as_of_float32(numbers, places)):
                 _loosen(parties, share, _spot(parties, places, None).b, notes)
                 continue
@@ -675,6 +676,8 @@ def _sentence(call: Call, alternative: alternatives.Alternative, values: tuple[A
         return _("{kind}: the border is padded otherwise: {a} | {b}", **what)
     if meaning == "crop":
         return _("{kind}: the border is cut off otherwise: {a} | {b}", **what)
+    if meaning == "function":
+        return _("another function: {a} | {b}", **what)
     if meaning == "flatten":
         return _("the image is flattened in another order of axes", **what)
     if meaning == "order":
@@ -765,13 +768,20 @@ def _edit(
         return remedies.padded(model.framework, *place, change.pads, call.kind, layer is not None, names)
     if alternative.meaning == "crop":
         return remedies.cropped(model.framework, *place, change.pads, call, names)
-    if alternative.meaning in ("order", "function"):
+    if alternative.meaning == "function":
+        said = activations.code(str(alternative.after).partition(" or ")[0], _side_of(model))
+        return activations.edit(*place, said, _side_of(model), layer is not None) if said else None
+    if alternative.meaning == "order":
         return None
     if layer is not None and argument not in layer.arguments:
         if alternative.meaning == "training":
             return remedies.without(call.where.file, call.where.line, argument)
         return remedies.keyword(call.where.file, call.where.line, argument, value)
     return remedies.argument(*place, argument, value, names)
+
+
+def _side_of(model: Model) -> str:
+    return model.framework if model.framework in client.BACKEND_OF else "jax"
 
 
 def _layer(model: Model, call: Call) -> Layer | None:

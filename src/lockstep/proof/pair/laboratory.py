@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from lockstep.exchange.models.records import Call, Change, together
-from lockstep.proof.pair import alternatives, permutations
+from lockstep.proof.pair import activations, alternatives, permutations
 from lockstep.proof.pair.alignment import LEAST, off
 from lockstep.proof.pair.alternatives import Alternative
 from lockstep.proof.pair.client import Side as Asked
@@ -86,6 +86,15 @@ def causes(benches: tuple[Bench, Bench]) -> list[Cause]:
     found = [cause for side in (1, 0) for trial in tried[side] for cause in _of_target(trial, benches[1 - side])]
     found = found or list(_crossed(tried, benches)) or list(_paired(tried, benches))
     return sorted(found, key=lambda cause: cause.rank) or list(_functions(benches)) or list(_coarser(benches))
+
+
+def is_tried(cause: Cause) -> bool:
+    """Whether it was made again, and can be put right so; else it is known by its numbers alone."""
+    return all(
+        part.alternative.meaning != "precision"
+        and (part.alternative.meaning != "function" or part.alternative.change.function)
+        for part in cause.parts
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- one by one
@@ -355,8 +364,16 @@ def _functions(benches: tuple[Bench, Bench]) -> Iterator[Cause]:
                 there = alternatives.applied(x, target.value, room)
                 if there and here != there:
                     words = (" or ".join(here) or call.function, " or ".join(there))
-                    part = Part(side, call, Alternative(Change(call=call.index), "function", "", *words))
-                    yield Cause((part,), 0.0, off(own.value, target.value))
+                    said = activations.code(there[0], mine.asked.asked.framework)
+                    change = Change(call=call.index)
+                    if said is not None:
+                        change = dataclasses.replace(change, function=said.full, arguments=said.arguments)
+                    part = Part(side, call, Alternative(change, "function", "", *words))
+                    trial = _made(part, mine) if said is not None else None
+                    found = list(_of_target(trial, other)) if trial is not None else []
+                    plain = dataclasses.replace(part.alternative, change=Change(call=call.index))
+                    known = Cause((dataclasses.replace(part, alternative=plain),), 0.0, off(own.value, target.value))
+                    yield found[0] if found else known
                     return
 
 
