@@ -88,6 +88,7 @@ class Held(NamedTuple):
     to: Callable[[list[np.ndarray]], np.ndarray] = lambda values: values[0]
     back: Callable[[np.ndarray], list[np.ndarray]] = lambda value: [value]
     layer: str = ""
+    is_turned_round: bool = False
 
 
 def moved(key: str, role: str, shape: tuple[int, ...], order: Sequence[int], into: tuple[int, ...], layer: str,
@@ -98,7 +99,7 @@ def moved(key: str, role: str, shape: tuple[int, ...], order: Sequence[int], int
         (key,), role,
         lambda values: np.flip(values[0].transpose(order).reshape(into), flipped),
         lambda value: [np.flip(value, flipped).reshape(turned).transpose(np.argsort(order))],
-        layer,
+        layer, bool(flipped),
     )  # fmt: skip
 
 
@@ -1555,7 +1556,7 @@ class Jax:
         """What is known of the model now."""
         units = tuple(
             Unit(name, self.holders[name].role, value.shape, set(self.holders[name].arrays) <= self.model.trained,
-                 self.holders[name].layer or name.rpartition(".")[0])
+                 self.holders[name].layer or name.rpartition(".")[0], self.holders[name].is_turned_round)
             for name, value in self.units().items()
         )  # fmt: skip
         has = tuple(each for each in ("loss", "optimizer", "batch", "train_step") if hasattr(self.module, each))

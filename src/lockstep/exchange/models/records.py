@@ -59,6 +59,7 @@ class Unit:
     shape: tuple[int, ...]
     is_trained: bool = True
     layer: str = ""  # the path of the layer that holds it
+    is_turned_round: bool = False  # whether the layer holds its window the other way round, along each of its axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +238,14 @@ def where_of(found: Mapping[str, Any]) -> Where:
 def model_of(found: Mapping[str, Any]) -> Model:
     """A model from what its side answered; raises ValueError, TypeError or KeyError where it is none."""
     units = tuple(
-        Unit(str(u["name"]), str(u["role"]), tuple(map(int, u["shape"])), bool(u["is_trained"]), str(u["layer"]))
+        Unit(
+            str(u["name"]),
+            str(u["role"]),
+            tuple(map(int, u["shape"])),
+            bool(u["is_trained"]),
+            str(u["layer"]),
+            bool(u.get("is_turned_round")),
+        )
         for u in found["units"]
     )
     layers = tuple(

@@ -331,7 +331,7 @@ def _compared(
     is_as_is: bool = False,
 ) -> Difference:  # fmt: skip
     findings = _kept(parties, pairing, is_as_is)
-    carried: list[Any] = []
+    carried = keeping.turned_round([party.model for party in parties], pairing)
     not_observed = [_("optimizer, schedule, the users' own steps and data loaders"), _("what runs on a GPU")]
     n_matched = n_tensors = 0
     worst, is_explained = 0.0, True
@@ -584,7 +584,7 @@ def _taken(stage: str, calls: tuple[Call, Call], makers: tuple[Call, Call]) -> F
     """A layer that takes something else in the second model."""
     titles = [maker.path or maker.function for maker in makers]
     spot = Spot(*titles, *(client.shown(maker.where) for maker in makers))
-    what = {"kind": calls[1].kind or calls[1].function, "a": titles[0], "b": titles[1]}
+    what = {"kind": calls[0].kind or calls[0].function, "a": titles[0], "b": titles[1]}
     return Finding(stage, _("{kind} takes what {a} gives | {b}", **what), "taken", *titles, [spot], np.inf, np.inf)
 
 

@@ -362,8 +362,8 @@ def _functions(benches: tuple[Bench, Bench]) -> Iterator[Cause]:
                 room = ROOM * max(target.room, own.room, LEAST * float(np.abs(target.value).max(initial=0.0)))
                 here = alternatives.applied(x, own.value, room)
                 there = alternatives.applied(x, target.value, room)
-                if there and here != there:
-                    words = (" or ".join(here) or call.function, " or ".join(there))
+                if here and there and here != there:  # both are of one number, and known
+                    words = (" or ".join(here), " or ".join(there))
                     said = activations.code(there[0], mine.asked.asked.framework)
                     change = Change(call=call.index)
                     if said is not None:

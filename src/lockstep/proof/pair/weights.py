@@ -74,6 +74,16 @@ def padding_row(a: np.ndarray, b: np.ndarray, room: float) -> dict[str, object] 
     return {"row": int(rows[0]), "side": "A" if is_a else "B"}
 
 
+def turned_round(models: Sequence[Model], pairing: Pairing) -> list[object]:
+    """What is said of kernels that one framework convolves with and the other correlates with."""
+    units = [{unit.name: unit for unit in model.units} for model in models]
+    return [
+        _("{a} = {b} with its window turned round by 180°", a=pair.a, b=pair.b)
+        for pair in pairing.pairs
+        if units[0][pair.a].is_turned_round != units[1][pair.b].is_turned_round
+    ]
+
+
 def _user(trace: Trace, names: Sequence[str]) -> Call | None:
     return next((call for call in trace.calls if set(names) & set(call.units.values())), None)
 
