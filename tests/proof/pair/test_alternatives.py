@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lockstep.exchange.models.records import Call, Trace, Where
-from lockstep.proof.pair import alignment, alternatives, gates, injection, mapping
+from lockstep.proof.pair import alignment, alternatives, gates, injection, laboratory, mapping, modes, weights
 from lockstep.proof.pair.alignment import Tensor
 from lockstep.proof.pair.places import Numbers
 
@@ -94,3 +94,38 @@ def test_numbers_are_put_in_a_calls_place_in_its_own_layout():
     made, value = injection.found(numbers, mapping.Pairing((mapping.Pair("k", "k"),), (), ()))
     assert made.kind == "odd"
     np.testing.assert_array_equal(value, turned * 2)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "n"),
+    [
+        ({"training": True, "p": 0.5}, {"training": False, "p": 0.5}, 1),
+        ({"deterministic": False, "rate": 0.5}, {"training": False, "p": 0.5}, 1),
+        ({"training": True, "p": 0.5}, {"training": True, "p": 0.5}, 0),
+        ({"training": True, "p": 0.0}, {"training": False, "p": 0.5}, 0),
+        ({"training": True, "p": 0.5}, None, 1),
+        (None, {"training": False, "p": 0.5}, 0),
+    ],
+)
+def test_a_dropout_that_one_model_has_at_work_in_inference_is_a_difference(a, b, n):
+    traces = [Trace(() if each is None else (call(kind="dropout", **each),), {}, (), ()) for each in (a, b)]
+    assert len(list(modes.findings(traces))) == n
+
+
+def test_a_row_of_a_table_without_a_gradient_is_told_where_it_is_the_one_difference():
+    a = np.random.default_rng(0).normal(size=(5, 3))
+    padded = a.copy()
+    padded[2] = 0
+    assert weights.padding_row(padded, a, 1e-9) == {"row": 2, "side": "A"}
+    assert weights.padding_row(a, padded, 1e-9) == {"row": 2, "side": "B"}
+    assert weights.padding_row(padded, a * 2, 1e-9) is None
+    assert weights.padding_row(a, a + [[0], [0], [1], [0], [0]], 1e-9) is None
+
+
+def test_numbers_of_fewer_digits_are_known():
+    x = np.random.default_rng(0).normal(size=50)
+    assert not laboratory.fits(x, "float16")
+    assert not laboratory.fits(x, "bfloat16")
+    assert laboratory.fits(x.astype(np.float16).astype(np.float64), "float16")
+    short = (x.astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32).astype(np.float64)
+    assert laboratory.fits(short, "bfloat16")

@@ -32,6 +32,7 @@ from lockstep.proof.pair import (
     injection,
     laboratory,
     mapping,
+    modes,
     outputs,
     remedies,
 )
@@ -486,6 +487,7 @@ def _kept(parties: tuple[Party, Party], pairing: mapping.Pairing, is_as_is: bool
     """What the models keep: parameters that one lacks, and how the numbers differ where each has its own."""
     findings: list[Finding] = []
     traces = [party.exact.trace(party.batch) for party in parties]
+    findings += modes.findings(traces)
     models = [party.model for party in parties]
     for finding, call in keeping.missing(models, traces, pairing):
         layer = _layer(parties[1].model, call) if call is not None else None
