@@ -119,7 +119,7 @@ def test_a_row_of_a_table_without_a_gradient_is_told_where_it_is_the_one_differe
     assert weights.padding_row(padded, a, 1e-9) == {"row": 2, "side": "A"}
     assert weights.padding_row(a, padded, 1e-9) == {"row": 2, "side": "B"}
     assert weights.padding_row(padded, a * 2, 1e-9) is None
-    assert weights.padding_row(a, a + [[0], [0], [1], [0], [0]], 1e-9) is None
+    assert weights.padding_row(a, a + np.eye(5)[:, 2:3], 1e-9) is None
 
 
 def test_numbers_of_fewer_digits_are_known():

@@ -430,15 +430,17 @@ def _passes(
                 _loosen(parties, share, _spot(parties, places, None).b, notes)
                 continue
             whole = _put_right(parties, pairing, traces, mode, usable[0], notes) if usable else None
-            if whole is not None:
+            for cause in [whole] if whole is not None else usable[:1]:
                 parts = [
                     dataclasses.replace(part, partner=pairing.partner(part.side, part.call, traces[1 - part.side]))
-                    for part in whole.parts
+                    for part in cause.parts
                 ]
-                for finding in _findings(stage, dataclasses.replace(whole, parts=tuple(parts)), parties, places):
+                for finding in _findings(stage, dataclasses.replace(cause, parts=tuple(parts)), parties, places):
                     _add(findings, finding)
+            if whole is not None:
                 continue
-            causes = usable or causes
+            if usable:  # it is known, and no pass can be made with it: what is behind stays unseen
+                return findings, (len(there), len(tensors[0]), np.inf, False)
             if not causes and _regated(parties, pairing, numbers, places, carried):
                 continue
             if not causes and (finding := _otherwise_made(stage, parties, numbers, places, mode)) is not None:
@@ -775,11 +777,18 @@ def _edit(
         return activations.edit(*place, said, _side_of(model), layer is not None) if said else None
     if alternative.meaning == "order":
         return None
+    if alternative.meaning == "mask" and (maker := _masking(model)) is not None:
+        return remedies.argument(maker.where.file, maker.where.line, maker.name, "mask_zero", value)
     if layer is not None and argument not in layer.arguments:
         if alternative.meaning == "training":
             return remedies.without(call.where.file, call.where.line, argument)
         return remedies.keyword(call.where.file, call.where.line, argument, value)
     return remedies.argument(*place, argument, value, names)
+
+
+def _masking(model: Model) -> Layer | None:
+    """The layer of Keras's that makes a mask of what is 0."""
+    return next((layer for layer in model.layers if layer.arguments.get("mask_zero") is True), None)
 
 
 def _side_of(model: Model) -> str:
