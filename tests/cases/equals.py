@@ -19,7 +19,30 @@ from lockstep.errors import LockstepError
 from lockstep.language import say
 from lockstep.proof.pair import difference
 
+HOUSE = """\
+import numpy as np
+{framework}
+from lockstep.backends import {backend} as backend
+from lockstep.backends.plan import Plan
+from lockstep.backends.weights import initial_weights
+from lockstep.spec import Network, Recipe
+
+SHAPE = 11, 13, 3
+
+
+def Net():
+    dtype = {dtype}
+    network = Network([
+        "conv2d 4 3", "relu", "max_pool2d 2", "conv2d 5 3 padding=same", "gelu", "avg_pool2d 2", "flatten", "dense 6",
+        "tanh", "dense 3",
+    ])
+    plan = Plan(network, SHAPE, Recipe("adam", 1, 4), 0, np.zeros(1), np.ones(1), 3, dtype, "cpu", 1)
+    model = backend.build(plan, initial_weights(network, SHAPE, 0, dtype))
+    return {model}
+"""
 HEADS = {
+    "house_torch": "",
+    "house_keras": "",
     "torch": "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n",
     "keras": "import keras\nfrom keras import layers, ops\n\n\n",
     "flax": "import jax\nimport jax.numpy as jnp\nfrom flax import linen as nn\n\n\n",
@@ -155,6 +178,16 @@ MODELS = (
         "flax": flax("a, b = nn.tanh(nn.Dense(8)(x)), nn.sigmoid(nn.Dense(8)(x))\nreturn nn.Dense(3)(jnp.concatenate([a, b], 1))"),
         "numpy": numpy('"a": numbers.normal(size=(6, 8)), "d": numbers.normal(size=8), "b": numbers.normal(size=(6, 8)), "e": numbers.normal(size=8), "c": numbers.normal(size=(16, 3)), "f": numbers.normal(size=3)',
                        'a, b = np.tanh(x @ p["a"] + p["d"]), 1 / (1 + np.exp(-(x @ p["b"] + p["e"])))\nreturn np.concatenate([a, b], 1) @ p["c"] + p["f"]'),
+    }),
+    Model("backends", (3, 11, 13), {
+        "house_torch": HOUSE.format(
+            framework="import torch", backend="torch", dtype='str(torch.get_default_dtype()).removeprefix("torch.")',
+            model="torch.nn.Sequential(*model.modules)",
+        ),
+        "house_keras": HOUSE.format(
+            framework="import keras", backend="tensorflow", dtype="keras.config.floatx()",
+            model="keras.Sequential([keras.Input(SHAPE), *model.layers.values()])",
+        ),
     }),
     Model("shared", (6,), {
         "torch": torch("self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 3)", "return self.b(self.a(self.a(x).relu()).relu())"),
