@@ -49,15 +49,16 @@ def code(name: str, framework: str) -> Code | None:
     slope = SLOPE.fullmatch(name)
     words = WORDS.get(name)
     if slope is not None:
-        words = (f"LeakyReLU({slope[1]})", *[f"leaky_relu(negative_slope={slope[1]})"] * 3)
+        function = f"leaky_relu(negative_slope={slope[1]})"
+        words = (f"LeakyReLU({slope[1]})", function, function, function)
     if words is None or framework not in ROOMS:
         return None
     call = expression(words[PLACES[framework]])
     if not isinstance(call, ast.Call):
         raise TypeError(f"{words} is no call")
     arguments = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
-    function = ast.unparse(call.func)
-    return Code(words[0], function, ROOMS[framework] + function, arguments)
+    name = ast.unparse(call.func)
+    return Code(words[0], name, ROOMS[framework] + name, arguments)
 
 
 def edit(file: str, line: int, callee: str, found: Code, framework: str, is_layer: bool) -> Edit:

@@ -191,7 +191,7 @@ def of_padding(
     for pads in partners:
         if len(pads) == len(shape):
             ways.setdefault(pads, (_words(pads), 0))
-    for words, pads in (
+    usual: list[tuple[str, list[tuple[int, int]]]] = [
         ("same, the odd zero behind", [(total // 2, total - total // 2) for total in totals]),
         ("same, the odd zero before", [(total - total // 2, total // 2) for total in totals]),
         ("none", [(0, 0) for _size in shape]),
@@ -202,8 +202,9 @@ def of_padding(
                 (f"{n} on every side", (n, n)), (f"{n} behind", (0, n)), (f"{n} before", (n, 0)),
             )
         ),
-    ):  # fmt: skip
-        ways.setdefault(tuple(pads), (words, 1))
+    ]  # fmt: skip
+    for words, around in usual:
+        ways.setdefault(tuple(around), (words, 1))
     own = own_pads(call, shape, kernel)
     is_counted = not call.kind.startswith("avg_pool") or bool(call.arguments.get("count_include_pad", False))
     before = call.arguments.get("padding")

@@ -243,7 +243,8 @@ def _as_taken(
     if all(value.ndim < 3 for value in batch):
         ways = ways[:1]
     wanted = collections.Counter(math.prod(unit.shape) for unit in first.units)
-    errors, taken = [], []
+    errors: list[LockstepError] = []
+    taken: list[tuple[int, list[np.ndarray]]] = []
     for way in ways:
         if model.input_shape is not None and not _fits(way[0].shape[1:], model.input_shape):
             continue
@@ -332,7 +333,7 @@ def _compared(
     is_as_is: bool = False,
 ) -> Difference:  # fmt: skip
     findings = _kept(parties, pairing, is_as_is)
-    carried = keeping.turned_round([party.model for party in parties], pairing)
+    carried: list[Any] = keeping.turned_round([party.model for party in parties], pairing)
     not_observed = [_("optimizer, schedule, the users' own steps and data loaders"), _("what runs on a GPU")]
     n_matched = n_tensors = 0
     worst, is_explained = 0.0, True
@@ -443,12 +444,13 @@ def _passes(
                 return findings, (len(there), len(tensors[0]), np.inf, False)
             if not causes and _regated(parties, pairing, numbers, places, carried):
                 continue
-            if not causes and (finding := _otherwise_made(stage, parties, numbers, places, mode)) is not None:
-                _add(findings, finding)
+            if not causes and (made := _otherwise_made(stage, parties, numbers, places, mode)) is not None:
+                _add(findings, made)
                 pairing.again()  # another way through a layer may pair its units otherwise
                 continue
         is_explained = False
-        taken = flow.found(numbers, places, pairing) if not causes and None not in places else None
+        both = [place for place in places if place is not None]
+        taken = flow.found(numbers, both, pairing) if not causes and len(both) == 2 else None
         _add(findings, _unexplained(stage, parties, numbers, causes) if taken is None else _taken(stage, *taken[:2]))
         if not _injected(parties, numbers, pairing, taken and taken[2]) or n_rounds > MOST_ROUNDS:
             return findings, (len(there), len(tensors[0]), np.inf, False)
@@ -589,7 +591,8 @@ def _taken(stage: str, calls: tuple[Call, Call], makers: tuple[Call, Call]) -> F
     titles = [maker.path or maker.function for maker in makers]
     spot = Spot(*titles, *(client.shown(maker.where) for maker in makers))
     what = {"kind": calls[0].kind or calls[0].function, "a": titles[0], "b": titles[1]}
-    return Finding(stage, _("{kind} takes what {a} gives | {b}", **what), "taken", *titles, [spot], np.inf, np.inf)
+    told = _("{kind} takes what {a} gives | {b}", **what)
+    return Finding(stage, told, "taken", titles[0], titles[1], [spot], np.inf, np.inf)
 
 
 def _injected(
@@ -942,7 +945,7 @@ def _gradients(
             row = keeping.padding_row(one, two, room) if "table" in _roles(calls) else None
             told = _("embedding: row {row} of {side} gets no gradient", **row) if row else ""
             sides = (row["side"] == "A", row["side"] == "B") if row else (None, None)
-            new = Finding("gradients", told, "padding index" if row else "", *sides, [spot], off, np.inf)
+            new = Finding("gradients", told, "padding index" if row else "", sides[0], sides[1], [spot], off, np.inf)
             found.append(new)
     return found, n, exact[0].by_unit
 

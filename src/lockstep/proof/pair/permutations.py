@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -36,9 +37,10 @@ class Permutation:
         """The axes of the first array along which entries stand in another order."""
         return {axis: order for axis, order in enumerate(self.along) if order != tuple(range(len(order)))}
 
-    def words(self) -> object:
+    def words(self) -> Any:
         """As a person says it."""
-        parts = [_("its axes in the order {axes}", axes=" ".join(map(str, self.axes)))] if self.is_turned else []
+        axes = " ".join(map(str, self.axes))
+        parts: list[Any] = [_("its axes in the order {axes}", axes=axes)] if self.is_turned else []
         parts += [_along(axis, order) for axis, order in self.moved.items()]
         found = parts[0] if parts else _("as it is")
         for part in parts[1:]:
@@ -46,7 +48,7 @@ class Permutation:
         return found
 
 
-def _along(axis: int, order: Sequence[int]) -> object:
+def _along(axis: int, order: Sequence[int]) -> Any:
     n = len(order)
     if tuple(order) == tuple(reversed(range(n))):
         return _("axis {axis} reversed", axis=axis)
