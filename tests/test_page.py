@@ -73,6 +73,7 @@ def look_at(browser, path: Path, width: int, media: str = "screen") -> tuple[lis
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get_log("performance")  # what the page before still has in it
     browser.get(path.as_uri())
     wide = browser.execute_script(TOO_WIDE)
     messages = [json.loads(row["message"])["message"] for row in browser.get_log("performance")]

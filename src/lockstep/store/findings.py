@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from lockstep.language import later as _
 from lockstep.language import mark, say
 from lockstep.language import n_later as n_
-from lockstep.store.documents.comparison import Comparison, Finding
+from lockstep.store.documents.comparison import Closing, Comparison, Finding
 
 MOST_PLACES = 4  # of a difference that are shown
 OF_A_BUNDLE = mark("the weights of a bundle")
@@ -74,17 +74,33 @@ def _above(found: Comparison) -> list[object]:
     n = len(found.pairs)
     counts = {"n": n, "all": n + len(found.left[0])}
     told.append(_("weights: {n} of {all} parameters carried over", **counts))
-    return told
+    return told + [_("weights: {what}", what=what) for what in found.carried]
 
 
 def _below(found: Comparison) -> list[object]:
     """The proof that this is all, and what was not looked at."""
     told: list[object] = []
-    if found.verdict == "INCONCLUSIVE":
+    if found.doubts:
+        told += [_("INCONCLUSIVE: {why}", why=why) for why in found.doubts]
+    elif found.verdict == "INCONCLUSIVE":
         told.append(_("INCONCLUSIVE: no number of one was compared with one of the other"))
     elif found.worst is not None:
         told.append(_closing(found))
+    if found.closing is not None:
+        told += _mended(found.closing)
     return told + [_("not observed: {what}", what=what) for what in found.not_observed]
+
+
+def _mended(closing: Closing) -> list[object]:
+    told: list[object] = [
+        n_(
+            "with {n} remedy written into a copy of the second file: {verdict}",
+            "with {n} remedies written into a copy of the second file: {verdict}",
+            closing.n_written,
+            verdict=closing.verdict,
+        )
+    ]
+    return told + [_("  still: {cause}", cause=cause or _("unexplained")) for cause in closing.left]
 
 
 def _closing(found: Comparison) -> object:

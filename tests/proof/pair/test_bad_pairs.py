@@ -46,8 +46,8 @@ def compared(net, tmp_path, text, **asked):
     ("old", "new", "words"),
     [
         ("return y", 'return {"y": y, "h": h}', "the first gives 1 outputs, the second 2"),
-        ("return y", "y * 2\n    return h", "what the one gives the other only passes through"),
-        ("return y", "return np.argmax(y, axis=1)", "what the one gives the other only passes through"),
+        ("return y", "y * 2\n    return h", "the models return other tensors of theirs: numpy.matmul | numpy.maximum"),
+        ("return y", "return np.argmax(y, axis=1)", "the second goes on where the first has ended: argmax"),
         ("return y", "return np.exp(y) + 1", "the second goes on where the first has ended: exp, add"),
         ("    y = h", "    h = np.where(h > 0.5, np.nan, h)\n    y = h", "are NaN or infinite in the second, and none"),
     ],

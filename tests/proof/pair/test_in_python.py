@@ -101,7 +101,7 @@ def test_a_proofs_document_is_refused_with_its_reason(tmp_path):
 
 def test_the_assertion_passes_on_equal_models_and_fails_with_what_the_terminal_shows(files, found):
     same = f"{files}/net.py:forward"
-    lockstep.assert_models_equal(same, same, batch=np.ones((4, 6)))
+    lockstep.assert_models_equal(same, same, batch=np.arange(24.0).reshape(4, 6))
     with pytest.raises(AssertionError) as failed:
         lockstep.assert_models_equal(same, f"{files}/port.py:forward", input_shape=(6,))
     assert str(failed.value) == str(found[0])

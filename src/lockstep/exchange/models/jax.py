@@ -90,6 +90,7 @@ class Held(NamedTuple):
     to: Callable[[list[np.ndarray]], np.ndarray] = lambda values: values[0]
     back: Callable[[np.ndarray], list[np.ndarray]] = lambda value: [value]
     layer: str = ""
+    is_turned_round: bool = False
 
 
 def moved(key: str, role: str, shape: tuple[int, ...], order: Sequence[int], into: tuple[int, ...], layer: str,
@@ -100,7 +101,7 @@ def moved(key: str, role: str, shape: tuple[int, ...], order: Sequence[int], int
         (key,), role,
         lambda values: np.flip(values[0].transpose(order).reshape(into), flipped),
         lambda value: [np.flip(value, flipped).reshape(turned).transpose(np.argsort(order))],
-        layer,
+        layer, bool(flipped),
     )  # fmt: skip
 
 
@@ -1434,9 +1435,17 @@ def _again_at_site(owner: Jax, site: Site, axes: tuple[Any, ...], change: Change
     assert site.remade is not None  # noqa: S101 - every site that is a call has one
     call = functools.partial(_call, change.function, change.arguments) if change.function else site.remade(changes)
 
+    is_up = bool(change.pads) and site.kind == "conv_transpose"
+
     def again(*values: Array) -> list[Array]:
-        given = _prepared(change, list(values), "max_pool" in site.kind)
-        return owner.evaluated(call, given[:n] if change.function else given)
+        given = _prepared(
+            dataclasses.replace(change, pads=()) if is_up else change, list(values), "max_pool" in site.kind
+        )
+        found = owner.evaluated(call, given[:n] if change.function else given)
+        if is_up:  # all of it was made, and is cut off here
+            around = [(0, 0, 0), *((*pair, 0) for pair in change.pads), (0, 0, 0)]
+            found = [lax.pad(found[0], jnp.zeros((), found[0].dtype), around), *found[1:]]
+        return found
 
     for dims in axes:  # of vmap, the innermost first
         again = _mapped(again, dims)
@@ -1562,7 +1571,7 @@ class Jax:
         """What is known of the model now."""
         units = tuple(
             Unit(name, self.holders[name].role, value.shape, set(self.holders[name].arrays) <= self.model.trained,
-                 self.holders[name].layer or name.rpartition(".")[0])
+                 self.holders[name].layer or name.rpartition(".")[0], self.holders[name].is_turned_round)
             for name, value in self.units().items()
         )  # fmt: skip
         has = tuple(each for each in ("loss", "optimizer", "batch", "train_step") if hasattr(self.module, each))

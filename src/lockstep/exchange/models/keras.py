@@ -438,6 +438,7 @@ class Keras:
         self.names: dict[int, str] = {}  # of a variable, of what is inside it, and of its handle
         self.holders: dict[str, tuple[Any, Kept, tuple[int, int] | None]] = {}
         self.seen: dict[int, Seen] = {}
+        self.results: Mapping[str, np.ndarray] = {}  # what calls give instead, by the key in a change
         self.ends: dict[int, int] = {}  # call → the index behind all that is part of it
 
     # ------------------------------------------------------------------------------------------------------- building
@@ -644,7 +645,11 @@ class Keras:
         sums: dict[str, np.ndarray] = {}
         for (name, _variable), value in zip(variables, found[len(live) :], strict=True):
             if value is not None:
-                sums[name] = sums.get(name, 0) + _array(tf.convert_to_tensor(value))
+                array = _array(tf.convert_to_tensor(value))
+                shape = tuple(self.variables[name].shape)
+                if array.shape != shape:  # a bias that is two under a change: the first is the model's; or one of two
+                    array = array[0] if array.shape[1:] == shape else np.stack([array] * shape[0])
+                sums[name] = sums.get(name, 0) + array
         by_unit = {
             unit: _unit(entry, sums[self.names[id(entry[0])]])
             for unit, entry in self.holders.items()
@@ -688,6 +693,8 @@ class Keras:
         own = {key: _name_of(value) for key, value in own.items() if not ASIDE.match(key)}
         called = arguments_of(target, args, kwargs)
         called = {key: value for key, value in called.items() if key != "name" and not _holds_a_tensor(value)}
+        if any(getattr(each, "_keras_mask", None) is not None for each in _tensors([args, kwargs])):
+            called["mask"] = True
         return {key: side.plain(value) for key, value in {**own, **called}.items()}
 
     def anew(self, old: Operation, change: Change, seen: Seen) -> tuple[Any, list[tuple[Any, Any]]]:
@@ -840,7 +847,8 @@ def changed(seen: Seen, change: Change) -> Any:
         args, kwargs = _with_first(
             args, kwargs, lambda x: tf.reshape(tf.gather(tf.reshape(x, (x.shape[0], -1)), order, axis=1), x.shape)
         )
-    if change.pads:
+    is_up = kind_of(seen.name, target, 4) == "conv_transpose"
+    if change.pads and not is_up:
         is_first = str(settings.get("data_format")).startswith(("channels_first", "NC"))
         is_max = "max_pool" in kind_of(seen.name, target, 4)
         args, kwargs = _with_first(args, kwargs, functools.partial(_padded, change.pads, is_first, is_max))
@@ -863,9 +871,22 @@ def changed(seen: Seen, change: Change) -> Any:
         kwargs = _in_mode(target, kwargs, seen.is_training)
     if "dropout" in seen.name and not isinstance(target, Operation):
         target = _as_it_is
+    if "mask" in change.arguments and not change.arguments["mask"]:
+        args, kwargs = _with_first(args, {**kwargs, "mask": None}, tf.identity)  # a mask hangs on its tensor
     if CURRENT.is_wide and not isinstance(target, Operation):
         return _wide(target, seen.name.rpartition(".")[2], args, kwargs)
-    return target(*args, **kwargs)
+    output = target(*args, **kwargs)
+    if change.pads and is_up:  # all of it was made, and is cut off here
+        is_first = str(settings.get("data_format")).startswith(("channels_first", "NC"))
+        return _cut(change.pads, is_first, output)
+    return output
+
+
+def _cut(pads: Sequence[tuple[int, int]], is_first: bool, x: Any) -> Any:
+    """What is left where the border of an image is cut off, or zeros are put behind it."""
+    around = [(0, 0), (0, 0), *pads] if is_first else [(0, 0), *pads, (0, 0)]
+    x = tf.pad(x, [(max(first, 0), max(last, 0)) for first, last in around])
+    return x[tuple(slice(-min(first, 0), min(last, 0) or None) for first, last in around)]
 
 
 def _function(target: Any) -> Any:
@@ -1140,7 +1161,9 @@ class Recorder:
 
     def _under(self, seen: Seen, change: Change) -> Any:
         """What a call gives under a change; a layer's weights stand in for the model's."""
-        if change.function or change.result or not isinstance(seen.target, Operation):
+        if change.result:
+            return self.owner._tensor(self.owner.results[change.result])
+        if change.function or not isinstance(seen.target, Operation):
             return changed(seen, change)
         key = (id(seen.target), id(change))
         if key not in self.new:

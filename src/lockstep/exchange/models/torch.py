@@ -87,9 +87,27 @@ class Seen(NamedTuple):
 
 
 SIGNATURES: dict[Any, Any] = {}
+
+
+def _attention(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
+    scale: float | None = None,
+) -> None:  # fmt: skip
+    """A signature that PyTorch's tests write down without its last arguments."""
+
+
+WHOLE: dict[Any, Any] = {F.scaled_dot_product_attention: _attention}
 # What PyTorch's tests write down for another form of these.
 NAMES = {name: ("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
          for name in GATES}  # fmt: skip
+
+
+def _signature(function: Any) -> inspect.Signature:
+    """A function's own; raises ValueError for one that hands on whatever it gets, as those with two forms do."""
+    found = inspect.signature(function)
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in found.parameters.values()):
+        raise ValueError(f"{function} names no arguments")
+    return found
 
 
 def arguments_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -98,11 +116,11 @@ def arguments_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if names and len(args) == len(names):
         return {**dict(zip(names, args, strict=False)), **kwargs}
     try:
-        bound = inspect.signature(function).bind(*args, **kwargs)
+        bound = _signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError):
         # Built-in functions have no signature; PyTorch's tests keep one for each, as a lambda.
         if not SIGNATURES:
-            SIGNATURES.update(get_testing_overrides())
+            SIGNATURES.update(get_testing_overrides() | WHOLE)
         try:
             bound = inspect.signature(SIGNATURES[function]).bind(*args, **kwargs)
         except (KeyError, TypeError, ValueError):
@@ -129,6 +147,12 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """The numbers of a tensor; of bfloat16, which NumPy has not, as float32."""
+    value = tensor.detach()
+    return np.array((value.float() if value.dtype == torch.bfloat16 else value).numpy())
+
+
 def _holds_a_tensor(value: Any) -> bool:
     return next(_tensors(value), None) is not None
 
@@ -147,6 +171,7 @@ class Torch:
         self.model: nn.Module = nn.Identity()
         self.holders: dict[str, tuple[torch.Tensor, Kept, tuple[int, int] | None]] = {}
         self.seen: dict[int, Seen] = {}
+        self.results: Mapping[str, np.ndarray] = {}  # what calls give instead, by the key in a change
 
     # ------------------------------------------------------------------------------------------------------- building
 
@@ -167,6 +192,7 @@ class Torch:
             )
         self.model.to(getattr(torch, dtype))
         self.paths = {id(module): path for path, module in self.model.named_modules()}
+        self.lines_of = {path: self.made[key][1] for key, path in self.paths.items() if key in self.made}
         self.holders = {}
         return self.description()
 
@@ -252,7 +278,7 @@ class Torch:
         before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         recorder = Recorder(self, names, changes)
         inputs = tuple(recorder.number(value) for value in given)
-        with recorder.hooks(), recorder, torch.set_grad_enabled(True):
+        with self._otherwise(changes), recorder.hooks(), recorder, torch.set_grad_enabled(True):
             output = self.model(*given)
         outputs = list(_tensors(list(output.values()) if isinstance(output, dict) else output))
         self.seen = recorder.seen
@@ -272,6 +298,23 @@ class Torch:
             tuple(recorder.calls), recorder.values, inputs, tuple(recorder.number(each) for each in outputs),
             gradients, by_unit, state,
         )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _otherwise(self, changes: Sequence[Change]) -> Iterator[None]:
+        """Inside, layers keep other arguments of their constructors, by the names under which they keep them."""
+        modules = dict(self.model.named_modules())
+        before: list[tuple[nn.Module, str, Any]] = []
+        for change in changes:
+            for name, value in change.arguments.items() if change.of == records.CONSTRUCTOR else ():
+                if not hasattr(modules[change.path], name):
+                    raise side.UserError(f"{change.path} keeps no {name}")
+                before.append((modules[change.path], name, getattr(modules[change.path], name)))
+                setattr(modules[change.path], name, value)
+        try:
+            yield
+        finally:
+            for module, name, value in reversed(before):
+                setattr(module, name, value)
 
     def _learn(self, recorder: Recorder) -> None:
         """Which call uses a unit says what it is."""
@@ -304,7 +347,7 @@ class Torch:
         args, kwargs = _copied(seen.args), _copied(seen.kwargs)
         with torch.no_grad():
             output = changed(seen._replace(args=args, kwargs=kwargs), change)
-        return [tensor.detach().numpy() for tensor in _tensors(output)]
+        return [_array(tensor) for tensor in _tensors(output)]
 
     def signature(self, call: int) -> dict[str, Any]:
         """See `side.Side`."""
@@ -346,14 +389,17 @@ def changed(seen: Seen, change: Change) -> Any:
         found: Any = torch
         for part in change.function.split(".")[1:]:
             found = getattr(found, part)
-        function = found
+        tensors = [value for value in (*args, *kwargs.values()) if _holds_a_tensor(value)]
+        return found(*tensors, **change.arguments)
     if change.arguments or change.pads or change.order:
         named = arguments_of(seen.function, args, kwargs)
         first = next((key for key, value in named.items() if isinstance(value, torch.Tensor)), "")
         if change.order:
             flat = named[first].flatten(1)
             named[first] = flat[:, torch.tensor(change.order)].reshape(named[first].shape)
-        if change.pads:
+        if change.pads and "conv_transpose" in seen.name:
+            named |= {"padding": 0, "output_padding": 0}
+        elif change.pads:
             flat_pads = [side_ for pair in reversed(change.pads) for side_ in pair]
             fill = -torch.inf if "max_pool" in seen.name else 0.0
             named[first] = F.pad(named[first], flat_pads, value=fill)
@@ -362,7 +408,10 @@ def changed(seen: Seen, change: Change) -> Any:
         if "batch_first" in change.arguments and "hx" in named:
             named["hx"] = _states(named)
         args, kwargs = _by_place(seen, named)
-    return function(*args, **kwargs)
+    output = function(*args, **kwargs)
+    if change.pads and "conv_transpose" in seen.name:  # all of it was made, and is cut off here
+        return F.pad(output, [side_ for pair in reversed(change.pads) for side_ in pair])
+    return output
 
 
 def _states(named: dict[str, Any]) -> Any:
@@ -378,7 +427,7 @@ def _states(named: dict[str, Any]) -> Any:
 def _by_place(seen: Seen, named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments by name as a call takes them: built-in functions take the first ones by their place alone."""
     try:
-        parameters = inspect.signature(seen.function).parameters
+        parameters = _signature(seen.function).parameters
         return (), {key: value for key, value in named.items() if key in parameters}
     except (TypeError, ValueError):
         n = len(seen.args)
@@ -401,6 +450,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, owner: Torch, names: dict[int, str], changes: Sequence[Change]) -> None:
         super().__init__()
         self.owner, self.names = owner, names
+        self.kept = {name: tensor for name, tensor in (*owner.model.named_parameters(), *owner.model.named_buffers())}
         self.changes = changes
         self.calls: list[Call] = []
         self.values: dict[int, np.ndarray] = {}
@@ -415,7 +465,7 @@ class Recorder(TorchFunctionMode):
         key = (id(tensor), tensor._version)
         if key not in self.numbers:
             self.numbers[key] = number = len(self.numbers)
-            self.values[number] = tensor.detach().numpy().copy()
+            self.values[number] = _array(tensor)
             if tensor._version == 0 and tensor.is_floating_point():
                 self.live[number] = tensor
             self.owner.keep.append(tensor)
@@ -444,11 +494,12 @@ class Recorder(TorchFunctionMode):
         name = str(resolve_name(func) or getattr(func, "__name__", func))
         word = name.rpartition(".")[2]
         if word in PASSED_OVER or name.endswith("__get__") or word.startswith("is_"):
-            return (
-                self._same(func(*args, **kwargs), args)
-                if word in ("detach", "contiguous", "to")
-                else func(*args, **kwargs)
-            )
+            output = func(*args, **kwargs)
+            if word not in ("detach", "contiguous", "to"):
+                return output
+            self._same(output, args)
+            if not self._is_cast(output, args):
+                return output
         index, path = len(self.calls), self.path[-1]
         named = arguments_of(func, args, kwargs)
         tensors, units = self._taken(word, named)
@@ -457,12 +508,12 @@ class Recorder(TorchFunctionMode):
             seen = seen._replace(args=(), kwargs=named | {"training": False})
         change = records.merged(self.changes, index, path, name) if tensors else None
         copies = seen._replace(args=_copied(seen.args), kwargs=_copied(seen.kwargs)) if word.endswith("_") else seen
-        output = changed(seen, change) if change else seen.function(*seen.args, **seen.kwargs)
+        output = self._under(seen, change) if change else seen.function(*seen.args, **seen.kwargs)
         given = list(_tensors(output))
         if given and tensors:
             kind = FUNCTIONS.get(ALIASES.get(word, word), (ALIASES.get(word, word), {}))[0]
             rest = {key: side.plain(value) for key, value in named.items() if not _holds_a_tensor(value)}
-            where = self.owner.lines.here()
+            where = self._where(path)
             self.seen[index] = copies
             self.calls.append(
                 Call(
@@ -471,6 +522,28 @@ class Recorder(TorchFunctionMode):
                 )
             )  # fmt: skip
         return output
+
+    def _where(self, path: str) -> Where:
+        """The line of a call; where PyTorch's own container calls a layer, that at which the layer was made."""
+        where = self.owner.lines.here()
+        return where if where.file else self.owner.lines_of.get(path, where)
+
+    def _under(self, seen: Seen, change: Change) -> Any:
+        """What a call gives under a change."""
+        if change.result:
+            return torch.from_numpy(np.array(self.owner.results[change.result])).to(torch.get_default_dtype())
+        return changed(seen, change)
+
+    def _is_cast(self, output: Any, args: Any) -> bool:
+        """Whether a tensor of the pass is one of another type now, which is a call; a unit that is cast stays one."""
+        before: Any = args[0] if args else None
+        if not isinstance(before, torch.Tensor) or output.dtype == before.dtype:
+            return False
+        name = self.names.get(id(before))
+        if name is not None:
+            self.names[id(output)] = name
+            self.owner.keep.append(output)
+        return name is None
 
     def _same(self, output: Any, args: Any) -> Any:
         """What is handed on unchanged keeps its id."""
@@ -500,7 +573,8 @@ class Recorder(TorchFunctionMode):
                     continue
                 kept = holds.get(key) or (Kept("kernel") if word == "matmul" and tensor.ndim == 2 else Kept("raw"))
                 units[kept.role if kept.role not in units else f"{kept.role}.{key}"] = unit
-                self.used[unit] = (tensor, kept, None)
+                if tensor.is_floating_point() and tensor.ndim:  # and no count of batches
+                    self.used[unit] = (self.kept.get(unit, tensor), kept, None)
             if ids:
                 tensors[key] = tuple(ids)
         return tensors, units

@@ -208,11 +208,11 @@ class Side:
 
     def trace(
         self, batch: Sequence[np.ndarray], mode: str = "inference", changes: Sequence[Change] = (),
-        designed: np.ndarray | None = None,
+        designed: np.ndarray | None = None, results: Mapping[str, np.ndarray] | None = None,
     ) -> Trace:  # fmt: skip
-        """One pass over a batch."""
+        """One pass over a batch; `results` are what calls give instead, by the key in a change."""
         number = next(self._numbers)
-        arrays = {str(index): np.asarray(value) for index, value in enumerate(batch)}
+        arrays = {str(index): np.asarray(value) for index, value in enumerate(batch)} | dict(results or {})
         if designed is not None:
             arrays["designed"] = designed
         records.write_arrays(arrays, self.folder / f"batch-{number}.safetensors")

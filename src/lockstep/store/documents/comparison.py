@@ -6,10 +6,11 @@ that are the same, from which the page draws them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lockstep.language import later as _
 from lockstep.language import mark
@@ -28,6 +29,7 @@ class Remedy(Part):
     line: Count
     before: str
     after: str
+    end: Count = 0  # the last line of what stands there, where that is more than one
 
 
 class Spot(Part):
@@ -54,6 +56,20 @@ class Finding(Part):
     error: Size | None = None  # what is left of it when it is put right; None: it could not be put right
     remedies: tuple[Remedy, ...] = ()
     bundle: str | None = None  # the folder that repeats it alone
+
+    @field_validator("off", "error", mode="before")
+    @classmethod
+    def _of_numbers(cls, value: Any) -> Any:
+        """What is not finite says no size."""
+        return None if value is None or not math.isfinite(value) else value
+
+
+class Closing(Part):
+    """What came out when the remedies were written into a copy of the second model's file."""
+
+    verdict: Literal["EQUAL", "INCONCLUSIVE", "DIVERGED", "ERROR"]  # ERROR where the copy could not be compared
+    n_written: Count
+    left: Messages = ()  # causes that are there still; or why it could not be compared
 
 
 class Stage(Part):
@@ -121,6 +137,9 @@ class Comparison(Part):
     weights: str = ""
     seed: int | None = None
     stages: tuple[Stage, ...] = ()
+    doubts: Messages = ()  # why equal outputs prove nothing here, where they do not
+    carried: Messages = ()  # how weights were carried over, where that is no matter of their layout alone
+    closing: Closing | None = None  # None where there was no remedy to write
     models: tuple[Model, ...] = ()
     graph: Graph = Field(default_factory=Graph)
 
