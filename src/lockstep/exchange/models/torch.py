@@ -96,36 +96,17 @@ def arguments_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     names = NAMES.get(getattr(function, "__name__", ""))
     if names and len(args) == len(names):
         return {**dict(zip(names, args, strict=False)), **kwargs}
+    if not SIGNATURES:  # built-in functions have no signature; PyTorch's tests keep one for each, as a lambda
+        SIGNATURES.update(get_testing_overrides())
     try:
-        bound = inspect.signature(function).bind(*args, **kwargs)
-    except (TypeError, ValueError):
-        # Built-in functions have no signature; PyTorch's tests keep one for each, as a lambda.
-        if not SIGNATURES:
-            SIGNATURES.update(get_testing_overrides())
-        try:
-            bound = inspect.signature(SIGNATURES[function]).bind(*args, **kwargs)
-        except (KeyError, TypeError, ValueError):
-            return {**{f"argument {index}" if index else "input": value for index, value in enumerate(args)}, **kwargs}
-    bound.apply_defaults()
-    found: dict[str, Any] = {}
-    for name, value in bound.arguments.items():
-        kind = bound.signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_KEYWORD:
-            found |= value
-        else:
-            found[name] = value
-    return found
+        known = SIGNATURES.get(function)
+    except TypeError:
+        known = None
+    return side.arguments_of(function, args, kwargs, known)
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
+    return side.items_of(value, torch.Tensor)
 
 
 def _holds_a_tensor(value: Any) -> bool:
