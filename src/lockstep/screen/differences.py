@@ -10,7 +10,7 @@ from rich.console import Console
 from lockstep.language import later as _
 from lockstep.language import n_later as n_
 from lockstep.language import say
-from lockstep.store.documents.difference import Difference, Finding
+from lockstep.store.documents.difference import Difference, Finding, Stage
 
 
 def print_difference(found: Difference, console: Console, shows_mapping: bool = False) -> None:
@@ -35,8 +35,14 @@ def lines(found: Difference, shows_mapping: bool = False) -> list[object]:
             told += _finding(finding, next(number))
     if math.isfinite(found.worst):
         told.append(_closing(found))
+    told += [_stage(stage) for stage in found.stages if stage.verdict == "EQUAL"]
     told += [_("not observed: {what}", what=what) for what in found.not_observed]
     return told
+
+
+def _stage(stage: Stage) -> object:
+    counts = {"n": stage.equal, "all": stage.of, "what": stage.what}
+    return _("{stage}: EQUAL, {n} of {all} {what}", stage=stage.stage, **counts)
 
 
 def _closing(found: Difference) -> object:

@@ -73,8 +73,39 @@ class Feed:
         return [(text.partition("=")[0], text.partition("=")[2]) for text in self.map]
 
 
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """How both models are trained: by what their files have under the usual names, or under these."""
+
+    loss: Annotated[
+        str | None, typer.Option(help="Name of the loss in both files, or A=B.", metavar="NAME", show_default="loss")
+    ] = None
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="Name of what gives the optimizer, or A=B.", metavar="NAME", show_default="optimizer"),
+    ] = None
+    data: Annotated[str | None, typer.Option(help="Name of the loader in both files, or A=B.", metavar="NAME")] = None
+    train_step: Annotated[
+        str | None,
+        typer.Option(help="Name of the training step, or A=B.", metavar="NAME", show_default="train_step"),
+    ] = None
+    steps: Annotated[int, typer.Option(help="Take so many training steps in both.", metavar="N", min=0, max=10_000)] = 0
+
+    def asked(self) -> Any:
+        """What is asked, a name for each file."""
+        from lockstep.proof.pair import training
+
+        names: tuple[dict[str, str], dict[str, str]] = ({}, {})
+        for part in ("loss", "optimizer", "data", "train_step"):
+            text = getattr(self, part)
+            if text is not None:
+                one, _equals, other = text.partition("=")
+                names[0][part], names[1][part] = one, other or one
+        return training.Asked(names, self.steps)
+
+
 def diff(
-    a: Model, b: Model, feed: Feed,
+    a: Model, b: Model, feed: Feed, trained: Trained,
     show_mapping: Annotated[bool, typer.Option("--show-mapping", help="List which parameter is which.")] = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -84,6 +115,7 @@ def diff(
 
     interruption.end_on_signals()
     given: dict[str, Any] = {"batch": feed.arrays(), "input_shape": feed.shape(), "given": feed.pairs()}
+    given["trained"] = trained.asked()
     with interruption.saying(INTERRUPTED):
         found = difference.compare(a, b, weights=feed.weights, **given, tell=lambda what: tell(what, err=True))
     if as_json:

@@ -18,7 +18,7 @@ import numpy as np
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.models.records import Call, Change, Layer, Model, Trace
 from lockstep.language import later as _
-from lockstep.proof.pair import alignment, alternatives, client, laboratory, mapping, remedies
+from lockstep.proof.pair import alignment, alternatives, client, laboratory, mapping, remedies, training
 from lockstep.proof.pair.client import Side
 from lockstep.proof.pair.places import Numbers
 from lockstep.store.documents.difference import Difference, Finding, Remedy, Spot
@@ -57,11 +57,12 @@ def _rounded(value: np.ndarray) -> np.ndarray:
 def compare(
     a: str, b: str, *, weights: str = "drawn", batch: Sequence[np.ndarray] | None = None,
     input_shape: Sequence[int] | None = None, given: Iterable[tuple[str, str]] = (), seed: int = 0,
-    tell: Tell = lambda _what: None,
+    trained: training.Asked = training.NOTHING, tell: Tell = lambda _what: None,
 ) -> Difference:  # fmt: skip
     """Compare two models, each named as FILE:NAME; the first is the reference, remedies are for the second.
 
-    `batch`: arrays as the first model takes them; `input_shape`: of one example, where it is drawn. Raises
+    `batch`: arrays as the first model takes them; `input_shape`: of one example, where it is drawn; `trained`: what is
+    asked of loss, optimizer, steps and loaders. Raises
     LockstepError for names that are none, models that need arguments, inputs that no side accepts (LS-200 … LS-209),
     and for what a person's own code raises (LS-403) or how its process ends (LS-402, LS-503).
     """
@@ -84,7 +85,7 @@ def compare(
         )
         pairing = _paired(parties, given)
         _load(parties, pairing, weights, seed)
-        return _compared(asked, parties, pairing, tell)
+        return _compared(asked, parties, pairing, trained, tell)
 
 
 # ------------------------------------------------------------------------------------------------------- what goes in
@@ -241,10 +242,11 @@ def _exact(value: np.ndarray) -> np.ndarray:
 
 
 def _compared(
-    asked: tuple[client.Named, client.Named], parties: tuple[Party, Party], pairing: mapping.Pairing, tell: Tell
-) -> Difference:
+    asked: tuple[client.Named, client.Named], parties: tuple[Party, Party], pairing: mapping.Pairing,
+    trained: training.Asked, tell: Tell,
+) -> Difference:  # fmt: skip
     findings: list[Finding] = []
-    not_observed = [_("optimizer, schedule, the users' own steps and data loaders"), _("what runs on a GPU")]
+    not_observed = [_("what runs on a GPU")]
     n_matched = n_tensors = 0
     worst, is_explained = 0.0, True
     notes: dict[str, Any] = {}
@@ -264,6 +266,8 @@ def _compared(
         if n_compared < sum(unit.is_trained for unit in parties[0].model.units):
             counts = {"n": n_compared, "all": sum(unit.is_trained for unit in parties[0].model.units)}
             not_observed.append(_("gradients of all parameters: only {n} of {all} could be compared", **counts))
+    told = training.compared(parties, pairing, trained, is_explained, tell)
+    findings, not_observed = [*findings, *told.findings], [*told.not_observed, *not_observed]
     not_observed += notes.values()
     if any(pairing.left_a) or any(pairing.left_b):
         left = ", ".join((*pairing.left_a, *pairing.left_b))
@@ -273,6 +277,7 @@ def _compared(
         "DIVERGED" if findings else "EQUAL", tuple(findings),
         tuple((pair.a, pair.b) for pair in pairing.pairs), (pairing.left_a, pairing.left_b),
         n_matched, n_tensors, worst, tuple(not_observed), tuple(parties[0].batch[0].shape[1:]),
+        tuple(told.stages),
     )  # fmt: skip
 
 

@@ -46,6 +46,17 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stage:
+    """What was compared in one stage, with the causes found before it put right: so many equal of so many."""
+
+    stage: str
+    verdict: str  # EQUAL, DIVERGED, INCONCLUSIVE
+    equal: int
+    of: int
+    what: str = ""  # that is counted
+
+
+@dataclasses.dataclass(frozen=True)
 class Difference:
     """What `lockstep diff` found."""
 
@@ -61,6 +72,7 @@ class Difference:
     worst: float  # of the outputs, in units of what they may be off, with all causes put right
     not_observed: tuple[str, ...]
     input_shape: tuple[int, ...]
+    stages: tuple[Stage, ...] = ()
 
     @property
     def equal(self) -> bool:

@@ -32,13 +32,13 @@ def changed(seen: Seen, change: Change) -> Any:
     settings = {**vars(target), **own} if isinstance(target, Operation) else own
     if change.order:
         order = tf.constant(change.order)
-        args, kwargs = _with_first(
+        args, kwargs = with_first(
             args, kwargs, lambda x: tf.reshape(tf.gather(tf.reshape(x, (x.shape[0], -1)), order, axis=1), x.shape)
         )
     if change.pads:
         is_first = str(settings.get("data_format")).startswith(("channels_first", "NC"))
         is_max = "max_pool" in kind_of(seen.name, target, 4)
-        args, kwargs = _with_first(args, kwargs, functools.partial(_padded, change.pads, is_first, is_max))
+        args, kwargs = with_first(args, kwargs, functools.partial(padded, change.pads, is_first, is_max))
     if change.function:
         return _instead(change, args, kwargs)
     given = {key: value for key, value in change.arguments.items() if key in parameters_of(function_of(target))}
@@ -77,7 +77,7 @@ def _in_mode(layer: Any, kwargs: dict[str, Any], is_training: bool) -> dict[str,
     return {**kwargs, "training": is_training if kwargs.get("training") is None else kwargs["training"]}
 
 
-def _with_first(args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Any], Any]) -> Any:
+def with_first(args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Any], Any]) -> Any:
     """Arguments with their first tensor changed."""
     first = next(tensors_in([*args, *kwargs.values()]))
 
@@ -89,7 +89,8 @@ def _with_first(args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[
     return tuple(map(exchanged, args)), {key: exchanged(value) for key, value in kwargs.items()}
 
 
-def _padded(pads: Sequence[tuple[int, int]], is_first: bool, is_max: bool, x: Any) -> Any:
+def padded(pads: Sequence[tuple[int, int]], is_first: bool, is_max: bool, x: Any) -> Any:
+    """An image with a border: of zeros, or of what no maximum takes."""
     around = [(0, 0), (0, 0), *pads] if is_first else [(0, 0), *pads, (0, 0)]
     return tf.pad(x, around, constant_values=tf.constant(-np.inf if is_max else 0.0, x.dtype))
 

@@ -79,7 +79,7 @@ class Keras:
         keras.config.set_dtype_policy(dtype)
         self.dtype = dtype
         self.made, self.making, self.names, self.keep = {}, {}, {}, []
-        with self._at_work():
+        with self.at_work():
             self.module = side.imported(file, self.n_loaded)
             self.n_loaded += 1
             found = side.named(self.module, name)
@@ -126,7 +126,7 @@ class Keras:
         self.made[id(made)] = (type(made).__name__, self.lines.here(), given)
 
     @contextlib.contextmanager
-    def _at_work(self) -> Iterator[None]:
+    def at_work(self) -> Iterator[None]:
         """Inside, what is made is noted, and made for the dtype of this load."""
         CURRENT.owner, CURRENT.is_wide = self, self.dtype == "float64"
         creator = wide_variable if CURRENT.is_wide else lambda next_creator, **kwargs: next_creator(**kwargs)
@@ -196,18 +196,18 @@ class Keras:
     ) -> Trace:
         """See `side.Side`."""
         given = [self._tensor(value) for value in batch]
-        with self._at_work():
+        with self.at_work():
             if not self.is_built:
                 CURRENT.is_masked = True
-                self._pass(given, False)
+                self.run(given, False)
                 self._look()
                 self.is_built = True
             recorder = Recorder(self, changes, mode == "training")
             inputs = tuple(recorder.number(value) for value in given)
-            with self._as_before(), tf.GradientTape() as tape:
+            with self.as_before(), tf.GradientTape() as tape:
                 tape.watch([value for value in given if value.dtype.is_floating])
                 with recorder.watching():
-                    output = self._pass(given, mode == "training")
+                    output = self.run(given, mode == "training")
                 outputs = list(tensors_in(output))
                 if not outputs:
                     raise side.UserError(f"the model gives {type(output).__name__}, in which no tensor is")
@@ -225,7 +225,7 @@ class Keras:
         )  # fmt: skip
 
     @contextlib.contextmanager
-    def _as_before(self) -> Iterator[None]:
+    def as_before(self) -> Iterator[None]:
         """Afterwards, every variable is what it was."""
         before = {name: array_of(variable) for name, variable in self.variables.items()}
         try:
@@ -238,7 +238,7 @@ class Keras:
         is_float = np.issubdtype(value.dtype, np.floating)
         return tf.constant(value, dtype=self.dtype if is_float else value.dtype)
 
-    def _pass(self, given: list[Any], is_training: bool) -> Any:
+    def run(self, given: list[Any], is_training: bool) -> Any:
         """The model's output, its inputs given in the form in which it takes them."""
         model = self.model
         if isinstance(model, keras.Layer):
@@ -291,7 +291,7 @@ class Keras:
     def again(self, call: int, change: Change) -> list[np.ndarray]:
         """See `side.Side`."""
         seen = self.seen[call]
-        with self._at_work(), closed():
+        with self.at_work(), closed():
             CURRENT.owner, CURRENT.is_masked = None, True
             target = self.anew(seen.target, change, seen)[0] if isinstance(seen.target, Operation) else seen.target
             output = changed(seen._replace(target=target), change)

@@ -69,11 +69,14 @@ def watch() -> None:
     keras.Layer.__call__ = _called(keras.Layer.__call__, is_layer=True)
     for cls in (keras.Layer, keras.layers.InputLayer):
         cls.__init__ = _widened(cls.__init__)
+    for cls in (keras.losses.Loss, keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule):
+        cls.__init__ = _placed(cls.__init__)
 
 
 def _public() -> Iterator[tuple[str, Callable[..., Any]]]:
     """(name, function) of all that a person may call with tensors, each once, under its plainest name."""
     rooms = {"keras.ops": keras.ops, "keras.activations": keras.activations, "keras.random": keras.random,
+             "keras.losses": keras.losses,
              "keras.random.": sys.modules["keras.src.backend.tensorflow.random"], "tf.nn": tf.nn,
              "tf.nn.experimental": tf.nn.experimental, "tf": tf, "tf.math": tf.math, "tf.linalg": tf.linalg,
              "tf.image": tf.image, "tf.signal": tf.signal, "tf.random": tf.random}  # fmt: skip
@@ -117,6 +120,19 @@ def _noted(new: Callable[..., Any]) -> Callable[..., Any]:
         return made
 
     return note
+
+
+def _placed(init: Callable[..., None]) -> Callable[..., None]:
+    """It is noted where a loss, an optimizer or a schedule is made; what with, its configuration says."""
+
+    @functools.wraps(init)
+    def placed(self: Any, *args: Any, **kwargs: Any) -> None:
+        if CURRENT.owner is not None:
+            CURRENT.owner.note(self, (), {})
+        init(self, *args, **kwargs)
+
+    placed.__signature__ = inspect.signature(init)  # type: ignore[attr-defined]
+    return placed
 
 
 def _called(call: Callable[..., Any], *, is_layer: bool) -> Callable[..., Any]:

@@ -135,7 +135,7 @@ class Torch:
         torch.set_default_dtype(getattr(torch, dtype))
         torch.set_grad_enabled(True)
         self.made.clear()
-        with self._watching():
+        with self.watching():
             self.module = side.imported(file, self.n_loaded)
             self.n_loaded += 1
             found = side.named(self.module, name)
@@ -166,7 +166,7 @@ class Torch:
         return Model("torch", torch.__version__, units, layers, has)
 
     @contextlib.contextmanager
-    def _watching(self) -> Iterator[None]:
+    def watching(self) -> Iterator[None]:
         """Inside, it is noted with what, and where, each of PyTorch's layers is made."""
         classes = [each for each in _below(nn.Module) if each.__module__.startswith("torch.")]
         before = {each: each.__dict__["__init__"] for each in classes if "__init__" in each.__dict__}

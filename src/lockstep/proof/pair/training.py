@@ -1,0 +1,45 @@
+"""The stages behind the passes of two models: how they are trained, each in a module of its own, in their order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from lockstep.errors import LockstepError
+from lockstep.language import later as _
+from lockstep.proof.pair import losses, mapping
+from lockstep.proof.pair.stages import Parties, Parts, Tell, Told
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What somebody asks of the stages of training: names in both files, and how many steps."""
+
+    names: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})  # part → its name, of both files
+    steps: int = 0
+    seed: int = 0
+
+
+NOTHING = Asked()
+
+
+def compared(parties: Parties, pairing: mapping.Pairing, asked: Asked, is_explained: bool, tell: Tell) -> Told:
+    """All stages of training; those of steps only where the models are equal, or have been put right."""
+    told = Told()
+    parts = _parts(parties, asked)
+    tell(_("comparing: {stage}", stage=_("loss")))
+    found, _result = losses.compared(parties, parts, asked.seed)
+    told.add(found)
+    return told
+
+
+def _parts(parties: Parties, asked: Asked) -> Parts:
+    """What both files have; where one names what is not there, its error names the others."""
+    found = []
+    for party, names in zip(parties, asked.names, strict=True):
+        found.append(party.exact.parts(names))
+        party.rough.parts(names)
+    return found
+
+
+__all__ = ["NOTHING", "Asked", "LockstepError", "compared"]
