@@ -59,6 +59,7 @@ class Result:
     """What the loss's stage hands on to the steps: how labels are wanted, and what puts the second side right."""
 
     labels: Labels | None = None
+    shape: tuple[int, ...] = ()  # of the outputs, classes last
     changes: tuple[Change, ...] = ()
     is_explained: bool = True
 
@@ -88,10 +89,10 @@ class Pair:
 def compared(parties: Parties, parts: Parts, seed: int) -> tuple[Told, Result]:
     """Both sides' losses."""
     told = Told()
+    outputs = _outputs(parties)
     if (absent := stages.missing(parts, STAGE, parties)) is not None:
         told.not_observed.append(absent)
-        return told, Result()
-    outputs = _outputs(parties)
+        return told, Result(shape=() if outputs is None else outputs[0].shape)
     if outputs is None:
         told.not_observed.append(_("loss: the models' outputs are not the same numbers in an order of axes"))
         return told, Result()
@@ -99,16 +100,16 @@ def compared(parties: Parties, parts: Parts, seed: int) -> tuple[Told, Result]:
     labels, pair, why = _accepted(parties, a, b, axes, seed)
     if labels is None or pair is None:
         told.not_observed.append(_("loss: no labels that were tried are taken by both: {why}", why=str(why)))
-        return told, Result()
+        return told, Result(shape=a.shape)
     plain, _sides = labels.drawn(a.shape, seed)
     is_equal, off = _is_equal(pair)
     if is_equal:
         told.count(STAGE, 1 + (pair.gradients() is not None), 2, _("numbers: its value, its gradient"))
-        return told, Result(labels)
+        return told, Result(labels, a.shape)
     findings, changes = _explained(parties, parts, pair, a, plain, labels, b, seed)
     told.findings += findings or [stages.finding(STAGE, _spot(parts), off=off)]
     told.count(STAGE, 0, 2, _("numbers: its value, its gradient"))
-    return told, Result(labels, tuple(changes), bool(findings))
+    return told, Result(labels, a.shape, tuple(changes), bool(findings))
 
 
 def _spot(parts: Parts) -> Any:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from lockstep.errors import LockstepError
 from lockstep.language import later as _
-from lockstep.proof.pair import losses, mapping
+from lockstep.proof.pair import losses, mapping, optimizers, steps
 from lockstep.proof.pair.stages import Parties, Parts, Tell, Told
 
 
@@ -28,8 +27,18 @@ def compared(parties: Parties, pairing: mapping.Pairing, asked: Asked, is_explai
     told = Told()
     parts = _parts(parties, asked)
     tell(_("comparing: {stage}", stage=_("loss")))
-    found, _result = losses.compared(parties, parts, asked.seed)
+    found, of_loss = losses.compared(parties, parts, asked.seed)
     told.add(found)
+    tell(_("comparing: {stage}", stage=_("optimizer")))
+    found, of_optimizer = optimizers.compared(parties, pairing, parts, asked.steps, asked.seed)
+    told.add(found)
+    if asked.steps and is_explained:
+        tell(_("comparing: {stage}", stage=_("steps")))
+        told.add(steps.compared(parties, pairing, parts, asked.steps, asked.seed, of_loss, of_optimizer))
+    elif asked.steps:
+        told.not_observed.append(_("steps: the models' outputs differ, so their steps would too"))
+    else:
+        told.not_observed.append(_("training steps (ask for them with --steps 10)"))
     return told
 
 
@@ -40,6 +49,3 @@ def _parts(parties: Parties, asked: Asked) -> Parts:
         found.append(party.exact.parts(names))
         party.rough.parts(names)
     return found
-
-
-__all__ = ["NOTHING", "Asked", "LockstepError", "compared"]
