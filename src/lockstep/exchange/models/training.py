@@ -177,6 +177,7 @@ def called(function: Callable[..., Any], offered: Mapping[str, Any], order: Sequ
 
 def where_of(function: Any) -> Where:
     """The line of a function or class."""
+    function = inspect.unwrap(getattr(function, "python_function", function))  # of one that a framework has wrapped
     try:
         lines, number = inspect.getsourcelines(function)
         return Where(str(inspect.getsourcefile(function)), number, lines[0].strip())

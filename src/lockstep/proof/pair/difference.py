@@ -266,7 +266,8 @@ def _compared(
         if n_compared < sum(unit.is_trained for unit in parties[0].model.units):
             counts = {"n": n_compared, "all": sum(unit.is_trained for unit in parties[0].model.units)}
             not_observed.append(_("gradients of all parameters: only {n} of {all} could be compared", **counts))
-    told = training.compared(parties, pairing, trained, is_explained, tell)
+    biased = {spot.b for finding in findings if finding.meaning == "variance" for spot in finding.places}
+    told = training.compared(parties, pairing, trained, is_explained, tell, biased)
     findings, not_observed = [*findings, *told.findings], [*told.not_observed, *not_observed]
     not_observed += notes.values()
     if any(pairing.left_a) or any(pairing.left_b):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from lockstep.language import later as _
-from lockstep.proof.pair import losses, mapping, optimizers, steps
+from lockstep.proof.pair import loaders, losses, mapping, masks, optimizers, steps
 from lockstep.proof.pair.stages import Parties, Parts, Tell, Told
 
 
@@ -22,8 +22,18 @@ class Asked:
 NOTHING = Asked()
 
 
-def compared(parties: Parties, pairing: mapping.Pairing, asked: Asked, is_explained: bool, tell: Tell) -> Told:
-    """All stages of training; those of steps only where the models are equal, or have been put right."""
+def compared(
+    parties: Parties,
+    pairing: mapping.Pairing,
+    asked: Asked,
+    is_explained: bool,
+    tell: Tell,
+    known: Collection[str] = (),
+) -> Told:
+    """All stages of training; steps only where the models are equal, or have been put right.
+
+    `known` are units of the second model whose statistics are known to differ for good.
+    """
     told = Told()
     parts = _parts(parties, asked)
     tell(_("comparing: {stage}", stage=_("loss")))
@@ -34,11 +44,13 @@ def compared(parties: Parties, pairing: mapping.Pairing, asked: Asked, is_explai
     told.add(found)
     if asked.steps and is_explained:
         tell(_("comparing: {stage}", stage=_("steps")))
-        told.add(steps.compared(parties, pairing, parts, asked.steps, asked.seed, of_loss, of_optimizer))
+        told.add(steps.compared(parties, pairing, parts, asked.steps, asked.seed, of_loss, of_optimizer, known))
     elif asked.steps:
         told.not_observed.append(_("steps: the models' outputs differ, so their steps would too"))
     else:
         told.not_observed.append(_("training steps (ask for them with --steps 10)"))
+    told.add(masks.compared(parties))
+    told.add(loaders.compared(parties, parts))
     return told
 
 

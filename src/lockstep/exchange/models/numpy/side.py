@@ -258,6 +258,7 @@ class NumPy:
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, value) of all that a tree of dictionaries and lists holds."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else None
     if items is None:
         yield path, tree
@@ -267,6 +268,8 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def filled(tree: Any, values: Mapping[str, Any], path: str = "") -> Any:
+    """The tree with these values at their paths."""
+
     def below(key: Any) -> str:
         return f"{path}.{key}" if path else str(key)
 

@@ -16,8 +16,6 @@ from lockstep.exchange.models.numpy.side import NumPy, filled, leaves
 from lockstep.exchange.models.records import Change, Trace
 from lockstep.exchange.models.training import Batches, Drop, Part, Steps, Way
 
-STEP = 1e-6  # of the largest output: for the gradient of a loss, by central differences
-
 
 class Training:
     """See `training.Training`."""
