@@ -6,8 +6,10 @@ crosses the border stands here too, beside the contract of a side's `Training`.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
+import linecache
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -183,6 +185,21 @@ def where_of(function: Any) -> Where:
         return Where(str(inspect.getsourcefile(function)), number, lines[0].strip())
     except (OSError, TypeError):
         return Where()
+
+
+def line_of(module: ModuleType, name: str) -> Where:
+    """The line of a file that gives a name its value, or defines it; none where it is given elsewhere."""
+    file = str(getattr(module, "__file__", ""))
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return Where()
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = [each.id for each in targets if isinstance(each, ast.Name)]
+        if name in (*names, getattr(node, "name", None)):
+            return Where(file, node.lineno, linecache.getline(file, node.lineno).strip())
+    return Where()
 
 
 def loss_in(given: Any) -> Any:

@@ -254,6 +254,8 @@ def _differing(rules: tuple[Rule, Rule], courses: tuple[Course, Course], rooms: 
     for field in trajectories.fields_of(two):
         if getattr(one, field) == getattr(two, field) or field == "learning_rate":
             continue
+        if field in ("decoupled", "decayed") and not (one.decay and two.decay):
+            continue  # there is no decay to be of one kind or the other
         other = dataclasses.replace(two, **{field: getattr(one, field)})
         moved = trajectories.follow(other, course.start, course.gradients, rates)
         if any(

@@ -46,30 +46,30 @@ class Nnx:
         self.arrays: Arrays = {}
         self.trained: set[str] = set()
         for path, leaf in self.flat.items():
-            value = _value_of(leaf)
+            value = value_of(leaf)
             if _is_number(value) and not isinstance(leaf, nnx.RngState):
-                self.arrays[_dotted(path)] = jnp.asarray(value, watch.dtype)
+                self.arrays[dotted(path)] = jnp.asarray(value, watch.dtype)
                 if isinstance(leaf, nnx.Param):
-                    self.trained.add(_dotted(path))
+                    self.trained.add(dotted(path))
         for path, each in nnx.iter_modules(model):
             if id(each) in watch.made and name_of_layer(each):
                 name, where, given, raw = watch.made[id(each)]
-                watch.layers[_dotted(path)] = Layer(_dotted(path), name, where, given)
-                watch.options[_dotted(path)] = (str(name_of_layer(each)), raw)
+                watch.layers[dotted(path)] = Layer(dotted(path), name, where, given)
+                watch.options[dotted(path)] = (str(name_of_layer(each)), raw)
 
     def begin(self, given: Sequence[Array]) -> None:
         """Nothing is missing."""
 
     def call(self, arrays: Arrays, given: Sequence[Array], mode: str) -> tuple[Any, Arrays]:
         """What the model gives, and its arrays afterwards."""
-        flat = [(path, _with_value(leaf, arrays.get(_dotted(path)))) for path, leaf in self.flat.items()]
+        flat = [(path, with_value(leaf, arrays.get(dotted(path)))) for path, leaf in self.flat.items()]
         model = nnx.merge(self.graph, nnx.from_flat_state(flat))
         (model.train if mode == "training" else model.eval)()
-        self.watch.paths = {id(each): _dotted(path) for path, each in nnx.iter_modules(model)}
+        self.watch.paths = {id(each): dotted(path) for path, each in nnx.iter_modules(model)}
         self.watch.keep.append(model)
         with self._watched(model):
             output = model(*given, **in_mode(model.__call__, mode))
-        after = {_dotted(path): _value_of(leaf) for path, leaf in nnx.to_flat_state(nnx.state(model))}
+        after = {dotted(path): value_of(leaf) for path, leaf in nnx.to_flat_state(nnx.state(model))}
         return output, {key: after.get(key, value) for key, value in arrays.items()}
 
     @contextlib.contextmanager
@@ -115,7 +115,7 @@ class Nnx:
                     if path.startswith(here) and path != here and name == name_of_layer(module)]  # fmt: skip
             root = min(like, key=len) if like else here
             for path, each in nnx.iter_modules(module):
-                self.watch.paths[id(each)] = ".".join(part for part in (root, _dotted(path)) if part)
+                self.watch.paths[id(each)] = ".".join(part for part in (root, dotted(path)) if part)
                 self.watch.keep.append(each)
         return self.watch.paths[id(module)]
 
@@ -123,15 +123,15 @@ class Nnx:
     def _kept(module: Any, path: str) -> Arrays:
         lead = f"{path}." if path else ""
         flat = nnx.to_flat_state(nnx.state(module))
-        return {lead + _dotted(place): _value_of(leaf) for place, leaf in flat if not isinstance(leaf, nnx.RngState)}
+        return {lead + dotted(place): value_of(leaf) for place, leaf in flat if not isinstance(leaf, nnx.RngState)}
 
     @staticmethod
     def _store(module: Any, path: str, new: Arrays) -> None:
         lead = f"{path}." if path else ""
         for place, _leaf in nnx.to_flat_state(nnx.state(module)):
-            if lead + _dotted(place) in new:
+            if lead + dotted(place) in new:
                 attribute = functools.reduce(_item, place, module)
-                attribute.set_value(new[lead + _dotted(place)])
+                attribute.set_value(new[lead + dotted(place)])
 
     def _remade(self, module: Any, path: str, form: Form, changes: dict[str, Any]) -> Callable[..., list[Array]]:
         """A layer made again by its constructor, with copies of what it keeps."""
@@ -167,12 +167,12 @@ class Nnx:
                 raise side.UserError(f"{kind.__name__} would keep {len(kept)} arrays and not {len(values) - n}")
             own = dict(zip(kept, values[n:], strict=True))
             new = nnx.merge(
-                graph, nnx.from_flat_state([(place, _with_value(leaf, own.get(place))) for place, leaf in flat])
+                graph, nnx.from_flat_state([(place, with_value(leaf, own.get(place))) for place, leaf in flat])
             )
             args, kwargs = form.filled(values[:n], of_call)
             output = args[0] if kind.__name__ == "Dropout" else new(*args, **kwargs)
             after = [
-                _value_of(leaf)
+                value_of(leaf)
                 for _place, leaf in nnx.to_flat_state(nnx.state(new))
                 if not isinstance(leaf, nnx.RngState)
             ]
@@ -329,7 +329,8 @@ def _is_number(value: Any) -> bool:
     return is_array(value) and jnp.issubdtype(value.dtype, jnp.floating) and np.ndim(value) > 0
 
 
-def _dotted(path: Iterable[Any]) -> str:
+def dotted(path: Iterable[Any]) -> str:
+    """A path as one word."""
     return ".".join(map(str, path))
 
 
@@ -337,11 +338,12 @@ def _item(of: Any, part: Any) -> Any:
     return getattr(of, part) if isinstance(part, str) and hasattr(of, part) else of[part]
 
 
-def _value_of(leaf: Any) -> Any:
+def value_of(leaf: Any) -> Any:
+    """What a leaf of a state holds."""
     return leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf
 
 
-def _with_value(leaf: Any, value: Any) -> Any:
+def with_value(leaf: Any, value: Any) -> Any:
     """A new leaf, which belongs to what is traced now."""
-    value = _value_of(leaf) if value is None else value
+    value = value_of(leaf) if value is None else value
     return leaf.replace(value) if isinstance(leaf, nnx.Variable) else value

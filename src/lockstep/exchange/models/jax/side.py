@@ -170,15 +170,7 @@ class Jax:
     ) -> Trace:
         """See `side.Side`."""
         given = [self._placed(value) for value in batch]
-        with self._watching():
-            self.model.begin(given)
-            self._hold()
-            closed, shape = jax.make_jaxpr(functools.partial(self._call, mode=mode), return_shape=True)(
-                self.arrays, given
-            )
-        self._hold()
-        n_outputs = len(shape[0])
-        turns = self._turns(closed, given, changes)
+        closed, n_outputs, turns = self.read_call(given, mode, changes)
         recorder, numbers, gradients = self._passed(closed, given, changes, turns, n_outputs, designed)
         self._hold(recorder.learned)
         self.seen = recorder.seen
@@ -196,6 +188,22 @@ class Jax:
             {number: np.asarray(value) for number, value in gradients[1].items() if number in reached},
             self._in_layout(used, gradients[0]) if designed is not None else {}, state,
         )  # fmt: skip
+
+    def read_call(self, given: list[Array], mode: str, changes: Sequence[Change]) -> tuple[Any, int, list[Any]]:
+        """(the jaxpr of a call, how many arrays it gives, what its branches and loops decide)."""
+        with self._watching():
+            self.model.begin(given)
+            self._hold()
+            closed, shape = jax.make_jaxpr(functools.partial(self._call, mode=mode), return_shape=True)(
+                self.arrays, given
+            )
+        self._hold()
+        return closed, len(shape[0]), self._turns(closed, given, changes)
+
+    def read(self, closed: Any, arrays: Arrays, given: Sequence[Array], changes: Sequence[Change], turns: list[Any],
+             n: int) -> Recorder:  # fmt: skip
+        """The jaxpr of a call with these numbers, or with what stands for them."""
+        return self._read(closed, arrays, given, changes, None, turns, n, self.results)
 
     def _placed(self, value: np.ndarray) -> Array:
         return jnp.asarray(value, self.watch.dtype if np.issubdtype(value.dtype, np.floating) else None)

@@ -30,7 +30,7 @@ class Training:
         """See `training.Training`."""
         self.asked = dict(asked)
         found = training.found(self.owner.module, asked)
-        return {part: Part(name, getattr(value, "__name__", ""), training.where_of(value))
+        return {part: Part(name, getattr(value, "__name__", ""), training.line_of(self.owner.module, name))
                 for part, (name, value) in found.items() if part not in ("optimizer", "schedule")}  # fmt: skip
 
     def _part(self, part: str) -> Any:

@@ -34,7 +34,9 @@ class Training:
         """See `training.Training`."""
         self.asked = dict(asked)
         found = training.found(self.owner.module, asked)
-        told = {part: Part(name, where=training.where_of(value)) for part, (name, value) in found.items()}
+        told = {
+            part: Part(name, where=training.line_of(self.owner.module, name)) for part, (name, _value) in found.items()
+        }
         if "loss" in found:
             told["loss"] = self._described(found["loss"][0], self._loss())
         if "optimizer" in found:
