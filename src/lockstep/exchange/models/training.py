@@ -52,6 +52,7 @@ class Part:
     function: str = ""  # "torch.optim.Adam"; the person's own function where nothing is known of it
     where: Where = Where()  # noqa: RUF009 - it is frozen
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)  # all of them, defaults among them
+    error: str = ""  # why it cannot be used: nobody asked for it, and what has its name may be something else
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Way:
     is_own: bool = False
     mode: str = "training"
     is_accumulated: bool = False  # gradients are never set to zero
+    is_scheduled: bool = True  # a scheduler of the file's is advanced after each step
     clip_norm: float = 0.0  # of all gradients together; 0: none
     decay: float = 0.0  # λ of ½·λ·‖w‖² over all that is trained
     changes: tuple[Change, ...] = ()  # of the model's calls
@@ -78,7 +80,10 @@ class Way:
 
     def to_json(self) -> dict[str, Any]:
         """As it is asked."""
-        own = {key: getattr(self, key) for key in ("is_own", "mode", "is_accumulated", "clip_norm", "decay")}
+        own = {
+            key: getattr(self, key)
+            for key in ("is_own", "mode", "is_accumulated", "is_scheduled", "clip_norm", "decay")
+        }
         lists = {key: [each.to_json() for each in getattr(self, key)] for key in ("changes", "of_loss")}
         return {**own, **lists, "of_optimizer": dict(self.of_optimizer)}
 
@@ -142,6 +147,27 @@ def found(module: ModuleType, asked: Mapping[str, str]) -> dict[str, tuple[str, 
         if name is not None:
             parts[part] = (name, getattr(module, name))
     return parts
+
+
+def described(
+    found: Mapping[str, tuple[str, Any]], asked: Mapping[str, str], describe: Callable[[str, str], Mapping[str, Part]]
+) -> dict[str, Part]:
+    """All parts, as a side describes (part, name) of each; one that nobody asked for may fail, which is told."""
+    told: dict[str, Part] = {}
+    for part, (name, _value) in found.items():
+        try:
+            told |= describe(part, name)
+        except Exception as error:
+            if part in asked:
+                raise
+            told[part] = Part(name, error=f"{type(error).__name__}: {error}"[:300])
+    return told
+
+
+def in_order(made: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments in the order in which a class takes them: a line may give them by place."""
+    names = [name for name in side.signature_of(type(made)) if name in arguments]
+    return {name: arguments[name] for name in (*names, *(name for name in arguments if name not in names))}
 
 
 def n_needed(function: Any) -> int:
@@ -273,7 +299,8 @@ def part_of(given: Mapping[str, Any]) -> Part:
     """A part from its JSON."""
     where = given["where"]
     line = Where(str(where["file"]), int(where["line"]), str(where["text"]))
-    return Part(str(given["name"]), str(given["function"]), line, dict(given["arguments"]))
+    return Part(str(given["name"]), str(given["function"]), line, dict(given["arguments"]),
+                str(given["error"]))  # fmt: skip
 
 
 def drop_of(given: Mapping[str, Any]) -> Drop:

@@ -73,8 +73,14 @@ def _examples(batches: Batches) -> Examples:
     if not found or not found[0]:
         raise LockstepError("LS-403", _("the loader gives no batch"), hint=_("give batches of (inputs, labels)"))
     width = min(len(each) for each in found)
-    inputs = np.concatenate([each[0] for each in found])
-    labels = np.concatenate([np.atleast_1d(each[1]) for each in found]) if width > 1 else None
+    try:
+        inputs = np.concatenate([each[0] for each in found])
+        labels = np.concatenate([np.atleast_1d(each[1]) for each in found]) if width > 1 else None
+    except ValueError:
+        message = _(
+            "its batches have different shapes: {shapes}", shapes=", ".join(str(each[0].shape) for each in found)
+        )
+        raise LockstepError("LS-403", message, hint=_("give batches of (inputs, labels)")) from None
     return Examples(inputs, labels, tuple(len(each[0]) for each in found), batches.dtypes[0], batches.n_all)
 
 

@@ -149,7 +149,7 @@ def _explained(
         cause = _rates_alone(courses)
         found = stages.finding(STAGE, spot, cause=cause, meaning="rates" if cause else "", off=off)
         return [found], {}, False
-    schedules = _schedules(rules, courses, rooms)
+    schedules = _schedules(courses)
     fields = _differing(rules, courses, rooms)
     changed, lines = _options(part, rules, fields)
     error = _reproduced(rules[0], courses, rooms, one.known_rates())
@@ -263,18 +263,22 @@ def _differing(rules: tuple[Rule, Rule], courses: tuple[Course, Course], rooms: 
             for values, was, room in zip(moved, own, rooms, strict=True) for name in was
         ):  # fmt: skip
             found.append(field)
-    if _rate_of(one, courses[0]) != _rate_of(two, courses[1]) and not _is_scheduled(courses):
+    if _is_other_rate(rules, courses):
         found.insert(0, "learning_rate")
     return found
 
 
-def _rate_of(rule: Rule, course: Course) -> float:
-    rates = course.known_rates()
-    return float(f"{rates[0] if rates else rule.learning_rate:.9g}")
+def _is_other_rate(rules: tuple[Rule, Rule], courses: Sequence[Course]) -> bool:
+    """Whether one learning rate is another one, all along the same course."""
+    one, two = (course.known_rates() for course in courses)
+    if one is None or two is None:
+        ends = [rates[0] if rates else rule.learning_rate for rates, rule in zip((one, two), rules, strict=True)]
+        return not np.isclose(*ends, rtol=1e-6)
+    return not np.allclose(one, two, rtol=1e-6) and _is_same_course(one, two)
 
 
-def _is_scheduled(courses: Sequence[Course]) -> bool:
-    return any(len(set(course.known_rates() or [0.0])) > 1 for course in courses)
+def _is_same_course(one: Sequence[float], two: Sequence[float]) -> bool:
+    return bool(np.allclose(np.array(two) * one[0], np.array(one) * two[0], rtol=1e-6))
 
 
 def _reproduced(rule: Rule, courses: tuple[Course, Course], rooms: Sequence[float], rates: list[float] | None) -> float:
@@ -286,15 +290,12 @@ def _reproduced(rule: Rule, courses: tuple[Course, Course], rooms: Sequence[floa
     )  # fmt: skip
 
 
-def _schedules(
-    rules: tuple[Rule, Rule], courses: tuple[Course, Course], rooms: Sequence[float]
-) -> list[dict[str, Any]]:
-    """What is to be said of two sequences of learning rates; nothing where they are equal or both constant."""
-    cause = _rates_alone(courses) if _is_scheduled(courses) else ""
-    if not cause:
+def _schedules(courses: Sequence[Course]) -> list[dict[str, Any]]:
+    """What is to be said of two sequences of learning rates; nothing where they are the same course."""
+    one, two = (course.known_rates() for course in courses)
+    if one is None or two is None or _is_same_course(one, two):
         return []
-    firsts = tuple((course.known_rates() or [])[:4] for course in courses)
-    return [{"cause": cause, "meaning": "schedule", "values": firsts}]
+    return [{"cause": _rates_alone(courses), "meaning": "schedule", "values": (one[:4], two[:4])}]
 
 
 def _rates_alone(courses: Sequence[Course]) -> str:
@@ -310,8 +311,6 @@ def _rates_alone(courses: Sequence[Course]) -> str:
         return _("schedule: each update has the learning rate of the next: {a} … | {b} …", **shown)
     if np.ptp(b) == 0 or np.ptp(a) == 0:
         return _("schedule: the learning rate changes on one side alone: {a} … | {b} …", **shown)
-    if np.allclose(b / a, b[0] / a[0], rtol=1e-6):
-        return _("schedule: the same course from another learning rate: {a} … | {b} …", **shown)
     return _("schedule: the learning rates are {a} … | {b} …", **shown)
 
 
@@ -419,6 +418,8 @@ def _option(part: Part, wanted: Rule, field: str) -> tuple[str, Any] | None:
     if not is_keras and not part.function.startswith("torch."):
         return None
     value = getattr(wanted, field)
+    if field == "learning_rate" and not (value and isinstance(part.arguments.get("learning_rate", 0.0), int | float)):
+        return None  # a schedule stands there
     if field in ("clip", "clipped"):
         return (CLIPS[wanted.clipped], wanted.clip or None) if is_keras else None
     argument = OPTIONS.get(field, ("", ""))[is_keras]

@@ -83,7 +83,8 @@ def spot_of(a: Part, b: Part) -> Spot:
 def remedy(part: Part, argument: str, value: Any) -> Remedy | None:
     """The line that makes a part, with an argument put to a value."""
     callee = part.function.rpartition(".")[2] or part.name
-    return remedies.rewritten(part.where.file, part.where.line, callee, argument, value, tuple(part.arguments))
+    first = ("params",) if part.function.startswith("torch.optim.") else ()
+    return remedies.rewritten(part.where.file, part.where.line, callee, argument, value, (*first, *part.arguments))
 
 
 def missing(parts: Parts, part: str, parties: Parties) -> str | None:

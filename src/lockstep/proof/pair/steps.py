@@ -8,6 +8,7 @@ its numbers is what it does.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
@@ -246,7 +247,7 @@ def _spot(parts: Parts, first: Parted) -> Spot:
     return dataclasses.replace(spot, a=words[0], b=words[1])
 
 
-VARIED = ("mode", "is_accumulated", "clip_norm", "decay")
+VARIED = ("mode", "is_accumulated", "is_scheduled", "clip_norm", "decay")
 
 
 def _as_composed(party: Party, parts: Any, batches: Sequence[Batch], way: Way, run: Run) -> Way | None:
@@ -261,7 +262,7 @@ def _as_composed(party: Party, parts: Any, batches: Sequence[Batch], way: Way, r
         [value for values in run.rough.values[: len(few)] for value in values.values()],
     )
     plain = dataclasses.replace(way, is_own=False)
-    for tried in _ways(plain):
+    for tried in _ways(plain, "schedule" in parts):
         try:
             steps = party.exact.train(few, tried)
         except LockstepError as error:
@@ -273,10 +274,10 @@ def _as_composed(party: Party, parts: Any, batches: Sequence[Batch], way: Way, r
     return None
 
 
-def _ways(plain: Way) -> Iterator[Way]:
+def _ways(plain: Way, has_schedule: bool) -> Iterator[Way]:
     """Ways in which people take a step, the usual one first."""
-    for mode in ("training", "inference"):
-        base = dataclasses.replace(plain, mode=mode)
+    for mode, is_scheduled in itertools.product(("training", "inference"), (True, False) if has_schedule else (True,)):
+        base = dataclasses.replace(plain, mode=mode, is_scheduled=is_scheduled)
         yield base
         yield dataclasses.replace(base, is_accumulated=True)
         yield from (dataclasses.replace(base, clip_norm=limit) for limit in CLIPS)
@@ -290,6 +291,8 @@ def _sentence(key: str, a: Any, b: Any) -> str:
         return _("the model is called in {a} | {b} mode while it is trained", **values)
     if key == "is_accumulated":
         return _("gradients are {a} | {b} before a step", **values)
+    if key == "is_scheduled":
+        return _("the scheduler is {a} | {b} after each step", **values)
     if key == "clip_norm":
         return _("all gradients are cut to the norm {a} | {b}", **values)
     return _("½·λ·‖w‖² is added to the loss with λ = {a} | {b}", **values)
@@ -300,4 +303,6 @@ def _word(key: str, value: Any) -> Any:
         return _("training") if value == "training" else _("inference")
     if key == "is_accumulated":
         return _("never set to zero") if value else _("set to zero")
+    if key == "is_scheduled":
+        return _("advanced") if value else _("not advanced")
     return value or "–"

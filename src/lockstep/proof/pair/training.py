@@ -35,7 +35,7 @@ def compared(
     `known` are units of the second model whose statistics are known to differ for good.
     """
     told = Told()
-    parts = _parts(parties, asked)
+    parts = _parts(parties, asked, told)
     tell(_("comparing: {stage}", stage=_("loss")))
     found, of_loss = losses.compared(parties, parts, asked.seed)
     told.add(found)
@@ -54,10 +54,15 @@ def compared(
     return told
 
 
-def _parts(parties: Parties, asked: Asked) -> Parts:
+def _parts(parties: Parties, asked: Asked, told: Told) -> Parts:
     """What both files have; where one names what is not there, its error names the others."""
     found = []
     for party, names in zip(parties, asked.names, strict=True):
-        found.append(party.exact.parts(names))
+        parts = party.exact.parts(names)
         party.rough.parts(names)
+        for name, part in parts.items():
+            if part.error:
+                words = {"part": name, "name": part.name, "file": str(party.exact.asked.file), "why": part.error}
+                told.not_observed.append(_("{part}: {name} of {file} is none: {why}", **words))
+        found.append({name: part for name, part in parts.items() if not part.error})
     return found

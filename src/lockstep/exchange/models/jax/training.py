@@ -34,9 +34,13 @@ class Training:
     def parts(self, asked: Mapping[str, str]) -> dict[str, Part]:
         """See `training.Training`."""
         self.asked = dict(asked)
-        found = self._found()
-        return {part: Part(name, getattr(value, "__name__", ""), training.line_of(self.owner.module, name))
-                for part, (name, value) in found.items()}  # fmt: skip
+        return training.described(self._found(), asked, self._describe)
+
+    def _describe(self, part: str, name: str) -> dict[str, Part]:
+        if part == "optimizer":
+            self._transformation()
+        value = self._part(part)
+        return {part: Part(name, getattr(value, "__name__", ""), training.line_of(self.owner.module, name))}
 
     def _found(self) -> dict[str, tuple[str, Any]]:
         return training.found(self.owner.module, self.asked)

@@ -32,19 +32,17 @@ class Training:
     def parts(self, asked: Mapping[str, str]) -> dict[str, Part]:
         """See `training.Training`."""
         self.asked = dict(asked)
-        found = self._found()
-        told = {
-            part: Part(name, where=training.line_of(self.owner.module, name)) for part, (name, _value) in found.items()
-        }
-        if "loss" in found:
-            told["loss"] = self._described(found["loss"][0], self._loss())
-        if "optimizer" in found:
-            optimizer = self._optimizer({})
-            told["optimizer"] = self._described(found["optimizer"][0], optimizer)
-            rate = optimizer._learning_rate
-            if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-                told["schedule"] = self._described(found["optimizer"][0], rate)
-        return told
+        return training.described(self._found(), asked, self._describe)
+
+    def _describe(self, part: str, name: str) -> dict[str, Part]:
+        if part == "loss":
+            return {part: self._described(name, self._loss())}
+        if part != "optimizer":
+            return {part: Part(name, where=training.line_of(self.owner.module, name))}
+        optimizer = self._optimizer({})
+        rate, told = optimizer._learning_rate, {part: self._described(name, optimizer)}
+        is_schedule = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+        return told | ({"schedule": self._described(name, rate)} if is_schedule else {})
 
     def _found(self) -> dict[str, tuple[str, Any]]:
         """What the file has by name; else what the model was compiled with."""
@@ -67,7 +65,7 @@ class Training:
             arguments = {key: side.plain(each) for key, each in value.get_config().items() if key != "name"}
         except NotImplementedError:
             arguments = {}
-        return Part(name, f"{room}.{type(value).__name__}", where, arguments)
+        return Part(name, f"{room}.{type(value).__name__}", where, training.in_order(value, arguments))
 
     def _part(self, part: str) -> tuple[str, Any]:
         found = self._found()

@@ -33,27 +33,26 @@ class Training:
     def parts(self, asked: Mapping[str, str]) -> dict[str, Part]:
         """See `training.Training`."""
         self.asked = dict(asked)
-        found = training.found(self.owner.module, asked)
-        told = {
-            part: Part(name, where=training.line_of(self.owner.module, name)) for part, (name, _value) in found.items()
-        }
-        if "loss" in found:
-            told["loss"] = self._described(found["loss"][0], self._loss())
-        if "optimizer" in found:
-            with self._restored():
-                optimizer, schedule = self._optimizer({})
-                told["optimizer"] = self._described(found["optimizer"][0], optimizer)
-                if schedule is not None:
-                    name = found["schedule"][0] if "schedule" in found else found["optimizer"][0]
-                    told["schedule"] = self._described(name, schedule)
-        return told
+        return training.described(training.found(self.owner.module, asked), asked, self._describe)
+
+    def _describe(self, part: str, name: str) -> dict[str, Part]:
+        if part == "loss":
+            return {part: self._described(name, self._loss())}
+        if part != "optimizer":
+            return {part: Part(name, where=training.line_of(self.owner.module, name))}
+        with self._restored():
+            optimizer, schedule = self._optimizer({})
+            told = {part: self._described(name, optimizer)}
+            return told if schedule is None else told | {"schedule": self._described(name, schedule)}
 
     def _described(self, name: str, value: Any) -> Part:
         made = self.owner.made.get(id(value))
         if isinstance(value, torch.optim.Optimizer):
             groups = [{key: _told(each) for key, each in group.items() if key != "params"}
                       for group in value.param_groups]  # fmt: skip
-            arguments = groups[0] | ({"groups": groups} if any(group != groups[0] for group in groups) else {})
+            arguments = training.in_order(value, groups[0]) | (
+                {"groups": groups} if any(group != groups[0] for group in groups) else {}
+            )
             where = self.owner.made.get(id(value), ("", Where(), {}))[1]
             return Part(name, f"torch.optim.{type(value).__name__}", where, arguments)
         if isinstance(value, nn.Module) and made is not None:
@@ -245,8 +244,10 @@ class Training:
                     loss = self._own_step(x, y, optimizer, schedule)
                 else:
                     loss = self._step(x, y, optimizer, way)
-                    _advance(schedule)
-                losses.append(None if loss is None else float(loss))
+                    _advance(schedule if way.is_scheduled else None)
+                losses.append(
+                    None if loss is None else float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
+                )
                 values.append(self._trained())
         return Steps(tuple(values), tuple(losses), tuple(rates))
 
