@@ -91,6 +91,10 @@ class Trained:
     ] = None
     steps: Annotated[int, typer.Option(help="Take so many training steps in both.", metavar="N", min=0, max=10_000)] = 0
 
+    starts: Annotated[
+        bool, typer.Option("--starts", help="Compare how the files draw their own starting weights, too.")
+    ] = False
+
     def asked(self) -> Any:
         """What is asked, a name for each file."""
         from lockstep.proof.pair import training
@@ -101,7 +105,7 @@ class Trained:
             if text is not None:
                 one, _equals, other = text.partition("=")
                 names[0][part], names[1][part] = one, other or one
-        return training.Asked(names, self.steps)
+        return training.Asked(names, self.steps, self.starts)
 
 
 def diff(

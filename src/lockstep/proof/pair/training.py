@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 
 from lockstep.language import later as _
-from lockstep.proof.pair import loaders, losses, mapping, masks, optimizers, steps
+from lockstep.proof.pair import loaders, losses, mapping, masks, optimizers, starts, steps
 from lockstep.proof.pair.stages import Parties, Parts, Tell, Told
 
 
@@ -16,6 +16,7 @@ class Asked:
 
     names: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})  # part → its name, of both files
     steps: int = 0
+    starts: bool = False  # whether the files' own starting weights are looked at
     seed: int = 0
 
 
@@ -51,6 +52,8 @@ def compared(
         told.not_observed.append(_("training steps (ask for them with --steps 10)"))
     told.add(masks.compared(parties))
     told.add(loaders.compared(parties, parts))
+    if asked.starts:
+        told.add(starts.compared(parties))
     return told
 
 
