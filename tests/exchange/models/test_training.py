@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from conftest import need_backend
-from lockstep import LockstepError
 from lockstep.exchange.models import training
 from lockstep.exchange.models.records import Where
 from lockstep.exchange.models.side import UserError
@@ -211,6 +210,18 @@ def test_steps_of_a_file_in_jax_are_those_of_its_parts(text, name, of_jax):
     assert all(np.array_equal(value, found.owner.units()[key]) for key, value in before.items()), "nothing is left"
 
 
+def test_what_optax_made_an_optimizer_of_is_read_from_its_line(of_jax):
+    from lockstep.proof.pair.optimizers import read_rule
+
+    for text, name, function, rate in ((FLAX, "Net", "optax.sgd", 0.02), (FUNCTIONS, "forward", "optax.adam", 0.01)):
+        part = of_jax(text, name).parts({})["optimizer"]
+        rule = read_rule(part)
+        assert (part.function, rule.learning_rate) == (function, rate)
+        assert part.where.text == text.splitlines()[part.where.line - 1].strip()
+    chained = FUNCTIONS.replace("optax.adam(1e-2)", "optax.chain(optax.sgd(1.0), optax.adam(1e-2))")
+    assert of_jax(chained, "forward").parts({})["optimizer"].function == "optimizer", "two are not told for one"
+
+
 def test_the_loss_of_a_file_in_jax_has_its_slope(of_jax):
     found = of_jax(FLAX, "Net")
     z, step = NUMBERS.normal(size=(9, 5)), 1e-6
@@ -288,8 +299,12 @@ def test_steps_and_parts_come_back_from_files_as_they_were(tmp_path):
 
 def test_a_name_that_is_not_in_a_file_is_told(tmp_path):
     need_backend("torch")
+    from lockstep.exchange.models.torch.side import Torch
+    from lockstep.exchange.models.torch.training import Training
+
     (tmp_path / "net.py").write_text(TORCH)
-    with pytest.raises(LockstepError, match=r'did you mean "loss"'):
-        difference.compare(
-            f"{tmp_path}/net.py:Net", f"{tmp_path}/net.py:Net", trained=Asked(({"loss": "losss"}, {"loss": "loss"}))
-        )
+    side = Torch()
+    side.load(tmp_path / "net.py", "Net", "float32")
+    with pytest.raises(UserError) as error:
+        Training(side).parts({"loss": "losss"})
+    assert 'did you mean "loss"' in error.value.hint

@@ -320,9 +320,9 @@ def _rates_alone(courses: Sequence[Course]) -> str:
 def read_rule(part: Part) -> Rule | None:
     """What an optimizer computes by its framework's documentation; None where nobody knows it."""
     framework, _dot, name = part.function.partition(".")[0], "", part.function.rpartition(".")[2]
-    reader: Callable[[str, Mapping[str, Any]], Rule | None] | None = {"torch": _of_torch, "keras": _of_keras}.get(
-        framework
-    )
+    reader: Callable[[str, Mapping[str, Any]], Rule | None] | None = {
+        "torch": _of_torch, "keras": _of_keras, "optax": _of_optax,
+    }.get(framework)  # fmt: skip
     try:
         return None if reader is None else reader(name, part.arguments)
     except (KeyError, TypeError, ValueError):
@@ -383,15 +383,42 @@ def _of_keras(name: str, a: Mapping[str, Any]) -> Rule | None:
     return Rule(kinds[name], **shared) if name in kinds else None
 
 
-# field → the argument of PyTorch, of Keras
-OPTIONS: dict[str, tuple[str, str]] = {
-    "learning_rate": ("lr", "learning_rate"), "momentum": ("momentum", "momentum"),
-    "nesterov": ("nesterov", "nesterov"), "dampening": ("dampening", ""), "beta1": ("betas", "beta_1"),
-    "beta2": ("betas", "beta_2"), "epsilon": ("eps", "epsilon"), "decay": ("weight_decay", "weight_decay"),
-    "decoupled": ("decoupled_weight_decay", ""), "amsgrad": ("amsgrad", "amsgrad"), "centred": ("centered", "centered"),
-    "start": ("initial_accumulator_value", "initial_accumulator_value"),
+def _of_optax(name: str, a: Mapping[str, Any]) -> Rule | None:
+    rate = a["learning_rate"]
+    shared: dict[str, Any] = {"learning_rate": float(rate) if isinstance(rate, int | float) else 0.0}
+    if "b1" in a:
+        shared |= {"beta1": float(a["b1"]), "beta2": float(a["b2"])}
+    if "eps" in a:
+        shared["epsilon"] = float(a["eps"])
+    if a.get("weight_decay"):
+        shared |= {"decay": float(a["weight_decay"]), "decoupled": True}
+    if name == "sgd":
+        return Rule("sgd", **shared, momentum=float(a["momentum"] or 0), nesterov=bool(a["nesterov"]))
+    if name in ("adam", "adamw") and not a.get("nesterov") and not a.get("eps_root"):
+        return Rule("adam", **shared)
+    if name == "amsgrad":
+        return Rule("adam", **shared, amsgrad="corrected")
+    if name == "rmsprop":
+        shared |= {"momentum": float(a["momentum"] or 0), "centred": bool(a["centered"]), "velocity": False}
+        place = "inside" if a.get("eps_in_sqrt", True) else "outside"
+        return Rule("rmsprop", **shared, beta2=float(a["decay"]), place=place, start=float(a["initial_scale"]))
+    if name == "adagrad":
+        return Rule("adagrad", **shared, place="inside", start=float(a["initial_accumulator_value"]))
+    kinds = {"adamax": {"place": "inside"}, "lion": {}}
+    return Rule(name, **shared, **kinds[name]) if name in kinds else None
+
+
+FRAMEWORKS = ("torch", "keras", "optax")
+# field → the argument of PyTorch, of Keras, of Optax
+OPTIONS: dict[str, tuple[str, str, str]] = {
+    "learning_rate": ("lr", "learning_rate", "learning_rate"), "momentum": ("momentum", "momentum", "momentum"),
+    "nesterov": ("nesterov", "nesterov", "nesterov"), "dampening": ("dampening", "", ""),
+    "beta1": ("betas", "beta_1", "b1"), "beta2": ("betas", "beta_2", "b2"), "epsilon": ("eps", "epsilon", "eps"),
+    "decay": ("weight_decay", "weight_decay", "weight_decay"), "decoupled": ("decoupled_weight_decay", "", ""),
+    "amsgrad": ("amsgrad", "amsgrad", ""), "centred": ("centered", "centered", "centered"),
+    "start": ("initial_accumulator_value", "initial_accumulator_value", "initial_accumulator_value"),
 }  # fmt: skip
-RHO = {"RMSprop": ("alpha", "rho"), "Adadelta": ("rho", "rho")}
+RHO = {"RMSprop": ("alpha", "rho", ""), "Adadelta": ("rho", "rho", ""), "rmsprop": ("", "", "decay")}
 CLIPS = {"each": "clipnorm", "all": "global_clipnorm", "value": "clipvalue"}
 
 
@@ -414,17 +441,18 @@ def _options(
 
 
 def _option(part: Part, wanted: Rule, field: str) -> tuple[str, Any] | None:
-    name, is_keras = part.function.rpartition(".")[2], part.function.startswith("keras.")
-    if not is_keras and not part.function.startswith("torch."):
+    name, framework = part.function.rpartition(".")[2], part.function.partition(".")[0]
+    if framework not in FRAMEWORKS:
         return None
+    index, is_keras = FRAMEWORKS.index(framework), framework == "keras"
     value = getattr(wanted, field)
     if field == "learning_rate" and not (value and isinstance(part.arguments.get("learning_rate", 0.0), int | float)):
         return None  # a schedule stands there
     if field in ("clip", "clipped"):
         return (CLIPS[wanted.clipped], wanted.clip or None) if is_keras else None
-    argument = OPTIONS.get(field, ("", ""))[is_keras]
+    argument = OPTIONS.get(field, ("", "", ""))[index]
     if field == "beta2" and name in RHO:
-        argument = RHO[name][is_keras]
+        argument = RHO[name][index]
     if not argument or argument not in part.arguments:
         return None
     if field == "amsgrad":

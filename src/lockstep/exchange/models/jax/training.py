@@ -1,12 +1,19 @@
 """How a JAX model is trained: loss, optax transformation, step and loader, of nnx, linen or plain functions.
 
-Optax says nothing of what a transformation was made of, so there are no arguments to be told: what it computes is seen
-in its updates. A step of the parts reads the model's jaxpr, as a pass does, and so has its changes and drops nothing.
+Optax says nothing of what a transformation was made of: its arguments are read from the line that makes it, and what it
+computes is seen in its updates. A step of the parts reads the model's jaxpr, as a pass does, and so has its changes and
+drops nothing.
 """
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import inspect
+import linecache
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -18,7 +25,7 @@ from lockstep.exchange.models.jax.kinds import Functions, Linen, Nnx, dotted, va
 from lockstep.exchange.models.jax.roles import Array, Arrays
 from lockstep.exchange.models.jax.side import Jax
 from lockstep.exchange.models.jax.watch import flax, nnx
-from lockstep.exchange.models.records import Change, Trace
+from lockstep.exchange.models.records import Change, Trace, Where
 from lockstep.exchange.models.training import Batches, Drop, Part, Steps, Way
 
 
@@ -39,6 +46,9 @@ class Training:
     def _describe(self, part: str, name: str) -> dict[str, Part]:
         if part == "optimizer":
             self._transformation()
+            made = _made_of_optax(self.owner.module, name)
+            if made is not None:
+                return {part: dataclasses.replace(made, name=name)}
         value = self._part(part)
         return {part: Part(name, getattr(value, "__name__", ""), training.line_of(self.owner.module, name))}
 
@@ -293,6 +303,50 @@ class Training:
             tuple(tuple(value for value, _type in each) for each in told),
             tuple(tuple(kind for _value, kind in each) for each in told), n_all,
         )  # fmt: skip
+
+
+def _made_of_optax(module: ModuleType, name: str) -> Part | None:
+    """The one optimizer of optax that is made under a name of a file, by its source: optax itself tells nothing."""
+    file = str(getattr(module, "__file__", ""))
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+    line = training.line_of(module, name).line
+    node = next((node for node in tree.body if node.lineno == line), None)
+    found = [] if node is None else [
+        (call, function) for call in ast.walk(node) if isinstance(call, ast.Call)
+        if (function := _resolved(module, call.func)) is not None and function.__module__.startswith("optax._src.alias")
+    ]  # fmt: skip
+    if len(found) != 1:
+        return None
+    call, function = found[0]
+    given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+    try:
+        bound = inspect.signature(function).bind(*call.args, **given)
+    except TypeError:
+        return None
+    arguments = {key: _literal(value) for key, value in bound.arguments.items()}
+    defaults = {key: each.default for key, each in bound.signature.parameters.items() if key not in arguments}
+    where = Where(file, call.lineno, linecache.getline(file, call.lineno).strip())
+    every = {key: side.plain({**defaults, **arguments}[key]) for key in bound.signature.parameters}
+    return Part(name, f"optax.{function.__name__}", where, every)
+
+
+def _resolved(module: ModuleType, node: ast.expr) -> Any:
+    """What a name, or a chain of them, stands for in a file; None where it is no function."""
+    parts = ast.unparse(node).split(".")
+    found: Any = module
+    for part in parts:
+        found = getattr(found, part, None)
+    return found if inspect.isfunction(found) else None
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
 
 
 def _moved(trained: Arrays, updates: Arrays) -> Arrays:
