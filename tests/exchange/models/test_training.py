@@ -181,9 +181,10 @@ def _loaded(folder: Path, text: str, name: str) -> Any:
     from lockstep.exchange.models.jax.side import Jax
     from lockstep.exchange.models.jax.training import Training
 
-    (folder / "net.py").write_text(text)
+    file = folder / f"net_{len(text)}.py"  # Python keeps the lines of a file that it has read
+    file.write_text(text)
     side = Jax()
-    side.load(folder / "net.py", name, "float64")
+    side.load(file, name, "float64")
     side.trace([X], "inference", [], None)
     side.put({key: NUMBERS.normal(size=value.shape) for key, value in side.units().items()})
     found = Training(side)

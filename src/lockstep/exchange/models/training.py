@@ -26,7 +26,7 @@ NAMES = {
     "optimizer": ("optimizer", "make_optimizer", "build_optimizer", "get_optimizer", "configure_optimizers"),
     "schedule": ("schedule", "scheduler", "make_schedule", "make_scheduler", "build_scheduler", "lr_scheduler"),
     "train_step": ("train_step", "training_step"),
-    "data": ("batches", "loader", "train_loader", "make_loader", "dataset"),
+    "data": ("batches", "loader", "train_loader", "make_loader"),
 }
 # what a function takes → the names that people give it
 TAKEN = {
@@ -121,7 +121,10 @@ class Training(Protocol):
         """The loss of these outputs as a pass: its calls, its value, the gradient by the first input."""
 
     def optimize(self, gradients: Sequence[Mapping[str, np.ndarray]], changed: Mapping[str, Any]) -> Steps:
-        """One update for each of these gradients by units, by a new optimizer with some arguments changed."""
+        """One update for each of these gradients by units, by a new optimizer with some arguments changed.
+
+        Kept is what has a gradient; the gradient of all else is 0.
+        """
 
     def train(self, batches: Sequence[Sequence[np.ndarray]], way: Way) -> Steps:
         """One step on each batch of (inputs, labels); nothing is dropped."""

@@ -41,8 +41,7 @@ class Seen:
     @property
     def is_inverted(self) -> bool:
         """Whether what is left is divided by the share that is kept."""
-        scale = self.drop.scale
-        return math.isfinite(scale) and scale > 1 and abs((1 - 1 / scale) - self.dropped) <= self.width
+        return math.isfinite(self.drop.scale) and self.drop.scale > 1 + SAME
 
     @property
     def width(self) -> float:
@@ -54,24 +53,39 @@ def compared(parties: Parties) -> Told:
     """Dropouts of both models in their order."""
     told = Told()
     one, two = (_seen(party) for party in parties)
+    if any(party.exact.asked.framework == "jax" for party in parties):
+        one, two = _distinct(one), _distinct(two)
     if not one and not two:
         return told
+    told.not_observed.append(_("the masks of dropout: each framework draws its own"))
     if len(one) != len(two):
         counts = {"a": len(one), "b": len(two)}
+        if any(map(_hides_some, parties)):
+            words = _("dropout: {a} | {b} are seen; those inside of attention and recurrent layers are not", **counts)
+            told.not_observed.append(words)
+            return told
         spot = Spot(a=_places(one), b=_places(two), line_a=_line(one), line_b=_line(two))
         cause = _("dropout is applied {a} | {b} times", **counts)
         told.findings.append(stages.finding(STAGE, spot, cause=cause, meaning="number", values=(len(one), len(two))))
         told.count(STAGE, 0, max(len(one), len(two)), _("dropouts"))
         return told
-    n_equal = 0
-    for a, b in zip(one, two, strict=True):
-        found = _difference(a, b, parties)
-        n_equal += found is None
-        if found is not None:
-            told.findings.append(found)
-    told.count(STAGE, n_equal, len(one), _("dropouts: their rates and scales"))
-    told.not_observed.append(_("the masks of dropout: each framework draws its own"))
+    found = [_difference(a, b, parties) for a, b in zip(one, two, strict=True)]
+    told.findings += [each for each in found if each is not None]
+    told.count(STAGE, found.count(None), len(one), _("dropouts: their rates and scales"))
     return told
+
+
+def _distinct(seen: Sequence[Seen]) -> list[Seen]:
+    """One of each rate, in order of size: layers of JAX are known, and not how often and when they are called."""
+    by_rate = {round(each.rate, 4): each for each in reversed(seen)}
+    return [by_rate[rate] for rate in sorted(by_rate)]
+
+
+def _hides_some(party: Party) -> bool:
+    """Whether there are functions that may drop values inside."""
+    return any(
+        "attention" in call.kind or call.kind in ("lstm", "gru") for call in party.exact.trace(party.batch).calls
+    )
 
 
 def _seen(party: Party) -> list[Seen]:
@@ -81,7 +95,7 @@ def _seen(party: Party) -> list[Seen]:
         passes.append(party.exact.drops(party.batch))
         if not passes[0] or min(map(_n, _together(passes))) >= ENOUGH:
             break
-    return _together(passes)
+    return [each for each in _together(passes) if each.dropped > 0]  # the rest drops nothing, whatever it is
 
 
 def _n(seen: Seen) -> int:

@@ -25,7 +25,8 @@ from lockstep.store.documents.difference import Finding, Remedy
 STAGE = "optimizer"
 N_STEPS = 12  # updates: a schedule's second stretch is rarely seen, everything else is
 SIZES = (1.0, 3.0, 0.2, 0.05, 2.0, 1.0, 0.5, 0.01)  # of the gradients, update by update: maxima come before the rest
-MOST_ENTRIES = 64  # of a unit, while rules are searched
+MOST_UPDATED = 500_000  # entries of all units together
+MOST_ENTRIES, MOST_UNITS = 64, 6  # of a unit, and units, while rules are searched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ def compared(parties: Parties, pairing: mapping.Pairing, parts: Parts, n: int, s
     if (absent := stages.missing(parts, STAGE, parties)) is not None:
         told.not_observed.append(absent)
         return told, Result()
-    names = [pair for pair in pairing.pairs if _is_trained(parties, pair)]
+    names = _chosen(parties, [pair for pair in pairing.pairs if _is_trained(parties, pair)])
     gradients = list(designed(parties, names, max(n, N_STEPS), seed))
     try:
         one, two = (_course(parties, names, side, gradients) for side in (0, 1))
@@ -77,6 +78,16 @@ def compared(parties: Parties, pairing: mapping.Pairing, parts: Parts, n: int, s
     told.findings += findings
     told.count(STAGE, first, len(rooms), what)
     return told, Result(changed, is_explained)
+
+
+def _chosen(parties: Parties, pairs: Sequence[mapping.Pair]) -> list[mapping.Pair]:
+    """Pairs of units that get gradients: all, or of a large model the smaller ones."""
+    sizes = {unit.name: int(np.prod(unit.shape)) for unit in parties[0].model.units}
+    found: list[mapping.Pair] = []
+    for pair in sorted(pairs, key=lambda pair: sizes[pair.a]):
+        if not found or sum(sizes[each.a] for each in found) + sizes[pair.a] <= MOST_UPDATED:
+            found.append(pair)
+    return found
 
 
 def _is_trained(parties: Parties, pair: mapping.Pair) -> bool:
@@ -227,10 +238,12 @@ def _is_near(rule: Rule, course: Course, rooms: Sequence[float], rates: list[flo
 
 
 def _thinned(course: Course) -> Course:
-    """A few entries of each unit; one with more than one axis keeps more than one."""
+    """A few entries of a few units, vectors and others; one with more than one axis keeps more than one."""
+    by_rank = sorted(course.start, key=lambda name: course.start[name].ndim)
+    kept = {*by_rank[: MOST_UNITS // 2], *by_rank[-MOST_UNITS // 2 :]}
 
     def thin(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = {name: np.asarray(value) for name, value in values.items()}
+        found = {name: np.asarray(value) for name, value in values.items() if name in kept}
         return {
             name: value.reshape(-1)[:MOST_ENTRIES].reshape((1, -1) if value.ndim > 1 else (-1,))
             for name, value in found.items()

@@ -24,6 +24,7 @@ from lockstep.store.documents.difference import Spot
 
 STAGE = "steps"
 MOST_TRIED = 3  # steps by which a way is told from another
+MOST_KEPT = 50_000_000  # numbers of all steps together
 DECAYS = (1e-4, 5e-4, 1e-3, 1e-2, 1e-5, 2e-4, 2e-3, 2e-2)  # λ of ½·λ·‖w‖²
 CLIPS = (1.0, 5.0, 0.5, 0.1, 0.25, 2.0, 10.0)
 
@@ -58,6 +59,10 @@ def compared(
             return told
     if len(parties[0].batch) != 1 or not of_loss.shape:
         told.not_observed.append(_("steps: the models take several inputs, or give other outputs"))
+        return told
+    n_entries = sum(int(np.prod(unit.shape)) for unit in parties[0].model.units)
+    if n * n_entries > MOST_KEPT:
+        told.not_observed.append(_("steps: {n} of {all} parameters are too many to be kept", n=n, all=n_entries))
         return told
     taken = [way for way in ways if way is not None]
     found, batches, why = _accepted(parties, taken, n, seed, of_loss)

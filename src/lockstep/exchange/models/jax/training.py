@@ -115,7 +115,8 @@ class Training:
         for given in gradients:
             updates, state = update(self._gradient(given, trained), state, trained)
             trained = _moved(trained, updates)
-            values.append(self._units({**self.owner.arrays, **trained}))
+            after = self._units({**self.owner.arrays, **trained})
+            values.append({name: after[name] for name in given})
         return Steps(tuple(values), (), self._rates(len(gradients)))
 
     def _gradient(self, given: Mapping[str, np.ndarray], trained: Arrays) -> Arrays:

@@ -159,7 +159,8 @@ class Training:
                 rates.append(_rate(optimizer))
                 optimizer.apply([self._gradient(name, each, given) for name, each in trained.items()],
                                 list(trained.values()))  # fmt: skip
-                values.append(self.owner.units())
+                after = self.owner.units()
+                values.append({name: after[name] for name in given})
         return Steps(tuple(values), (), tuple(rates))
 
     def _trained(self) -> dict[str, Any]:

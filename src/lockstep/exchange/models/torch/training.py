@@ -194,7 +194,8 @@ class Training:
                 rates.append(_rate(optimizer))
                 optimizer.step()
                 _advance(schedule)
-                values.append(self._trained())
+                after = self.owner.units()
+                values.append({name: after[name] for name in given})
         return Steps(tuple(values), (), tuple(rates))
 
     def _give(self, gradients: Mapping[str, np.ndarray]) -> None:
@@ -206,9 +207,6 @@ class Training:
             new = torch.from_numpy(np.array(kept.back(value), order="C")).to(tensor.dtype)
             if tensor.grad is not None:
                 (tensor.grad if part is None else tensor.grad[part[0] : part[1]]).copy_(new)
-
-    def _trained(self) -> dict[str, np.ndarray]:
-        return self.owner.units()
 
     @contextlib.contextmanager
     def _restored(self) -> Iterator[None]:
@@ -248,7 +246,7 @@ class Training:
                 losses.append(
                     None if loss is None else float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
                 )
-                values.append(self._trained())
+                values.append(self.owner.units())
         return Steps(tuple(values), tuple(losses), tuple(rates))
 
     def _own_step(self, x: torch.Tensor, y: torch.Tensor, optimizer: Any, schedule: Any) -> Any:
