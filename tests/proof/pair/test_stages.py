@@ -14,7 +14,7 @@ from conftest import need_backend
 from lockstep import LockstepError
 from lockstep.exchange.models.side import UserError
 from lockstep.exchange.models.training import Way
-from lockstep.proof.pair import alignment, client, loaders, losses, mapping, masks, optimizers, stages, steps
+from lockstep.proof.pair import alignment, client, loaders, losses, mapping, masks, optimizers, stages, steps, training
 
 NET = """\
 import torch
@@ -83,6 +83,8 @@ class Direct:
             return verb(*given)
         except UserError as error:
             raise LockstepError("LS-403", error.message) from error
+        except OSError as error:  # whatever a person's code raises
+            raise LockstepError("LS-403", str(error)) from error
 
     def trace(self, batch: Any, mode: str = "inference", changes: Any = (), designed: Any = None) -> Any:
         return self._asked(self.side.trace, batch, mode, changes, designed)
@@ -350,3 +352,15 @@ def test_what_a_file_has_not_is_said_and_what_has_its_name_is_no_reason_to_stop(
     )
     assert "loss" in str(pair.loss()[0].not_observed[0])
     assert "needs b" in pair.parts[1]["optimizer"].error
+
+
+def test_all_stages_are_told_and_go_on_where_one_raises(tmp_path):
+    broken = NET.replace("    numbers = torch", "    raise OSError('no disk')\n    numbers = torch")
+    broken = broken.replace("lr=2e-3", "lr=1e-3")
+    pair = Pair(tmp_path, NET, broken)
+    told = training.compared(pair.parties, pair.pairing, training.Asked(steps=2), True, lambda _what: None)
+    assert {stage.stage: stage.verdict for stage in told.stages} == {
+        "loss": "EQUAL", "optimizer": "DIVERGED", "steps": "EQUAL", "dropout": "EQUAL",
+    }  # fmt: skip
+    assert meanings(told) == ["learning_rate"]
+    assert any("no disk" in str(what) for what in told.not_observed)

@@ -192,7 +192,8 @@ def _explained(
     call = _call_of(pair.exact[1])
     _plain, given = labels.drawn(outputs.shape, seed)
     changes = [change for field in differing if (change := _change(call, field, getattr(one, field)))]
-    wanted, error = float(pair.exact[0].loss or 0.0), abs(formulas.value(one, outputs, plain) - pair.exact[0].loss)
+    wanted = float(pair.exact[0].loss or 0.0)
+    error = abs(formulas.value(one, outputs, plain) - wanted)
     if len(changes) == len(differing) and changes:
         try:
             again = parties[1].exact.loss(b, given[1], changes)

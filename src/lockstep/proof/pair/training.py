@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
 
+from lockstep.errors import LockstepError
 from lockstep.language import later as _
 from lockstep.proof.pair import loaders, losses, mapping, masks, optimizers, starts, steps
 from lockstep.proof.pair.stages import Parties, Parts, Tell, Told
@@ -21,6 +23,7 @@ class Asked:
 
 
 NOTHING = Asked()
+R = TypeVar("R")
 
 
 def compared(
@@ -36,25 +39,40 @@ def compared(
     `known` are units of the second model whose statistics are known to differ for good.
     """
     told = Told()
-    parts = _parts(parties, asked, told)
+    parts, seed = _parts(parties, asked, told), asked.seed
     tell(_("comparing: {stage}", stage=_("loss")))
-    found, of_loss = losses.compared(parties, parts, asked.seed)
-    told.add(found)
+    of_loss = _guarded(told, "loss", lambda: losses.compared(parties, parts, seed)) or losses.Result()
     tell(_("comparing: {stage}", stage=_("optimizer")))
-    found, of_optimizer = optimizers.compared(parties, pairing, parts, asked.steps, asked.seed)
-    told.add(found)
+    of_optimizer = _guarded(
+        told, "optimizer", lambda: optimizers.compared(parties, pairing, parts, asked.steps, seed)
+    ) or optimizers.Result(is_explained=False)
     if asked.steps and is_explained:
         tell(_("comparing: {stage}", stage=_("steps")))
-        told.add(steps.compared(parties, pairing, parts, asked.steps, asked.seed, of_loss, of_optimizer, known))
+        before = (of_loss, of_optimizer)
+        _guarded(told, "steps", lambda: (
+            steps.compared(parties, pairing, parts, asked.steps, seed, *before, known), None))  # fmt: skip
     elif asked.steps:
         told.not_observed.append(_("steps: the models' outputs differ, so their steps would too"))
     else:
         told.not_observed.append(_("training steps (ask for them with --steps 10)"))
-    told.add(masks.compared(parties))
-    told.add(loaders.compared(parties, parts))
+    _guarded(told, "dropout", lambda: (masks.compared(parties), None))
+    _guarded(told, "data", lambda: (loaders.compared(parties, parts), None))
     if asked.starts:
-        told.add(starts.compared(parties))
+        _guarded(told, "starting weights", lambda: (starts.compared(parties), None))
     return told
+
+
+def _guarded(told: Told, stage: str, compare: Callable[[], tuple[Told, R]]) -> R | None:
+    """A stage's result; what a person's own code raises in it is told, and the other stages go on."""
+    try:
+        found, result = compare()
+    except LockstepError as error:
+        if error.code != "LS-403":
+            raise
+        told.not_observed.append(_("{stage}: {why}", stage=stage, why=str(error)))
+        return None
+    told.add(found)
+    return result
 
 
 def _parts(parties: Parties, asked: Asked, told: Told) -> Parts:
