@@ -83,7 +83,7 @@ class Direct:
             return verb(*given)
         except UserError as error:
             raise LockstepError("LS-403", error.message) from error
-        except OSError as error:  # whatever a person's code raises
+        except (OSError, RuntimeError, ValueError, IndexError) as error:  # whatever a person's code raises
             raise LockstepError("LS-403", str(error)) from error
 
     def trace(self, batch: Any, mode: str = "inference", changes: Any = (), designed: Any = None) -> Any:
@@ -364,3 +364,39 @@ def test_all_stages_are_told_and_go_on_where_one_raises(tmp_path):
     }  # fmt: skip
     assert meanings(told) == ["learning_rate"]
     assert any("no disk" in str(what) for what in told.not_observed)
+
+
+IMAGES = """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(6, 12)
+
+    def forward(self, x):
+        return self.a(x).reshape(-1, 3, 4)
+
+
+def loss(outputs, labels):
+    return F.cross_entropy(outputs, labels)
+"""
+
+
+def test_labels_of_a_map_lie_where_the_classes_do(tmp_path):
+    other = IMAGES.replace("F.cross_entropy(outputs, labels)", "F.cross_entropy(outputs, labels, reduction='sum')")
+    pair = Pair(tmp_path, IMAGES, other)
+    told, result = pair.loss()
+    assert meanings(told) == ["reduction"]
+    assert (result.labels[0].axis, result.labels[0].kinds) == (1, ("index", "index"))
+
+
+def test_labels_without_the_last_axis_show_a_loss_that_broadcasts(tmp_path):
+    right, wrong = "F.mse_loss(z.flatten(), y.flatten())", "((z - y) ** 2).mean()"
+    one = NET.replace("nn.Linear(8, 5)", "nn.Linear(8, 1)").replace(LOSS, f"lambda z, y: {right}")
+    told, _result = Pair(tmp_path, one, one.replace(right, wrong)).loss()
+    assert meanings(told) == ["broadcast"]
+    assert meanings(Pair(tmp_path, one, one).loss()[0]) == []

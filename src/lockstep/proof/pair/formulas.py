@@ -120,7 +120,8 @@ def forms(numbers: Iterable[float], lists: Iterable[Sequence[float]], n: int) ->
     ignored = dict.fromkeys([None, *(int(x) for x in numbers if x == int(x) and 0 <= x < n)])
     weights = dict.fromkeys([(), *(tuple(map(float, each)) for each in lists if len(each) == n)])
     reductions = ("mean", "sum", "batch")
-    for takes, clips in (("logits", (0.0,)), ("probabilities", (0.0, *CLIPS)), ("log-probabilities", (0.0,))):
+    taken = (("logits", (0.0,)), ("probabilities", (0.0, *CLIPS)), ("log-probabilities", (0.0,)))
+    for takes, clips in taken if n > 1 else ():
         for clip, reduction, s, i, w in itertools.product(clips, reductions, smooth, ignored, weights):
             divisors = ["count", *(["weights"] if w else []), *(["all"] if i is not None else [])]
             for divisor in divisors if reduction == "mean" else ["count"]:

@@ -27,39 +27,69 @@ SLOPE = 1e-6  # of the largest: how far central differences may be off
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """How both sides want the labels of an example: classes by number or one-hot, or real numbers."""
+    """How both sides want the labels of an example: classes by number or one-hot, or real numbers.
+
+    `shape` is that of the first side's outputs, the classes on `axis`; `axes` their order in the second's, `there`.
+    """
 
     kinds: tuple[str, str]  # "index", "one-hot", "values", "flat values"
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    there: tuple[int, ...]
+    axis: int = -1
 
-    def drawn(self, shape: Sequence[int], seed: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """(as the judge has them, as each side wants them); `shape` is that of the outputs, classes last."""
+    @property
+    def is_of_classes(self) -> bool:
+        """Whether there are classes among which a label says one."""
+        return "values" not in self.kinds[0]
+
+    def last(self, value: np.ndarray) -> np.ndarray:
+        """An array of the first side with the classes last."""
+        return np.moveaxis(value, self.axis, -1)
+
+    def drawn(self, seed: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """(as the judge has them: numbers of classes, or values like the outputs; as each side wants them)."""
         numbers = np.random.default_rng([seed, 5])
-        if "index" not in self.kinds and "one-hot" not in self.kinds:
-            plain: np.ndarray = numbers.integers(0, 2, tuple(shape)).astype(np.float64)
+        if self.is_of_classes:
+            n_classes = self.shape[self.axis]
+            n = int(np.prod(self.shape)) // n_classes
+            classes = np.concatenate([numbers.permutation(n_classes) for _ in range(-(-n // n_classes))])[:n]
+            rest = np.delete(np.array(self.shape), self.axis)
+            plain = classes.reshape(tuple(rest))
+            whole = np.moveaxis(np.eye(n_classes)[plain], -1, self.axis)
         else:
-            n = int(np.prod(shape[:-1]))
-            classes = np.concatenate([numbers.permutation(shape[-1]) for _ in range(-(-n // shape[-1]))])[:n]
-            plain = classes.reshape(tuple(shape[:-1]))
-        first, second = (_as_kind(kind, plain, shape) for kind in self.kinds)
-        return plain, (first, second)
+            plain = whole = numbers.integers(0, 2, self.shape).astype(np.float64)
+        moved = np.ascontiguousarray(whole.transpose(self.axes).reshape(self.there))
+        axis = self.axes.index(self.axis % len(self.shape)) if len(self.there) == len(self.shape) else -1
+        return plain, (_as_kind(self.kinds[0], whole, self.axis), _as_kind(self.kinds[1], moved, axis))
 
 
-def _as_kind(kind: str, plain: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    if kind == "one-hot":
-        return np.eye(shape[-1])[plain]
-    return plain[..., 0] if kind == "flat values" else plain
+def _as_kind(kind: str, whole: np.ndarray, axis: int) -> np.ndarray:
+    if kind == "index":
+        return whole.argmax(axis)
+    return whole[..., 0] if kind == "flat values" else whole
 
 
 KINDS = (("index", "index"), ("one-hot", "one-hot"), ("index", "one-hot"), ("one-hot", "index"))
 OF_ONE = (("values", "values"), ("flat values", "values"), ("values", "flat values"), ("flat values", "flat values"))
 
 
+def candidates(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> Iterator[Labels]:
+    """Labels that may be wanted for these outputs: those of classes first, where there are several."""
+    given = {"shape": a.shape, "axes": axes, "there": b.shape}
+    if a.ndim < 2 or a.shape[-1] == 1:
+        yield from (Labels(kinds, **given) for kinds in (OF_ONE if a.ndim > 1 else OF_ONE[:1]))
+        return
+    is_moved = axes != tuple(range(a.ndim))
+    axes_of_classes = [-1] if a.ndim == 2 else [1, -1] if is_moved else [-1, 1]
+    yield from (Labels(kinds, **given, axis=axis) for kinds in KINDS for axis in axes_of_classes)
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What the loss's stage hands on to the steps: how labels are wanted, and what puts the second side right."""
+    """What the loss's stage hands on to the steps: how labels may be wanted, and what puts the second side right."""
 
-    labels: Labels | None = None
-    shape: tuple[int, ...] = ()  # of the outputs, classes last
+    labels: tuple[Labels, ...] = ()
     changes: tuple[Change, ...] = ()
     is_explained: bool = True
 
@@ -90,33 +120,40 @@ def compared(parties: Parties, parts: Parts, seed: int) -> tuple[Told, Result]:
     """Both sides' losses."""
     told = Told()
     outputs = _outputs(parties)
+    tried = () if outputs is None else tuple(candidates(*outputs))
     if (absent := stages.missing(parts, STAGE, parties)) is not None:
         told.not_observed.append(absent)
-        return told, Result(shape=() if outputs is None else outputs[0].shape)
+        return told, Result(tried)
     if outputs is None:
         told.not_observed.append(_("loss: the models' outputs are not the same numbers in an order of axes"))
         return told, Result()
-    a, b, axes = outputs
-    labels, pair, why = _accepted(parties, a, b, axes, seed)
+    labels, pair, why = _accepted(parties, outputs, tried, seed)
     if labels is None or pair is None:
         told.not_observed.append(_("loss: no labels that were tried are taken by both: {why}", why=str(why)))
-        return told, Result(shape=a.shape)
-    plain, _sides = labels.drawn(a.shape, seed)
+        return told, Result(tried)
     is_equal, off = _is_equal(pair)
+    if is_equal and labels.kinds == OF_ONE[0]:  # labels without the last axis may be broadcast
+        flat, other, _why = _accepted(parties, outputs, [dataclasses.replace(labels, kinds=OF_ONE[-1])], seed)
+        if flat is not None and other is not None and not _is_equal(other)[0]:
+            labels, pair, (is_equal, off) = flat, other, _is_equal(other)
+    what = _("numbers: its value, its gradient")
     if is_equal:
-        told.count(STAGE, 1 + (pair.gradients() is not None), 2, _("numbers: its value, its gradient"))
-        return told, Result(labels, a.shape)
-    findings, changes = _explained(parties, parts, pair, a, plain, labels, b, seed)
+        told.count(STAGE, 1 + (pair.gradients() is not None), 2, what)
+        return told, Result((labels,))
+    findings, changes = _explained(parties, parts, pair, outputs, labels, seed)
     told.findings += findings or [stages.finding(STAGE, _spot(parts), off=off)]
-    told.count(STAGE, 0, 2, _("numbers: its value, its gradient"))
-    return told, Result(labels, a.shape, tuple(changes), bool(findings))
+    told.count(STAGE, 0, 2, what)
+    return told, Result((labels,), tuple(changes), bool(findings))
 
 
 def _spot(parts: Parts) -> Any:
     return stages.spot_of(parts[0][STAGE], parts[1][STAGE])
 
 
-def _outputs(parties: Parties) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]] | None:
+Outputs = tuple[np.ndarray, np.ndarray, tuple[int, ...]]  # of both sides, and the order of axes between them
+
+
+def _outputs(parties: Parties) -> Outputs | None:
     """The first output of both models with all that was found put right, and the order of axes between them."""
     traces, tensors = zip(*(party.numbers("inference") for party in parties), strict=True)
     numbers = [trace.outputs[0] if trace.outputs else -1 for trace in traces]
@@ -133,23 +170,24 @@ def _outputs(parties: Parties) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]
 
 
 def _accepted(
-    parties: Parties, a: np.ndarray, b: np.ndarray, axes: tuple[int, ...], seed: int
+    parties: Parties, outputs: Outputs, tried: Sequence[Labels], seed: int
 ) -> tuple[Labels | None, Pair | None, LockstepError | None]:
     """The first labels that both losses take and give a finite number for, with what they give."""
     why: LockstepError | None = None
-    for kinds in KINDS if a.ndim > 1 and a.shape[-1] > 1 else OF_ONE if a.ndim > 1 else OF_ONE[:1]:
-        labels = Labels(kinds)
-        _plain, given = labels.drawn(a.shape, seed)
+    for labels in tried:
+        _plain, given = labels.drawn(seed)
         try:
-            exact = tuple(p.exact.loss(z, y) for p, z, y in zip(parties, (a, b), given, strict=True))
-            rough = tuple(p.rough.loss(_narrow(z), _narrow(y)) for p, z, y in zip(parties, (a, b), given, strict=True))
+            exact = tuple(p.exact.loss(z, y) for p, z, y in zip(parties, outputs[:2], given, strict=True))
+            rough = tuple(
+                p.rough.loss(_narrow(z), _narrow(y)) for p, z, y in zip(parties, outputs[:2], given, strict=True)
+            )
         except LockstepError as error:
             if error.code != "LS-403":
                 raise
             why = why or error
             continue
         if all(each.loss is not None and np.isfinite(each.loss) for each in exact):
-            return labels, Pair((exact[0], exact[1]), (rough[0], rough[1]), axes), None
+            return labels, Pair((exact[0], exact[1]), (rough[0], rough[1]), outputs[2]), None
     return None, None, why
 
 
@@ -172,11 +210,13 @@ def _is_equal(pair: Pair) -> tuple[bool, float]:
 
 
 def _explained(
-    parties: Parties, parts: Parts, pair: Pair, outputs: np.ndarray, plain: np.ndarray, labels: Labels, b: np.ndarray,
-    seed: int,
-) -> tuple[list[Finding], list[Change]]:  # fmt: skip
+    parties: Parties, parts: Parts, pair: Pair, of_models: Outputs, labels: Labels, seed: int
+) -> tuple[list[Finding], list[Change]]:
     """A finding for each field in which the two differ, and the changes that put the second side right."""
-    ways = _forms(pair, outputs, plain)
+    outputs, (plain, given) = labels.last(of_models[0]), labels.drawn(seed)
+    if not labels.is_of_classes:
+        plain = labels.last(plain)
+    ways = _forms(pair, labels, outputs, plain)
     if ways is None:
         return [], []
     one, two = ways
@@ -190,13 +230,12 @@ def _explained(
     if "takes" in differing:  # where probabilities are cut goes with them
         differing = [field for field in differing if field not in ("clip", "cut")]
     call = _call_of(pair.exact[1])
-    _plain, given = labels.drawn(outputs.shape, seed)
     changes = [change for field in differing if (change := _change(call, field, getattr(one, field)))]
     wanted = float(pair.exact[0].loss or 0.0)
     error = abs(formulas.value(one, outputs, plain) - wanted)
     if len(changes) == len(differing) and changes:
         try:
-            again = parties[1].exact.loss(b, given[1], changes)
+            again = parties[1].exact.loss(of_models[1], given[1], changes)
             error = abs(float(again.loss or 0.0) - wanted)
         except LockstepError:
             changes = []
@@ -221,7 +260,7 @@ def _with(form: Form, other: Form, field: str, outputs: np.ndarray, plain: np.nd
     return formulas.value(dataclasses.replace(form, **{field: getattr(other, field)}), outputs, plain)
 
 
-def _forms(pair: Pair, outputs: np.ndarray, plain: np.ndarray) -> tuple[Form, Form] | None:
+def _forms(pair: Pair, labels: Labels, outputs: np.ndarray, plain: np.ndarray) -> tuple[Form, Form] | None:
     """What both sides compute; of several forms that fit, those two that have the most in common."""
     fits = []
     for side, trace in enumerate(pair.exact):
@@ -230,7 +269,7 @@ def _forms(pair: Pair, outputs: np.ndarray, plain: np.ndarray) -> tuple[Form, Fo
         tried = formulas.forms([*numbers, *other_numbers], [*lists, *other_lists], outputs.shape[-1])
         room = pair.room * stages.FORMULA
         own = formulas.fitting(float(trace.loss or 0.0), room, outputs, plain, tried)
-        fits.append([form for form in own if _has_slope(form, trace, pair.axes, side, outputs, plain)])
+        fits.append([form for form in own if _has_slope(form, trace, labels, side, outputs, plain)])
     together = [(one, two) for one in fits[0] for two in fits[1]]
     return min(together, key=_distance) if together else None
 
@@ -241,15 +280,14 @@ def _distance(forms: tuple[Form, Form]) -> tuple[int, int]:
     return n, one.departures + two.departures
 
 
-def _has_slope(
-    form: Form, trace: Trace, axes: tuple[int, ...], side: int, outputs: np.ndarray, plain: np.ndarray
-) -> bool:
+def _has_slope(form: Form, trace: Trace, labels: Labels, side: int, outputs: np.ndarray, plain: np.ndarray) -> bool:
     """Whether a form has the side's gradient too, along a drawn direction; true where it tells none."""
     if 0 not in trace.gradients:
         return True
     gradient = trace.gradients[0]
     if side:
-        gradient = gradient.reshape([outputs.shape[axis] for axis in axes]).transpose(np.argsort(axes))
+        gradient = gradient.reshape([labels.shape[axis] for axis in labels.axes]).transpose(np.argsort(labels.axes))
+    gradient = labels.last(gradient)
     direction = np.random.default_rng(2).normal(size=outputs.shape)
     step = 1e-5 * max(float(np.abs(outputs).max(initial=0.0)), 1e-3)
     wanted = float((gradient * direction).sum())
@@ -340,8 +378,3 @@ def _word(field: str, form: Form) -> Any:
     if field == "others":
         return _("the other classes alone") if value else _("all classes")
     return words.get(value, value) if isinstance(value, str) else value
-
-
-def kinds_of(labels: Labels | None) -> Iterator[Labels]:
-    """Labels to be tried in steps: those that the losses took, else all."""
-    yield from [labels] if labels is not None else [Labels(each) for each in (*KINDS, *OF_ONE)]

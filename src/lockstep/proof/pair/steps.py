@@ -57,7 +57,7 @@ def compared(
             why = _("{file} has no train_step, and no {parts}", file=str(party.exact.asked), parts=lacks)
             told.not_observed.append(_("steps: {why}", why=str(why)))
             return told
-    if len(parties[0].batch) != 1 or not of_loss.shape:
+    if len(parties[0].batch) != 1 or not of_loss.labels:
         told.not_observed.append(_("steps: the models take several inputs, or give other outputs"))
         return told
     n_entries = sum(int(np.prod(unit.shape)) for unit in parties[0].model.units)
@@ -90,8 +90,8 @@ def _accepted(
 ) -> tuple[tuple[Run, Run] | None, tuple[list[Batch], list[Batch]], LockstepError | None]:
     """Both sides' runs on the first batches that both take: labels are tried as losses take them."""
     why: LockstepError | None = None
-    for labels in losses.kinds_of(of_loss.labels):
-        batches = _batches(parties, labels, of_loss.shape, n, seed)
+    for labels in of_loss.labels:
+        batches = _batches(parties, labels, n, seed)
         try:
             one, two = (_run(party, own, way) for party, own, way in zip(parties, batches, ways, strict=True))
         except LockstepError as error:
@@ -103,9 +103,7 @@ def _accepted(
     return None, ([], []), why
 
 
-def _batches(
-    parties: Parties, labels: Labels, shape: Sequence[int], n: int, seed: int
-) -> tuple[list[Batch], list[Batch]]:
+def _batches(parties: Parties, labels: Labels, n: int, seed: int) -> tuple[list[Batch], list[Batch]]:
     """The same batches for both, each as its side takes it."""
     first, there = parties[0].batch[0], _there(parties)
     found: tuple[list[Batch], list[Batch]] = ([], [])
@@ -115,7 +113,7 @@ def _batches(
             x = numbers.normal(size=first.shape).astype(np.float32).astype(np.float64)
         else:
             x = numbers.integers(first.min(), first.max() + 1, first.shape).astype(first.dtype)
-        _plain, given = labels.drawn(shape, seed + index)
+        _plain, given = labels.drawn(seed + index)
         for own, value, y in zip(found, (x, there(x)), given, strict=True):
             own.append((value, y))
     return found
