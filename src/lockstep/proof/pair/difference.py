@@ -268,7 +268,8 @@ def _compared(
             not_observed.append(_("gradients of all parameters: only {n} of {all} could be compared", **counts))
     biased = {spot.b for finding in findings if finding.meaning == "variance" for spot in finding.places}
     told = training.compared(parties, pairing, trained, is_explained, tell, biased)
-    findings, not_observed = [*findings, *told.findings], [*told.not_observed, *not_observed]
+    findings += told.findings
+    not_observed[:0] = told.not_observed
     not_observed += notes.values()
     if any(pairing.left_a) or any(pairing.left_b):
         left = ", ".join((*pairing.left_a, *pairing.left_b))

@@ -76,7 +76,7 @@ OF_ONE = (("values", "values"), ("flat values", "values"), ("values", "flat valu
 
 def candidates(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> Iterator[Labels]:
     """Labels that may be wanted for these outputs: those of classes first, where there are several."""
-    given = {"shape": a.shape, "axes": axes, "there": b.shape}
+    given: dict[str, Any] = {"shape": a.shape, "axes": axes, "there": b.shape}
     if a.ndim < 2 or a.shape[-1] == 1:
         yield from (Labels(kinds, **given) for kinds in (OF_ONE if a.ndim > 1 else OF_ONE[:1]))
         return
@@ -105,7 +105,8 @@ class Pair:
     @property
     def room(self) -> float:
         """What the two numbers may differ by."""
-        return stages.room(*([np.array([each.loss]) for each in side] for side in (self.exact, self.rough)))
+        exact, rough = ([np.array([each.loss]) for each in side] for side in (self.exact, self.rough))
+        return stages.room(exact, rough)
 
     def gradients(self) -> tuple[np.ndarray, np.ndarray, float] | None:
         """Both by the outputs in the second side's layout, and what they may differ by; None where one has none."""
@@ -113,7 +114,7 @@ class Pair:
         if any(len(each) < 2 for each in found):
             return None
         first = found[0][0].transpose(self.axes).reshape(found[0][1].shape)
-        return first, found[0][1], stages.room(*found)
+        return first, found[0][1], stages.room(found[0], found[1])
 
 
 def compared(parties: Parties, parts: Parts, seed: int) -> tuple[Told, Result]:

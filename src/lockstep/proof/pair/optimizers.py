@@ -286,7 +286,7 @@ def _is_other_rate(rules: tuple[Rule, Rule], courses: Sequence[Course]) -> bool:
     one, two = (course.known_rates() for course in courses)
     if one is None or two is None:
         ends = [rates[0] if rates else rule.learning_rate for rates, rule in zip((one, two), rules, strict=True)]
-        return not np.isclose(*ends, rtol=1e-6)
+        return not np.isclose(ends[0], ends[1], rtol=1e-6)
     return not np.allclose(one, two, rtol=1e-6) and _is_same_course(one, two)
 
 
@@ -417,8 +417,9 @@ def _of_optax(name: str, a: Mapping[str, Any]) -> Rule | None:
         return Rule("rmsprop", **shared, beta2=float(a["decay"]), place=place, start=float(a["initial_scale"]))
     if name == "adagrad":
         return Rule("adagrad", **shared, place="inside", start=float(a["initial_accumulator_value"]))
-    kinds = {"adamax": {"place": "inside"}, "lion": {}}
-    return Rule(name, **shared, **kinds[name]) if name in kinds else None
+    if name == "adamax":
+        return Rule("adamax", **shared, place="inside")
+    return Rule("lion", **shared) if name == "lion" else None
 
 
 FRAMEWORKS = ("torch", "keras", "optax")

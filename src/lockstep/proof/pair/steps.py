@@ -54,8 +54,8 @@ def compared(
     for way, own, party in zip(ways, parts, parties, strict=True):
         if way is None:
             lacks = ", ".join(part for part in ("loss", "optimizer") if part not in own)
-            why = _("{file} has no train_step, and no {parts}", file=str(party.exact.asked), parts=lacks)
-            told.not_observed.append(_("steps: {why}", why=str(why)))
+            lack = _("{file} has no train_step, and no {parts}", file=str(party.exact.asked), parts=lacks)
+            told.not_observed.append(_("steps: {why}", why=lack))
             return told
     if len(parties[0].batch) != 1 or not of_loss.labels:
         told.not_observed.append(_("steps: the models take several inputs, or give other outputs"))
@@ -220,11 +220,11 @@ def _explain(
             raise
         left = first
     differing = [key for key in VARIED if getattr(composed[0], key) != getattr(composed[1], key)]
-    error = 0.0 if left is None else np.inf
+    remaining = 0.0 if left is None else np.inf
     for key in differing:
         values = getattr(composed[0], key), getattr(composed[1], key)
         told.findings.append(stages.finding(
-            STAGE, spot, cause=_sentence(key, *values), meaning=key, values=values, off=first.off, error=error,
+            STAGE, spot, cause=_sentence(key, *values), meaning=key, values=values, off=first.off, error=remaining,
         ))  # fmt: skip
     if left is None and not differing:
         told.count(STAGE, n, n, _("training steps, with what was found before put right"))

@@ -247,9 +247,9 @@ class Training:
         for each in items:
             if hasattr(each, "params") and hasattr(each, "opt_state"):
                 return each.params, each
-        shapes = jax.tree.structure(parameters), jax.tree.structure(state)
-        new = next((each for each in items if jax.tree.structure(each) == shapes[0]), parameters)
-        rest = [each for each in items if each is not new and jax.tree.structure(each) == shapes[1]]
+        shapes: list[Any] = [jax.tree.structure(parameters), jax.tree.structure(state)]
+        new = next((each for each in items if shapes[0] == jax.tree.structure(each)), parameters)
+        rest = [each for each in items if each is not new and shapes[1] == jax.tree.structure(each)]
         return new, rest[0] if rest else state
 
     def _tree(self, arrays: Arrays) -> Any:

@@ -124,7 +124,7 @@ class Training:
         return training.called(function, {"outputs": outputs, "labels": labels}, ("outputs", "labels"))
 
     @staticmethod
-    def _remade(old: nn.Module, made: tuple[str, Where, dict[str, Any]], change: Change) -> nn.Module:
+    def _remade(old: Any, made: tuple[str, Where, dict[str, Any]], change: Change) -> nn.Module:
         arguments = {**made[2], **change.arguments}
         for key, value in arguments.items():
             if isinstance(getattr(old, key, None), torch.Tensor) and key not in change.arguments:
@@ -177,12 +177,12 @@ class Training:
             return note
 
         for each, init in before.items():
-            each.__init__ = noting(init)  # type: ignore[misc]
+            each.__init__ = noting(init)  # type: ignore[method-assign]
         try:
             yield
         finally:
             for each, init in before.items():
-                each.__init__ = init  # type: ignore[misc]
+                each.__init__ = init  # type: ignore[method-assign]
 
     def optimize(self, gradients: Sequence[Mapping[str, np.ndarray]], changed: Mapping[str, Any]) -> Steps:
         """See `training.Training`."""
