@@ -159,7 +159,7 @@ class Pair:
             sides = [Direct(file, dtype) for dtype in ("float64", "float32")]
             for side in sides:
                 side.trace([BATCH], "inference", (), None)
-            self.parties.append(Both(*sides, sides[0].description(), [BATCH]))
+            self.parties.append(Both(sides[0], sides[1], sides[0].description(), [BATCH]))
         model = self.parties[0].model
         values = mapping.drawn(model, 0)
         for party in self.parties:

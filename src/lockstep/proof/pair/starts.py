@@ -21,6 +21,8 @@ N_DRAWS = 3
 FAR = 2.3  # of the Kolmogorov-Smirnov distance times √n: one in 20,000
 ENOUGH = 30  # numbers in all: fewer tell nothing
 
+SCALED = ("kernel", "recurrent", "table")  # what schemes are for
+
 Fans = tuple[float, float]
 
 
@@ -81,7 +83,8 @@ def compared(parties: Parties) -> Told:
         if is_alike(one, two):
             n_equal += 1
             continue
-        words = {"role": role, "a": named(one), "b": named(two)}
+        shown = [named(each) if role in SCALED else spanned(each) for each in (one, two)]
+        words = {"role": role, "a": shown[0], "b": shown[1]}
         told.not_observed.append(_("starting weights are drawn otherwise (not here): {role}: {a} | {b}", **words))
     told.count(STAGE, n_equal, n_all, _("kinds of parameters"))
     if n_equal < n_all:
@@ -134,14 +137,20 @@ def is_alike(one: Sequence[Sample], two: Sequence[Sample]) -> bool:
 
 
 def named(samples: Sequence[Sample]) -> str:
-    """The scheme that fits best, or the least, the spread and the most of what was drawn."""
+    """The scheme that fits best; where none fits, what was drawn."""
     values = np.concatenate([value for value, _fans in samples])
     if np.ptp(values) == 0:
         return f"{values[0]:g}"
     distances = {name: _distance(scheme, samples) for name, scheme in SCHEMES.items()}
     best = min(distances, key=lambda name: distances[name])
-    if distances[best] * math.sqrt(values.size) < FAR:
-        return best
+    return best if distances[best] * math.sqrt(values.size) < FAR else spanned(samples)
+
+
+def spanned(samples: Sequence[Sample]) -> str:
+    """The least, the most and the spread of what was drawn; of a constant its value."""
+    values = np.concatenate([value for value, _fans in samples])
+    if np.ptp(values) == 0:
+        return f"{values[0]:g}"
     return f"{values.min():.3g} … {values.max():.3g}, σ {values.std():.3g}"
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from lockstep.errors import LockstepError
 from lockstep.exchange.models.training import Part, Steps, Way
 from lockstep.language import later as _
-from lockstep.proof.pair import losses, mapping, optimizers, stages
+from lockstep.proof.pair import alignment, losses, mapping, optimizers, stages
 from lockstep.proof.pair.losses import Labels
 from lockstep.proof.pair.stages import Parties, Parts, Party, Told
 from lockstep.store.documents.difference import Spot
@@ -70,7 +70,7 @@ def compared(
         told.not_observed.append(_("steps: {why}", why=str(why)))
         return told
     what = _("training steps")
-    first = _first(found, pairing)
+    first = _first(found, pairing, _loose(parties))
     if first is None:
         told.count(STAGE, n, n, what)
         return told
@@ -152,7 +152,12 @@ class Parted:
     is_of_the_loss: bool
 
 
-def _first(runs: tuple[Run, Run], pairing: mapping.Pairing) -> Parted | None:
+def _loose(parties: Parties) -> float:
+    """The share of a value that numbers of float32 inside of the models may move it by, in one step and its way back."""
+    return alignment.ROOM * max(party.loose for party in parties)
+
+
+def _first(runs: tuple[Run, Run], pairing: mapping.Pairing, loose: float) -> Parted | None:
     """Where two sides part; None where they don't."""
     one, two = runs
     for step in range(len(one.exact.values)):
@@ -160,24 +165,24 @@ def _first(runs: tuple[Run, Run], pairing: mapping.Pairing) -> Parted | None:
         off, room, is_loss = 0.0, 0.0, False
         if pair[0] is not None and pair[1] is not None:
             exact = [np.array([run.exact.losses[step]]) for run in runs]
-            room = stages.room(exact, [np.array([run.rough.losses[step]]) for run in runs])
+            room = stages.room(exact, [np.array([run.rough.losses[step]]) for run in runs], loose * (step + 1))
             off = abs(pair[0] - pair[1])
             is_loss = off > room
-        units = tuple(_units_off(runs, pairing, step))
+        units = tuple(_units_off(runs, pairing, step, loose * (step + 1)))
         if is_loss or units:
             return Parted(step, max([off, *(size for _name, size in units)]), pair,
                           tuple(name for name, _size in units), is_loss)  # fmt: skip
     return None
 
 
-def _units_off(runs: tuple[Run, Run], pairing: mapping.Pairing, step: int) -> Iterator[tuple[str, float]]:
+def _units_off(runs: tuple[Run, Run], pairing: mapping.Pairing, step: int, share: float) -> Iterator[tuple[str, float]]:
     """(the second side's unit, how far it is off) of all that differ after a step."""
     one, two = (run.exact.values[step] for run in runs)
     beside = [run.rough.values[step] for run in runs]
     pairs = [pair for pair in pairing.pairs if pair.a in one and pair.b in two]
     exact = [*(one[pair.a] for pair in pairs), *(two[pair.b] for pair in pairs)]
     rough = [*(beside[0][pair.a] for pair in pairs), *(beside[1][pair.b] for pair in pairs)]
-    room = stages.room(exact, rough)
+    room = stages.room(exact, rough, share)
     for pair in pairs:
         off = stages.off(np.asarray(pair.there(one[pair.a])), two[pair.b])
         if off > room:
@@ -214,7 +219,7 @@ def _explain(
     )  # fmt: skip
     try:
         again = _run(parties[1], batches[1], right)
-        left = _first((runs[0], again), pairing)
+        left = _first((runs[0], again), pairing, _loose(parties))
     except LockstepError as error:
         if error.code != "LS-403":
             raise
