@@ -153,7 +153,7 @@ class Parted:
 
 
 def _loose(parties: Parties) -> float:
-    """The share of a value that numbers of float32 inside of the models may move it by, in one step and its way back."""
+    """The share of a value that numbers of float32 inside of the models may move it by, there and back."""
     return alignment.ROOM * max(party.loose for party in parties)
 
 
