@@ -246,7 +246,7 @@ def _compared(
     trained: training.Asked, tell: Tell,
 ) -> Difference:  # fmt: skip
     findings: list[Finding] = []
-    not_observed = [_("what runs on a GPU")]
+    not_observed: list[str] = [_("what runs on a GPU")]
     n_matched = n_tensors = 0
     worst, is_explained = 0.0, True
     notes: dict[str, Any] = {}
