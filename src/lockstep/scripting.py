@@ -30,7 +30,7 @@ from lockstep.language import say
 from lockstep.machine import timing
 from lockstep.proof import comparison, gradients, pages, proof
 from lockstep.proof.cost import add_cost, n_trainings
-from lockstep.proof.pair import difference, feed, outcome
+from lockstep.proof.pair import difference, feed, outcome, training
 from lockstep.screen.downloads import Download
 from lockstep.screen.proofs import ProofWatcher
 from lockstep.screen.runs import Watcher
@@ -206,15 +206,19 @@ def verify(folders: Place | Iterable[Place], images: int | None = None, deep: bo
 @_in_python
 def diff(
     a: Place, b: Place, weights: str = "drawn", batch: feed.Batch | None = None,
-    input_shape: Sequence[int] | None = None, map: feed.Pairs = (), seed: int = 0, out: Place | None = None,
-    bundle: bool = False, tell: difference.Tell = _nobody, *, progress: bool | None = None,
+    input_shape: Sequence[int] | None = None, map: feed.Pairs = (), seed: int = 0, loss: str | None = None,
+    optimizer: str | None = None, data: str | None = None, train_step: str | None = None, steps: int = 0,
+    starts: bool = False, out: Place | None = None, bundle: bool = False, tell: difference.Tell = _nobody, *,
+    progress: bool | None = None,
 ) -> Difference:  # fmt: skip
     """Tell two models of people's own apart, each named "FILE.py:NAME"; what `lockstep diff` finds (docs/diff.md).
 
     Both files are run, each in processes of its own: no framework is imported here. `weights` are "drawn" once for
     both, "from-a" or "as-is". `batch` holds arrays as the first model takes them, or is an .npz file; without one it is
-    drawn, each example in `input_shape`. `map` pairs parameters by hand, as {a: b} or "a=b". `out` is a folder for
-    diff.json and diff.html; `bundle` packs there what nothing explains. `tell` hears what is being done.
+    drawn, each example in `input_shape`. `map` pairs parameters by hand, as {a: b} or "a=b". `loss`,
+    `optimizer`, `data` and `train_step` are names in both files, or "A=B", where they are not the usual ones; `steps`
+    are taken by both, and `starts` compares how they draw their own weights. `out` is a folder for diff.json and
+    diff.html; `bundle` packs there what nothing explains. `tell` hears what is being done.
 
     A difference is a verdict, and prints as a table. Raises LockstepError for names and inputs that cannot be
     (LS-200 … LS-209), what the files raise (LS-403, LS-404) and how their processes end (LS-402, LS-503).
@@ -227,6 +231,10 @@ def diff(
         found = difference.compare(
             str(arguments.path(a, "a")), str(arguments.path(b, "b")), weights=weights, batch=feed.arrays(batch),
             input_shape=feed.shape(input_shape), given=feed.pairs(map), seed=arguments.whole(seed, "seed"),
+            trained=training.asked(
+                {"loss": loss, "optimizer": optimizer, "data": data, "train_step": train_step},
+                arguments.whole(steps, "steps"), starts,
+            ),
             bundles=folder if bundle else None, tell=_both(show, tell),
         )  # fmt: skip
     if folder is not None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from lockstep.language import later as _
 from lockstep.language import mark, say
 from lockstep.language import n_later as n_
-from lockstep.store.documents.comparison import Closing, Comparison, Finding
+from lockstep.store.documents.comparison import STAGES, Closing, Comparison, Finding, Stage
 
 MOST_PLACES = 4  # of a difference that are shown
 OF_A_BUNDLE = mark("the weights of a bundle")
@@ -86,9 +86,16 @@ def _below(found: Comparison) -> list[object]:
         told.append(_("INCONCLUSIVE: no number of one was compared with one of the other"))
     elif found.worst is not None:
         told.append(_closing(found))
+    told += [_stage(stage) for stage in found.stages if stage.stage not in STAGES and stage.verdict == "EQUAL"]
     if found.closing is not None:
         told += _mended(found.closing)
     return told + [_("not observed: {what}", what=what) for what in found.not_observed]
+
+
+def _stage(stage: Stage) -> object:
+    """A stage of training that is equal; the passes have a line of their own, and what differs stands above."""
+    counts = {"n": stage.equal, "all": stage.of, "what": stage.what}
+    return _("{stage}: EQUAL, {n} of {all} {what}", stage=_(stage.stage), **counts)
 
 
 def _mended(closing: Closing) -> list[object]:

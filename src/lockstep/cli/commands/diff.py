@@ -58,7 +58,36 @@ class Answer:
         return Path("diff") if self.bundle and self.out is None else self.out
 
 
-def diff(a: Model, b: Model, feed: Feed, answer: Answer, as_json: AsJson = False) -> None:
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """How both models are trained: by what their files have under the usual names, or under these."""
+
+    loss: Annotated[
+        str | None, typer.Option(help="Name of the loss in both files, or A=B.", metavar="NAME", show_default="loss")
+    ] = None
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="Name of what gives the optimizer, or A=B.", metavar="NAME", show_default="optimizer"),
+    ] = None
+    data: Annotated[str | None, typer.Option(help="Name of the loader in both files, or A=B.", metavar="NAME")] = None
+    train_step: Annotated[
+        str | None,
+        typer.Option(help="Name of the training step, or A=B.", metavar="NAME", show_default="train_step"),
+    ] = None
+    steps: Annotated[int, typer.Option(help="Take so many training steps in both.", metavar="N", min=0, max=10_000)] = 0
+    starts: Annotated[
+        bool, typer.Option("--starts", help="Compare how the files draw their own starting weights, too.")
+    ] = False
+
+    def asked(self) -> Any:
+        """What is asked, a name for each file."""
+        from lockstep.proof.pair import training
+
+        names = {part: getattr(self, part) for part in ("loss", "optimizer", "data", "train_step")}
+        return training.asked(names, self.steps, self.starts)
+
+
+def diff(a: Model, b: Model, feed: Feed, trained: Trained, answer: Answer, as_json: AsJson = False) -> None:
     """Tell two models of your own apart: the places that differ, their causes, the lines to write. Runs both files."""
     from lockstep.proof.pair import difference, outcome
     from lockstep.proof.pair import feed as feeds
@@ -67,7 +96,7 @@ def diff(a: Model, b: Model, feed: Feed, answer: Answer, as_json: AsJson = False
     interruption.end_on_signals()
     asked: dict[str, Any] = {
         "batch": feeds.arrays(feed.batch), "input_shape": feeds.shape(feed.input), "given": feeds.pairs(feed.map),
-        "seed": feed.seed, "bundles": answer.folder if answer.bundle else None,
+        "seed": feed.seed, "trained": trained.asked(), "bundles": answer.folder if answer.bundle else None,
     }  # fmt: skip
     with interruption.saying(INTERRUPTED):
         found = difference.compare(a, b, weights=feed.weights, **asked, tell=lambda what: tell(what, err=True))

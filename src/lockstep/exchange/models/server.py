@@ -18,8 +18,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lockstep.errors import is_want_of_memory
-from lockstep.exchange.models import side
+from lockstep.exchange.models import side, training
 from lockstep.exchange.models.records import Change, Where, read_arrays, write_arrays, write_trace
 from lockstep.files.texts import with_texts
 from lockstep.language import later as _
@@ -35,6 +37,8 @@ class Server:
     def __init__(self, framework: str, folder: Path) -> None:
         module = importlib.import_module(f"lockstep.exchange.models.{framework}")
         self.side: side.Side = getattr(module, SIDES[framework])()
+        trainer = importlib.import_module(f"lockstep.exchange.models.{framework}.training")
+        self.training: training.Training = trainer.Training(self.side)
         self.folder = folder
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -75,6 +79,43 @@ class Server:
     def do_signature(self, call: int) -> dict[str, Any]:
         """Every argument of a call that is no tensor."""
         return {"arguments": self.side.signature(call)}
+
+    # ------------------------------------------------------------------------------------------------ how it is trained
+
+    def do_parts(self, asked: dict[str, str]) -> dict[str, Any]:
+        """What there is beside the model."""
+        return {"parts": {key: dataclasses.asdict(part) for key, part in self.training.parts(asked).items()}}
+
+    def do_loss(self, given: str, into: str, changes: list[dict[str, Any]]) -> None:
+        """The loss of the file's "outputs" and "labels"."""
+        arrays = read_arrays(self.folder / given)
+        trace = self.training.loss(arrays["outputs"], arrays["labels"], [change_of(each) for each in changes])
+        write_trace(trace, self.folder, into)
+
+    def do_optimize(self, given: str, n: int, into: str, changed: dict[str, Any]) -> dict[str, Any]:
+        """Updates by the file's gradients, "step/unit"."""
+        gradients: list[dict[str, np.ndarray]] = [{} for _ in range(n)]
+        for key, value in read_arrays(self.folder / given).items():
+            index, _slash, name = key.partition("/")
+            gradients[int(index)][name] = value
+        return training.write_steps(self.training.optimize(gradients, changed), self.folder, into)
+
+    def do_train(self, given: str, n: int, into: str, way: dict[str, Any]) -> dict[str, Any]:
+        """Steps on the file's batches, "inputs/index" and "labels/index"."""
+        arrays = read_arrays(self.folder / given)
+        batches = [[arrays[f"inputs/{index}"], arrays[f"labels/{index}"]] for index in range(n)]
+        lists = {key: tuple(change_of(each) for each in way[key]) for key in ("changes", "of_loss")}
+        return training.write_steps(self.training.train(batches, training.Way(**{**way, **lists})), self.folder, into)
+
+    def do_drops(self, batch: str) -> dict[str, Any]:
+        """What dropout does to a batch."""
+        arrays = read_arrays(self.folder / batch)
+        found = self.training.drops([arrays[key] for key in sorted(arrays, key=int)])
+        return {"drops": [dataclasses.asdict(each) for each in found]}
+
+    def do_batches(self, n: int, into: str) -> dict[str, Any]:
+        """The first batches of the person's loader."""
+        return training.write_batches(self.training.batches(n), self.folder, into)
 
 
 def change_of(found: dict[str, Any]) -> Change:

@@ -11,7 +11,7 @@ import linecache
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Protocol
@@ -114,6 +114,57 @@ def signature_of(function: Any) -> dict[str, inspect.Parameter]:
         return dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return {}
+
+
+# ------------------------------------------------------------------------------------------------- a call's arguments
+
+
+def items_of(value: Any, kinds: Any) -> Iterator[Any]:
+    """What is of these kinds in a value, at whatever depth of lists and dictionaries."""
+    if isinstance(value, kinds):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from items_of(item, kinds)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from items_of(item, kinds)
+
+
+def arguments_of(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], known: Any = None
+) -> dict[str, Any]:
+    """Every argument by name, defaults among them; by number where nobody knows the names.
+
+    `known` is a function with the same parameters, for one that does not tell its own.
+    """
+    for each in (function, known):
+        try:
+            bound = told(each).bind(*args, **kwargs)
+        except (TypeError, ValueError):
+            continue
+        bound.apply_defaults()
+        return flat(bound)
+    return {**{f"argument {index}" if index else "input": value for index, value in enumerate(args)}, **kwargs}
+
+
+def told(function: Any) -> inspect.Signature:
+    """A function's own; raises ValueError for one that hands on whatever it gets, as those with two forms do."""
+    found = inspect.signature(function)
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in found.parameters.values()):
+        raise ValueError(f"{function} names no arguments")
+    return found
+
+
+def flat(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """Arguments by name, those of `**kwargs` among them."""
+    found: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        if bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            found |= value
+        else:
+            found[name] = value
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------- a person's lines

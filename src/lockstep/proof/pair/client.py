@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from lockstep.errors import LockstepError
-from lockstep.exchange.models import records
+from lockstep.exchange.models import records, training
 from lockstep.exchange.models.records import Call, Change, Model, Trace, Where
 from lockstep.files.texts import restored
 from lockstep.language import later as _
@@ -238,6 +238,55 @@ class Side:
     def signature(self, call: Call) -> dict[str, Any]:
         """Every argument of a call that is no tensor."""
         return dict(self.ask("signature", call=call.index)["arguments"])
+
+    # ------------------------------------------------------------------------------------------------ how it is trained
+
+    def parts(self, asked: Mapping[str, str]) -> dict[str, training.Part]:
+        """What the person's file has beside the model."""
+        return {key: training.part_of(part) for key, part in self.ask("parts", asked=dict(asked))["parts"].items()}
+
+    def loss(self, outputs: np.ndarray, labels: np.ndarray, changes: Sequence[Change] = ()) -> Trace:
+        """The person's loss of these outputs."""
+        number = next(self._numbers)
+        records.write_arrays({"outputs": outputs, "labels": labels}, self.folder / f"loss-{number}.safetensors")
+        self.ask("loss", given=f"loss-{number}.safetensors", into=f"loss-of-{number}",
+                 changes=[change.to_json() for change in changes])  # fmt: skip
+        return records.read_trace(self.folder, f"loss-of-{number}")
+
+    def optimize(
+        self, gradients: Sequence[Mapping[str, np.ndarray]], changed: Mapping[str, Any] | None = None
+    ) -> training.Steps:
+        """Updates by these gradients of units."""
+        arrays = {f"{n}/{key}": value for n, of_step in enumerate(gradients) for key, value in of_step.items()}
+        return self._steps("optimize", arrays, len(gradients), changed=dict(changed or {}))
+
+    def train(self, batches: Sequence[tuple[np.ndarray, np.ndarray]], way: training.Way) -> training.Steps:
+        """Steps on these batches."""
+        arrays = {f"inputs/{n}": x for n, (x, _y) in enumerate(batches)}
+        arrays |= {f"labels/{n}": y for n, (_x, y) in enumerate(batches)}
+        return self._steps("train", arrays, len(batches), way=way.to_json())
+
+    def _steps(self, verb: str, arrays: Mapping[str, np.ndarray], n: int, **how: Any) -> training.Steps:
+        number = next(self._numbers)
+        given, into = f"{verb}-{number}.safetensors", f"{verb}-of-{number}.safetensors"
+        records.write_arrays(arrays, self.folder / given)
+        answer = self.ask(verb, given=given, n=n, into=into, **how)
+        found = training.read_steps(answer, self.folder / into)
+        for name in (given, into):
+            (self.folder / name).unlink()
+        return found
+
+    def drops(self, batch: Sequence[np.ndarray]) -> list[training.Drop]:
+        """What dropout does in a pass in training mode."""
+        name = f"drops-{next(self._numbers)}.safetensors"
+        records.write_arrays({str(n): np.asarray(value) for n, value in enumerate(batch)}, self.folder / name)
+        return [training.drop_of(each) for each in self.ask("drops", batch=name)["drops"]]
+
+    def batches(self, n: int) -> training.Batches:
+        """The first batches of the person's loader."""
+        name = f"batches-{next(self._numbers)}.safetensors"
+        answer = self.ask("batches", n=n, into=name)
+        return training.read_batches(answer, self.folder / name)
 
 
 def shown(where: Where) -> str:

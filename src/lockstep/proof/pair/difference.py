@@ -39,6 +39,7 @@ from lockstep.proof.pair import (
     modes,
     outputs,
     remedies,
+    training,
 )
 from lockstep.proof.pair import weights as keeping
 from lockstep.proof.pair.client import Side
@@ -94,11 +95,12 @@ def _rounded(value: np.ndarray) -> np.ndarray:
 def compare(
     a: str, b: str, *, weights: str = "drawn", batch: Sequence[np.ndarray] | None = None,
     input_shape: Sequence[int] | None = None, given: Iterable[tuple[str, str]] = (), seed: int = 0,
-    bundles: Path | None = None, tell: Tell = lambda _what: None,
+    trained: training.Asked = training.NOTHING, bundles: Path | None = None, tell: Tell = lambda _what: None,
 ) -> Difference:  # fmt: skip
     """Compare two models, each named as FILE:NAME; the first is the reference, remedies are for the second.
 
-    `batch`: arrays as the first model takes them; `input_shape`: of one example, where it is drawn. Raises
+    `batch`: arrays as the first model takes them; `input_shape`: of one example, where it is drawn; `trained`: what is
+    asked of loss, optimizer, steps and loaders. Raises
     LockstepError for names that are none, models that need arguments, inputs that no side accepts (LS-200 … LS-209),
     and for what a person's own code raises (LS-403) or how its process ends (LS-402, LS-503).
     """
@@ -130,7 +132,7 @@ def compare(
             _load(parties, pairing, weights, seed)
 
         pairing.again = anew
-        found, guilty = _compared(asked, parties, pairing, tell, is_as_is=weights == "as-is")
+        found, guilty = _compared(asked, parties, pairing, trained, tell, is_as_is=weights == "as-is")
         found = but(found, weights=weights, seed=seed, n_examples=len(first[0]))
         if bundles is not None:  # before a copy with the remedies in it takes the second model's place
             units = parties[0].exact.units(), parties[1].exact.units()
@@ -163,7 +165,8 @@ def _closing(
         first = Party(parties[0].exact, parties[0].rough, parties[0].model, parties[0].batch)
         pairing = _paired((first, again), given)
         _load((first, again), pairing, weights, seed)
-        found, _guilty_calls = _compared((parties[0].exact.asked, mended), (first, again), pairing, lambda _what: None)
+        asked_again = parties[0].exact.asked, mended
+        found, _calls = _compared(asked_again, (first, again), pairing, None, lambda _what: None)
     except LockstepError as error:
         return Closing(verdict="ERROR", n_written=n, left=(str(error),))
     finally:
@@ -389,15 +392,18 @@ def _exact(value: np.ndarray) -> np.ndarray:
 
 
 def _compared(
-    asked: tuple[client.Named, client.Named], parties: tuple[Party, Party], pairing: mapping.Pairing, tell: Tell, *,
-    is_as_is: bool = False,
+    asked: tuple[client.Named, client.Named], parties: tuple[Party, Party], pairing: mapping.Pairing,
+    trained: training.Asked | None, tell: Tell, *, is_as_is: bool = False,
 ) -> tuple[Difference, dict[int, list[tuple[Trace, Call]]]]:  # fmt: skip
-    """What was found, and the calls at which each finding lies, by its number from 1."""
+    """What was found, and the calls at which each finding lies, by its number from 1.
+
+    With `trained` None only the models are compared, and not how they are trained.
+    """
     findings = _kept(parties, pairing, is_as_is)
     carried: list[Any] = keeping.turned_round([party.model for party in parties], pairing)
     stages: list[Stage] = []
     last: dict[str, Passes] = {}
-    not_observed = [_("optimizer, schedule, the users' own steps and data loaders"), _("what runs on a GPU")]
+    not_observed: list[str] = [_("what runs on a GPU")]
     n_matched = n_tensors = 0
     worst, is_explained = 0.0, True
     notes: dict[str, Any] = {}
@@ -437,6 +443,12 @@ def _compared(
             doubts = _doubts(parties[0], moved)
         if unmoved := evidence.unmoved(moved, [*moved]):
             not_observed.append(_("parameters that no output hangs on here: {names}", names=", ".join(unmoved)))
+    if trained is not None:
+        biased = {spot.b for finding in findings if finding.meaning == "variance" for spot in finding.places}
+        of_training = training.compared(parties, pairing, trained, is_explained, tell, biased)
+        findings += of_training.findings
+        stages += of_training.stages
+        not_observed[:0] = of_training.not_observed
     not_observed += notes.values()
     if pairing.left_a or pairing.left_b:
         left = [_shortened(names) or "–" for names in (pairing.left_a, pairing.left_b)]

@@ -196,7 +196,7 @@ class NumPy:
             )
         self.parameters = self.module.parameters()
         self.values = {
-            path: np.array(value, self.dtype) for path, value in _leaves(self.parameters) if _is_number(value)
+            path: np.array(value, self.dtype) for path, value in leaves(self.parameters) if _is_number(value)
         }
         self.holders = {path: Held("raw") for path in self.values}
         return self.description()
@@ -238,7 +238,7 @@ class NumPy:
         ]
         inputs = tuple(map(recorder.number, given))
         held = {name: recorder.watched(value.copy(), name) for name, value in self.values.items()}
-        output = self.model(_filled(self.parameters, held), *given, **_in_mode(self.model, mode))
+        output = self.model(filled(self.parameters, held), *given, **_in_mode(self.model, mode))
         outputs = list(_arrays(list(output.values()) if isinstance(output, dict) else output))
         if not outputs:
             raise side.UserError(
@@ -269,23 +269,26 @@ class NumPy:
         return {key: side.plain(value) for key, value in named.items() if not isinstance(value, np.ndarray)}
 
 
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, value) of all that a tree of dictionaries and lists holds."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else None
     if items is None:
         yield path, tree
         return
     for key, value in items:
-        yield from _leaves(value, f"{path}.{key}" if path else str(key))
+        yield from leaves(value, f"{path}.{key}" if path else str(key))
 
 
-def _filled(tree: Any, values: Mapping[str, Any], path: str = "") -> Any:
+def filled(tree: Any, values: Mapping[str, Any], path: str = "") -> Any:
+    """The tree with these values at their paths."""
+
     def below(key: Any) -> str:
         return f"{path}.{key}" if path else str(key)
 
     if isinstance(tree, dict):
-        return type(tree)({key: _filled(value, values, below(key)) for key, value in tree.items()})
+        return type(tree)({key: filled(value, values, below(key)) for key, value in tree.items()})
     if isinstance(tree, list | tuple):
-        items = [_filled(value, values, below(key)) for key, value in enumerate(tree)]
+        items = [filled(value, values, below(key)) for key, value in enumerate(tree)]
         return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
     return values.get(path, tree)
 

@@ -102,49 +102,22 @@ NAMES = {name: ("input", "hx", "params", "has_biases", "num_layers", "dropout", 
          for name in GATES}  # fmt: skip
 
 
-def _signature(function: Any) -> inspect.Signature:
-    """A function's own; raises ValueError for one that hands on whatever it gets, as those with two forms do."""
-    found = inspect.signature(function)
-    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in found.parameters.values()):
-        raise ValueError(f"{function} names no arguments")
-    return found
-
-
 def arguments_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Every argument by name, defaults among them; by number where nobody knows the names."""
     names = NAMES.get(getattr(function, "__name__", ""))
     if names and len(args) == len(names):
         return {**dict(zip(names, args, strict=False)), **kwargs}
+    if not SIGNATURES:  # built-in functions have no signature; PyTorch's tests keep one for each, as a lambda
+        SIGNATURES.update(get_testing_overrides() | WHOLE)
     try:
-        bound = _signature(function).bind(*args, **kwargs)
-    except (TypeError, ValueError):
-        # Built-in functions have no signature; PyTorch's tests keep one for each, as a lambda.
-        if not SIGNATURES:
-            SIGNATURES.update(get_testing_overrides() | WHOLE)
-        try:
-            bound = inspect.signature(SIGNATURES[function]).bind(*args, **kwargs)
-        except (KeyError, TypeError, ValueError):
-            return {**{f"argument {index}" if index else "input": value for index, value in enumerate(args)}, **kwargs}
-    bound.apply_defaults()
-    found: dict[str, Any] = {}
-    for name, value in bound.arguments.items():
-        kind = bound.signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_KEYWORD:
-            found |= value
-        else:
-            found[name] = value
-    return found
+        known = SIGNATURES.get(function)
+    except TypeError:
+        known = None
+    return side.arguments_of(function, args, kwargs, known)
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
+    return side.items_of(value, torch.Tensor)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
@@ -180,7 +153,7 @@ class Torch:
         torch.set_default_dtype(getattr(torch, dtype))
         torch.set_grad_enabled(True)
         self.made.clear()
-        with self._watching():
+        with self.watching():
             self.module = side.imported(file, self.n_loaded)
             self.n_loaded += 1
             found = side.named(self.module, name)
@@ -214,7 +187,7 @@ class Torch:
         return Model("torch", torch.__version__, units, layers, has)
 
     @contextlib.contextmanager
-    def _watching(self) -> Iterator[None]:
+    def watching(self) -> Iterator[None]:
         """Inside, it is noted with what, and where, each of PyTorch's layers is made."""
         classes = [each for each in _below(nn.Module) if each.__module__.startswith("torch.")]
         before = {each: each.__dict__["__init__"] for each in classes if "__init__" in each.__dict__}
@@ -307,7 +280,7 @@ class Torch:
         for change in changes:
             for name, value in change.arguments.items() if change.of == records.CONSTRUCTOR else ():
                 if not hasattr(modules[change.path], name):
-                    raise side.UserError(f"{change.path} keeps no {name}")
+                    raise side.UserError(_("{type} keeps no {name} that could be changed", type=change.path, name=name))
                 before.append((modules[change.path], name, getattr(modules[change.path], name)))
                 setattr(modules[change.path], name, value)
         try:
@@ -427,7 +400,7 @@ def _states(named: dict[str, Any]) -> Any:
 def _by_place(seen: Seen, named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments by name as a call takes them: built-in functions take the first ones by their place alone."""
     try:
-        parameters = _signature(seen.function).parameters
+        parameters = side.told(seen.function).parameters
         return (), {key: value for key, value in named.items() if key in parameters}
     except (TypeError, ValueError):
         n = len(seen.args)
