@@ -30,7 +30,11 @@ _PUBLIC = {
     "lockstep.study.schema": ("study_schema",),
     "lockstep.study.templates": ("new_study",),
     "lockstep.check.leftovers": ("clean_runs",),
-    "lockstep.scripting": ("load_study", "run_study", "prove", "compare_runs", "check_gradients", "bench", "verify"),
+    "lockstep.scripting": (
+        "load_study", "run_study", "prove", "compare_runs", "check_gradients", "bench", "verify", "diff",
+        "assert_models_equal",
+    ),
+    "lockstep.store.documents.difference": ("Difference", "read_difference"),
     "lockstep.store": ("Record", "Records", "find_runs"),
     "lockstep.report": ("compare", "write_report"),
 }  # fmt: skip

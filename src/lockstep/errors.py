@@ -174,4 +174,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that was perhaps meant, or ""."""
-    return next(iter(difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)), "")
+    by_letters = {name.lower(): name for name in known}
+    return next((by_letters[name] for name in difflib.get_close_matches(word.lower(), by_letters, n=1, cutoff=0.6)), "")

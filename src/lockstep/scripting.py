@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -25,21 +25,23 @@ from lockstep.benchmark import benches
 from lockstep.benchmark.outcome import Outcome
 from lockstep.check import submissions
 from lockstep.errors import LockstepError
-from lockstep.language import later
+from lockstep.language import later, say
 from lockstep.machine import cores
 from lockstep.proof import comparison, gradients, pages, procedure
 from lockstep.proof.cost import add_cost, n_trainings
+from lockstep.proof.pair import difference, feed, outcome, training
 from lockstep.screen.downloads import Download
 from lockstep.screen.proofs import ProofWatcher
 from lockstep.screen.runs import Watcher
 from lockstep.screen.times import BenchWatcher
 from lockstep.spec import Study, naming
+from lockstep.store.documents.difference import Difference
 
 RUNS = "runs"
 Place = str | PathLike[str]
 OPTIONS = {  # of the command line → the argument that it is here, where its name is another
     "backends": "chosen_backends", "network": "networks", "plant": "plants", "runs": "runs_folder", "set": "settings",
-    "together": "n_together",
+    "together": "n_together", "input": "input_shape",
 }  # fmt: skip
 
 _Given = ParamSpec("_Given")
@@ -200,6 +202,73 @@ def verify(folders: Place | Iterable[Place], images: int | None = None, deep: bo
     if not any(place.exists() for place in places):  # one of many that is missing has a line of its own
         store.must_be_there(places)
     return {"submissions": list(submissions.verify_all(places, images, deep))}
+
+
+@_in_python
+def diff(
+    a: Place, b: Place, weights: str = "drawn", batch: feed.Batch | None = None,
+    input_shape: Sequence[int] | None = None, map: feed.Pairs = (), seed: int = 0, loss: str | None = None,
+    optimizer: str | None = None, data: str | None = None, train_step: str | None = None, steps: int = 0,
+    starts: bool = False, out: Place | None = None, bundle: bool = False, tell: difference.Tell = _nobody, *,
+    progress: bool | None = None,
+) -> Difference:  # fmt: skip
+    """Tell two models of people's own apart, each named "FILE.py:NAME"; what `lockstep diff` finds (docs/diff.md).
+
+    Both files are run, each in processes of its own: no framework is imported here. `weights` are "drawn" once for
+    both, "from-a" or "as-is". `batch` holds arrays as the first model takes them, or is an .npz file; without one it is
+    drawn, each example in `input_shape`. `map` pairs parameters by hand, as {a: b} or "a=b". `loss`,
+    `optimizer`, `data` and `train_step` are names in both files, or "A=B", where they are not the usual ones; `steps`
+    are taken by both, and `starts` compares how they draw their own weights. `out` is a folder for diff.json and
+    diff.html; `bundle` packs there what nothing explains. `tell` hears what is being done.
+
+    A difference is a verdict, and prints as a table. Raises LockstepError for names and inputs that cannot be
+    (LS-200 … LS-209), what the files raise (LS-403, LS-404) and how their processes end (LS-402, LS-503).
+    """
+    arguments.function(tell, "tell")
+    folder = None if out is None else arguments.path(out, "out")
+    if bundle and folder is None:
+        folder = Path("diff")
+    with _shown(progress, _Doing) as show:
+        found = difference.compare(
+            str(arguments.path(a, "a")), str(arguments.path(b, "b")), weights=weights, batch=feed.arrays(batch),
+            input_shape=feed.shape(input_shape), given=feed.pairs(map), seed=arguments.whole(seed, "seed"),
+            trained=training.asked(
+                {"loss": loss, "optimizer": optimizer, "data": data, "train_step": train_step},
+                arguments.whole(steps, "steps"), starts,
+            ),
+            bundles=folder if bundle else None, tell=_both(show, tell),
+        )  # fmt: skip
+    if folder is not None:
+        outcome.write(found, folder)
+    return found
+
+
+def assert_models_equal(a: Place, b: Place, **asked: Any) -> None:
+    """Assert that two models of people's own are equal, in a test; `asked` is what `diff` takes.
+
+    Raises AssertionError whose message is what `lockstep diff` prints, causes and lines to write among it, also where
+    nothing could be compared; LockstepError as `diff`.
+    """
+    __tracebackhide__ = True
+    found = diff(a, b, **({"progress": False} | asked))
+    if not found.equal:
+        raise AssertionError(str(found))
+
+
+class _Doing:
+    """Says line by line what is being done."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def __enter__(self) -> _Doing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def tell(self, what: object) -> None:
+        self.console.print(say(what), markup=False, highlight=False, soft_wrap=True)
 
 
 # ------------------------------------------------------------------------------------------------ arguments, progress

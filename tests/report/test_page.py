@@ -73,6 +73,7 @@ def look_at(browser, path: Path, width: int, media: str = "screen") -> tuple[lis
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get_log("performance")  # what the page before still has in it
     browser.get(path.as_uri())
     wide = browser.execute_script(TOO_WIDE)
     messages = [json.loads(row["message"])["message"] for row in browser.get_log("performance")]
@@ -104,3 +105,35 @@ def test_images_and_figures_say_what_they_show(browser, page):
     assert browser.execute_script(silent) == 0
     drawn = "return [...document.images].filter(one => !one.naturalWidth).length"
     assert browser.execute_script(drawn) == 0
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory) -> Path:
+    """Two networks of 60 calls with names that never end, a difference without a place and one with many."""
+    from lockstep.report import write_difference
+    from lockstep.store.documents.difference import Call, Difference, Finding, Graph, Remedy, Spot
+
+    long = "a_name_without_any_space." * 6
+    calls = tuple(
+        Call(kind="conv" * 9, function="f", layer=f"{long}{n // 9}.conv", line=f"{'n' * 60}.py:{n}", shape=(9, 4, 7, 7),
+             inputs=(n - 1, n - 3) if n > 3 else (n - 1,))
+        for n in range(60)
+    )  # fmt: skip
+    spots = tuple(Spot(a=long, b=long, line_a="a.py:1", line_b="b.py:2", call_a=n, call_b=n) for n in (7, 30))
+    remedy = Remedy(file="b.py", line=2, before="x" * 300, after="y " * 200)
+    found = (
+        Finding(stage="forward", cause=f"conv: {long} is 1 | 2", places=spots, off=0.5, error=0.0, remedies=(remedy,)),
+        Finding(stage="gradients", places=(Spot(a="–", b="–", line_a="–", line_b="–"),), bundle=f"{long}/unexplained"),
+    )
+    told = Difference(
+        format=2, a=f"{long}/a.py:Net", b=f"{long}/b.py:Net", frameworks=("torch", "torch"), verdict="DIVERGED",
+        findings=found, pairs=((long, long),), left=((), ()), n_matched=59, n_tensors=60, worst=None,
+        not_observed=(long,), input_shape=(4, 7, 7),
+        graph=Graph(a=calls, b=calls, joined=tuple((n, n) for n in range(60))),
+    )  # fmt: skip
+    return write_difference(told, tmp_path_factory.mktemp("pair") / "diff.html")
+
+
+@pytest.mark.parametrize(("width", "media"), [(400, "screen"), (1280, "screen"), (1030, "print")])
+def test_the_page_of_two_models_asks_nobody_and_fits_into_its_window(browser, two_models, width, media):
+    assert look_at(browser, two_models, width, media) == ([], [])

@@ -45,7 +45,7 @@ TWINS = {
         {"backends.numpy", "backends.torch", "backends.tensorflow", "backends.jax"}, {"backends"},
     ),
     "exchange.models": (
-        {"exchange.models"}, {"exchange.models.records"}, {"exchange.models.side"},
+        {"exchange.models"}, {"exchange.models.records"}, {"exchange.models.side"}, {"exchange.models.training"},
         {"exchange.models.server", *(f"exchange.models.{name}" for name in server.SIDES)},
     ),
     "benchmark.baselines": (

@@ -90,6 +90,22 @@ def start(command: Sequence[str], threads: int, **options: Any) -> subprocess.Po
 
 _cores: weakref.WeakKeyDictionary[subprocess.Popen[Any], list[int]] = weakref.WeakKeyDictionary()
 
+
+def descendants(process: int) -> list[int]:
+    """The processes that one has started, and those that these have (Linux; elsewhere none that is known of)."""
+    children: dict[int, list[int]] = {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parent = int(place.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(place.parent.name))
+    found, waiting = [], [process]
+    while waiting:
+        more = children.get(waiting.pop(), [])
+        found += more
+        waiting += more
+    return found
+
+
 # ------------------------------------------------------------------------------------------- workers by their folders
 
 _workers: dict[subprocess.Popen[Any], Path] = {}
@@ -169,16 +185,24 @@ def side_by_side(
 
 def end_with_parent() -> None:
     """Let this process end when its parent does, however that ends; the parent holds the other end of its stdin."""
-    _have_the_system_end_it_with_its_parent()
+    end_with_parent_by_the_system()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _have_the_system_end_it_with_its_parent() -> None:
-    """On Linux: a thread gets no turn while a library holds the interpreter, or while the process is stopped."""
+def end_with_parent_by_the_system() -> None:
+    """On Linux, whatever this process does then; a thread gets no turn while a library holds the interpreter."""
     with contextlib.suppress(OSError, AttributeError, ImportError):
         import ctypes
 
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
+def adopt_orphans() -> None:
+    """On Linux: what this process's children leave behind becomes its own child, and so is found (`descendants`)."""
+    with contextlib.suppress(OSError, AttributeError, ImportError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def _end_with_parent() -> None:

@@ -28,6 +28,7 @@ from lockstep.report.sections import (
     confusion,
     curves,
     datasets,
+    differences,
     gaps,
     kernels,
     machines,
@@ -44,6 +45,7 @@ from lockstep.report.words.conclusions import conclusions
 from lockstep.report.words.quantities import (
     listed,
 )
+from lockstep.store.documents.difference import Difference
 from lockstep.store.documents.proof import FILE as PROOF
 from lockstep.store.documents.proof import Proof
 from lockstep.version import version
@@ -92,6 +94,13 @@ def write_proof(proof: Proof, path: Path) -> Path:
     reading = Reading(proof.study, proof)
     page = {"title": _proof_title(reading), "proof": verdicts.section(reading, "proof")}
     store.write_bytes(path, render(page, "proof.html").encode("utf-8", errors="replace"))
+    return path
+
+
+def write_difference(found: Difference, path: Path) -> Path:
+    """Write one self-contained page about two models of people's own; raises LockstepError (LS-501, LS-502)."""
+    page = differences.section(found)
+    store.write_bytes(path, render(page, "difference.html").encode("utf-8", errors="replace"))
     return path
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cases import cases, plants
+from cases.kept import kept
 from lockstep import LockstepError
 from lockstep.exchange.models.records import Call, Trace, Unit, Where
 from lockstep.proof.pair import alignment, alternatives, client, difference, mapping, remedies
+from lockstep.store.documents.part import but
 from support.needs import need_backend
 
 NET = """\
@@ -55,6 +58,13 @@ class Port(nn.Module):
         x = F.gelu(x, approximate="tanh")
         return self.out(x.permute(0, 2, 3, 1).flatten(1))
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processes():
+    """Of all sides here, kept from one comparison to the next."""
+    with kept():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +113,14 @@ def test_with_the_remedies_written_into_the_file_what_they_mend_is_gone(found, f
     told = [remedy for finding in found.findings for remedy in finding.remedies]
     assert [remedy.after for remedy in told] == [
         "nn.BatchNorm2d(4, eps=1e-05),", "self.norm = nn.BatchNorm2d(6, 1e-05, momentum=0.01)",
-        "x = F.gelu(x, approximate='none')", "self.norm = nn.BatchNorm2d(6, 0.001, momentum=0.1)",
+        "x = F.gelu(x, approximate='none')", "return self.out(x.permute(0, 2, 3, 1).permute(0, 3, 1, 2).flatten(1))",
+        "self.norm = nn.BatchNorm2d(6, 0.001, momentum=0.1)",
     ]  # fmt: skip
-    for remedy in told[:3]:
+    for remedy in told[:4]:
         remedies.written(remedy, mended)
-    text = mended.read_text().replace("momentum=0.01", "momentum=0.1")  # the fourth, of a line that is mended already
-    mended.write_text(text.replace("x.permute(0, 2, 3, 1)", "x"))
+    text = mended.read_text().replace("momentum=0.01", "momentum=0.1")  # the fifth, of a line that is mended already
+    mended.write_text(text)
+    assert found.closing.verdict == "EQUAL"
     assert difference.compare(f"{tmp_path}/net.py:Net", f"{mended}:Port").equal
 
 
@@ -125,9 +137,9 @@ def test_what_nothing_explains_is_said_and_gets_no_name(files, tmp_path):
     [
         ("net.py", "LS-200", "no name behind the file"),
         ("absent.py:Net", "LS-200", "there is no such file"),
-        ("net.py:Nett", "LS-403", 'did you mean "Net"?'),
+        ("net.py:Nett", "LS-209", 'did you mean "Net"?'),
         ("broken.py:Net", "LS-205", "broken.py:1"),
-        ("needs.py:Net", "LS-403", "needs width"),
+        ("needs.py:Net", "LS-205", "needs width"),
         ("raises.py:Net", "LS-403", "raises.py:5"),
         ("plain.py:Net", "LS-205", "it imports none of"),
         ("leaves.py:Net", "LS-403", "SystemExit"),
@@ -258,3 +270,33 @@ def test_a_port_to_another_framework_is_told_apart_by_its_defaults(files, tmp_pa
     (epsilon,) = told.findings[1].remedies
     assert epsilon.after == "x = layers.BatchNormalization(epsilon=1e-05)(x)"
     assert any("float32" in str(what) for what in told.not_observed), "TensorFlow's GELU holds a number of float32"
+
+
+# ------------------------------------------------------------------------------------------- public cases, and plants
+
+
+@pytest.mark.parametrize("name", ["attention_scale", "lstm_cell", "weights_transposed", "average_pool_even"])
+def test_a_public_case_is_placed_and_named_as_is_right(name):
+    (case,) = cases([name])
+    for backend in case.backends:
+        need_backend(backend)
+    judged = case.judged(case.found())
+    assert (judged.is_placed, judged.is_named, judged.wrong) == (True, True, ())
+    assert judged.found.closing is None or judged.found.closing.verdict == "EQUAL"
+
+
+def test_a_case_whose_cause_is_called_otherwise_is_wrong():
+    need_backend("torch")
+    (case,) = cases(["attention_scale"])
+    found = case.found()
+    found = but(found, findings=(but(found.findings[0], meaning="axis"), *found.findings[1:]))
+    judged = case.judged(found)
+    assert (judged.is_placed, judged.is_named, judged.wrong) == (True, False, ("axis",))
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_what_was_planted_is_named_and_nothing_else(n, tmp_path):
+    need_backend("torch")
+    bed = plants.BEDS["torch"]
+    planted = next(plants.pairs(bed, 1, seed=3)) if n else ()
+    assert plants.compared(bed, planted, tmp_path).problems == []

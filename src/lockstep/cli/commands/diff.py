@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lockstep.cli import interruption
 from lockstep.cli.options import AsJson
 from lockstep.language import later
-from lockstep.screen.output import console, print_json, tell
-
-if TYPE_CHECKING:
-    import numpy as np
+from lockstep.screen.output import print_json, tell
 
 Model = Annotated[str, typer.Argument(help="A model: FILE.py:NAME of a class or function.", metavar="FILE:NAME")]
 INTERRUPTED = later("interrupted; nothing was written")
@@ -25,7 +22,10 @@ class Feed:
     """What both models are given: their weights, and a batch."""
 
     weights: Annotated[
-        str, typer.Option(help="drawn once for both, from-a (those of the first), or as-is.", metavar="WHICH")
+        str,
+        typer.Option(
+            help="drawn once for both, from-a (those of the first), as-is, or a bundle's .npz.", metavar="WHICH"
+        ),
     ] = "drawn"
     batch: Annotated[Path | None, typer.Option(help="A batch as the first model takes it: .npz.", metavar="FILE")] = (
         None
@@ -37,54 +37,75 @@ class Feed:
     map: Annotated[
         list[str], typer.Option(help="Pair two parameters by name: A=B (again for more).", metavar="A=B")
     ] = dataclasses.field(default_factory=list)
-
-    def arrays(self) -> list[np.ndarray] | None:
-        from lockstep import store
-        from lockstep.errors import LockstepError
-
-        if self.batch is None:
-            return None
-        if not self.batch.is_file():
-            hint = later("look for a typing error")
-            raise LockstepError("LS-200", later("there is no such file"), where=str(self.batch), hint=hint)
-        return [*store.read_npz(self.batch).values()]
-
-    def shape(self) -> tuple[int, ...] | None:
-        from lockstep.errors import LockstepError
-
-        if self.input is None:
-            return None
-        try:
-            return tuple(int(size) for size in self.input.split(","))
-        except ValueError:
-            message = later('"{text}" is no shape', text=self.input)
-            raise LockstepError("LS-205", message, where="--input", hint=later("sizes with commas: 3,32,32")) from None
-
-    def pairs(self) -> list[tuple[str, str]]:
-        from lockstep.errors import LockstepError
-
-        for text in self.map:
-            if not all(text.partition("=")):
-                hint = later("the first model's name, =, the second's: layer3.conv.weight=conv2d_7/kernel")
-                raise LockstepError("LS-205", later('"{text}" is no pair', text=text), where="--map", hint=hint)
-        return [(text.partition("=")[0], text.partition("=")[2]) for text in self.map]
+    seed: Annotated[int, typer.Option(help="Of the weights and the batch that are drawn.", min=0, metavar="N")] = 0
 
 
-def diff(
-    a: Model, b: Model, feed: Feed,
-    show_mapping: Annotated[bool, typer.Option("--show-mapping", help="List which parameter is which.")] = False,
-    as_json: AsJson = False,
-) -> None:  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Where the answer goes beside the terminal."""
+
+    out: Annotated[
+        Path | None, typer.Option(help="Write diff.json and the page diff.html into a folder.", metavar="FOLDER")
+    ] = None
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Pack what nothing explains, to be repeated alone (into --out, or diff/).")
+    ] = False
+    show_mapping: Annotated[bool, typer.Option("--show-mapping", help="List which parameter is which.")] = False
+
+    @property
+    def folder(self) -> Path | None:
+        """Where files are written, where somebody asks for any."""
+        return Path("diff") if self.bundle and self.out is None else self.out
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """How both models are trained: by what their files have under the usual names, or under these."""
+
+    loss: Annotated[
+        str | None, typer.Option(help="Name of the loss in both files, or A=B.", metavar="NAME", show_default="loss")
+    ] = None
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="Name of what gives the optimizer, or A=B.", metavar="NAME", show_default="optimizer"),
+    ] = None
+    data: Annotated[str | None, typer.Option(help="Name of the loader in both files, or A=B.", metavar="NAME")] = None
+    train_step: Annotated[
+        str | None,
+        typer.Option(help="Name of the training step, or A=B.", metavar="NAME", show_default="train_step"),
+    ] = None
+    steps: Annotated[int, typer.Option(help="Take so many training steps in both.", metavar="N", min=0, max=10_000)] = 0
+    starts: Annotated[
+        bool, typer.Option("--starts", help="Compare how the files draw their own starting weights, too.")
+    ] = False
+
+    def asked(self) -> Any:
+        """What is asked, a name for each file."""
+        from lockstep.proof.pair import training
+
+        names = {part: getattr(self, part) for part in ("loss", "optimizer", "data", "train_step")}
+        return training.asked(names, self.steps, self.starts)
+
+
+def diff(a: Model, b: Model, feed: Feed, trained: Trained, answer: Answer, as_json: AsJson = False) -> None:
     """Tell two models of your own apart: the places that differ, their causes, the lines to write. Runs both files."""
-    from lockstep.proof.pair import difference
-    from lockstep.screen import differences
+    from lockstep.proof.pair import difference, outcome
+    from lockstep.proof.pair import feed as feeds
+    from lockstep.store import findings
 
     interruption.end_on_signals()
-    given: dict[str, Any] = {"batch": feed.arrays(), "input_shape": feed.shape(), "given": feed.pairs()}
+    asked: dict[str, Any] = {
+        "batch": feeds.arrays(feed.batch), "input_shape": feeds.shape(feed.input), "given": feeds.pairs(feed.map),
+        "seed": feed.seed, "trained": trained.asked(), "bundles": answer.folder if answer.bundle else None,
+    }  # fmt: skip
     with interruption.saying(INTERRUPTED):
-        found = difference.compare(a, b, weights=feed.weights, **given, tell=lambda what: tell(what, err=True))
+        found = difference.compare(a, b, weights=feed.weights, **asked, tell=lambda what: tell(what, err=True))
+        page = outcome.write(found, answer.folder) if answer.folder is not None else None
     if as_json:
-        print_json(found.to_json())
+        print_json(found.document())
     else:
-        differences.print_difference(found, console(), show_mapping)
-    raise typer.Exit(0 if found.equal else 1)
+        for line in findings.lines(found, answer.show_mapping):
+            tell(line)
+        if page is not None:
+            tell(later("page: {path}", path=page))
+    raise typer.Exit(outcome.exit_code(found))

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 MOST_CALLS = 200_000
+CONSTRUCTOR = "constructor"
 ROLES = ("kernel", "recurrent", "bias", "scale", "shift", "mean", "variance", "table", "raw")
 
 
@@ -58,6 +59,7 @@ class Unit:
     shape: tuple[int, ...]
     is_trained: bool = True
     layer: str = ""  # the path of the layer that holds it
+    is_turned_round: bool = False  # whether the layer holds its window the other way round, along each of its axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Change:
     call: int = -1  # its index in the trace; -1: every call of the layer at `path`
     path: str = ""
     of: str = ""  # the function that it is a change of; no other call of this index or path is changed
+    # … or CONSTRUCTOR: what the layer at `path` keeps of its constructor's arguments, whatever calls it makes with that
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)  # put over its own
     function: str = ""  # called instead, with the same tensors
     pads: tuple[tuple[int, int], ...] = ()  # of the window's axes, before the call, whose own padding is none then
@@ -235,7 +238,14 @@ def where_of(found: Mapping[str, Any]) -> Where:
 def model_of(found: Mapping[str, Any]) -> Model:
     """A model from what its side answered; raises ValueError, TypeError or KeyError where it is none."""
     units = tuple(
-        Unit(str(u["name"]), str(u["role"]), tuple(map(int, u["shape"])), bool(u["is_trained"]), str(u["layer"]))
+        Unit(
+            str(u["name"]),
+            str(u["role"]),
+            tuple(map(int, u["shape"])),
+            bool(u["is_trained"]),
+            str(u["layer"]),
+            bool(u.get("is_turned_round")),
+        )
         for u in found["units"]
     )
     layers = tuple(

@@ -11,14 +11,16 @@ import linecache
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
+from lockstep.errors import did_you_mean
 from lockstep.exchange.models.records import Change, Model, Trace, Where
+from lockstep.language import later
 
 
 class Side(Protocol):
@@ -54,9 +56,9 @@ class Side(Protocol):
 class UserError(Exception):
     """Something that the person's own code raised, or that it lacks: what, where, what to do."""
 
-    def __init__(self, message: str, where: Where | None = None, hint: str = "") -> None:
+    def __init__(self, message: str, where: Where | None = None, hint: str = "", code: str = "LS-403") -> None:
         super().__init__(message)
-        self.message, self.where, self.hint = message, where or Where(), hint
+        self.message, self.where, self.hint, self.code = message, where or Where(), hint, code
 
 
 # ----------------------------------------------------------------------------------------------------- a person's file
@@ -67,10 +69,12 @@ def imported(file: Path, number: int) -> ModuleType:
     folder = str(file.parent.resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    name = f"{file.stem}__lockstep_{number}" if number else file.stem
+    # A second time, or where a package has its name (numpy.py), it is imported under another.
+    is_taken = number or file.stem in sys.modules or file.stem in sys.stdlib_module_names
+    name = f"{file.stem}__lockstep_{number}" if is_taken else file.stem
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise UserError(f"{file} is no Python file")
+        raise UserError(later("{file} is no Python file", file=file))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -83,18 +87,10 @@ def named(module: ModuleType, name: str) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             here = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            raise UserError(f'"{name}" is not in {module.__file__}', hint=near(name, here))
+            message = later('"{name}" is not in {file}', name=name, file=module.__file__)
+            raise UserError(message, hint=did_you_mean(name, here), code="LS-209")
         found = getattr(found, part)
     return found
-
-
-def near(name: str, names: Iterable[str]) -> str:
-    """The names that are there, the nearest first."""
-    import difflib
-
-    names = list(names)
-    close = difflib.get_close_matches(name, names, 1)
-    return f'did you mean "{close[0]}"?' if close else "there are: " + ", ".join(names[:20])
 
 
 def made(factory: Callable[..., Any]) -> Any:
@@ -106,9 +102,10 @@ def made(factory: Callable[..., Any]) -> Any:
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
     if needed:
+        name = str(getattr(factory, "__name__", factory))
+        hint = later("write a function without arguments that returns the model, and name that")
         raise UserError(
-            f"{getattr(factory, '__name__', factory)} needs {', '.join(needed)}",
-            hint="write a function without arguments that returns the model, and name that",
+            later("{name} needs {arguments}", name=name, arguments=", ".join(needed)), hint=hint, code="LS-205"
         )
     return factory()
 
@@ -119,6 +116,57 @@ def signature_of(function: Any) -> dict[str, inspect.Parameter]:
         return dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return {}
+
+
+# ------------------------------------------------------------------------------------------------- a call's arguments
+
+
+def items_of(value: Any, kinds: Any) -> Iterator[Any]:
+    """What is of these kinds in a value, at whatever depth of lists and dictionaries."""
+    if isinstance(value, kinds):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from items_of(item, kinds)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from items_of(item, kinds)
+
+
+def arguments_of(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], known: Any = None
+) -> dict[str, Any]:
+    """Every argument by name, defaults among them; by number where nobody knows the names.
+
+    `known` is a function with the same parameters, for one that does not tell its own.
+    """
+    for each in (function, known):
+        try:
+            bound = told(each).bind(*args, **kwargs)
+        except (TypeError, ValueError):
+            continue
+        bound.apply_defaults()
+        return flat(bound)
+    return {**{f"argument {index}" if index else "input": value for index, value in enumerate(args)}, **kwargs}
+
+
+def told(function: Any) -> inspect.Signature:
+    """A function's own; raises ValueError for one that hands on whatever it gets, as those with two forms do."""
+    found = inspect.signature(function)
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in found.parameters.values()):
+        raise ValueError(f"{function} names no arguments")
+    return found
+
+
+def flat(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """Arguments by name, those of `**kwargs` among them."""
+    found: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        if bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            found |= value
+        else:
+            found[name] = value
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------- a person's lines

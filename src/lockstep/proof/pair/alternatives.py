@@ -7,15 +7,15 @@ an image has the odd zero, the order in which an image is flattened, and the usu
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lockstep.exchange.models.records import Call, Change
+from lockstep.exchange.models.records import Call, Change, Layer, Model
+from lockstep.proof.pair import permutations
 
 # What frameworks call the same thing.
 MEANINGS = {
@@ -44,8 +44,13 @@ MEANINGS = {
     "beta": ("beta",),
     "threshold": ("threshold",),
     "max norm": ("max_norm",),
+    "merge": ("merge_mode",),
+    "mask": ("mask", "mask_zero"),
 }
 MEANING = {name: meaning for meaning, names in MEANINGS.items() for name in names}
+# Arguments that say a meaning's contrary.
+INVERTED = {"use_running_average", "use_running_stats", "deterministic"}
+WINDOWS = {"conv", "pool", *(f"{word}_pool{n}" for word in ("max", "avg") for n in ("", "1d", "2d", "3d"))}
 
 COMMON: dict[str, tuple[Any, ...]] = {
     "epsilon": (1e-5, 1e-3, 1e-6, 1e-7, 1e-8, 1e-12),
@@ -61,11 +66,20 @@ COMMON: dict[str, tuple[Any, ...]] = {
     ),
     "axis": (-1, 1, 0, 2, -2, -3, 3),
     "dilation": (1, 2),
+    "corners": (True, False),
+    "antialias": (True, False),
+    "scale": (1.0,),
+    "merge": ("concat", "sum", "mul", "ave"),
 }  # fmt: skip
 NEVER = {"dtype", "name", "inplace", "out", "device", "training", "trainable", "seed", "layout", "requires_grad",
          "kernel_initializer", "bias_initializer", "gamma_initializer", "beta_initializer", "data_format",
          "kernel_regularizer", "bias_regularizer", "embed_dim_to_check", "num_heads", "has_biases", "num_layers",
-         "units", "filters", "in_features", "out_features", "num_features", "features", "generator"}  # fmt: skip
+         "units", "filters", "in_features", "out_features", "num_features", "features", "generator",
+         "computed_in", "return_indices"}  # fmt: skip
+# Arguments of PyTorch's constructors that a layer asks as it works, and no call of its shows.
+OF_CONSTRUCTORS = {"norm_first", "padding_mode", "bidirectional", "batch_first", "activation", "add_zero_attn"}
+# Arguments that are a mode elsewhere, and a meaning of these.
+OF_KIND = {"training": ("batch_norm",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +91,34 @@ class Alternative:
     argument: str
     before: Any
     after: Any
+    rank: int = 0  # 0: what the partner has; 1: what is common; 2 and 3: what is near
+
+    def parts(self) -> list[Alternative]:
+        """What a person would call one difference each."""
+        if self.meaning != "pads and counted":
+            return [self]
+        counted = dataclasses.replace(self, meaning="counted", argument="count_include_pad", before=False, after=True)
+        return [dataclasses.replace(self, meaning="pads"), counted]
+
+
+def of_constructors(a: Model, b: Model, calls: Sequence[Call]) -> Iterator[tuple[Layer, str, Any]]:
+    """(layer of the second model around a place, argument, value): what the first one's has, and what is not so."""
+    for layer in b.layers:
+        if not any(call.path == layer.path or call.path.startswith(f"{layer.path}.") for call in calls):
+            continue
+        alike = [other for other in a.layers if other.name == layer.name]
+        for name, before in layer.arguments.items():
+            if name in NEVER or name not in OF_CONSTRUCTORS:
+                continue
+            values = [other.arguments[name] for other in alike if name in other.arguments]
+            for value in dict.fromkeys([*values, *([not before] if isinstance(before, bool) else [])]):
+                if value != before:
+                    yield layer, name, value
+
+
+def is_same_meaning(one: str, other: str) -> bool:
+    """Whether two meanings are of one thing: zeros at a border are an argument here and put there by hand there."""
+    return one == other or {one, other} <= {"pads", "padding", "pads and counted"}
 
 
 def of_arguments(call: Call, signature: Mapping[str, Any], partners: Sequence[Call]) -> Iterator[Alternative]:
@@ -84,32 +126,34 @@ def of_arguments(call: Call, signature: Mapping[str, Any], partners: Sequence[Ca
     asked: list[tuple[int, Alternative]] = []
     seen: set[tuple[str, str]] = set()
     for name, before in signature.items():
-        if name in NEVER:
+        if name in NEVER and call.kind not in OF_KIND.get(name, ()):
             continue
         meaning = MEANING.get(name, name)
-        for rank, value in _values(before, meaning, partners):
+        for rank, value in _values(name, before, meaning, partners):
             if (value == before and type(value) is type(before)) or (name, repr(value)) in seen:
                 continue
             seen.add((name, repr(value)))
             change = Change(call=call.index, arguments={name: value})
-            asked.append((rank, Alternative(change, meaning, name, before, value)))
+            asked.append((rank, Alternative(change, meaning, name, before, value, rank)))
     asked.sort(key=lambda each: each[0])
     return (alternative for _rank, alternative in asked)
 
 
-def _values(before: Any, meaning: str, partners: Sequence[Call]) -> Iterator[tuple[int, Any]]:
-    """(rank, value): what the partner has under this meaning, what it has elsewhere, what is common, what is near."""
+def _values(argument: str, before: Any, meaning: str, partners: Sequence[Call]) -> Iterator[tuple[int, Any]]:
+    """(rank, value): what the partner has under this meaning and elsewhere, what is common, what is near."""
     kind = type(before)
     for partner in partners:
         for name, value in partner.arguments.items():
             if MEANING.get(name, name) == meaning:
-                yield 0, _like(value, before)
+                yield 0, like(value, before, name, argument)
     for value in COMMON.get(meaning, ()):
         if before is None or isinstance(value, kind) or (kind is float and isinstance(value, int)) or kind is str:
             yield 1, value
     if isinstance(before, bool):
         yield 0, not before
         return
+    if meaning == "training" and before is None:
+        yield from ((0, value) for value in (True, False))
     if isinstance(before, float):
         for partner in partners:
             yield from ((2, value) for value in partner.arguments.values() if isinstance(value, float))
@@ -122,8 +166,10 @@ def _values(before: Any, meaning: str, partners: Sequence[Call]) -> Iterator[tup
         yield from ((3, [item + step for item in before]) for step in (1, -1) if min(before) + step >= 0)
 
 
-def _like(value: Any, before: Any) -> Any:
-    """A partner's value as this call takes it: a pair where it has pairs."""
+def like(value: Any, before: Any, theirs: str = "", own: str = "") -> Any:
+    """A partner's value as this call takes it: a pair where it has pairs, the other way round where names say so."""
+    if isinstance(value, bool) and (theirs in INVERTED) != (own in INVERTED):
+        return not value
     if isinstance(before, list) and isinstance(value, int) and not isinstance(value, bool):
         return [value] * len(before)
     return value
@@ -132,26 +178,121 @@ def _like(value: Any, before: Any) -> Any:
 # ------------------------------------------------------------------------------------------------- which side is padded
 
 
-def of_padding(call: Call, shape: Sequence[int], kernel: Sequence[int]) -> Iterator[Alternative]:
-    """Every way to pad a window's axes: `shape` of the image, without channels, and of the window."""
-    stride = _each(call.arguments, "stride", len(shape), 1)
-    dilation = _each(call.arguments, "dilation", len(shape), 1)
-    ways: list[tuple[str, list[tuple[int, int]]]] = []
-    reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
-    totals = [
+def of_padding(
+    call: Call, shape: Sequence[int], kernel: Sequence[int], partners: Iterable[tuple[tuple[int, int], ...]] = ()
+) -> Iterator[Alternative]:
+    """Ways to pad a window's axes, the partners' first: `shape` of the image, without channels, and of the window.
+
+    Zeros that are put there by hand are counted in an average, so a call that does not count its own is made with two
+    alternatives at once, or with that alone where its own border is the same.
+    """
+    reach, totals = _reach(call, kernel), _totals(call, shape, kernel)
+    ways: dict[tuple[tuple[int, int], ...], tuple[str, int]] = {}
+    for pads in partners:
+        if len(pads) == len(shape):
+            ways.setdefault(pads, (_words(pads), 0))
+    usual: list[tuple[str, list[tuple[int, int]]]] = [
+        ("same, the odd zero behind", [(total // 2, total - total // 2) for total in totals]),
+        ("same, the odd zero before", [(total - total // 2, total // 2) for total in totals]),
+        ("none", [(0, 0) for _size in shape]),
+        *(
+            (words, [pair] * len(shape))
+            for n in range(1, max(reach) + 1)
+            for words, pair in (
+                (f"{n} on every side", (n, n)), (f"{n} behind", (0, n)), (f"{n} before", (n, 0)),
+            )
+        ),
+    ]  # fmt: skip
+    for words, around in usual:
+        ways.setdefault(tuple(around), (words, 1))
+    own = own_pads(call, shape, kernel)
+    is_counted = not call.kind.startswith("avg_pool") or bool(call.arguments.get("count_include_pad", False))
+    before = call.arguments.get("padding")
+    for pads, (words, rank) in ways.items():
+        change = Change(call=call.index, pads=pads)
+        if not is_counted and own is not None and any(map(any, pads)):
+            if own == pads:
+                yield Alternative(change, "counted", "count_include_pad", False, True, rank)
+            else:
+                yield Alternative(change, "pads and counted", "padding", before, words, rank)
+        elif own != pads or call.kind.startswith("conv"):
+            yield Alternative(change, "pads", "padding", before, words, rank)
+
+
+def _words(pads: Sequence[tuple[int, int]]) -> str:
+    """The border as a person says it."""
+    if len(set(pads)) > 1:
+        return " × ".join(f"{before} before and {behind} behind" for before, behind in pads)
+    before, behind = pads[0]
+    if before == behind:
+        return f"{before} on every side" if before else "none"
+    return " and ".join(f"{n} {side}" for n, side in ((before, "before"), (behind, "behind")) if n)
+
+
+def _reach(call: Call, kernel: Sequence[int]) -> list[int]:
+    """How far a window goes along each axis."""
+    dilation = _each(call.arguments, "dilation", len(kernel), 1)
+    return [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
+
+
+def _stride(call: Call, kernel: Sequence[int]) -> list[int]:
+    """A pool's is its window where nothing says another."""
+    is_pool = "pool" in call.kind
+    found = _each(call.arguments, "stride", len(kernel), 0)
+    return [step or (size if is_pool else 1) for step, size in zip(found, kernel, strict=True)]
+
+
+def _totals(call: Call, shape: Sequence[int], kernel: Sequence[int]) -> list[int]:
+    """The zeros of "same" padding along each axis."""
+    return [
         max(window + step * (math.ceil(size / step) - 1) - size, 0)
-        for size, window, step in zip(shape, reach, stride, strict=True)
+        for size, window, step in zip(shape, _reach(call, kernel), _stride(call, kernel), strict=True)
     ]
-    ways.append(("same, the odd zero behind", [(total // 2, total - total // 2) for total in totals]))
-    ways.append(("same, the odd zero before", [(total - total // 2, total // 2) for total in totals]))
-    ways.append(("none", [(0, 0) for _size in shape]))
-    for amount in range(1, max(reach) + 1):
-        ways.append((f"{amount} on every side", [(amount, amount)] * len(shape)))
-        ways.append((f"{amount} behind", [(0, amount)] * len(shape)))
-        ways.append((f"{amount} before", [(amount, 0)] * len(shape)))
-    for words, pads in ways:
-        change = Change(call=call.index, pads=tuple(pads))
-        yield Alternative(change, "pads", "padding", call.arguments.get("padding"), words)
+
+
+def own_pads(call: Call, shape: Sequence[int], kernel: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+    """The zeros that a call's own argument puts before and behind its image; None where nobody knows."""
+    given = call.arguments.get("padding")
+    word = str(given).lower()
+    if word == "same":
+        return tuple((total // 2, total - total // 2) for total in _totals(call, shape, kernel))
+    if word in ("valid", "none"):
+        return ((0, 0),) * len(shape)
+    if word == "causal":
+        return tuple((reach - 1, 0) for reach in _reach(call, kernel))
+    if isinstance(given, int):
+        return ((given, given),) * len(shape)
+    if isinstance(given, list) and len(given) in (1, len(shape)):
+        pairs = [[each, each] if isinstance(each, int) else each for each in given] * (len(shape) // len(given))
+        if all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+            return tuple((int(before), int(behind)) for before, behind in pairs)
+    return None
+
+
+def of_cropping(
+    call: Call, shape: Sequence[int], kernel: Sequence[int], sizes: Iterable[Sequence[int]]
+) -> Iterator[Alternative]:
+    """What a transposed convolution may cut off of all that it gives, to be as large as the other side's.
+
+    Where its kernel is narrower than its stride, all is less than that: then zeros are put behind.
+    """
+    stride = _each(call.arguments, "stride", len(kernel), 1)
+    whole = [(n - 1) * step + window for n, step, window in zip(shape, stride, _reach(call, kernel), strict=True)]
+    seen = set()
+    for size in sizes:
+        if len(size) != len(whole):
+            continue
+        totals = [have - want for have, want in zip(whole, size, strict=True)]
+        for n in range(max(0, *totals) + 1):
+            before = [min(n, max(total, 0)) for total in totals]
+            cut = tuple((-first, first - total) for first, total in zip(before, totals, strict=True))
+            if cut in seen:
+                continue
+            seen.add(cut)
+            words = " × ".join(f"{-first} before and {-last} behind" for first, last in cut)
+            yield Alternative(
+                Change(call=call.index, pads=cut), "crop", "padding", call.arguments.get("padding"), words, 1
+            )
 
 
 def _each(arguments: Mapping[str, Any], meaning: str, n: int, default: int) -> list[int]:
@@ -164,19 +305,23 @@ def _each(arguments: Mapping[str, Any], meaning: str, n: int, default: int) -> l
     return [default] * n
 
 
-# ----------------------------------------------------------------------------------------------------- flattened orders
+# --------------------------------------------------------------------------------------------------- orders of an input
 
 
-def of_flattening(call: Call, image: Sequence[int]) -> Iterator[Alternative]:
-    """The input of a dense layer with its image flattened in another order of axes."""
-    numbers = np.arange(math.prod(image)).reshape(image)
-    for axes in itertools.permutations(range(len(image))):
-        order = tuple(int(number) for number in numbers.transpose(axes).ravel())
-        if order == tuple(range(len(order))):
-            continue
-        for way, given in (("", order), ("back", tuple(int(number) for number in np.argsort(order)))):
-            change = Change(call=call.index, order=given)
-            yield Alternative(change, "flatten", "order", list(range(len(image))), [*axes, *([way] if way else [])])
+def of_order(
+    call: Call, order: np.ndarray, shape: Sequence[int], own: Sequence[int], partners: Sequence[int]
+) -> Alternative:
+    """The first tensor with its entries where the partner's has them: `order` of its flat entries, in each example.
+
+    `shape` is that of the partner's tensor; `own` and `partners` are the images that were flattened into both.
+    """
+    change = Change(call=call.index, order=tuple(int(place) for place in order))
+    if len(shape) == 1 and math.prod(own) == math.prod(partners) == len(order):
+        told = permutations.described(order, partners, own)
+        if told is not None and not told.moved:
+            return Alternative(change, "flatten", "order", list(range(len(own))), list(told.axes))
+    told = permutations.described(order, shape, shape)
+    return Alternative(change, "order", "order", None, None if told is None else told.words())
 
 
 # ------------------------------------------------------------------------------------------ functions of single numbers

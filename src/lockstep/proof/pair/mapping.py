@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -22,20 +22,44 @@ class Pair:
     b: str
     axes: tuple[int, ...] = ()
     shape: tuple[int, ...] | None = None
+    gates: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())  # their orders, in the first one's array and the second's
 
     def there(self, value: np.ndarray) -> np.ndarray:
         """The first one's array as the second one holds it."""
+        value = _in_order(value, self.gates[0])
         turned = value.transpose(self.axes) if self.axes else value
-        return turned if self.shape is None else turned.reshape(self.shape)
+        return _in_order(turned if self.shape is None else turned.reshape(self.shape), self.gates[1])
 
 
-@dataclasses.dataclass(frozen=True)
+def _in_order(value: np.ndarray, gates: tuple[int, ...]) -> np.ndarray:
+    return value[..., list(gates), :] if gates else value
+
+
+@dataclasses.dataclass
 class Pairing:
     """All pairs, and what is left over on each side."""
 
     pairs: tuple[Pair, ...]
     left_a: tuple[str, ...]
     left_b: tuple[str, ...]
+    again: Callable[[], None] = lambda: (
+        None
+    )  # pairs all units anew, of the models as they are now, and gives them weights
+
+    def partner(self, side: int, call: Call, other: Trace) -> Call | None:
+        """The other side's call that uses the units that this side's call uses."""
+        there = {(pair.a, pair.b)[side]: (pair.b, pair.a)[side] for pair in self.pairs}
+        names = {there[name] for name in call.units.values() if name in there}
+        return next((each for each in other.calls if names & set(each.units.values())), None) if names else None
+
+    def regate(self, side: int, names: Collection[str], order: tuple[int, ...]) -> None:
+        """From here on, these units of a side hold their gates in this order of what they held."""
+        inverse = tuple(int(place) for place in np.argsort(order))
+        self.pairs = tuple(
+            dataclasses.replace(pair, gates=(pair.gates[0], order) if side else (inverse, pair.gates[1]))
+            if (pair.a, pair.b)[side] in names else pair
+            for pair in self.pairs
+        )  # fmt: skip
 
 
 class Uses:

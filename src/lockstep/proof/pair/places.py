@@ -44,7 +44,10 @@ class Numbers:
 
     def is_known(self, number: int) -> bool:
         """Whether a tensor is matched, or is none that a call has worked out: whole numbers, what was there before."""
-        return number in self.matched or number not in self.tensors or number not in self.makers
+        if number in self.matched or number not in self.tensors or number not in self.makers:
+            return True
+        # A recurrent layer gives all steps and the last one: where that is equal, so is the layer, whatever is taken.
+        return any(other in self.matched for maker in self.makers[number] for other in maker.outputs)
 
     @property
     def is_equal(self) -> bool:

@@ -1,71 +1,56 @@
-"""What `lockstep diff` found of two models of people's own: differences, their causes, the lines to write instead."""
+"""diff.json: what `lockstep diff` found, which says itself: at a prompt, in a notebook, in an assertion's message."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from pathlib import Path
 
-from lockstep.version import version
+from lockstep.store import findings
+from lockstep.store.documents.comparison import (
+    FORMAT,
+    STAGES,
+    Call,
+    Closing,
+    Comparison,
+    Finding,
+    Graph,
+    Model,
+    Remedy,
+    Spot,
+    Stage,
+)
 
-FORMAT = 1
+__all__ = [
+    "FILE",
+    "FORMAT",
+    "STAGES",
+    "Call",
+    "Closing",
+    "Comparison",
+    "Difference",
+    "Finding",
+    "Graph",
+    "Model",
+    "Remedy",
+    "Spot",
+    "Stage",
+    "read_difference",
+]
 
-
-@dataclasses.dataclass(frozen=True)
-class Remedy:
-    """A line of a file and what to write there."""
-
-    file: str
-    line: int
-    before: str
-    after: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Spot:
-    """Where a difference lies in both models."""
-
-    a: str
-    b: str
-    line_a: str
-    line_b: str
-
-
-@dataclasses.dataclass
-class Finding:
-    """One difference: what each side does, where, how far it takes them apart, and what to write instead."""
-
-    stage: str
-    cause: str  # a sentence; "" where nothing that was tried explains it
-    meaning: str
-    a: Any
-    b: Any
-    places: list[Spot]
-    off: float  # the largest difference that it makes at its first place
-    error: float  # what is left of it when it is put right
-    remedies: list[Remedy] = dataclasses.field(default_factory=list)
+FILE = "diff.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """What `lockstep diff` found."""
+class Difference(Comparison):
+    """What `lockstep diff` found. Printed it reads as on the terminal, in a notebook as a table."""
 
-    a: str
-    b: str
-    frameworks: tuple[str, str]
-    verdict: str  # EQUAL, DIVERGED, INCONCLUSIVE
-    findings: tuple[Finding, ...]
-    pairs: tuple[tuple[str, str], ...]  # names of parameters, of the first and of the second
-    left: tuple[tuple[str, ...], tuple[str, ...]]
-    n_matched: int  # tensors of the first model that the second one has too, with all causes put right
-    n_tensors: int
-    worst: float  # of the outputs, in units of what they may be off, with all causes put right
-    not_observed: tuple[str, ...]
-    input_shape: tuple[int, ...]
+    def __str__(self) -> str:
+        return findings.as_text(self)
 
-    @property
-    def equal(self) -> bool:
-        """Whether no difference was found in all that was looked at."""
-        return self.verdict == "EQUAL"
+    __repr__ = __str__
 
-    def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, "lockstep": version(), **dataclasses.asdict(self)}
+    def _repr_html_(self) -> str:
+        return findings.as_html(self)
+
+
+def read_difference(path: Path) -> Difference:
+    """The document of a file, or of a folder's diff.json; raises LockstepError (LS-505)."""
+    return Difference.read(path / FILE if path.is_dir() else path)

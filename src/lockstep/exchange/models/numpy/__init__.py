@@ -1,0 +1,3 @@
+"""The side of models in NumPy: their passes (`side`), and how they are trained (`training`)."""
+
+from lockstep.exchange.models.numpy.side import NumPy as NumPy

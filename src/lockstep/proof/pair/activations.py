@@ -1,0 +1,82 @@
+"""Functions of single numbers: what they are, and how each framework says them, to be called and to be written down."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from typing import Any
+
+from lockstep.proof.pair.remedies import Edit, expression, names_of, room_of
+
+SLOPE = re.compile(r"leaky relu with slope (\S+)")
+# function, as `alternatives` calls it → PyTorch's layer and function, Keras's and JAX's function, with their arguments
+WORDS: dict[str, tuple[str, str, str, str]] = {
+    "relu": ("ReLU()", "relu()", "relu()", "relu()"),
+    "relu6": ("ReLU6()", "relu6()", "relu6()", "relu6()"),
+    "elu": ("ELU()", "elu()", "elu()", "elu()"),
+    "selu": ("SELU()", "selu()", "selu()", "selu()"),
+    "GELU, exact": ("GELU()", "gelu()", "gelu(approximate=False)", "gelu(approximate=False)"),
+    "GELU by tanh": (
+        "GELU(approximate='tanh')", "gelu(approximate='tanh')", "gelu(approximate=True)", "gelu(approximate=True)",
+    ),
+    "SiLU": ("SiLU()", "silu()", "silu()", "silu()"),
+    "mish": ("Mish()", "mish()", "mish()", "mish()"),
+    "softplus": ("Softplus()", "softplus()", "softplus()", "softplus()"),
+    "softsign": ("Softsign()", "softsign()", "soft_sign()", "soft_sign()"),
+    "tanh": ("Tanh()", "tanh()", "tanh()", "tanh()"),
+    "sigmoid": ("Sigmoid()", "sigmoid()", "sigmoid()", "sigmoid()"),
+    "hard sigmoid, x/6 + 1/2": ("Hardsigmoid()", "hardsigmoid()", "hard_sigmoid()", "hard_sigmoid()"),
+    "hard swish": ("Hardswish()", "hardswish()", "hard_silu()", "hard_silu()"),
+    "hard tanh": ("Hardtanh()", "hardtanh()", "hard_tanh()", "hard_tanh()"),
+}  # fmt: skip
+ROOMS = {"torch": "torch.nn.functional.", "keras": "keras.ops.", "jax": "jax.nn."}
+PLACES = {"torch": 1, "keras": 2, "jax": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """A function in one framework."""
+
+    layer: str  # PyTorch's, with its arguments: "ELU()"
+    function: str  # its last name
+    full: str
+    arguments: dict[str, Any]
+
+
+def code(name: str, framework: str) -> Code | None:
+    """How a framework says a function; None where nobody wrote that down."""
+    slope = SLOPE.fullmatch(name)
+    words = WORDS.get(name)
+    if slope is not None:
+        function = f"leaky_relu(negative_slope={slope[1]})"
+        words = (f"LeakyReLU({slope[1]})", function, function, function)
+    if words is None or framework not in ROOMS:
+        return None
+    call = expression(words[PLACES[framework]])
+    if not isinstance(call, ast.Call):
+        raise TypeError(f"{words} is no call")
+    arguments = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+    name = ast.unparse(call.func)
+    return Code(words[0], name, ROOMS[framework] + name, arguments)
+
+
+def edit(file: str, line: int, callee: str, found: Code, framework: str, is_layer: bool) -> Edit:
+    """The call with this function in the place of its own."""
+
+    def change(node: ast.Call, tree: ast.Module) -> ast.expr | None:
+        room = room_of(node)
+        if is_layer and framework == "torch":
+            return expression(room + found.layer)
+        text = ", ".join(f"{key}={value!r}" for key, value in found.arguments.items())
+        if is_layer:
+            return expression(f"{room}Lambda(lambda x: keras.ops.{found.function}(x{', ' * bool(text)}{text}))") if (
+                "keras" in names_of(tree)
+            ) else None  # fmt: skip
+        if not node.args:
+            return None
+        room = "F." if framework == "torch" and "F" in names_of(tree) else room
+        room = "torch.nn.functional." if framework == "torch" and room != "F." else room
+        return expression(f"{room}{found.function}({ast.unparse(node.args[0])}{', ' * bool(text)}{text})")
+
+    return Edit(file, line, callee, f"function {found.full}", change)

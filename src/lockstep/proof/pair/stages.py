@@ -1,0 +1,124 @@
+"""What the stages of training have in common: who is compared, what is told of a difference, what a number may be off.
+
+A stage is a module that asks both sides for the same thing and answers with a `Told`. Its numbers are judged as tensors
+are (see `alignment`): by what each side's own float32 is off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from lockstep.exchange.models.records import Change, Model, Trace
+from lockstep.exchange.models.training import Part
+from lockstep.language import later
+from lockstep.proof.pair import alignment, client, remedies
+from lockstep.store.documents.comparison import Verdict
+from lockstep.store.documents.difference import Finding, Remedy, Spot, Stage
+
+FORMULA = 16.0  # of what a side's numbers may be off: a formula in NumPy rounds on its own way
+LEAST = 2.0**-46  # of the largest value: where float32 happened to be exact in the few numbers of a loss
+
+
+class Party(Protocol):
+    """One model, in float64 and in float32, with what was put right in it."""
+
+    exact: client.Side
+    rough: client.Side
+    model: Model
+    batch: list[np.ndarray]
+    changes: list[Change]
+    loose: float
+
+    def numbers(self, mode: str, designed: np.ndarray | None = None) -> tuple[Trace, dict[int, alignment.Tensor]]:
+        """A pass in float64 and what its tensors may be off."""
+
+
+Parties = Sequence[Party]
+Parts = Sequence[Mapping[str, Part]]  # of both sides
+Tell = Callable[[str], None]
+
+
+@dataclasses.dataclass
+class Told:
+    """What a stage found, and how much of it was compared."""
+
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    stages: list[Stage] = dataclasses.field(default_factory=list)
+    not_observed: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, other: Told) -> None:
+        """Put what another stage told behind this."""
+        self.findings += other.findings
+        self.stages += other.stages
+        self.not_observed += other.not_observed
+
+    def count(self, stage: str, equal: int, of: int, what: str) -> None:
+        """Say how much of a stage was compared and is equal."""
+        is_bad = any(each.stage == stage for each in self.findings)
+        verdict: Verdict = "DIVERGED" if is_bad else "EQUAL" if of else "INCONCLUSIVE"
+        self.stages.append(Stage(stage=stage, verdict=verdict, equal=equal, of=of, what=what))
+
+
+def finding(
+    stage: str, spot: Spot, *, cause: str = "", meaning: str = "", values: tuple[Any, Any] = (None, None),
+    off: float = np.inf, error: float = np.inf, lines: Sequence[Remedy | None] = (),
+) -> Finding:  # fmt: skip
+    """A difference as the document has it; without a cause it is one that nothing explains."""
+    return Finding(
+        stage=stage, cause=cause, meaning=meaning, a=values[0], b=values[1], places=(spot,), off=off, error=error,
+        remedies=tuple(line for line in lines if line is not None),
+    )  # fmt: skip
+
+
+def spot_of(a: Part, b: Part) -> Spot:
+    """Where a part lies in both files."""
+    names = [part.function or part.name for part in (a, b)]
+    return Spot(a=names[0], b=names[1], line_a=client.shown(a.where), line_b=client.shown(b.where))
+
+
+def remedy(part: Part, argument: str, value: Any) -> Remedy | None:
+    """The line that makes a part, with an argument put to a value."""
+    callee = part.function.rpartition(".")[2] or part.name
+    first = ("params",) if part.function.startswith("torch.optim.") else ()
+    names = (*first, *part.arguments)
+    return remedies.argument(part.where.file, part.where.line, callee, argument, value, names).remedy()
+
+
+def missing(parts: Parts, part: str, parties: Parties) -> str | None:
+    """What to say where one of the files has no such part; None where both have it."""
+    absent = [str(party.exact.asked) for own, party in zip(parts, parties, strict=True) if part not in own]
+    if not absent:
+        return None
+    return later("{part}: there is none in {files} (name it with --{option})", part=part, files=", ".join(absent),
+                 option=part.replace("_", "-"))  # fmt: skip
+
+
+def room(exact: Sequence[np.ndarray], rough: Sequence[np.ndarray], share: float = 0.0) -> float:
+    """What two sides' arrays may differ by, by what each one's float32 is off; `share` of the largest at least."""
+    found = 0.0
+    for one, other in zip(exact, rough, strict=True):
+        if one.shape == other.shape:
+            off = np.abs(one - other.astype(np.float64))
+            found = max(found, alignment.ROOM * alignment.FROM_FLOAT32 * float(off[np.isfinite(off)].max(initial=0.0)))
+        largest = float(np.abs(one[np.isfinite(one)]).max(initial=0.0))
+        found = max(found, max(LEAST, alignment.ROOM * share) * largest)
+    return found
+
+
+def off(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference of two arrays; infinite where their shapes differ or one alone is not finite."""
+    if a.shape != b.shape:
+        return np.inf
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(a - b)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    return float(np.where(same, 0.0, np.where(np.isnan(difference), np.inf, difference)).max(initial=0.0))
+
+
+def number(value: float) -> str:
+    """A number as it is told: so many digits that two that differ look different."""
+    return f"{value:.9g}"

@@ -1,0 +1,16 @@
+"""discuss.pytorch.org, threads on F.dropout and eval(): dropout that eval() does not end."""
+
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    """The model."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 8)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(F.dropout(F.relu(self.fc(x)), 0.5))
