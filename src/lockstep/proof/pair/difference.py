@@ -256,9 +256,9 @@ def _as_taken(
     to be as large as the first model's. Where that says nothing either, three axes are a sequence's, and none is moved.
     """
     is_last = [one.framework in ("keras", "jax") for one in asked]
-    moved = [_moved(value, to_last=is_last[1]) for value in batch]
-    ways = [moved, batch] if is_last[0] != is_last[1] else [batch, [_moved(value, to_last=True) for value in batch]]
-    if is_last[0] != is_last[1] and any(map(_is_either_way, batch, moved)):
+    turned = [with_channels(value, to_last=is_last[1]) for value in batch]
+    ways = [turned, batch] if is_last[0] != is_last[1] else [batch, [with_channels(x, to_last=True) for x in batch]]
+    if is_last[0] != is_last[1] and any(map(is_either_way, batch, turned)):
         shape = batch[0].shape[1:]
         message = later("with inputs of {shape} nothing tells channels first from channels last", shape=str(shape))
         hint = later("give inputs whose axes differ in size: --input 3,20,24, or such a batch")
@@ -298,7 +298,7 @@ def _as_taken(
     raise LockstepError("LS-206", message, where=str(side.asked), hint=later("say the shape: --input 3,32,32"))
 
 
-def _is_either_way(value: np.ndarray, moved: np.ndarray) -> bool:
+def is_either_way(value: np.ndarray, moved: np.ndarray) -> bool:
     """Whether nothing in the shape of a batch says in which layout it is."""
     return value.shape == moved.shape and not np.array_equal(value, moved, equal_nan=value.dtype.kind == "f")
 
@@ -307,7 +307,7 @@ def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
     return len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True))
 
 
-def _moved(value: np.ndarray, to_last: bool) -> np.ndarray:
+def with_channels(value: np.ndarray, to_last: bool) -> np.ndarray:
     if value.ndim < 3:
         return value
     return np.ascontiguousarray(np.moveaxis(value, 1, -1) if to_last else np.moveaxis(value, -1, 1))
