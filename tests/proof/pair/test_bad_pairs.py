@@ -11,7 +11,7 @@ import pytest
 
 from lockstep import LockstepError
 from lockstep.exchange.models.records import Trace
-from lockstep.proof.pair import difference, outputs
+from lockstep.proof.pair import batches, difference, outputs
 
 NET = """
 import numpy as np
@@ -83,7 +83,7 @@ SHAPES = [((9, 7, 7), True), ((9, 3, 7), False), ((9, 5, 5, 5), True), ((9, 6), 
 @pytest.mark.parametrize(("shape", "is_either"), SHAPES)
 def test_a_batch_that_both_layouts_would_accept_is_known(shape, is_either):
     value = np.random.default_rng(0).normal(size=shape)
-    assert difference.is_either_way(value, difference.with_channels(value, to_last=True)) == is_either
+    assert batches.is_either_way(value, batches.with_channels(value, to_last=True)) == is_either
 
 
 def test_outputs_in_another_order_are_the_same_outputs():

@@ -129,7 +129,7 @@ class Both:
     loose: float = 0.0
 
     def numbers(self, mode: str, designed: Any = None) -> Any:
-        """As `difference.Party` has it."""
+        """As `party.Party` has it."""
         trace = self.exact.trace(self.batch, mode, self.changes, designed)
         beside = self.rough.trace([value.astype(np.float32) for value in self.batch], mode, self.changes, designed)
         return trace, alignment.tensors(trace, beside)

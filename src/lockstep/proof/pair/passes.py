@@ -1,0 +1,302 @@
+"""Passes of both models until they are equal: what is found is put right, and the next pass is made with it.
+
+Behind a difference that nothing explains, the second model is given the first one's numbers, and the search goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lockstep.errors import LockstepError
+from lockstep.exchange.models.records import CONSTRUCTOR, Call, Change, Model, Trace
+from lockstep.language import later
+from lockstep.proof.pair import (
+    alignment,
+    alternatives,
+    client,
+    evidence,
+    exchanged,
+    flow,
+    gates,
+    graph,
+    injection,
+    laboratory,
+    mapping,
+    outputs,
+    remedies,
+    sentences,
+)
+from lockstep.proof.pair.party import Parties, Party
+from lockstep.proof.pair.places import Numbers
+from lockstep.store.documents.difference import Finding, Graph, Spot
+from lockstep.store.documents.part import but
+
+MOST_ROUNDS = 60  # differences at single places that are put right one after the other
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """The last pass of both models, with what is the same in both."""
+
+    traces: tuple[Trace, Trace]
+    matched: dict[int, list[int]]
+
+    @functools.cached_property
+    def drawn(self) -> tuple[graph.Drawn, graph.Drawn]:
+        """Their calls as the document has them."""
+        return graph.Drawn(self.traces[0]), graph.Drawn(self.traces[1])
+
+    def graph(self) -> Graph:
+        """Both as graphs."""
+        return graph.graph(*self.drawn, self.matched)
+
+
+def differs_in_training(model: Model) -> bool:
+    return any(unit.role in ("mean", "variance") for unit in model.units)
+
+
+def until_equal(
+    parties: Parties, pairing: mapping.Pairing, mode: str, stage: str, findings: list[Finding],
+    notes: dict[str, Any], carried: list[Any], last: dict[str, Passes],
+) -> tuple[list[Finding], tuple[int, int, float, bool]]:  # fmt: skip
+    """Passes of both models until they are equal; behind a difference that nothing explains, the reference's numbers.
+
+    Gives the findings, and how many tensors of the first are matched, of how many, how far off the outputs are, and
+    whether all was explained.
+    """
+    findings, is_explained = list(findings), True
+    for n_rounds in itertools.count():
+        traces, tensors = zip(*(party.numbers(mode) for party in parties), strict=True)
+        there = alignment.matches(tensors[0], tensors[1])
+        last[stage] = Passes((traces[0], traces[1]), there)
+        back = {number for numbers in there.values() for number in numbers}
+        traces = tuple(evidence.judged(traces, (there, back)))
+        numbers = tuple(
+            Numbers(trace, own, known) for trace, own, known in zip(traces, tensors, (there, back), strict=True)
+        )
+        if numbers[0].is_equal and numbers[1].is_equal:
+            for finding in outputs.findings(stage, traces, tensors, there):
+                sentences.add(findings, finding)
+            if mode == "inference" and (told := outputs.contradiction(traces, there)) and not findings:
+                findings.append(but(sentences.unexplained(stage, parties, numbers), cause=told, meaning="outputs"))
+                return findings, (len(there) - len(parties[1].results), len(tensors[0]), np.inf, False)
+            worst = _worst(traces[0], traces[1], tensors, there) if is_explained else np.inf
+            return findings, (len(there) - len(parties[1].results), len(tensors[0]), worst, is_explained)
+        places = [each.place() for each in numbers]
+        causes: list[laboratory.Cause] = []
+        if places[0] is not None and places[1] is not None and n_rounds <= MOST_ROUNDS:
+            causes = laboratory.causes(
+                (
+                    laboratory.Bench(parties[0].exact, numbers[0], places[0]),
+                    laboratory.Bench(parties[1].exact, numbers[1], places[1]),
+                )
+            )
+            usable = [cause for cause in causes if laboratory.is_tried(cause)]
+            if not usable and (share := _as_of_float32(numbers, places)):
+                _loosen(parties, share, sentences.spot_of(parties, places, None).b, notes)
+                continue
+            whole = _put_right(parties, pairing, traces, mode, usable[0], notes) if usable else None
+            for cause in [whole] if whole is not None else usable[:1]:
+                parts = [
+                    dataclasses.replace(part, partner=pairing.partner(part.side, part.call, traces[1 - part.side]))
+                    for part in cause.parts
+                ]
+                for finding in sentences.of_cause(
+                    stage, dataclasses.replace(cause, parts=tuple(parts)), parties, places
+                ):
+                    sentences.add(findings, finding)
+            if whole is not None:
+                continue
+            if usable:  # it is known, and no pass can be made with it: what is behind stays unseen
+                return findings, (len(there) - len(parties[1].results), len(tensors[0]), np.inf, False)
+            if not causes and _regated(parties, pairing, numbers, places, carried):
+                continue
+            if not causes and (made := _otherwise_made(stage, parties, numbers, places, mode)) is not None:
+                sentences.add(findings, made)
+                pairing.again()  # another way through a layer may pair its units otherwise
+                continue
+        is_explained = False
+        both = [place for place in places if place is not None]
+        is_asked = not causes and len(both) == 2 and not sentences.not_finite(numbers, places)
+        taken = flow.found(numbers, both, pairing) if is_asked else None
+        sentences.add(
+            findings,
+            sentences.unexplained(stage, parties, numbers, causes) if taken is None else _taken(stage, *taken[:2]),
+        )
+        if not _injected(parties, numbers, pairing, taken and taken[2]) or n_rounds > MOST_ROUNDS:
+            return findings, (len(there) - len(parties[1].results), len(tensors[0]), np.inf, False)
+    raise AssertionError("there is an end to it")
+
+
+def _put_right(
+    parties: Parties, pairing: mapping.Pairing, traces: Sequence[Trace], mode: str,
+    cause: laboratory.Cause, notes: dict[str, Any],
+) -> laboratory.Cause | None:  # fmt: skip
+    """Make all passes that follow with a cause put right, and the cause; None where no pass can be made so.
+
+    A stride makes another shape, which what follows may not take: then all strides that the models have elsewhere are
+    exchanged with it, and found at their own places if they have no part in it.
+    """
+    before = [[*party.changes] for party in parties], [{k: [*v] for k, v in p.of_mode.items()} for p in parties]
+    for part in cause.parts:
+        party, change = parties[part.side], _lasting(part)
+        if part.alternative.meaning == "training":
+            party.of_mode.setdefault(mode, []).append(change)
+        else:
+            party.changes.append(change)
+        if cause.share:
+            _loosen(parties, cause.share, part.call.path or part.call.function, notes)
+    if all(map(_can_pass, parties, (mode, mode))):
+        return cause
+    rest = [other for part in cause.parts for other in exchanged.elsewhere(part, pairing, traces)]
+    for part in rest:
+        parties[part.side].changes.append(_lasting(part))
+    if rest and all(map(_can_pass, parties, (mode, mode))):
+        return dataclasses.replace(cause, parts=(*cause.parts, *rest))
+    for party, changes, of_mode in zip(parties, *before, strict=True):
+        party.changes, party.of_mode = changes, of_mode
+    return None
+
+
+def _regated(
+    parties: Parties, pairing: mapping.Pairing, numbers: Sequence[Numbers], places: Sequence[Any],
+    carried: list[Any],
+) -> bool:  # fmt: skip
+    """Whether a recurrent layer at a place gives the other side's numbers with its gates in another order; kept so."""
+    for side in (1, 0):
+        party, place = parties[side], places[side]
+        if place is None or (known := gates.gated(party.model, place.calls)) is None:
+            continue
+        values = party.exact.units()
+
+        def tried(units: Mapping[str, np.ndarray], party: Party = party) -> Trace:
+            party.exact.put(units)
+            return party.exact.trace(party.batch, "inference", party.changes_in("inference"), None, party.results)
+
+        wanted = {n: t for n, t in numbers[1 - side].tensors.items() if n not in numbers[1 - side].matched}
+        found = gates.found(*known, values, wanted, tried)
+        party.exact.put({name: values[name] for name in known[1]} if found is None else found[1])
+        if found is not None:
+            party.rough.put(found[1])
+            pairing.regate(side, known[1], found[0])
+            words = {"layer": known[0].path or known[0].function, "order": " ".join(map(str, found[0]))}
+            carried.append(later("{layer} holds the gates of the other model in the order {order}", **words))
+            return True
+    return False
+
+
+def _otherwise_made(
+    stage: str, parties: Parties, numbers: Sequence[Numbers], places: Sequence[Any], mode: str
+) -> Finding | None:
+    """A layer around a place that goes another way with another argument of its constructor: a norm before, not behind.
+
+    Of PyTorch's layers alone: those of Keras and Flax are calls themselves.
+    """
+    party = parties[1]
+    if None in places or party.model.framework != "torch":
+        return None
+    wanted = {number: numbers[0].tensors[number] for number in places[0].targets[:1]}
+    for layer, name, value in alternatives.of_constructors(parties[0].model, party.model, places[1].calls):
+        change = Change(path=layer.path, of=CONSTRUCTOR, arguments={name: value})
+        try:
+            trace = party.exact.trace(party.batch, mode, [*party.changes_in(mode), change], None, party.results)
+        except LockstepError:
+            continue
+        if not alignment.matches(wanted, alignment.tensors(trace, None)):
+            continue
+        party.changes.append(change)
+        what = {"layer": layer.name, "argument": name, "a": value, "b": layer.arguments[name]}
+        found = remedies.argument(layer.where.file, layer.where.line, layer.name, name, value, tuple(layer.arguments))
+        remedy = found.remedy()
+        party.edits += [found] if remedy else []
+        return Finding(
+            stage=stage, cause=later("{layer}: {argument} is {a} | {b}", **what),
+            meaning=alternatives.MEANING.get(name, name), a=value, b=layer.arguments[name],
+            places=(sentences.spot_of(parties, places, None),), error=0.0, remedies=(remedy,) if remedy else (),
+        )  # fmt: skip
+    return None
+
+
+def _can_pass(party: Party, mode: str) -> bool:
+    try:
+        party.exact.trace(party.batch, mode, party.changes_in(mode), None, party.results)
+    except LockstepError as error:
+        if error.code != "LS-403":
+            raise
+        return False
+    return True
+
+
+def _taken(stage: str, calls: tuple[Call, Call], makers: tuple[Call, Call]) -> Finding:
+    """A layer that takes something else in the second model."""
+    titles = [maker.path or maker.function for maker in makers]
+    lines = [client.shown(maker.where) for maker in makers]
+    spot = Spot(a=titles[0], b=titles[1], line_a=lines[0], line_b=lines[1])
+    what = {"kind": calls[0].kind or calls[0].function, "a": titles[0], "b": titles[1]}
+    told = later("{kind} takes what {a} gives | {b}", **what)
+    return Finding(
+        stage=stage, cause=told, meaning="taken", a=titles[0], b=titles[1], places=(spot,), off=np.inf, error=np.inf
+    )
+
+
+def _injected(
+    parties: Parties, numbers: Sequence[Numbers], pairing: mapping.Pairing, taken: tuple[int, int] | None
+) -> bool:
+    """Give the second model the first one's numbers behind a place, of these tensors if known; whether it went."""
+    found = injection.given(numbers, *taken) if taken else injection.found(numbers, pairing)
+    if found is None:
+        return False
+    call, value = found
+    key = f"result-{len(parties[1].results)}"
+    parties[1].results[key] = value
+    parties[1].changes.append(Change(call=call.index, of=call.function, result=key))
+    if _can_pass(parties[1], "inference"):
+        return True
+    parties[1].changes.pop()
+    return False
+
+
+def _loosen(parties: Parties, share: float, call: str, notes: dict[str, Any]) -> None:
+    """From here on, numbers may be off by this share of the largest: a call holds a number in float32."""
+    for party in parties:
+        party.loose = max(party.loose, share)
+    words = {"call": call, "share": share}
+    notes[call] = later("numbers inside of {call} are rounded to float32: {share:.0e} of its largest value", **words)
+
+
+def _as_of_float32(numbers: Sequence[Numbers], places: Sequence[Any]) -> float:
+    """By what share of the largest value two calls' numbers differ, where one rounded constant may do that; else 0.
+
+    TensorFlow keeps some numbers of a formula, the slope of leaky relu or √2 of GELU, in float32 whatever the model is.
+    """
+    found = 0.0
+    for one in places[0].targets[:1]:
+        for other in places[1].targets:
+            a, b = numbers[0].tensors[one], numbers[1].tensors[other]
+            off, largest = alignment.off(a.value, b.value), float(np.abs(a.value).max(initial=0.0))
+            if 0 < off <= laboratory.FLOAT32 * largest:
+                found = max(found, off / largest)
+    return found
+
+
+def _lasting(part: laboratory.Part) -> Change:
+    """The change for all passes that follow: of the layer, where the call is one's, since numbers of calls may move."""
+    call = part.call
+    where = {"call": -1, "path": call.path} if call.path else {"call": call.index}
+    return dataclasses.replace(part.alternative.change, of=call.function, **where)
+
+
+def _worst(a: Trace, b: Trace, tensors: Any, there: dict[int, list[int]]) -> float:
+    found = 0.0
+    for number in a.outputs:
+        for other in there.get(number, ()):
+            one, two = tensors[0][number], tensors[1][other]
+            room = max(one.room, two.room)
+            found = max(found, alignment.off(one.value, two.value) / room if room else 0.0)
+    return found
