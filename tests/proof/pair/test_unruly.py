@@ -75,7 +75,7 @@ def test_what_a_file_does_to_its_process_is_told_with_its_line_and_a_code(top, c
 
 def test_a_file_that_wants_more_memory_than_there_is_is_told_so(tmp_path, monkeypatch):
     text = write(tmp_path, "x = np.ones(2**28)")  # 2 GiB
-    monkeypatch.setattr(client, "memory", lambda: 2**30)
+    monkeypatch.setattr(client, "most_memory", lambda: 2**30)
     error = refused(text, tmp_path)
     assert (error.code, error.exit_code) == ("LS-503", 5)
     assert "net.py:4: " in str(error)
