@@ -15,6 +15,7 @@ import lockstep
 from conftest import need_backend
 from lockstep import backends
 from lockstep.benchmark import baselines
+from lockstep.exchange import scripts
 from lockstep.exchange.models import server
 from lockstep.proof.pair import client
 
@@ -27,7 +28,8 @@ FLOORS = (
     {"errors", "uncertainty"},
     {"arguments", "explain", "files", "machine"},
     {"spec"},
-    {"backends", "data", "exchange", "store"},
+    {"backends", "data", "store"},
+    {"exchange"},
     {"training"},
     {"report", "study"},
     {"benchmark", "defaults", "proof", "screen"},
@@ -46,6 +48,11 @@ TWINS = {
     "exchange.models": (
         {"exchange.models"}, {"exchange.models.records"}, {"exchange.models.side"},
         {"exchange.models.server", *(f"exchange.models.{name}" for name in server.SIDES)},
+    ),
+    "exchange.scripts": (
+        {"exchange.scripts.lines"}, {"exchange.scripts.given"},
+        {"exchange.scripts.decisions", "exchange.scripts.updates"},
+        {f"exchange.scripts.{name}" for name in scripts.TARGETS}, {"exchange.scripts"},
     ),
     "benchmark.baselines": (
         {"benchmark.baselines"},

@@ -46,9 +46,13 @@ def named(text: str) -> Named:
     if not colon or not name:
         hint = _("name the class or function that gives the model: {example}", example=f"{text}:Net")
         raise LockstepError("LS-200", _("no name behind the file"), where=where, hint=hint)
-    file = Path(path)
+    return Named(Path(path), name, framework_of(Path(path)))
+
+
+def framework_of(file: Path) -> str:
+    """The framework that a file of Python imports; raises LockstepError (LS-200, LS-205)."""
     if not file.is_file():
-        raise LockstepError("LS-200", _("there is no such file"), where=path, hint=_("look for a typing error"))
+        raise LockstepError("LS-200", _("there is no such file"), where=str(file), hint=_("look for a typing error"))
     try:
         imported = set(_imports(ast.parse(file.read_bytes())))
     except (SyntaxError, ValueError) as error:
@@ -58,8 +62,8 @@ def named(text: str) -> Named:
     if not framework:
         known = ", ".join(dict.fromkeys(FRAMEWORKS))
         message = _("it imports none of {known}", known=known)
-        raise LockstepError("LS-205", message, where=path, hint=_("name the file that builds the model"))
-    return Named(file, name, framework)
+        raise LockstepError("LS-205", message, where=str(file), hint=_("name the file that builds the model"))
+    return framework
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:

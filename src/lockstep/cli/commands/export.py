@@ -1,0 +1,52 @@
+"""`lockstep export`: a run as a file of a framework's own, proven before it is written."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lockstep.cli import interruption
+from lockstep.cli.options import AsJson
+from lockstep.language import later as _
+from lockstep.screen.output import console, print_json, tell
+
+RunFolder = Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")]
+Script = Annotated[
+    str | None,
+    typer.Option("--script", help="One file of a framework's own: torch, numpy, keras or jax.", metavar="TARGET"),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="The file (default: NETWORK_TARGET.py).", metavar="FILE")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
+
+
+def export(
+    run: RunFolder, script: Script = None, out: Out = None, force: Force = False, as_json: AsJson = False
+) -> None:  # fmt: skip
+    """Write a run as a script that needs no Lockstep; it is run and judged first, and not written unless equal."""
+    from lockstep.errors import LockstepError
+    from lockstep.exchange import scripts
+    from lockstep.proof import proof
+    from lockstep.proof import script as scripted
+    from lockstep.screen import proofs
+
+    interruption.end_on_signals()
+    if script is None:
+        hint = f"lockstep export {shlex.quote(str(run))} --script torch"
+        message = _("export wants to know as what: --script {names}", names=" | ".join(scripts.TARGETS))
+        raise LockstepError("LS-200", message, hint=hint)
+    with interruption.saying(_("interrupted; nothing was written")):
+        found = scripted.export(run, script, out, force, lambda what: tell(what, err=True))
+    if as_json:
+        print_json({"script": None if found.path is None else str(found.path), "proof": found.proof.document()})
+    elif found.path is None:
+        proofs.print_proof(found.proof, console())
+        tell(_("not written: the script would not take the run's steps"), err=True)
+    else:
+        tell(proofs.claimed(found.proof))
+        tell(_("written: {path}", path=found.path))
+        if found.data:
+            tell(_("written: {path}, the images and labels that it reads", path=found.data))
+    raise typer.Exit(proof.exit_code(found.proof))
