@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import need
+from conftest import need, need_backend
 from lockstep import LockstepError, cli, store
 
 ROOT = Path(__file__).parent.parent
@@ -118,6 +118,13 @@ def test_a_command_of_the_documentation_works(command, folder, capsys, request):
         request.getfixturevalue("mnist")
     if words[1:] == ["RUN_A", "RUN_B"]:
         words[1:] = [run_in(folder, name) for name in words[1:]]
+    if "RUN" in words:
+        need_backend("torch")
+        words[words.index("RUN")] = finished_run(folder)
+        words += ["--force"] if words[0] == "export" else []
+        if words[0] == "prove":
+            assert lockstep(["export", words[-1], "--script", "torch", "--out", words[2], "--force"]) == 0
+            capsys.readouterr()
     for word in words[1:2]:
         if word in HELD and not holds_runs(folder / HELD[word]):
             run_in(folder, HELD[word])
@@ -152,6 +159,14 @@ def run_in(folder, name):
     """A run folder of the demonstration's convolutional network."""
     assert lockstep(["run", "studies/demo.toml", *SMALL, "--network", "cnn", "--runs", name]) == 0
     (status,) = (path for path in (folder / name).glob("*/*/status.json") if "traces" not in path.parts)
+    return str(status.parent)
+
+
+def finished_run(folder):
+    """A run that others need too."""
+    if not (folder / "exported").exists():
+        return run_in(folder, "exported")
+    (status,) = (folder / "exported").glob("*/*/status.json")
     return str(status.parent)
 
 

@@ -238,14 +238,19 @@ def outcome(judge: Judge, case: cases.Case, steps: int) -> Outcome:
     return Outcome(judge, losses, judge.exact.weights(), judge.exact.state())
 
 
-@np.errstate(all="ignore")
-@timing.one_blas_thread()
 def judged(file: Path, target: str, asked: Subject, tell: Tell = lambda what: None) -> Proof:
-    """The proof of a script: EQUAL, or every place that differs, the first one's causes; raises as `results_of`."""
+    """The proof of a script: EQUAL, or every place that differs, with its causes; raises as `results_of`."""
     case = asked.case
     steps = min(STEPS, asked.run.recipe.epochs * case.plan.steps_per_epoch)
     found = results_of(file, target, asked, case, steps, tell)
     tell(_("judging {n} steps", n=steps))
+    return proof_of(found, file, target, asked, case, steps)
+
+
+@np.errstate(all="ignore")
+@timing.one_blas_thread()
+def proof_of(found: Arrays, file: Path, target: str, asked: Subject, case: cases.Case, steps: int) -> Proof:
+    """What is said of the results of so many steps."""
     wanted, parting = outcome(case.judge, case, steps), growth.measured(case, (), steps)
     wrong = [finding for finding in findings(found, wanted, parting, case) if not finding.agrees]
     within = _within(case.judge.start, wanted, parting)

@@ -9,13 +9,12 @@ tables, by kind of the specification, and the same functions, in the same order.
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Iterator
 
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.scripts import decisions
 from lockstep.exchange.scripts.given import Given, Target
-from lockstep.exchange.scripts.lines import blocks, listed
+from lockstep.exchange.scripts.lines import blocks
 from lockstep.language import later as _
 
 # What `--script` takes → the backend that it needs.
@@ -34,7 +33,7 @@ def target(name: str) -> Target:
 
 def refusals(given: Given, name: str) -> list[str]:
     """What a run says that no script says, each with its reason."""
-    found = []
+    found: list[str] = []
     if given.recipe.products != "full":
         reason = _(
             "products = {kind}: factors rounded by hand are a simulation, no framework's own",
@@ -95,7 +94,7 @@ def _head(given: Given, framework: Target, file: str, body: str) -> str:
         key=_by_module,
     )
     text += "\n".join(standard) + "\n\n" + "\n".join(others) + "\n\n"
-    return text + _settings(given, body)
+    return text + _settings(given)
 
 
 def _by_module(line: str) -> tuple[int, str]:
@@ -103,11 +102,9 @@ def _by_module(line: str) -> tuple[int, str]:
     return int(line.startswith("from ")), line.split()[1].lower()
 
 
-def _settings(given: Given, body: str) -> str:
+def _settings(given: Given) -> str:
     recipe = given.recipe
     numbers = (given.run.seed, recipe.epochs, recipe.batch_size, recipe.optimizer.learning_rate)
     text = f"SEED, EPOCHS, BATCH_SIZE, LEARNING_RATE = {', '.join(map(repr, numbers))}\n"
     text += "WEIGHTS, ORDER, SPLIT, AUGMENTATION, DROPOUT = range(5)  # what random numbers are for\n"
-    if re.search(r"\bDECAYED\b", body):
-        text += listed("DECAYED = [", [f'"{name}"' for name in given.decayed], "]") + "\n"
     return text

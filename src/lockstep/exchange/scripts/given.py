@@ -104,9 +104,9 @@ class Given:
         return list(self.plan.initial_statistics())
 
     @property
-    def decayed(self) -> list[str]:
-        """The parameters that L2 and weight decay act on, in order."""
-        return [name for name in self.parameters if name in self.plan.decayed]
+    def decays_all(self) -> bool:
+        """Whether L2 and weight decay act on every parameter, and not on kernels alone, which have two axes or more."""
+        return self.makes("decay_on_all")
 
     def has(self, *kinds: str) -> bool:
         """Whether the network has a layer of one of these kinds."""

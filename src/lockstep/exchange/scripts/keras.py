@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from string import Template
 
 from lockstep.backends.mistaken import ALL_PAIRS
 from lockstep.backends.plan import window_padding
@@ -165,9 +166,8 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "softplus": _activation("keras.activations.softplus({x})"),
     "gelu": lambda row, given: _GELU[row.layer.form](row, given),
 }
-# canonical name → Keras's
-PARAMETERS = {"kernel": "kernel", "bias": "bias", "scale": "gamma", "shift": "beta",
-              "running_mean": "moving_mean", "running_variance": "moving_variance"}  # fmt: skip
+# Keras's name → the canonical one, where it is another
+OURS = {"gamma": "scale", "beta": "shift", "moving_mean": "running_mean", "moving_variance": "running_variance"}
 # What a layer's code calls → the text of it.
 HELPERS = {
     " BatchNorm(": '''
@@ -199,16 +199,31 @@ def shared_max_pool(x, kernel, stride):
 ''',
 }
 BORDER = '''
+def named(model):
+    """Lockstep's names → the model's own variables, whose layouts are the same."""$ours
+    return {f"{layer.name}/$name": v.value for layer in model.layers for v in layer.variables}
+
+
 def values(model):
-    """Every parameter and running statistic by the name and in the layout of `starting_weights`."""
+    """Every parameter$statistics."""
     return {name: np.array(variable) for name, variable in named(model).items()}
 
 
 def put(model, arrays):
-    """The way back; the layouts are Keras's own."""
+    """The way back."""
+    variables = named(model)
     for name, value in arrays.items():
-        named(model)[name].assign(value)
+        variables[name].assign(value)
 '''
+
+
+def _border(given: Given) -> str:
+    is_renamed, used = given.has("batch_norm", "layer_norm"), OURS if given.normalised else dict(list(OURS.items())[:2])
+    ours = listed("ours = {", [f'"{theirs}": "{name}"' for theirs, name in used.items()], "}", 4) if is_renamed else ""
+    return Template(BORDER).substitute(
+        ours=f"\n{ours}" if ours else "", name="{ours.get(v.name, v.name)}" if is_renamed else "{v.name}",
+        statistics=" and running statistic" if given.normalised else "",
+    )  # fmt: skip
 
 
 def network(given: Given) -> Iterator[str]:
@@ -217,7 +232,13 @@ def network(given: Given) -> Iterator[str]:
     for start, text in HELPERS.items():
         if any(start in f" {code.apply} {code.make}" for code in codes.values()):
             yield text
-    made = [f"self.{attribute(name)} = {code.make}" for name, code in codes.items() if code.make]
+    made = [
+        f'self.{attribute(name)} = {code.make[:-1]}{"" if code.make.endswith("(") else ", "}name="{name}")'.replace(
+            "(, ", "("
+        )
+        for name, code in codes.items()
+        if code.make
+    ]
     arguments = ["self", "x", "training=False", *(["masks=None"] if given.masked else [])]
     *lines, last = forward(codes.values())
     lines.append(f"return {last.removeprefix('x = ')}")
@@ -226,15 +247,7 @@ def network(given: Given) -> Iterator[str]:
         *(f"        {line}" for line in made), "",
         f"    def call({', '.join(arguments)}):", *(f"        {line}" for line in lines),
     ])  # fmt: skip
-    names = [
-        f'"{name}": model.{attribute(name.partition("/")[0])}.{PARAMETERS[name.partition("/")[2]]}.value'
-        for name in (*given.parameters, *given.statistics)
-    ]
-    yield (
-        'def named(model):\n    """Canonical name → the model\'s own variable."""\n    return '
-        + listed("{", names, "}", 4).lstrip()
-    )
-    yield BORDER
+    yield _border(given)
 
 
 # ------------------------------------------------------------------------------------------- loss, optimizer, one step

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from string import Template
 from typing import Any
 
 from lockstep.backends.mistaken import ALL_PAIRS
 from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts.given import Code, Given, Target, forward
-from lockstep.exchange.scripts.lines import call, indented, listed, pair
+from lockstep.exchange.scripts.lines import call, indented, pair
 from lockstep.spec import LayerFacts
 
 
@@ -146,9 +147,6 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
         'F.gelu({x}, approximate="tanh")' if row.layer.form == "tanh" else "F.gelu({x})", folds=True
     ),
 }
-# canonical name → PyTorch's
-PARAMETERS = {"kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias",
-              "running_mean": "running_mean", "running_variance": "running_var"}  # fmt: skip
 BIASED = '''
 def biased_batch_norm(own, x):
     """PyTorch's batch normalisation keeps the unbiased variance; here it is the biased one."""
@@ -161,13 +159,20 @@ def biased_batch_norm(own, x):
     return F.batch_norm(x, None, None, own.weight, own.bias, training=True, eps=own.eps)
 '''
 BORDER = '''
+def named(model):
+    """Lockstep's names → the module's own: 0_conv2d/kernel is conv2d_0.weight."""
+    found = {}
+    for attribute, layer in model.named_children():
+        kind, _, number = attribute.rpartition("_")
+        names, own = ("kernel", "bias"), [layer.weight, layer.bias]
+$norms        found |= {f"{number}_{kind}/{name}": value for name, value in zip(names, own) if value is not None}
+    return found
+
+
 def values(model):
-    """Every parameter and running statistic by the name and in the layout of `starting_weights`."""
-    arrays = {name: value.detach().numpy() for name, value in named(model).items()}
-    return {
-        name: (value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T).copy()
-        for name, value in arrays.items()
-    }
+    """Every parameter$statistics in the layout of `starting_weights`."""
+    arrays = {name: value.detach().numpy().copy() for name, value in named(model).items()}
+    return {name: a.transpose(2, 3, 1, 0) if a.ndim == 4 else a.T for name, a in arrays.items()}
 
 
 def put(model, arrays):
@@ -175,8 +180,20 @@ def put(model, arrays):
     with torch.no_grad():
         for name, value in arrays.items():
             value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-            named(model)[name].copy_(torch.from_numpy(np.ascontiguousarray(value)))
+            named(model)[name].copy_(torch.from_numpy(value.copy()))
 '''
+
+
+def _border(given: Given) -> str:
+    names, own = '"scale", "shift"', "own"
+    if given.normalised:
+        names, own = f'{names}, "running_mean", "running_variance"', "[*own, *layer.buffers()]"
+    norms = f'        if "norm" in kind:\n            names, own = ({names}), {own}\n'
+    if own == "own":
+        norms = f'        if "norm" in kind:\n            names = {names}\n'
+    statistics = " and running statistic" if given.normalised else ""
+    is_normed = given.has("batch_norm", "layer_norm")
+    return Template(BORDER).substitute(norms=norms if is_normed else "", statistics=statistics)
 
 
 def network(given: Given) -> Iterator[str]:
@@ -194,15 +211,7 @@ def network(given: Given) -> Iterator[str]:
         f"    def forward(self, {arguments.removeprefix('self, ')}):",
         *(f"        {line}" for line in lines),
     ])  # fmt: skip
-    names = [
-        f'"{name}": model.{attribute(name.partition("/")[0])}.{PARAMETERS[name.partition("/")[2]]}'
-        for name in (*given.parameters, *given.statistics)
-    ]
-    yield (
-        'def named(model):\n    """Canonical name → the module\'s own."""\n    return '
-        + listed("{", names, "}", 4).lstrip()
-    )
-    yield BORDER
+    yield _border(given)
 
 
 # ------------------------------------------------------------------------------------------- loss, optimizer, one step
@@ -273,18 +282,17 @@ def updating(given: Given) -> Iterator[str]:
     """The optimizer."""
     o, lines = given.recipe.optimizer, list[str]()
     if o.kind == "adamw":
-        remark = "  # PyTorch's own decays every parameter" if not given.makes("decay_on_all") else ""
+        kernels = "model.parameters()" if given.decays_all else "[w for w in model.parameters() if w.ndim > 1]"
+        others = "[]" if given.decays_all else "[w for w in model.parameters() if w.ndim == 1]"
         lines = [
-            f"decayed = [named(model)[name] for name in DECAYED]{remark}",
-            "others = [value for value in model.parameters() if all(value is not w for w in decayed)]",
+            *(["# PyTorch's own decays every parameter, by 0.01"] if not given.decays_all else []),
             "parameters = [",
-            f'    {{"params": decayed, "weight_decay": {o.weight_decay!r}}},',
-            '    {"params": others, "weight_decay": 0.0},',
+            f'    {{"params": {kernels}, "weight_decay": {o.weight_decay!r}}},',
+            *([f'    {{"params": {others}, "weight_decay": 0.0}},'] if not given.decays_all else []),
             "]",
         ]
-    if o.kind == "rmsprop":
-        lines = ["# PyTorch's own alpha is 0.99"]
-    yield "def optimizer_of(model):\n" + indented("\n".join([*lines, f"return {OPTIMIZERS[o.kind](given)}"]))
+    if lines:
+        yield "def optimizer_of(model):\n" + indented("\n".join([*lines, f"return {OPTIMIZERS[o.kind](given)}"]))
 
 
 def stepping(given: Given) -> Iterator[str]:
@@ -341,9 +349,10 @@ def _regularised(given: Given) -> list[str]:
     if recipe.l2 or recipe.clip_norm:
         lines += ["with torch.no_grad():"]
     if recipe.l2:
+        kernels = "model.parameters()" if given.decays_all else "(w for w in model.parameters() if w.ndim > 1)"
         lines += [
-            "    for name in DECAYED:  # weight_decay would act on biases too, and after clipping",
-            f"        named(model)[name].grad.add_(named(model)[name], alpha={recipe.l2!r})",
+            f"    for w in {kernels}:  # weight_decay: after clipping",
+            f"        w.grad.add_(w, alpha={recipe.l2!r})",
         ]
     if recipe.clip_norm and recipe.clip_scope == "tensor":
         lines += [
@@ -378,8 +387,9 @@ def _numbers(given: Given) -> list[str]:
 
 def begin(given: Given) -> list[str]:
     """The start of the loop."""
-    dtype = ".double()" if given.dtype == "float64" else ""
-    return [f"model = Network(){dtype}", "put(model, starting_weights())", "optimizer = optimizer_of(model)"]
+    dtype, kind = ".double()" if given.dtype == "float64" else "", given.recipe.optimizer.kind
+    made = "optimizer_of(model)" if kind == "adamw" else OPTIMIZERS[kind](given)
+    return [f"model = Network(){dtype}", "put(model, starting_weights())", f"optimizer = {made}"]
 
 
 def take(given: Given) -> str:

@@ -20,6 +20,11 @@ class Style:
     module: str
     is_assigned: bool = False
 
+    @property
+    def axes(self) -> str:
+        """How many axes a weight has."""
+        return "len(w.shape)" if self.is_assigned else "w.ndim"
+
     def slot(self, letter: str, kind: str, value: str) -> str:
         """A slot gets a new value, which is called by its letter from here on."""
         place = f'slots["{kind}"][name]'
@@ -50,7 +55,8 @@ def _adam(given: Given, style: Style) -> list[str]:
     lines = []
     if o.kind == "adamw":
         decayed = f"w * (1 - {given.rate} * {o.weight_decay!r})"
-        lines = ["if name in DECAYED:", f"    {style.weight(decayed) if style.is_assigned else f'w = {decayed}'}"]
+        decay = style.weight(decayed) if style.is_assigned else f"w = {decayed}"
+        lines = [decay] if given.decays_all else [f"if {style.axes} > 1:  # a kernel", f"    {decay}"]
     epsilon = "epsilon" if o.epsilon_mode == "hat" else repr(o.epsilon)
     return [
         *lines,
@@ -95,7 +101,11 @@ def updated(given: Given, style: Style, remark: str = "") -> str:
         lines += ["weights, gradients = dict(weights), dict(gradients)"]
         lines += ["slots = {kind: dict(arrays) for kind, arrays in slots.items()}"] if slots else []
     if recipe.l2:
-        lines += ["for name in DECAYED:  # of λ/2 · w²", f"    gradients[name] += {recipe.l2!r} * weights[name]"]
+        lines += [
+            "for name, w in weights.items():  # the gradient of λ/2 · w²" + ("" if given.decays_all else " of kernels")
+        ]
+        add = f"gradients[name] += {recipe.l2!r} * w"
+        lines += [f"    {add}"] if given.decays_all else [f"    if {style.axes} > 1:", f"        {add}"]
     squares = "(g * g).sum()" if style.module != "tf" else "tf.reduce_sum(g * g)"
     if recipe.clip_norm and recipe.clip_scope == "all":
         lines += [f"norm = {style.module}.sqrt(sum({squares} for g in gradients.values()))"]
