@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import conformance
 import scripted
-from conformance import CASES
-from lockstep import LockstepError, spec
+from conformance import CASES, Case
+from conftest import need_backend
+from lockstep import LockstepError, data, spec
 from lockstep.backends import mistaken
+from lockstep.backends import numpy as reference
+from lockstep.backends.weights import initial_weights
 from lockstep.exchange import scripts
 from lockstep.exchange.scripts import decisions
+from lockstep.machine import workers
+from lockstep.spec import Network, Recipe
+from lockstep.spec.records import changed
+from lockstep.training import metrics
+from lockstep.training.early_stopping import Stopping
 
 WRITTEN = [name for name in CASES if name not in scripted.REFUSED]
 LONGEST = {"torch": 260, "keras": 270, "jax": 260, "numpy": 370}  # of the sixteen layers of EVERYTHING
@@ -79,3 +90,94 @@ def test_scripts_are_formatted_without_findings_and_import_no_lockstep(target, t
 def test_what_no_script_says_is_refused_with_its_reason(name):
     with pytest.raises(LockstepError, match=scripted.REFUSED[name]):
         scripts.write(scripted.given_of(CASES[name]), "torch")
+
+
+# ------------------------------------------------------------------------------------- what is decided, bit for bit
+
+
+def functions(given, tmp_path, target="numpy"):
+    (tmp_path / "script.py").write_text(scripts.write(given, target), encoding="utf-8")
+    return runpy.run_path(str(tmp_path / "script.py"))
+
+
+@pytest.mark.parametrize("kind", spec.INITIALIZERS)
+def test_starting_weights_are_the_run_s(kind, tmp_path):
+    network = Network(
+        ["conv2d 4 [3, 2] bias_initializer=uniform", "batch_norm", "flatten", "dense 5"], initializer=kind
+    )
+    for format in spec.FORMATS:
+        given = scripted.given_of(Case(network, Recipe()))
+        given = dataclasses.replace(given, run=changed(given.run, format=format))
+        found = functions(given, tmp_path)["starting_weights"]()
+        wanted = initial_weights(network, conformance.SHAPE, scripted.SEED, format=format)
+        assert found.keys() == wanted.keys()
+        assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    "change", [{"shift": 2}, {"rotation": 20.0}, {"flip": True}, {"shift": 1, "rotation": 170.0, "flip": True}], ids=str
+)
+def test_augmented_images_are_the_run_s(change, tmp_path):
+    augmentation = spec.Augmentation(**change)
+    case = Case(Network(["flatten", "dense 5"]), Recipe(augmentation=augmentation))
+    images, _labels = conformance.images_of(case)
+    augment = functions(scripted.given_of(case), tmp_path)["augment"]
+    for epoch in range(2):
+        assert np.array_equal(augment(images, epoch), data.augment(images, augmentation, scripted.SEED, epoch))
+
+
+def test_the_part_that_is_kept_is_the_run_s(tmp_path):
+    given = scripted.given_of(Case(Network(["flatten", "dense 5"]), Recipe()))
+    part = functions(dataclasses.replace(given, run=changed(given.run, train_size=7)), tmp_path)["part"]
+    labels, kept = np.random.default_rng(0).integers(0, 5, 60), np.arange(3, 60, 2)
+    for n in (1, 7, 20):
+        assert np.array_equal(part(kept, labels, n), data.part_of(kept, labels, n, spec.FORMAT))
+
+
+@pytest.mark.parametrize("monitor", ["validation_loss", "validation_accuracy"])
+@pytest.mark.parametrize("loss", spec.LOSSES)
+def test_early_stopping_ends_and_goes_back_where_the_run_does(monitor, loss, tmp_path):
+    stopping = spec.EarlyStopping(monitor, patience=1)
+    case = Case(Network(["flatten", "dense 5"]), Recipe("sgd 3.0", 9, 7, loss, early_stopping=stopping))
+    images, labels = conformance.images_of(case)
+    held_out = images[::-1] // 2, labels[::-1]
+    names = functions(dataclasses.replace(scripted.given_of(case), n_validation=len(labels)), tmp_path)
+    model, losses = names["train"](images, labels, None, held_out)
+    plan = conformance.plan_of(case, threads=1)
+    other = reference.build(
+        plan, initial_weights(case.network, case.shape, scripted.SEED, plan.dtype), as_trained=False
+    )
+    other.place(images, labels)
+    rule, taken = Stopping(case.recipe, other), 0
+    for epoch in range(case.recipe.epochs):
+        taken += len(other.train_epoch(data.epoch_order(case.n, case.recipe, scripted.SEED, epoch))[0])
+        logits = other.predict(held_out[0])
+        row = {
+            "validation_loss": metrics.mean_loss(logits, held_out[1], case.recipe),
+            "validation_accuracy": metrics.accuracy(logits, held_out[1]),
+        }
+        if rule.stops(epoch + 1, row):
+            break
+    rule.restore()
+    assert len(losses) == taken
+    assert taken < 9 * 2 or monitor == "validation_loss"
+    assert not scripted.differences(names["values"](model), other.weights(), "float64")
+
+
+# ------------------------------------------------------------------------------------------------- in the frameworks
+
+FEW = ["float32", "flat-adamw", "option-max_pool2d_shared_overlapping", "option-momentum_velocity", "option-sum"]
+
+
+@pytest.mark.parametrize("target", [name for name in scripts.TARGETS if name != "numpy"])
+def test_scripts_of_a_framework_take_the_steps_of_the_backend(target, right, tmp_path):
+    need_backend(scripts.TARGETS[target])
+    command = [sys.executable, "-P", "-m", "scripted", target, str(tmp_path), *FEW]
+    tests = str(Path(scripted.__file__).parent)
+    environment = workers.environment(scripts.TARGETS[target], 1) | {"PYTHONPATH": tests, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name in FEW:
+        assert (tmp_path / f"{name}.npz").exists(), (tmp_path / f"{name}.txt").read_text(encoding="utf-8")
+        with np.load(tmp_path / f"{name}.npz") as found:
+            assert not scripted.differences(dict(found), right(name), CASES[name].dtype), name

@@ -84,7 +84,8 @@ def _head(given: Given, framework: Target, file: str, body: str) -> str:
     text += "step by step as a Lockstep run trained it.\n\n"
     text += f"    python {file}{option} [--out result.npz]\n\n"
     text += "Starting weights and the order of the images are functions of the seed and nothing else, so that\n"
-    text += f"every framework takes the same steps. Comments say where {framework.title}'s own default is another.\n"
+    own = f" Comments say where {framework.title}'s own default is another." if framework.remark else ""
+    text += f"every framework takes the same steps.{own}\n"
     text += '"""\n\n'
     standard = [f"import {module}" for module in ("argparse", "gzip", "math") if f"{module}." in body]
     standard += ["from pathlib import Path"] if "Path(" in body else []

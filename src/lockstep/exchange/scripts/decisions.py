@@ -175,7 +175,7 @@ def load(folder):
     """The four IDX files of a folder, gzipped or not: images (n, $height, $width, $channels), labels (n,)."""
     arrays = []
     for name in ($names):
-        path = next(Path(folder).glob(name))
+        path = next(Path(folder).glob(f"{name}-ubyte*"))
         content = (gzip.open if path.suffix == ".gz" else open)(path, "rb").read()
         shape = np.frombuffer(content, ">i4", content[3], 4)
         arrays.append(np.frombuffer(content, "uint8", offset=4 + 4 * content[3]).reshape(shape))
@@ -207,7 +207,7 @@ def reading(given: Given) -> Iterator[str]:
     """How the data are read, and which of them are trained on."""
     height, width, channels = given.plan.input_shape
     text = {"digits": DIGITS, "idx": IDX, "npz": NPZ}[given.source]
-    globs = ", ".join(f'"{name.replace("-idx", "?idx")}*"' for name in FILES.values())
+    globs = ", ".join(f'"{name.replace("-idx", "?idx").removesuffix("-ubyte")}"' for name in FILES.values())
     yield Template(text).substitute(height=height, width=width, channels=channels, names=globs)
     if given.run.train_size and given.run.format != 1:
         yield PART

@@ -315,7 +315,7 @@ def stepping(given: Given) -> Iterator[str]:
 def begin(given: Given) -> list[str]:
     """The start of the loop."""
     slots = updates.slots_of(given)
-    lines = ['keras.config.set_floatx("float64")'] if given.dtype == "float64" else []
+    lines = ['keras.config.set_dtype_policy("float64")'] if given.dtype == "float64" else []
     lines += ["model = Network()", "model(prepare(images[:1]))  # Keras makes the variables at the first call"]
     lines += ["put(model, starting_weights())"]
     if slots:
