@@ -35,7 +35,7 @@ from lockstep.proof.judge import Finding, Judge, compare
 from lockstep.proof.pair import client
 from lockstep.spec import Run
 from lockstep.spec.records import changed
-from lockstep.store.documents.proof import FORMAT, Backend, Coverage, Network, Observed, Proof
+from lockstep.store.documents.proof import FORMAT, Backend, Coverage, Network, Observed, Proof, Verdict
 from lockstep.store.documents.run import Environment
 from lockstep.training import inputs
 
@@ -254,7 +254,7 @@ def proof_of(found: Arrays, file: Path, target: str, asked: Subject, case: cases
     wanted, parting = outcome(case.judge, case, steps), growth.measured(case, (), steps)
     wrong = [finding for finding in findings(found, wanted, parting, case) if not finding.agrees]
     within = _within(case.judge.start, wanted, parting)
-    verdict = "DIVERGED" if wrong else "EQUAL" if within < 1 else "INCONCLUSIVE"
+    verdict: Verdict = "DIVERGED" if wrong else "EQUAL" if within < 1 else "INCONCLUSIVE"
     causes = _causes(found, wrong, parting, case, steps) if wrong else []
     run = changed(asked.run, backend=scripts.TARGETS[target])
     divergences = tuple(comparison.divergence(run, finding, causes) for finding in wrong)

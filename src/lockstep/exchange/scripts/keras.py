@@ -201,7 +201,8 @@ def shared_max_pool(x, kernel, stride):
 BORDER = '''
 def named(model):
     """Lockstep's names → the model's own variables, whose layouts are the same."""$ours
-    return {f"{layer.name}/$name": v.value for layer in model.layers for v in layer.variables}
+    every = [(layer.name, v) for layer in model.layers for v in layer.variables]
+    return {f"{layer}/$name": v.value for layer, v in every}
 
 
 def values(model):
