@@ -60,6 +60,7 @@ CASES = {
     "ties": Case(
         net("conv2d 4 1", "relu", "max_pool2d [2, 3]", "flatten", "dense 5"), recipe("nesterov 0.05"), levels=2
     ),
+    "normal": Case(net("conv2d 4 3", "layer_norm", "flatten", "dense 5"), recipe("sgd 0.05"), brightest=9),
     "squared": Case(net("flatten", "dense 5"), recipe("sgd 0.1", loss="mean_squared_error", clip_norm=0.2)),
     # Logits so far apart that some probability is below 1e-7.
     "wide": Case(net("flatten", "dense 5 initializer='normal 4.0'"), recipe("sgd 0.01")),
@@ -98,6 +99,9 @@ PLANTS = {
     "leaky_slope_tensorflow": Plant("flat", "2_leaky_relu"),
     "gelu_tanh": Plant("flat", "3_gelu"),
     "batch_norm_epsilon": Plant("image", "1_batch_norm"),
+    "layer_norm_epsilon": Plant("normal", "1_layer_norm"),
+    "layer_norm_epsilon_flax": Plant("normal", "1_layer_norm"),
+    "layer_norm_whole_example": Plant("normal", "1_layer_norm"),
     "training_in_inference_mode": Plant("image", "1_batch_norm"),
     "dropout_not_scaled": Plant("flat", "4_dropout"),
     "dropout_rate_kept": Plant("flat", "4_dropout"),

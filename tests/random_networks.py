@@ -48,6 +48,7 @@ _ACTIVATIONS = st.sampled_from(
      "gelu tanh"]
 )  # fmt: skip
 _PADDINGS = st.sampled_from(["same", "same", "valid", "same_lower"])
+_LAYER_NORMS = [["layer_norm"], ["layer_norm 1e-3 example"]]
 _SMALL = st.integers(1, 3)
 
 
@@ -56,7 +57,7 @@ def convolution(draw: Any) -> list[str]:
     kernel, stride = [draw(_SMALL), draw(_SMALL)], draw(st.sampled_from([1, 1, 1, 2]))
     bias = str(draw(st.booleans())).lower()
     block = [f"conv2d {draw(st.integers(2, 8))} {kernel} {stride} {draw(_PADDINGS)} bias={bias}"]
-    block += draw(st.sampled_from([[], [], ["batch_norm"], ["batch_norm 0.2 running_variance=biased"]]))
+    block += draw(st.sampled_from([[], [], ["batch_norm"], ["batch_norm 0.2 running_variance=biased"], *_LAYER_NORMS]))
     block += [draw(_ACTIVATIONS)]
     ties = draw(st.sampled_from(["first", "first", "shared"]))
     count = str(draw(st.booleans())).lower()
@@ -74,7 +75,7 @@ def networks(draw: Any) -> Network:
     layers += draw(st.sampled_from([["flatten"], ["flatten"], ["flatten chw"], ["global_avg_pool"]]))
     for _ in range(draw(st.integers(0, 2))):
         layers += [f"dense {draw(st.integers(6, 24))}"]
-        layers += [*draw(st.sampled_from([[], [], ["batch_norm"]])), draw(_ACTIVATIONS)]
+        layers += [*draw(st.sampled_from([[], [], ["batch_norm"], *_LAYER_NORMS])), draw(_ACTIVATIONS)]
         layers += draw(st.sampled_from([[], ["dropout 0.4"]]))
     start = draw(st.sampled_from(["he_normal", "glorot_uniform", "lecun_normal", "torch_default", "normal 0.1"]))
     return Network([*layers, f"dense {CLASSES}"], start)

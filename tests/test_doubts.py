@@ -24,7 +24,7 @@ from lockstep.training import checkpoints, early_stopping, inputs, loop, metrics
 EVERYTHING = [
     "conv2d 4 3 2 same", "batch_norm", "elu", "max_pool2d 3 2 same", "conv2d 5 2 padding=valid", "leaky_relu",
     "avg_pool2d 2 1 same", "gelu", "flatten", "dense 12", "tanh", "dropout 0.3", "dense 9", "sigmoid", "dense 8",
-    "softplus", "dense 7", "relu", "dense 10",
+    "softplus", "dense 7", "layer_norm", "relu", "dense 10",
 ]  # fmt: skip
 
 
@@ -98,6 +98,11 @@ def with_last_maximum(row, x, on):
     return y, lambda dy, wants_dx: np.asarray(back(dy[:, ::-1, ::-1], True))[:, ::-1, ::-1]
 
 
+def with_larger_slope(row, x, on):
+    y, back = layers.layer_norm(row, x, on)
+    return y, lambda dy, wants_dx: np.asarray(back(dy, True)) * 1.001
+
+
 def ahead(o, now, w, g, s, *slots):
     optimizers.adam(o, now._replace(t=now.t + 1), w, g, s, *slots)
 
@@ -117,6 +122,9 @@ def of_the_first_epoch(n, recipe, seed, epoch):
 PLAIN_MASKS = Plan.masks
 FAULTS = {
     "slope of tanh": (lambda m: m.setitem(reference.LAYERS, "tanh", with_wrong_slope), ("backward", "10_tanh")),
+    "slope of layer normalisation": (
+        lambda m: m.setitem(reference.LAYERS, "layer_norm", with_larger_slope), ("backward", "17_layer_norm")
+    ),
     "smoothing": (
         lambda m: m.setattr(reference.Model, "targets", lambda model, labels: np.eye(10)[labels] * 1.01),
         ("loss", "targets"),

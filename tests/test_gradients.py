@@ -22,7 +22,10 @@ CNN = [
     "conv2d 3 3 padding=same", "relu", "max_pool2d", "batch_norm", "conv2d 4 2", "gelu", "avg_pool2d 2 1 padding=same",
     "dropout 0.2", "flatten", "dense 6", "tanh", "dense 5",
 ]  # fmt: skip
-MLP = ["flatten", "dense 6 bias=false", "elu", "batch_norm", "leaky_relu", "dense 4", "softplus", "sigmoid", "dense 5"]
+MLP = [
+    "flatten", "dense 6 bias=false", "elu", "batch_norm", "leaky_relu", "dense 4", "softplus", "sigmoid", "layer_norm",
+    "dense 5",
+]  # fmt: skip
 
 
 def model_of(layers, seed=3, dtype="float64", **recipe):

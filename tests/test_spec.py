@@ -48,7 +48,7 @@ FIELDS = {
     "learning_rate": POSITIVE, "beta1": BELOW_ONE, "beta2": BELOW_ONE, "weight_decay": NOT_NEGATIVE, "rho": BELOW_ONE,
     "every": COUNTS, "factor_per_drop": BETWEEN, "final": NOT_NEGATIVE, "warm_up": BETWEEN, "start": NOT_NEGATIVE,
     "ties": st.sampled_from(["first", "shared"]), "count_padding": st.booleans(),
-    "order": st.sampled_from(["hwc", "chw"]),
+    "order": st.sampled_from(["hwc", "chw"]), "over": st.sampled_from(["channels", "example"]),
     "running_variance": st.sampled_from(["unbiased", "biased"]), "form": st.sampled_from(["buffer", "velocity"]),
     "epsilon_mode": st.sampled_from(["outside", "hat"]),
     "initializer": st.deferred(lambda: INITIALIZERS), "bias_initializer": st.deferred(lambda: INITIALIZERS),
@@ -216,6 +216,7 @@ def test_the_three_ways_to_write_a_study_are_one():
 
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "gelu")
+KEEPING = (*ACTIVATIONS, "dropout", "batch_norm", "layer_norm")  # the shape of what comes in
 
 
 def windows_by_hand(size: int, kernel: int, stride: int, padding: str) -> list[set[int]]:
@@ -264,8 +265,7 @@ def test_same_padding_is_the_least_that_reaches_and_the_odd_zero_comes_last(size
         (Flatten(), (9,), (9,)),
         (GlobalAvgPool(), (5, 7, 3), (3,)),
         (Dense(11), (9,), (11,)),
-        *[(spec.LAYERS[kind](), (5, 7, 3), (5, 7, 3)) for kind in (*ACTIVATIONS, "dropout", "batch_norm")],
-        *[(spec.LAYERS[kind](), (13,), (13,)) for kind in (*ACTIVATIONS, "dropout", "batch_norm")],
+        *[(spec.LAYERS[kind](), shape, shape) for kind in KEEPING for shape in ((5, 7, 3), (13,))],
     ],
 )
 def test_other_layers_shapes(layer, shape, wanted):
@@ -274,7 +274,7 @@ def test_other_layers_shapes(layer, shape, wanted):
 
 def test_every_layer_has_a_shape_test():
     sliding = {"conv2d", "max_pool2d", "avg_pool2d"}
-    other = {"flatten", "global_avg_pool", "dense", "dropout", "batch_norm", *ACTIVATIONS}
+    other = {"flatten", "global_avg_pool", "dense", *KEEPING}
     assert sliding | other == set(spec.LAYERS)
 
 
@@ -287,6 +287,8 @@ def test_every_layer_has_a_shape_test():
         (["flatten", "conv2d 4 3"], 1, ["conv2d", "(429,)", "flat", "(height, width, channels)"]),
         (["flatten", "relu", "global_avg_pool"], 2, ["global_avg_pool", "(429,)"]),
         (["flatten", "avg_pool2d"], 1, ["avg_pool2d", "(429,)"]),
+        (["conv2d 1 3", "layer_norm"], 1, ["layer_norm", "one number", "more channels"]),
+        (["flatten", "dense 1", "layer_norm over=example"], 2, ["layer_norm", "one number"]),
     ],
 )
 def test_a_shape_error_names_the_layer_its_input_and_why(layers, index, words):
@@ -335,8 +337,9 @@ def test_multiply_adds_and_parameters_are_counted_one_by_one(text):
     assert row.parameters == parameters
 
 
-def test_batch_norm_learns_a_scale_and_a_shift_for_each_channel():
-    (image, _, flat) = Network(["batch_norm", "flatten", "batch_norm"]).facts((5, 7, 3))
+@pytest.mark.parametrize("norm", ["batch_norm", "layer_norm", "layer_norm over=example"])
+def test_a_normalisation_learns_a_scale_and_a_shift_for_each_channel(norm):
+    (image, _, flat) = Network([norm, "flatten", norm]).facts((5, 7, 3))
     assert (image.parameters, flat.parameters) == (6, 210)
     assert image.multiply_adds == flat.multiply_adds == 0
 

@@ -15,7 +15,8 @@ _PUBLIC = {
         # a study and its parts
         "Study", "Network", "Recipe", "Run", "Augmentation", "EarlyStopping",
         # layers
-        "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool", "Flatten", "Dense", "BatchNorm", "Dropout",
+        "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool", "Flatten", "Dense", "BatchNorm", "LayerNorm",
+        "Dropout",
         "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus", "GELU",
         # starting weights
         "HeNormal", "HeUniform", "GlorotNormal", "GlorotUniform", "LecunNormal", "LecunUniform", "Normal", "Uniform",

@@ -19,7 +19,7 @@ import numpy as np
 from lockstep import randomness
 from lockstep.language import joined
 from lockstep.language import later as _
-from lockstep.spec import SGD, Adam, AdamW, AvgPool2D, BatchNorm, LeakyReLU, RMSprop
+from lockstep.spec import SGD, Adam, AdamW, AvgPool2D, BatchNorm, LayerNorm, LeakyReLU, RMSprop
 
 ROUNDING = 1e-4  # float32's 6e-8 a few hundred times (Optax's 1 − β₂ alone is 3e-5 off); meanings are 10 times as far
 
@@ -671,7 +671,10 @@ SUBJECTS: dict[str, Subject] = {
         _("batch normalisation's ε"), _("ε {epsilon:g}", epsilon=BatchNorm().epsilon), {"x": NARROW}, normal_epsilon,
         ("batch_norm_epsilon",),
     ),
-    "layer_norm_epsilon": Subject(_("layer normalisation's ε"), "", {"x": NARROW[:, :, 0]}, normal_epsilon),
+    "layer_norm_epsilon": Subject(
+        _("layer normalisation's ε"), _("ε {epsilon:g}", epsilon=LayerNorm().epsilon), {"x": NARROW[:, :, 0]},
+        normal_epsilon, ("layer_norm_epsilon", "layer_norm_epsilon_flax"),
+    ),
     "dropout": Subject(
         _("dropout"), _("{whose}, kept values are divided by the keep probability", whose=_("rate is dropped")),
         {"x": 2 + waves(100, 70), "rate": 0.25}, dropout, ("dropout_not_scaled", "dropout_rate_kept"),

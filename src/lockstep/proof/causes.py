@@ -298,6 +298,27 @@ CAUSES: dict[str, Cause] = {
         "give epsilon by name",
         layers("batch_norm", epsilon=1e-3),
     ),
+    "layer_norm_epsilon": Cause(
+        "layer normalisation adds 1e-3 to the variance",
+        "forward",
+        "Keras: LayerNormalization(epsilon=1e-3)",
+        "give epsilon by name",
+        layers("layer_norm", epsilon=1e-3),
+    ),
+    "layer_norm_epsilon_flax": Cause(
+        "layer normalisation adds 1e-6 to the variance",
+        "forward",
+        "Flax: LayerNorm(epsilon=1e-6), as transformers and ConvNeXt have it",
+        "give epsilon by name",
+        layers("layer_norm", epsilon=1e-6),
+    ),
+    "layer_norm_whole_example": Cause(
+        "layer normalisation goes over the whole image instead of each pixel's channels",
+        "forward",
+        "PyTorch: LayerNorm(x.shape[1:]), GroupNorm(1, channels); Keras: LayerNormalization(axis=[1, 2, 3])",
+        "normalise over the channels alone: in PyTorch move them last, and back",
+        layers("layer_norm", lambda row: len(row.input_shape) > 1, over="example"),
+    ),
     "training_in_inference_mode": Cause(
         "training uses running statistics and no dropout",
         "forward",

@@ -122,6 +122,14 @@ def _batch_norm(row: LayerFacts, x: np.ndarray, p: Arrays) -> np.ndarray:
     return p["scale"] * (x - mean) / np.sqrt(variance + row.layer.epsilon) + p["shift"]
 
 
+def _layer_norm(row: LayerFacts, x: np.ndarray, p: Arrays) -> np.ndarray:
+    groups = x.reshape(len(x), -1) if row.layer.over == "example" else x.reshape(-1, x.shape[-1])
+    centred = groups - np.einsum("gv->g", groups)[:, None] / groups.shape[1]
+    variance = np.einsum("gv,gv->g", centred, centred) / groups.shape[1]
+    normal = np.einsum("gv,g->gv", centred, (variance + row.layer.epsilon) ** -0.5)
+    return np.asarray(np.einsum("...c,c->...c", normal.reshape(x.shape), p["scale"]) + p["shift"])
+
+
 def _special(name: str) -> Callable[..., np.ndarray]:
     from scipy import special
 
@@ -143,6 +151,7 @@ FORWARD: dict[str, Callable[[LayerFacts, np.ndarray, Arrays], np.ndarray]] = {
     "global_avg_pool": lambda row, x, p: np.einsum("nrsc->nc", x) / (x.shape[1] * x.shape[2]),
     "flatten": _flatten,
     "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
     "dropout": lambda row, x, p: x * p["mask"] if "mask" in p else x,
     "relu": lambda row, x, p: np.where(x > 0, x, 0.0),
     "leaky_relu": lambda row, x, p: np.where(x > 0, x, row.layer.slope * x),
@@ -215,6 +224,11 @@ def _statistics(row: LayerFacts, x: np.ndarray, before: Arrays, after: Arrays) -
         yield _compared("statistics", name, after[name], (1 - m) * before[name] + m * value, np.abs(flat).max())
 
 
+# kind → the axes over which its variance goes.
+NORMALISED: dict[str, Callable[[LayerFacts, np.ndarray], tuple[int, ...]]] = {
+    "batch_norm": lambda row, x: tuple(range(x.ndim - 1)),
+    "layer_norm": lambda row, x: (-1,) if row.layer.over == "channels" else tuple(range(1, x.ndim)),
+}
 CURVED = ("elu", "tanh", "sigmoid", "softplus", "gelu")
 
 
@@ -236,8 +250,8 @@ def _slopes(
         if not key and row.layer.kind in CURVED:  # whose slope lies near 0, however large other inputs are
             direction, scale = direction * np.maximum(np.abs(at), 1.0), 1.0
         spread = 1.0
-        if not key and row.layer.kind == "batch_norm":  # which is straight only within the spread of what comes in
-            deviation = x.reshape(-1, x.shape[-1]).std(axis=0) + math.sqrt(row.layer.epsilon)
+        if not key and row.layer.kind in NORMALISED:  # straight only within the spread of what is normalised together
+            deviation = x.std(axis=NORMALISED[row.layer.kind](row, x), keepdims=True) + math.sqrt(row.layer.epsilon)
             direction, scale, spread = direction * deviation, 1.0, float((np.abs(x) / deviation).max())
         step = 1e-5 * scale
         if not key and row.layer.kind in ("relu", "leaky_relu", "elu"):

@@ -627,9 +627,10 @@ class Isolated:
         elif kind == "max_pool2d":  # where windows overlap, gradients of both signs are added up
             size, sizes = np.abs(self.y), {}
             size_dx = back(np.abs(dy64), True) if wants_dx else None
-        elif kind == "batch_norm":
+        elif kind in tolerance.NORMS:
             kept, exact.statistics = exact.statistics, old
-            size, backward_sizes, statistics = tolerance.batch_norm_sizes(row, x64, exact, dtype)
+            size, backward_sizes = tolerance.norm_sizes(row, x64, exact)
+            statistics = tolerance.statistics_sizes(row, x64, exact, dtype) if row.layer.has_state else {}
             exact.statistics = kept
             size_dx, sizes = backward_sizes(dy64)
         else:

@@ -81,23 +81,26 @@ def there_and_back(
 
 
 def _forward_size(row: LayerFacts, x: np.ndarray, y: np.ndarray, on: reference.Pass) -> np.ndarray:
-    if row.layer.kind == "batch_norm":  # its statistics are sums over the whole batch
-        return tolerance.batch_norm_sizes(row, x, on)[0] * max(1.0, 0.5 * math.sqrt(tolerance.terms(row, len(x))[0]))
+    if row.layer.kind in tolerance.NORMS:  # its statistics are sums over many
+        return tolerance.norm_sizes(row, x, on)[0] * max(1.0, 0.5 * math.sqrt(tolerance.terms(row, len(x))[0]))
     return tolerance.FORWARD.get(row.layer.kind, lambda x, y, layer: np.abs(y))(x, y, row.layer)
 
 
 def _backward_size(row: LayerFacts, x: np.ndarray, dy: np.ndarray, dx: np.ndarray, on: reference.Pass) -> np.ndarray:
-    if row.layer.kind == "batch_norm":
-        return tolerance.batch_norm_sizes(row, x, on)[1](dy)[0]
+    if row.layer.kind in tolerance.NORMS:
+        return tolerance.norm_sizes(row, x, on)[1](dy)[0]
     return np.asarray(np.abs(dx) + tolerance.BACKWARD.get(row.layer.kind, lambda x, dy, layer: 0.0)(x, dy, row.layer))
 
 
 def _shaken(row: LayerFacts, value: np.ndarray, size: np.ndarray, place: int) -> np.ndarray:
     """The value with a rounding of this size added or taken off.
 
-    The statistics of a batch are the same for all of its examples, and so is the rounding that they bring.
+    A mean and a variance are the same for all that is normalised by them, and so is the rounding that they bring.
     """
-    shape = value.shape[-1:] if row.layer.kind == "batch_norm" else value.shape
+    shape = value.shape
+    if row.layer.kind in tolerance.NORMS:
+        axes = tolerance.norm_axes(row.layer, value.ndim)
+        shape = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     up = (randomness.bits(int(np.prod(shape)), place, "rounding") % np.uint64(2)).reshape(shape).astype(value.dtype)
     return np.asarray(value + (2 * up - 1) * tolerance.eps(str(value.dtype)) * size, value.dtype)
 
@@ -154,8 +157,8 @@ class Whole:
         found: Arrays = {}
         for row in self.plan.rows:
             x, dy = self.exact.taken_in(row), self.exact.sent[row.name]
-            if row.layer.kind == "batch_norm":
-                found |= tolerance.batch_norm_sizes(row, x, self.exact.on)[1](dy)[1]
+            if row.layer.kind in tolerance.NORMS:
+                found |= tolerance.norm_sizes(row, x, self.exact.on)[1](dy)[1]
             elif row.parameter_shapes:
                 (_, back), sizes = tolerance.absolute(row, x, self.exact.on)
                 back(np.abs(dy).astype(np.float32), False)
@@ -199,10 +202,10 @@ class Whole:
         """Every running mean and variance after the step, and how far another pass's may be from it."""
         found = {}
         for row in self.plan.rows:
-            if row.layer.kind != "batch_norm":
+            if not row.layer.has_state:
                 continue
             x = self.exact.taken_in(row)
-            _, _, sizes = tolerance.batch_norm_sizes(row, x, self.exact.on, self.dtype)
+            sizes = tolerance.statistics_sizes(row, x, self.exact.on, self.dtype)
             moved = tolerance.moved(x, sizes, self.drift(row.inputs[0]))
             for name, size in sizes.items():
                 value = self.exact.on.statistics[name]
@@ -237,7 +240,7 @@ class Whole:
 
     @cached_property
     def _cancelled(self) -> Arrays:
-        """parameter → how far its gradient may be off because of what batch normalisation cancels on the way back.
+        """parameter → how far its gradient may be off because of what a normalisation cancels on the way back.
 
         What it sends back is a difference, for two examples of nearly all there is: then the gradients below it are
         rounding alone, and NumPy's own two passes may by luck agree in them. The roundings are independent, so it is
@@ -247,7 +250,7 @@ class Whole:
 
         def back(row: LayerFacts, variance: Any, wants: bool) -> Any:
             x, dy = self.exact.taken_in(row), self.exact.sent[row.name]
-            if row.layer.kind == "batch_norm":
+            if row.layer.kind in tolerance.NORMS:
                 return cancelled(row, x, dy, variance) if wants else None
             if variance is None:
                 return None
@@ -262,7 +265,7 @@ class Whole:
             return None if sent is None else sent.astype(np.float64) * peak
 
         def cancelled(row: LayerFacts, x: np.ndarray, dy: np.ndarray, variance: Any) -> np.ndarray:
-            _, backward, _ = tolerance.batch_norm_sizes(row, x, on)
+            _, backward = tolerance.norm_sizes(row, x, on)
             own = np.square(tolerance.eps(self.dtype) * backward(dy)[0])
             if variance is None:
                 return own
@@ -302,7 +305,7 @@ class Whole:
         if row.layer.kind in tolerance.LINEAR:
             (_, back), sizes = tolerance.absolute(row, x, on)
             return back(change.astype(np.float32), wants), sizes
-        if row.layer.kind == "batch_norm":
-            _, back_sizes, _ = tolerance.batch_norm_sizes(row, x, on)
+        if row.layer.kind in tolerance.NORMS:
+            _, back_sizes = tolerance.norm_sizes(row, x, on)
             return back_sizes(change)
         return np.abs(np.asarray(self.exact.backwards[row.name](change, True))), {}

@@ -69,6 +69,7 @@ def measured(single: Any, exact: Any, size: Any) -> float:
 # ------------------------------------------------------------------------------------------------ one layer, by itself
 # Linear layers are their own measure: run on absolute values, they give the sum of the absolute values of all terms.
 
+NORMS = ("batch_norm", "layer_norm")
 LINEAR = ("conv2d", "dense", "avg_pool2d", "global_avg_pool", "flatten", "dropout")
 
 # kind → (x, y, record) → size of the output. Those that go through two functions of a library, such as an exponential
@@ -127,9 +128,10 @@ def terms(row: LayerFacts, n: int) -> tuple[int, int, int]:
     if layer.kind == "conv2d":
         window = math.prod(layer.kernel)
         return window * row.input_shape[2], window * layer.filters, n * math.prod(row.output_shape[:2])
-    if layer.kind == "batch_norm":
-        n *= math.prod(row.input_shape[:-1])
-        return n, n, n
+    if layer.kind in NORMS:
+        sizes = (n, *row.input_shape)
+        of_one = math.prod(sizes[axis] for axis in norm_axes(layer, len(sizes)))
+        return of_one, of_one, math.prod(sizes[:-1])
     if layer.kind == "global_avg_pool":
         return math.prod(row.input_shape[:2]), 1, 1
     if window_of := layer.window():
@@ -137,47 +139,63 @@ def terms(row: LayerFacts, n: int) -> tuple[int, int, int]:
     return 1, 1, 1
 
 
-def batch_norm_sizes(
-    row: LayerFacts, x: np.ndarray, on: reference.Pass, dtype: str = "float32"
-) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[np.ndarray, Arrays]], Arrays]:
-    """(size of y, dy → (size of dx, sizes of the parameters' gradients), sizes of the new running statistics).
+def norm_axes(layer: Any, ndim: int) -> tuple[int, ...]:
+    """The axes of what a layer of NORMS takes in, batch first, over which its mean and variance go."""
+    if layer.kind == "batch_norm":
+        return tuple(range(ndim - 1))
+    return (ndim - 1,) if layer.over == "channels" else tuple(range(1, ndim))
+
+
+def norm_sizes(
+    row: LayerFacts, x: np.ndarray, on: reference.Pass
+) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[np.ndarray, Arrays]]]:
+    """(size of y, dy → (size of dx, sizes of the parameters' gradients)) of a layer of NORMS.
 
     x̂ = (x − mean)/√(variance + ε) is off by about (|x| + mean |x|)/√(variance + ε): large where x varies little.
+    """
+    axes, examples = norm_axes(row.layer, x.ndim), tuple(range(x.ndim - 1))
+    scale, shift = (np.abs(on.parameters[f"{row.name}/{name}"]) for name in ("scale", "shift"))
+    is_given = row.layer.has_state and not on.training
+    if is_given:
+        mean, variance = (on.statistics[f"{row.name}/running_{what}"] for what in ("mean", "variance"))
+    else:
+        mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    inverse = 1 / np.sqrt(variance + row.layer.epsilon)
+    spread = np.abs(x) + (np.abs(mean) if is_given else np.abs(x).mean(axes, keepdims=True))
+    normal, off = np.abs(x - mean) * inverse, spread * inverse
+    # Of the variance, and with it of everything divided by its root.
+    condition = 1 + (off * normal).mean(axes, keepdims=True)
+    y = scale * (off + normal * condition) + shift
+
+    def backward(dy: np.ndarray) -> tuple[np.ndarray, Arrays]:
+        dy = np.abs(dy)
+        g, both = scale * dy, normal * condition + off
+        if not is_given:
+            g = (g + g.mean(axes, keepdims=True) + both * (g * both).mean(axes, keepdims=True)) * condition
+        sizes = {f"{row.name}/scale": (dy * both).sum(examples), f"{row.name}/shift": dy.sum(examples)}
+        return inverse * g, sizes
+
+    return y, backward
+
+
+def statistics_sizes(row: LayerFacts, x: np.ndarray, on: reference.Pass, dtype: str) -> Arrays:
+    """Sizes of a batch normalisation's new running statistics; those of before stand in `on`.
 
     The variance is the mean of (x − mean)², and the mean is rounded too: by up to n roundings where all x are equal
     and round one way. Where x is constant the first order of that, 2·(x − mean)·δ, is 0, and δ² is all that there is;
     `dtype` is whose roundings these are.
     """
-    axes = tuple(range(x.ndim - 1))
-    scale, shift = (np.abs(on.parameters[f"{row.name}/{name}"]) for name in ("scale", "shift"))
-    if on.training:
-        mean, variance = x.mean(axes), x.var(axes)
-    else:
-        mean, variance = (on.statistics[f"{row.name}/running_{what}"] for what in ("mean", "variance"))
-    inverse = 1 / np.sqrt(variance + row.layer.epsilon)
-    spread = np.abs(x) + (np.abs(x).mean(axes) if on.training else np.abs(mean))
-    normal, off = np.abs(x - mean) * inverse, spread * inverse
-    condition = 1 + (off * normal).mean(axes)  # of the variance, and with it of everything divided by its root
-    y = scale * (off + normal * condition) + shift
-
-    def backward(dy: np.ndarray) -> tuple[np.ndarray, Arrays]:
-        dy = np.abs(dy)
-        both = normal * condition + off
-        if not on.training:
-            dx = scale * inverse * dy
-        else:
-            dx = scale * inverse * (dy + dy.mean(axes) + both * (dy * both).mean(axes)) * condition
-        return dx, {f"{row.name}/scale": (dy * both).sum(axes), f"{row.name}/shift": dy.sum(axes)}
-
-    m, running = row.layer.momentum, on.statistics
-    mean_size = np.abs(running[f"{row.name}/running_mean"]) + m * np.abs(x).mean(axes)
-    n = math.prod(x.shape[:-1])
-    is_constant = np.abs(x - x.mean(axes)).max(axes) <= 2**-40 * np.abs(x).max(axes)
-    worst, usual = (tolerance(dtype, np.abs(x).mean(axes), n, is_sum=is_sum) for is_sum in (True, False))
+    axes = norm_axes(row.layer, x.ndim)
+    m, running, n = row.layer.momentum, on.statistics, math.prod(x.shape[:-1])
+    mean, size = x.mean(axes), np.abs(x).mean(axes)
+    is_constant = np.abs(x - mean).max(axes) <= 2**-40 * np.abs(x).max(axes)
+    worst, usual = (tolerance(dtype, size, n, is_sum=is_sum) for is_sum in (True, False))
     of_mean = np.square(np.where(is_constant, worst, usual)) / eps(dtype)
-    batch = 2 * (spread * np.abs(x - mean)).mean(axes) + of_mean
-    variance_size = np.abs(running[f"{row.name}/running_variance"]) + m * batch * n / max(n - 1, 1)
-    return y, backward, {f"{row.name}/running_mean": mean_size, f"{row.name}/running_variance": variance_size}
+    batch = 2 * ((np.abs(x) + size) * np.abs(x - mean)).mean(axes) + of_mean
+    return {
+        f"{row.name}/running_mean": np.abs(running[f"{row.name}/running_mean"]) + m * size,
+        f"{row.name}/running_variance": np.abs(running[f"{row.name}/running_variance"]) + m * batch * n / max(n - 1, 1),
+    }
 
 
 def moved(x: np.ndarray, names: Iterable[str], drift: float) -> Arrays:

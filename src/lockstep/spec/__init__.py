@@ -34,6 +34,7 @@ from lockstep.spec.layers import (
     Flatten,
     GlobalAvgPool,
     Layer,
+    LayerNorm,
     LeakyReLU,
     MaxPool2D,
     ReLU,

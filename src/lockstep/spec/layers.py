@@ -219,6 +219,30 @@ class BatchNorm(_Base):
 
 
 @record
+class LayerNorm(_Base):
+    """Normalise each example by itself (Ba et al. 2016), by the biased variance, in training as in inference.
+
+    Over the channels of each pixel, or over all numbers of an `example` together (GroupNorm of one group); scale and
+    shift have one number a channel in both.
+    """
+
+    epsilon: Positive = 1e-5
+    over: Literal["channels", "example"] = "channels"
+    kind: Literal["layer_norm"] = kind("layer_norm")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        n = shape[-1] if self.over == "channels" else math.prod(shape)
+        if n == 1:
+            raise ValueError(
+                _("it normalises over one number, which leaves nothing of it; it needs an input with more channels")
+            )
+        return shape
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        return {"scale": (shape[-1],), "shift": (shape[-1],)}
+
+
+@record
 class Dropout(_Base):
     """Set values to zero with probability `rate` in training; kept ones are divided by the keep probability."""
 
@@ -286,6 +310,7 @@ _Layer = (
     | Flatten
     | Dense
     | BatchNorm
+    | LayerNorm
     | Dropout
     | ReLU
     | LeakyReLU

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lockstep.backends.plan import Plan, pool_counts, window_padding
-from lockstep.spec import BatchNorm, Conv2D, Dense, Flatten, LayerFacts, MaxPool2D
+from lockstep.spec import BatchNorm, Conv2D, Dense, Flatten, LayerFacts, LayerNorm, MaxPool2D
 
 
 class Pass:
@@ -94,6 +94,15 @@ def batch_norm(row: LayerFacts[BatchNorm], x: jax.Array, w: Any, on: Pass) -> ja
     return (x - mean) * inverse + w[f"{row.name}/shift"]
 
 
+def layer_norm(row: LayerFacts[LayerNorm], x: jax.Array, w: Any, on: Pass) -> jax.Array:
+    """By the mean and the biased variance of a pixel's channels, or of the whole example."""
+    axes = -1 if row.layer.over == "channels" else tuple(range(1, x.ndim))
+    centred = x - x.mean(axes, keepdims=True)
+    variance = jnp.square(centred).mean(axes, keepdims=True)
+    normal = centred / jnp.sqrt(variance + row.layer.epsilon)
+    return normal * w[f"{row.name}/scale"] + w[f"{row.name}/shift"]
+
+
 def flatten(row: LayerFacts[Flatten], x: jax.Array, w: Any, on: Pass) -> jax.Array:
     """(batch, height · width · channels), or the channels first; what is flat already stays as it is."""
     if row.layer.order == "chw" and x.ndim == 4:
@@ -114,6 +123,7 @@ LAYERS: dict[str, Callable[[LayerFacts, jax.Array, Any, Pass], jax.Array]] = {
     "flatten": flatten,
     "dense": dense,
     "batch_norm": batch_norm,
+    "layer_norm": layer_norm,
     "dropout": dropout,
     "relu": lambda row, x, w, on: jax.nn.relu(x),
     # JAX's own has slope 1 at exactly 0, which a black patch of an image reaches.

@@ -307,7 +307,7 @@ def dropout(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
 
 # The layers for which it matters in which order the axes of an image lie.
 TURNED = frozenset({
-    "conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool", "flatten", "batch_norm", "dropout",
+    "conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool", "flatten", "batch_norm", "layer_norm", "dropout",
 })  # fmt: skip
 # The layers that have a form of their own here; max-pooling's gives a tie to the first.
 LAYERS: dict[str, Form] = {

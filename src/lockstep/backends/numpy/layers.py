@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from lockstep.backends.numpy.fast import Space
 from lockstep.backends.plan import Arrays, pool_counts, window_padding
-from lockstep.spec import ELU, GELU, BatchNorm, Conv2D, Flatten, LayerFacts, LeakyReLU, MaxPool2D
+from lockstep.spec import ELU, GELU, BatchNorm, Conv2D, Flatten, LayerFacts, LayerNorm, LeakyReLU, MaxPool2D
 
 Backward = Callable[[np.ndarray, bool], np.ndarray | None]  # (dL/dy, is dL/dx wanted?) → dL/dx
 Layer = tuple[np.ndarray, Backward]
@@ -192,6 +192,32 @@ def batch_norm(row: LayerFacts[BatchNorm], x: np.ndarray, on: Pass) -> Layer:
     return (scale * normal + shift).reshape(shape), backward
 
 
+def layer_norm(row: LayerFacts[LayerNorm], x: np.ndarray, on: Pass) -> Layer:
+    """y = scale·x̂ + shift with x̂ = (x − mean)/√(variance + ε) of the pixel's channels, or of the whole example.
+
+    dx = (g − mean g − x̂·mean(g·x̂))/√(variance + ε) with g = scale·dy (Ba et al. 2016).
+    """
+    scale, shift = on.parameters[f"{row.name}/scale"], on.parameters[f"{row.name}/shift"]
+    axes = -1 if row.layer.over == "channels" else tuple(range(1, x.ndim))
+    centred = x - x.mean(axis=axes, keepdims=True)
+    variance = np.square(centred).mean(axis=axes, keepdims=True)
+    inverse = 1.0 / np.sqrt(variance + row.layer.epsilon)
+    normal = centred * inverse
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        dy = dy.reshape(x.shape)
+        examples = tuple(range(x.ndim - 1))
+        dy.sum(axis=examples, out=on.gradients[f"{row.name}/shift"])
+        (dy * normal).sum(axis=examples, out=on.gradients[f"{row.name}/scale"])
+        if not wants_dx:
+            return None
+        g = dy * scale
+        along = (g * normal).mean(axis=axes, keepdims=True)
+        return np.asarray(inverse * (g - g.mean(axis=axes, keepdims=True) - normal * along))
+
+    return scale * normal + shift, backward
+
+
 def dropout(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
     """y = mask · x, where the mask is 0 or 1/keep; without effect in inference."""
     mask = on.masks.get(row.name)
@@ -260,6 +286,7 @@ LAYERS: dict[str, Callable[[LayerFacts, np.ndarray, Pass], Layer]] = {
     "flatten": flatten,
     "dense": dense,
     "batch_norm": batch_norm,
+    "layer_norm": layer_norm,
     "dropout": dropout,
     "relu": relu,
     "leaky_relu": leaky_relu,

@@ -12,7 +12,7 @@ import tensorflow as tf
 from lockstep.backends import contract
 from lockstep.backends.chunks import Chunk, chunks, filled_up, most_steps, prediction_batches, single_step
 from lockstep.backends.plan import Arrays, Plan
-from lockstep.backends.tensorflow.layers import LAYERS
+from lockstep.backends.tensorflow.layers import LAYERS, PARAMETERS
 from lockstep.backends.tensorflow.losses import LOSSES
 from lockstep.backends.tensorflow.optimizers import OPTIMIZERS, Numbers
 from lockstep.errors import LockstepError
@@ -264,7 +264,8 @@ class Model:
 
     def _variable(self, name: str) -> tf.Variable:
         layer, parameter = name.split("/")
-        return getattr(self.layers[layer], parameter).value
+        kind = self.plan.row(layer).layer.kind
+        return getattr(self.layers[layer], PARAMETERS.get((kind, parameter), parameter)).value
 
 
 def device_name(name: str) -> str:

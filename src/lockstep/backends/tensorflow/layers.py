@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from lockstep.backends.plan import Plan, pool_counts, window_padding
-from lockstep.spec import GELU, AvgPool2D, Conv2D, Dense, Flatten, LayerFacts, MaxPool2D
+from lockstep.spec import GELU, AvgPool2D, Conv2D, Dense, Flatten, LayerFacts, LayerNorm, MaxPool2D
 
 
 class BatchNorm(keras.layers.Layer):
@@ -123,6 +123,13 @@ def avg_pool2d(row: LayerFacts[AvgPool2D], plan: Plan) -> keras.layers.Layer:
     return keras.layers.AveragePooling2D(kernel, stride, padding=row.layer.padding, dtype=plan.dtype)
 
 
+def layer_norm(row: LayerFacts[LayerNorm], plan: Plan) -> keras.layers.Layer:
+    """Keras's own; over a whole example it is its group normalisation of one group."""
+    if row.layer.over == "channels":
+        return keras.layers.LayerNormalization(epsilon=row.layer.epsilon, dtype=plan.dtype)
+    return keras.layers.GroupNormalization(1, epsilon=row.layer.epsilon, dtype=plan.dtype)
+
+
 def flatten(row: LayerFacts[Flatten], plan: Plan) -> keras.layers.Layer:
     """Keras's own; its `channels_first` is about what comes in."""
     if row.layer.order == "chw" and len(row.input_shape) == 3:
@@ -192,6 +199,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Plan], keras.layers.Layer]] = {
     "flatten": flatten,
     "dense": dense,
     "batch_norm": BatchNorm,
+    "layer_norm": layer_norm,
     "dropout": lambda row, plan: Masked(dtype=plan.dtype),
     "relu": activation(keras.activations.relu),
     "leaky_relu": lambda row, plan: activation(leaky_relu, slope=row.layer.slope)(row, plan),
@@ -201,6 +209,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Plan], keras.layers.Layer]] = {
     "softplus": activation(keras.activations.softplus),
     "gelu": gelu,
 }
+PARAMETERS = {("layer_norm", "scale"): "gamma", ("layer_norm", "shift"): "beta"}  # where Keras's name is another one
 
 
 # --------------------------------------------------------------------------------------------------------- products

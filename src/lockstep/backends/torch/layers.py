@@ -138,6 +138,20 @@ class BatchNorm(nn.BatchNorm2d):
         )
 
 
+class LayerNorm(nn.LayerNorm):
+    """PyTorch's own, over the channels wherever they lie; over a whole example it is its group norm of one group."""
+
+    def __init__(self, row: LayerFacts) -> None:
+        super().__init__(row.input_shape[-1], eps=row.layer.epsilon)
+        self.is_over_channels = row.layer.over == "channels"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, …) → the same shape."""
+        if not self.is_over_channels:
+            return F.group_norm(x, 1, self.weight, self.bias, self.eps)
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
 def conv2d(row: LayerFacts[Conv2D], plan: Plan) -> nn.Module:
     """A plain convolution, padded by itself where both sides get the same."""
     layer, padding = row.layer, window_padding(row)
@@ -177,6 +191,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Plan], nn.Module]] = {
     "flatten": lambda row, plan: nn.Flatten() if row.layer.order == "chw" else Flatten(),
     "dense": dense,
     "batch_norm": lambda row, plan: BatchNorm(row),
+    "layer_norm": lambda row, plan: LayerNorm(row),
     "dropout": lambda row, plan: Masked(),
     "relu": lambda row, plan: nn.ReLU(),
     "leaky_relu": lambda row, plan: nn.LeakyReLU(row.layer.slope),

@@ -20,6 +20,7 @@ from lockstep.report.words.numbers import shape, whole
 from lockstep.store.documents.run import Layer
 
 COLOURS = {"conv2d": BLUE, "dense": GREEN, "max_pool2d": ORANGE, "avg_pool2d": ORANGE, "global_avg_pool": ORANGE}
+NORMS = ("batch_norm", "layer_norm")
 SHEETS = 5  # drawn at most
 WIDTH, CENTRE, TEXT = 4.9, 0.95, 2.05  # inches: of the figure, of the shapes, where words begin
 ROOM = 0.62  # of the largest sheet's side
@@ -63,7 +64,7 @@ def _blocks(
     waiting: list[str] = []
     for row in layers[:MAX_LAYERS]:
         kind = row.name.partition("_")[2]
-        if (not row.parameters and tuple(row.output_shape) == found[-1][0]) or kind == "batch_norm":
+        if (not row.parameters and tuple(row.output_shape) == found[-1][0]) or kind in NORMS:
             more = f", {_parameters(row.parameters)}" if row.parameters else ""
             waiting.append(lettering.short(row.name + more, 44))
             continue
