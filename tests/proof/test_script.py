@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,3 +148,42 @@ def test_a_difference_that_is_planted_in_a_script_is_named(cause, asked, tmp_pat
     proof = judged(asked, other, tmp_path)
     assert proof.verdict == "DIVERGED"
     assert cause in proof.divergences[0].causes
+
+
+def test_fewer_steps_are_judged_where_rounding_takes_over(monkeypatch):
+    asked, said = [], ["INCONCLUSIVE", "EQUAL"]
+    monkeypatch.setattr(script, "results_of", lambda file, target, of, case, steps, tell: {})
+    monkeypatch.setattr(
+        script, "proof_of", lambda *given: asked.append(given[-1]) or SimpleNamespace(verdict=said.pop(0))
+    )
+    assert script.judged(Path("x.py"), "numpy", script.subject(RUN)).verdict == "EQUAL"
+    assert asked == [9, 3]
+
+
+def test_two_batch_normalisations_of_one_script_keep_their_own_variances(tmp_path):
+    layers = ["flatten", "dense 7 bias=false", "batch_norm running_variance=biased", "dense 5 bias=false", "batch_norm"]
+    study = spec.Study(
+        {"net": spec.Network([*layers, "dense 10"])}, ("digits",), ("numpy",), name="two", dtype=("float64",)
+    )
+    (run,) = study.runs()
+    both = script.Subject(Path("run"), run, inputs.Examples(data.load("digits", offline=True), run))
+    assert judged(both, run, tmp_path).verdict == "EQUAL"
+
+
+def test_a_dataset_of_ones_own_goes_beside_the_script(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    names = ("x_train", "y_train", "x_test", "y_test")
+    arrays = [generator.integers(0, 256, (40, 9, 9), np.uint8), np.arange(40) % 3]
+    np.savez("own.npz", **dict(zip(names, arrays * 2, strict=True)))
+    Path("own.toml").write_text(
+        'dataset = "./own.npz"\nbackends = ["numpy"]\nrecipe = {epochs = 1, batch_size = 8}\n'
+        'networks.net = ["flatten", "dense 3"]\n', encoding="utf-8"
+    )  # fmt: skip
+    assert typed("run", "own.toml") == 0
+    (run,) = Path("runs/own").glob("net-*")
+    assert typed("export", run, "--script", "numpy") == 0
+    assert "net_numpy.npz, the images and labels that it reads" in capsys.readouterr().out
+    done = subprocess.run([sys.executable, "net_numpy.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with np.load("result.npz") as found:
+        assert np.allclose(found["losses"], np.load(run / "steps.npz")["loss"], rtol=0, atol=1e-5)

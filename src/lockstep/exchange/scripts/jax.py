@@ -68,6 +68,7 @@ def batch_norm(row: LayerFacts, given: Given) -> Code:
     """A function of its own, which gives new running statistics too."""
     numbers = [f'"{row.name}"', "{x}", "weights", "statistics", "training"]
     numbers += [repr(row.layer.momentum), repr(row.layer.epsilon)]
+    numbers += ["unbiased=False"] if row.layer.running_variance == "biased" else []
     return Code(f"batch_norm({', '.join(numbers)})")
 
 
@@ -146,13 +147,13 @@ def mean_of_real(x, *window):
     return sum_pool(x, *window) / sum_pool(jnp.ones_like(x), *window)
 ''',
     "batch_norm(": '''
-def batch_norm(name, x, weights, statistics, training, momentum, epsilon):
-    """By the batch's mean and biased variance in training; the running variance takes the $which one."""
+def batch_norm(name, x, weights, statistics, training, momentum, epsilon, unbiased=True):
+    """By the batch's mean and biased variance in training; the running variance takes the unbiased one."""
     mean, variance = statistics[f"{name}/running_mean"], statistics[f"{name}/running_variance"]
     if training:
         axes = tuple(range(x.ndim - 1))
         batch_mean, batch_variance = x.mean(axes), x.var(axes)
-        seen = batch_variance$factor
+        seen = batch_variance * (x.size / max(x.size - x.shape[-1], 1)) if unbiased else batch_variance
         statistics[f"{name}/running_mean"] = mean + momentum * (batch_mean - mean)
         statistics[f"{name}/running_variance"] = variance + momentum * (seen - variance)
         mean, variance = batch_mean, batch_variance
@@ -176,20 +177,18 @@ def put(model, arrays):
 '''
 
 
-def _helpers(given: Given, codes: list[Code]) -> Iterator[str]:
-    biased = {row.layer.running_variance for row in given.normalised} == {"biased"}
+def _helpers(codes: list[Code]) -> Iterator[str]:
     for start, text in HELPERS.items():
         if any(re.search(rf"(?<!\w){re.escape(start)}", code.apply) for code in codes) or (
             start == "sum_pool(" and any(code.apply.startswith("mean_of_real(") for code in codes)
         ):
-            text = text.replace("$which", "biased" if biased else "unbiased")
-            yield text.replace("$factor", "" if biased else " * (x.size / max(x.size - x.shape[-1], 1))")
+            yield text
 
 
 def network(given: Given) -> Iterator[str]:
     """The forward pass, and its values out and in."""
     codes = [LAYERS[row.layer.kind](row, given) for row in given.plan.rows]
-    yield from _helpers(given, codes)
+    yield from _helpers(codes)
     arguments = ["weights", *(["statistics"] if given.normalised else []), "x"]
     arguments += ["masks=None"] if given.masked else []
     arguments += ["training=False"] if given.normalised else []

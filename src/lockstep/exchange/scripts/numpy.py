@@ -59,7 +59,9 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "global_avg_pool": lambda row, given: Code("global_avg_pool"),
     "flatten": _flatten,
     "dense": lambda row, given: Code("dense"),
-    "batch_norm": lambda row, given: Code("batch_norm", f"{row.layer.momentum!r}, {row.layer.epsilon!r}"),
+    "batch_norm": lambda row, given: Code(
+        "batch_norm", f"{row.layer.momentum!r}, {row.layer.epsilon!r}, {row.layer.running_variance == 'unbiased'}"
+    ),
     "layer_norm": _layer_norm,
     "dropout": lambda row, given: Code("dropout"),
     "relu": lambda row, given: Code("relu"),
@@ -192,13 +194,13 @@ def dense(name, x, on):
     return x @ w if b is None else x @ w + b, backward
 """,
     "batch_norm": """
-def batch_norm(name, x, on, momentum, epsilon):
+def batch_norm(name, x, on, momentum, epsilon, unbiased):
     scale, shift = on["weights"][f"{name}/scale"], on["weights"][f"{name}/shift"]
     axes, n = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
     mean, variance = on["statistics"][f"{name}/running_mean"], on["statistics"][f"{name}/running_variance"]
     if on["training"]:
         batch_mean, batch_variance = x.mean(axes), x.var(axes)
-        seen = batch_variance$factor  # $which
+        seen = batch_variance * (n / max(n - 1, 1)) if unbiased else batch_variance
         on["statistics"][f"{name}/running_mean"] = mean + momentum * (batch_mean - mean)
         on["statistics"][f"{name}/running_variance"] = variance + momentum * (seen - variance)
         mean, variance = batch_mean, batch_variance
@@ -310,11 +312,9 @@ def network(given: Given) -> Iterator[str]:
     needed = dict.fromkeys(name for name in FUNCTIONS if name in wanted)
     for name in list(needed):
         needed |= dict.fromkeys(other for other in FUNCTIONS if re.search(rf"\b{other}\(", _body(FUNCTIONS[name])))
-    biased = any(row.layer.running_variance == "biased" for row in given.normalised)
     for name, text in FUNCTIONS.items():
         if name in needed:
-            text = text.replace("$factor", "" if biased else " * (n / max(n - 1, 1))")
-            yield text.replace("$which", "the biased one" if biased else "the unbiased one")
+            yield text
     rows = [f'({code.function}, "{name}"{f", {code.options}" if code.options else ""})' for name, code in codes]
     yield listed("NETWORK = [", rows, "]")
     yield FORWARD
