@@ -15,7 +15,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from lockstep.exchange.scripts.given import Given
 from lockstep.files import atomic
 from lockstep.language import later as _
 from lockstep.machine import processes, timing, workers
-from lockstep.proof import cases, comparison, growth
+from lockstep.proof import cases, comparison, growth, tolerance
 from lockstep.proof.judge import Finding, Judge, compare
 from lockstep.proof.pair import client
 from lockstep.spec import Run
@@ -48,6 +48,7 @@ ALONE = (
     "import os, runpy, sys; sys.modules['lockstep'] = None; sys.argv = sys.argv[1:]; file = sys.argv[0]; "
     "sys.path.insert(0, os.path.dirname(os.path.abspath(file))); runpy.run_path(file, run_name='__main__')"
 )
+FLOAT32 = tolerance.eps("float32")
 Tell = Callable[[str], None]
 
 
@@ -225,18 +226,25 @@ def results_of(file: Path, target: str, asked: Subject, case: cases.Case, steps:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What the judge has after the same steps, in float64."""
+    """What the judge has after the same steps, in float64; `off` is how far his float32 is from it, by its norm."""
 
     judge: Judge
     losses: list[float]
     weights: Arrays
     state: Arrays
+    off: Mapping[str, float]
 
 
 def outcome(judge: Judge, case: cases.Case, steps: int) -> Outcome:
     """Take the steps by a judge's meaning."""
     losses = comparison.losses_of(judge, case, steps, "float64")
-    return Outcome(judge, losses, judge.exact.weights(), judge.exact.state())
+    comparison.losses_of(judge, case, steps, "float32")
+    weights, singly, unit = judge.exact.weights(), judge.single.weights(), tolerance.eps(judge.dtype) / FLOAT32
+    off = {
+        name: unit * (float(np.linalg.norm(singly[name] - value)) + FLOAT32 * float(np.linalg.norm(value)))
+        for name, value in weights.items()
+    }
+    return Outcome(judge, losses, weights, judge.exact.state(), off)
 
 
 def judged(file: Path, target: str, asked: Subject, tell: Tell = lambda what: None) -> Proof:
@@ -299,10 +307,10 @@ def _claim(verdict: str, steps: int, within: float) -> Any:
 
 
 def _within(start: Arrays, wanted: Outcome, parting: growth.Parting) -> float:
-    """What part of the change of the weights rounding may hide."""
+    """What part of the change of the weights rounding may hide, by their norm; a single one may follow rounding."""
     names = [name for name in start if parting.is_determined(name)]
-    moved = growth.relative(start, wanted.weights, names)
-    room = float(parting.weights_room[-1]) if names else math.inf
+    moved = math.hypot(*(float(np.linalg.norm(wanted.weights[name] - start[name])) for name in names))
+    room = tolerance.FACTOR * math.hypot(*(wanted.off[name] for name in names))
     return room / moved if moved and math.isfinite(room) else math.inf
 
 
@@ -317,7 +325,14 @@ def findings(found: Arrays, wanted: Outcome, parting: growth.Parting, case: case
     size = max(float(np.abs(value).max(initial=0.0)) for value in wanted.weights.values())
     for name, value in wanted.weights.items():
         allowed = float(parting.weights_room[-1]) * size if parting.is_determined(name) else math.inf
-        yield compare("training", name, steps - 1, found.get(name), value, allowed, case.plan.dtype, whole=True)
+        yield (
+            finding := compare(
+                "training", name, steps - 1, found.get(name), value, allowed, case.plan.dtype, whole=True
+            )
+        )
+        if finding.agrees and parting.is_determined(name):
+            distance, room = np.linalg.norm(found[name] - value), tolerance.FACTOR * wanted.off[name]
+            yield compare("training", _("{name}, by its norm", name=name), steps - 1, distance, 0.0, room, whole=True)
     statistics = list(case.plan.initial_statistics())
     for name in statistics:
         kind = name.rpartition("/")[2]

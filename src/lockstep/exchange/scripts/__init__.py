@@ -1,4 +1,4 @@
-"""A run as one file of a framework's own code, of at most 200 lines, that imports no Lockstep and takes the same steps.
+"""A run as one readable file of a framework's own code, that imports no Lockstep and takes the same steps.
 
 A script is its sections in this order: what it is, imports, settings, the generator, the data, the starting weights,
 what is decided for every epoch, the network, the update, one step, the loop. `decisions` writes what all targets
@@ -19,7 +19,6 @@ from lockstep.language import later as _
 
 # What `--script` takes → the backend that it needs.
 TARGETS = {"torch": "torch", "numpy": "numpy", "keras": "tensorflow", "jax": "jax"}
-MOST_LINES = 200
 
 
 def target(name: str) -> Target:
