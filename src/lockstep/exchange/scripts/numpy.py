@@ -224,7 +224,8 @@ def layer_norm(name, x, on, axes, epsilon):
 
     def backward(dy):
         every = tuple(range(x.ndim - 1))
-        on["gradients"][f"{name}/scale"], on["gradients"][f"{name}/shift"] = (dy * normal).sum(every), dy.sum(every)
+        on["gradients"][f"{name}/scale"] = (dy * normal).sum(every)
+        on["gradients"][f"{name}/shift"] = dy.sum(every)
         g = dy * scale
         along = (g * normal).mean(axes, keepdims=True)
         return inverse * (g - g.mean(axes, keepdims=True) - normal * along)
