@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lockstep import LockstepError, cli, data, spec
+from lockstep import LockstepError, cli, data, spec, store
 from lockstep.exchange import scripts
 from lockstep.proof import causes, script
 from lockstep.training import inputs
@@ -185,5 +185,22 @@ def test_a_dataset_of_ones_own_goes_beside_the_script(tmp_path, capsys):
     assert "net_numpy.npz, the images and labels that it reads" in capsys.readouterr().out
     done = subprocess.run([sys.executable, "net_numpy.py"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    with np.load("result.npz") as found:
-        assert np.allclose(found["losses"], np.load(run / "steps.npz")["loss"], rtol=0, atol=1e-5)
+    found, wanted = store.read_npz(Path("result.npz"))["losses"], store.read_npz(run / "steps.npz")["loss"]
+    assert np.allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+def test_what_is_hardly_further_off_than_rounding_is_no_difference_and_what_is_far_is_one(asked, monkeypatch, tmp_path):
+    real = script.findings
+
+    def off_by(rooms):
+        def found(*given):
+            first, *rest = real(*given)
+            yield dataclasses.replace(first, units=rooms, step=3)
+            yield from rest
+
+        monkeypatch.setattr(script, "findings", found)
+        monkeypatch.setattr(script, "_causes", lambda *given: [])
+        return judged(asked, asked.run, tmp_path).verdict
+
+    assert off_by(5.0) == "INCONCLUSIVE"
+    assert off_by(50.0) == "DIVERGED"

@@ -185,7 +185,7 @@ def load(folder):
 NPZ = '''
 def load(file):
     """Images (n, $height, $width, $channels) of uint8 and labels (n,), to train on and to test."""
-    with np.load(file) as arrays:
+    with np.load(file, allow_pickle=False) as arrays:
         names = ("train_images", "train_labels", "test_images", "test_labels")
         return [arrays[name] for name in names]
 '''
