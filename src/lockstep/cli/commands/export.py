@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from lockstep.cli import interruption
 from lockstep.cli.options import AsJson
 from lockstep.language import later as _
 from lockstep.screen.output import console, print_json, tell
+
+if TYPE_CHECKING:
+    from lockstep.proof.script import Exported
 
 RunFolder = Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")]
 Script = Annotated[
@@ -26,19 +29,31 @@ def export(
     run: RunFolder, script: Script = None, out: Out = None, force: Force = False, as_json: AsJson = False
 ) -> None:  # fmt: skip
     """Write a run as a script that needs no Lockstep; it is run and judged first, and not written unless equal."""
-    from lockstep.errors import LockstepError
-    from lockstep.exchange import scripts
-    from lockstep.proof import proof
     from lockstep.proof import script as scripted
-    from lockstep.screen import proofs
 
     interruption.end_on_signals()
-    if script is None:
-        hint = f"lockstep export {shlex.quote(str(run))} --script torch"
-        message = _("export wants to know as what: --script {names}", names=" | ".join(scripts.TARGETS))
-        raise LockstepError("LS-200", message, hint=hint)
     with interruption.saying(_("interrupted; nothing was written")):
-        found = scripted.export(run, script, out, force, lambda what: tell(what, err=True))
+        found = scripted.export(run, _target(run, script), out, force, lambda what: tell(what, err=True))
+    _answer(found, as_json)
+
+
+def _target(run: Path, script: str | None) -> str:
+    """What it is written for."""
+    from lockstep.errors import LockstepError
+    from lockstep.exchange import scripts
+
+    if script is not None:
+        return script
+    hint = f"lockstep export {shlex.quote(str(run))} --script torch"
+    message = _("export wants to know as what: --script {names}", names=" | ".join(scripts.TARGETS))
+    raise LockstepError("LS-200", message, hint=hint)
+
+
+def _answer(found: Exported, as_json: bool) -> None:
+    """Say what was written, or why nothing was, and end the command with the exit code of its proof."""
+    from lockstep.proof import proof
+    from lockstep.screen import proofs
+
     if as_json:
         print_json({"script": None if found.path is None else str(found.path), "proof": found.proof.document()})
     elif found.path is None:
