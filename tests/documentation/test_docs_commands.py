@@ -16,7 +16,7 @@ from PIL import Image
 
 from lockstep import LockstepError, cli, store
 from support import ROOT
-from support.needs import need
+from support.needs import need, need_backend
 
 READMES = [ROOT / "README.md", ROOT / "README.ru.md"]
 PAGES = [*READMES, *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -122,6 +122,13 @@ def test_a_command_of_the_documentation_works(command, folder, capsys, request):
         request.getfixturevalue("mnist")
     if words[1:] == ["RUN_A", "RUN_B"]:
         words[1:] = [run_in(folder, name) for name in words[1:]]
+    if "RUN" in words:
+        need_backend("torch")
+        words[words.index("RUN")] = finished_run(folder)
+        words += ["--force"] if words[0] == "export" else []
+        if words[0] == "prove":
+            assert lockstep(["export", words[-1], "--script", "torch", "--out", words[2], "--force"]) == 0
+            capsys.readouterr()
     for word in words[1:2]:
         if word in HELD and not holds_runs(folder / HELD[word]):
             run_in(folder, HELD[word])
@@ -156,6 +163,14 @@ def run_in(folder, name):
     """A run folder of the demonstration's convolutional network."""
     assert lockstep(["run", "studies/demo.toml", *SMALL, "--network", "cnn", "--runs", name]) == 0
     (status,) = (path for path in (folder / name).glob("*/*/status.json") if "traces" not in path.parts)
+    return str(status.parent)
+
+
+def finished_run(folder):
+    """A run that others need too."""
+    if not (folder / "exported").exists():
+        return run_in(folder, "exported")
+    (status,) = (folder / "exported").glob("*/*/status.json")
     return str(status.parent)
 
 

@@ -15,6 +15,7 @@ import pytest
 import lockstep
 from lockstep import backends
 from lockstep.benchmark import baselines
+from lockstep.exchange import scripts
 from lockstep.exchange.models import server
 from lockstep.proof.pair import client
 from support.needs import need_backend
@@ -28,7 +29,8 @@ FLOORS = (
     {"errors", "uncertainty"},
     {"arguments", "explain", "files", "machine"},
     {"spec"},
-    {"backends", "data", "exchange", "store"},
+    {"backends", "data", "store"},
+    {"exchange"},
     {"training"},
     {"report", "study"},
     {"benchmark", "defaults", "proof", "screen"},
@@ -47,6 +49,11 @@ TWINS = {
     "exchange.models": (
         {"exchange.models"}, {"exchange.models.records"}, {"exchange.models.side"}, {"exchange.models.training"},
         {"exchange.models.server", *(f"exchange.models.{name}" for name in server.SIDES)},
+    ),
+    "exchange.scripts": (
+        {"exchange.scripts.lines"}, {"exchange.scripts.given"},
+        {"exchange.scripts.decisions", "exchange.scripts.updates"},
+        {f"exchange.scripts.{name}" for name in scripts.TARGETS}, {"exchange.scripts"},
     ),
     "benchmark.baselines": (
         {"benchmark.baselines"},
@@ -372,6 +379,6 @@ def test_no_module_is_called_like_one_of_the_standard_library():
 
 
 def test_a_planted_name_of_the_standard_library_is_found():
-    assert like_the_standard_library(["proof.trace", "proof.traces", "report.signal", "spec.toml"]) == {
-        "proof.trace", "report.signal",
+    assert like_the_standard_library(["proof.traces", "proof.traces", "report.signal", "spec.toml"]) == {
+        "proof.traces", "report.signal",
     }  # fmt: skip

@@ -30,7 +30,11 @@ class Case:
 
     @cached_property
     def _own(self) -> inputs.Examples:
-        return inputs.Examples(self.examples.data, self.canonical)
+        return self.examples_of(self.canonical)
+
+    def examples_of(self, run: Run) -> inputs.Examples:
+        """A run's images of this dataset."""
+        return inputs.Examples(self.examples.data, run)
 
     @property
     def judge(self) -> Judge:
@@ -42,7 +46,7 @@ class Case:
 
     def judge_of(self, run: Run) -> Judge:
         """A judge of another meaning on the same dataset."""
-        examples = inputs.Examples(self.examples.data, run)
+        examples = self.examples_of(run)
         return Judge(run, inputs.make_plan(run, examples, 1), examples)
 
 

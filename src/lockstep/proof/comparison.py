@@ -54,7 +54,7 @@ def compare_runs(first: str | PathLike[str], second: str | PathLike[str]) -> Pro
         raise LockstepError(
             "LS-210", later("a run is compared with itself"), where=str(first), hint=later("name two folders")
         )
-    runs = [_run(folder) for folder in folders]
+    runs = [finished_run(folder) for folder in folders]
     are_traces = [
         (folder / "manifest.json").exists() and "kept" in store.read_json(folder / "manifest.json")
         for folder in folders
@@ -111,8 +111,8 @@ def claim_of(verdict: str, place: str | None, traces: bool) -> str:
 # --------------------------------------------------------------------------------------------- may they be compared?
 
 
-def _run(folder: Path) -> Run:
-    """The run of a folder that is whole."""
+def finished_run(folder: Path) -> Run:
+    """The run of a folder that is whole; raises LockstepError (LS-210, LS-505) where it is not, or not finished."""
     record = store.Record(folder)
     if not (folder / "status.json").is_file():
         message = later("it is no run folder") if folder.exists() else later("it does not exist")
@@ -275,7 +275,7 @@ def _run_judged(folder: Path, run: Run, case: cases.Case) -> tuple[list[Divergen
         problem = problem or later("the checkpoint: {problem}", problem=unfit)
     if problem:
         broken = Finding("training", "its arrays", None, problem=problem)
-        return [_divergence(run, broken, [])], Coverage(steps=0, values=0)
+        return [divergence(run, broken, [])], Coverage(steps=0, values=0)
     steps = min(FIRST_STEPS, len(losses))
     divergences = [*_losses_judged(losses[:steps], run, case), *_predictions_judged(logits, weights, state, run, case)]
     return divergences, Coverage(steps=steps, values=steps + logits.size)
@@ -293,8 +293,8 @@ def _losses_judged(losses: np.ndarray, run: Run, case: cases.Case) -> Iterator[D
         "loss", "training from the start", step, off / tolerance, off, tolerance, (), float(losses[step]), wanted
     )
     # Steps after the first wrong one follow from it, but a true cause reproduces them all.
-    yield _divergence(
-        run, found, _reproducing(case, lambda judge: _first_wrong(losses, judge, case, tolerance_at) is None)
+    yield divergence(
+        run, found, reproducing(case, lambda judge: _first_wrong(losses, judge, case, tolerance_at) is None)
     )
 
 
@@ -305,17 +305,17 @@ def _predictions_judged(
     images, steps = case.examples.test[0], int(state.get("step", 0))
     found = case.judge.logits(logits, images, weights, state, steps)
     if not found.agrees:
-        causes = _reproducing(case, lambda judge: judge.logits(logits, images, weights, state, steps).agrees)
-        yield _divergence(run, found, causes)
+        causes = reproducing(case, lambda judge: judge.logits(logits, images, weights, state, steps).agrees)
+        yield divergence(run, found, causes)
 
 
-def _reproducing(case: cases.Case, fits: Callable[[Judge], bool]) -> list[str]:
+def reproducing(case: cases.Case, fits: Callable[[Judge], bool]) -> list[str]:
     """The known differences under which the judge gives what was found."""
     others = {name: differing(name, case.canonical, case.examples.shape) for name in CAUSES}
     return [name for name, other in others.items() if other is not None and fits(case.judge_of(other))]
 
 
-def _divergence(run: Run, found: Finding, causes: list[str]) -> Divergence:
+def divergence(run: Run, found: Finding, causes: list[str]) -> Divergence:
     """One place that is wrong; what has a problem has no numbers."""
     if found.problem:
         nan = math.nan

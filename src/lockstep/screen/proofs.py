@@ -139,6 +139,11 @@ def print_proof(proof: Proof, console: Console) -> None:
         console.print(escape(kept), soft_wrap=True, highlight=False)
 
 
+def claimed(proof: Proof) -> str:
+    """A proof's verdict and claim, as plain text."""
+    return f"{verdict_word(proof.verdict)}: {say(proof.claim)}"
+
+
 def print_gradients(document: Gradients, console: Console) -> None:
     """Of each backend how many gradients are slopes of the loss, and what is wrong."""
     keys = dict.fromkeys(key for network in document.networks for key in network.grid)

@@ -18,6 +18,7 @@ from lockstep.cli.commands import (
     diff,
     doctor,
     explain,
+    export,
     init,
     prove,
     report,
@@ -37,7 +38,8 @@ EPILOG = (
 COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "demo": demo.demo, "init": init.init, "run": run.run, "resume": resume.resume, "prove": prove.prove,
     "diff": diff.diff, "bench": bench.bench, "explain": explain.explain, "show": show.show, "report": report.report,
-    "verify": verify.verify, "doctor": doctor.doctor, "clean": clean.clean, "schema": schema.schema,
+    "export": export.export, "verify": verify.verify, "doctor": doctor.doctor, "clean": clean.clean,
+    "schema": schema.schema,
 }  # fmt: skip
 OF_DATA: dict[str, Callable[..., None]] = {
     "list": data.list_all, "fetch": data.fetch, "verify": data.verify, "import": data.import_folder, "path": data.path,

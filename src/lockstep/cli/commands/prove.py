@@ -41,6 +41,11 @@ class Demand:
         bool, typer.Option("--gradients", help="Instead: are gradients the slopes of the loss? In float64.")
     ] = False
 
+    script: Annotated[
+        Path | None,
+        typer.Option("--script", help="Judge this script by the run: --script FILE.py RUN.", metavar="FILE"),
+    ] = None
+
     @property
     def settings(self) -> list[str]:
         """What is put over the study's file."""
@@ -65,6 +70,8 @@ class Demand:
             message = later("prove takes one study at a time, not {n}", n=len(targets))
             hint = later("{first}, then {then}", first=first, then=then)
             raise LockstepError("LS-200", message, where="STUDY", hint=hint)
+        if self.script is not None:
+            return self._check_script(targets, choice)
         if self.gradients and (self.plant or self.dtype or self.steps != Demand.steps):
             message = later("--gradients takes no steps, is in float64, and of a plant the gradients are right too")
             raise LockstepError("LS-200", message, hint=later("leave --plant, --dtype and --steps out"))
@@ -74,16 +81,36 @@ class Demand:
             message = later("prove takes one study, or two run folders and no options of a study")
             raise LockstepError("LS-200", message, hint=hint)
 
+    def _check_script(self, targets: Sequence[Path], choice: Choice) -> None:
+        """A script is judged by one run, and nothing else can be asked of it."""
+        from lockstep.errors import LockstepError
+
+        if len(targets) != 1 or choice != Choice() or self != Demand(script=self.script):
+            hint = later("lockstep prove --script FILE.py RUN")
+            raise LockstepError("LS-200", later("--script takes one run folder and no other option"), hint=hint)
+        return None
+
 
 def prove(targets: Targets, choice: Choice, demand: Demand, work: Work, as_json: AsJson = False) -> None:
     """Prove that backends take the same steps, or name the first place that differs and its cause."""
     interruption.end_on_signals()
     demand.check(targets, choice)
+    if demand.script is not None:
+        return _judge(demand.script, targets[0], as_json)
     if len(targets) == 2:
         return _compare(targets[0], targets[1], as_json)
     asked = choice.load(targets[0], demand.settings)
     work.fetch(asked)
     return (_check_gradients if demand.gradients else _prove)(asked, demand, work, as_json)
+
+
+def _judge(file: Path, run: Path, as_json: bool) -> None:
+    """Prove of a script that it does what a run says."""
+    from lockstep.proof import pages, script
+
+    with interruption.saying(NOT_PROVEN):
+        document = script.prove(file, run, lambda what: tell(what, err=True))
+    _answer(document, pages.write_comparison(document, run), as_json)
 
 
 def _compare(first: Path, second: Path, as_json: bool) -> None:

@@ -55,9 +55,15 @@ def named(text: str) -> Named:
     if not colon or not name:
         hint = later("name the class or function that gives the model: {example}", example=f"{text}:Net")
         raise LockstepError("LS-200", later("no name behind the file"), where=where, hint=hint)
-    file = Path(path)
+    return Named(Path(path), name, framework_of(Path(path)))
+
+
+def framework_of(file: Path) -> str:
+    """The framework that a file of Python imports; raises LockstepError (LS-200, LS-205)."""
     if not file.is_file():
-        raise LockstepError("LS-200", later("there is no such file"), where=path, hint=later("look for a typing error"))
+        raise LockstepError(
+            "LS-200", later("there is no such file"), where=str(file), hint=later("look for a typing error")
+        )
     try:
         imported = set(imports(ast.parse(file.read_bytes())))
     except (SyntaxError, ValueError) as error:
@@ -69,8 +75,8 @@ def named(text: str) -> Named:
     if not framework:
         known = ", ".join(dict.fromkeys(FRAMEWORKS))
         message = later("it imports none of {known}", known=known)
-        raise LockstepError("LS-205", message, where=path, hint=later("name the file that builds the model"))
-    return Named(file, name, framework)
+        raise LockstepError("LS-205", message, where=str(file), hint=later("name the file that builds the model"))
+    return framework
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
