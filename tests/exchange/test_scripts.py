@@ -22,7 +22,7 @@ from lockstep.spec import Network, Recipe
 from lockstep.spec.records import changed
 from lockstep.training import metrics
 from lockstep.training.early_stopping import Stopping
-from support import backend_cases, scripted
+from support import TESTS, backend_cases, scripted
 from support.backend_cases import CASES, Case
 from support.needs import need_backend
 

@@ -1,4 +1,4 @@
-"""The cases of `conformance` as scripts: `python -m support.scripted TARGET FOLDER` takes their steps and keeps what came out.
+"""The cases of `backend_cases` as scripts: `python -m support.scripted TARGET FOLDER` keeps what their steps give.
 
 A script's own functions are called on the case's images, in float64; the NumPy backend says what should come out.
 """

@@ -43,7 +43,7 @@ from lockstep.training import inputs
 STEPS = 10  # that a script takes to be judged
 FEWER = (3, 1)  # where by then rounding alone has moved the weights as far as the steps did
 SECONDS = 300  # that it may take for them
-# A difference that no cause explains is told from rounding where it is further off than that, in tolerances: two frameworks'
+# In tolerances: a difference that no cause explains is told from rounding where it is further off. Two frameworks'
 # programs part further than NumPy's own twins do, which are one program and few.
 NEAR = 8.0
 NOTHING_TOLD = later("rounding alone moves these weights as far as the steps do: nothing is told apart")
