@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from lockstep import spec
 from lockstep.backends import numpy as reference
 from lockstep.report.draw import canvas, plots
+from lockstep.store.documents.run import Epoch
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "sigmoid", "tanh", "softplus")
 
@@ -58,7 +59,7 @@ def histories(records: list[Any]) -> Figure:
     """Accuracy and loss over the epochs: a colour for each network and backend, seeds as a band."""
     cells: dict[str, list[Any]] = {}
     for record in records:
-        cells.setdefault(f"{record.network} · {record.backend}", []).append(record.history)
+        cells.setdefault(f"{record.network} · {record.backend}", []).append([Epoch(**row) for row in record.history])
     colours = [colour for colour, _ in plots.LOOKS] + [plots.INK]
     columns = 3 if len(cells) > 4 else 4
     figure = Figure(figsize=(7.2, 3.2 + 0.2 * -(-len(cells) // columns)), layout="constrained")
@@ -67,7 +68,7 @@ def histories(records: list[Any]) -> Figure:
         for colour, (name, runs) in zip(colours * 3, cells.items(), strict=False):
             for split, (_, dashes) in plots.SPLITS.items():
                 key = f"{plots.of_split(split, cells)}_{measure}"
-                rows = [[row.get(key) for row in run] for run in runs]
+                rows = [[row.number(key) for row in run] for run in runs]
                 if any(None in row or not row for row in rows):
                     continue
                 n = min(map(len, rows))

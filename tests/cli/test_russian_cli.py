@@ -55,7 +55,7 @@ KNOWN = {
     "keras", "optax", "scikit-learn", "Python", "Pillow", "digits", "mnist", "fashion-mnist", "small", "flatten",
     "dense", "conv", "adam", "adamw", "seed", "en", "ru", "train", "test", "lab", "shipped", "topics", "differences",
     "causes", "errors", "explain", "stdout", "stderr", "backend", "dtype", "npz", "gzip", "pip", "tf", "epochs",
-    "kind", "units", "loss", "networks", "recipe", "prove", "runs", "pets", "mlp", "cnn", "lenet", "JSON", "Schema",
+    "kind", "units", "loss", "networks", "recipe", "prove", "runs", "pets", "mlp", "cnn", "lenet", "JSON", "Schema", "optimizer", "drawn", "from-a", "as-is", "diff",
 }  # fmt: skip
 
 
@@ -299,6 +299,7 @@ def test_an_unknown_language_is_refused_with_the_known_ones(folder, capsys, monk
 
 def test_a_catalog_that_was_not_installed_is_told(folder, capsys, monkeypatch):
     monkeypatch.setattr(language, "catalog_of", lambda code: folder / f"{code}.mo")
+    language.translations.cache_clear()
     said = " ".join(ask(capsys, "data", "path", code=5).split())
     assert "LS-505" in said
     assert 'the texts of language "ru" are not installed' in said

@@ -87,8 +87,8 @@ def test_numpys_products_get_one_thread_each_because_the_backend_has_its_own():
 POOLS = """
 import json, os, numpy as np
 np.ones((50, 50)) @ np.ones((50, 50))
-from lockstep.machine import timing
-print(json.dumps([timing.obtained_threads(int(os.environ["ASKED"])), timing.usable_cores()]))
+from lockstep.machine import cores, memory
+print(json.dumps([cores.obtained_threads(int(os.environ["ASKED"])), cores.usable_cores()]))
 """
 
 
@@ -198,12 +198,12 @@ def test_a_number_of_threads_that_cannot_be_is_refused(threads):
 # -------------------------------------------------------------------------------------------------------------- memory
 
 ALLOCATE = """
-from lockstep.machine import timing
-before = timing.peak_memory_bytes()
+from lockstep.machine import cores, memory
+before = memory.peak_memory_bytes()
 held = bytearray({n})
 held[::4096] = b"x" * len(held[::4096])
 del held
-print(timing.peak_memory_bytes() - before)
+print(memory.peak_memory_bytes() - before)
 """
 
 
@@ -278,7 +278,7 @@ def number_of(code, **more):
 
 FREED = """
 import resource
-from lockstep.machine import timing
+from lockstep.machine import cores, memory
 {first}
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def step():
@@ -299,20 +299,20 @@ def test_memory_that_a_step_frees_is_there_for_the_next():
         return number_of(FREED.format(first=first), **more)
 
     pages = 20 * 18 * 2**20 // os.sysconf("SC_PAGE_SIZE")
-    assert faults("timing.keep_freed_memory()") < pages / 10
+    assert faults("memory.keep_freed_memory()") < pages / 10
     assert faults("") > pages / 3
-    assert faults("timing.keep_freed_memory()", MALLOC_MMAP_THRESHOLD_="65536") > pages / 3, "the user's word counts"
-    assert faults("timing.keep_freed_memory()", GLIBC_TUNABLES="glibc.malloc.mmap_threshold=65536") > pages / 3
+    assert faults("memory.keep_freed_memory()", MALLOC_MMAP_THRESHOLD_="65536") > pages / 3, "the user's word counts"
+    assert faults("memory.keep_freed_memory()", GLIBC_TUNABLES="glibc.malloc.mmap_threshold=65536") > pages / 3
 
 
 PEAK = """
-from lockstep.machine import timing
+from lockstep.machine import cores, memory
 {first}
 held = [bytearray(b"x") * 2**24 for _ in range(6)]
 last = bytearray(b"x") * 2**20  # the heap's end is not free
 del held
-timing.forget_peak_memory()
-print(timing.peak_memory_bytes())
+memory.forget_peak_memory()
+print(memory.peak_memory_bytes())
 """
 
 
@@ -323,9 +323,9 @@ def test_memory_that_is_kept_and_free_is_nobodys_peak():
     def peak(first):
         return number_of(PEAK.format(first=first))
 
-    usual, kept = peak(""), peak("timing.keep_freed_memory()")
+    usual, kept = peak(""), peak("memory.keep_freed_memory()")
     assert kept < usual + 2**24
-    broken = "timing.keep_freed_memory(); timing.c_function = lambda name: lambda *_: 0"
+    broken = "memory.keep_freed_memory(); memory.c_function = lambda name: lambda *_: 0"
     assert peak(broken) > usual + 5 * 2**24
 
 

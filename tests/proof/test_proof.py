@@ -455,7 +455,7 @@ def spoilt(traced, tmp_path, file, change):
         ("step-3.safetensors", lambda content: content[:-1] + bytes([content[-1] ^ 1]), "SHA-256"),
         ("step-3.safetensors", lambda content: content[:50], "it has 50 bytes, the manifest says"),
         ("manifest.json", lambda content: content.replace(b'"format": 2', b'"format": 3'), "format 3"),
-        ("manifest.json", lambda content: content.replace(b'"kept"', b'"kopt"'), '"kept" is missing'),
+        ("manifest.json", lambda content: content.replace(b'"kept"', b'"kopt"'), "kept is missing"),
         ("manifest.json", lambda content: content[:40], "cannot be used"),
     ],
 )

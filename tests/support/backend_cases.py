@@ -118,6 +118,7 @@ CHAINS = {
     "norm_and_dropout": net(
         "conv2d 4 3 bias=false", "batch_norm", "dropout 0.3", "flatten", "dense 17", "dropout", "dense 5"
     ),
+    "layer_norms": net("conv2d 4 3", "layer_norm", "flatten", "dense 17", "layer_norm 0.01", "dense 5"),
     "activations": net(
         "conv2d 4 3", "leaky_relu 0.2", "elu 1.3", "gelu", "conv2d 4 1", "tanh", "conv2d 4 1", "softplus", "conv2d 4 1",
         "sigmoid", "conv2d 4 1", "relu", "max_pool2d", *HEAD,

@@ -227,10 +227,15 @@ def traced(folder: Path) -> Any:
     return of
 
 
+def _as_taken(side: Any, batch: np.ndarray) -> np.ndarray:
+    """Numbers in the side's dtype; tokens stay whole."""
+    return np.asarray(batch, side.watch.dtype if np.issubdtype(batch.dtype, np.floating) else None)
+
+
 def own_output(side: Any, batch: np.ndarray) -> np.ndarray:
     """What the model gives when nobody looks, in training with its masks off."""
     with side.watch.names():  # cells are made to carry float64
-        output, _after = side.model.call(side.arrays, [np.asarray(batch, side.watch.dtype)], "training")
+        output, _after = side.model.call(side.arrays, [_as_taken(side, batch)], "training")
     return np.asarray(output)
 
 
@@ -482,7 +487,7 @@ class Asked:
     def __init__(self, framework: str, folder: Path) -> None:
         self.folder = folder / framework
         self.folder.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "lockstep.exchange.models.server", framework, str(self.folder)]
+        command = [sys.executable, "-m", "lockstep.exchange.models.server", framework, str(self.folder), "0"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )

@@ -164,7 +164,7 @@ class Asked:
     def __init__(self, framework: str, folder: Path, source: str) -> None:
         self.folder, self.file = folder, folder / f"port_{framework}.py"
         self.file.write_text(textwrap.dedent(source))
-        command = [sys.executable, "-m", "lockstep.exchange.models.server", framework, str(folder)]
+        command = [sys.executable, "-m", "lockstep.exchange.models.server", framework, str(folder), "0"]
         with (folder / f"{framework}.log").open("w") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True

@@ -99,7 +99,8 @@ def layer_norm(row: LayerFacts[LayerNorm], x: jax.Array, w: Any, on: Pass) -> ja
     axes = -1 if row.layer.over == "channels" else tuple(range(1, x.ndim))
     centred = x - x.mean(axes, keepdims=True)
     variance = jnp.square(centred).mean(axes, keepdims=True)
-    normal = centred / jnp.sqrt(variance + row.layer.epsilon)
+    deviation = jnp.sqrt(row.layer.epsilon + variance)
+    normal = centred / deviation
     return normal * w[f"{row.name}/scale"] + w[f"{row.name}/shift"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from lockstep.cli import interruption
 from lockstep.cli.options import AsJson
 from lockstep.language import later
 from lockstep.screen.output import print_json, tell
+
+if TYPE_CHECKING:
+    from lockstep.store.documents.difference import Difference
 
 Model = Annotated[str, typer.Argument(help="A model: FILE.py:NAME of a class or function.", metavar="FILE:NAME")]
 INTERRUPTED = later("interrupted; nothing was written")
@@ -39,6 +42,15 @@ class Feed:
     ] = dataclasses.field(default_factory=list)
     seed: Annotated[int, typer.Option(help="Of the weights and the batch that are drawn.", min=0, metavar="N")] = 0
 
+    def asked(self) -> dict[str, Any]:
+        """What `difference.compare` takes of it."""
+        from lockstep.proof.pair import feed
+
+        return {
+            "weights": self.weights, "batch": feed.arrays(self.batch), "input_shape": feed.shape(self.input),
+            "given": feed.pairs(self.map), "seed": self.seed,
+        }  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -56,6 +68,15 @@ class Answer:
     def folder(self) -> Path | None:
         """Where files are written, where somebody asks for any."""
         return Path("diff") if self.bundle and self.out is None else self.out
+
+    def show(self, found: Difference, page: Path | None) -> None:
+        """Print what was found, and where its page is."""
+        from lockstep.store import findings
+
+        for line in findings.lines(found, self.show_mapping):
+            tell(line)
+        if page is not None:
+            tell(later("page: {path}", path=page))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,22 +111,14 @@ class Trained:
 def diff(a: Model, b: Model, feed: Feed, trained: Trained, answer: Answer, as_json: AsJson = False) -> None:
     """Tell two models of your own apart: the places that differ, their causes, the lines to write. Runs both files."""
     from lockstep.proof.pair import difference, outcome
-    from lockstep.proof.pair import feed as feeds
-    from lockstep.store import findings
 
     interruption.end_on_signals()
-    asked: dict[str, Any] = {
-        "batch": feeds.arrays(feed.batch), "input_shape": feeds.shape(feed.input), "given": feeds.pairs(feed.map),
-        "seed": feed.seed, "trained": trained.asked(), "bundles": answer.folder if answer.bundle else None,
-    }  # fmt: skip
+    asked = feed.asked() | {"trained": trained.asked(), "bundles": answer.folder if answer.bundle else None}
     with interruption.saying(INTERRUPTED):
-        found = difference.compare(a, b, weights=feed.weights, **asked, tell=lambda what: tell(what, err=True))
+        found = difference.compare(a, b, **asked, tell=lambda what: tell(what, err=True))
         page = outcome.write(found, answer.folder) if answer.folder is not None else None
     if as_json:
         print_json(found.document())
     else:
-        for line in findings.lines(found, answer.show_mapping):
-            tell(line)
-        if page is not None:
-            tell(later("page: {path}", path=page))
+        answer.show(found, page)
     raise typer.Exit(outcome.exit_code(found))
