@@ -13,7 +13,7 @@ import pytest
 from babel.messages.pofile import read_po
 from typer.main import get_command
 
-from lockstep import cli, language, store
+from lockstep import arguments, cli, language, store
 from lockstep.errors import CODES, LockstepError, Problem
 from lockstep.explain.remedies import REMEDIES
 from lockstep.language import later
@@ -55,7 +55,8 @@ KNOWN = {
     "keras", "optax", "scikit-learn", "Python", "Pillow", "digits", "mnist", "fashion-mnist", "small", "flatten",
     "dense", "conv", "adam", "adamw", "seed", "en", "ru", "train", "test", "lab", "shipped", "topics", "differences",
     "causes", "errors", "explain", "stdout", "stderr", "backend", "dtype", "npz", "gzip", "pip", "tf", "epochs",
-    "kind", "units", "loss", "networks", "recipe", "prove", "runs", "pets", "mlp", "cnn", "lenet", "JSON", "Schema", "optimizer", "drawn", "from-a", "as-is", "diff",
+    "kind", "units", "loss", "networks", "recipe", "prove", "runs", "pets", "mlp", "cnn", "lenet", "JSON", "Schema",
+    "optimizer", "drawn", "from-a", "as-is", "diff",
 }  # fmt: skip
 
 
@@ -298,8 +299,7 @@ def test_an_unknown_language_is_refused_with_the_known_ones(folder, capsys, monk
 
 
 def test_a_catalog_that_was_not_installed_is_told(folder, capsys, monkeypatch):
-    monkeypatch.setattr(language, "catalog_of", lambda code: folder / f"{code}.mo")
-    language.translations.cache_clear()
+    monkeypatch.setattr(arguments, "catalog_of", lambda code: folder / f"{code}.mo")
     said = " ".join(ask(capsys, "data", "path", code=5).split())
     assert "LS-505" in said
     assert 'the texts of language "ru" are not installed' in said

@@ -200,7 +200,7 @@ def test_what_is_hardly_further_off_than_rounding_is_no_difference_and_what_is_f
             yield from rest
 
         monkeypatch.setattr(script, "findings", found)
-        monkeypatch.setattr(script, "_causes", lambda *given: [])
+        monkeypatch.setattr(script, "causes_of", lambda *given: [])
         return judged(asked, asked.run, tmp_path).verdict
 
     assert off_by(5.0) == "INCONCLUSIVE"

@@ -276,7 +276,7 @@ def proof_of(found: Arrays, file: Path, target: str, asked: Subject, case: cases
     wanted, parting = outcome(case.judge, case, steps), growth.measured(case, (), steps)
     wrong = [finding for finding in findings(found, wanted, parting, case) if not finding.agrees]
     within = _within(case.judge.start, wanted, parting)
-    causes = _causes(found, wrong, parting, case, steps) if wrong else []
+    causes = causes_of(found, wrong, parting, case, steps) if wrong else []
     reason = None if within < 1 else later(NOTHING_TOLD)
     if wrong and not causes and steps > 1 and all(one.units <= NEAR and not one.problem for one in wrong):
         wrong, reason = (
@@ -386,7 +386,7 @@ def _predictions(found: Arrays, wanted: Outcome, case: cases.Case, steps: int) -
     return wanted.judge.logits(logits[:MOST_PREDICTED], images[:MOST_PREDICTED], weights, state, steps)
 
 
-def _causes(found: Arrays, wrong: list[Finding], parting: growth.Parting, case: cases.Case, steps: int) -> list[str]:
+def causes_of(found: Arrays, wrong: list[Finding], parting: growth.Parting, case: cases.Case, steps: int) -> list[str]:
     """The known differences under which the judge gives what the script gave."""
     if any(finding.problem for finding in wrong):
         return []

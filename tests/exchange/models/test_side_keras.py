@@ -560,9 +560,11 @@ def test_what_is_wrong_with_a_file_is_said(side: Asked) -> None:
     asked = {
         name: side.ask("load", file=str(side.file), name=name, dtype="float64") for name in ("cn", "number", "needs")
     }
-    assert all(answer["event"] == "failure" and not answer["is_ours"] for answer in asked.values()), asked
-    assert "cnn" in asked["cn"]["hint"]
-    assert "width" in asked["needs"]["error"]
+    assert all(
+        answer["event"] == "failure" and answer["code"] in ("LS-205", "LS-209", "LS-403") for answer in asked.values()
+    ), asked
+    assert "cnn" in str(asked["cn"]["hint"])
+    assert "width" in str(asked["needs"]["error"])
     side.load("Raising")
     write_arrays({"0": batch_of("Net")}, side.folder / "batch.safetensors")
     answer = side.ask("trace", batch="batch.safetensors", mode="inference", into="trace", changes=[], designed=False)
