@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ def typed(*words):
 # ---------------------------------------------------------------------------------------------------- the command line
 
 
-def test_a_script_is_written_once_it_is_equal_and_never_over_another(capsys):
+def test_a_script_is_written_once_it_is_equal_and_never_over_another(capsys, tmp_path):
+    run = shutil.copytree(RUN, tmp_path / "kept" / RUN.name)  # beside which the page of a proof is written
     assert typed("export", RUN, "--script", "numpy") == 0
     said = capsys.readouterr().out
     assert "EQUAL: 9 steps of the script are the judge's within rounding" in said
@@ -48,7 +50,7 @@ def test_a_script_is_written_once_it_is_equal_and_never_over_another(capsys):
     assert "order = permutation(len(images), ORDER, epoch)" in text
     edited = text.replace("order = permutation(len(images), ORDER, epoch)", "order = np.arange(len(images))")
     Path("edited.py").write_text(edited, encoding="utf-8")
-    assert typed("prove", "--script", "edited.py", RUN, "--json") == 1
+    assert typed("prove", "--script", "edited.py", run, "--json") == 1
     proof = json.loads(capsys.readouterr().out)
     assert proof["verdict"] == "DIVERGED"
     assert proof["divergences"][0]["causes"] == ["order_not_shuffled"]

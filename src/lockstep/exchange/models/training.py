@@ -153,6 +153,14 @@ def found(module: ModuleType, asked: Mapping[str, str]) -> dict[str, tuple[str, 
     return parts
 
 
+def needed(found: Mapping[str, tuple[str, Any]], part: str) -> tuple[str, Any]:
+    """(name, value) of a part; raises UserError where the file has none."""
+    if part not in found:
+        names = " | ".join(NAMES[part][:2])
+        raise side.UserError(later("there is no {part}", part=part), hint=later("{names} in the file", names=names))
+    return found[part]
+
+
 def described(
     found: Mapping[str, tuple[str, Any]], asked: Mapping[str, str], describe: Callable[[str, str], Mapping[str, Part]]
 ) -> dict[str, Part]:

@@ -9,14 +9,14 @@ import contextlib
 import dataclasses
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lockstep.errors import LockstepError
-from lockstep.exchange.models.records import Call, Trace
+from lockstep.exchange.models.records import Call, Model, Trace
 from lockstep.language import later
 from lockstep.proof.pair import (
     averages,
@@ -168,22 +168,10 @@ def _compared(
     if is_explained:
         of_gradients, n_compared, moved = gradients.compared(parties, pairing)
         findings += [*averages.compared(parties, pairing), *of_gradients]
-        n_kept = sum(unit.role in ("mean", "variance") for unit in parties[0].model.units)
-        n_trained = sum(unit.is_trained for unit in parties[0].model.units)
-        if n_kept:
-            stages.append(
-                _stage(
-                    "statistics",
-                    findings,
-                    n_kept - _left("statistics", findings),
-                    n_kept,
-                    later("running statistics"),
-                )
-            )
-        n_equal = n_compared - _left("gradients", findings)
-        stages.append(_stage("gradients", findings, n_equal, n_trained, later("trained parameters")))
-        if n_compared < sum(unit.is_trained for unit in parties[0].model.units):
-            counts = {"n": n_compared, "all": sum(unit.is_trained for unit in parties[0].model.units)}
+        stages += _of_trained(parties[0].model, findings, n_compared)
+        n_trained = stages[-1].of
+        if n_compared < n_trained:
+            counts = {"n": n_compared, "all": n_trained}
             not_observed.append(later("gradients of all parameters: only {n} of {all} could be compared", **counts))
         if not findings:
             doubts = _doubts(parties[0], moved)
@@ -211,6 +199,16 @@ def _compared(
         graph=last["forward"].graph() if last else Graph(),
     )  # fmt: skip
     return told, {number: calls for number, one in enumerate(findings, 1) if (calls := _guilty(one, last))}
+
+
+def _of_trained(model: Model, findings: Sequence[Finding], n_compared: int) -> Iterator[Stage]:
+    """The stages of running statistics, where there are any, and of gradients."""
+    n_kept = sum(unit.role in ("mean", "variance") for unit in model.units)
+    if n_kept:
+        n_equal = n_kept - _left("statistics", findings)
+        yield _stage("statistics", findings, n_equal, n_kept, later("running statistics"))
+    n_trained, n_equal = sum(unit.is_trained for unit in model.units), n_compared - _left("gradients", findings)
+    yield _stage("gradients", findings, n_equal, n_trained, later("trained parameters"))
 
 
 def _guilty(finding: Finding, last: dict[str, passes.Passes]) -> list[tuple[Trace, Call]]:

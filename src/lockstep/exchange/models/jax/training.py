@@ -57,13 +57,7 @@ class Training:
         return training.found(self.owner.module, self.asked)
 
     def _part(self, part: str) -> Any:
-        found = self._found()
-        if part not in found:
-            raise side.UserError(
-                later("there is no {part}", part=part),
-                hint=later("{names} in the file", names=" | ".join(training.NAMES[part][:2])),
-            )
-        return found[part][1]
+        return training.needed(self._found(), part)[1]
 
     # -------------------------------------------------------------------------------------------------------- the loss
 

@@ -69,13 +69,7 @@ class Training:
         return Part(name, f"{room}.{type(value).__name__}", where, training.in_order(value, arguments))
 
     def _part(self, part: str) -> tuple[str, Any]:
-        found = self._found()
-        if part not in found:
-            raise side.UserError(
-                later("there is no {part}", part=part),
-                hint=later("{names} in the file", names=" | ".join(training.NAMES[part][:2])),
-            )
-        return found[part]
+        return training.needed(self._found(), part)
 
     # -------------------------------------------------------------------------------------------------------- the loss
 

@@ -35,13 +35,7 @@ class Training:
                 for part, (name, value) in found.items() if part not in ("optimizer", "schedule")}  # fmt: skip
 
     def _part(self, part: str) -> Any:
-        found = training.found(self.owner.module, self.asked)
-        if part not in found:
-            raise side.UserError(
-                later("there is no {part}", part=part),
-                hint=later("{names} in the file", names=" | ".join(training.NAMES[part][:2])),
-            )
-        return found[part][1]
+        return training.needed(training.found(self.owner.module, self.asked), part)[1]
 
     # -------------------------------------------------------------------------------------------------------- the loss
 

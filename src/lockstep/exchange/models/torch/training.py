@@ -75,13 +75,8 @@ class Training:
         }
 
     def _part(self, part: str) -> Any:
-        found = training.found(self.owner.module, {key: name for key, name in self.asked.items() if key == part})
-        if part not in found:
-            raise side.UserError(
-                later("there is no {part}", part=part),
-                hint=later("{names} in the file", names=" | ".join(training.NAMES[part][:2])),
-            )
-        return found[part][1]
+        asked = {key: name for key, name in self.asked.items() if key == part}
+        return training.needed(training.found(self.owner.module, asked), part)[1]
 
     # -------------------------------------------------------------------------------------------------------- the loss
 
