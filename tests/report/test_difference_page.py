@@ -8,7 +8,7 @@ import pytest
 
 from lockstep import language, report
 from lockstep.report.draw import graphs
-from lockstep.store.documents.difference import Call, Difference, Finding, Graph, Remedy, Spot, Stage
+from lockstep.store.documents.difference import Call, Closing, Difference, Finding, Graph, Remedy, Spot, Stage
 
 
 def call(layer="", kind="conv", inputs=(-1,), line="net.py:1"):
@@ -130,3 +130,19 @@ def test_it_is_in_russian_too(words, tmp_path):
         told = page(difference(graph, [finding([(0, 0)])]), tmp_path)
     assert words in told or words == "РАЗОШЛИСЬ"
     assert "Both networks" not in told
+
+
+def test_why_equal_outputs_prove_nothing_and_what_the_copy_gave_stand_on_it(tmp_path):
+    doubt = "the outputs are one number throughout"
+    told = page(difference(verdict="INCONCLUSIVE", doubts=(doubt,)), tmp_path)
+    assert doubt in told
+    assert "nothing is claimed" not in told
+    closing = Closing(verdict="DIVERGED", n_written=2, left=("gelu: approximate",))
+    told = page(difference(closing=closing, carried=("turned round",)), tmp_path)
+    for words in (
+        "with 2 remedies written into a copy of the second file: DIVERGED",
+        "still: gelu: approximate",
+        "weights: turned round",
+    ):
+        assert words in told, words
+    assert "written into a copy" not in page(difference(), tmp_path)

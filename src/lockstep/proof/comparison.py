@@ -111,13 +111,15 @@ def claim_of(verdict: str, place: str | None, traces: bool) -> str:
 # --------------------------------------------------------------------------------------------- may they be compared?
 
 
-def finished_run(folder: Path) -> Run:
+TWO_RUNS = later("name two run folders, such as runs/<study>/<run>, or one study's TOML file")
+
+
+def finished_run(folder: Path, hint: str = "") -> Run:
     """The run of a folder that is whole; raises LockstepError (LS-210, LS-505) where it is not, or not finished."""
     record = store.Record(folder)
     if not (folder / "status.json").is_file():
         message = later("it is no run folder") if folder.exists() else later("it does not exist")
-        hint = later("name two run folders, such as runs/<study>/<run>, or one study's TOML file")
-        raise LockstepError("LS-210", message, where=str(folder), hint=hint)
+        raise LockstepError("LS-210", message, where=str(folder), hint=hint or TWO_RUNS)
     status = record.status.get("status")
     if status != "finished":
         hint = later("only finished runs can be compared; run it again")

@@ -107,7 +107,7 @@ class Subject:
 
 def subject(folder: Path) -> Subject:
     """The run of a folder; raises LockstepError: LS-505 where it is not whole, LS-3… where its data are not here."""
-    run = comparison.finished_run(folder)
+    run = comparison.finished_run(folder, later("name the folder of a finished run, such as runs/<study>/<run>"))
     loaded = data.load(run.dataset, offline=True)
     wanted = Environment.read(folder / "environment.json").dataset.hashes
     if dict(loaded.hashes) != wanted:

@@ -77,7 +77,7 @@ def _above(found: Comparison) -> list[object]:
     n = len(found.pairs)
     counts = {"n": n, "all": n + len(found.left[0])}
     told.append(later("weights: {n} of {all} parameters carried over", **counts))
-    return told + [later("weights: {what}", what=what) for what in found.carried]
+    return told + carried(found)
 
 
 def _below(found: Comparison) -> list[object]:
@@ -91,7 +91,7 @@ def _below(found: Comparison) -> list[object]:
         told.append(_closing(found))
     told += [_stage(stage) for stage in found.stages if stage.stage not in STAGES and stage.verdict == "EQUAL"]
     if found.closing is not None:
-        told += _mended(found.closing)
+        told += mended(found.closing)
     return told + [later("not observed: {what}", what=what) for what in found.not_observed]
 
 
@@ -101,7 +101,13 @@ def _stage(stage: Stage) -> object:
     return later("{stage}: EQUAL, {n} of {all} {what}", stage=later(stage.stage), **counts)
 
 
-def _mended(closing: Closing) -> list[object]:
+def carried(found: Comparison) -> list[object]:
+    """How weights were carried over, where that is no matter of their layout alone."""
+    return [later("weights: {what}", what=what) for what in found.carried]
+
+
+def mended(closing: Closing) -> list[object]:
+    """What the comparison says of a copy of the second file with the lines to write in it."""
     told: list[object] = [
         n_later(
             "with {n} remedy written into a copy of the second file: {verdict}",

@@ -10,6 +10,7 @@ from lockstep.language import _, later, n_, say
 from lockstep.report.draw import graphs
 from lockstep.report.table import Table
 from lockstep.report.words.quantities import MISSING, shape, significant, whole
+from lockstep.store import findings
 from lockstep.store.documents.difference import STAGES, Difference, Finding, Spot, Stage
 
 MARKS = {"EQUAL": "good", "INCONCLUSIVE": "warn", "DIVERGED": "bad"}
@@ -31,6 +32,8 @@ def section(found: Difference) -> dict[str, Any]:
         "mark": MARKS[found.verdict],
         "sentence": _sentence(found),
         "closing": _closing(found),
+        "carried": [say(line) for line in findings.carried(found)],
+        "mended": [say(line) for line in findings.mended(found.closing)] if found.closing else [],
         "not_observed": [say(text) for text in found.not_observed],
         "stages": _stages(found),
         "findings": [_finding(number, finding) for number, finding in enumerate(found.findings, 1)],
@@ -55,6 +58,8 @@ def _command(found: Difference) -> str:
 def _sentence(found: Difference) -> str:
     if found.verdict == "EQUAL":
         return _("no difference was found in what was looked at")
+    if found.doubts:
+        return "; ".join(map(say, found.doubts))
     if found.verdict == "INCONCLUSIVE":
         return _("no number of one was compared with one of the other, so nothing is claimed")
     n, first = len(found.findings), found.findings[0].places[0]
