@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
+from lockstep import language
 from lockstep.exchange.models.records import Call, Trace, Where
-from lockstep.proof.pair import alignment, alternatives, gates, injection, laboratory, mapping, modes, weights
+from lockstep.proof.pair import (
+    alignment,
+    alternatives,
+    gates,
+    injection,
+    laboratory,
+    mapping,
+    modes,
+    optimizers,
+    starts,
+    weights,
+)
 from lockstep.proof.pair.alignment import Tensor
 from lockstep.proof.pair.places import Numbers
 
@@ -26,6 +39,27 @@ def call(kind="conv", **arguments):
 )  # fmt: skip
 def test_the_border_that_a_call_has_is_known_in_every_frameworks_words(padding, wanted):
     assert alternatives.own_pads(call(padding=padding, stride=2), (14, 15), (3, 3)) == wanted
+
+
+def unsaid(text):
+    """Words that stand in a text as they are, in whatever language it is said."""
+    for value in getattr(text, "values", {}).values():
+        if isinstance(value, language.Text):
+            yield from unsaid(value)
+        elif isinstance(value, str) and re.search("[a-z]{2,} [a-z]{2,}", value):
+            yield value
+
+
+def test_what_is_told_of_a_call_is_said_in_russian_to_its_last_word():
+    own = call(kind="conv", padding=1, stride=2)
+    words = [each.after for each in alternatives.of_padding(own, (14, 15), (3, 3), [((0, 1), (2, 2))])]
+    words += [each.after for each in alternatives.of_cropping(own, (8, 10), (3, 3), [(16, 20)])]
+    words += [*alternatives.FUNCTIONS, *starts.SCHEMES, *optimizers.NAMES.values()]
+    assert not [rest for text in words for rest in unsaid(text)]
+    with language.speaking("ru"):
+        assert language.say(words[0]) == "0 спереди и 1 сзади × 2 спереди и 2 сзади"
+        assert not [text for text in map(language.say, words) if re.search("before|behind|side|exact|uniform", text)]
+    assert [*unsaid(language.later("padded otherwise: {a}", a="1 before and 2 behind"))], "its twin"
 
 
 def test_a_partners_own_border_is_tried_first_and_what_the_call_has_is_not_tried_again():

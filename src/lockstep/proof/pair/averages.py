@@ -15,13 +15,18 @@ from lockstep.store.documents.difference import Finding, Spot
 from lockstep.store.documents.part import but
 
 
-def compared(parties: Parties, pairing: mapping.Pairing) -> list[Finding]:
-    """Running means and variances after one pass in training; explained by the second model's own momentum."""
+def compared(parties: Parties, pairing: mapping.Pairing) -> tuple[list[Finding], int]:
+    """Running means and variances after one pass in training, and how many were compared.
+
+    What differs is explained by the second model's own momentum, or by the kind of its variance.
+    """
     (trace, _own), (other, _theirs) = (party.numbers("training") for party in parties)
     findings: list[Finding] = []
+    n = 0
     for pair in pairing.pairs:
         if pair.a not in trace.state or pair.b not in other.state:
             continue
+        n += 1
         wanted, found = pair.there(trace.state[pair.a]), other.state[pair.b]
         room = max(STATISTICS_ROOM, alignment.ROOM * parties[0].loose) * float(np.abs(wanted).max(initial=0.0))
         off = float(np.abs(wanted - found).max(initial=0.0))
@@ -40,7 +45,7 @@ def compared(parties: Parties, pairing: mapping.Pairing) -> list[Finding]:
                 old = parties[1].exact.units()[pair.b]
                 new = _biased(other, old, calls[0], calls[1], wanted, found, new)
         sentences.add(findings, new)
-    return findings
+    return findings, n
 
 
 STATISTICS_ROOM = 2.0**-44  # of the largest value: an average of two numbers and a sum over a batch
@@ -94,8 +99,8 @@ def _biased(
     for share in sorted(momenta):
         parts = wanted - (1 - share) * old, found - (1 - share) * old
         for factor, words in (
-            (n / (n - 1), ("n/(n − 1) · variance", "variance")),
-            ((n - 1) / n, ("variance", "n/(n − 1) · variance")),
+            (n / (n - 1), (later("n/(n − 1) · variance"), later("variance"))),
+            ((n - 1) / n, (later("variance"), later("n/(n − 1) · variance"))),
         ):
             off = float(np.abs(parts[0] - factor * parts[1]).max(initial=0.0))
             if off <= STATISTICS_ROOM * 16 * float(np.abs(wanted).max(initial=0.0)):

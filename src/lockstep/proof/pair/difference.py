@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,11 +167,20 @@ def _compared(
     doubts: list[Any] = []
     if is_explained:
         of_gradients, n_compared, moved = gradients.compared(parties, pairing)
-        findings += [*averages.compared(parties, pairing), *of_gradients]
-        stages += _of_trained(parties[0].model, findings, n_compared)
-        n_trained = stages[-1].of
-        if n_compared < n_trained:
-            counts = {"n": n_compared, "all": n_trained}
+        of_statistics, n_averaged = averages.compared(parties, pairing)
+        findings += [*of_statistics, *of_gradients]
+        of_state, of_trained = _units(parties[0].model)
+        if of_state:
+            what = later("running statistics")
+            n_equal = n_averaged - _left("statistics", findings)
+            stages.append(_stage("statistics", findings, n_equal, of_state, what))
+        n_equal = n_compared - _left("gradients", findings)
+        stages.append(_stage("gradients", findings, n_equal, of_trained, later("trained parameters")))
+        if n_averaged < of_state:
+            counts = {"n": n_averaged, "all": of_state}
+            not_observed.append(later("all running statistics: only {n} of {all} could be compared", **counts))
+        if n_compared < of_trained:
+            counts = {"n": n_compared, "all": of_trained}
             not_observed.append(later("gradients of all parameters: only {n} of {all} could be compared", **counts))
         if not findings:
             doubts = _doubts(parties[0], moved)
@@ -201,14 +210,9 @@ def _compared(
     return told, {number: calls for number, one in enumerate(findings, 1) if (calls := _guilty(one, last))}
 
 
-def _of_trained(model: Model, findings: Sequence[Finding], n_compared: int) -> Iterator[Stage]:
-    """The stages of running statistics, where there are any, and of gradients."""
-    n_kept = sum(unit.role in ("mean", "variance") for unit in model.units)
-    if n_kept:
-        n_equal = n_kept - _left("statistics", findings)
-        yield _stage("statistics", findings, n_equal, n_kept, later("running statistics"))
-    n_trained, n_equal = sum(unit.is_trained for unit in model.units), n_compared - _left("gradients", findings)
-    yield _stage("gradients", findings, n_equal, n_trained, later("trained parameters"))
+def _units(model: Model) -> tuple[int, int]:
+    """How many running statistics a model keeps, and how many parameters it trains."""
+    return sum(unit.role in ("mean", "variance") for unit in model.units), sum(unit.is_trained for unit in model.units)
 
 
 def _guilty(finding: Finding, last: dict[str, passes.Passes]) -> list[tuple[Trace, Call]]:

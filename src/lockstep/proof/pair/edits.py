@@ -61,7 +61,7 @@ def _edit(
     if alternative.meaning == "crop":
         return remedies.cropped(model.framework, *place, change.pads, call, names)
     if alternative.meaning == "function":
-        said = activations.code(str(alternative.after).partition(" or ")[0], _side_of(model))
+        said = activations.code(alternative.after[0], _side_of(model))
         return activations.edit(*place, said, _side_of(model), layer is not None) if said else None
     if alternative.meaning == "order":
         return None

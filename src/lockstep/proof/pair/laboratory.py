@@ -363,12 +363,11 @@ def _functions(benches: tuple[Bench, Bench]) -> Iterator[Cause]:
                 here = alternatives.applied(x, own.value, room)
                 there = alternatives.applied(x, target.value, room)
                 if here and there and here != there:  # both are of one number, and known
-                    words = (" or ".join(here), " or ".join(there))
                     said = activations.code(there[0], mine.asked.asked.framework)
                     change = Change(call=call.index)
                     if said is not None:
                         change = dataclasses.replace(change, function=said.full, arguments=said.arguments)
-                    part = Part(side, call, Alternative(change, "function", "", *words))
+                    part = Part(side, call, Alternative(change, "function", "", here, there))
                     trial = _made(part, mine) if said is not None else None
                     found = list(_of_target(trial, other)) if trial is not None else []
                     plain = dataclasses.replace(part.alternative, change=Change(call=call.index))

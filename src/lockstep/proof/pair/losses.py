@@ -139,7 +139,10 @@ def compared(parties: Parties, parts: Parts, seed: int) -> tuple[Told, Result]:
             labels, pair, (is_equal, off) = flat, other, _is_equal(other)
     what = later("numbers: its value, its gradient")
     if is_equal:
-        told.count(STAGE, 1 + (pair.gradients() is not None), 2, what)
+        has_gradients = pair.gradients() is not None
+        if not has_gradients:
+            told.not_observed.append(later("the loss's gradient by the outputs: a side gives none"))
+        told.count(STAGE, 1 + has_gradients, 1 + has_gradients, what)
         return told, Result((labels,))
     findings, changes = _explained(parties, parts, pair, outputs, labels, seed)
     told.findings += findings or [stages.finding(STAGE, _spot(parts), off=off)]
@@ -358,7 +361,7 @@ def _sentence(field: str, one: Form, two: Form) -> str:
         return later("probabilities are cut {a} | {b} they are made to sum up to 1", **values)
     if field == "others":
         return later("label smoothing goes to {a} | {b}", **values)
-    return later("{kind}: {argument} is {a} | {b}", kind=one.kind, argument=NAMES.get(field, field), **values)
+    return later("{kind}: {argument} is {a} | {b}", kind=_word("kind", one), argument=NAMES.get(field, field), **values)
 
 
 NAMES = {"smoothing": "label_smoothing", "ignored": "ignore_index", "weights": "weight", "clip": "clip"}
@@ -373,6 +376,9 @@ def _word(field: str, form: Form) -> Any:
         "all": later("the number of all labels, ignored ones too"),
         "logits": later("logits"), "probabilities": later("probabilities"),
         "log-probabilities": later("log-probabilities"),
+        "cross entropy": later("cross entropy"), "binary cross entropy": later("binary cross entropy"),
+        "squared error": later("squared error"), "absolute error": later("absolute error"), "huber": later("Huber"),
+        "KL divergence": later("KL divergence"),
     }  # fmt: skip
     if field == "cut":
         return later("after") if value == "after" else later("before")

@@ -75,7 +75,8 @@ def compared(parties: Parties, pairing: mapping.Pairing, parts: Parts, n: int, s
         told.count(STAGE, len(rooms), len(rooms), what)
         return told, Result()
     findings, changed, is_explained = _explained(parties, parts, names, gradients, (one, two), rooms, first)
-    told.findings += findings
+    spot, off = stages.spot_of(parts[0][STAGE], parts[1][STAGE]), _off(one, two, first)
+    told.findings += findings or [stages.finding(STAGE, spot, off=off)]
     told.count(STAGE, first, len(rooms), what)
     return told, Result(changed, is_explained)
 
@@ -488,8 +489,8 @@ def _sentence(field: str, one: Rule, two: Rule) -> str:
     return later("{kind}: {argument} is {a} | {b}", kind=one.kind, argument=NAMES.get(field, field), **values)
 
 
-NAMES = {"decay": "weight decay", "start": "the first mean of squares", "learning_rate": "learning rate",
-         "clip": "the norm that gradients are cut to"}  # fmt: skip
+NAMES = {"decay": later("weight decay"), "start": later("the first mean of squares"),
+         "learning_rate": later("learning rate"), "clip": later("the norm that gradients are cut to")}  # fmt: skip
 
 
 def _word(field: str, rule: Rule) -> Any:

@@ -178,15 +178,15 @@ def _padded_torch(node: ast.Call, pads: Pads, kind: str, is_layer: bool, names: 
     inner = with_argument(node, "padding", 0, names)
     if inner is None:
         return None
-    room = room_of(node)
+    prefix = prefix_of(node)
     fill = 'float("-inf")' if "max_pool" in kind else ""
     if is_layer:
-        border = f"{room}ConstantPad{n}d(({around}), {fill})" if fill else f"{room}ZeroPad{n}d(({around}))"
-        return expression(f"{room}Sequential({border}, {ast.unparse(inner)})")
+        border = f"{prefix}ConstantPad{n}d(({around}), {fill})" if fill else f"{prefix}ZeroPad{n}d(({around}))"
+        return expression(f"{prefix}Sequential({border}, {ast.unparse(inner)})")
     if not inner.args:
         return None
     first = ast.unparse(inner.args[0])
-    inner.args[0] = expression(f"{room}pad({first}, ({around})" + (f", value={fill})" if fill else ")"))
+    inner.args[0] = expression(f"{prefix}pad({first}, ({around})" + (f", value={fill})" if fill else ")"))
     return inner
 
 
@@ -197,12 +197,12 @@ def _padded_keras(node: ast.Call, tree: ast.Module, pads: Pads, kind: str, names
         return inner
     if not keras or (kind != "conv" and "pool" not in kind):
         return None
-    room, n = room_of(node), len(pads)
+    prefix, n = prefix_of(node), len(pads)
     amounts = ast.unparse(_constant(pads if n > 1 else pads[0]))
-    border = f"{room}ZeroPadding{n}D({amounts})"
+    border = f"{prefix}ZeroPadding{n}D({amounts})"
     if "max_pool" in kind:
         around = ast.unparse(_constant([(0, 0), *pads, (0, 0)]))
-        border = f'{room}Lambda(lambda x: {keras}ops.pad(x, {around}, constant_values=float("-inf")))'
+        border = f'{prefix}Lambda(lambda x: {keras}ops.pad(x, {around}, constant_values=float("-inf")))'
     return expression(f"{keras}Sequential([{border}, {ast.unparse(inner)}])")
 
 
@@ -222,7 +222,7 @@ def cropped(framework: str, file: str, line: int, callee: str, cut: Pads, call: 
             if inner is None or not keras or min(*lows, *highs) < 0:
                 return None
             amounts = ast.unparse(_constant([*zip(lows, highs, strict=True)] if len(cut) > 1 else (lows[0], highs[0])))
-            border = f"{room_of(node)}Cropping{len(cut)}D({amounts})"
+            border = f"{prefix_of(node)}Cropping{len(cut)}D({amounts})"
             return expression(f"{keras}Sequential([{ast.unparse(inner)}, {border}])")
         size = call.arguments.get("kernel_size")
         if not isinstance(size, list) or len(size) != len(cut):
@@ -246,7 +246,7 @@ def flattened(framework: str, file: str, line: int, callee: str, axes: Sequence[
             keras = _keras(node, tree)
             if framework != "keras" or not keras:
                 return None
-            return expression(f"{keras}Sequential([{room_of(node)}Permute(({turned})), {ast.unparse(node)}])")
+            return expression(f"{keras}Sequential([{prefix_of(node)}Permute(({turned})), {ast.unparse(node)}])")
         name = {"view": "reshape"}.get(name_of(node), name_of(node))
         turn = "permute" if framework == "torch" else "transpose"
         method = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) not in names_of(tree)
@@ -255,22 +255,22 @@ def flattened(framework: str, file: str, line: int, callee: str, axes: Sequence[
             return ast.Call(ast.Attribute(value, name, ast.Load()), node.args, node.keywords)
         if not node.args:
             return None
-        first = f"{room_of(node)}{turn}({ast.unparse(node.args[0])}, (0, {turned}))"
+        first = f"{prefix_of(node)}{turn}({ast.unparse(node.args[0])}, (0, {turned}))"
         return ast.Call(node.func, [expression(first), *node.args[1:]], node.keywords)
 
     return Edit(file, line, callee, f"axes {turned}", change)
 
 
-def room_of(node: ast.Call) -> str:
+def prefix_of(node: ast.Call) -> str:
     """What stands before the last part of a called name: "nn." of nn.Conv2d."""
     return "".join(ast.unparse(node.func).rpartition(".")[:2])
 
 
 def _keras(node: ast.Call, tree: ast.Module) -> str:
-    """How a file says Keras's own room: "keras.", "tf.keras."; "" where it does not."""
-    room = room_of(node)
-    if room.endswith("keras.layers."):
-        return room.removesuffix("layers.")
+    """How a file says Keras's own prefix: "keras.", "tf.keras."; "" where it does not."""
+    prefix = prefix_of(node)
+    if prefix.endswith("keras.layers."):
+        return prefix.removesuffix("layers.")
     return "keras." if "keras" in names_of(tree) else "tf.keras." if "tf" in names_of(tree) else ""
 
 

@@ -59,7 +59,7 @@ class Told:
     def count(self, stage: str, equal: int, of: int, what: str) -> None:
         """Say how much of a stage was compared and is equal."""
         is_bad = any(each.stage == stage for each in self.findings)
-        verdict: Verdict = "DIVERGED" if is_bad else "EQUAL" if of else "INCONCLUSIVE"
+        verdict: Verdict = "DIVERGED" if is_bad else "EQUAL" if 0 < equal == of else "INCONCLUSIVE"
         self.stages.append(Stage(stage=stage, verdict=verdict, equal=equal, of=of, what=what))
 
 

@@ -11,7 +11,7 @@ from lockstep.report.draw import graphs
 from lockstep.report.table import Table
 from lockstep.report.words.quantities import MISSING, shape, significant, whole
 from lockstep.store import findings
-from lockstep.store.documents.difference import STAGES, Difference, Finding, Spot, Stage
+from lockstep.store.documents.difference import PASSES, Difference, Finding, Spot, Stage
 
 MARKS = {"EQUAL": "good", "INCONCLUSIVE": "warn", "DIVERGED": "bad"}
 OF_A_BUNDLE = later("those of a bundle")
@@ -101,7 +101,7 @@ def _stages(found: Difference) -> Table:
     """What was looked at, stage by stage; a stage that was not reached has its row too."""
     known = {stage.stage: stage for stage in found.stages}
     rows, marks = [], {}
-    for number, name in enumerate([*known, *(name for name in STAGES if name not in known)]):
+    for number, name in enumerate([*known, *(name for name in PASSES if name not in known)]):
         stage = known.get(name)
         rows.append(_stage(name, stage))
         marks[number, 1] = MARKS[stage.verdict] if stage else "warn"

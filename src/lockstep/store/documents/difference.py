@@ -7,7 +7,7 @@ from pathlib import Path
 from lockstep.store import findings
 from lockstep.store.documents.comparison import (
     FORMAT,
-    STAGES,
+    PASSES,
     Call,
     Closing,
     Comparison,
@@ -22,7 +22,7 @@ from lockstep.store.documents.comparison import (
 __all__ = [
     "FILE",
     "FORMAT",
-    "STAGES",
+    "PASSES",
     "Call",
     "Closing",
     "Comparison",
