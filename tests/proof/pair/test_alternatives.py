@@ -13,14 +13,14 @@ from lockstep.exchange.models.records import Call, Trace, Where
 from lockstep.proof.pair import (
     alignment,
     alternatives,
+    dropout,
     gates,
+    initializers,
     injection,
     laboratory,
     mapping,
-    modes,
     optimizers,
-    starts,
-    weights,
+    parameters,
 )
 from lockstep.proof.pair.alignment import Tensor
 from lockstep.proof.pair.places import Numbers
@@ -54,7 +54,7 @@ def test_what_is_told_of_a_call_is_said_in_russian_to_its_last_word():
     own = call(kind="conv", padding=1, stride=2)
     words = [each.after for each in alternatives.of_padding(own, (14, 15), (3, 3), [((0, 1), (2, 2))])]
     words += [each.after for each in alternatives.of_cropping(own, (8, 10), (3, 3), [(16, 20)])]
-    words += [*alternatives.FUNCTIONS, *starts.SCHEMES, *optimizers.NAMES.values()]
+    words += [*alternatives.FUNCTIONS, *initializers.SCHEMES, *optimizers.NAMES.values()]
     assert not [rest for text in words for rest in unsaid(text)]
     with language.speaking("ru"):
         assert language.say(words[0]) == "0 спереди и 1 сзади × 2 спереди и 2 сзади"
@@ -143,17 +143,17 @@ def test_numbers_are_put_in_a_calls_place_in_its_own_layout():
 )
 def test_a_dropout_that_one_model_has_at_work_in_inference_is_a_difference(a, b, n):
     traces = [Trace(() if each is None else (call(kind="dropout", **each),), {}, (), ()) for each in (a, b)]
-    assert len(list(modes.findings(traces))) == n
+    assert len(list(dropout.in_inference(traces))) == n
 
 
 def test_a_row_of_a_table_without_a_gradient_is_told_where_it_is_the_one_difference():
     a = np.random.default_rng(0).normal(size=(5, 3))
     padded = a.copy()
     padded[2] = 0
-    assert weights.padding_row(padded, a, 1e-9) == {"row": 2, "side": "A"}
-    assert weights.padding_row(a, padded, 1e-9) == {"row": 2, "side": "B"}
-    assert weights.padding_row(padded, a * 2, 1e-9) is None
-    assert weights.padding_row(a, a + np.eye(5)[:, 2:3], 1e-9) is None
+    assert parameters.padding_row(padded, a, 1e-9) == {"row": 2, "side": "A"}
+    assert parameters.padding_row(a, padded, 1e-9) == {"row": 2, "side": "B"}
+    assert parameters.padding_row(padded, a * 2, 1e-9) is None
+    assert parameters.padding_row(a, a + np.eye(5)[:, 2:3], 1e-9) is None
 
 
 def test_numbers_of_fewer_digits_are_known():

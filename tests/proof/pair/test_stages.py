@@ -17,10 +17,10 @@ from lockstep.proof.pair import (
     alignment,
     averages,
     client,
+    dropout,
     loaders,
     losses,
     mapping,
-    masks,
     optimizers,
     stages,
     steps,
@@ -197,7 +197,7 @@ def meanings(told: stages.Told) -> list[str]:
 
 def test_a_file_is_equal_to_itself_in_every_stage(tmp_path):
     pair = Pair(tmp_path, NET, NET)
-    for told in (pair.loss()[0], pair.optimizer()[0], pair.steps(), masks.compared(pair.parties),
+    for told in (pair.loss()[0], pair.optimizer()[0], pair.steps(), dropout.compared(pair.parties),
                  loaders.compared(pair.parties, pair.parts)):  # fmt: skip
         assert not told.findings
         assert [stage.verdict for stage in told.stages] == ["EQUAL"]
@@ -362,7 +362,7 @@ def test_nothing_is_left_of_steps_and_updates(tmp_path):
 
 @pytest.mark.parametrize(("rate", "words"), [("0.3", "0.4 | 0.3"), ("0.6", "the share that the other keeps")])
 def test_a_planted_dropout_is_told(rate, words, tmp_path):
-    told = masks.compared(Pair(tmp_path, NET, NET.replace("Dropout(0.4)", f"Dropout({rate})")).parties)
+    told = dropout.compared(Pair(tmp_path, NET, NET.replace("Dropout(0.4)", f"Dropout({rate})")).parties)
     assert meanings(told) == ["rate"]
     assert words in str(told.findings[0].cause)
     assert told.findings[0].remedies[0].after == "self.drop = nn.Dropout(0.4)"

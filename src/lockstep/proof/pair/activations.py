@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from lockstep.proof.pair.alternatives import LEAKY
-from lockstep.proof.pair.remedies import Edit, expression, names_of, prefix_of
+from lockstep.proof.pair.rewrites import Edit, expression, names_of, prefix_of
 
 # function, as `alternatives` calls it → PyTorch's layer and function, Keras's and JAX's function, with their arguments
 WORDS: dict[str, tuple[str, str, str, str]] = {
@@ -29,7 +29,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {
     "hard swish": ("Hardswish()", "hardswish()", "hard_silu()", "hard_silu()"),
     "hard tanh": ("Hardtanh()", "hardtanh()", "hard_tanh()", "hard_tanh()"),
 }  # fmt: skip
-ROOMS = {"torch": "torch.nn.functional.", "keras": "keras.ops.", "jax": "jax.nn."}
+PREFIXES = {"torch": "torch.nn.functional.", "keras": "keras.ops.", "jax": "jax.nn."}
 PLACES = {"torch": 1, "keras": 2, "jax": 3}
 
 
@@ -49,14 +49,14 @@ def code(name: str, framework: str) -> Code | None:
     if (slope := LEAKY.get(name)) is not None:
         function = f"leaky_relu(negative_slope={slope:g})"
         words = (f"LeakyReLU({slope:g})", function, function, function)
-    if words is None or framework not in ROOMS:
+    if words is None or framework not in PREFIXES:
         return None
     call = expression(words[PLACES[framework]])
     if not isinstance(call, ast.Call):
         raise TypeError(f"{words} is no call")
     arguments = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
     name = ast.unparse(call.func)
-    return Code(words[0], name, ROOMS[framework] + name, arguments)
+    return Code(words[0], name, PREFIXES[framework] + name, arguments)
 
 
 def edit(file: str, line: int, callee: str, found: Code, framework: str, is_layer: bool) -> Edit:

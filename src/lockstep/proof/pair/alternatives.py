@@ -352,7 +352,9 @@ def _leaky(slope: float) -> Callable[[np.ndarray], np.ndarray]:
 
 
 SELU, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-LEAKY = {later("leaky relu with slope {slope}", slope=f"{slope:g}"): slope for slope in (0.01, 0.1, 0.2, 0.25, 0.3)}
+LEAKY: dict[str, float] = {
+    later("leaky relu with slope {slope}", slope=f"{slope:g}"): slope for slope in (0.01, 0.1, 0.2, 0.25, 0.3)
+}
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     later("identity"): lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
@@ -379,7 +381,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }  # fmt: skip
 
 
-def applied(x: np.ndarray, target: np.ndarray, room: float) -> list[str]:
+def applied(x: np.ndarray, target: np.ndarray, tolerance: float) -> list[str]:
     """The names of all functions that make the one of the other, in whatever order the values stand."""
     if x.size != target.size:
         return []
@@ -390,6 +392,6 @@ def applied(x: np.ndarray, target: np.ndarray, room: float) -> list[str]:
                 value = np.sort(np.asarray(function(x)).ravel())
             except (ValueError, IndexError):
                 continue
-            if value.shape == wanted.shape and bool((np.abs(value - wanted) <= room).all()):
+            if value.shape == wanted.shape and bool((np.abs(value - wanted) <= tolerance).all()):
                 found.append(name)
     return found

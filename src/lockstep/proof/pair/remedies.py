@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lockstep.exchange.models.records import Call, Layer, Model
-from lockstep.proof.pair import activations, alternatives, client, laboratory, remedies
+from lockstep.proof.pair import activations, alternatives, client, laboratory, rewrites
 from lockstep.proof.pair.party import Parties, Party
 from lockstep.store.documents.difference import Remedy
 
@@ -45,7 +45,7 @@ def rewritten(
 
 def _edit(
     model: Model, call: Call, argument: str, value: Any, alternative: alternatives.Alternative, flattener: Call | None
-) -> remedies.Edit | None:
+) -> rewrites.Edit | None:
     if alternative.meaning == "flatten":
         call = flattener or call
     callee, names, where = call.function.rpartition(".")[2], call.names, call.where
@@ -55,23 +55,23 @@ def _edit(
         argument = next((key for key in layer.arguments if _is_same_argument(key, argument)), argument)
     place, change = (where.file, where.line, callee), alternative.change
     if alternative.meaning == "flatten":
-        return remedies.flattened(model.framework, *place, alternative.after) if flattener else None
+        return rewrites.flattened(model.framework, *place, alternative.after) if flattener else None
     if alternative.meaning == "pads" or (alternative.meaning == "counted" and change.pads):
-        return remedies.padded(model.framework, *place, change.pads, call.kind, layer is not None, names)
+        return rewrites.padded(model.framework, *place, change.pads, call.kind, layer is not None, names)
     if alternative.meaning == "crop":
-        return remedies.cropped(model.framework, *place, change.pads, call, names)
+        return rewrites.cropped(model.framework, *place, change.pads, call, names)
     if alternative.meaning == "function":
         said = activations.code(alternative.after[0], _side_of(model))
         return activations.edit(*place, said, _side_of(model), layer is not None) if said else None
     if alternative.meaning == "order":
         return None
     if alternative.meaning == "mask" and (maker := _masking(model)) is not None:
-        return remedies.argument(maker.where.file, maker.where.line, maker.name, "mask_zero", value)
+        return rewrites.argument(maker.where.file, maker.where.line, maker.name, "mask_zero", value)
     if layer is not None and argument not in layer.arguments:
         if alternative.meaning == "training":
-            return remedies.without(call.where.file, call.where.line, argument)
-        return remedies.keyword(call.where.file, call.where.line, argument, value)
-    return remedies.argument(*place, argument, value, names)
+            return rewrites.without(call.where.file, call.where.line, argument)
+        return rewrites.keyword(call.where.file, call.where.line, argument, value)
+    return rewrites.argument(*place, argument, value, names)
 
 
 def _masking(model: Model) -> Layer | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lockstep.exchange.models.records import Call
 from lockstep.language import later
-from lockstep.proof.pair import alignment, alternatives, client, edits, laboratory
+from lockstep.proof.pair import alignment, alternatives, client, laboratory, remedies
 from lockstep.proof.pair.party import Parties
 from lockstep.proof.pair.places import Numbers
 from lockstep.store.documents.difference import Finding, Spot
@@ -28,7 +28,7 @@ def of_cause(stage: str, cause: laboratory.Cause, parties: Parties, places: Sequ
             yield Finding(
                 stage=stage, cause=_sentence(part.call, alternative, values), meaning=alternative.meaning,
                 a=values[0], b=values[1], places=(spot_of(parties, places, part),), off=cause.before, error=cause.error,
-                remedies=edits.of_part(parties, part, alternative, places),
+                remedies=remedies.of_part(parties, part, alternative, places),
             )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from lockstep.language import _, later, n_, say
 from lockstep.report.draw import graphs
 from lockstep.report.table import Table
 from lockstep.report.words.quantities import MISSING, shape, significant, whole
-from lockstep.store import findings
+from lockstep.store import prose
 from lockstep.store.documents.difference import PASSES, Difference, Finding, Spot, Stage
 
 MARKS = {"EQUAL": "good", "INCONCLUSIVE": "warn", "DIVERGED": "bad"}
@@ -32,8 +32,8 @@ def section(found: Difference) -> dict[str, Any]:
         "mark": MARKS[found.verdict],
         "sentence": _sentence(found),
         "closing": _closing(found),
-        "carried": [say(line) for line in findings.carried(found)],
-        "mended": [say(line) for line in findings.mended(found.closing)] if found.closing else [],
+        "carried": [say(line) for line in prose.carried(found)],
+        "mended": [say(line) for line in prose.mended(found.closing)] if found.closing else [],
         "not_observed": [say(text) for text in found.not_observed],
         "stages": _stages(found),
         "findings": [_finding(number, finding) for number, finding in enumerate(found.findings, 1)],
