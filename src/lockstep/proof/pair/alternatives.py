@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lockstep.exchange.models.records import Call, Change, Layer, Model
+from lockstep.language import joined, later
 from lockstep.proof.pair import permutations
 
 # What frameworks call the same thing.
@@ -192,17 +193,19 @@ def of_padding(
         if len(pads) == len(shape):
             ways.setdefault(pads, (_words(pads), 0))
     usual: list[tuple[str, list[tuple[int, int]]]] = [
-        ("same, the odd zero behind", [(total // 2, total - total // 2) for total in totals]),
-        ("same, the odd zero before", [(total - total // 2, total // 2) for total in totals]),
+        (later("same, the odd zero behind"), [(total // 2, total - total // 2) for total in totals]),
+        (later("same, the odd zero before"), [(total - total // 2, total // 2) for total in totals]),
         ("none", [(0, 0) for _size in shape]),
         *(
             (words, [pair] * len(shape))
             for n in range(1, max(reach) + 1)
             for words, pair in (
-                (f"{n} on every side", (n, n)), (f"{n} behind", (0, n)), (f"{n} before", (n, 0)),
+                (later("{n} on every side", n=n), (n, n)),
+                (later("{n} behind", n=n), (0, n)),
+                (later("{n} before", n=n), (n, 0)),
             )
         ),
-    ]  # fmt: skip
+    ]
     for words, around in usual:
         ways.setdefault(tuple(around), (words, 1))
     own = own_pads(call, shape, kernel)
@@ -222,11 +225,17 @@ def of_padding(
 def _words(pads: Sequence[tuple[int, int]]) -> str:
     """The border as a person says it."""
     if len(set(pads)) > 1:
-        return " × ".join(f"{before} before and {behind} behind" for before, behind in pads)
+        return joined((_of_an_axis(*pair) for pair in pads), " × ")
     before, behind = pads[0]
     if before == behind:
-        return f"{before} on every side" if before else "none"
-    return " and ".join(f"{n} {side}" for n, side in ((before, "before"), (behind, "behind")) if n)
+        return later("{n} on every side", n=before) if before else "none"
+    if before and behind:
+        return _of_an_axis(before, behind)
+    return later("{n} before", n=before) if before else later("{n} behind", n=behind)
+
+
+def _of_an_axis(before: int, behind: int) -> str:
+    return later("{before} before and {behind} behind", before=before, behind=behind)
 
 
 def _reach(call: Call, kernel: Sequence[int]) -> list[int]:

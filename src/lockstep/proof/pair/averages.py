@@ -94,8 +94,8 @@ def _biased(
     for share in sorted(momenta):
         parts = wanted - (1 - share) * old, found - (1 - share) * old
         for factor, words in (
-            (n / (n - 1), ("n/(n − 1) · variance", "variance")),
-            ((n - 1) / n, ("variance", "n/(n − 1) · variance")),
+            (n / (n - 1), (later("n/(n − 1) · variance"), later("variance"))),
+            ((n - 1) / n, (later("variance"), later("n/(n − 1) · variance"))),
         ):
             off = float(np.abs(parts[0] - factor * parts[1]).max(initial=0.0))
             if off <= STATISTICS_ROOM * 16 * float(np.abs(wanted).max(initial=0.0)):
