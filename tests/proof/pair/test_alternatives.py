@@ -57,7 +57,7 @@ def test_what_is_told_of_a_call_is_said_in_russian_to_its_last_word():
     words += [*alternatives.FUNCTIONS, *initializers.SCHEMES, *optimizers.NAMES.values()]
     assert not [rest for text in words for rest in unsaid(text)]
     with language.speaking("ru"):
-        assert language.say(words[0]) == "0 спереди и 1 сзади × 2 спереди и 2 сзади"
+        assert language.say(words[0]) == "0 перед и 1 после × 2 перед и 2 после"
         assert not [text for text in map(language.say, words) if re.search("before|behind|side|exact|uniform", text)]
     assert [*unsaid(language.later("padded otherwise: {a}", a="1 before and 2 behind"))], "its twin"
 

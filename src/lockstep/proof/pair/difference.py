@@ -154,7 +154,7 @@ def _compared(
     worst, is_explained = 0.0, True
     notes: dict[str, Any] = {}
     for mode, stage in (("inference", "forward"), ("training", "forward in training")):
-        tell(later("comparing: {stage}", stage=stage))
+        tell(later("comparing: {stage}", stage=later(stage)))
         if mode == "training" and not any(passes.differs_in_training(party.model) for party in parties):
             continue
         found, state = passes.until_equal(parties, pairing, mode, stage, findings, notes, carried, last)
