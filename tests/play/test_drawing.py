@@ -15,6 +15,7 @@ MNIST_LIKE = Frame((28, 28, 1), True, 0, 20.0, 2.0, "mass", (14.0, 14.0))
 FRAMES = {
     "by mass": MNIST_LIKE,
     "by box, on white": Frame((26, 31, 3), True, 255, 19.0, 3.1, "box", (13.0, 15.5)),
+    "coarse": Frame((28, 28, 1), True, 0, 24.0, 4.2, "box", (14.0, 14.0), 8),
     "whole": Frame((18, 25, 3), False, 0, 25.0, 2.0, "box", (9.0, 12.5)),
 }
 DRAWN = """
@@ -39,7 +40,7 @@ def test_script_and_twin_paint_the_same(name):
     wanted = np.stack([painting.picture(one, frame) for one in strokes]).astype(int)
     found = np.array(in_node(DRAWN, given)).reshape(wanted.shape)
     assert np.abs(found - wanted).max() <= 1  # a half that is rounded the other way
-    assert (found != wanted).mean() < 1e-3
+    assert (found != wanted).mean() < 5e-3
 
 
 def test_a_drawing_that_is_not_scaled_is_seen():
@@ -120,7 +121,7 @@ return given.covers.map(cover => plainly(cover, given.frame.shape, given.frame, 
 
 def test_blank_dot_and_lying_bar_have_a_rule_of_their_own_and_digits_do_not():
     data = digits.read("digits", DATASETS["digits"])
-    frame = framing.framed(data.train_images)
+    frame = framing.framed_coarsely(data.train_images, 8)
     bar, upright = np.array([[40.0, 140.0], [240.0, 150.0]]), np.array([[140.0, 40.0], [150.0, 240.0]])
     strokes = [[np.array([[100.0, 100.0]])], [bar], [upright], list(strangers.scribbles(0))]
     covers = [np.zeros((28, 28)), *(painting.covered(one, MNIST_LIKE) for one in strokes)]
@@ -136,9 +137,12 @@ def test_blank_dot_and_lying_bar_have_a_rule_of_their_own_and_digits_do_not():
 
 def test_the_frame_of_a_dataset_is_measured():
     data = digits.read("digits", DATASETS["digits"])
-    found = framing.framed(data.train_images)
-    assert (found.is_boxed, found.ground, found.centre) == (True, 0, "box")
-    assert found.box == 26  # eight pixels enlarged three times
+    found = framing.framed_coarsely(data.train_images, 8)
+    assert (found.is_boxed, found.ground, found.centre, found.coarse) == (True, 0, "box", 8)
+    assert (found.box, found.at) == (24, (14, 14))  # eight pixels enlarged three times
+    coarse = data.train_images[:1, 3:27:3, 3:27:3, 0].astype(float)[0] / 255
+    along = painting.enlarging(28, 8)
+    np.testing.assert_allclose(along @ coarse @ along.T * 255, data.train_images[0, ..., 0], atol=1)
     made = np.stack([painting.picture(strangers.scribbles(number), MNIST_LIKE) for number in range(40)])
     found = framing.framed(made)
     assert (found.is_boxed, found.ground, found.centre) == (True, 0, "mass")

@@ -46,7 +46,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def sets(data):
-    frame = framing.framed(data.train_images)
+    frame = framing.framed_coarsely(data.train_images, 8)
     others = {kind: strangers.pictures(kind, frame, 60) for kind in strangers.KINDS}
     return strangeness.Sets.of(data, strangeness.neighbours(data), others)
 

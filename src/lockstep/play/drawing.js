@@ -29,17 +29,41 @@ function drawn(strokes, pen, frame) {
   const box = boxOf(points);
   if (!frame.is_boxed) {
     const scale = sideOf(frame) / PAD;
-    const cover = painted(moved(strokes, ({x, y}) => ({x: x * scale, y: y * scale})), width, frame.shape);
+    const cover = inkOf(moved(strokes, ({x, y}) => ({x: x * scale, y: y * scale})), width, frame);
     return {before: cover, cover, mass: null, box};
   }
   const extent = Math.max(box.right - box.left, box.bottom - box.top);
   const scale = extent < pen ? sideOf(frame) / PAD : (frame.box - width) / extent;
   const middle = {x: (box.left + box.right) / 2, y: (box.top + box.bottom) / 2}, [row, column] = frame.at;
   const placed = moved(strokes, ({x, y}) => ({x: (x - middle.x) * scale + column, y: (y - middle.y) * scale + row}));
-  const before = painted(placed, width, frame.shape), mass = massOf(before, frame.shape);
+  const before = inkOf(placed, width, frame), mass = massOf(before, frame.shape);
   if (frame.centre !== "mass" || !mass) return {before, cover: before, mass, box};
   const centred = moved(placed, ({x, y}) => ({x: x + column - mass[1], y: y + row - mass[0]}));
-  return {before, cover: painted(centred, width, frame.shape), mass, box};
+  return {before, cover: inkOf(centred, width, frame), mass, box};
+}
+
+const ENLARGED = 3, MARGIN = 2;  // how often coarse pictures were enlarged, and where their first pixel begins
+
+/** The ink of each pixel; of a coarse picture in 16 steps a coarse pixel, then enlarged as the dataset was. */
+function inkOf(strokes, width, frame) {
+  if (!frame.coarse) return painted(strokes, width, frame.shape);
+  const small = moved(strokes, ({x, y}) => ({x: (x - MARGIN) / ENLARGED, y: (y - MARGIN) / ENLARGED}));
+  return enlarged(painted(small, width / ENLARGED, [frame.coarse, frame.coarse]), frame);
+}
+
+/** A coarse picture enlarged, bilinear, with zeros outside. */
+function enlarged(small, frame) {
+  const n = frame.coarse, [height, width] = frame.shape, cover = new Float64Array(height * width);
+  const part = (place, k) => Math.max(ENLARGED - Math.abs(place - (ENLARGED * k + ENLARGED)), 0) / ENLARGED;
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      for (let i = 0; i < n; i++) {
+        const down = part(y, i);
+        for (let j = 0; down && j < n; j++) cover[y * width + x] += down * part(x, j) * Math.floor(small[i * n + j] * 16 + 0.5) / 16;
+      }
+    }
+  }
+  return cover;
 }
 
 const moved = (strokes, move) => strokes.map(points => points.map(move));
@@ -124,13 +148,16 @@ function pictured(rgba, width, height, frame) {
     }
     return {before: null, cover: coverOf(pixels, frame), mass: null, box: null, pixels, isUntouched: false, isInverted: false};
   }
-  const {ink, isInverted} = inkOf(rgba, width, height, frame), box = inkBox(ink, width, height);
+  const {ink, isInverted} = inkIn(rgba, width, height, frame), box = inkBox(ink, width, height);
   if (!box) {
     const nothing = new Float64Array(rows * columns);
     return {before: nothing, cover: nothing, mass: null, box: null, pixels: inked(nothing, frame), isInverted};
   }
   const scale = frame.box / Math.max(box.right - box.left, box.bottom - box.top);
-  const place = (row, column) => resampled(ink, width, height, scale, row, column, rows, columns);
+  const place = (row, column) => frame.coarse
+    ? enlarged(resampled(ink, width, height, scale / ENLARGED, (row - MARGIN) / ENLARGED, (column - MARGIN) / ENLARGED,
+      frame.coarse, frame.coarse), frame)
+    : resampled(ink, width, height, scale, row, column, rows, columns);
   const top = frame.at[0] - scale * (box.top + box.bottom) / 2, left = frame.at[1] - scale * (box.left + box.right) / 2;
   const before = place(top, left), mass = massOf(before, frame.shape);
   const cover = frame.centre === "mass" && mass ? place(top + frame.at[0] - mass[0], left + frame.at[1] - mass[1]) : before;
@@ -153,7 +180,7 @@ function channelsOf(rgba, channels) {
 /** How much ink each pixel has, 0 to 1, and whether the paper was of the other colour than the dataset's ground.
 
     The paper is the middle value; what differs from it by no more than its grain is none, the most is full ink. */
-function inkOf(rgba, width, height, frame) {
+function inkIn(rgba, width, height, frame) {
   const grey = channelsOf(rgba, 1), paper = median(grey);
   const grain = 3 * median(grey.map(value => Math.abs(value - paper)));
   const isLight = paper > 127, apart = Float64Array.from(grey, value => Math.max((isLight ? paper - value : value - paper) - grain, 0));

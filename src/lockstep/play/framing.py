@@ -6,9 +6,11 @@ and stand by their box; photographs fill their field. Nobody has to say which: t
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from lockstep.play.painting import Frame
+from lockstep.play.painting import ENLARGED, MARGIN, Frame
 
 MEASURED = 2000  # images at most
 EVEN = 24  # by how many of 255 levels an even ground may be off
@@ -17,9 +19,12 @@ EVEN = 24  # by how many of 255 levels an even ground may be off
 def framed(images: np.ndarray) -> Frame:
     """The frame of these images (n, height, width, channels) uint8."""
     images = images[:: max(len(images) // MEASURED, 1)][:MEASURED]
+    return _measured(images, _ground(images))
+
+
+def _measured(images: np.ndarray, ground: int | None) -> Frame:
     shape = tuple(int(n) for n in images.shape[1:])
     side = max(shape[:2])
-    ground = _ground(images)
     if ground is None:
         return Frame(shape, False, 0, side, side / 14, "box", (shape[0] / 2, shape[1] / 2))  # type: ignore[arg-type]
     ink = np.abs(images.astype(np.float32).mean(axis=3) - ground) / 255
@@ -36,6 +41,18 @@ def framed(images: np.ndarray) -> Frame:
     at = np.median(masses if centre == "mass" else middles, axis=0)
     box = float(np.median((high - low).max(axis=1)))
     return Frame(shape, True, ground, box, _pen(inked), centre, (float(at[0]), float(at[1])))  # type: ignore[arg-type]
+
+
+def framed_coarsely(images: np.ndarray, coarse: int) -> Frame:
+    """The frame of images that were enlarged three times from `coarse` pixels a side, measured on these."""
+    first, end = ENLARGED, ENLARGED * (coarse + 1)
+    images = images[:: max(len(images) // MEASURED, 1)][:MEASURED]
+    found = _measured(images[:, first:end:ENLARGED, first:end:ENLARGED], _ground(images))
+    shape = tuple(int(n) for n in images.shape[1:])
+    at = (found.at[0] * ENLARGED + MARGIN, found.at[1] * ENLARGED + MARGIN)
+    return dataclasses.replace(
+        found, shape=shape, box=found.box * ENLARGED, pen=found.pen * ENLARGED, at=at, coarse=coarse
+    )  # type: ignore[arg-type]
 
 
 def _ground(images: np.ndarray) -> int | None:

@@ -24,7 +24,7 @@ from lockstep.data import Data
 from lockstep.errors import LockstepError
 from lockstep.language import _, later, n_, say, spoken
 from lockstep.play import arrays, examples, film, strangeness, strangers
-from lockstep.play.framing import framed
+from lockstep.play.framing import framed, framed_coarsely
 from lockstep.play.networks import Played, played, row_of
 from lockstep.play.painting import Frame
 from lockstep.play.words import words
@@ -95,7 +95,7 @@ def gather(records: Sequence[store.Record], with_film: bool = True) -> Page:
     loaded, why_no_data = _loaded(first)
     samples = first.record.arrays("samples")
     images, labels = samples["images"], samples["labels"]
-    frame = framed(loaded.train_images if loaded else images)
+    frame = _frame(first, loaded.train_images if loaded else images)
     classes = _classes(first)
     document: dict[str, Any] = {
         "format": FORMAT, "language": spoken(), "words": words(), "classes": classes, "frame": frame.document(),
@@ -153,6 +153,14 @@ def _loaded(one: Played) -> tuple[Data | None, str]:
     return found, ""
 
 
+COARSE = {"digits": 8}  # datasets whose pictures were enlarged → their pixels a side before that
+
+
+def _frame(one: Played, images: np.ndarray) -> Frame:
+    coarse = COARSE.get(one.run.dataset)
+    return framed_coarsely(images, coarse) if coarse and one.shape == (28, 28, 1) else framed(images)
+
+
 def _classes(one: Played) -> list[str]:
     n = int(one.rows[-1].output_shape[0])
     known = one.record.environment.get("dataset", {}).get("class_names")
@@ -196,7 +204,7 @@ def render(page: Page) -> str:
         "title": page.study, "question": page.question, "left": page.left, "names": page.names, "version": version(),
         "has_film": page.document["film"] is not None, "has_scale": page.document["scales"] is not None,
         "why_no_scale": page.document["whyNoScale"], "classes": page.document["classes"],
-        "runs": page.document["runs"], "shape": page.document["frame"]["shape"],
+        "runs": page.document["runs"], "shape": page.document["frame"]["shape"], "by_mass": page.document["frame"]["centre"] == "mass",
         "n_left": n_("{n} run is not on this page", "{n} runs are not on this page", len(page.left)),
     }  # fmt: skip
     return _environment().get_template("play.html").render(

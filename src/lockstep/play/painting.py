@@ -23,6 +23,7 @@ class Frame:
 
     `is_boxed`: one drawing on an even ground, brought to `box` pixels at its longer side with lines `pen` wide, and its
     centre (of "mass" or of its "box") to `at` (row, column). Otherwise a picture fills its field and is only scaled.
+    `coarse` is how many pixels a side a picture had before it was enlarged three times, as scikit-learn's digits were.
     """
 
     shape: tuple[int, int, int]
@@ -32,6 +33,7 @@ class Frame:
     pen: float = 2.0
     centre: str = "mass"
     at: tuple[float, float] = (14.0, 14.0)
+    coarse: int = 0
 
     @property
     def ink(self) -> int:
@@ -55,10 +57,9 @@ def picture(strokes: Strokes, frame: Frame) -> np.ndarray:
 
 def covered(strokes: Strokes, frame: Frame) -> np.ndarray:
     """How much ink each pixel has, 0 to 1: (height, width)."""
-    height, width, _ = frame.shape
     if not frame.is_boxed:
         scale = frame.side / PAD
-        return painted([points * scale for points in strokes], frame.pen, (height, width))
+        return inked([points * scale for points in strokes], frame)
     whole = np.concatenate(list(strokes))
     low, high = whole.min(axis=0), whole.max(axis=0)
     extent = float((high - low).max())
@@ -66,11 +67,30 @@ def covered(strokes: Strokes, frame: Frame) -> np.ndarray:
     scale = frame.side / PAD if is_dot else (frame.box - frame.pen) / extent
     middle = np.array([frame.at[1], frame.at[0]])
     placed = [(points - (low + high) / 2) * scale + middle for points in strokes]
-    cover = painted(placed, frame.pen, (height, width))
+    cover = inked(placed, frame)
     if frame.centre == "mass" and cover.sum() > 0:
         placed = [points + middle - mass(cover)[::-1] for points in placed]
-        cover = painted(placed, frame.pen, (height, width))
+        cover = inked(placed, frame)
     return cover
+
+
+ENLARGED, MARGIN = 3, 2  # times, and where the first coarse pixel begins; see data/digits.py
+
+
+def inked(strokes: Strokes, frame: Frame) -> np.ndarray:
+    """The ink of each pixel; of a coarse picture in 16 steps a coarse pixel, then enlarged as the dataset was."""
+    if not frame.coarse:
+        return painted(strokes, frame.pen, frame.shape[:2])
+    n = frame.coarse
+    small = painted([(points - MARGIN) / ENLARGED for points in strokes], frame.pen / ENLARGED, (n, n))
+    along = enlarging(frame.shape[0], n)
+    return np.asarray(along @ (np.floor(small * 16 + 0.5) / 16) @ along.T)
+
+
+def enlarging(n: int, coarse: int) -> np.ndarray:
+    """What each coarse pixel gives to each of n along one axis (n, coarse): bilinear, with zeros outside."""
+    distance = np.abs(np.arange(n)[:, None] - (ENLARGED * np.arange(coarse) + ENLARGED))
+    return np.maximum(ENLARGED - distance, 0) / ENLARGED
 
 
 def mass(cover: np.ndarray) -> np.ndarray:

@@ -136,7 +136,7 @@ function showSteps(seen, frame) {
   if (seen.before && frame.is_boxed) {
     const canvas = element("boxed"), context = canvas.getContext("2d");
     drawPixels(canvas, inked(seen.before, frame), frame.shape, zoom);
-    if (seen.mass) {
+    if (seen.mass && frame.centre === "mass") {
       const [y, x] = seen.mass.map(place => place * zoom);
       context.strokeStyle = "#d55e00";
       context.lineWidth = 2;
