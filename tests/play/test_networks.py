@@ -69,8 +69,9 @@ def test_weights_in_double_precision_stay_so(tmp_path):
 @pytest.mark.parametrize(
     ("name", "before", "after", "layer"),
     [
-        ("images", "i * wide + j);", "j * high + i);", "0_conv2d"),  # a kernel turned around
-        ("images", "column * across - layer.padding[1][0]", "column * across - layer.padding[1][1]", "0_conv2d"),
+        ("images", "to = (i * wide + j) *", "to = (j * high + i) *", "0_conv2d"),  # a kernel turned around
+        ("images", "sums.fill(0);\n        const top = row * down - layer.padding[0][0]",
+         "sums.fill(0);\n        const top = row * down - layer.padding[0][1]", "3_conv2d"),
         ("images", "running_variance[channel], channel", "1, channel", "1_batch_norm"),
         ("images", "layer.count_padding ?", "!layer.count_padding ?", "9_avg_pool2d"),
         ("images", 'layer.order !== "chw"', 'layer.order === "chw"', "14_flatten"),

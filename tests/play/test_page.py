@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -310,6 +311,30 @@ def test_nothing_is_wider_than_the_window(opened, width, dark):
     answers(opened)
     opened.execute_script("page.choose(0, '3_conv2d', 100)")
     assert opened.execute_script(TOO_WIDE) == []
+
+
+def test_the_epochs_are_slid_through(browser, study, tmp_path):
+    folder = study[0].folder
+    weights, state = store.read_checkpoint(store.newest_checkpoint(folder))
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    store.begin_film(copy)
+    for epoch in (1, 2, 6):
+        store.keep_frame(copy, epoch, {name: value * epoch / 6 for name, value in weights.items()}, state)
+    page = write_play(store.Record(copy), tmp_path / "play.html")
+    sized(browser, 1280)
+    browser.get(page.as_uri())
+    until(browser, "window.page && page.film")
+    by_mouse(browser, ZERO)
+    answers(browser)
+    last = browser.execute_script("return [page.outputs[0][0], document.getElementById('film-answers').textContent]")
+    assert text(browser, "epoch-told") == "after epoch 6 of 6"
+    slide = "const one = document.getElementById('epoch'); one.value = '0'; one.dispatchEvent(new Event('input'))"
+    browser.execute_script(slide)
+    assert text(browser, "epoch-told") == "after epoch 1 of 6"
+    assert text(browser, "film-answers") != last[1]
+    assert browser.execute_script("return document.getElementById('film-kernels').width") > 100
+    assert complaints(browser) == []
 
 
 def test_every_control_has_a_name(opened):

@@ -32,17 +32,22 @@ const sizeOf = shape => shape.reduce((product, size) => product * size, 1);
 
 const conv2d = {
   forward(layer, x) {
-    const [rows, columns, filters] = layer.output, channels = layer.input[2], {kernel, bias} = layer.weights;
+    const [rows, columns, filters] = layer.output, [height, width, channels] = layer.input, {kernel, bias} = layer.weights;
+    const [high, wide] = layer.window, [down, across] = layer.stride;
     const y = new Float64Array(rows * columns * filters), sums = new Float64Array(filters);
     for (let row = 0, out = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++, out += filters) {
         sums.fill(0);
-        overWindow(layer, row, column, (pixel, place) => {
-          for (let channel = 0; channel < channels; channel++) {
-            const value = x[pixel * channels + channel], at = (place * channels + channel) * filters;
-            for (let f = 0; f < filters; f++) sums[f] += value * kernel[at + f];
+        const top = row * down - layer.padding[0][0], left = column * across - layer.padding[1][0];
+        for (let i = Math.max(-top, 0); i < Math.min(high, height - top); i++) {
+          for (let j = Math.max(-left, 0); j < Math.min(wide, width - left); j++) {
+            const from = ((top + i) * width + left + j) * channels, to = (i * wide + j) * channels * filters;
+            for (let channel = 0; channel < channels; channel++) {
+              const value = x[from + channel], at = to + channel * filters;
+              if (value !== 0) for (let f = 0; f < filters; f++) sums[f] += value * kernel[at + f];  // nothing adds nothing
+            }
           }
-        });
+        }
         for (let f = 0; f < filters; f++) y[out + f] = bias ? sums[f] + bias[f] : sums[f];
       }
     }
@@ -84,7 +89,7 @@ const dense = {
     const units = layer.output[0], {kernel, bias} = layer.weights, y = new Float64Array(units);
     for (let i = 0; i < x.length; i++) {
       const value = x[i], at = i * units;
-      for (let unit = 0; unit < units; unit++) y[unit] += value * kernel[at + unit];
+      if (value !== 0) for (let unit = 0; unit < units; unit++) y[unit] += value * kernel[at + unit];
     }
     if (bias) for (let unit = 0; unit < units; unit++) y[unit] += bias[unit];
     return y;

@@ -45,7 +45,7 @@ SCRIPTS = (
     "page",
 )
 MOST_RUNS = 8
-MOST_BYTES = 1_250_000  # of the numbers of all runs, as they stand in the page
+MOST_BYTES = 12_000_000  # of the numbers of all runs, as they stand in the page: eight of the laboratory's
 MOST_PICTURES, PICTURE_BYTES = 100, 150_000  # test pictures that are carried, beside the sixteen of the runs
 MOST_NEIGHBOUR_BYTES = 600_000  # pixels of training pictures, above which nothing is said of strangeness
 
@@ -84,7 +84,8 @@ def write_play(
 
 def write(page: Page, path: Path) -> Path:
     """Write what `gather` gave."""
-    store.write_bytes(path, render(page).encode("utf-8", errors="replace"))
+    text = render(page, has_report=path.with_name("report.html").exists())
+    store.write_bytes(path, text.encode("utf-8", errors="replace"))
     return path
 
 
@@ -197,14 +198,19 @@ def _scales(runs: Sequence[Played], loaded: Data, frame: Frame) -> dict[str, Any
     }
 
 
-def render(page: Page) -> str:
-    """The page as HTML; every text in it is escaped, and its policy names the scripts and styles by their hashes."""
+def render(page: Page, has_report: bool = False) -> str:
+    """The page as HTML; every text in it is escaped, and its policy names the scripts and styles by their hashes.
+
+    With `has_report` it has a link to the report beside it.
+    """
     css, script = _text("play.css"), "\n".join(_text(f"{name}.js") for name in SCRIPTS)
     shown = {
-        "title": page.study, "question": page.question, "left": page.left, "names": page.names, "version": version(),
+        "title": page.study, "question": page.question, "left": page.left,
+        "has_report": has_report, "version": version(),
         "has_film": page.document["film"] is not None, "has_scale": page.document["scales"] is not None,
         "why_no_scale": page.document["whyNoScale"], "classes": page.document["classes"],
-        "runs": page.document["runs"], "shape": page.document["frame"]["shape"], "by_mass": page.document["frame"]["centre"] == "mass",
+        "runs": page.document["runs"], "shape": page.document["frame"]["shape"],
+        "by_mass": page.document["frame"]["centre"] == "mass",
         "n_left": n_("{n} run is not on this page", "{n} runs are not on this page", len(page.left)),
     }  # fmt: skip
     return _environment().get_template("play.html").render(
