@@ -51,7 +51,7 @@ FLOORS = (
     {"backends", "data", "store"},
     {"exchange"},
     {"training"},
-    {"report", "study"},
+    {"play", "report", "study"},
     {"benchmark", "defaults", "proof", "screen"},
     {"check"},
     {"cli", "scripting"},
