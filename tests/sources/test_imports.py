@@ -35,8 +35,7 @@ FLOORS = (
     {"report", "study"},
     {"benchmark", "defaults", "proof", "screen"},
     {"check"},
-    {"scripting"},
-    {"cli"},
+    {"cli", "scripting"},
     {"__main__", ""},  # the package's face
 )
 # What stands side by side in a room, and there too imports what is below it only: twins know nothing of each other.

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 
 from lockstep.language import digits, later, n_later, say
-from lockstep.store.documents.comparison import STAGES, Closing, Comparison, Finding, Stage
+from lockstep.store.documents.comparison import PASSES, Closing, Comparison, Finding, Stage
 
 MOST_PLACES = 4  # of a difference that are shown
 OF_A_BUNDLE = later("the weights of a bundle")
@@ -89,7 +89,7 @@ def _below(found: Comparison) -> list[object]:
         told.append(later("INCONCLUSIVE: no number of one was compared with one of the other"))
     elif found.worst is not None:
         told.append(_closing(found))
-    told += [_stage(stage) for stage in found.stages if stage.stage not in STAGES and stage.verdict == "EQUAL"]
+    told += [_stage(stage) for stage in found.stages if stage.stage not in PASSES and stage.verdict == "EQUAL"]
     if found.closing is not None:
         told += mended(found.closing)
     return told + [later("not observed: {what}", what=what) for what in found.not_observed]
