@@ -120,7 +120,7 @@ def mended(closing: Closing) -> list[object]:
 
 
 def _closing(found: Comparison) -> object:
-    counts = {"n": found.n_matched, "all": found.n_tensors, "worst": digits(found.worst, ".2g")}
+    counts = {"n": found.n_matched, "all": found.n_tensors, "worst": digits(found.worst or 0.0, ".2g")}
     if any(finding.stage == "gradients" for finding in found.findings):
         return later("the forward passes are equal with that put right: {n} of {all} tensors", **counts)
     if not found.findings:
