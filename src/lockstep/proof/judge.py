@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -457,28 +457,37 @@ class Judge:
             return
         if not all(np.isfinite(value).all() for value in (*weights.values(), *state.values())):
             return
-        self._stand(weights, state, trace.steps)
         outputs = part(arrays, "inference")
-        few = {"images": images[: len(outputs.get("input", images))]}
-        exact, single = (
-            model.observer(len(few["images"]), self.plan.in_prediction) for model in (self.exact, self.single)
-        )
-        entered = self._input("predictions", None, few, outputs)
+        few = images[: len(outputs.get("input", images))]
+        is_shown = yield from self.inference(outputs, few, weights, state, trace.steps, only)
+        if is_shown and only in ("", "logits"):
+            yield self.logits(arrays.get("logits"), images, weights, state, trace.steps)
+
+    def inference(
+        self, outputs: Arrays, images: np.ndarray, weights: Arrays, state: Arrays, steps: int, only: str = ""
+    ) -> Generator[Finding, None, bool]:
+        """Each layer in inference mode, fed what was put out before it, after so many updates; with `only`, that one.
+
+        `outputs`: layer name, or "input" for the pixels as they enter → (n, …) in the canonical layout. Returns whether
+        all of them could be judged. The names and shapes of weights and state are those of this network.
+        """
+        self._stand(weights, state, steps)
+        exact, single = (model.observer(len(images), self.plan.in_prediction) for model in (self.exact, self.single))
+        entered = self._input("predictions", None, {"images": images}, outputs)
         yield entered
         if entered.problem:
-            return
+            return False
         for row in self.plan.rows:
             taken, y = [outputs[name] for name in row.inputs if name in outputs], outputs.get(row.name)
             fit = [y is not None and y.shape == (len(x), *row.output_shape) and np.isfinite(x).all() for x in taken]
             if y is None or len(taken) < len(row.inputs) or not all(fit):
-                yield present("predictions", row.name, None, y, (len(few["images"]), *row.output_shape), self.dtype)
-                return
+                yield present("predictions", row.name, None, y, (len(images), *row.output_shape), self.dtype)
+                return False
             if only in ("", row.name):
                 x = tuple(taken) if len(taken) > 1 else taken[0]
                 work = Isolated(self, row, x, np.zeros_like(y), exact, single, wants_dx=False)
                 yield compare("predictions", row.name, None, y, work.y, work.tolerance, self.dtype)
-        if only in ("", "logits"):
-            yield self.logits(arrays.get("logits"), images, weights, state, trace.steps)
+        return True
 
     def logits(self, found: Any, images: np.ndarray, weights: Arrays, state: Arrays, steps: int) -> Finding:
         """What is predicted of images (n, height, width, channels) with these weights, `steps` updates from the start.

@@ -17,11 +17,15 @@ def run(
     together: Annotated[
         bool, typer.Option("--together", help="Train a small network's seeds and settings together (NumPy).")
     ] = False,
+    film: Annotated[
+        bool,
+        typer.Option("--film", help="Keep each epoch's numbers in half precision: lockstep play shows them."),
+    ] = False,
 ) -> None:  # fmt: skip
     """Do every run of a study, then write its report."""
     interruption.end_on_signals()
     asked = choice.load(study, quick=quick)
     work.fetch(asked)
-    records, rows = runs.do(asked, work, again, together)
+    records, rows = runs.do(asked, work, again, together, film)
     runs.report(asked, work, records, rows, as_json)
     runs.end(rows, work.runs / asked.name)

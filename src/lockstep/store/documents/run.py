@@ -55,6 +55,7 @@ class Environment(Part):
 
     FILE = "environment.json"
 
+    format: int | None = None
     lockstep: str | None = None
     git_revision: str | None = None
     lockstep_sources: str | None = None
@@ -126,6 +127,7 @@ class Metrics(Part):
 
     FILE = "metrics.json"
 
+    format: int | None = None
     test: Test = Test()
     train: Train = Train()
     epochs: Count | None = None
@@ -142,6 +144,7 @@ class Timing(Part):
 
     FILE = "timing.json"
 
+    format: int | None = None
     seconds: Mapping[str, float | None] = Field(default_factory=dict)
     epochs: tuple[float, ...] = ()
     peak_memory_bytes: Count | None = None
