@@ -199,6 +199,13 @@ OPTION_CASES = {
             "conv2d 4 1",
             {"residual": ["conv2d 4 3 padding=same"], "join": "add 0.5 2.0 rectified=true"},
             {"parallel": ["conv2d 3 1", "tanh"], "join": "concat reversed"},
+            *HEAD,
+        ),
+        MOMENTUM,
+        alone=True,
+    ),
+    "joins_along_other_axes": Case(
+        net(
             {"parallel": ["conv2d 2 1", "conv2d 2 [2, 3] padding=same"], "join": "concat axis=height"},
             {"parallel": ["conv2d 2 1", "conv2d 2 [2, 3] padding=same"], "join": "concat axis=width"},
             *HEAD,

@@ -149,11 +149,34 @@ LAYERS: dict[str, Written] = {
 }
 
 
+def joined(row: LayerFacts) -> Made:
+    """A sum, or a concatenation along the channels, which lie first as features do."""
+    taken = tuple(f"{INPUT}/channels_first" if name == INPUT else name for name in row.inputs)
+    layer = row.layer
+    if layer.kind == "concat":
+        yield Node("Concat", taken[::-1] if layer.order == "reversed" else taken, row.name, {"axis": 1})
+        return
+    first, *others = taken
+    if layer.rectified:
+        yield Node("Relu", (first,), f"{row.name}/rectified", {})
+        first = f"{row.name}/rectified"
+    scaled = []
+    for place, (x, factor) in enumerate([(first, layer.first), *((x, layer.others) for x in others)]):
+        if factor != 1:
+            yield Node("Constant", (), f"{row.name}/factor{place}", {"value_float": factor})
+            yield Node("Mul", (x, f"{row.name}/factor{place}"), f"{row.name}/scaled{place}", {})
+        scaled.append(x if factor == 1 else f"{row.name}/scaled{place}")
+    yield Node("Sum", tuple(scaled), row.name, {})
+
+
 def nodes(trained: Trained) -> list[Node]:
     """The whole graph, from uint8 images to logits and probabilities."""
     rows = trained.given.plan.rows
     made = list(_entering(trained))
     for row in rows:
+        if len(row.inputs) > 1:
+            made += joined(row)
+            continue
         (before,) = row.inputs
         x = f"{INPUT}/channels_first" if before == INPUT and row.layer.kind != "flatten" else before
         if before == INPUT and row.layer.kind == "flatten":

@@ -10,6 +10,7 @@ from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts import updates
 from lockstep.exchange.scripts.given import Code, Given, Target, forward
 from lockstep.exchange.scripts.lines import indented, listed
+from lockstep.exchange.variables import added, concatenated
 from lockstep.spec import LayerFacts
 
 
@@ -108,6 +109,8 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
         if row.layer.form == "tanh"
         else Code("jax.nn.gelu({x}, approximate=False)", remark="the exact one; JAX's own default is by tanh")
     ),
+    "add": lambda row, given: Code(added(row, "jax.nn.relu({})")),
+    "concat": lambda row, given: Code(concatenated(row, "jnp.concatenate({}, -1)")),
 }
 # What a layer's expression calls → the text of it.
 HELPERS = {
@@ -193,7 +196,7 @@ def network(given: Given) -> Iterator[str]:
     arguments = ["weights", *(["statistics"] if given.normalised else []), "x"]
     arguments += ["masks=None"] if given.masked else []
     arguments += ["training=False"] if given.normalised else []
-    lines = forward(codes)
+    lines = forward(given.plan.rows, codes)
     before = ["statistics = dict(statistics)"] if given.normalised else []
     if lines and lines[-1].startswith("x = ") and not given.normalised:
         lines[-1] = f"return {lines[-1][4:]}"

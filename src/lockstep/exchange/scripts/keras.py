@@ -15,6 +15,7 @@ from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts import updates
 from lockstep.exchange.scripts.given import Code, Given, Target, forward
 from lockstep.exchange.scripts.lines import call, indented, listed, pair
+from lockstep.exchange.variables import added, concatenated
 from lockstep.spec import LayerFacts
 
 
@@ -165,6 +166,8 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "sigmoid": _activation("keras.activations.sigmoid({x})"),
     "softplus": _activation("keras.activations.softplus({x})"),
     "gelu": lambda row, given: _GELU[row.layer.form](row, given),
+    "add": lambda row, given: Code(added(row, "tf.nn.relu({})")),
+    "concat": lambda row, given: Code(concatenated(row, "tf.concat({}, -1)")),
 }
 # Keras's name → the canonical one, where it is another
 OURS = {"gamma": "scale", "beta": "shift", "moving_mean": "running_mean", "moving_variance": "running_variance"}
@@ -241,7 +244,7 @@ def network(given: Given) -> Iterator[str]:
         if code.make
     ]
     arguments = ["self", "x", "training=False", *(["masks=None"] if given.masked else [])]
-    *lines, last = forward(codes.values())
+    *lines, last = forward(given.plan.rows, codes.values())
     lines.append(f"return {last.removeprefix('x = ')}")
     yield "\n".join([
         "class Network(keras.Model):", "    def __init__(self):", "        super().__init__()",

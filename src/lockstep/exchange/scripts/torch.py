@@ -11,6 +11,7 @@ from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts.given import Code, Given, Target, forward
 from lockstep.exchange.scripts.lines import call, indented, pair
+from lockstep.exchange.variables import added, concatenated
 from lockstep.spec import LayerFacts
 
 
@@ -148,6 +149,8 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "gelu": lambda row, given: Code(
         'F.gelu({x}, approximate="tanh")' if row.layer.form == "tanh" else "F.gelu({x})", folds=True
     ),
+    "add": lambda row, given: Code(added(row, "F.relu({})")),
+    "concat": lambda row, given: Code(concatenated(row, "torch.cat({}, 1)")),
 }
 BIASED = '''
 def biased_batch_norm(own, x):
@@ -205,7 +208,7 @@ def network(given: Given) -> Iterator[str]:
     if any(row.layer.running_variance == "biased" for row in given.normalised):
         yield BIASED
     arguments = "self, x, masks=None" if given.masked else "self, x"
-    *lines, last = forward(codes.values())
+    *lines, last = forward(given.plan.rows, codes.values())
     lines.append(f"return {last.removeprefix('x = ')}")
     yield "\n".join([
         "class Network(nn.Module):", "    def __init__(self):", "        super().__init__()",
