@@ -17,7 +17,7 @@ _PUBLIC = {
         # layers
         "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool", "Flatten", "Dense", "BatchNorm", "LayerNorm",
         "Dropout",
-        "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus", "GELU",
+        "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus", "SiLU", "GELU",
         # blocks of layers, and how branches join
         "Residual", "Parallel", "Repeat", "Add", "Concat",
         # starting weights

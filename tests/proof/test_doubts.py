@@ -24,7 +24,7 @@ from support import plants as table
 EVERYTHING = [
     "conv2d 4 3 2 same", "batch_norm", "elu", "max_pool2d 3 2 same", "conv2d 5 2 padding=valid", "leaky_relu",
     "avg_pool2d 2 1 same", "gelu", "flatten", "dense 12", "tanh", "dropout 0.3", "dense 9", "sigmoid", "dense 8",
-    "softplus", "dense 7", "layer_norm", "relu", "dense 10",
+    "softplus", "dense 7", "layer_norm", "relu", "dense 6", "silu", "dense 10",
 ]  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def test_the_three_ways_to_write_a_study_are_one():
 # --------------------------------------------------------------------------------------------------------------- shapes
 
 
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "gelu")
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "silu", "gelu")
 KEEPING = (*ACTIVATIONS, "dropout", "batch_norm", "layer_norm")  # the shape of what comes in
 
 

@@ -100,6 +100,7 @@ LAYER_CASES = {
     "tanh": net("conv2d 4 3", "tanh", *HEAD),
     "sigmoid": net("conv2d 4 3", "sigmoid", *HEAD),
     "softplus": net("conv2d 4 3", "softplus", *HEAD),
+    "silu": net("conv2d 4 3", "silu", *HEAD),
     "gelu": net("conv2d 4 3", "gelu", *HEAD),
     "add": net("conv2d 4 1", {"residual": ["conv2d 4 [3, 2] padding=same", "tanh"]}, *HEAD),
     "concat": net({"parallel": ["conv2d 4 [3, 2] padding=same", ["conv2d 4 1", "tanh"]]}, *HEAD),
@@ -124,7 +125,7 @@ CHAINS = {
     "layer_norms": net("conv2d 4 3", "layer_norm", "flatten", "dense 17", "layer_norm 0.01", "dense 5"),
     "activations": net(
         "conv2d 4 3", "leaky_relu 0.2", "elu 1.3", "gelu", "conv2d 4 1", "tanh", "conv2d 4 1", "softplus", "conv2d 4 1",
-        "sigmoid", "conv2d 4 1", "relu", "max_pool2d", *HEAD,
+        "silu", "conv2d 4 1", "sigmoid", "conv2d 4 1", "relu", "max_pool2d", *HEAD,
     ),
     "branches": net(
         "conv2d 4 3 2", {"residual": ["conv2d 4 3 padding=same bias=false", "batch_norm", "relu"]}, "relu",

@@ -45,7 +45,7 @@ CLASSES, STEPS, N_TEST = 5, 10, 7
 
 _ACTIVATIONS = st.sampled_from(
     ["relu", "relu", "relu", "leaky_relu", "leaky_relu 0.2", "elu", "elu 1.3", "tanh", "sigmoid", "softplus", "gelu",
-     "gelu tanh"]
+     "gelu tanh", "silu"]
 )  # fmt: skip
 _PADDINGS = st.sampled_from(["same", "same", "valid", "same_lower"])
 _LAYER_NORMS = [["layer_norm"], ["layer_norm 1e-3 example"]]

@@ -354,6 +354,8 @@ const elu = activation(
 const tanh = activation(Math.tanh, (x, y) => 1 - y * y);
 const sigmoid = activation(sigmoidOf, (x, y) => y * (1 - y));
 const softplus = activation(x => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))), sigmoidOf);
+const silu = activation(
+  x => x * sigmoidOf(x), x => sigmoidOf(x) + x * sigmoidOf(x) * (1 - sigmoidOf(x)));
 const gelu = activation(
   (x, layer) => x * (layer.form === "tanh" ? 0.5 * (1 + tanhOfGelu(x)) : 0.5 * (1 + erf(x / Math.SQRT2))),
   (x, y, layer) => {
@@ -386,7 +388,7 @@ function erf(x) {
 
 const LAYERS = {
   conv2d, max_pool2d, avg_pool2d, global_avg_pool, flatten, dense, batch_norm, layer_norm, dropout,
-  relu, leaky_relu, elu, tanh, sigmoid, softplus, gelu,
+  relu, leaky_relu, elu, tanh, sigmoid, softplus, silu, gelu,
 };
 
 /** Pixels 0 … 255 as they enter a network: (pixel − mean)·scale. */

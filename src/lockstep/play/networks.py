@@ -24,7 +24,7 @@ from lockstep.training import replay
 KINDS: dict[str, tuple[str, ...]] = {
     "conv2d": (), "max_pool2d": ("ties",), "avg_pool2d": ("count_padding",), "global_avg_pool": (),
     "flatten": ("order",), "dense": (), "batch_norm": ("epsilon",), "layer_norm": ("epsilon", "over"), "dropout": (),
-    "relu": (), "leaky_relu": ("slope",), "elu": ("alpha",), "tanh": (), "sigmoid": (), "softplus": (),
+    "relu": (), "leaky_relu": ("slope",), "elu": ("alpha",), "tanh": (), "sigmoid": (), "softplus": (), "silu": (),
     "gelu": ("form",),
 }  # fmt: skip
 LONGEST = 50_000_000  # multiply-adds of one picture, above which a page answers too late to play with

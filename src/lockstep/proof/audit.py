@@ -178,6 +178,7 @@ FORWARD: dict[str, Callable[[LayerFacts, Any, Arrays], np.ndarray]] = {
     "tanh": lambda row, x, p: 1 - 2 / (np.exp(2 * x) + 1),
     "sigmoid": lambda row, x, p: _special("expit")(x),
     "softplus": lambda row, x, p: np.logaddexp(0.0, x),
+    "silu": lambda row, x, p: x / (1 + np.exp(-x)),
     "gelu": _gelu,
     "add": _add,
     "concat": _concat,
@@ -272,7 +273,7 @@ NORMALISED: dict[str, Callable[[LayerFacts, np.ndarray], tuple[int, ...]]] = {
     "batch_norm": lambda row, x: tuple(range(x.ndim - 1)),
     "layer_norm": lambda row, x: (-1,) if row.layer.over == "channels" else tuple(range(1, x.ndim)),
 }
-CURVED = ("elu", "tanh", "sigmoid", "softplus", "gelu")
+CURVED = ("elu", "tanh", "sigmoid", "softplus", "silu", "gelu")
 
 
 def _slopes(

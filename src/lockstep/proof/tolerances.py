@@ -81,6 +81,7 @@ FORWARD: dict[str, Callable[[np.ndarray, np.ndarray, Any], np.ndarray]] = {
     "tanh": lambda x, y, layer: 2 * np.abs(y),
     "sigmoid": lambda x, y, layer: np.ones_like(y),  # may be worked out as ½ + ½·tanh(x/2)
     "softplus": lambda x, y, layer: 2 * np.abs(y),
+    "silu": lambda x, y, layer: np.abs(x),  # its sigmoid may be worked out as ½ + ½·tanh(x/2)
     "gelu": lambda x, y, layer: 2 * np.abs(x),  # Φ(x) is a difference of two numbers near 1
 }
 # kind → (x, dy, record) → size of what is sent back, beside |dx|: slopes are differences of numbers up to 1.
@@ -91,6 +92,7 @@ BACKWARD: dict[str, Callable[[np.ndarray, np.ndarray, Any], Any]] = {
     "tanh": lambda x, dy, layer: 2 * np.abs(dy),
     "sigmoid": lambda x, dy, layer: np.abs(dy),
     "softplus": lambda x, dy, layer: np.abs(dy),
+    "silu": lambda x, dy, layer: np.abs(dy) * (1 + np.abs(x)),
     "gelu": lambda x, dy, layer: 2 * np.abs(dy) * (1 + np.abs(x)),
 }
 # kind → record → by how much the slope jumps at 0.

@@ -40,6 +40,7 @@ from lockstep.spec.layers import (
     ReLU,
     Shape,
     Sigmoid,
+    SiLU,
     Softplus,
     Tanh,
     same_padding,

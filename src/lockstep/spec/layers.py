@@ -297,6 +297,13 @@ class Softplus(_Base):
 
 
 @record
+class SiLU(_Base):
+    """x · sigmoid(x), also called swish (Elfwing et al. 2017)."""
+
+    kind: Literal["silu"] = kind("silu")
+
+
+@record
 class GELU(_Base):
     """x · Φ(x) with the normal distribution function, exact or by the tanh formula (Hendrycks & Gimpel 2016)."""
 
@@ -320,6 +327,7 @@ PlainLayer = (
     | Tanh
     | Sigmoid
     | Softplus
+    | SiLU
     | GELU
 )
 LAYERS = kinds_of(PlainLayer)

@@ -149,6 +149,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Any, Any, Pass], jax.Array]] = {
     "tanh": lambda row, x, w, on: jnp.tanh(x),
     "sigmoid": lambda row, x, w, on: jax.nn.sigmoid(x),
     "softplus": lambda row, x, w, on: jax.nn.softplus(x),
+    "silu": lambda row, x, w, on: jax.nn.silu(x),
     "gelu": lambda row, x, w, on: jax.nn.gelu(x, approximate=row.layer.form == "tanh"),
     "add": add,
     "concat": concat,

@@ -274,6 +274,12 @@ def softplus(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
     return y, lambda dy, wants_dx: dy * _sigmoid(x)
 
 
+def silu(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = x·σ(x) with σ = sigmoid;  dx = dy·(σ(x) + x·σ(x)·(1 − σ(x)))."""
+    share = _sigmoid(x)
+    return x * share, lambda dy, wants_dx: dy * (share + x * share * (1 - share))
+
+
 def gelu(row: LayerFacts[GELU], x: np.ndarray, on: Pass) -> Layer:
     """y = x·Φ(x);  dx = dy·(Φ(x) + x·φ(x)), with Φ and φ of the standard normal distribution.
 
@@ -344,6 +350,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Any, Pass], Layer]] = {
     "tanh": tanh,
     "sigmoid": sigmoid,
     "softplus": softplus,
+    "silu": silu,
     "gelu": gelu,
     "add": add,
     "concat": concat,

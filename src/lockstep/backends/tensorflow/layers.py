@@ -246,6 +246,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Plan], keras.layers.Layer]] = {
     "tanh": activation(keras.activations.tanh),
     "sigmoid": activation(keras.activations.sigmoid),
     "softplus": activation(keras.activations.softplus),
+    "silu": activation(keras.activations.silu),
     "gelu": gelu,
     "add": add,
     "concat": concat,

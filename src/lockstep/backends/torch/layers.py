@@ -234,6 +234,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Plan], nn.Module]] = {
     "sigmoid": lambda row, plan: nn.Sigmoid(),
     # Above its threshold (20 by default) PyTorch returns x itself, 2e-9 off; at 40 that is below float64's rounding.
     "softplus": lambda row, plan: nn.Softplus(threshold=40),
+    "silu": lambda row, plan: nn.SiLU(),
     "gelu": lambda row, plan: nn.GELU(approximate="tanh" if row.layer.form == "tanh" else "none"),
     "add": lambda row, plan: Sum(row.layer),
     "concat": lambda row, plan: Concat(row),

@@ -131,6 +131,7 @@ LAYERS: dict[str, Callable[[LayerFacts], list[str]]] = {
     "tanh": _activation("tanh"),
     "sigmoid": _activation("sigmoid"),
     "softplus": _activation("softplus"),
+    "silu": _activation("silu"),
     "gelu": lambda row: _named(row, f"keras.ops.gelu(x, approximate={row.layer.form == 'tanh'})"),
 }
 

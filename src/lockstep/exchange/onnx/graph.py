@@ -123,6 +123,12 @@ def _alone(operator: str, **fields: str) -> Written:
     return made
 
 
+def silu(row: LayerFacts, x: str) -> Made:
+    """x · sigmoid(x); ONNX has no word for it before opset 24."""
+    yield Node("Sigmoid", (x,), f"{row.name}/share", {})
+    yield Node("Mul", (x, f"{row.name}/share"), row.name, {})
+
+
 def gelu(row: LayerFacts, x: str) -> Made:
     """Exact, or by the tanh formula."""
     yield Node("Gelu", (x,), row.name, {"approximate": "tanh" if row.layer.form == "tanh" else "none"})
@@ -145,6 +151,7 @@ LAYERS: dict[str, Written] = {
     "tanh": _alone("Tanh"),
     "sigmoid": _alone("Sigmoid"),
     "softplus": _alone("Softplus"),
+    "silu": silu,
     "gelu": gelu,
 }
 

@@ -104,6 +104,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "tanh": lambda row, given: Code("jnp.tanh({x})", folds=True),
     "sigmoid": lambda row, given: Code("jax.nn.sigmoid({x})", folds=True),
     "softplus": lambda row, given: Code("jax.nn.softplus({x})", folds=True),
+    "silu": lambda row, given: Code("jax.nn.silu({x})", folds=True),
     "gelu": lambda row, given: (
         Code("jax.nn.gelu({x})", remark="JAX's own default, the tanh formula")
         if row.layer.form == "tanh"

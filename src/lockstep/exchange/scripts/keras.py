@@ -165,6 +165,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "tanh": _activation("keras.activations.tanh({x})"),
     "sigmoid": _activation("keras.activations.sigmoid({x})"),
     "softplus": _activation("keras.activations.softplus({x})"),
+    "silu": _activation("keras.activations.silu({x})"),
     "gelu": lambda row, given: _GELU[row.layer.form](row, given),
     "add": lambda row, given: Code(added(row, "tf.nn.relu({})")),
     "concat": lambda row, given: Code(concatenated(row, "tf.concat({}, -1)")),

@@ -70,6 +70,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "tanh": lambda row, given: Code("tanh"),
     "sigmoid": lambda row, given: Code("sigmoid"),
     "softplus": lambda row, given: Code("softplus"),
+    "silu": lambda row, given: Code("silu"),
     "gelu": lambda row, given: Code("gelu_by_tanh" if row.layer.form == "tanh" else "gelu"),
     "add": lambda row, given: Code(
         "add" if row.layer == Add() else "scaled_add",
@@ -276,6 +277,11 @@ def sigmoid(name, x, on):
     "softplus": """
 def softplus(name, x, on):
     return np.maximum(x, 0) + np.log1p(np.exp(-abs(x))), lambda dy: dy * logistic(x)
+""",
+    "silu": """
+def silu(name, x, on):
+    share = logistic(x)
+    return x * share, lambda dy: dy * (share + x * share * (1 - share))
 """,
     "gelu": """
 def gelu(name, x, on):

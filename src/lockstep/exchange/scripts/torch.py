@@ -145,6 +145,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "elu": lambda row, given: Code(f"F.elu({{x}}, {row.layer.alpha!r})", folds=True),
     "tanh": _activation("torch.tanh({x})"),
     "sigmoid": _activation("torch.sigmoid({x})"),
+    "silu": _activation("F.silu({x})"),
     "softplus": _activation("F.softplus({x}, threshold=40)", "from 20 on PyTorch's own gives x itself, 2e-9 off"),
     "gelu": lambda row, given: Code(
         'F.gelu({x}, approximate="tanh")' if row.layer.form == "tanh" else "F.gelu({x})", folds=True
