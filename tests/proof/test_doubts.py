@@ -56,6 +56,18 @@ def test_nothing_is_doubted_where_nothing_is_wrong(name):
     assert doubted(table.proof_case(name)) == []
 
 
+def test_nothing_is_doubted_of_convolutions_channel_by_channel():
+    layers = [
+        "conv2d 4 3 2 same",
+        "depthwise [3, 2] padding=same",
+        "tanh",
+        "depthwise 3 2 bias=false",
+        "flatten",
+        "dense 10",
+    ]
+    assert doubted(a_case(layers)) == []
+
+
 RECIPES = [
     {"optimizer": "sgd 0.1", "schedule": "step 1 0.3", "loss": "mean_squared_error"},
     {"optimizer": "momentum 0.1 0.8 velocity", "schedule": "one_cycle", "clip_norm": 0.5},
@@ -302,5 +314,7 @@ def test_what_numpy_has_wrong_in_runs_trained_together_is_its_own(monkeypatch):
 
 
 def test_the_case_of_these_tests_has_every_layer():
-    assert {layer.split()[0] for layer in EVERYTHING} | {"global_avg_pool"} | {*JOINS} == set(reference.LAYERS)
+    assert {layer.split()[0] for layer in EVERYTHING} | {"global_avg_pool", "depthwise"} | {*JOINS} == set(
+        reference.LAYERS
+    )
     assert changed(a_case().canonical, backend="numpy").backend == "numpy"

@@ -30,7 +30,10 @@ EVERYTHING = {
         "avg_pool2d 2 1 same count_padding=true", "gelu tanh", "dropout 0.3", "flatten chw", "dense 9", "tanh",
         "dense 8", "sigmoid", "dense 7",
     ],
-    "pooled": ["conv2d 6 3", "softplus", "max_pool2d 2 ties=shared", "conv2d 7 2", "silu", "global_avg_pool"],
+    "pooled": [
+        "conv2d 6 3", "softplus", "depthwise [3, 2] [1, 2] same", "max_pool2d 2 ties=shared",
+        "conv2d 7 2", "silu", "global_avg_pool",
+    ],
     "flat": ["flatten", "dense 11 bias=false", "batch_norm 0.2", "relu", "layer_norm", "dense 7"],
 }  # fmt: skip
 

@@ -57,6 +57,7 @@ def convolution(draw: Any) -> list[str]:
     kernel, stride = [draw(_SMALL), draw(_SMALL)], draw(st.sampled_from([1, 1, 1, 2]))
     bias = str(draw(st.booleans())).lower()
     block = [f"conv2d {draw(st.integers(2, 8))} {kernel} {stride} {draw(_PADDINGS)} bias={bias}"]
+    block += draw(st.sampled_from([[], [], ["depthwise [3, 2] padding=same"], ["depthwise 2 2 same_lower bias=false"]]))
     block += draw(st.sampled_from([[], [], ["batch_norm"], ["batch_norm 0.2 running_variance=biased"], *_LAYER_NORMS]))
     block += [draw(_ACTIVATIONS)]
     ties = draw(st.sampled_from(["first", "first", "shared"]))

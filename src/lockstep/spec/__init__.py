@@ -31,6 +31,7 @@ from lockstep.spec.layers import (
     BatchNorm,
     Conv2D,
     Dense,
+    Depthwise,
     Dropout,
     Flatten,
     GlobalAvgPool,

@@ -56,8 +56,9 @@ def _window(row: LayerFacts) -> dict[str, Any]:
 
 
 def conv2d(row: LayerFacts, x: str) -> Made:
-    """A cross-correlation here as there."""
-    yield Node("Conv", (x, *_learned(row)), row.name, _window(row) | {"dilations": [1, 1], "group": 1})
+    """A cross-correlation here as there; a depthwise one has as many groups as channels."""
+    groups = row.input_shape[2] if row.layer.kind == "depthwise" else 1
+    yield Node("Conv", (x, *_learned(row)), row.name, _window(row) | {"dilations": [1, 1], "group": groups})
 
 
 def max_pool2d(row: LayerFacts, x: str) -> Made:
@@ -137,6 +138,7 @@ def gelu(row: LayerFacts, x: str) -> Made:
 # kind → its nodes
 LAYERS: dict[str, Written] = {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": global_avg_pool,

@@ -30,7 +30,8 @@ def conv2d(row: LayerFacts, given: Given) -> Code:
     """XLA's convolution, with every padding written out."""
     layer = row.layer
     kernel = f'weights["{row.name}/kernel"]'
-    return Code(f"convolution({{x}}, {kernel}, {layer.stride}, {_padding(row)}){_bias(row)}")
+    groups = f", {row.input_shape[2]}" if layer.kind == "depthwise" else ""
+    return Code(f"convolution({{x}}, {kernel}, {layer.stride}, {_padding(row)}{groups}){_bias(row)}")
 
 
 def _padding(row: LayerFacts) -> list[tuple[int, int]]:
@@ -88,6 +89,7 @@ def dropout(row: LayerFacts, given: Given) -> Code:
 
 LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row, given: Code("{x}.mean((1, 2))"),
@@ -116,10 +118,10 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
 # What a layer's expression calls → the text of it.
 HELPERS = {
     "convolution(": '''
-def convolution(x, kernel, stride, padding):
-    """Images (n, height, width, channels), kernels (height, width, in, out)."""
-    order = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=order)
+def convolution(x, kernel, stride, padding, groups=1):
+    """Images (n, height, width, channels), kernels (height, width, in, out); of several groups each by itself."""
+    how = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+    return jax.lax.conv_general_dilated(x, kernel, stride, padding, **how)
 ''',
     "max_pool(": '''
 def max_pool(x, kernel, stride, padding):

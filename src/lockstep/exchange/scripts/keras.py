@@ -47,7 +47,8 @@ def _window(row: LayerFacts) -> str:
 def conv2d(row: LayerFacts, given: Given) -> Code:
     """Its own; `same` means the odd row and column at the end, here as there."""
     layer, is_lower = row.layer, row.layer.padding == "same_lower"
-    arguments = [str(layer.filters), pair(layer.kernel)]
+    arguments = [str(row.output_shape[2]), pair(layer.kernel)]
+    arguments += [f"groups={row.input_shape[2]}"] if layer.kind == "depthwise" else []
     arguments += [f"strides={pair(layer.stride)}"] if layer.stride != (1, 1) else []
     arguments += ['padding="same"'] if layer.padding == "same" else []
     arguments += ["use_bias=False"] if not layer.bias else []
@@ -149,6 +150,7 @@ def _activation(text: str) -> Callable[[LayerFacts, Given], Code]:
 
 LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row, given: Code("tf.reduce_mean({x}, (1, 2))"),

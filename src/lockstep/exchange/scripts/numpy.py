@@ -52,6 +52,7 @@ def _layer_norm(row: LayerFacts, given: Given) -> Code:
 
 LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "conv2d": lambda row, given: Code("conv2d", _window(row)),
+    "depthwise": lambda row, given: Code("depthwise", _window(row)),
     "max_pool2d": lambda row, given: Code(
         "shared_max_pool2d" if row.layer.ties == "shared" else "max_pool2d", _window(row)
     ),
@@ -113,6 +114,24 @@ def conv2d(name, x, on, kernel, stride, padding):
         dx = np.zeros_like(x)
         for spot, tap in zip(spots, taps):
             dx[spot] += dy @ tap.T
+        return inside(dx)
+
+    return y if b is None else y + b, backward
+""",
+    "depthwise": """
+def depthwise(name, x, on, kernel, stride, padding):
+    w, b = on["weights"][f"{name}/kernel"], on["weights"].get(f"{name}/bias")
+    x, inside = padded(x, padding)
+    spots, taps = list(places(x, kernel, stride)), w.reshape(-1, w.shape[3])
+    y = sum(x[spot] * tap for spot, tap in zip(spots, taps))
+
+    def backward(dy):
+        on["gradients"][f"{name}/kernel"] = np.stack([(x[s] * dy).sum((0, 1, 2)) for s in spots]).reshape(w.shape)
+        if b is not None:
+            on["gradients"][f"{name}/bias"] = dy.sum((0, 1, 2))
+        dx = np.zeros_like(x)
+        for spot, tap in zip(spots, taps):
+            dx[spot] += dy * tap
         return inside(dx)
 
     return y if b is None else y + b, backward

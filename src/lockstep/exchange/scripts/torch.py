@@ -45,7 +45,8 @@ LOPSIDED = 'PyTorch pads both sides alike, and refuses "same" under a stride'
 def conv2d(row: LayerFacts, given: Given) -> Code:
     """Its own, padded by itself where both sides get the same."""
     layer, padding = row.layer, window_padding(row)
-    arguments = [str(row.input_shape[2]), str(layer.filters), pair(layer.kernel)]
+    arguments = [str(row.input_shape[2]), str(row.output_shape[2]), pair(layer.kernel)]
+    arguments += [f"groups={row.input_shape[2]}"] if layer.kind == "depthwise" else []
     arguments += [f"stride={pair(layer.stride)}"] if layer.stride != (1, 1) else []
     arguments += [f"padding={pair((padding[0][0], padding[1][0]))}"] if _is_even(row) and _sides(row) else []
     arguments += ["bias=False"] if not layer.bias else []
@@ -132,6 +133,7 @@ def _activation(text: str, remark: str = "") -> Callable[[LayerFacts, Given], Co
 
 LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row, given: Code("{x}.mean((2, 3))"),
