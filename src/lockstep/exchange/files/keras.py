@@ -49,8 +49,8 @@ def conv2d(row: LayerFacts) -> list[str]:
     """Its own; `same` means the odd row and column at the end, here as there."""
     layer, is_lower = row.layer, row.layer.padding == "same_lower"
     word = "valid" if is_lower else layer.padding
-    arguments = (str(row.output_shape[2]), pair(layer.kernel), f"strides={pair(layer.stride)}", f"padding={word!r}")
-    arguments += (f"groups={row.input_shape[2]}",) if layer.kind == "depthwise" else ()
+    arguments = [str(row.output_shape[2]), pair(layer.kernel), f"strides={pair(layer.stride)}", f"padding={word!r}"]
+    arguments += [f"groups={row.input_shape[2]}"] if layer.kind == "depthwise" else []
     return [*(_padded(row) if is_lower else []), _layer("Conv2D", row, *arguments, f"use_bias={layer.bias}")]
 
 
