@@ -327,6 +327,8 @@ def test_the_epochs_are_slid_through(browser, study, tmp_path):
     until(browser, "window.page && page.film")
     by_mouse(browser, ZERO)
     answers(browser)
+    browser.execute_script("document.getElementById('film').scrollIntoView()")
+    until(browser, "document.getElementById('epoch-told').textContent !== ''")
     last = browser.execute_script("return [page.outputs[0][0], document.getElementById('film-answers').textContent]")
     assert text(browser, "epoch-told") == "after epoch 6 of 6"
     slide = "const one = document.getElementById('epoch'); one.value = '0'; one.dispatchEvent(new Event('input'))"

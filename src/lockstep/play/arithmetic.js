@@ -91,7 +91,7 @@ function table(found, layer) {
   for (const term of most) {
     const row = made("tr", "", found.chosen === term.at ? "chosen" : ""), numbers = isSum ? [term.x, term.weight, term.product] : [term.x];
     row.append(made("td", layer.input.length === 1 ? String(term.at) : placeOf(layer.input, term.at).join(", ")));
-    row.append(...numbers.map(value => made("td", number(value, 6), "r")));
+    row.append(...numbers.map(value => made("td", number(value, 5), "r")));
     body.append(row);
   }
   const top = made("thead");
