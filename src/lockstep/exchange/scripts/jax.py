@@ -177,7 +177,8 @@ def put(model, arrays):
 '''
 
 
-def _helpers(codes: list[Code]) -> Iterator[str]:
+def helpers(codes: list[Code]) -> Iterator[str]:
+    """The functions that these expressions call."""
     for start, text in HELPERS.items():
         if any(re.search(rf"(?<!\w){re.escape(start)}", code.apply) for code in codes) or (
             start == "sum_pool(" and any(code.apply.startswith("mean_of_real(") for code in codes)
@@ -188,7 +189,7 @@ def _helpers(codes: list[Code]) -> Iterator[str]:
 def network(given: Given) -> Iterator[str]:
     """The forward pass, and its values out and in."""
     codes = [LAYERS[row.layer.kind](row, given) for row in given.plan.rows]
-    yield from _helpers(codes)
+    yield from helpers(codes)
     arguments = ["weights", *(["statistics"] if given.normalised else []), "x"]
     arguments += ["masks=None"] if given.masked else []
     arguments += ["training=False"] if given.normalised else []
