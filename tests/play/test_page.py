@@ -15,6 +15,7 @@ from lockstep.play import gather, render, write, write_play
 from lockstep.play import page as pages
 from lockstep.play.arrays import packed, unpacked
 from lockstep.play.words import words
+from support import catalogs
 from support.browsing import (
     TOO_WIDE,
     asked_by,
@@ -27,7 +28,7 @@ from support.browsing import (
     until,
 )
 from support.command_line import lockstep
-from support.playing import EVERYTHING, SOURCES, run_to_play
+from support.playing import EVERYTHING, SOURCES, as_played, run_to_play
 
 STUDY = """
 question = "Is it the same?"
@@ -327,6 +328,8 @@ def test_the_epochs_are_slid_through(browser, study, tmp_path):
     until(browser, "window.page && page.film")
     by_mouse(browser, ZERO)
     answers(browser)
+    browser.execute_script("document.getElementById('film').scrollIntoView()")
+    until(browser, "document.getElementById('epoch-told').textContent !== ''")
     last = browser.execute_script("return [page.outputs[0][0], document.getElementById('film-answers').textContent]")
     assert text(browser, "epoch-told") == "after epoch 6 of 6"
     slide = "const one = document.getElementById('epoch'); one.value = '0'; one.dispatchEvent(new Event('input'))"
@@ -366,6 +369,14 @@ def test_the_page_speaks_russian(browser, study, tmp_path):
 # ----------------------------------------------------------------------------------------- gathering, without a browser
 
 
+def test_the_catalog_of_the_page_fits_its_sources(tmp_path):
+    assert catalogs.problems_of_play() == []
+    planted = tmp_path / "ru" / "play.po"
+    planted.parent.mkdir()
+    planted.write_text(catalogs.PLAY.read_text("utf-8").replace('msgid "Undo"', 'msgid "Undone"'), encoding="utf-8")
+    assert set(catalogs.problems_of_play(planted)) == {"missing: Undo", "not in the source: Undone"}
+
+
 def test_every_word_that_a_script_asks_for_is_there_and_no_other():
     sources = "\n".join((SOURCES / f"{name}.js").read_text("utf-8") for name in pages.SCRIPTS)
     quoted = set(re.findall(r'"(\w+)"', sources)) | {f"of_{what}" for what in ("x", "weight", "product")}
@@ -400,13 +411,25 @@ def test_a_page_has_room_for_so_many_runs_and_first_for_one_of_each(tmp_path, mo
 
 
 def test_colour_pictures_of_another_size_are_played_without_a_scale(browser, tmp_path):
-    run_to_play(tmp_path, EVERYTHING["images"], (20, 24, 3), name="colour", recipe='epochs = 1\nscaling = "standard"')
+    recipe = 'epochs = 1\nscaling = "standard"'
+    played = {
+        name: as_played(run_to_play(tmp_path, layers, (20, 24, 3), name=name, recipe=recipe))
+        for name, layers in EVERYTHING.items()
+    }
     page = write(gather(store.find_runs([tmp_path])), tmp_path / "play.html")
     sized(browser, 1280)
     browser.get(page.as_uri())
     until(browser, "document.documentElement.dataset.proof === 'proven'")
     by_mouse(browser, ZERO)
-    assert answers(browser) != ["–"]
+    assert "–" not in answers(browser)
+    places = {run["network"]: place for place, run in enumerate(browser.execute_script("return DATA.runs"))}
+    pixels = np.array(browser.execute_script("return [...page.seen.pixels]"), np.uint8).reshape(1, 20, 24, 3)
+    for name, one in played.items():  # every kind of layer, value by value, in this browser
+        values = dict(browser.execute_script(
+            "return [...page.values[arguments[0]]].map(([name, y]) => [name, [...y]])", places[name]))  # fmt: skip
+        for layer, wanted in one.judge.activations(pixels, False).items():
+            off = np.abs(np.array(values[layer]) - wanted.ravel()).max()
+            assert off <= 1e-10 * np.abs(wanted).max(), (name, layer)
     assert "the dataset of this name is another one than the run’s" in text(browser, "scale")
     picture = np.zeros((48, 40, 3), np.uint8)
     picture[...] = [10, 200, 90]

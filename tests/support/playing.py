@@ -34,18 +34,29 @@ EVERYTHING = {
         "conv2d 6 3", "softplus", "depthwise [3, 2] [1, 2] same", "max_pool2d 2 ties=shared",
         "conv2d 7 2", "silu", "global_avg_pool",
     ],
+    "branches": [
+        "conv2d 4 3 padding=same", {"residual": ["conv2d 4 3 padding=same", "relu", "conv2d 4 1"]},
+        {"parallel": [["conv2d 3 1"], ["max_pool2d 3 1 same", "tanh"], ["relu"]]},
+        {"parallel": [["relu"], ["conv2d 11 1"]], "join": "concat reversed"},
+        {"residual": ["conv2d 5 3 2 same"], "shortcut": ["conv2d 5 1 2 padding=same bias=false"],
+         "join": "add 0.5 2 rectified=true"},
+        {"parallel": [["relu"], ["sigmoid"]], "join": {"kind": "concat", "axis": "width"}},
+        {"parallel": [["relu"], ["tanh"]], "join": {"kind": "concat", "axis": "height"}},
+        {"parallel": [["relu"], ["tanh"], ["sigmoid"]], "join": "add"}, "global_avg_pool",
+        {"parallel": [["dense 3"], ["dense 5"], ["dense 4"]]}, "relu", "dense 7",
+    ],
     "flat": ["flatten", "dense 11 bias=false", "batch_norm 0.2", "relu", "layer_norm", "dense 7"],
 }  # fmt: skip
 
 
 def run_to_play(
-    root: Path, layers: Sequence[str], shape: tuple[int, int, int] = (12, 11, 2), classes: int = 7, *,
+    root: Path, layers: Sequence[Any], shape: tuple[int, int, int] = (12, 11, 2), classes: int = 7, *,
     name: str = "net", backend: str = "numpy", seed: int = 0, recipe: str = "epochs = 1", dtype: str = "float32",
     dataset: str = "digits", study: str = "toys",
 ) -> Path:  # fmt: skip
     """A finished run's folder with weights, running statistics and sixteen pictures drawn at random."""
     text = f'dataset = "{dataset}"\nbackends = ["{backend}"]\nseeds = [{seed}]\ndtype = "{dtype}"\n[recipe]\n{recipe}\n'
-    asked = parse_study(f"{text}[networks]\n{name} = {json.dumps(list(layers))}\n")
+    asked = parse_study(f"{text}[networks]\n{name} = {toml(layers)}\n")
     folder = store.claim(root / study, f"{name}-{backend}-{seed}")
     store.write_json(folder / "status.json", {"format": 1, "status": "finished"})
     store.write_bytes(folder / "spec.toml", tomli_w.dumps(to_table(asked)).encode())
@@ -61,6 +72,13 @@ def run_to_play(
     store.write_npz(folder / "samples.npz", images=images.astype(np.uint8), labels=np.arange(store.SAMPLES) % classes)
     write_numbers(folder, next(iter(asked.networks.values())), shape, random, dtype)
     return folder
+
+
+def toml(value: Any) -> str:
+    """A value as TOML has it on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
+    return f"[{', '.join(map(toml, value))}]" if isinstance(value, list) else json.dumps(value)
 
 
 def write_numbers(folder: Path, network: Any, shape: tuple[int, int, int], random: Any, dtype: str) -> None:

@@ -5,7 +5,7 @@ const MOST_TERMS = 400;
 
 /** Shows how a value came about: in `place`, for value number `index` of a layer, from the outputs of all layers. */
 function showArithmetic(place, run, values, name, index) {
-  const layer = run.layers.find(one => one.name === name), x = values.get(layer.from), y = values.get(name);
+  const layer = run.layers.find(one => one.name === name), x = takenBy(layer, values), y = values.get(name);
   const found = LAYERS[layer.kind].explain(layer, x, y, index);
   place.replaceChildren(
     made("h3", `${name}, ${placeWords(layer.output, index)}`), made("p", nameOf(run), "note"),
@@ -32,10 +32,16 @@ const FORMS = {
     equation(say("scale"), found.scale), equation(say("shift"), found.shift),
   ],
   function: (found, layer) => [made("p", FUNCTIONS[layer.kind](layer), "formula"), equation("x", found.x)],
-  copy: (found, layer) => [made("p", say(layer.kind === "dropout" ? "dropout_copies" : "flatten_copies", {
-    place: placeWords(layer.input, found.terms[0].at)}))],
+  join: (found, layer) => [
+    made("p", say(layer.rectified ? "add_rectified" : "add_form", {first: number(layer.first), others: number(layer.others)}), "formula"),
+    ...found.terms.map(term => equation(layer.from[term.which], term.x)),
+  ],
+  copy: (found, layer) => [made("p", say(COPIES[layer.kind], {
+    place: placeWords(layer.inputs[found.terms[0].which || 0], found.terms[0].at), name: layer.from[found.terms[0].which || 0],
+  }))],
 };
 
+const COPIES = {dropout: "dropout_copies", flatten: "flatten_copies", concat: "concat_copies"};
 const FUNCTIONS = {
   relu: () => "max(x, 0)",
   leaky_relu: layer => say("leaky_form", {slope: number(layer.slope)}),
@@ -92,7 +98,7 @@ function table(found, layer) {
   for (const term of most) {
     const row = made("tr", "", found.chosen === term.at ? "chosen" : ""), numbers = isSum ? [term.x, term.weight, term.product] : [term.x];
     row.append(made("td", layer.input.length === 1 ? String(term.at) : placeOf(layer.input, term.at).join(", ")));
-    row.append(...numbers.map(value => made("td", number(value, 6), "r")));
+    row.append(...numbers.map(value => made("td", number(value, 5), "r")));
     body.append(row);
   }
   const top = made("thead");
@@ -108,7 +114,7 @@ function followed(run, values, layer, index) {
   const told = [];
   let name = layer.name;
   for (;;) {
-    const next = run.layers.find(one => one.from === name);
+    const next = run.layers.find(one => one.from.length === 1 && one.from[0] === name);
     if (!next || !(next.kind in FUNCTIONS || next.kind === "batch_norm")) return told;
     told.push(equation(say("then", {name: next.name}), values.get(next.name)[index]));
     name = next.name;

@@ -91,12 +91,15 @@ function outlined(context, spot, zoom) {
 function drawPixels(canvas, pixels, [height, width, channels], zoom, field = null, cursor = -1) {
   canvas.width = width * zoom;
   canvas.height = height * zoom;
-  const context = canvas.getContext("2d");
-  for (let at = 0; at < height * width; at++) {
-    const part = channels < 3 ? [0, 0, 0].map(() => pixels[at * channels]) : [0, 1, 2].map(k => pixels[at * channels + k]);
-    context.fillStyle = `rgb(${part.join(",")})`;
-    context.fillRect(at % width * zoom, Math.floor(at / width) * zoom, zoom, zoom);
+  const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
+  for (let y = 0, to = 0; y < canvas.height; y++) {
+    for (let x = 0; x < canvas.width; x++, to += 4) {
+      const at = (Math.floor(y / zoom) * width + Math.floor(x / zoom)) * channels;
+      for (let k = 0; k < 3; k++) image.data[to + k] = pixels[at + (channels < 3 ? 0 : k)];
+      image.data[to + 3] = 255;
+    }
   }
+  context.putImageData(image, 0, 0);
   if (field) edged(context, field, height, width, zoom);
   if (cursor >= 0) outlined(context, {x: cursor % width * zoom, y: Math.floor(cursor / width) * zoom}, zoom);
 }

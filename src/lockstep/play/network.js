@@ -2,7 +2,8 @@
 
    A layer is a row of LAYERS: `forward(layer, x)` gives y; `backward(layer, x, y, dy)` gives dL/dx in inference mode;
    `explain(layer, x, y, index)` gives the arithmetic of one value, by the same sums in the same order, so that what it
-   shows is the layer's value to the last bit; `sources(layer, index)` names the inputs that it looks at. Images are
+   shows is the layer's value to the last bit; `sources(layer, index)` names the inputs that it looks at. A join, where
+   branches meet, takes in several: x is a list then, so is dL/dx, and a source is [which of them, place]. Images are
    (height, width, channels) in row-major order, kernels (height, width, in, out), as everywhere in Lockstep. */
 "use strict";
 
@@ -421,11 +422,57 @@ function erf(x) {
   return Math.sign(x) * (1 - p / q * size * end);
 }
 
+// ----------------------------------------------------------------------------------------------------------- joins
+
+const add = {
+  forward: (layer, xs) => xs[0].map((_, index) => add.explain(layer, xs, null, index).value),
+  backward(layer, xs, y, dy) {
+    const first = dy.map((up, index) => layer.rectified && !(xs[0][index] > 0) ? 0 : up * layer.first);
+    return xs.map((_, which) => which ? dy.map(up => up * layer.others) : first);
+  },
+  explain(layer, xs, y, index) {
+    const terms = xs.map((x, which) => ({which, at: index, x: x[index]}));
+    const first = layer.rectified ? Math.max(xs[0][index], 0) : xs[0][index];
+    let rest = xs[1][index];
+    for (const x of xs.slice(2)) rest += x[index];
+    return {form: "join", terms, value: first * layer.first + rest * layer.others};
+  },
+  sources: (layer, index) => layer.from.map((_, which) => [which, index]),
+};
+
+const concat = {
+  forward: (layer, xs) => Float64Array.from({length: sizeOf(layer.output)}, (_, index) => {
+    const [which, at] = joinedFrom(layer, index);
+    return xs[which][at];
+  }),
+  backward(layer, xs, y, dy) {
+    const dxs = xs.map(x => new Float64Array(x.length));
+    dy.forEach((up, index) => { const [which, at] = joinedFrom(layer, index); dxs[which][at] = up; });
+    return dxs;
+  },
+  explain(layer, xs, y, index) {
+    const [which, at] = joinedFrom(layer, index);
+    return {form: "copy", terms: [{which, at, x: xs[which][at]}], value: xs[which][at]};
+  },
+  sources: (layer, index) => [joinedFrom(layer, index)],
+};
+
+/** Which input a value of a concatenation is, and where it stands there. */
+function joinedFrom(layer, index) {
+  const shapes = layer.inputs, axis = {channels: shapes[0].length - 1, height: 0, width: 1}[layer.axis];
+  const order = [...shapes.keys()], inner = sizeOf(shapes[0].slice(axis + 1));
+  if (layer.order === "reversed") order.reverse();
+  const whole = shapes.reduce((sum, shape) => sum + shape[axis], 0), outer = Math.floor(index / (whole * inner));
+  let along = Math.floor(index / inner) % whole, place = 0;
+  while (along >= shapes[order[place]][axis]) along -= shapes[order[place++]][axis];
+  return [order[place], (outer * shapes[order[place]][axis] + along) * inner + index % inner];
+}
+
 // ------------------------------------------------------------------------------------------------------ the network
 
 const LAYERS = {
   conv2d, depthwise, max_pool2d, avg_pool2d, global_avg_pool, flatten, dense, batch_norm, layer_norm, dropout,
-  relu, leaky_relu, elu, tanh, sigmoid, softplus, silu, gelu,
+  relu, leaky_relu, elu, tanh, sigmoid, softplus, silu, gelu, add, concat,
 };
 
 /** Pixels 0 … 255 as they enter a network: (pixel − mean)·scale. */
@@ -434,10 +481,13 @@ function scaled(network, pixels) {
   return Float64Array.from(pixels, (pixel, at) => (pixel - network.mean[at % channels]) * network.scale[at % channels]);
 }
 
+/** What a layer takes in: an output, or a list of those that it joins. */
+const takenBy = (layer, values) => layer.from.length > 1 ? layer.from.map(name => values.get(name)) : values.get(layer.from[0]);
+
 /** Every layer's output for one picture: a Map from its name, "input" first. */
 function forward(network, pixels) {
   const values = new Map([["input", scaled(network, pixels)]]);
-  for (const layer of network.layers) values.set(layer.name, LAYERS[layer.kind].forward(layer, values.get(layer.from)));
+  for (const layer of network.layers) values.set(layer.name, LAYERS[layer.kind].forward(layer, takenBy(layer, values)));
   return values;
 }
 
@@ -448,9 +498,12 @@ function gradient(network, values, label) {
   const slopes = new Map(), last = network.layers[network.layers.length - 1];
   slopes.set(last.name, Float64Array.from(values.get(last.name), (_, unit) => unit === label ? 1 : 0));
   for (const layer of [...network.layers].reverse()) {
-    const x = values.get(layer.from), y = values.get(layer.name);
-    const dx = LAYERS[layer.kind].backward(layer, x, y, slopes.get(layer.name)), before = slopes.get(layer.from);
-    slopes.set(layer.from, before ? before.map((slope, at) => slope + dx[at]) : dx);
+    const x = takenBy(layer, values), y = values.get(layer.name), dy = slopes.get(layer.name);
+    const found = LAYERS[layer.kind].backward(layer, x, y, dy), all = layer.from.length > 1 ? found : [found];
+    layer.from.forEach((name, which) => {
+      const before = slopes.get(name), dx = all[which];
+      slopes.set(name, before ? before.map((slope, at) => slope + dx[at]) : dx);
+    });
   }
   const channels = network.mean.length;
   return slopes.get("input").map((slope, at) => slope * network.scale[at % channels]);
@@ -490,15 +543,20 @@ const argmax = values => values.reduce((best, value, at) => value > values[best]
 
 /** The pixels that one value of a layer looks at, as a set of places row·width + column. */
 function receptiveField(network, name, index) {
-  const layers = new Map(network.layers.map(layer => [layer.name, layer])), channels = network.shape[2];
-  let wanted = new Set([index]), layer = layers.get(name);
-  while (layer) {
-    const all = sizeOf(layer.input), found = new Set();
-    for (const one of wanted) {
-      for (const at of LAYERS[layer.kind].sources(layer, one)) found.add(at);
-      if (found.size === all) break;
+  const channels = network.shape[2], wanted = new Map([["input", new Set()], [name, new Set([index])]]);
+  const last = network.layers.findIndex(layer => layer.name === name);
+  for (const layer of network.layers.slice(0, last + 1).reverse()) {
+    const all = layer.inputs.reduce((sum, shape) => sum + sizeOf(shape), 0), found = layer.from.map(() => new Set());
+    let n = 0;
+    for (const one of wanted.get(layer.name) || []) {
+      for (const source of LAYERS[layer.kind].sources(layer, one)) {
+        const [which, at] = layer.from.length > 1 ? source : [0, source];
+        n += !found[which].has(at);
+        found[which].add(at);
+      }
+      if (n === all) break;
     }
-    [wanted, layer] = [found, layers.get(layer.from)];
+    layer.from.forEach((before, which) => wanted.set(before, new Set([...(wanted.get(before) || []), ...found[which]])));
   }
-  return new Set([...wanted].map(at => Math.floor(at / channels)));
+  return new Set([...wanted.get("input")].map(at => Math.floor(at / channels)));
 }

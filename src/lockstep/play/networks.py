@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "conv2d": (), "depthwise": (), "max_pool2d": ("ties",), "avg_pool2d": ("count_padding",), "global_avg_pool": (),
     "flatten": ("order",), "dense": (), "batch_norm": ("epsilon",), "layer_norm": ("epsilon", "over"), "dropout": (),
     "relu": (), "leaky_relu": ("slope",), "elu": ("alpha",), "tanh": (), "sigmoid": (), "softplus": (), "silu": (),
-    "gelu": ("form",),
+    "gelu": ("form",), "add": ("first", "others", "rectified"), "concat": ("order", "axis"),
 }  # fmt: skip
 LONGEST = 50_000_000  # multiply-adds of one picture, above which a page answers too late to play with
 
@@ -93,8 +93,9 @@ def row_of(parameters: dict[str, np.ndarray], dtype: str = "") -> np.ndarray:
 
 def layer(row: LayerFacts) -> dict[str, Any]:
     """A layer in its place as a plain table."""
-    made: dict[str, Any] = {"name": row.name, "kind": row.layer.kind, "from": row.inputs[0]}
+    made: dict[str, Any] = {"name": row.name, "kind": row.layer.kind, "from": list(row.inputs)}
     made |= {"input": list(row.input_shape), "output": list(row.output_shape)}
+    made["inputs"] = [list(shape) for shape in row.input_shapes]
     if window := row.layer.window():
         made |= {
             "window": list(window[0]),
@@ -119,7 +120,7 @@ def played(record: store.Record) -> Played:
     rows = found.run.network.facts(shape)
     hint = later("choose other runs with --runs; the report shows this one's layers too")
     for row in rows:
-        if row.layer.kind not in KINDS or len(row.inputs) != 1:
+        if row.layer.kind not in KINDS:
             raise LockstepError(
                 "LS-206", later("the page does not compute the layer {name}", name=row.name), where=where, hint=hint
             )

@@ -25,6 +25,7 @@ class Page {
     this.grid();
     this.files();
     this.layers.build(this.looked);
+    addEventListener("scroll", () => { this.layers.draw(); if (!this.isFilmShown) this.showFilm(); }, {passive: true});
     addEventListener("resize", () => { this.layers.build(this.looked); this.show(); });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.show());
     this.show();
@@ -57,6 +58,7 @@ class Page {
     element("source").textContent = this.source(state, seen);
     this.layers.show([this.values[this.main], this.values[this.other]]);
     if (this.layers.chosen) this.arithmetic();
+    this.isFilmShown = false;
     this.showFilm();
     this.showStrangeness();
     clearTimeout(this.later);
@@ -325,7 +327,8 @@ class Page {
 
   showFilm() {
     const film = DATA.film;
-    if (!film || !this.film) return;
+    if (!film || !this.film || !isInView(element("film"))) return;
+    this.isFilmShown = true;
     const place = Number(element("epoch").value), run = this.film.networks[place];
     element("epoch-told").textContent = say("after_epoch", {n: film.epochs[place], all: film.epochs[film.epochs.length - 1]});
     const kernels = kernelsOf(run);

@@ -27,7 +27,7 @@ function unit(x) {
   return x.map(value => value / norm);
 }
 
-const hiddenOf = (network, values) => values.get(network.layers[network.layers.length - 1].from);
+const hiddenOf = (network, values) => values.get(network.layers[network.layers.length - 1].from[0]);
 
 /** What a run makes of its neighbours: made once, before the first score. */
 function neighbourhood(network, pictures) {

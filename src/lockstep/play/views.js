@@ -32,8 +32,15 @@ const localised = text => (DATA.language === "ru" ? text.replace(".", ",") : tex
 const exactly = value => localised(String(value));
 const percent = (share, decimals = 1) =>
   `${(100 * share).toLocaleString(DATA.language, {minimumFractionDigits: decimals, maximumFractionDigits: decimals})} %`;
-const nameOf = run => [run.network, run.backend, ...(seedsVary() ? [say("seed", {n: run.seed})] : [])].join(" · ");
-const seedsVary = () => new Set(DATA.runs.map(run => run.seed)).size > 1;
+const varies = key => new Set(DATA.runs.map(run => run[key])).size > 1;
+
+/** A run by its network, backend and, where they vary, seed; by its folder where that names several. */
+function nameOf(run, isShort = false) {
+  const parts = one => [one.network, one.backend, ...(varies("seed") ? [say("seed", {n: one.seed})] : [])];
+  const own = parts(run).join(" · ");
+  if (DATA.runs.filter(one => parts(one).join(" · ") === own).length > 1) return run.name;
+  return isShort && !varies("network") ? parts(run).slice(1).join(" · ") : own;
+}
 
 // --------------------------------------------------------------------------------------------------------- answers
 
@@ -41,7 +48,7 @@ const seedsVary = () => new Set(DATA.runs.map(run => run.seed)).size > 1;
 class Answers {
   constructor(place, runs) {
     this.panels = runs.map(run => {
-      const panel = made("div", "", "run"), head = made("h3", nameOf(run)), answer = made("p", "", "answer");
+      const panel = made("div", "", "run"), head = made("h3", nameOf(run, true)), answer = made("p", "", "answer");
       const list = made("ol", "", "bars"), rows = DATA.classes.map(name => {
         const row = made("li"), bar = made("span", "", "bar"), fill = made("i"), share = made("span", "", "share");
         bar.append(fill);
@@ -164,6 +171,11 @@ class Layers {
     this.place.replaceChildren();
     const names = [...new Set(runs.flatMap(run => run.layers.map(layer => layer.name)))];
     const room = Math.max(120, Math.floor((this.place.clientWidth - 24 * (runs.length - 1)) / runs.length) - 2);
+    if (runs.length > 1) {
+      const heads = made("div", "", "layer");
+      heads.append(...runs.map(run => made("h3", nameOf(run))));
+      this.place.append(heads);
+    }
     this.rows = names.map(name => {
       const row = made("div", "", "layer");
       const cells = runs.map((run, side) => {
@@ -207,16 +219,33 @@ class Layers {
   told(one, index) {
     return `${placeWords(one.layer.output, index)}: ${number(one.values[index], 5)}`;
   }
+  /** Takes what was computed, and draws what stands in the window: the rest is drawn when it comes into view. */
   show(values) {
     for (const {name, cells} of this.rows) {
       for (const one of cells) {
         if (!one.canvas) continue;
         one.values = values[one.side].get(name);
+        one.isDrawn = false;
+      }
+    }
+    this.draw();
+  }
+  draw() {
+    for (const {name, cells} of this.rows) {
+      for (const one of cells) {
+        if (!one.canvas || one.isDrawn || !isInView(one.cell)) continue;
+        one.isDrawn = true;
         const isChosen = this.chosen && this.chosen.side === one.side && this.chosen.name === name;
         drawValues(one.canvas, one.values, one.layout, isChosen ? this.chosen.index : -1);
       }
     }
   }
+}
+
+/** Whether any of an element stands in the window, or close below it. */
+function isInView(one) {
+  const box = one.getBoundingClientRect();
+  return box.top < innerHeight + 200 && box.bottom > -200;
 }
 
 /** Where a value stands, in words. */

@@ -19,7 +19,7 @@ from lockstep.exchange.variables import is_sayable
 from lockstep.language import later
 
 # What `--script` takes → the backend that it needs.
-TARGETS = {"torch": "torch", "numpy": "numpy", "keras": "tensorflow", "jax": "jax"}
+TARGETS = {"torch": "torch", "numpy": "numpy", "keras": "tensorflow", "jax": "jax", "flax": "jax"}
 
 
 def target(name: str) -> Target:

@@ -14,7 +14,7 @@ from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts import updates
 from lockstep.exchange.scripts.given import Code, Given, Target, forward
-from lockstep.exchange.scripts.lines import call, indented, listed, pair
+from lockstep.exchange.scripts.lines import call, indented, listed, pair, wrapped
 from lockstep.exchange.variables import added, concatenated
 from lockstep.spec import LayerFacts
 
@@ -251,7 +251,7 @@ def network(given: Given) -> Iterator[str]:
     lines.append(f"return {last.removeprefix('x = ')}")
     yield "\n".join([
         "class Network(keras.Model):", "    def __init__(self):", "        super().__init__()",
-        *(f"        {line}" for line in made), "",
+        *(f"        {line}" for one in made for line in wrapped(one, 8)), "",
         f"    def call({', '.join(arguments)}):", *(f"        {line}" for line in lines),
     ])  # fmt: skip
     yield _border(given)

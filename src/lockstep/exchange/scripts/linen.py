@@ -25,9 +25,9 @@ def conv2d(row: LayerFacts, given: Given) -> Code:
     """Its own; Flax's default is "SAME"."""
     layer = row.layer
     arguments = [str(row.output_shape[2]), str(layer.kernel)]
-    arguments += [f"feature_group_count={row.input_shape[2]}"] if layer.kind == "depthwise" else []
     arguments += [str(layer.stride)] if layer.stride != (1, 1) else []
     arguments += [f"padding={_sides(row)}"] if layer.padding != "same" else []
+    arguments += [f"feature_group_count={row.input_shape[2]}"] if layer.kind == "depthwise" else []
     arguments += ["use_bias=False"] if not layer.bias else []
     return Code(f'nn.Conv({", ".join(arguments)}, name="{attribute(row.name)}")({{x}})')
 
@@ -59,9 +59,13 @@ def dense(row: LayerFacts, given: Given) -> Code:
 
 
 def batch_norm(row: LayerFacts, given: Given) -> Code:
-    """Its own; the running variance is the biased one."""
+    """Its own, whose running variance is the biased one, or one of a script's."""
     layer = row.layer
-    numbers = f"momentum={1 - layer.momentum!r}, epsilon={layer.epsilon!r}"
+    if layer.running_variance == "unbiased" and not given.is_own:
+        made = f'BatchNorm({layer.momentum!r}, {layer.epsilon!r}, name="{attribute(row.name)}")({{x}}, training)'
+        return Code(made)
+    numbers = f"momentum={1 - layer.momentum!r}" + (f", epsilon={layer.epsilon!r}" if layer.epsilon != 1e-5 else "")
+    numbers += ", use_fast_variance=False"
     made = f'nn.BatchNorm(not training, {numbers}, name="{attribute(row.name)}")({{x}})'
     remark = "" if layer.running_variance == "biased" else "Flax's own averages the biased variance"
     return Code(made, remark=remark)

@@ -126,7 +126,8 @@ def depthwise(name, x, on, kernel, stride, padding):
     y = sum(x[spot] * tap for spot, tap in zip(spots, taps))
 
     def backward(dy):
-        on["gradients"][f"{name}/kernel"] = np.stack([(x[s] * dy).sum((0, 1, 2)) for s in spots]).reshape(w.shape)
+        sums = [(x[spot] * dy).sum((0, 1, 2)) for spot in spots]
+        on["gradients"][f"{name}/kernel"] = np.stack(sums).reshape(w.shape)
         if b is not None:
             on["gradients"][f"{name}/bias"] = dy.sum((0, 1, 2))
         dx = np.zeros_like(x)
