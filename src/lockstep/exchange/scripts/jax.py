@@ -30,8 +30,10 @@ def conv2d(row: LayerFacts, given: Given) -> Code:
     """XLA's convolution, with every padding written out."""
     layer = row.layer
     kernel = f'weights["{row.name}/kernel"]'
-    groups = f", {row.input_shape[2]}" if layer.kind == "depthwise" else ""
-    return Code(f"convolution({{x}}, {kernel}, {layer.stride}, {_padding(row)}{groups}){_bias(row)}")
+    if layer.kind == "depthwise":
+        made = f"convolution({{x}}, {kernel}, {layer.stride}, {_padding(row)}, {row.input_shape[2]})"
+        return Code(f"{{x}}{_bias(row)}", before=f"x = {made.format(x='x')}") if layer.bias else Code(made)
+    return Code(f"convolution({{x}}, {kernel}, {layer.stride}, {_padding(row)}){_bias(row)}")
 
 
 def _padding(row: LayerFacts) -> list[tuple[int, int]]:
@@ -119,7 +121,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
 HELPERS = {
     "convolution(": '''
 def convolution(x, kernel, stride, padding, groups=1):
-    """Images (n, height, width, channels), kernels (height, width, in, out); of several groups each by itself."""
+    """Images (n, height, width, channels), kernels (height, width, in, out); each group by itself."""
     how = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
     return jax.lax.conv_general_dilated(x, kernel, stride, padding, **how)
 ''',
@@ -189,7 +191,7 @@ def put(model, arrays):
 def helpers(codes: list[Code]) -> Iterator[str]:
     """The functions that these expressions call."""
     for start, text in HELPERS.items():
-        if any(re.search(rf"(?<![\w.]){re.escape(start)}", code.apply) for code in codes) or (
+        if any(re.search(rf"(?<![\w.]){re.escape(start)}", code.before + code.apply) for code in codes) or (
             start == "sum_pool(" and any(code.apply.startswith("mean_of_real(") for code in codes)
         ):
             yield text
