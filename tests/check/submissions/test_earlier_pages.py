@@ -31,8 +31,8 @@ def test_a_page_of_the_version_before_fits_its_runs(handed_in, language):
 
 def test_a_number_that_was_changed_in_such_a_page_is_found(handed_in):
     text = (PAGES / "report-en.html").read_text(encoding="utf-8")
-    assert "16.7 %" in text
-    (handed_in / "report.html").write_text(text.replace("16.7 %", "96.7 %"), encoding="utf-8")
+    assert "16.7\u00a0%" in text
+    (handed_in / "report.html").write_text(text.replace("16.7\u00a0%", "96.7\u00a0%"), encoding="utf-8")
     row = submissions.verify(handed_in)
     assert row["report"] == "differs"
     assert row["problems"]
