@@ -53,9 +53,9 @@ def one_seed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def five_seeds(tmp_path_factory):
     root = tmp_path_factory.mktemp("five-seeds")
-    for network, high in (("mlp", 0.90), ("cnn", 0.97)):
+    for network, high, step in (("mlp", 0.90, 0.005), ("cnn", 0.97, -0.005)):
         for backend in ("numpy", "torch"):
-            seeds_of(root, backend, [high + 0.005 * n for n in range(5)], network=network)
+            seeds_of(root, backend, [high + step * n for n in range(5)], network=network)
     return seen(root)
 
 
@@ -88,6 +88,13 @@ def test_one_seed_is_said_to_tell_nothing_and_five_are_not(one_seed, five_seeds)
     said = " ".join(brief(*five_seeds[:2], "Which network is best?", five_seeds[2]))
     assert "shown over five seeds" in said
     assert "seed" not in caution(*five_seeds[:2], 0, 0)
+
+
+def test_a_difference_without_any_spread_is_not_called_none(tmp_path):
+    for network, high in (("mlp", 0.90), ("cnn", 0.97)):
+        seeds_of(tmp_path, "numpy", [high] * 3, network=network)
+    groups, found, proofs = seen(tmp_path)
+    assert ", with every seed by as much" in brief(groups, found, "Which network is best?", proofs)[0]
 
 
 def test_runs_that_failed_or_diverged_are_said_first(tmp_path):
