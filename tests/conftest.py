@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import json
 import os
 import runpy
@@ -24,7 +25,7 @@ from lockstep.machine import cores, processes
 from lockstep.proof.traces import Trace
 
 pytest.register_assert_rewrite("support")  # so that an assertion of a helper's shows its values too
-from support import LONGEST, ROOT, TESTS, reliability  # noqa: E402
+from support import LONGEST, ROOT, TESTS, documents, reliability  # noqa: E402
 from support.needs import IN_CI, need, need_backend  # noqa: E402
 
 if os.environ.get("LOCKSTEP_DATA"):  # some tests work in a folder of their own
@@ -48,6 +49,23 @@ if IN_CI:
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # once for all workers of pytest-xdist
         runpy.run_path(str(ROOT / "setup.py"))["compile_catalogs"]()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _documents_fit_their_schemas() -> Iterator[None]:
+    """Whatever document the product writes in this process is held against its schema before; tests may damage one."""
+    from lockstep import store
+
+    write = store.write_json
+
+    def checked(path: Path, value: Any) -> None:
+        if inspect.currentframe().f_back.f_globals["__name__"].partition(".")[0] == "lockstep":
+            documents.assert_valid(path, value)
+        write(path, value)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "write_json", checked)
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

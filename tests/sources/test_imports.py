@@ -21,7 +21,26 @@ from lockstep.proof.pair import client
 from support.needs import need_backend
 
 SOURCES = Path(lockstep.__file__).parent
-FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax"}
+FRAMEWORKS = {
+    "torch", "tensorflow", "keras", "jax", "jaxlib", "optax", "flax", "onnx", "onnxruntime", "tensorboardX", "mlflow",
+    "wandb", "trackio",
+}  # fmt: skip
+# Programs that are run alone, each of one framework's, and know nothing of Lockstep.
+PROGRAMS = {
+    "exchange.onnx.build": {"onnx"},
+    "exchange.onnx.check": {"onnx", "onnxruntime"},
+    "exchange.files.programs.check_torch": {"torch"},
+    "exchange.files.programs.build_keras": {"keras"},
+    "exchange.files.programs.check_keras": {"keras"},
+    "exchange.files.programs.build_saved_model": {"keras", "tensorflow"},
+    "exchange.files.programs.check_saved_model": {"tensorflow"},
+    "exchange.files.programs.check_flax": {"jax", "flax"},
+    "exchange.files.programs.watch": set(),
+    "exchange.trackers.programs.runs": set(),
+    "exchange.trackers.programs.to_tensorboard": {"tensorboardX"},
+    "exchange.trackers.programs.to_mlflow": {"mlflow"},
+    "exchange.trackers.programs.to_wandb": {"wandb", "trackio"},
+}
 
 # Rooms, from the bottom to the top: what lies in one imports from the rows below its own, and from its own room.
 FLOORS = (
@@ -32,11 +51,10 @@ FLOORS = (
     {"backends", "data", "store"},
     {"exchange"},
     {"training"},
-    {"report", "study"},
+    {"play", "report", "study"},
     {"benchmark", "defaults", "proof", "screen"},
     {"check"},
-    {"scripting"},
-    {"cli"},
+    {"cli", "scripting"},
     {"__main__", ""},  # the package's face
 )
 # What stands side by side in a room, and there too imports what is below it only: twins know nothing of each other.
@@ -53,7 +71,8 @@ TWINS = {
     "exchange.scripts": (
         {"exchange.scripts.lines"}, {"exchange.scripts.given"},
         {"exchange.scripts.decisions", "exchange.scripts.updates"},
-        {f"exchange.scripts.{name}" for name in scripts.TARGETS}, {"exchange.scripts"},
+        {f"exchange.scripts.{name}" for name in scripts.TARGETS if name != "flax"}, {"exchange.scripts.linen"},
+        {"exchange.scripts.flax"}, {"exchange.scripts.idiomatic"}, {"exchange.scripts"},
     ),
     "benchmark.baselines": (
         {"benchmark.baselines"},
@@ -260,6 +279,7 @@ def owners_of(framework: str) -> set[str]:
     rows |= {f"benchmark.baselines.{name}": row for name, row in baselines.SHIPPED.items()}
     rows |= {f"exchange.models.{name}": backends.BACKENDS[client.BACKEND_OF[name]] for name in server.SIDES}
     found = {name for name, row in rows.items() if framework in (*row[1], *row[2])}
+    found |= {name for name, frameworks in PROGRAMS.items() if framework in frameworks}
     return found | ({"exchange.models.jax"} if framework == "flax" else set())  # models of Flax are JAX's
 
 
@@ -313,6 +333,8 @@ def test_every_backend_imports_its_framework():
             "exchange.models.torch imports exchange",
         ),
         ("proof.pair.client", "import torch", "proof.pair.client imports torch"),
+        ("exchange.onnx.graph", "import onnx", "exchange.onnx.graph imports onnx"),
+        ("exchange.files.programs.check_torch", "import flax", "exchange.files.programs.check_torch imports flax"),
         ("data.npz", "import keras.datasets", "data.npz imports keras.datasets"),
         ("proofs", "", "proofs stands on no floor"),
         ("data.sizes", "from lockstep.data import images", "data.images imports itself"),
@@ -329,6 +351,11 @@ def test_the_judge_imports_numpy_and_the_contract_only(module):
     found = {name.partition(".")[0] for name in imports_of(sources()[module])}
     outside = found - set(sys.stdlib_module_names) - {"lockstep"}
     assert outside == {"numpy"}, outside
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_a_program_that_is_run_alone_imports_no_lockstep(module):
+    assert not {name for name in imports_of(sources()[module]) if name.partition(".")[0] == "lockstep"}
 
 
 # ------------------------------------------------------------------------------------------------- who starts processes

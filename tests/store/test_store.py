@@ -126,7 +126,8 @@ def test_anything_is_written_as_json_that_others_can_read(tmp_path, value):
 
     store.write_json(tmp_path / "a.json", value)
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
-    assert json.loads(text, parse_constant=no_constant) == store.finite(value) == store.read_json(tmp_path / "a.json")
+    wanted = {"format": store.FORMAT, **store.finite(value)}
+    assert json.loads(text, parse_constant=no_constant) == wanted == store.read_json(tmp_path / "a.json")
     assert text.endswith("}\n")
 
 

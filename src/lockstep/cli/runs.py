@@ -36,9 +36,10 @@ def watching(n_runs: int, *folders: Path) -> Iterator[Watcher]:
 
 
 def do(
-    study: Study, work: Work, again: bool = False, together: bool = False
+    study: Study, work: Work, again: bool = False, together: bool = False, film: bool = False
 ) -> tuple[Records, list[dict[str, Any]]]:  # fmt: skip
     """Do a study's runs: their records, and the rows of their table."""
+    from lockstep import store
     from lockstep.machine.cores import checked_threads
     from lockstep.study import not_done, run_study
     from lockstep.study.forecast import Expectation
@@ -56,7 +57,13 @@ def do(
             watcher.tell(run, event)
             expectation.hear(run, event)
 
-        records = run_study(study, work.runs, hear, work.threads, again, together)
+        records = run_study(study, work.runs, hear, work.threads, again, together, is_filmed=film)
+    for record in records if film else ():
+        if record.folder in reused and not store.is_filmed(record.folder):
+            tell(
+                later("{name} was finished before, without a film; --again does it anew", name=record.folder.name),
+                err=True,
+            )
     ran = zip(study.runs(), records, strict=True)
     return records, [record.summary(run.grid, record.folder in reused) for run, record in ran]
 

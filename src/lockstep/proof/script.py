@@ -12,8 +12,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,7 +27,7 @@ from lockstep.exchange import scripts
 from lockstep.exchange.scripts.given import Given
 from lockstep.files import disk
 from lockstep.language import later
-from lockstep.machine import cores, processes, workers
+from lockstep.machine import alone, cores
 from lockstep.proof import cases, comparison, growth, tolerances
 from lockstep.proof.findings import Finding, compare
 from lockstep.proof.judge import Judge
@@ -48,11 +46,6 @@ SECONDS = 300  # that it may take for them
 NEAR = 8.0
 NOTHING_TOLD = later("rounding alone moves these weights as far as the steps do: nothing is told apart")
 MOST_PREDICTED = 500  # test images whose predictions are judged
-# Run before a script: what is not installed raises this error, too. Its folder is where Python would look first.
-ALONE = (
-    "import os, runpy, sys; sys.modules['lockstep'] = None; sys.argv = sys.argv[1:]; file = sys.argv[0]; "
-    "sys.path.insert(0, os.path.dirname(os.path.abspath(file))); runpy.run_path(file, run_name='__main__')"
-)
 FLOAT32 = tolerances.eps("float32")
 Tell = Callable[[str], None]
 
@@ -140,12 +133,12 @@ def export(
     """
     scripts.target(target)
     asked = subject(folder)
-    _assert_installed(target, asked)
+    assert_installed(target, asked)
     given = asked.given
     path = out or Path(f"{asked.run.network_name}_{target}.py")
     beside = path.with_suffix(".npz") if asked.source == "npz" else None
     for file in (path, *([beside] if beside else [])):
-        _assert_free(file, force)
+        assert_free(file, force)
     text = scripts.write(given, target, path.name, beside.name if beside else "")
     with tempfile.TemporaryDirectory(prefix="lockstep-") as place:
         script = Path(place) / path.name
@@ -162,18 +155,22 @@ def export(
     return Exported(path, proof, text, beside)
 
 
-def _assert_installed(target: str, asked: Subject) -> None:
+def assert_installed(target: str, asked: Subject) -> None:
+    """Raise LockstepError (LS-401) where a target, or scikit-learn for its digits, is missing."""
     backend = scripts.TARGETS[target]
     if reason := backends.why_missing(backend):
         extra = backends.BACKENDS[backend][3]
         where = later("backend {name}", name=backend)
         raise LockstepError("LS-401", reason, where=where, hint=f"pip install 'lockstep-nn[{extra}]'")
+    if absent := [module for module in scripts.target(target).packages if importlib.util.find_spec(module) is None]:
+        reason = later("{modules} not installed", modules=", ".join(absent))
+        raise LockstepError("LS-401", reason, where="--script", hint=f"pip install 'lockstep-nn[{target}]'")
     if asked.source == "digits" and importlib.util.find_spec("sklearn") is None:
         message = later("the script reads scikit-learn's digits, and scikit-learn is not installed")
         raise LockstepError("LS-401", message, where="--script", hint="pip install scikit-learn")
 
 
-def _assert_free(path: Path, force: bool) -> None:
+def assert_free(path: Path, force: bool) -> None:
     if path.exists() and not force:
         message, hint = (
             later("there is such a file already"),
@@ -190,39 +187,19 @@ def prove(file: Path, folder: Path, tell: Tell = lambda what: None) -> Proof:
     framework = client.framework_of(file)
     target = next((name for name in scripts.TARGETS if name == framework), "jax")
     asked = subject(folder)
-    _assert_installed(target, asked)
+    assert_installed(target, asked)
     return judged(file, target, asked, tell)
 
 
 def results_of(file: Path, target: str, asked: Subject, case: cases.Case, steps: int, tell: Tell) -> Arrays:
     """What a script writes of so many steps; raises LockstepError: LS-402 (it hangs or dies), LS-403 (no result)."""
-    environment = workers.environment(scripts.TARGETS[target], 2) | {
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "JAX_PLATFORMS": "cpu",
-    }
     with tempfile.TemporaryDirectory(prefix="lockstep-") as name:
         place = Path(name)
-        log, result = place / "script.log", place / "result.npz"
+        result = place / "result.npz"
         words = {"data": asked.data_at(place), "out": result, "steps": steps, "images": len(case.examples.train[0])}
         options = [part for key, value in words.items() for part in (f"--{key}", str(value))]
-        command = [sys.executable, "-P", "-c", ALONE, str(file.resolve()), *options]
         tell(later("{file}: {n} steps in a process of its own", file=file.name, n=steps))
-        with open(log, "wb") as stream:
-            talk = {"stdin": subprocess.DEVNULL, "stdout": stream, "stderr": stream}
-            process = processes.start(command, 2, env=environment, cwd=place, **talk)
-        try:
-            code = process.wait(timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            message = later("it was not done after {seconds} seconds", seconds=SECONDS)
-            raise LockstepError("LS-402", message, where=str(file), hint=later("try it by itself first")) from None
-        finally:
-            process.kill()
-            process.wait()
-        if code:
-            ended = workers.death(code, file, log, False)
-            (problem,) = ended.problems
-            hint = f"python {file} --steps {steps}"
-            raise LockstepError(problem.code, problem.message, where=str(file), hint=hint)
+        alone.run(file, options, scripts.TARGETS[target], place, SECONDS, f"python {file} --steps {steps}")
         if not result.is_file():
             message, hint = later("it ended, but wrote no result"), later("keep its --out, --steps and --images")
             raise LockstepError("LS-403", message, where=str(file), hint=hint)

@@ -33,10 +33,10 @@ def console(stderr: bool = False) -> Console:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """The one document of --json."""
+    """The one document of --json, which says its format: the first, where it has had one only."""
     import json
 
-    from lockstep.store import finite
+    from lockstep.store import FORMAT, finite
 
-    text = json.dumps(finite(document), indent=2, ensure_ascii=False)
+    text = json.dumps(finite({"format": FORMAT} | document), indent=2, ensure_ascii=False)
     typer.echo(language.CONTROLS.sub(lambda sign: "\n" if sign[0] == "\n" else f"\\u{ord(sign[0]):04x}", text))

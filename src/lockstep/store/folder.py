@@ -47,8 +47,10 @@ def write_bytes(path: Path, content: bytes, sync_name: bool = True) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON (UTF-8, two spaces, keys in the order given); NaN and infinity become null.
 
-    Texts keep their forms and values beside them (see `texts`).
+    Texts keep their forms and values beside them (see `texts`). A document that says no format is of the first.
     """
+    if isinstance(value, Mapping) and "format" not in value:
+        value = {"format": FORMAT, **value}
     write_bytes(path, as_json(with_texts(finite(value))))
 
 

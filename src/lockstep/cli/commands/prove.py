@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -46,6 +46,10 @@ class Demand:
         typer.Option("--script", help="Judge this script by the run: --script FILE.py RUN.", metavar="FILE"),
     ] = None
 
+    format: Annotated[
+        str | None, typer.Option("--format", help="Print it for a CI system: junit or sarif.", metavar="FORMAT")
+    ] = None
+
     @property
     def settings(self) -> list[str]:
         """What is put over the study's file."""
@@ -58,8 +62,11 @@ class Demand:
     def check(self, targets: Sequence[Path], choice: Choice) -> None:
         """Refuse a dtype that there is not, several studies at once, and what does not go together."""
         from lockstep.errors import LockstepError
+        from lockstep.screen import continuous
         from lockstep.spec import DTYPES
 
+        if self.format is not None:
+            continuous.check(self.format)
         if self.dtype is not None and self.dtype not in DTYPES:
             hint = later("one of {names}", names=", ".join(DTYPES))
             raise LockstepError(
@@ -72,10 +79,10 @@ class Demand:
             raise LockstepError("LS-200", message, where="STUDY", hint=hint)
         if self.script is not None:
             return self._check_script(targets, choice)
-        if self.gradients and (self.plant or self.dtype or self.steps != Demand.steps):
+        if self.gradients and (self.plant or self.dtype or self.format or self.steps != Demand.steps):
             message = later("--gradients takes no steps, is in float64, and of a plant the gradients are right too")
             raise LockstepError("LS-200", message, hint=later("leave --plant, --dtype and --steps out"))
-        is_plain = choice == Choice() and self == Demand(cost=self.cost)
+        is_plain = choice == Choice() and self == Demand(cost=self.cost, format=self.format)
         if len(targets) > 2 or (len(targets) == 2 and not is_plain):
             hint = later("lockstep prove STUDY.toml, or lockstep prove RUN_A RUN_B")
             message = later("prove takes one study, or two run folders and no options of a study")
@@ -85,7 +92,7 @@ class Demand:
         """A script is judged by one run, and nothing else can be asked of it."""
         from lockstep.errors import LockstepError
 
-        if len(targets) != 1 or choice != Choice() or self != Demand(script=self.script):
+        if len(targets) != 1 or choice != Choice() or self != Demand(script=self.script, format=self.format):
             hint = later("lockstep prove --script FILE.py RUN")
             raise LockstepError("LS-200", later("--script takes one run folder and no other option"), hint=hint)
         return None
@@ -96,32 +103,41 @@ def prove(targets: Targets, choice: Choice, demand: Demand, work: Work, as_json:
     interruption.end_on_signals()
     demand.check(targets, choice)
     if demand.script is not None:
-        return _judge(demand.script, targets[0], as_json)
+        return _judge(demand.script, targets[0], Said(as_json, demand.format, demand.script))
+    said = Said(as_json, demand.format, targets[0])
     if len(targets) == 2:
-        return _compare(targets[0], targets[1], as_json)
+        return _compare(targets[0], targets[1], said)
     asked = choice.load(targets[0], demand.settings)
     work.fetch(asked)
-    return (_check_gradients if demand.gradients else _prove)(asked, demand, work, as_json)
+    return _check_gradients(asked, work, as_json) if demand.gradients else _prove(asked, demand, work, said)
 
 
-def _judge(file: Path, run: Path, as_json: bool) -> None:
+class Said(NamedTuple):
+    """How a proof is printed, and of what it is."""
+
+    as_json: bool
+    format: str | None
+    file: Path
+
+
+def _judge(file: Path, run: Path, said: Said) -> None:
     """Prove of a script that it does what a run says."""
     from lockstep.proof import pages, script
 
     with interruption.saying(NOT_PROVEN):
         document = script.prove(file, run, lambda what: tell(what, err=True))
-    _answer(document, pages.write_comparison(document, run), as_json)
+    _answer(document, pages.write_comparison(document, run), said)
 
 
-def _compare(first: Path, second: Path, as_json: bool) -> None:
+def _compare(first: Path, second: Path, said: Said) -> None:
     """Prove of two runs that they are the same."""
     from lockstep.proof import comparison, pages
 
     document = comparison.compare_runs(first, second)
-    _answer(document, pages.write_comparison(document, second), as_json)
+    _answer(document, pages.write_comparison(document, second), said)
 
 
-def _prove(asked: Study, demand: Demand, work: Work, as_json: bool) -> None:
+def _prove(asked: Study, demand: Demand, work: Work, said: Said) -> None:
     """Prove of a study's backends that they take the same steps, and what its plants cost."""
     from lockstep.proof import pages, procedure
     from lockstep.screen.proofs import ProofWatcher
@@ -129,10 +145,10 @@ def _prove(asked: Study, demand: Demand, work: Work, as_json: bool) -> None:
     with ProofWatcher(console(stderr=True)) as watcher, interruption.saying(NOT_PROVEN):
         document = procedure.prove(asked, work.runs, demand.steps, demand.plants, work.threads, watcher.tell)
     if demand.plants and demand.cost:
-        if not as_json:
+        if not said.as_json:
             tell(later("training to the end, as it should be and as planted (--no-cost leaves this out)"), err=True)
         document = _add_cost(document, asked, demand.plants, work)
-    _answer(document, pages.write(document, work.runs), as_json)
+    _answer(document, pages.write(document, work.runs), said)
 
 
 def _add_cost(document: Proof, asked: Study, plants: list[str], work: Work) -> Proof:
@@ -143,12 +159,14 @@ def _add_cost(document: Proof, asked: Study, plants: list[str], work: Work) -> P
         return add_cost(document, asked, plants, work.runs, watcher.tell, work.threads)
 
 
-def _answer(document: Proof, page: Path, as_json: bool) -> None:
+def _answer(document: Proof, page: Path, said: Said) -> None:
     """Say what was proven, and end the command with the exit code of its verdict."""
     from lockstep.proof.procedure import exit_code
-    from lockstep.screen import proofs
+    from lockstep.screen import continuous, proofs
 
-    if as_json:
+    if said.format is not None:
+        typer.echo(continuous.written(document, said.format, said.file.as_posix()), nl=False)
+    elif said.as_json:
         print_json(document.document())
     else:
         proofs.print_proof(document, console())
@@ -158,7 +176,7 @@ def _answer(document: Proof, page: Path, as_json: bool) -> None:
     raise typer.Exit(exit_code(document))
 
 
-def _check_gradients(asked: Study, demand: Demand, work: Work, as_json: bool) -> None:
+def _check_gradients(asked: Study, work: Work, as_json: bool) -> None:
     """Ask of each backend whether its gradients are the slopes of its loss."""
     from lockstep.proof import gradients
     from lockstep.screen import proofs

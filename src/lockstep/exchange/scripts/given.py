@@ -17,6 +17,7 @@ class Given:
 
     `run_name` is its folder's; `n_train` counts the images that it trains on, `n_validation` those held out before;
     `source` says how the script reads the data: "digits" (scikit-learn's), "idx" (four files of a folder) or "npz".
+    With `is_own` the framework draws its own dropout masks, which are no longer those of the run.
     """
 
     run: Run
@@ -25,6 +26,7 @@ class Given:
     source: str
     n_train: int
     n_validation: int
+    is_own: bool = False
 
     @property
     def recipe(self) -> Any:

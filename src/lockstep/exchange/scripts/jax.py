@@ -169,6 +169,9 @@ def layer_norm(name, x, weights, axes, epsilon):
 }
 
 
+VALUES = '''def values(model):
+    """Every parameter and running statistic, as NumPy's arrays."""
+    return {name: np.array(value) for name, value in {**model["weights"], **model["statistics"]}.items()}'''
 PUT = '''
 def put(model, arrays):
     """The way back."""
@@ -177,9 +180,10 @@ def put(model, arrays):
 '''
 
 
-def _helpers(codes: list[Code]) -> Iterator[str]:
+def helpers(codes: list[Code]) -> Iterator[str]:
+    """The functions that these expressions call."""
     for start, text in HELPERS.items():
-        if any(re.search(rf"(?<!\w){re.escape(start)}", code.apply) for code in codes) or (
+        if any(re.search(rf"(?<![\w.]){re.escape(start)}", code.apply) for code in codes) or (
             start == "sum_pool(" and any(code.apply.startswith("mean_of_real(") for code in codes)
         ):
             yield text
@@ -188,7 +192,7 @@ def _helpers(codes: list[Code]) -> Iterator[str]:
 def network(given: Given) -> Iterator[str]:
     """The forward pass, and its values out and in."""
     codes = [LAYERS[row.layer.kind](row, given) for row in given.plan.rows]
-    yield from _helpers(codes)
+    yield from helpers(codes)
     arguments = ["weights", *(["statistics"] if given.normalised else []), "x"]
     arguments += ["masks=None"] if given.masked else []
     arguments += ["training=False"] if given.normalised else []
@@ -204,9 +208,7 @@ def network(given: Given) -> Iterator[str]:
     stopping = given.recipe.early_stopping
     if stopping and stopping.restore_best:
         yield PUT
-    yield '''def values(model):
-    """Every parameter and running statistic, as NumPy's arrays."""
-    return {name: np.array(value) for name, value in {**model["weights"], **model["statistics"]}.items()}'''
+    yield VALUES
 
 
 # ------------------------------------------------------------------------------------------- loss, optimizer, one step

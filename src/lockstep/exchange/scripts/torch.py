@@ -120,6 +120,8 @@ def dropout(row: LayerFacts, given: Given) -> Code:
     """By a mask."""
     if row.name not in given.masked:
         return Code("{x}", remark="a dropout that drops nothing")
+    if given.is_own:
+        return Code(f"self.{attribute(row.name)}({{x}})", f"nn.Dropout({row.layer.rate!r})")
     return Code(f'{{x}} * masks["{row.name}"] if masks else {{x}}', remark="F.dropout would draw its own mask")
 
 

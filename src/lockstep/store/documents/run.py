@@ -55,6 +55,7 @@ class Environment(Part):
 
     FILE = "environment.json"
 
+    format: int | None = None
     lockstep: str | None = None
     git_revision: str | None = None
     lockstep_sources: str | None = None
@@ -74,7 +75,7 @@ class Environment(Part):
 
 
 class Layer(Part):
-    """One row of metrics.json's network."""
+    """One row of metrics.json's network; `inputs` are named where they are not the row before alone."""
 
     kind: str = ""
     name: str
@@ -83,6 +84,7 @@ class Layer(Part):
     parameters: Count
     multiply_adds: Count
     receptive_field: Sizes | None = None
+    inputs: tuple[str, ...] = ()
 
 
 class Scores(Part):
@@ -125,6 +127,7 @@ class Metrics(Part):
 
     FILE = "metrics.json"
 
+    format: int | None = None
     test: Test = Test()
     train: Train = Train()
     epochs: Count | None = None
@@ -141,6 +144,7 @@ class Timing(Part):
 
     FILE = "timing.json"
 
+    format: int | None = None
     seconds: Mapping[str, float | None] = Field(default_factory=dict)
     epochs: tuple[float, ...] = ()
     peak_memory_bytes: Count | None = None
