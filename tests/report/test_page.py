@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -13,7 +14,7 @@ from support import ROOT
 from support.bench_documents import write_bench
 from support.needs import need
 from support.proof_documents import divergence, proof_of, proven
-from support.run_folders import BACKENDS, fake_run
+from support.run_folders import BACKENDS, N_TEST, fake_run
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 DRIVER = shutil.which("chromedriver") or ""
@@ -63,7 +64,9 @@ def page(tmp_path_factory) -> Path:
     names = ("a class with a long name", *(f"class {i}" for i in range(1, 10)))
     for network in ("mlp", "cnn"):
         for place, backend in enumerate(BACKENDS):
-            fake_run(root, network, backend, accuracy=0.9 + 0.01 * place, class_names=names)
+            folder = fake_run(root, network, backend, accuracy=0.9 + 0.01 * place, class_names=names)
+            images = np.random.default_rng(place).integers(0, 256, (N_TEST, 12, 11, 1)).astype(np.uint8)
+            store.write_npz(folder / "hardest.npz", images=images, indices=np.arange(N_TEST))
     fake_run(root, "mlp", "numpy", 1, status="failed", reason="a_reason_without_any_space_" * 9, class_names=names)
     write_bench(root / "demo")
     return write_report(store.find_runs([root]), root / "report.html")
@@ -293,6 +296,41 @@ def test_values_are_shown_under_the_pointer_and_lines_go_off(opened):
     assert opened.execute_script(off, drawing) == "numpy"
     hidden = "return [...arguments[0].querySelectorAll('g[data-series^=\"numpy|\"]')].map(one => one.style.display)"
     assert set(opened.execute_script(hidden, drawing)) == {"none"}
+
+
+def test_a_hard_image_opens_by_keyboard_with_every_backends_numbers(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    figure = opened.find_element("css selector", "figure.hardest")
+    come_near(opened, figure, ".tile[role=button]")
+    tile = figure.find_element("css selector", ".tile")
+    tile.send_keys(Keys.ENTER)
+    heads = "return [...document.querySelectorAll('dialog[open] thead th')].slice(1).map(one => one.textContent)"
+    assert opened.execute_script(heads) == list(BACKENDS)
+    said = "return document.querySelector('dialog p').textContent"
+    first = opened.execute_script(said)
+    opened.execute_script("document.querySelectorAll('dialog button')[1].click()")
+    assert opened.execute_script(said) != first
+    opened.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not opened.find_elements("css selector", "dialog[open]")
+
+
+def test_hard_images_are_chosen_by_class_and_backend(opened):
+    figure = opened.find_element("css selector", "figure.hardest")
+    come_near(opened, figure, ".tile[role=button]")
+    script = """
+    const [figure, place, value] = arguments, field = figure.querySelectorAll("select")[place];
+    field.value = value === null ? field.options[1].value : value;
+    field.dispatchEvent(new Event("change"));
+    const seen = [...figure.querySelectorAll(".tile:not([hidden])")];
+    return [field.value, seen.map(one => one.dataset.true), seen.map(one => one.dataset.ranks.split(" "))];
+    """
+    name, classes, _ranks = opened.execute_script(script, figure, 0, None)
+    assert set(classes) == {name}
+    opened.execute_script(script, figure, 0, "")
+    _name, _classes, ranks = opened.execute_script(script, figure, 1, "torch")
+    of_torch = [int(row[BACKENDS.index("torch")]) for row in ranks]
+    assert of_torch == sorted(of_torch)
 
 
 def test_without_a_script_the_page_says_the_same(browser, proven_page):

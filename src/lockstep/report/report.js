@@ -163,8 +163,10 @@
       parts.push(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
     }
     const button = (text, act) => { const one = make("button", { type: "button", textContent: text }); one.addEventListener("click", act); return one; };
+    const pressed = [...dialog.querySelectorAll("button")].indexOf(document.activeElement);
     dialog.replaceChildren(make("p", { textContent: picture.alt }), make("div", { className: "large" }, ...parts), make("form", {}, button(words.previous, () => step(-1)), button(words.next, () => step(1)), button(words.close, () => dialog.close())));
     if (!dialog.open) dialog.showModal();
+    dialog.querySelectorAll("button")[pressed < 0 ? 2 : pressed].focus();
   };
   near(all("figure.hardest"), figure => {
     const tiles = all(".tile", figure), holder = figure.querySelector(".tiles"), backends = figure.dataset.backends.split(" ");
