@@ -42,6 +42,16 @@ def seen(root: Path, document: dict | None = None):
     return groups, comparison.compare(groups), [(reading, fit)]
 
 
+def answered(runs, asked_for: str) -> list[str]:
+    groups, found, proofs = runs
+    return brief(groups, found, asked_for, proofs)
+
+
+def warned(runs) -> str:
+    groups, found, _proofs = runs
+    return caution(groups, found, 0, 0)
+
+
 @pytest.fixture(scope="module")
 def one_seed(tmp_path_factory):
     root = tmp_path_factory.mktemp("one-seed")
@@ -74,20 +84,18 @@ def test_an_answer_has_at_most_three_short_sentences(one_seed, five_seeds, asked
 
 
 def test_the_answer_begins_with_what_is_asked(one_seed, five_seeds):
-    assert brief(*one_seed[:2], "Which network is best?", one_seed[2])[0].startswith(
-        "cnn has the highest test accuracy"
-    )
-    assert brief(*one_seed[:2], "What does it cost?", one_seed[2])[0].startswith("An epoch takes from 0.400\u00a0s (")
-    assert "is not reached" in brief(*five_seeds[:2], "Does it reach 99.9 %?", five_seeds[2])[0]
-    assert "is reached" in brief(*five_seeds[:2], "Does it reach 95 %?", five_seeds[2])[0]
+    assert answered(one_seed, "Which network is best?")[0].startswith("cnn has the highest test accuracy")
+    assert answered(one_seed, "What does it cost?")[0].startswith("An epoch takes from 0.400\u00a0s (")
+    assert "is not reached" in answered(five_seeds, "Does it reach 99.9 %?")[0]
+    assert "is reached" in answered(five_seeds, "Does it reach 95 %?")[0]
 
 
 def test_one_seed_is_said_to_tell_nothing_and_five_are_not(one_seed, five_seeds):
-    assert "one seed cannot tell whether by chance" in " ".join(brief(*one_seed[:2], "Which network?", one_seed[2]))
-    assert "One seed cannot tell" in caution(*one_seed[:2], 0, 0)
-    said = " ".join(brief(*five_seeds[:2], "Which network is best?", five_seeds[2]))
+    assert "one seed cannot tell whether by chance" in " ".join(answered(one_seed, "Which network?"))
+    assert "One seed cannot tell" in warned(one_seed)
+    said = " ".join(answered(five_seeds, "Which network is best?"))
     assert "shown over five seeds" in said
-    assert "seed" not in caution(*five_seeds[:2], 0, 0)
+    assert "seed" not in warned(five_seeds)
 
 
 def test_a_difference_without_any_spread_is_not_called_none(tmp_path):
