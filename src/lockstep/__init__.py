@@ -15,9 +15,9 @@ _PUBLIC = {
         # a study and its parts
         "Study", "Network", "Recipe", "Run", "Augmentation", "EarlyStopping",
         # layers
-        "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool", "Flatten", "Dense", "BatchNorm", "LayerNorm",
+        "Conv2D", "Depthwise", "MaxPool2D", "AvgPool2D", "GlobalAvgPool", "Flatten", "Dense", "BatchNorm", "LayerNorm",
         "Dropout",
-        "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus", "GELU",
+        "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus", "SiLU", "GELU",
         # blocks of layers, and how branches join
         "Residual", "Parallel", "Repeat", "Add", "Concat",
         # starting weights

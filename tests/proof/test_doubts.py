@@ -24,7 +24,7 @@ from support import plants as table
 EVERYTHING = [
     "conv2d 4 3 2 same", "batch_norm", "elu", "max_pool2d 3 2 same", "conv2d 5 2 padding=valid", "leaky_relu",
     "avg_pool2d 2 1 same", "gelu", "flatten", "dense 12", "tanh", "dropout 0.3", "dense 9", "sigmoid", "dense 8",
-    "softplus", "dense 7", "layer_norm", "relu", "dense 10",
+    "softplus", "dense 7", "layer_norm", "relu", "dense 6", "silu", "dense 10",
 ]  # fmt: skip
 
 
@@ -54,6 +54,18 @@ def stages(case: Case) -> set[str]:
 @pytest.mark.parametrize("name", table.CASES)
 def test_nothing_is_doubted_where_nothing_is_wrong(name):
     assert doubted(table.proof_case(name)) == []
+
+
+def test_nothing_is_doubted_of_convolutions_channel_by_channel():
+    layers = [
+        "conv2d 4 3 2 same",
+        "depthwise [3, 2] padding=same",
+        "tanh",
+        "depthwise 3 2 bias=false",
+        "flatten",
+        "dense 10",
+    ]
+    assert doubted(a_case(layers)) == []
 
 
 RECIPES = [
@@ -302,5 +314,7 @@ def test_what_numpy_has_wrong_in_runs_trained_together_is_its_own(monkeypatch):
 
 
 def test_the_case_of_these_tests_has_every_layer():
-    assert {layer.split()[0] for layer in EVERYTHING} | {"global_avg_pool"} | {*JOINS} == set(reference.LAYERS)
+    assert {layer.split()[0] for layer in EVERYTHING} | {"global_avg_pool", "depthwise"} | {*JOINS} == set(
+        reference.LAYERS
+    )
     assert changed(a_case().canonical, backend="numpy").backend == "numpy"

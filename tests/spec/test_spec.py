@@ -147,7 +147,7 @@ def test_the_three_ways_to_write_a_study_are_one():
 # --------------------------------------------------------------------------------------------------------------- shapes
 
 
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "gelu")
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "silu", "gelu")
 KEEPING = (*ACTIVATIONS, "dropout", "batch_norm", "layer_norm")  # the shape of what comes in
 
 
@@ -160,7 +160,9 @@ def windows_by_hand(size: int, kernel: int, stride: int, padding: str) -> list[s
     return [{start - needed // 2 + k for k in range(kernel)} & set(range(size)) for start in starts]
 
 
-SLIDING = st.sampled_from(["conv2d 3 {0} {1} {2}", "max_pool2d {0} {1} {2}", "avg_pool2d {0} {1} {2}"])
+SLIDING = st.sampled_from(
+    ["conv2d 3 {0} {1} {2}", "depthwise {0} {1} {2}", "max_pool2d {0} {1} {2}", "avg_pool2d {0} {1} {2}"]
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -205,7 +207,7 @@ def test_other_layers_shapes(layer, shape, wanted):
 
 
 def test_every_layer_has_a_shape_test():
-    sliding = {"conv2d", "max_pool2d", "avg_pool2d"}
+    sliding = {"conv2d", "depthwise", "max_pool2d", "avg_pool2d"}
     other = {"flatten", "global_avg_pool", "dense", *KEEPING}
     assert sliding | other == set(spec.LAYERS)
 

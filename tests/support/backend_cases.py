@@ -77,6 +77,7 @@ LAYER_CASES = {
     "conv2d_wide": net("conv2d 19 3", "conv2d 6 [2, 3] padding=same", *HEAD),
     "conv2d_whole_image": net("conv2d 4 [11, 13]", *HEAD),
     "conv2d_no_bias": net("conv2d 4 3 bias=false", *HEAD),
+    "depthwise": net("conv2d 4 1", "depthwise [3, 2]", "depthwise [3, 2] [2, 3] same bias=false", *HEAD),
     "max_pool2d": net("conv2d 4 1", "max_pool2d [2, 3]", *HEAD),
     "max_pool2d_overlapping": net("conv2d 4 1", "max_pool2d 3 [1, 2]", *HEAD),
     "max_pool2d_same": net("conv2d 4 1", "max_pool2d [3, 4] [2, 3] same", *HEAD),
@@ -100,6 +101,7 @@ LAYER_CASES = {
     "tanh": net("conv2d 4 3", "tanh", *HEAD),
     "sigmoid": net("conv2d 4 3", "sigmoid", *HEAD),
     "softplus": net("conv2d 4 3", "softplus", *HEAD),
+    "silu": net("conv2d 4 3", "silu", *HEAD),
     "gelu": net("conv2d 4 3", "gelu", *HEAD),
     "add": net("conv2d 4 1", {"residual": ["conv2d 4 [3, 2] padding=same", "tanh"]}, *HEAD),
     "concat": net({"parallel": ["conv2d 4 [3, 2] padding=same", ["conv2d 4 1", "tanh"]]}, *HEAD),
@@ -113,6 +115,7 @@ CHAINS = {
         "conv2d 4 3 bias=false", "conv2d 19 3", "conv2d 6 [2, 3] padding=same", "conv2d 4 [4, 3] [3, 2] padding=same",
         *HEAD,
     ),
+    "depthwise": net("conv2d 4 1", "depthwise [3, 2]", "depthwise [3, 2] [2, 3] same bias=false", *HEAD),
     "max_pools": net("conv2d 4 1", "relu", "max_pool2d 3 [1, 2]", "max_pool2d [2, 3]", "max_pool2d", *HEAD),
     "max_pools_with_gaps": net("conv2d 4 1", "max_pool2d [3, 4] [2, 3] same", "max_pool2d 2 [3, 4]", *HEAD),
     "avg_pools": net("conv2d 4 1", "avg_pool2d 3 [1, 2]", "avg_pool2d [3, 4] [2, 3] same", *HEAD),
@@ -124,7 +127,7 @@ CHAINS = {
     "layer_norms": net("conv2d 4 3", "layer_norm", "flatten", "dense 17", "layer_norm 0.01", "dense 5"),
     "activations": net(
         "conv2d 4 3", "leaky_relu 0.2", "elu 1.3", "gelu", "conv2d 4 1", "tanh", "conv2d 4 1", "softplus", "conv2d 4 1",
-        "sigmoid", "conv2d 4 1", "relu", "max_pool2d", *HEAD,
+        "silu", "conv2d 4 1", "sigmoid", "conv2d 4 1", "relu", "max_pool2d", *HEAD,
     ),
     "branches": net(
         "conv2d 4 3 2", {"residual": ["conv2d 4 3 padding=same bias=false", "batch_norm", "relu"]}, "relu",
@@ -199,6 +202,13 @@ OPTION_CASES = {
             "conv2d 4 1",
             {"residual": ["conv2d 4 3 padding=same"], "join": "add 0.5 2.0 rectified=true"},
             {"parallel": ["conv2d 3 1", "tanh"], "join": "concat reversed"},
+            *HEAD,
+        ),
+        MOMENTUM,
+        alone=True,
+    ),
+    "joins_along_other_axes": Case(
+        net(
             {"parallel": ["conv2d 2 1", "conv2d 2 [2, 3] padding=same"], "join": "concat axis=height"},
             {"parallel": ["conv2d 2 1", "conv2d 2 [2, 3] padding=same"], "join": "concat axis=width"},
             *HEAD,

@@ -30,7 +30,10 @@ EVERYTHING = {
         "avg_pool2d 2 1 same count_padding=true", "gelu tanh", "dropout 0.3", "flatten chw", "dense 9", "tanh",
         "dense 8", "sigmoid", "dense 7",
     ],
-    "pooled": ["conv2d 6 3", "softplus", "max_pool2d 2 ties=shared", "conv2d 7 2", "global_avg_pool"],
+    "pooled": [
+        "conv2d 6 3", "softplus", "depthwise [3, 2] [1, 2] same", "max_pool2d 2 ties=shared",
+        "conv2d 7 2", "silu", "global_avg_pool",
+    ],
     "branches": [
         "conv2d 4 3 padding=same", {"residual": ["conv2d 4 3 padding=same", "relu", "conv2d 4 1"]},
         {"parallel": [["conv2d 3 1"], ["max_pool2d 3 1 same", "tanh"], ["relu"]]},

@@ -45,7 +45,7 @@ CLASSES, STEPS, N_TEST = 5, 10, 7
 
 _ACTIVATIONS = st.sampled_from(
     ["relu", "relu", "relu", "leaky_relu", "leaky_relu 0.2", "elu", "elu 1.3", "tanh", "sigmoid", "softplus", "gelu",
-     "gelu tanh"]
+     "gelu tanh", "silu"]
 )  # fmt: skip
 _PADDINGS = st.sampled_from(["same", "same", "valid", "same_lower"])
 _LAYER_NORMS = [["layer_norm"], ["layer_norm 1e-3 example"]]
@@ -57,6 +57,7 @@ def convolution(draw: Any) -> list[str]:
     kernel, stride = [draw(_SMALL), draw(_SMALL)], draw(st.sampled_from([1, 1, 1, 2]))
     bias = str(draw(st.booleans())).lower()
     block = [f"conv2d {draw(st.integers(2, 8))} {kernel} {stride} {draw(_PADDINGS)} bias={bias}"]
+    block += draw(st.sampled_from([[], [], ["depthwise [3, 2] padding=same"], ["depthwise 2 2 same_lower bias=false"]]))
     block += draw(st.sampled_from([[], [], ["batch_norm"], ["batch_norm 0.2 running_variance=biased"], *_LAYER_NORMS]))
     block += [draw(_ACTIVATIONS)]
     ties = draw(st.sampled_from(["first", "first", "shared"]))

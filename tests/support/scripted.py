@@ -25,6 +25,7 @@ SEED = 11  # conformance's
 # What no script says, with the word of the reason: refused, and tested as such.
 REFUSED = {
     "option-prediction_in_training_mode": "prediction_in_training_mode",
+    "option-joins_along_other_axes": "another axis",
     "rounded-tf32": "products",
     "rounded-bfloat16": "products",
 }

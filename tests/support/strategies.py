@@ -7,7 +7,7 @@ import dataclasses
 from hypothesis import strategies as st
 
 from lockstep import Network, Recipe, Study, spec
-from lockstep.spec import Augmentation, Conv2D, EarlyStopping
+from lockstep.spec import Augmentation, Conv2D, Depthwise, EarlyStopping
 
 COUNTS = st.integers(1, 1_000_000)
 POSITIVE = st.floats(1e-300, 1e300)
@@ -42,7 +42,9 @@ def any_of(table):
 def _any(cls):
     names = [field.name for field in dataclasses.fields(cls) if field.name != "kind"]
     required = {
-        name: FIELDS[name] for name in names if name in ("filters", "units") or (cls, name) == (Conv2D, "kernel")
+        name: FIELDS[name]
+        for name in names
+        if name in ("filters", "units") or (cls in (Conv2D, Depthwise) and name == "kernel")
     }
     kind = next(field.default for field in dataclasses.fields(cls) if field.name == "kind")
     rows = {name: OWN_FIELDS[kind, name] if (kind, name) in OWN_FIELDS else FIELDS[name] for name in names}

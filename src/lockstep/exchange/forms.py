@@ -8,6 +8,7 @@ from lockstep.exchange import onnx
 from lockstep.exchange.files import flax, keras, saved_model, torch
 from lockstep.exchange.scripts.given import Given
 from lockstep.exchange.trained import Form
+from lockstep.exchange.variables import is_sayable
 from lockstep.language import joined, later
 
 FORMS: dict[str, Form] = {
@@ -34,6 +35,8 @@ def refusals(given: Given) -> list[str]:
             kind=given.recipe.products,
         )
         found.append(reason)
+    if any(not is_sayable(row) for row in given.plan.rows):
+        found.append(later("a concatenation that lies along another axis than the channels: a mistake made on purpose"))
     if given.makes("prediction_in_training_mode"):
         found.append(later("the mistake prediction_in_training_mode: what it gives depends on how predictions are cut"))
     return found

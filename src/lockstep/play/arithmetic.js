@@ -49,6 +49,7 @@ const FUNCTIONS = {
   tanh: () => "tanh x",
   sigmoid: () => "1 / (1 + e⁻ˣ)",
   softplus: () => "log(1 + eˣ)",
+  silu: () => "x / (1 + e⁻ˣ)",
   gelu: layer => layer.form === "tanh" ? "½ · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))" : "x · Φ(x)",
 };
 

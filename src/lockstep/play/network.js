@@ -85,6 +85,43 @@ const conv2d = {
   sources: windowOf,
 };
 
+/** Each channel by a kernel of its own. */
+const depthwise = {
+  forward(layer, x) {
+    const [rows, columns, channels] = layer.output, {kernel, bias} = layer.weights;
+    const y = new Float64Array(rows * columns * channels);
+    for (let row = 0, out = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++, out += channels) {
+        overWindow(layer, row, column, (pixel, place) => {
+          for (let c = 0; c < channels; c++) y[out + c] += x[pixel * channels + c] * kernel[place * channels + c];
+        });
+        if (bias) for (let c = 0; c < channels; c++) y[out + c] += bias[c];
+      }
+    }
+    return y;
+  },
+  backward(layer, x, y, dy) {
+    const [rows, columns, channels] = layer.output, {kernel} = layer.weights, dx = new Float64Array(x.length);
+    for (let row = 0, out = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++, out += channels) {
+        overWindow(layer, row, column, (pixel, place) => {
+          for (let c = 0; c < channels; c++) dx[pixel * channels + c] += dy[out + c] * kernel[place * channels + c];
+        });
+      }
+    }
+    return dx;
+  },
+  explain(layer, x, y, index) {
+    const [row, column, c] = placeOf(layer.output, index), channels = layer.input[2], {kernel, bias} = layer.weights;
+    const terms = [];
+    overWindow(layer, row, column, (pixel, place) => {
+      terms.push(product(x, pixel * channels + c, kernel[place * channels + c]));
+    });
+    return added(terms, bias ? bias[c] : null);
+  },
+  sources: windowOf,
+};
+
 const dense = {
   forward(layer, x) {
     const units = layer.output[0], {kernel, bias} = layer.weights, y = new Float64Array(units);
@@ -355,6 +392,8 @@ const elu = activation(
 const tanh = activation(Math.tanh, (x, y) => 1 - y * y);
 const sigmoid = activation(sigmoidOf, (x, y) => y * (1 - y));
 const softplus = activation(x => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))), sigmoidOf);
+const silu = activation(
+  x => x * sigmoidOf(x), x => sigmoidOf(x) + x * sigmoidOf(x) * (1 - sigmoidOf(x)));
 const gelu = activation(
   (x, layer) => x * (layer.form === "tanh" ? 0.5 * (1 + tanhOfGelu(x)) : 0.5 * (1 + erf(x / Math.SQRT2))),
   (x, y, layer) => {
@@ -432,8 +471,8 @@ function joinedFrom(layer, index) {
 // ------------------------------------------------------------------------------------------------------ the network
 
 const LAYERS = {
-  conv2d, max_pool2d, avg_pool2d, global_avg_pool, flatten, dense, batch_norm, layer_norm, dropout,
-  relu, leaky_relu, elu, tanh, sigmoid, softplus, gelu, add, concat,
+  conv2d, depthwise, max_pool2d, avg_pool2d, global_avg_pool, flatten, dense, batch_norm, layer_norm, dropout,
+  relu, leaky_relu, elu, tanh, sigmoid, softplus, silu, gelu, add, concat,
 };
 
 /** Pixels 0 … 255 as they enter a network: (pixel − mean)·scale. */

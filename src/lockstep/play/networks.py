@@ -22,9 +22,9 @@ from lockstep.training import replay
 
 # Layers that the page computes → the fields of their records that decide how.
 KINDS: dict[str, tuple[str, ...]] = {
-    "conv2d": (), "max_pool2d": ("ties",), "avg_pool2d": ("count_padding",), "global_avg_pool": (),
+    "conv2d": (), "depthwise": (), "max_pool2d": ("ties",), "avg_pool2d": ("count_padding",), "global_avg_pool": (),
     "flatten": ("order",), "dense": (), "batch_norm": ("epsilon",), "layer_norm": ("epsilon", "over"), "dropout": (),
-    "relu": (), "leaky_relu": ("slope",), "elu": ("alpha",), "tanh": (), "sigmoid": (), "softplus": (),
+    "relu": (), "leaky_relu": ("slope",), "elu": ("alpha",), "tanh": (), "sigmoid": (), "softplus": (), "silu": (),
     "gelu": ("form",), "add": ("first", "others", "rectified"), "concat": ("order", "axis"),
 }  # fmt: skip
 LONGEST = 50_000_000  # multiply-adds of one picture, above which a page answers too late to play with

@@ -261,6 +261,7 @@ function kernelsOf(run, weights = null) {
   if (!layer) return null;
   const kernel = weights || layer.weights.kernel;
   if (layer.kind === "conv2d") return averaged(kernel, layer.window, layer.input[2], layer.output[2]);
+  if (layer.kind === "depthwise") return averaged(kernel, layer.window, 1, layer.output[2]);
   const [height, width, channels] = run.shape, units = layer.output[0], flat = run.layers.find(one => one.kind === "flatten");
   if (!flat || sizeOf(layer.input) !== height * width * channels || flat.output[0] !== layer.input[0]) return null;
   const turned = new Float64Array(kernel.length);

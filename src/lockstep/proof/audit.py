@@ -105,6 +105,10 @@ def _conv2d(row: LayerFacts, x: np.ndarray, p: Arrays) -> np.ndarray:
     return np.einsum("nrscij,ijco->nrso", _windows(row, x, 0.0), p["kernel"], optimize=True) + p.get("bias", 0.0)
 
 
+def _depthwise(row: LayerFacts, x: np.ndarray, p: Arrays) -> np.ndarray:
+    return np.einsum("nrscij,ijc->nrsc", _windows(row, x, 0.0), p["kernel"][:, :, 0]) + p.get("bias", 0.0)
+
+
 def _avg_pool2d(row: LayerFacts, x: np.ndarray, p: Arrays) -> np.ndarray:
     counted = row.layer.count_padding
     return np.nanmean(_windows(row, x, 0.0 if counted else np.nan), axis=(-2, -1))
@@ -165,6 +169,7 @@ def _gelu(row: LayerFacts, x: np.ndarray, p: Arrays) -> np.ndarray:
 FORWARD: dict[str, Callable[[LayerFacts, Any, Arrays], np.ndarray]] = {
     "dense": _dense,
     "conv2d": _conv2d,
+    "depthwise": _depthwise,
     "max_pool2d": lambda row, x, p: _windows(row, x, -np.inf).max(axis=(-2, -1)),
     "avg_pool2d": _avg_pool2d,
     "global_avg_pool": lambda row, x, p: np.einsum("nrsc->nc", x) / (x.shape[1] * x.shape[2]),
@@ -178,6 +183,7 @@ FORWARD: dict[str, Callable[[LayerFacts, Any, Arrays], np.ndarray]] = {
     "tanh": lambda row, x, p: 1 - 2 / (np.exp(2 * x) + 1),
     "sigmoid": lambda row, x, p: _special("expit")(x),
     "softplus": lambda row, x, p: np.logaddexp(0.0, x),
+    "silu": lambda row, x, p: x / (1 + np.exp(-x)),
     "gelu": _gelu,
     "add": _add,
     "concat": _concat,
@@ -272,7 +278,7 @@ NORMALISED: dict[str, Callable[[LayerFacts, np.ndarray], tuple[int, ...]]] = {
     "batch_norm": lambda row, x: tuple(range(x.ndim - 1)),
     "layer_norm": lambda row, x: (-1,) if row.layer.over == "channels" else tuple(range(1, x.ndim)),
 }
-CURVED = ("elu", "tanh", "sigmoid", "softplus", "gelu")
+CURVED = ("elu", "tanh", "sigmoid", "softplus", "silu", "gelu")
 
 
 def _slopes(
@@ -577,7 +583,8 @@ def fans_of(row: LayerFacts) -> tuple[int, int]:
     if row.layer.kind == "dense":
         return row.input_shape[0], row.output_shape[0]
     window = math.prod(row.layer.kernel)
-    return window * row.input_shape[2], window * row.output_shape[2]
+    into_one = 1 if row.layer.kind == "depthwise" else row.input_shape[2]
+    return window * into_one, window * row.output_shape[2]
 
 
 def _spread(chosen: Any, fan_in: int, fan_out: int) -> tuple[float, float | None]:

@@ -70,7 +70,7 @@ def measured(single: Any, exact: Any, size: Any) -> float:
 # Linear layers are their own measure: run on absolute values, they give the sum of the absolute values of all terms.
 
 NORMS = ("batch_norm", "layer_norm")
-LINEAR = ("conv2d", "dense", "avg_pool2d", "global_avg_pool", "flatten", "dropout", "add", "concat")
+LINEAR = ("conv2d", "depthwise", "dense", "avg_pool2d", "global_avg_pool", "flatten", "dropout", "add", "concat")
 
 # kind → (x, y, record) → size of the output. Those that go through two functions of a library, such as an exponential
 # and a logarithm of it, count twice: each of the two may be a few times less exact than NumPy's.
@@ -81,6 +81,7 @@ FORWARD: dict[str, Callable[[np.ndarray, np.ndarray, Any], np.ndarray]] = {
     "tanh": lambda x, y, layer: 2 * np.abs(y),
     "sigmoid": lambda x, y, layer: np.ones_like(y),  # may be worked out as ½ + ½·tanh(x/2)
     "softplus": lambda x, y, layer: 2 * np.abs(y),
+    "silu": lambda x, y, layer: np.abs(x),  # its sigmoid may be worked out as ½ + ½·tanh(x/2)
     "gelu": lambda x, y, layer: 2 * np.abs(x),  # Φ(x) is a difference of two numbers near 1
 }
 # kind → (x, dy, record) → size of what is sent back, beside |dx|: slopes are differences of numbers up to 1.
@@ -91,6 +92,7 @@ BACKWARD: dict[str, Callable[[np.ndarray, np.ndarray, Any], Any]] = {
     "tanh": lambda x, dy, layer: 2 * np.abs(dy),
     "sigmoid": lambda x, dy, layer: np.abs(dy),
     "softplus": lambda x, dy, layer: np.abs(dy),
+    "silu": lambda x, dy, layer: np.abs(dy) * (1 + np.abs(x)),
     "gelu": lambda x, dy, layer: 2 * np.abs(dy) * (1 + np.abs(x)),
 }
 # kind → record → by how much the slope jumps at 0.
@@ -129,6 +131,9 @@ def terms(row: LayerFacts, n: int) -> tuple[int, int, int]:
     if layer.kind == "conv2d":
         window = math.prod(layer.kernel)
         return window * row.input_shape[2], window * layer.filters, n * math.prod(row.output_shape[:2])
+    if layer.kind == "depthwise":
+        window = math.prod(layer.kernel)
+        return window, window, n * math.prod(row.output_shape[:2])
     if layer.kind in NORMS:
         sizes = (n, *row.input_shape)
         of_one = math.prod(sizes[axis] for axis in norm_axes(layer, len(sizes)))

@@ -123,6 +123,35 @@ class Conv2D(_Base):
 
 
 @record
+class Depthwise(_Base):
+    """Cross-correlation of each channel with its own kernel, (kernel height, kernel width, 1, channels), plus a bias.
+
+    With a convolution of 1 × 1 behind it, a separable convolution (Sifre 2014; Howard et al. 2017).
+    """
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: _Padding = "valid"
+    bias: Flag = True
+    initializer: Initializer | None = None
+    bias_initializer: Initializer = Zeros()
+    kind: Literal["depthwise"] = kind("depthwise")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return _slide(shape, self.kernel, self.stride, self.padding)
+
+    def parameter_shapes(self, shape: Shape) -> dict[str, Shape]:
+        kernel: dict[str, Shape] = {"kernel": (*self.kernel, 1, shape[2])}
+        return kernel | ({"bias": (shape[2],)} if self.bias else {})
+
+    def multiply_adds(self, shape: Shape) -> int:
+        return math.prod(self.output_shape(shape)) * math.prod(self.kernel)
+
+    def window(self) -> tuple[Pair, Pair]:
+        return self.kernel, self.stride
+
+
+@record
 class _Pool(_Base):
     size: Pair = (2, 2)
     stride: Pair | None = None
@@ -297,6 +326,13 @@ class Softplus(_Base):
 
 
 @record
+class SiLU(_Base):
+    """x · sigmoid(x), also called swish (Elfwing et al. 2017)."""
+
+    kind: Literal["silu"] = kind("silu")
+
+
+@record
 class GELU(_Base):
     """x · Φ(x) with the normal distribution function, exact or by the tanh formula (Hendrycks & Gimpel 2016)."""
 
@@ -306,6 +342,7 @@ class GELU(_Base):
 
 PlainLayer = (
     Conv2D
+    | Depthwise
     | MaxPool2D
     | AvgPool2D
     | GlobalAvgPool
@@ -320,6 +357,7 @@ PlainLayer = (
     | Tanh
     | Sigmoid
     | Softplus
+    | SiLU
     | GELU
 )
 LAYERS = kinds_of(PlainLayer)

@@ -86,8 +86,8 @@ def several(values: Any, **limits: Any) -> BeforeValidator:
 
 def lists_of(values: Any, **limits: Any) -> BeforeValidator:
     """`as_tuple` for a tuple of lists of such values, of which a list of one may be written as that one."""
-    one = values | Annotated[tuple[values, ...], Field(min_length=1)]
-    return BeforeValidator(as_tuple, json_schema_input_type=Annotated[tuple[one, ...], Field(**limits)])
+    listed = Annotated[tuple[values | Annotated[tuple[values, ...], Field(min_length=1)], ...], Field(**limits)]
+    return BeforeValidator(as_tuple, json_schema_input_type=listed)
 
 
 # Strict: TOML has types, so "5" is not 5 and true is not 1.

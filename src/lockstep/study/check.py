@@ -191,11 +191,13 @@ def _problems_with_data(
         try:
             output = network.facts(facts.image_shape)[-1].output_shape
         except LockstepError as error:
-            where = f"networks.{name}.{error.problems[0].where}"
             hint = later(
                 "the images of {dataset} are {shape}; see: lockstep show", dataset=dataset, shape=facts.image_shape
             )
-            problems.append(Problem(error.code, error.problems[0].message, where, hint))
+            problems += [
+                Problem(one.code, one.message, f"networks.{name}.{one.where}", one.hint or hint)
+                for one in error.problems
+            ]
             continue
         if output != (facts.n_classes,):
             what = {"output": output, "dataset": dataset, "n": facts.n_classes}

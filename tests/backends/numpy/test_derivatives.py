@@ -74,7 +74,7 @@ def test_gradients_match_central_differences(name):
 
 
 @pytest.mark.parametrize(
-    "kind", ["conv2d", "max_pool2d", "avg_pool2d", "batch_norm", "gelu", "softplus", "tanh", "dense"]
+    "kind", ["conv2d", "max_pool2d", "avg_pool2d", "batch_norm", "gelu", "softplus", "silu", "tanh", "dense"]
 )
 def test_a_derivative_wrong_by_a_twentieth_of_a_percent_is_caught(kind, monkeypatch):
     right = backend.LAYERS[kind]

@@ -83,7 +83,8 @@ def layers(draw):
             f"conv2d {draw(st.integers(1, 5))} {kernel} {stride} {padding} bias={str(draw(st.booleans())).lower()}",
             f"max_pool2d {kernel} {stride} {padding}", f"max_pool2d {kernel} {stride} {padding} ties=shared",
             f"avg_pool2d {kernel} {stride} {padding}", "flatten", "flatten chw", "global_avg_pool",
-            "dropout 0.2", "relu", "batch_norm",
+            f"depthwise {kernel} {stride} {padding} bias={str(draw(st.booleans())).lower()}", "dropout 0.2", "relu",
+            "batch_norm",
         ])
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lockstep.backends.plan import Plan, pool_counts, window_padding
-from lockstep.spec import Add, BatchNorm, Concat, Conv2D, Dense, Flatten, LayerFacts, LayerNorm, MaxPool2D
+from lockstep.spec import Add, BatchNorm, Concat, Conv2D, Dense, Depthwise, Flatten, LayerFacts, LayerNorm, MaxPool2D
 
 
 class Pass:
@@ -45,6 +45,18 @@ def conv2d(row: LayerFacts[Conv2D], x: jax.Array, w: Any, on: Pass) -> jax.Array
     if row.layer.bias:
         y = y + w[f"{row.name}/bias"][:, None]
     return _turn(y.reshape(-1, *row.output_shape[:2], len(x)))
+
+
+def depthwise(row: LayerFacts[Depthwise], x: jax.Array, w: Any, on: Pass) -> jax.Array:
+    """Every window as a column, each channel by its own kernel."""
+    kernel = _factor(w[f"{row.name}/kernel"], on)
+    unfolded = _unfold(row, _padded(row, _factor(x, on), 0.0))
+    channels = kernel.shape[-1]
+    places = unfolded.reshape(-1, channels, *unfolded.shape[1:])
+    y = _product((places * kernel.reshape(-1, channels, 1, 1, 1)).sum(0), on)
+    if row.layer.bias:
+        y = y + w[f"{row.name}/bias"][:, None, None, None]
+    return _turn(y)
 
 
 def max_pool2d(row: LayerFacts[MaxPool2D], x: jax.Array, w: Any, on: Pass) -> jax.Array:
@@ -134,6 +146,7 @@ def concat(row: LayerFacts[Concat], taken: tuple[jax.Array, ...], w: Any, on: Pa
 
 LAYERS: dict[str, Callable[[LayerFacts, Any, Any, Pass], jax.Array]] = {
     "conv2d": conv2d,
+    "depthwise": depthwise,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row, x, w, on: x.mean(axis=(1, 2)),
@@ -149,6 +162,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Any, Any, Pass], jax.Array]] = {
     "tanh": lambda row, x, w, on: jnp.tanh(x),
     "sigmoid": lambda row, x, w, on: jax.nn.sigmoid(x),
     "softplus": lambda row, x, w, on: jax.nn.softplus(x),
+    "silu": lambda row, x, w, on: jax.nn.silu(x),
     "gelu": lambda row, x, w, on: jax.nn.gelu(x, approximate=row.layer.form == "tanh"),
     "add": add,
     "concat": concat,

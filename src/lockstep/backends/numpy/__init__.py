@@ -415,7 +415,7 @@ FEW_MULTIPLY_ADDS, FEW_OF_CONVOLUTIONS = 2**25, 3 * 2**23
 
 def n_slices(rows: Sequence[LayerFacts], recipe: Recipe, threads: int) -> int:
     """How many slices a batch is trained in, each in a thread: one, where there are only small products of matrices."""
-    few = FEW_OF_CONVOLUTIONS if any(row.layer.kind == "conv2d" for row in rows) else FEW_MULTIPLY_ADDS
+    few = FEW_OF_CONVOLUTIONS if any(row.layer.kind in ("conv2d", "depthwise") for row in rows) else FEW_MULTIPLY_ADDS
     return 1 if recipe.batch_size * sum(row.multiply_adds for row in rows) < few else threads
 
 

@@ -22,6 +22,7 @@ from lockstep.spec import (
     BatchNorm,
     Concat,
     Conv2D,
+    Depthwise,
     Flatten,
     LayerFacts,
     LayerNorm,
@@ -96,6 +97,31 @@ def conv2d(row: LayerFacts[Conv2D], x: np.ndarray, on: Pass) -> Layer:
         return _fold(dy @ flat.T, padded.shape, padding, row) if wants_dx else None
 
     return y.reshape(len(x), *row.output_shape), backward
+
+
+def depthwise(row: LayerFacts[Depthwise], x: np.ndarray, on: Pass) -> Layer:
+    """y = Σ x·w over the places of each channel's window, + b;  dx = Σ dy·w, dw = Σ x·dy, db = Σ dy."""
+    w, b = on.factor(on.parameters[f"{row.name}/kernel"]), on.parameters.get(f"{row.name}/bias")
+    padding = window_padding(row)
+    padded = pad(on.factor(x), padding, 0.0)
+    taps = list(zip(places(row), w.reshape(-1, w.shape[3]), strict=True))
+    y = sum(padded[place] * tap for place, tap in taps)
+    if b is not None:
+        y = y + b
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        if b is not None:
+            dy.sum(axis=(0, 1, 2), out=on.gradients[f"{row.name}/bias"])
+        dy = on.factor(dy)
+        dw = on.gradients[f"{row.name}/kernel"].reshape(-1, w.shape[3])
+        dx = np.zeros_like(padded)
+        for k, (place, tap) in enumerate(taps):
+            dw[k] = (padded[place] * dy).sum(axis=(0, 1, 2))
+            if wants_dx:
+                dx[place] += dy * tap
+        return unpad(dx, padding) if wants_dx else None
+
+    return np.asarray(y), backward
 
 
 def max_pool2d(row: LayerFacts[MaxPool2D], x: np.ndarray, on: Pass) -> Layer:
@@ -274,6 +300,12 @@ def softplus(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
     return y, lambda dy, wants_dx: dy * _sigmoid(x)
 
 
+def silu(row: LayerFacts, x: np.ndarray, on: Pass) -> Layer:
+    """y = x·σ(x) with σ = sigmoid;  dx = dy·(σ(x) + x·σ(x)·(1 − σ(x)))."""
+    share = _sigmoid(x)
+    return x * share, lambda dy, wants_dx: dy * (share + x * share * (1 - share))
+
+
 def gelu(row: LayerFacts[GELU], x: np.ndarray, on: Pass) -> Layer:
     """y = x·Φ(x);  dx = dy·(Φ(x) + x·φ(x)), with Φ and φ of the standard normal distribution.
 
@@ -330,6 +362,7 @@ def concat(row: LayerFacts[Concat], taken: Sequence[np.ndarray], on: Pass, chann
 
 LAYERS: dict[str, Callable[[LayerFacts, Any, Pass], Layer]] = {
     "conv2d": conv2d,
+    "depthwise": depthwise,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": global_avg_pool,
@@ -344,6 +377,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Any, Pass], Layer]] = {
     "tanh": tanh,
     "sigmoid": sigmoid,
     "softplus": softplus,
+    "silu": silu,
     "gelu": gelu,
     "add": add,
     "concat": concat,

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lockstep.backends.plan import window_padding
-from lockstep.spec import Add, BatchNorm, Concat, Conv2D, Flatten, LayerFacts, MaxPool2D
+from lockstep.spec import Add, BatchNorm, Concat, Conv2D, Depthwise, Flatten, LayerFacts, MaxPool2D
 
 Backward = Callable[[np.ndarray, bool], Any]
 Layer = tuple[np.ndarray, Backward]
@@ -188,6 +188,40 @@ def _covering(height: int, rows: int, high: int, down: int) -> Iterator[tuple[in
         yield h, min(first, last), last
 
 
+def depthwise(row: LayerFacts[Depthwise], x: np.ndarray, on: Any) -> Layer:
+    """Each place of the windows by itself: rows of a channel, which lie together, times one number."""
+    w, b = on.parameters[f"{row.name}/kernel"], on.parameters.get(f"{row.name}/bias")
+    (high, wide), (down, across) = row.layer.window()
+    rows, columns, channels = row.output_shape
+    x = pad(row, x, 0.0, on.space)
+    places = [
+        np.s_[i : i + (rows - 1) * down + 1 : down, :, j : j + (columns - 1) * across + 1 : across]
+        for i in range(high) for j in range(wide)
+    ]  # fmt: skip
+    taps = w.reshape(-1, channels, 1, 1)
+    y = on.space(f"{row.name} y", (rows, channels, columns, x.shape[3]))
+    product = on.space("product", y.shape)
+    np.multiply(x[places[0]], taps[0], out=y)
+    for place, tap in zip(places[1:], taps[1:], strict=True):
+        y += np.multiply(x[place], tap, out=product)
+    if b is not None:
+        y += b[:, None, None]
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+        if b is not None:
+            dy.sum(axis=(2, 3)).sum(axis=0, out=on.gradients[f"{row.name}/bias"])
+        dw = on.gradients[f"{row.name}/kernel"].reshape(-1, channels)
+        dx = on.space(f"{row.name} dx", x.shape)
+        dx.fill(0)
+        for k, place in enumerate(places):
+            np.multiply(x[place], dy, out=product).sum(axis=(2, 3)).sum(axis=0, out=dw[k])
+            if wants_dx:
+                dx[place] += np.multiply(dy, taps[k], out=product)
+        return unpad(row, dx) if wants_dx else None
+
+    return y, backward
+
+
 def max_pool2d(row: LayerFacts[MaxPool2D], x: np.ndarray, on: Any) -> Layer:
     """The largest value of each row of a window, then of these the largest; in row-major order, the first gets dy."""
     padded = pad(row, x, -np.inf, on.space)
@@ -335,8 +369,8 @@ def concat(row: LayerFacts[Concat], taken: tuple[np.ndarray, ...], on: Any) -> L
 
 # The layers for which it matters in which order the axes of an image lie.
 TURNED = frozenset({
-    "conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool", "flatten", "batch_norm", "layer_norm", "dropout",
-    "concat",
+    "conv2d", "depthwise", "max_pool2d", "avg_pool2d", "global_avg_pool", "flatten", "batch_norm", "layer_norm",
+    "dropout", "concat",
 })  # fmt: skip
 # The layers that have a form of their own here, and of some which records.
 HAS_FORM: dict[str, Callable[[Any], bool]] = {
@@ -346,6 +380,7 @@ HAS_FORM: dict[str, Callable[[Any], bool]] = {
 }
 LAYERS: dict[str, Form] = {
     "conv2d": conv2d,
+    "depthwise": depthwise,
     "max_pool2d": max_pool2d,
     "flatten": flatten,
     "batch_norm": batch_norm,

@@ -49,7 +49,7 @@ def flatten(row: LayerFacts[Flatten], x: np.ndarray, on: Any) -> Layer:
 
 
 # Layers that compute each number by itself, or each row by itself, whatever lies around it.
-BY_NUMBER = ("dropout", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "gelu")
+BY_NUMBER = ("dropout", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", "silu", "gelu")
 LAYERS: dict[str, Callable[[LayerFacts, np.ndarray, Any], Layer]] = {
     **{kind: alone.LAYERS[kind] for kind in BY_NUMBER},
     "relu": speed.relu,

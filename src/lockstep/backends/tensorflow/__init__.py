@@ -46,7 +46,9 @@ class Model:
             self.parameters[name].assign(value)
         self.taken = 0
         # XLA halves the time of dense layers, but on the CPU it optimises no window inside a loop (jax#12868).
-        self.is_compiled_by_xla = not any(row.layer.kind in ("conv2d", "max_pool2d", "avg_pool2d") for row in plan.rows)
+        self.is_compiled_by_xla = not any(
+            row.layer.kind in ("conv2d", "depthwise", "max_pool2d", "avg_pool2d") for row in plan.rows
+        )
         self._functions: dict[int, Any] = {}
         self._infer = tf.function(
             lambda images: self._logits(images, training=False, masks={}),

@@ -76,7 +76,10 @@ class OtherConv2D(keras.layers.Conv2D):
     def __init__(self, row: LayerFacts, plan: Plan) -> None:
         layer = row.layer
         padding = layer.padding.removesuffix("_lower")  # for the output's shape, which is the same
-        super().__init__(layer.filters, layer.kernel, layer.stride, padding, use_bias=layer.bias, dtype=plan.dtype)
+        filters, groups = row.output_shape[2], groups_of(row)
+        super().__init__(
+            filters, layer.kernel, layer.stride, padding, groups=groups, use_bias=layer.bias, dtype=plan.dtype
+        )
         self.product, self.row = product_of(plan.fraction_bits), row
 
     def convolution_op(self, x: tf.Tensor, kernel: Any) -> tf.Tensor:
@@ -140,8 +143,14 @@ def conv2d(row: LayerFacts[Conv2D], plan: Plan) -> keras.layers.Layer:
     if layer.padding == "same_lower" or plan.fraction_bits:
         return OtherConv2D(row, plan)
     return keras.layers.Conv2D(
-        layer.filters, layer.kernel, layer.stride, layer.padding, use_bias=layer.bias, dtype=plan.dtype
-    )
+        row.output_shape[2], layer.kernel, layer.stride, layer.padding, groups=groups_of(row), use_bias=layer.bias,
+        dtype=plan.dtype,
+    )  # fmt: skip
+
+
+def groups_of(row: LayerFacts) -> int:
+    """Of a depthwise convolution as many as channels; Keras's own layer of this name lays its kernel out otherwise."""
+    return row.input_shape[2] if row.layer.kind == "depthwise" else 1
 
 
 def max_pool2d(row: LayerFacts[MaxPool2D], plan: Plan) -> keras.layers.Layer:
@@ -232,6 +241,7 @@ def tanh_gelu(x: tf.Tensor) -> tf.Tensor:
 
 LAYERS: dict[str, Callable[[LayerFacts, Plan], keras.layers.Layer]] = {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row, plan: keras.layers.GlobalAveragePooling2D(dtype=plan.dtype),
@@ -246,6 +256,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Plan], keras.layers.Layer]] = {
     "tanh": activation(keras.activations.tanh),
     "sigmoid": activation(keras.activations.sigmoid),
     "softplus": activation(keras.activations.softplus),
+    "silu": activation(keras.activations.silu),
     "gelu": gelu,
     "add": add,
     "concat": concat,

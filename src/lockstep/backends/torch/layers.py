@@ -16,7 +16,7 @@ from torch import nn
 
 from lockstep import spec
 from lockstep.backends.plan import Plan, pool_counts, window_padding
-from lockstep.spec import Add, AvgPool2D, Conv2D, Dense, LayerFacts, MaxPool2D
+from lockstep.spec import Add, AvgPool2D, Conv2D, Dense, Depthwise, LayerFacts, MaxPool2D
 
 
 def to_torch(value: np.ndarray) -> np.ndarray:
@@ -198,6 +198,18 @@ def conv2d(row: LayerFacts[Conv2D], plan: Plan) -> nn.Module:
     return Same(row, 0.0, made) if lopsided else made
 
 
+def depthwise(row: LayerFacts[Depthwise], plan: Plan) -> nn.Module:
+    """A convolution of as many groups as channels."""
+    layer, padding, channels = row.layer, window_padding(row), row.input_shape[2]
+    lopsided = any(before != after for before, after in padding)
+    inside = (0, 0) if lopsided else (padding[0][0], padding[1][0])
+    made: Any = nn.Conv2d(channels, channels, layer.kernel, layer.stride, inside, groups=channels, bias=layer.bias)
+    if plan.fraction_bits:
+        product = partial(F.conv2d, stride=layer.stride, padding=inside, groups=channels)
+        made = Rounded(made, product, plan.fraction_bits)
+    return Same(row, 0.0, made) if lopsided else made
+
+
 def max_pool2d(row: LayerFacts[MaxPool2D], plan: Plan) -> nn.Module:
     """PyTorch's own gives a window's gradient to its first maximum."""
     made = SharedMaxPool(row) if row.layer.ties == "shared" else nn.MaxPool2d(*row.layer.window())
@@ -219,6 +231,7 @@ def dense(row: LayerFacts[Dense], plan: Plan) -> nn.Module:
 
 LAYERS: dict[str, Callable[[LayerFacts, Plan], nn.Module]] = {
     "conv2d": conv2d,
+    "depthwise": depthwise,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row, plan: GlobalAvgPool(),
@@ -234,6 +247,7 @@ LAYERS: dict[str, Callable[[LayerFacts, Plan], nn.Module]] = {
     "sigmoid": lambda row, plan: nn.Sigmoid(),
     # Above its threshold (20 by default) PyTorch returns x itself, 2e-9 off; at 40 that is below float64's rounding.
     "softplus": lambda row, plan: nn.Softplus(threshold=40),
+    "silu": lambda row, plan: nn.SiLU(),
     "gelu": lambda row, plan: nn.GELU(approximate="tanh" if row.layer.form == "tanh" else "none"),
     "add": lambda row, plan: Sum(row.layer),
     "concat": lambda row, plan: Concat(row),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from lockstep.backends.plan import Arrays, pool_counts, window_padding
 from lockstep.exchange.files.modules import PROGRAMS
 from lockstep.exchange.scripts.lines import pair
 from lockstep.exchange.trained import Form, Trained
-from lockstep.spec import LayerFacts
+from lockstep.exchange.variables import Step, added, filled, steps
+from lockstep.spec import Add, LayerFacts
 
 OURS = {
     "kernel": "kernel", "bias": "bias", "scale": "gamma", "shift": "beta", "running_mean": "moving_mean",
@@ -48,7 +49,8 @@ def conv2d(row: LayerFacts) -> list[str]:
     """Its own; `same` means the odd row and column at the end, here as there."""
     layer, is_lower = row.layer, row.layer.padding == "same_lower"
     word = "valid" if is_lower else layer.padding
-    arguments = (str(layer.filters), pair(layer.kernel), f"strides={pair(layer.stride)}", f"padding={word!r}")
+    arguments = [str(row.output_shape[2]), pair(layer.kernel), f"strides={pair(layer.stride)}", f"padding={word!r}"]
+    arguments += [f"groups={row.input_shape[2]}"] if layer.kind == "depthwise" else []
     return [*(_padded(row) if is_lower else []), _layer("Conv2D", row, *arguments, f"use_bias={layer.bias}")]
 
 
@@ -96,12 +98,27 @@ def layer_norm(row: LayerFacts) -> list[str]:
     return [_layer("GroupNormalization", row, "groups=1", f"epsilon={layer.epsilon!r}")]
 
 
+def _join(kind: str, row: LayerFacts, taken: Sequence[str], *arguments: str) -> str:
+    return f"x = keras.layers.{kind}({', '.join([*arguments, f'name={row.name!r}'])})([{', '.join(taken)}])"
+
+
+def _joined(step: Step) -> list[str]:
+    """Its own where it has one."""
+    row, taken = step.row, step.taken
+    if row.layer == Add():
+        return [_join("Add", row, taken)]
+    if row.layer.kind == "concat":
+        return [_join("Concatenate", row, taken[::-1] if row.layer.order == "reversed" else taken)]
+    return _named(row, filled(added(row, "keras.ops.relu({})"), taken))
+
+
 def _activation(word: str) -> Callable[[LayerFacts], list[str]]:
     return lambda row: [_layer("Activation", row, repr(word))]
 
 
 LAYERS: dict[str, Callable[[LayerFacts], list[str]]] = {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row: [_layer("GlobalAveragePooling2D", row)],
@@ -116,6 +133,7 @@ LAYERS: dict[str, Callable[[LayerFacts], list[str]]] = {
     "tanh": _activation("tanh"),
     "sigmoid": _activation("sigmoid"),
     "softplus": _activation("softplus"),
+    "silu": _activation("silu"),
     "gelu": lambda row: _named(row, f"keras.ops.gelu(x, approximate={row.layer.form == 'tanh'})"),
 }
 
@@ -134,7 +152,15 @@ def text(trained: Trained) -> str:
     mean, scale = trained.scaling
     offset = -mean * scale
     numbers = ", ".join(repr(value.tolist() if len(value) > 1 else float(value[0])) for value in (scale, offset))
-    body = "\n".join(f"    {line}" for row in trained.given.plan.rows for line in LAYERS[row.layer.kind](row))
+    body = "\n".join(
+        f"    {line}"
+        for step in steps(trained.given.plan.rows)
+        for line in (
+            *step.before,
+            *(_joined(step) if len(step.taken) > 1 else LAYERS[step.row.layer.kind](step.row)),
+            *step.after,
+        )
+    )
     return f"""import keras
 import numpy as np
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from lockstep.exchange.scripts.given import Code
 from lockstep.exchange.trained import Trained
+from lockstep.exchange.variables import filled, steps
 from lockstep.spec import LayerFacts
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -18,12 +19,14 @@ PROGRAMS = Path(__file__).parent / "programs"
 def statements(rows: Iterable[tuple[LayerFacts, Code]]) -> list[str]:
     """The forward pass; a checker knows each layer's output by the comment that stands before its statements."""
     lines: list[str] = []
-    for row, code in rows:
+    rows = list(rows)
+    for step, (row, code) in zip(steps([row for row, _ in rows]), rows, strict=True):
         size = " × ".join(map(str, row.output_shape))
         lines.append(f"# {row.name}: {size}" + (f"; {code.remark}" if code.remark else ""))
-        lines += code.before.splitlines()
+        lines += [*step.before, *code.before.splitlines()]
         if code.apply != "{x}":
-            lines.append(f"x = {code.apply.replace('{x}', 'x')}")
+            lines.append(f"x = {filled(code.apply, step.taken)}")
+        lines += step.after
     return lines
 
 

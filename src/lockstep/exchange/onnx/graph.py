@@ -56,8 +56,9 @@ def _window(row: LayerFacts) -> dict[str, Any]:
 
 
 def conv2d(row: LayerFacts, x: str) -> Made:
-    """A cross-correlation here as there."""
-    yield Node("Conv", (x, *_learned(row)), row.name, _window(row) | {"dilations": [1, 1], "group": 1})
+    """A cross-correlation here as there; a depthwise one has as many groups as channels."""
+    groups = row.input_shape[2] if row.layer.kind == "depthwise" else 1
+    yield Node("Conv", (x, *_learned(row)), row.name, _window(row) | {"dilations": [1, 1], "group": groups})
 
 
 def max_pool2d(row: LayerFacts, x: str) -> Made:
@@ -123,6 +124,12 @@ def _alone(operator: str, **fields: str) -> Written:
     return made
 
 
+def silu(row: LayerFacts, x: str) -> Made:
+    """x · sigmoid(x); ONNX has no word for it before opset 24."""
+    yield Node("Sigmoid", (x,), f"{row.name}/share", {})
+    yield Node("Mul", (x, f"{row.name}/share"), row.name, {})
+
+
 def gelu(row: LayerFacts, x: str) -> Made:
     """Exact, or by the tanh formula."""
     yield Node("Gelu", (x,), row.name, {"approximate": "tanh" if row.layer.form == "tanh" else "none"})
@@ -131,6 +138,7 @@ def gelu(row: LayerFacts, x: str) -> Made:
 # kind → its nodes
 LAYERS: dict[str, Written] = {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": global_avg_pool,
@@ -145,8 +153,29 @@ LAYERS: dict[str, Written] = {
     "tanh": _alone("Tanh"),
     "sigmoid": _alone("Sigmoid"),
     "softplus": _alone("Softplus"),
+    "silu": silu,
     "gelu": gelu,
 }
+
+
+def joined(row: LayerFacts) -> Made:
+    """A sum, or a concatenation along the channels, which lie first as features do."""
+    taken = tuple(f"{INPUT}/channels_first" if name == INPUT else name for name in row.inputs)
+    layer = row.layer
+    if layer.kind == "concat":
+        yield Node("Concat", taken[::-1] if layer.order == "reversed" else taken, row.name, {"axis": 1})
+        return
+    first, *others = taken
+    if layer.rectified:
+        yield Node("Relu", (first,), f"{row.name}/rectified", {})
+        first = f"{row.name}/rectified"
+    scaled = []
+    for place, (x, factor) in enumerate([(first, layer.first), *((x, layer.others) for x in others)]):
+        if factor != 1:
+            yield Node("Constant", (), f"{row.name}/factor{place}", {"value_float": factor})
+            yield Node("Mul", (x, f"{row.name}/factor{place}"), f"{row.name}/scaled{place}", {})
+        scaled.append(x if factor == 1 else f"{row.name}/scaled{place}")
+    yield Node("Sum", tuple(scaled), row.name, {})
 
 
 def nodes(trained: Trained) -> list[Node]:
@@ -154,6 +183,9 @@ def nodes(trained: Trained) -> list[Node]:
     rows = trained.given.plan.rows
     made = list(_entering(trained))
     for row in rows:
+        if len(row.inputs) > 1:
+            made += joined(row)
+            continue
         (before,) = row.inputs
         x = f"{INPUT}/channels_first" if before == INPUT and row.layer.kind != "flatten" else before
         if before == INPUT and row.layer.kind == "flatten":

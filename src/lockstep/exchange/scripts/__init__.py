@@ -15,6 +15,7 @@ from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.scripts import decisions
 from lockstep.exchange.scripts.given import Given, Target
 from lockstep.exchange.scripts.lines import blocks
+from lockstep.exchange.variables import is_sayable
 from lockstep.language import later
 
 # What `--script` takes → the backend that it needs.
@@ -41,6 +42,8 @@ def refusals(given: Given, name: str) -> list[str]:
             kind=given.recipe.products,
         )
         found.append(reason)
+    if any(not is_sayable(row) for row in given.plan.rows):
+        found.append(later("a concatenation that lies along another axis than the channels: a mistake made on purpose"))
     if given.makes("prediction_in_training_mode"):
         found.append(later("the mistake prediction_in_training_mode: what it gives depends on how predictions are cut"))
     if unknown := sorted({row.layer.kind for row in given.plan.rows} - target(name).layers.keys()):

@@ -66,7 +66,7 @@ def network(given: Given) -> Iterator[str]:
     if any("BatchNorm(" in code.apply and "nn.BatchNorm(" not in code.apply for code in codes):
         yield BATCH_NORM
     arguments = ["x", *(["masks=None"] if given.masked else []), *(["training=False"] if given.normalised else [])]
-    *lines, last = forward(codes)
+    *lines, last = forward(given.plan.rows, codes)
     lines.append(f"return {last.removeprefix('x = ')}")
     yield "\n".join([
         "class Network(nn.Module):", "    @nn.compact", f"    def __call__(self, {', '.join(arguments)}):",

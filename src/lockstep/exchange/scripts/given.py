@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lockstep.backends.plan import Plan
+from lockstep.exchange import variables
 from lockstep.spec import LayerFacts, Run
 
 
@@ -134,16 +135,18 @@ class Code(NamedTuple):
     folds: bool = False
 
 
-def forward(codes: Iterable[Code]) -> list[str]:
+def forward(rows: Sequence[LayerFacts], codes: Iterable[Code]) -> list[str]:
     """The statements of a forward pass that ends with what the last layer gives."""
     lines: list[str] = []
-    for code in codes:
+    for step, code in zip(variables.steps(rows), codes, strict=True):
+        lines += step.before
         last = lines[-1] if lines else ""
         if code.folds and re.fullmatch(r"x = self\.\w+\(.*\)", last):
             lines[-1] = f"x = {code.apply.replace('{x}', last[4:])}"
         elif code.apply != "{x}":
             lines += [f"# {code.remark}"] if code.remark else []
-            lines += [*code.before.splitlines(), f"x = {code.apply.replace('{x}', 'x')}"]
+            lines += [*code.before.splitlines(), f"x = {variables.filled(code.apply, step.taken)}"]
+        lines += step.after
     return lines
 
 

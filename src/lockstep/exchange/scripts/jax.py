@@ -10,6 +10,7 @@ from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts import updates
 from lockstep.exchange.scripts.given import Code, Given, Target, forward
 from lockstep.exchange.scripts.lines import indented, listed
+from lockstep.exchange.variables import added, concatenated
 from lockstep.spec import LayerFacts
 
 
@@ -29,7 +30,8 @@ def conv2d(row: LayerFacts, given: Given) -> Code:
     """XLA's convolution, with every padding written out."""
     layer = row.layer
     kernel = f'weights["{row.name}/kernel"]'
-    return Code(f"convolution({{x}}, {kernel}, {layer.stride}, {_padding(row)}){_bias(row)}")
+    groups = f", {row.input_shape[2]}" if layer.kind == "depthwise" else ""
+    return Code(f"convolution({{x}}, {kernel}, {layer.stride}, {_padding(row)}{groups}){_bias(row)}")
 
 
 def _padding(row: LayerFacts) -> list[tuple[int, int]]:
@@ -87,6 +89,7 @@ def dropout(row: LayerFacts, given: Given) -> Code:
 
 LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row, given: Code("{x}.mean((1, 2))"),
@@ -103,19 +106,22 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "tanh": lambda row, given: Code("jnp.tanh({x})", folds=True),
     "sigmoid": lambda row, given: Code("jax.nn.sigmoid({x})", folds=True),
     "softplus": lambda row, given: Code("jax.nn.softplus({x})", folds=True),
+    "silu": lambda row, given: Code("jax.nn.silu({x})", folds=True),
     "gelu": lambda row, given: (
         Code("jax.nn.gelu({x})", remark="JAX's own default, the tanh formula")
         if row.layer.form == "tanh"
         else Code("jax.nn.gelu({x}, approximate=False)", remark="the exact one; JAX's own default is by tanh")
     ),
+    "add": lambda row, given: Code(added(row, "jax.nn.relu({})")),
+    "concat": lambda row, given: Code(concatenated(row, "jnp.concatenate({}, -1)")),
 }
 # What a layer's expression calls → the text of it.
 HELPERS = {
     "convolution(": '''
-def convolution(x, kernel, stride, padding):
-    """Images (n, height, width, channels), kernels (height, width, in, out)."""
-    order = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=order)
+def convolution(x, kernel, stride, padding, groups=1):
+    """Images (n, height, width, channels), kernels (height, width, in, out); of several groups each by itself."""
+    how = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+    return jax.lax.conv_general_dilated(x, kernel, stride, padding, **how)
 ''',
     "max_pool(": '''
 def max_pool(x, kernel, stride, padding):
@@ -196,7 +202,7 @@ def network(given: Given) -> Iterator[str]:
     arguments = ["weights", *(["statistics"] if given.normalised else []), "x"]
     arguments += ["masks=None"] if given.masked else []
     arguments += ["training=False"] if given.normalised else []
-    lines = forward(codes)
+    lines = forward(given.plan.rows, codes)
     before = ["statistics = dict(statistics)"] if given.normalised else []
     if lines and lines[-1].startswith("x = ") and not given.normalised:
         lines[-1] = f"return {lines[-1][4:]}"

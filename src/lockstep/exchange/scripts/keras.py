@@ -14,7 +14,8 @@ from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts import updates
 from lockstep.exchange.scripts.given import Code, Given, Target, forward
-from lockstep.exchange.scripts.lines import call, indented, listed, pair
+from lockstep.exchange.scripts.lines import call, indented, listed, pair, wrapped
+from lockstep.exchange.variables import added, concatenated
 from lockstep.spec import LayerFacts
 
 
@@ -46,7 +47,8 @@ def _window(row: LayerFacts) -> str:
 def conv2d(row: LayerFacts, given: Given) -> Code:
     """Its own; `same` means the odd row and column at the end, here as there."""
     layer, is_lower = row.layer, row.layer.padding == "same_lower"
-    arguments = [str(layer.filters), pair(layer.kernel)]
+    arguments = [str(row.output_shape[2]), pair(layer.kernel)]
+    arguments += [f"groups={row.input_shape[2]}"] if layer.kind == "depthwise" else []
     arguments += [f"strides={pair(layer.stride)}"] if layer.stride != (1, 1) else []
     arguments += ['padding="same"'] if layer.padding == "same" else []
     arguments += ["use_bias=False"] if not layer.bias else []
@@ -148,6 +150,7 @@ def _activation(text: str) -> Callable[[LayerFacts, Given], Code]:
 
 LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row, given: Code("tf.reduce_mean({x}, (1, 2))"),
@@ -164,7 +167,10 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "tanh": _activation("keras.activations.tanh({x})"),
     "sigmoid": _activation("keras.activations.sigmoid({x})"),
     "softplus": _activation("keras.activations.softplus({x})"),
+    "silu": _activation("keras.activations.silu({x})"),
     "gelu": lambda row, given: _GELU[row.layer.form](row, given),
+    "add": lambda row, given: Code(added(row, "tf.nn.relu({})")),
+    "concat": lambda row, given: Code(concatenated(row, "tf.concat({}, -1)")),
 }
 # Keras's name → the canonical one, where it is another
 OURS = {"gamma": "scale", "beta": "shift", "moving_mean": "running_mean", "moving_variance": "running_variance"}
@@ -241,11 +247,11 @@ def network(given: Given) -> Iterator[str]:
         if code.make
     ]
     arguments = ["self", "x", "training=False", *(["masks=None"] if given.masked else [])]
-    *lines, last = forward(codes.values())
+    *lines, last = forward(given.plan.rows, codes.values())
     lines.append(f"return {last.removeprefix('x = ')}")
     yield "\n".join([
         "class Network(keras.Model):", "    def __init__(self):", "        super().__init__()",
-        *(f"        {line}" for line in made), "",
+        *(f"        {line}" for one in made for line in wrapped(one, 8)), "",
         f"    def call({', '.join(arguments)}):", *(f"        {line}" for line in lines),
     ])  # fmt: skip
     yield _border(given)

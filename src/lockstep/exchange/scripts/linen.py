@@ -24,9 +24,10 @@ def _sides(row: LayerFacts) -> str:
 def conv2d(row: LayerFacts, given: Given) -> Code:
     """Its own; Flax's default is "SAME"."""
     layer = row.layer
-    arguments = [str(layer.filters), str(layer.kernel)]
+    arguments = [str(row.output_shape[2]), str(layer.kernel)]
     arguments += [str(layer.stride)] if layer.stride != (1, 1) else []
     arguments += [f"padding={_sides(row)}"] if layer.padding != "same" else []
+    arguments += [f"feature_group_count={row.input_shape[2]}"] if layer.kind == "depthwise" else []
     arguments += ["use_bias=False"] if not layer.bias else []
     return Code(f'nn.Conv({", ".join(arguments)}, name="{attribute(row.name)}")({{x}})')
 
@@ -88,6 +89,7 @@ def dropout(row: LayerFacts, given: Given) -> Code:
 
 LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = jax.LAYERS | {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "dense": dense,

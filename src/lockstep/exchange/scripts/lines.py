@@ -53,3 +53,9 @@ def options(**given: Any) -> list[str]:
 def blocks(parts: Iterable[str]) -> str:
     """Parts of a file, functions and classes, with two empty lines between them."""
     return "\n\n\n".join(part.strip("\n") for part in parts if part.strip()) + "\n"
+
+
+def wrapped(line: str, indent: int, width: int = 110) -> list[str]:
+    """A statement that is one call, with its arguments on a line of their own where it is too long."""
+    head, _, rest = line.partition("(")
+    return [line] if indent + len(line) <= width else [f"{head}(", f"    {rest[:-1]}", ")"]

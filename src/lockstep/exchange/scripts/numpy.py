@@ -11,7 +11,7 @@ from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts import updates
 from lockstep.exchange.scripts.given import Given, Target
 from lockstep.exchange.scripts.lines import call, indented, listed
-from lockstep.spec import LayerFacts
+from lockstep.spec import Add, LayerFacts
 
 
 class Code(NamedTuple):
@@ -52,6 +52,7 @@ def _layer_norm(row: LayerFacts, given: Given) -> Code:
 
 LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "conv2d": lambda row, given: Code("conv2d", _window(row)),
+    "depthwise": lambda row, given: Code("depthwise", _window(row)),
     "max_pool2d": lambda row, given: Code(
         "shared_max_pool2d" if row.layer.ties == "shared" else "max_pool2d", _window(row)
     ),
@@ -70,7 +71,15 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "tanh": lambda row, given: Code("tanh"),
     "sigmoid": lambda row, given: Code("sigmoid"),
     "softplus": lambda row, given: Code("softplus"),
+    "silu": lambda row, given: Code("silu"),
     "gelu": lambda row, given: Code("gelu_by_tanh" if row.layer.form == "tanh" else "gelu"),
+    "add": lambda row, given: Code(
+        "add" if row.layer == Add() else "scaled_add",
+        "" if row.layer == Add() else f"{row.layer.first!r}, {row.layer.others!r}, {row.layer.rectified}",
+    ),
+    "concat": lambda row, given: Code(
+        "concat", str(list(range(len(row.inputs)))[:: -1 if row.layer.order == "reversed" else 1])
+    ),
 }
 # A layer's function, or what one calls → its text.
 FUNCTIONS = {
@@ -105,6 +114,25 @@ def conv2d(name, x, on, kernel, stride, padding):
         dx = np.zeros_like(x)
         for spot, tap in zip(spots, taps):
             dx[spot] += dy @ tap.T
+        return inside(dx)
+
+    return y if b is None else y + b, backward
+""",
+    "depthwise": """
+def depthwise(name, x, on, kernel, stride, padding):
+    w, b = on["weights"][f"{name}/kernel"], on["weights"].get(f"{name}/bias")
+    x, inside = padded(x, padding)
+    spots, taps = list(places(x, kernel, stride)), w.reshape(-1, w.shape[3])
+    y = sum(x[spot] * tap for spot, tap in zip(spots, taps))
+
+    def backward(dy):
+        sums = [(x[spot] * dy).sum((0, 1, 2)) for spot in spots]
+        on["gradients"][f"{name}/kernel"] = np.stack(sums).reshape(w.shape)
+        if b is not None:
+            on["gradients"][f"{name}/bias"] = dy.sum((0, 1, 2))
+        dx = np.zeros_like(x)
+        for spot, tap in zip(spots, taps):
+            dx[spot] += dy * tap
         return inside(dx)
 
     return y if b is None else y + b, backward
@@ -270,11 +298,35 @@ def sigmoid(name, x, on):
 def softplus(name, x, on):
     return np.maximum(x, 0) + np.log1p(np.exp(-abs(x))), lambda dy: dy * logistic(x)
 """,
+    "silu": """
+def silu(name, x, on):
+    share = logistic(x)
+    return x * share, lambda dy: dy * (share + x * share * (1 - share))
+""",
     "gelu": """
 def gelu(name, x, on):
     cumulative = 0.5 * (1 + erf(x / math.sqrt(2)))
     density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
     return x * cumulative, lambda dy: dy * (cumulative + x * density)
+""",
+    "add": """
+def add(name, x, on):
+    return sum(x[1:], x[0]), lambda dy: [dy] * len(x)
+""",
+    "scaled_add": """
+def scaled_add(name, x, on, first, others, rectified):
+    slope = first * (x[0] > 0).astype(x[0].dtype) if rectified else first
+    return slope * x[0] + others * sum(x[2:], x[1]), lambda dy: [slope * dy] + [others * dy] * (len(x) - 1)
+""",
+    "concat": """
+def concat(name, x, on, order):
+    ends = np.cumsum([x[place].shape[-1] for place in order])[:-1]
+
+    def backward(dy):
+        parts = np.split(dy, ends, axis=-1)
+        return [parts[order.index(place)] for place in range(len(x))]
+
+    return np.concatenate([x[place] for place in order], axis=-1), backward
 """,
     "gelu_by_tanh": """
 def gelu_by_tanh(name, x, on):
@@ -284,6 +336,24 @@ def gelu_by_tanh(name, x, on):
     return x * 0.5 * (1 + u), lambda dy: dy * (0.5 * (1 + u) + x * slope)
 """,
 }
+FORWARD_BY_NAME = '''
+def forward(on, x):
+    """Logits, and the way back of every layer."""
+    values, backwards = {"input": x}, {}
+    for layer, name, inputs, *options in NETWORK:
+        x = [values[one] for one in inputs] if len(inputs) > 1 else values[inputs[0]]
+        values[name], backwards[name] = layer(name, x, on, *options)
+    return values[name], backwards
+
+
+def backward(backwards, dy):
+    """Every gradient; what comes back to a value by several ways is added up."""
+    sent = {NETWORK[-1][1]: dy}
+    for _layer, name, inputs, *_options in reversed(NETWORK):
+        dx = backwards[name](sent[name])
+        for one, part in zip(inputs, dx if len(inputs) > 1 else [dx]):
+            sent[one] = sent[one] + part if one in sent else part
+'''
 FORWARD = '''
 def forward(on, x):
     """Logits, and the way back of every layer."""
@@ -316,12 +386,20 @@ def network(given: Given) -> Iterator[str]:
     for name, text in FUNCTIONS.items():
         if name in needed:
             yield text
-    rows = [f'({code.function}, "{name}"{f", {code.options}" if code.options else ""})' for name, code in codes]
+    taken = {row.name: _taken(row) for row in given.plan.rows} if not given.plan.walk.is_chain else {}
+    rows = [
+        f'({code.function}, "{name}"{taken.get(name, "")}{f", {code.options}" if code.options else ""})'
+        for name, code in codes
+    ]
     yield listed("NETWORK = [", rows, "]")
-    yield FORWARD
+    yield FORWARD_BY_NAME if taken else FORWARD
     yield VALUES
     if given.recipe.early_stopping and given.recipe.early_stopping.restore_best:
         yield PUT
+
+
+def _taken(row: LayerFacts) -> str:
+    return ", [" + ", ".join(f'"{name}"' for name in row.inputs) + "]"
 
 
 def _body(text: str) -> str:
@@ -388,8 +466,13 @@ def stepping(given: Given) -> Iterator[str]:
         f'on = {{**model, "gradients": {{}}, "masks": {masks}, "training": {given.plan.in_training}}}\n'
         "logits, backwards = forward(on, x)\n"
         "loss, dy = loss_of(logits, labels)\n"
-        "for backward in reversed(backwards):\n"
-        "    dy = backward(dy)\n" + call(f"{gives} = updated(", kept, deeper=4) + "\n"
+        + (
+            "for backward in reversed(backwards):\n    dy = backward(dy)\n"
+            if given.plan.walk.is_chain
+            else "backward(backwards, dy)\n"
+        )
+        + call(f"{gives} = updated(", kept, deeper=4)
+        + "\n"
         "return loss"
     )
     yield '''def predict(model, x):

@@ -11,6 +11,7 @@ from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts.given import Code, Given, Target, forward
 from lockstep.exchange.scripts.lines import call, indented, pair
+from lockstep.exchange.variables import added, concatenated
 from lockstep.spec import LayerFacts
 
 
@@ -44,7 +45,8 @@ LOPSIDED = 'PyTorch pads both sides alike, and refuses "same" under a stride'
 def conv2d(row: LayerFacts, given: Given) -> Code:
     """Its own, padded by itself where both sides get the same."""
     layer, padding = row.layer, window_padding(row)
-    arguments = [str(row.input_shape[2]), str(layer.filters), pair(layer.kernel)]
+    arguments = [str(row.input_shape[2]), str(row.output_shape[2]), pair(layer.kernel)]
+    arguments += [f"groups={row.input_shape[2]}"] if layer.kind == "depthwise" else []
     arguments += [f"stride={pair(layer.stride)}"] if layer.stride != (1, 1) else []
     arguments += [f"padding={pair((padding[0][0], padding[1][0]))}"] if _is_even(row) and _sides(row) else []
     arguments += ["bias=False"] if not layer.bias else []
@@ -131,6 +133,7 @@ def _activation(text: str, remark: str = "") -> Callable[[LayerFacts, Given], Co
 
 LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "conv2d": conv2d,
+    "depthwise": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
     "global_avg_pool": lambda row, given: Code("{x}.mean((2, 3))"),
@@ -144,10 +147,13 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "elu": lambda row, given: Code(f"F.elu({{x}}, {row.layer.alpha!r})", folds=True),
     "tanh": _activation("torch.tanh({x})"),
     "sigmoid": _activation("torch.sigmoid({x})"),
+    "silu": _activation("F.silu({x})"),
     "softplus": _activation("F.softplus({x}, threshold=40)", "from 20 on PyTorch's own gives x itself, 2e-9 off"),
     "gelu": lambda row, given: Code(
         'F.gelu({x}, approximate="tanh")' if row.layer.form == "tanh" else "F.gelu({x})", folds=True
     ),
+    "add": lambda row, given: Code(added(row, "F.relu({})")),
+    "concat": lambda row, given: Code(concatenated(row, "torch.cat({}, 1)")),
 }
 BIASED = '''
 def biased_batch_norm(own, x):
@@ -205,7 +211,7 @@ def network(given: Given) -> Iterator[str]:
     if any(row.layer.running_variance == "biased" for row in given.normalised):
         yield BIASED
     arguments = "self, x, masks=None" if given.masked else "self, x"
-    *lines, last = forward(codes.values())
+    *lines, last = forward(given.plan.rows, codes.values())
     lines.append(f"return {last.removeprefix('x = ')}")
     yield "\n".join([
         "class Network(nn.Module):", "    def __init__(self):", "        super().__init__()",

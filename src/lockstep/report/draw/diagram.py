@@ -20,7 +20,14 @@ from lockstep.report.draw.plots import BLUE, GREEN, INK, ORANGE
 from lockstep.report.words.quantities import listed, shape, whole
 from lockstep.store.documents.run import Layer
 
-COLOURS = {"conv2d": BLUE, "dense": GREEN, "max_pool2d": ORANGE, "avg_pool2d": ORANGE, "global_avg_pool": ORANGE}
+COLOURS = {
+    "conv2d": BLUE,
+    "depthwise": BLUE,
+    "dense": GREEN,
+    "max_pool2d": ORANGE,
+    "avg_pool2d": ORANGE,
+    "global_avg_pool": ORANGE,
+}
 PAST = (INK, BLUE, ORANGE, GREEN)  # colours of ways past shapes, which cross
 NORMS = ("batch_norm", "layer_norm")
 SHEETS = 5  # drawn at most

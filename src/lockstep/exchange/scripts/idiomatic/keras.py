@@ -52,7 +52,8 @@ def _conv2d(row: LayerFacts, given: Given) -> list[str]:
     strides = [f"strides={pair(layer.stride)}"] if layer.stride != (1, 1) else []
     padding = ['padding="same"'] if layer.padding == "same" else []
     before = [f"keras.layers.ZeroPadding2D({window_padding(row)})"] if layer.padding == "same_lower" else []
-    arguments = [str(layer.filters), pair(layer.kernel), *strides, *padding, *_started(row, given)]
+    groups = [f"groups={row.input_shape[2]}"] if layer.kind == "depthwise" else []
+    arguments = [str(row.output_shape[2]), pair(layer.kernel), *strides, *padding, *groups, *_started(row, given)]
     return [*before, f"keras.layers.Conv2D({', '.join(arguments)})"]
 
 
@@ -90,6 +91,7 @@ def _plain(text: str) -> Any:
 
 LAYERS: dict[str, Any] = {
     "conv2d": _conv2d,
+    "depthwise": _conv2d,
     "max_pool2d": lambda row, given: _pool("MaxPooling2D", row),
     "avg_pool2d": _avg_pool2d,
     "global_avg_pool": _plain("keras.layers.GlobalAveragePooling2D()"),
@@ -107,6 +109,7 @@ LAYERS: dict[str, Any] = {
     "tanh": _plain('keras.layers.Activation("tanh")'),
     "sigmoid": _plain('keras.layers.Activation("sigmoid")'),
     "softplus": _plain('keras.layers.Activation("softplus")'),
+    "silu": _plain('keras.layers.Activation("silu")'),
     "gelu": lambda row, given: (
         ['keras.layers.Activation("gelu")']
         if row.layer.form == "exact"

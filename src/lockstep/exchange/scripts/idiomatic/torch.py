@@ -42,7 +42,7 @@ def sections(given: Given) -> Iterator[str]:
     if any(row.layer.running_variance == "biased" for row in given.normalised):
         yield exact.BIASED
     made = [f"self.{exact.attribute(name)} = {code.make}" for name, code in codes.items() if code.make]
-    *lines, last = forward(codes.values())
+    *lines, last = forward(given.plan.rows, codes.values())
     starts = _starts(given)
     yield "\n".join([
         "class Network(nn.Module):", "    def __init__(self):", "        super().__init__()",
