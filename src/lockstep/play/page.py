@@ -21,7 +21,7 @@ import numpy as np
 
 from lockstep import arguments, data, store
 from lockstep.data import Data
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, Problem
 from lockstep.language import _, later, n_, say, spoken
 from lockstep.play import arrays, examples, film, strangeness, strangers
 from lockstep.play.framing import framed, framed_coarsely
@@ -118,7 +118,7 @@ def gather(records: Sequence[store.Record], with_film: bool = True) -> Page:
 def _chosen(records: Sequence[store.Record]) -> tuple[list[Played], list[Left]]:
     """The runs that a page has room for: the first seed of every network, setting and backend before its others."""
     left: list[Left] = []
-    problems = []
+    problems: list[Problem] = []
     found: list[Played] = []
     for record in records:
         try:
