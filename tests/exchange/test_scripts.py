@@ -27,7 +27,7 @@ from support.backend_cases import CASES, Case
 from support.needs import need_backend
 
 WRITTEN = [name for name in CASES if name not in scripted.REFUSED]
-LONGEST = {"torch": 260, "keras": 270, "jax": 260, "numpy": 370}  # of the sixteen layers of EVERYTHING
+LONGEST = {"torch": 260, "keras": 270, "jax": 260, "flax": 300, "numpy": 370}  # of the sixteen layers of EVERYTHING
 
 
 @pytest.fixture(scope="module")

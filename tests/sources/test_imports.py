@@ -71,7 +71,8 @@ TWINS = {
     "exchange.scripts": (
         {"exchange.scripts.lines"}, {"exchange.scripts.given"},
         {"exchange.scripts.decisions", "exchange.scripts.updates"},
-        {f"exchange.scripts.{name}" for name in scripts.TARGETS}, {"exchange.scripts.linen"}, {"exchange.scripts"},
+        {f"exchange.scripts.{name}" for name in scripts.TARGETS if name != "flax"}, {"exchange.scripts.linen"},
+        {"exchange.scripts.flax"}, {"exchange.scripts.idiomatic"}, {"exchange.scripts"},
     ),
     "benchmark.baselines": (
         {"benchmark.baselines"},

@@ -133,7 +133,7 @@ def export(
     """
     scripts.target(target)
     asked = subject(folder)
-    _assert_installed(target, asked)
+    assert_installed(target, asked)
     given = asked.given
     path = out or Path(f"{asked.run.network_name}_{target}.py")
     beside = path.with_suffix(".npz") if asked.source == "npz" else None
@@ -155,12 +155,16 @@ def export(
     return Exported(path, proof, text, beside)
 
 
-def _assert_installed(target: str, asked: Subject) -> None:
+def assert_installed(target: str, asked: Subject) -> None:
+    """Raise LockstepError (LS-401) where a target, or scikit-learn for its digits, is missing."""
     backend = scripts.TARGETS[target]
     if reason := backends.why_missing(backend):
         extra = backends.BACKENDS[backend][3]
         where = later("backend {name}", name=backend)
         raise LockstepError("LS-401", reason, where=where, hint=f"pip install 'lockstep-nn[{extra}]'")
+    if absent := [module for module in scripts.target(target).packages if importlib.util.find_spec(module) is None]:
+        reason = later("{modules} not installed", modules=", ".join(absent))
+        raise LockstepError("LS-401", reason, where="--script", hint=f"pip install 'lockstep-nn[{target}]'")
     if asked.source == "digits" and importlib.util.find_spec("sklearn") is None:
         message = later("the script reads scikit-learn's digits, and scikit-learn is not installed")
         raise LockstepError("LS-401", message, where="--script", hint="pip install scikit-learn")
@@ -183,7 +187,7 @@ def prove(file: Path, folder: Path, tell: Tell = lambda what: None) -> Proof:
     framework = client.framework_of(file)
     target = next((name for name in scripts.TARGETS if name == framework), "jax")
     asked = subject(folder)
-    _assert_installed(target, asked)
+    assert_installed(target, asked)
     return judged(file, target, asked, tell)
 
 

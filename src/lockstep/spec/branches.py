@@ -22,6 +22,7 @@ from lockstep.spec.records import (
     completed,
     kind,
     kinds_of,
+    lists_of,
     record,
     several,
     short_form,
@@ -136,7 +137,7 @@ class Parallel:
 
     branches: Annotated[
         tuple[Annotated[tuple[Layer, ...], several(Layer, min_length=1), Field(min_length=1)], ...],
-        several(tuple[Layer, ...], min_length=2),
+        lists_of(Layer, min_length=2),
         Field(min_length=2),
     ]
     join: Join = Concat()

@@ -84,6 +84,12 @@ def several(values: Any, **limits: Any) -> BeforeValidator:
     return BeforeValidator(as_tuple, json_schema_input_type=values | listed)
 
 
+def lists_of(values: Any, **limits: Any) -> BeforeValidator:
+    """`as_tuple` for a tuple of lists of such values, of which a list of one may be written as that one."""
+    one = values | Annotated[tuple[values, ...], Field(min_length=1)]
+    return BeforeValidator(as_tuple, json_schema_input_type=Annotated[tuple[one, ...], Field(**limits)])
+
+
 # Strict: TOML has types, so "5" is not 5 and true is not 1.
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict()]

@@ -30,8 +30,13 @@ class Wanted:
 
     script: Annotated[
         str | None,
-        typer.Option("--script", help="One file of a framework's own: torch, numpy, keras or jax.", metavar="TARGET"),
+        typer.Option(
+            "--script", help="A file of a framework's own: torch, numpy, keras, jax or flax.", metavar="TARGET"
+        ),
     ] = None
+    idiomatic: Annotated[
+        bool, typer.Option("--idiomatic", help="A script by the framework's own shuffling, loader and fit.")
+    ] = False
     onnx: Annotated[bool, typer.Option("--onnx", help="A file of ONNX: uint8 images in, logits out.")] = False
     safetensors: Annotated[
         bool, typer.Option("--safetensors", help="PyTorch's weights, and the text of their module.")
@@ -65,6 +70,9 @@ class Wanted:
                 "export wants to know as what: --script {names}, --onnx …", names=" | ".join(scripts.TARGETS)
             )
             raise LockstepError("LS-200", message, hint=hint)
+        if self.idiomatic and self.script is None:
+            hint = f"lockstep export {shlex.quote(str(runs[0]))} --script torch --idiomatic"
+            raise LockstepError("LS-200", later("--idiomatic is said of a script"), hint=hint)
         if len(asked) + bool(self.forms) > 1:
             names = " ".join(f"--{name.replace('_', '-')}" for name in [*asked, *self.forms])
             hint = later("one command for each; files (--onnx --keras …) go together")
@@ -92,7 +100,8 @@ def export(runs: RunFolders, wanted: Wanted, place: Place, as_json: AsJson = Fal
         if wanted.to is not None:
             return _tracker(runs, wanted.to, place, as_json)
         if wanted.script is not None:
-            return _script(runs[0], wanted.script, place, as_json)
+            export_script = _idiomatic if wanted.idiomatic else _script
+            return export_script(runs[0], wanted.script, place, as_json)
         return _files(runs[0], wanted, place, as_json)
 
 
@@ -111,6 +120,30 @@ def _script(run: Path, target: str, place: Place, as_json: bool) -> None:
         if found.data:
             tell(later("written: {path}, the images and labels that it reads", path=found.data))
     _end([found])
+
+
+def _idiomatic(run: Path, target: str, place: Place, as_json: bool) -> None:
+    from lockstep.proof import idiomatic
+
+    found = idiomatic.export(run, target, place.out, place.force, _aloud)
+    if as_json:
+        print_json(found.document())
+    else:
+        facts = {"accuracy": 100 * found.accuracy, "low": 100 * found.low, "high": 100 * found.high}
+        told = later("test accuracy {accuracy:.2f} %; the study's is {low:.2f} to {high:.2f} % (seeds: {n})",
+                     n=found.seeds, **facts)  # fmt: skip
+        tell(told)
+        tell(
+            later(
+                "lines of code: {lines}; names of packages: {names}; defaults put right: {defaults}",
+                **found.count._asdict(),
+            )
+        )
+        if found.path is None:
+            tell(later("not written: its accuracy is not the study's"), err=True)
+        else:
+            tell(later("written: {path}", path=found.path))
+    raise typer.Exit(0 if found.is_within else 1)
 
 
 def _files(run: Path, wanted: Wanted, place: Place, as_json: bool) -> None:

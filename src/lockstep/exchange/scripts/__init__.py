@@ -18,7 +18,7 @@ from lockstep.exchange.scripts.lines import blocks
 from lockstep.language import later
 
 # What `--script` takes → the backend that it needs.
-TARGETS = {"torch": "torch", "numpy": "numpy", "keras": "tensorflow", "jax": "jax"}
+TARGETS = {"torch": "torch", "numpy": "numpy", "keras": "tensorflow", "jax": "jax", "flax": "jax"}
 
 
 def target(name: str) -> Target:

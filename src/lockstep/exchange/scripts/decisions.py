@@ -308,7 +308,7 @@ def every_epoch(given: Given) -> Iterator[str]:
     if given.masked:
         yield from _masks(given)
     if given.is_scheduled:
-        yield _learning_rate(given)
+        yield learning_rate(given)
 
 
 def _masks(given: Given) -> Iterator[str]:
@@ -341,7 +341,8 @@ SCHEDULES: dict[str, Callable[[Any], str]] = {
 }
 
 
-def _learning_rate(given: Given) -> str:
+def learning_rate(given: Given) -> str:
+    """The function that gives a step's learning rate."""
     said = "The learning rate of a step, of `steps` in all"
     late = ""
     if given.makes("rate_late"):

@@ -169,6 +169,9 @@ def layer_norm(name, x, weights, axes, epsilon):
 }
 
 
+VALUES = '''def values(model):
+    """Every parameter and running statistic, as NumPy's arrays."""
+    return {name: np.array(value) for name, value in {**model["weights"], **model["statistics"]}.items()}'''
 PUT = '''
 def put(model, arrays):
     """The way back."""
@@ -180,7 +183,7 @@ def put(model, arrays):
 def helpers(codes: list[Code]) -> Iterator[str]:
     """The functions that these expressions call."""
     for start, text in HELPERS.items():
-        if any(re.search(rf"(?<!\w){re.escape(start)}", code.apply) for code in codes) or (
+        if any(re.search(rf"(?<![\w.]){re.escape(start)}", code.apply) for code in codes) or (
             start == "sum_pool(" and any(code.apply.startswith("mean_of_real(") for code in codes)
         ):
             yield text
@@ -205,9 +208,7 @@ def network(given: Given) -> Iterator[str]:
     stopping = given.recipe.early_stopping
     if stopping and stopping.restore_best:
         yield PUT
-    yield '''def values(model):
-    """Every parameter and running statistic, as NumPy's arrays."""
-    return {name: np.array(value) for name, value in {**model["weights"], **model["statistics"]}.items()}'''
+    yield VALUES
 
 
 # ------------------------------------------------------------------------------------------- loss, optimizer, one step

@@ -58,9 +58,13 @@ def dense(row: LayerFacts, given: Given) -> Code:
 
 
 def batch_norm(row: LayerFacts, given: Given) -> Code:
-    """Its own; the running variance is the biased one."""
+    """Its own, whose running variance is the biased one, or one of a script's."""
     layer = row.layer
-    numbers = f"momentum={1 - layer.momentum!r}, epsilon={layer.epsilon!r}"
+    if layer.running_variance == "unbiased" and not given.is_own:
+        made = f'BatchNorm({layer.momentum!r}, {layer.epsilon!r}, name="{attribute(row.name)}")({{x}}, training)'
+        return Code(made)
+    numbers = f"momentum={1 - layer.momentum!r}" + (f", epsilon={layer.epsilon!r}" if layer.epsilon != 1e-5 else "")
+    numbers += ", use_fast_variance=False"
     made = f'nn.BatchNorm(not training, {numbers}, name="{attribute(row.name)}")({{x}})'
     remark = "" if layer.running_variance == "biased" else "Flax's own averages the biased variance"
     return Code(made, remark=remark)

@@ -1,0 +1,1 @@
+"""Programs that are run alone, in processes in which importing Lockstep fails."""
