@@ -177,6 +177,8 @@ def test_the_table_is_that_of_the_command_and_in_its_language(records, capsys):
         (lambda: lockstep.write_report("runs", "a.html"), ("records: a Record is wanted", "find_runs")),
         (lambda: lockstep.write_report(7, "a.html"), ("records: a list of runs",)),
         (lambda: lockstep.write_report([], None), ("path: a path",)),
+        (lambda: lockstep.write_play(7, "a.html"), ("records: a list of runs",)),
+        (lambda: lockstep.write_play([], None), ("path: a path",)),
         (lambda: lockstep.write_report([], "a.html", image="3"), ("image: a whole number",)),
         (lambda: lockstep.prove({}, "runs"), ("study: a Study is wanted here, not {} (dict)",)),
         (lambda: lockstep.prove(study(), steps=2.0), ("steps: a whole number", "2.0 (float)")),

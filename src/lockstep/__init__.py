@@ -39,6 +39,7 @@ _PUBLIC = {
     "lockstep.store.documents.difference": ("Difference", "read_difference"),
     "lockstep.store": ("Record", "Records", "find_runs"),
     "lockstep.report": ("compare", "write_report"),
+    "lockstep.play": ("write_play",),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = list(_WHERE)

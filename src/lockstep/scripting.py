@@ -94,19 +94,21 @@ def load_study(
 @_in_python
 def run_study(
     study: Study, runs_folder: Place = RUNS, tell: studies.Tell = _nobody, threads: int | None = None,
-    again: bool = False, is_together: bool = False, *, offline: bool = False, progress: bool | None = None,
+    again: bool = False, is_together: bool = False, *, is_filmed: bool = False, offline: bool = False,
+    progress: bool | None = None,
 ) -> store.Records:  # fmt: skip
     """Do every run of a study; the records in the study's order, failed ones among them.
 
     `threads` is for every backend alike, by default those of two that are free when the first run begins; `again`
-    repeats finished runs; `is_together` trains those together, in one process, that gain from it; `offline` downloads
-    nothing. `tell` hears every event beside what is shown. Raises LockstepError for a study that cannot be and for a
-    folder that cannot be written; a run that fails is a record, not an exception.
+    repeats finished runs; `is_together` trains those together, in one process, that gain from it; `is_filmed` keeps
+    what is learned after each epoch, for `write_play`; `offline` downloads nothing. `tell` hears every event beside
+    what is shown. Raises LockstepError for a study that cannot be and for a folder that cannot be written; a run that
+    fails is a record, not an exception.
     """
     study, folder = _asked(study, runs_folder, tell, threads)
     _fetch(study, offline, progress)
     with _shown(progress, lambda console: Watcher(len(study.runs()), console, naming.is_notebook())) as show:
-        return studies.run_study(study, folder, _both(show, tell), threads, again, is_together)
+        return studies.run_study(study, folder, _both(show, tell), threads, again, is_together, is_filmed=is_filmed)
 
 
 @_in_python

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lockstep import language, parse_study, run_study, store
+from lockstep import language, parse_study, run_study, store, write_play
 from lockstep.errors import LockstepError
-from lockstep.play import gather, render, write, write_play
+from lockstep.play import gather, render, write
 from lockstep.play import page as pages
 from lockstep.play.arrays import packed, unpacked
 from lockstep.play.words import words
@@ -398,6 +398,11 @@ def test_runs_that_cannot_be_played_are_named_with_their_reasons(tmp_path):
     with pytest.raises(LockstepError) as caught:
         gather(store.find_runs([tmp_path]))
     assert len(caught.value.problems) == 2
+
+
+def test_no_runs_give_no_page(tmp_path):
+    with pytest.raises(LockstepError, match="there are no runs to play with"):
+        write_play([], tmp_path / "play.html")
 
 
 def test_a_page_has_room_for_so_many_runs_and_first_for_one_of_each(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -13,7 +14,7 @@ from support import ROOT
 from support.bench_documents import write_bench
 from support.needs import need
 from support.proof_documents import divergence, proof_of, proven
-from support.run_folders import BACKENDS, fake_run
+from support.run_folders import BACKENDS, N_TEST, fake_run
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
 DRIVER = shutil.which("chromedriver") or ""
@@ -63,7 +64,9 @@ def page(tmp_path_factory) -> Path:
     names = ("a class with a long name", *(f"class {i}" for i in range(1, 10)))
     for network in ("mlp", "cnn"):
         for place, backend in enumerate(BACKENDS):
-            fake_run(root, network, backend, accuracy=0.9 + 0.01 * place, class_names=names)
+            folder = fake_run(root, network, backend, accuracy=0.9 + 0.01 * place, class_names=names)
+            images = np.random.default_rng(place).integers(0, 256, (N_TEST, 12, 11, 1)).astype(np.uint8)
+            store.write_npz(folder / "hardest.npz", images=images, indices=np.arange(N_TEST))
     fake_run(root, "mlp", "numpy", 1, status="failed", reason="a_reason_without_any_space_" * 9, class_names=names)
     write_bench(root / "demo")
     return write_report(store.find_runs([root]), root / "report.html")
@@ -230,15 +233,24 @@ def test_question_answer_figure_proof_and_caution_are_on_the_first_screen(browse
     assert max(ends) <= 800, ends
 
 
-def test_a_table_is_put_in_order_and_searched(opened):
+def come_near(browser, one, inside: str = "th button") -> None:
+    """Scroll to something and wait until the script has given it what it adds."""
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", one)
+    there = f"return arguments[0].querySelectorAll('{inside}').length"
+    WebDriverWait(browser, 20).until(lambda browser: browser.execute_script(there, one))
+
+
+def test_a_table_is_put_in_order(opened):
+    table = opened.find_element("css selector", "#times table.sortable")
+    come_near(opened, table)
     script = """
-    const table = document.querySelector("#results table.sortable") || document.querySelector("#times table.sortable");
+    const table = arguments[0];
     const head = [...table.tHead.rows[0].cells].find(cell => /Backend/.test(cell.textContent));
     const column = head.cellIndex, read = () => [...table.tBodies[0].rows].map(row => row.cells[column].textContent);
     head.querySelector("button").click(); const up = read();
     head.querySelector("button").click(); return [up, read(), head.getAttribute("aria-sort")];
     """
-    up, down, said = opened.execute_script(script)
+    up, down, said = opened.execute_script(script, table)
     assert up == sorted(up)
     assert down == sorted(up, reverse=True)
     assert said == "descending"
@@ -246,17 +258,23 @@ def test_a_table_is_put_in_order_and_searched(opened):
 
 def test_numbers_are_sorted_as_numbers_in_both_languages(opened, russian_page):
     script = """
-    const table = [...document.querySelectorAll("#confusion details table.sortable")]
-      .find(one => one.tBodies[0].rows.length > 5);
-    const heads = [...table.tHead.rows[0].cells], column = heads.length - 1;
-    heads[column].querySelector("button").click();
-    return [...table.tBodies[0].rows].map(row => row.cells[column].textContent);
+    const table = arguments[0], heads = [...table.tHead.rows[0].cells];
+    heads[1].querySelector("button").click();
+    return [...table.tBodies[0].rows].map(row => row.cells[1].textContent);
     """
-    found = [int(text) for text in opened.execute_script(script)]
-    assert found == sorted(found)
-    opened.get(russian_page.as_uri())
-    found = [int(text) for text in opened.execute_script(script)]
-    assert found == sorted(found)
+
+    def put_in_order() -> list[float]:
+        table = opened.find_element("css selector", "#confusion details table.sortable")
+        opened.execute_script("arguments[0].closest('details').open = true", table)
+        come_near(opened, table)
+        return [float(text.replace(",", ".")) for text in opened.execute_script(script, table)]
+
+    for path in (None, russian_page):
+        if path:
+            opened.get(path.as_uri())
+        found = put_in_order()
+        assert len(found) > 5
+        assert found == sorted(found)
 
 
 def test_values_are_shown_under_the_pointer_and_lines_go_off(opened):
@@ -280,6 +298,41 @@ def test_values_are_shown_under_the_pointer_and_lines_go_off(opened):
     assert set(opened.execute_script(hidden, drawing)) == {"none"}
 
 
+def test_a_hard_image_opens_by_keyboard_with_every_backends_numbers(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    figure = opened.find_element("css selector", "figure.hardest")
+    come_near(opened, figure, ".tile[role=button]")
+    tile = figure.find_element("css selector", ".tile")
+    tile.send_keys(Keys.ENTER)
+    heads = "return [...document.querySelectorAll('dialog[open] thead th')].slice(1).map(one => one.textContent)"
+    assert opened.execute_script(heads) == list(BACKENDS)
+    said = "return document.querySelector('dialog p').textContent"
+    first = opened.execute_script(said)
+    opened.execute_script("document.querySelectorAll('dialog button')[1].click()")
+    assert opened.execute_script(said) != first
+    opened.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not opened.find_elements("css selector", "dialog[open]")
+
+
+def test_hard_images_are_chosen_by_class_and_backend(opened):
+    figure = opened.find_element("css selector", "figure.hardest")
+    come_near(opened, figure, ".tile[role=button]")
+    script = """
+    const [figure, place, value] = arguments, field = figure.querySelectorAll("select")[place];
+    field.value = value === null ? field.options[1].value : value;
+    field.dispatchEvent(new Event("change"));
+    const seen = [...figure.querySelectorAll(".tile:not([hidden])")];
+    return [field.value, seen.map(one => one.dataset.true), seen.map(one => one.dataset.ranks.split(" "))];
+    """
+    name, classes, _ranks = opened.execute_script(script, figure, 0, None)
+    assert set(classes) == {name}
+    opened.execute_script(script, figure, 0, "")
+    _name, _classes, ranks = opened.execute_script(script, figure, 1, "torch")
+    of_torch = [int(row[BACKENDS.index("torch")]) for row in ranks]
+    assert of_torch == sorted(of_torch)
+
+
 def test_without_a_script_the_page_says_the_same(browser, proven_page):
     """Everything that is read with the script off is there, and nothing that works only with it."""
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
@@ -297,9 +350,9 @@ def test_a_script_that_is_not_ours_is_not_run(browser, page):
     other.write_text(text.replace('"use strict";', 'document.title = "caught"; "use strict";'), encoding="utf-8")
     browser.get(other.as_uri())
     assert browser.title != "caught"
-    assert not browser.find_elements("css selector", ".tools")
+    assert not browser.find_elements("css selector", "dialog")
     browser.get(page.as_uri())
-    assert browser.find_elements("css selector", ".tools")
+    assert browser.find_elements("css selector", "dialog")
 
 
 def test_on_paper_long_tables_are_unfolded(browser, page):

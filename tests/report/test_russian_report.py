@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import html
 import itertools
+import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -51,9 +52,11 @@ FILES = re.compile(
 
 
 def visible(page: str) -> list[str]:
-    """What a person reads or hears, but for code."""
-    page = re.sub(r"<style.*?</style>|<(code|pre)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    """What a person reads or hears, but for code; what the page's script says too."""
+    words = re.findall(r'<script type="application/json" id="words">(.*?)</script>', page)
+    page = re.sub(r"<(style|script|code|pre)\b.*?</\1>", " ", page, flags=re.DOTALL)
     spoken = re.findall(r'\b(?:alt|aria-label)="([^"]*)"', page)
+    spoken += [text for block in words for text in json.loads(block).values()]
     return [html.unescape(text) for text in [*spoken, *re.sub(r"<[^>]+>", "\n", page).splitlines()] if text.strip()]
 
 

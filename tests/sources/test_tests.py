@@ -76,7 +76,7 @@ def test_the_files_that_are_begun_first_are_there():
 
 
 def test_a_package_without_tests_is_named():
-    assert misplaced(files_of(TESTS), [*files_of(SOURCES), "play/server.py"]) == ["no test lies in tests/play"]
+    assert misplaced(files_of(TESTS), [*files_of(SOURCES), "games/server.py"]) == ["no test lies in tests/games"]
 
 
 # -------------------------------------------------------------------------------------------------------- private names

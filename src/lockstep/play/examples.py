@@ -7,8 +7,6 @@ are held to 1e-10 of the sum of what was added, which is what any order of addin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from lockstep.play.networks import Played
@@ -34,7 +32,7 @@ def sums(values: np.ndarray) -> list[float]:
     return [*(float((signs(flat.size, number) * flat).sum()) for number in range(SUMS)), tolerance]
 
 
-def document(one: Played, images: Sequence[np.ndarray]) -> list[dict[str, list[float]]]:
-    """For each picture (height, width, channels) uint8: layer → its sums."""
-    found = one.judge.activations(np.stack(list(images)), False)
+def document(one: Played, images: np.ndarray) -> list[dict[str, list[float]]]:
+    """For each picture of (n, height, width, channels) uint8: layer → its sums."""
+    found = one.judge.activations(images, False)
     return [{name: sums(values[place]) for name, values in found.items()} for place in range(len(images))]

@@ -23,14 +23,14 @@ def framed(images: np.ndarray) -> Frame:
 
 
 def _measured(images: np.ndarray, ground: int | None) -> Frame:
-    shape = tuple(int(n) for n in images.shape[1:])
+    shape = _shape_of(images)
     side = max(shape[:2])
     if ground is None:
-        return Frame(shape, False, 0, side, side / 14, "box", (shape[0] / 2, shape[1] / 2))  # type: ignore[arg-type]
+        return Frame(shape, False, 0, side, side / 14, "box", (shape[0] / 2, shape[1] / 2))
     ink = np.abs(images.astype(np.float32).mean(axis=3) - ground) / 255
     boxes = np.array([box for box in map(_box, ink) if box is not None])
     if not len(boxes):
-        return Frame(shape, False, ground, side, side / 14, "box", (shape[0] / 2, shape[1] / 2))  # type: ignore[arg-type]
+        return Frame(shape, False, ground, side, side / 14, "box", (shape[0] / 2, shape[1] / 2))
     low, high = boxes[:, :2], boxes[:, 2:]
     middles = (low + high) / 2
     inked = ink[ink.sum(axis=(1, 2)) > 0]
@@ -40,7 +40,7 @@ def _measured(images: np.ndarray, ground: int | None) -> Frame:
     centre = "mass" if masses.std(axis=0).sum() < middles.std(axis=0).sum() else "box"
     at = np.median(masses if centre == "mass" else middles, axis=0)
     box = float(np.median((high - low).max(axis=1)))
-    return Frame(shape, True, ground, box, _pen(inked), centre, (float(at[0]), float(at[1])))  # type: ignore[arg-type]
+    return Frame(shape, True, ground, box, _pen(inked), centre, (float(at[0]), float(at[1])))
 
 
 def framed_coarsely(images: np.ndarray, coarse: int) -> Frame:
@@ -48,11 +48,15 @@ def framed_coarsely(images: np.ndarray, coarse: int) -> Frame:
     first, end = ENLARGED, ENLARGED * (coarse + 1)
     images = images[:: max(len(images) // MEASURED, 1)][:MEASURED]
     found = _measured(images[:, first:end:ENLARGED, first:end:ENLARGED], _ground(images))
-    shape = tuple(int(n) for n in images.shape[1:])
     at = (found.at[0] * ENLARGED + MARGIN, found.at[1] * ENLARGED + MARGIN)
     return dataclasses.replace(
-        found, shape=shape, box=found.box * ENLARGED, pen=found.pen * ENLARGED, at=at, coarse=coarse
-    )  # type: ignore[arg-type]
+        found, shape=_shape_of(images), box=found.box * ENLARGED, pen=found.pen * ENLARGED, at=at, coarse=coarse
+    )
+
+
+def _shape_of(images: np.ndarray) -> tuple[int, int, int]:
+    height, width, channels = images.shape[1:]
+    return int(height), int(width), int(channels)
 
 
 def _ground(images: np.ndarray) -> int | None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from lockstep import arguments, data, store
 from lockstep.data import Data
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, Problem
 from lockstep.language import _, later, n_, say, spoken
 from lockstep.play import arrays, examples, film, strangeness, strangers
 from lockstep.play.framing import framed, framed_coarsely
@@ -79,7 +79,8 @@ def write_play(
 
     Raises LockstepError: LS-505 where no run can be played, with the reason of each; LS-501, LS-502.
     """
-    return write(gather(store.given(records), with_film), arguments.path(path, "path"))
+    place = arguments.path(path, "path")
+    return write(gather(store.given(records), with_film), place)
 
 
 def write(page: Page, path: Path) -> Path:
@@ -117,7 +118,7 @@ def gather(records: Sequence[store.Record], with_film: bool = True) -> Page:
 def _chosen(records: Sequence[store.Record]) -> tuple[list[Played], list[Left]]:
     """The runs that a page has room for: the first seed of every network, setting and backend before its others."""
     left: list[Left] = []
-    problems = []
+    problems: list[Problem] = []
     found: list[Played] = []
     for record in records:
         try:
@@ -125,6 +126,9 @@ def _chosen(records: Sequence[store.Record]) -> tuple[list[Played], list[Left]]:
         except LockstepError as error:
             problems += error.problems
             left.append(Left(record.folder.name, say(error.problems[0].message), error.code))
+    if not found and not problems:
+        hint = later("lockstep run STUDY makes some; find_runs finds them")
+        raise LockstepError("LS-505", later("there are no runs to play with"), hint=hint)
     if not found:
         raise LockstepError.several(problems)
     fits = [one for one in found if one.run.dataset == found[0].run.dataset and one.shape == found[0].shape]

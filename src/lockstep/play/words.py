@@ -28,7 +28,7 @@ def words() -> dict[str, str]:
             "Stranger than {share} of the test pictures, for {run}: perhaps it is none of these classes at all."
         ),
         "not_here": _("not measured here"),
-        "nobody": _("none"),
+        "nobody": _("no other run"),
         "choose_value": _("Choose a value."),
         "first_maps": _("{shape}, the first {n} maps"),
         "layer_label": _("Layer {name} of {run}, {shape}: arrow keys choose a value"),

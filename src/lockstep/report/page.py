@@ -62,6 +62,7 @@ from lockstep.version import version
 MAX_GROUPS = 16  # combinations shown with curves and confusion matrices
 MAX_MATRICES = 40  # confusion matrices that are drawn
 
+PLAY = "play.html"  # what `lockstep play` writes beside a study's runs
 LAYOUT = 2  # of the page; what is checked may have an earlier one
 
 _HERE = Path(__file__).parent
@@ -175,12 +176,15 @@ def _environment(folder: str = "") -> jinja2.Environment:
 
 
 def gather(
-    records: Sequence[store.Record], image: int = 0, levels: Sequence[float] = (), layout: int = LAYOUT
-) -> dict[str, Any]:
+    records: Sequence[store.Record], image: int = 0, levels: Sequence[float] = (), layout: int = LAYOUT,
+    play: bool | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Everything that the page says, as plain data: texts, tables and drawings.
 
     `levels` are test accuracies, as shares, to which times are told. `layout` 1 is the one of the version before.
+    `play` says whether the page to draw on is named: where it lies beside the runs, unless it is given.
     """
+    play = _has_play(records) if play is None else play
     facts = [Facts(record) for record in records]
     groups = group(facts)
     shown, rest = groups[:MAX_GROUPS], groups[MAX_GROUPS:]
@@ -190,7 +194,7 @@ def gather(
     found = comparison.compare(groups)
     page = {
         "layout": layout,
-        "about": json.dumps(about(records, image, levels, layout), ensure_ascii=False),
+        "about": json.dumps(about(records, image, levels, layout, play), ensure_ascii=False),
         "title": listed(distinct(run.study for run in runs)) or _("Report"),
         "questions": distinct(_(str(run.spec.get("question") or "")) for run in runs),
         **_answer(groups, found, runs, proofs),
@@ -223,6 +227,7 @@ def gather(
         "chapters": chapters.table(),
         "control_questions": chapters.control_questions(distinct(run.study for run in runs)),
     }
+    page["play"] = PLAY if play else ""
     page |= {"cautions": cautions.cautions(groups)} | _composed(page, groups, found, proofs, levels)
     page |= {"gaps": gaps.section(runs)}  # last: gaps are found while reading
     page["warnings"] = len(page["unfinished"]) + len(page["cautions"]) + len(page["gaps"])
@@ -241,7 +246,6 @@ def _composed(
     for one in page["confusion"]:
         one["agreed"] = one["agreement"] and fold(one["agreement"], _("Same answer"))
     return {
-        "play": "",
         "badges": badges.section(proofs),
         "glance": glance.section(found),
         "told": telling.section(page["comparisons"]),
@@ -270,19 +274,26 @@ def _answer(
     return {"answer": said, "brief": told, "answer_language": "" if own == spoken() else own}
 
 
+def _has_play(records: Sequence[store.Record]) -> bool:
+    """Whether the runs are of one study, in whose folder a page to draw on lies."""
+    folders = {record.folder.absolute().parent for record in records}
+    return len(folders) == 1 and (folders.pop() / PLAY).exists()
+
+
 def about(
-    records: Sequence[store.Record], image: int, levels: Sequence[float] = (), layout: int = LAYOUT
+    records: Sequence[store.Record], image: int, levels: Sequence[float] = (), layout: int = LAYOUT, play: bool = False
 ) -> dict[str, Any]:
     """What a page says of itself, for whoever makes it again: {"lockstep": version, "image", "runs", "proofs"}.
 
     "proofs" has a study's folder → the start of its proof's SHA-256, None where it had none: one that was made later
-    makes nobody's page wrong. And "language", where it is not English, "levels", where some were asked for, and
-    "layout", which the first one did not say.
+    makes nobody's page wrong. And "language", where it is not English, "levels", where some were asked for,
+    "play", where the page to draw on is named, and "layout", which the first one did not say.
     """
     folders = ["/".join(record.folder.absolute().parts[-2:]) for record in records]
     other: dict[str, Any] = {} if spoken() == "en" else {"language": spoken()}
     other |= {"levels": list(levels)} if levels else {}
     other |= {"layout": layout} if layout > 1 else {}
+    other |= {"play": True} if play else {}
     proofs = {place.name: digest_of(place) for place in sorted({record.folder.absolute().parent for record in records})}
     return {"lockstep": version(), "image": image, "runs": folders, "proofs": proofs} | other
 

@@ -13,6 +13,15 @@
   const comma = new Intl.NumberFormat(document.documentElement.lang).format(0.5).includes(",");
   const shown = (value, digits) => value.toLocaleString(document.documentElement.lang, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
+  // What is far from the window waits until it comes near: of a page of hundreds of runs nobody waits for all.
+  const near = (elements, act) => {
+    if (!("IntersectionObserver" in window)) return elements.forEach(act);
+    const watch = new IntersectionObserver(entries => {
+      for (const entry of entries) if (entry.isIntersecting) { watch.unobserve(entry.target); act(entry.target); }
+    }, { rootMargin: "300px" });
+    for (const one of elements) watch.observe(one);
+  };
+
   // ---------------------------------------------------------------------------------------------------------- tables
 
   // "93.3 to 95.5" → 93.3; "—" → null; a text without a number at its beginning stays a text.
@@ -34,7 +43,7 @@
     body.append(...keyed.map(one => one.row));
     for (const row of rows) row.classList.remove("rule");
   };
-  for (const table of all("table.sortable")) {
+  near(all("table.sortable"), table => {
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
       if (!head.textContent.trim()) return;
@@ -48,7 +57,7 @@
       });
     });
     const rows = [...table.tBodies[0].rows];
-    if (rows.length < 9) continue;
+    if (rows.length < 9) return;
     const field = make("input", { type: "search" }), count = make("output");
     field.addEventListener("input", () => {
       const wanted = field.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -61,17 +70,13 @@
       count.textContent = wanted.length ? `${n} / ${rows.length}` : "";
     });
     table.parentElement.before(make("div", { className: "tools" }, make("label", {}, words.filter, field), count));
-  }
+  });
 
-  // A region that has nothing to scroll is no stop for the keyboard.
-  const stops = all(".scroll[tabindex]");
-  const measure = () => {
-    const wide = stops.map(one => one.scrollWidth > one.clientWidth + 1);
-    stops.forEach((one, place) => (wide[place] ? one.setAttribute("tabindex", "0") : one.removeAttribute("tabindex")));
-  };
-  if ("ResizeObserver" in window && stops.length <= 200) {
-    const seen = new ResizeObserver(() => requestAnimationFrame(measure));
-    seen.observe(document.body);
+  // A region that has nothing to scroll is no stop for the keyboard; whether it has depends on the window's width.
+  const stop = one => one.toggleAttribute("tabindex", one.scrollWidth > one.clientWidth + 1) && one.setAttribute("tabindex", "0");
+  if ("ResizeObserver" in window) {
+    const sized = new ResizeObserver(entries => requestAnimationFrame(() => entries.forEach(entry => stop(entry.target))));
+    near(all(".scroll[tabindex]"), one => sized.observe(one));
   }
 
   // ---------------------------------------------------------------------------------------------------------- curves
@@ -90,9 +95,9 @@
     const names = { train: words.train, validation: words.validation, test: words.test };
     const series = all("g[data-series]", svg).map(group => {
       const [name, split] = group.dataset.series.split("|"), path = group.querySelector("path");
-      return { group, name, split, line: split === "band" || !path ? [] : points(path), colour: path && path.style.stroke };
+      return { group, name, split, path, colour: path && path.style.stroke };
     });
-    const lines = series.filter(one => one.line.length);
+    const lines = series.filter(one => one.path && one.split !== "band");
     if (!lines.length) return;
     const value = y => {
       const share = 1 - (y - top) / height;
@@ -121,7 +126,7 @@
       const scale = view.width / area.width, px = (event.clientX - area.left) * scale;
       if (px < left - 6 || px > left + width + 6) return hide();
       const epoch = Math.round(x0 + ((px - left) / width) * (x1 - x0)), x = left + ((epoch - x0) / (x1 - x0)) * width;
-      const told = lines.filter(one => !off.has(one.name) && !off.has(one.split)).map(one => [one, at(one.line, x)]).filter(([, y]) => y !== null);
+      const told = lines.filter(one => !off.has(one.name) && !off.has(one.split)).map(one => [one, at((one.line ??= points(one.path)), x)]).filter(([, y]) => y !== null);
       if (!told.length) return hide();
       rule.setAttribute("d", `M ${x} ${top} L ${x} ${top + height}`);
       const digits = y1 - y0 > 5 ? 2 : y1 - y0 > 0.05 ? 3 : 4, found = told.map(([one, y]) => [one, value(y)]).sort((a, b) => b[1] - a[1]);
@@ -140,14 +145,7 @@
     svg.addEventListener("pointerdown", show);
     svg.addEventListener("pointerleave", hide);
   };
-  // A drawing gets its boxes when it comes near the window: of hundreds, nobody waits for all.
-  const drawings = all("svg[data-axes]");
-  if ("IntersectionObserver" in window) {
-    const near = new IntersectionObserver(entries => {
-      for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); curve(entry.target); }
-    }, { rootMargin: "400px" });
-    for (const svg of drawings) near.observe(svg);
-  } else drawings.forEach(curve);
+  near(all("svg[data-axes]"), curve);
 
   // ----------------------------------------------------------------------------------------------------- hard images
 
@@ -165,10 +163,12 @@
       parts.push(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
     }
     const button = (text, act) => { const one = make("button", { type: "button", textContent: text }); one.addEventListener("click", act); return one; };
+    const pressed = [...dialog.querySelectorAll("button")].indexOf(document.activeElement);
     dialog.replaceChildren(make("p", { textContent: picture.alt }), make("div", { className: "large" }, ...parts), make("form", {}, button(words.previous, () => step(-1)), button(words.next, () => step(1)), button(words.close, () => dialog.close())));
     if (!dialog.open) dialog.showModal();
+    dialog.querySelectorAll("button")[pressed < 0 ? 2 : pressed].focus();
   };
-  for (const figure of all("figure.hardest")) {
+  near(all("figure.hardest"), figure => {
     const tiles = all(".tile", figure), holder = figure.querySelector(".tiles"), backends = figure.dataset.backends.split(" ");
     const visible = () => [...holder.children].filter(one => !one.hidden);
     const open = tile => large(tile, figure, by => {
@@ -202,7 +202,7 @@
     const wrong = make("input", { type: "checkbox" }), count = make("output");
     wrong.addEventListener("change", arrange);
     holder.before(make("div", { className: "tools" }, whatLabel, whoLabel, make("label", {}, wrong, words.wrong), count));
-  }
+  });
 
   // ------------------------------------------------------------------------------------------------ contents and paper
 

@@ -134,7 +134,7 @@ def test_a_forged_page_is_found(name, copy, others, page_of, monkeypatch):
     forge, words = PAGES[name]
     forge(copy, others)
     if len(store.find_runs([copy])) == 2:  # else it is not made again
-        monkeypatch.setattr(pages.report, "gather", lambda records, image, reach=(): {"document": {}})
+        monkeypatch.setattr(pages.report, "gather", lambda *given: {"document": {}})
         monkeypatch.setattr(pages.report, "render", lambda page: page_of)
     found = Findings()
     record = Submission(copy, copy)
@@ -147,7 +147,7 @@ def test_a_page_that_another_version_of_matplotlib_drew_fits_with_a_word(copy, p
         return re.sub(r"stroke-width: 1\.2", "stroke-width: 1.3; stroke-miterlimit: 10", text)
 
     forgeries.edit_page(copy, drawn_otherwise)
-    monkeypatch.setattr(pages.report, "gather", lambda records, image, reach=(): {"document": {}})
+    monkeypatch.setattr(pages.report, "gather", lambda *given: {"document": {}})
     monkeypatch.setattr(pages.report, "render", lambda page: page_of)
     found = Findings()
     assert pages.check([copy / "report.html"], store.find_runs([copy]), found) == "fits"

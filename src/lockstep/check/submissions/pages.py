@@ -61,7 +61,8 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
         again = [_under_its_name(Path(temporary), name, here[name], _before_its_proof(name, about)) for name in names]
         with language.speaking(_language_of(about)):
-            made = report.gather(again, image, levels, 1 if about.get("layout", 1) == 1 else report.LAYOUT)
+            layout = 1 if about.get("layout", 1) == 1 else report.LAYOUT
+            made = report.gather(again, image, levels, layout, about.get("play") is True)
             rebuilt = store.as_written(report.render(made))
     _numbers(path, made["document"], found)
     if rebuilt == text:

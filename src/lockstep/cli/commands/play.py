@@ -39,6 +39,7 @@ def play(
     for folder, records in found.items():
         page = playing.gather(records, film)
         written = playing.write(page, out or folder / playing.NAME)
+        _name_in_report(folder, written)
         for one in page.left:
             tell(later("left out: {name}: {why}", name=one.name, why=one.why), err=True)
         told.append({"page": str(written), "runs": list(page.names), "left_out": [vars(one) for one in page.left]})
@@ -46,6 +47,19 @@ def play(
         tell(n, err=as_json)
     if as_json:
         print_json({"pages": told})
+
+
+def _name_in_report(folder: Path, written: Path) -> None:
+    """Write the report of a study again, which names the page beside it, where it has one that does not."""
+    from lockstep import report, store
+
+    path = folder / "report.html"
+    if (
+        written.parent == folder
+        and path.exists()
+        and f'href="{written.name}"' not in path.read_text("utf-8", "replace")
+    ):
+        report.write_report(store.find_runs(folder), path, with_figures=True)
 
 
 def _studies(given: list[Path], chosen: list[str], out: Path | None) -> dict[Path, list[store.Record]]:

@@ -142,7 +142,7 @@ def ways(groups: Sequence[Group], levels: Sequence[float] = ()) -> list[Way]:
         for cell, runs in cells:
             if (cell.name, cell.group.dataset) == (row.name, row.dataset):
                 seconds = sorted(_way(run, row.accuracy)[0] for run in runs)
-                rank = _rank(len(seconds))
+                rank = rank_of_interval(len(seconds))
                 ends = seconds[max(rank, 1) - 1], seconds[-max(rank, 1)]
                 found.append(
                     Way(
@@ -154,7 +154,7 @@ def ways(groups: Sequence[Group], levels: Sequence[float] = ()) -> list[Way]:
     return found
 
 
-def _rank(n: int) -> int:
+def rank_of_interval(n: int) -> int:
     """The largest k whose order statistics bound the median with 95 %; 0 where there are too few."""
     found, below = 0, 0.0
     for k in range(1, n // 2 + 1):

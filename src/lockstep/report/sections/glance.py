@@ -54,11 +54,10 @@ def section(found: Comparison) -> dict[str, Any] | None:
                 "is_timed": time is not None,
             }
         )
-    ticks = [
-        {"at": _share(value, low, high), "text": percent(value, _tick_places(high - low))}
-        for value in _ticks(low, high)
+    marks = [
+        {"at": _share(value, low, high), "text": percent(value, _tick_places(high - low))} for value in ticks(low, high)
     ]
-    return {"rows": rows[:SHOWN], "more": rows[SHOWN:], "ticks": ticks, "caption": _caption(cells)}
+    return {"rows": rows[:SHOWN], "more": rows[SHOWN:], "ticks": marks, "caption": _caption(cells)}
 
 
 def _place(backend: str, cells: Sequence[Cell]) -> int:
@@ -98,7 +97,7 @@ def _share(value: float, low: float, high: float) -> str:
     return f"{100 * min(max(share, 0.0), 1.0):.1f}"
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Two to four round numbers on an axis."""
     step = 10 ** math.floor(math.log10((high - low) / 2))
     step *= next(times for times in (5, 2, 1) if (high - low) / (times * step) >= 2)

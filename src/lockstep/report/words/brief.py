@@ -155,6 +155,9 @@ def _worth(rows: Sequence[Headline]) -> str:
         return _(", shown over {seeds}", seeds=seeds_of(min(len(one.best.runs) for one in rows)))
     if all(one.is_of_one_seed for one in rows):
         return _("; one seed cannot tell whether by chance")
+    left = [pair.difference for one in rows for pair in (*one.still_open, *one.more_right) if pair.difference]
+    if left and all(not found.sd and found.value for found in left):
+        return _(", with every seed by as much")
     if not any(one.shown for one in rows):
         return _("; no difference from the next could be shown")
     return _("; over part of the others alone is that shown")

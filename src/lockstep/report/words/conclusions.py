@@ -37,8 +37,11 @@ def conclusions(found: Comparison) -> list[str]:
 
 
 def findings(found: Comparison) -> list[str]:
-    """The conclusions, with what several contests alike came to said once."""
-    return [*of_accuracy(found, contests_together), *of_costs(found)]
+    """The conclusions; what several contests alike came to is said once, what one seed leaves all open not at all."""
+    rows = [pair for held in found.held.values() for _contest, pair in held.rows]
+    is_open = not any(pair.difference and pair.difference.n > 1 for pair in rows)
+    silent = {_kinds(found.held["networks"])} if is_open else set()
+    return [line for line in [*of_accuracy(found, contests_together), *of_costs(found)] if line not in silent]
 
 
 def of_accuracy(found: Comparison, tell: Callable[[Comparison, str], list[str]] | None = None) -> list[str]:
