@@ -40,6 +40,7 @@ _PUBLIC = {
     "lockstep.store": ("Record", "Records", "find_runs"),
     "lockstep.report": ("compare", "write_report"),
     "lockstep.play": ("write_play",),
+    "lockstep.report.inline": ("show",),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = list(_WHERE)

@@ -28,6 +28,8 @@ TIMED = ["--backends", "numpy", "--rounds", "1", "--epochs", "2", "--set", "data
 # What takes minutes or needs every framework is given once, by the test of its own: command → (file, words in it).
 ELSEWHERE = {
     "prove studies/demo.toml --gradients": ("proof/test_gradients.py", 'cli.main(["prove", *words, "--gradients"])'),
+    "export studies/demo.toml --notebook": ("proof/test_notebook.py", "notebook.export(study)"),
+    "export RUN --script torch --idiomatic": ("exchange/test_idiomatic.py", 'judged.export(RUN, "torch"'),
     "demo": ("study/test_templates.py", 'typed("demo"'),
     "explain differences": ("defaults/test_differences.py", 'explained(capsys, "differences")'),
     "bench studies/lab-frameworks.toml --against shipped": (

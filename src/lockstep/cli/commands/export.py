@@ -48,6 +48,10 @@ class Wanted:
     to: Annotated[
         str | None, typer.Option("--to", help="A tracker: tensorboard, mlflow, wandb or trackio.", metavar="TRACKER")
     ] = None
+    notebook: Annotated[
+        bool,
+        typer.Option("--notebook", help="A STUDY's file in place of RUN, as a notebook (executed on digits first)."),
+    ] = False
     hub: Annotated[
         Path | None,
         typer.Option("--hub", help="A new folder for a hub of models: a card, proof, weights, ONNX.", metavar="FOLDER"),
@@ -64,6 +68,7 @@ class Wanted:
         from lockstep.exchange import scripts
 
         asked = [name for name in ("script", "to", "hub") if getattr(self, name) is not None]
+        asked += ["notebook"] if self.notebook else []
         if not asked and not self.forms:
             hint = f"lockstep export {shlex.quote(str(runs[0]))} --script torch"
             message = later(
@@ -99,6 +104,8 @@ def export(runs: RunFolders, wanted: Wanted, place: Place, as_json: AsJson = Fal
     with interruption.saying(NOTHING):
         if wanted.to is not None:
             return _tracker(runs, wanted.to, place, as_json)
+        if wanted.notebook:
+            return _notebook(runs[0], place, as_json)
         if wanted.script is not None:
             export_script = _idiomatic if wanted.idiomatic else _script
             return export_script(runs[0], wanted.script, place, as_json)
@@ -161,6 +168,16 @@ def _files(run: Path, wanted: Wanted, place: Place, as_json: bool) -> None:
         for form in found:
             _say(form.proof, form.paths)
     _end(found)
+
+
+def _notebook(study: Path, place: Place, as_json: bool) -> None:
+    from lockstep.proof import notebook
+
+    path = notebook.export(study, place.out, place.force, _aloud)
+    if as_json:
+        print_json({"notebook": str(path)})
+    else:
+        tell(later("written: {path}", path=path))
 
 
 def _tracker(runs: Sequence[Path], name: str, place: Place, as_json: bool) -> None:
