@@ -62,8 +62,16 @@ def conv2d(row: LayerFacts, x: str) -> Made:
 
 
 def max_pool2d(row: LayerFacts, x: str) -> Made:
-    """Padding is never the largest."""
-    yield Node("MaxPool", (x,), row.name, _window(row) | {"ceil_mode": 0})
+    """Padding is never the largest; lopsided, it is written out: the reference of onnx 1.23 mixes sides up."""
+    window = _window(row)
+    top, left, bottom, right = window["pads"]
+    if (top, left) != (bottom, right):
+        sides, lowest, padded = (f"{row.name}/{part}" for part in ("sides", "lowest", "padded"))
+        yield Node("Constant", (), sides, {"int64": [0, 0, top, left, 0, 0, bottom, right]})
+        yield Node("Constant", (), lowest, {"float32": float(np.finfo("float32").min)})
+        yield Node("Pad", (x, sides, lowest), padded, {"mode": "constant"})
+        x, window = padded, window | {"pads": [0, 0, 0, 0]}
+    yield Node("MaxPool", (x,), row.name, window | {"ceil_mode": 0})
 
 
 def avg_pool2d(row: LayerFacts, x: str) -> Made:
@@ -172,7 +180,7 @@ def joined(row: LayerFacts) -> Made:
     scaled = []
     for place, (x, factor) in enumerate([(first, layer.first), *((x, layer.others) for x in others)]):
         if factor != 1:
-            yield Node("Constant", (), f"{row.name}/factor{place}", {"value_float": factor})
+            yield Node("Constant", (), f"{row.name}/factor{place}", {"float32": factor})
             yield Node("Mul", (x, f"{row.name}/factor{place}"), f"{row.name}/scaled{place}", {})
         scaled.append(x if factor == 1 else f"{row.name}/scaled{place}")
     yield Node("Sum", tuple(scaled), row.name, {})
