@@ -6,13 +6,23 @@ BIN := .venv/bin
 # The browser test needs one. As root on Debian it is installed where it is missing; elsewhere this says what to install.
 HAS_BROWSER := test -x "$${CHROMIUM:-$$(command -v chromium)}" && command -v chromedriver >/dev/null
 
-.PHONY: demo test tests floors torture lint types docs catalogs install browser clean
+.PHONY: demo test tests floors torture lint types docs catalogs install browser axe clean
 
 demo: $(if $(wildcard .venv/installed),.venv/installed,.venv/demo)
 	$(BIN)/lockstep run studies/demo.toml
 
+# What looks at pages for people who see, hear or type otherwise, from npm: one file, for the browser test alone.
+AXE := axe-core@4.14.0
+axe: build/axe/axe.min.js
+build/axe/axe.min.js:
+	@if command -v npm >/dev/null; then \
+	  mkdir -p build/axe && cd build/axe && npm pack --silent $(AXE) >/dev/null \
+	    && tar -xzf axe-core-*.tgz --strip-components=1 package/axe.min.js package/LICENSE && rm axe-core-*.tgz && touch axe.min.js \
+	    || echo "axe-core could not be had from npm: the test that asks it will say so"; \
+	else echo "no npm here: the test that asks axe-core is skipped (Debian: apt-get install npm)"; fi
+
 # Types are checked beside the first tests, and three workers share two cores: many tests wait for processes.
-test: lint browser
+test: lint browser axe
 	@$(MAKE) --no-print-directory -j 2 types tests
 
 tests: .venv/installed

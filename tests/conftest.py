@@ -33,6 +33,8 @@ if os.environ.get("LOCKSTEP_DATA"):  # some tests work in a folder of their own
 # Tests run side by side, and a thread of PyTorch's that waits by spinning takes the core that another test needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 threadpool_limits(1)  # … and so does one of OpenBLAS; what the tests multiply is small, and one thread has it sooner.
+# Tests that are about something else train without the proof that comes with it; those about it ask for it.
+os.environ.setdefault("LOCKSTEP_PROOF", "0")
 # Most of what JAX does in tests is to compile, often the same program: it is kept for the processes that follow.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers of pytest-xdist find what their parent has set
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="lockstep-tests-")

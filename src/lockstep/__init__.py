@@ -18,6 +18,8 @@ _PUBLIC = {
         "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool", "Flatten", "Dense", "BatchNorm", "LayerNorm",
         "Dropout",
         "ReLU", "LeakyReLU", "ELU", "Tanh", "Sigmoid", "Softplus", "GELU",
+        # blocks of layers, and how branches join
+        "Residual", "Parallel", "Repeat", "Add", "Concat",
         # starting weights
         "HeNormal", "HeUniform", "GlorotNormal", "GlorotUniform", "LecunNormal", "LecunUniform", "Normal", "Uniform",
         "TorchDefault", "FlaxDefault", "Zeros",

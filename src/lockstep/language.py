@@ -113,6 +113,15 @@ def n_later(one: str, many: str, n: int, /, **values: Any) -> Text:
     return Text.of((one, many), {"n": n, **values})
 
 
+def digits(value: float, form: str) -> Text:
+    """A number that is said later, as the language in use writes it.
+
+    >>> digits(0.0821, ".2g")
+    '0.082'
+    """
+    return Text.of((f"{{value:{form}}}",), {"value": value})
+
+
 def joined(parts: Iterable[object], between: str = ", ") -> Text:
     """Texts one after the other, each of which is said in the language in use."""
     row = [piece for part in parts for piece in (between, part)][1:]

@@ -13,7 +13,7 @@ import numpy as np
 # Purposes never share numbers. Append only: an index is part of every stream's key.
 PURPOSES = (
     "weights", "order", "split", "augmentation", "dropout", "warm_up", "bootstrap", "bench", "rounding", "evaluated",
-    "gradients",
+    "gradients", "strangers",
 )  # fmt: skip
 
 

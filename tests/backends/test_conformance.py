@@ -100,7 +100,7 @@ def test_every_table_has_a_row_for_everything(backend, conformance):
     assert_complete(conformance(backend)["tables"])
 
 
-ROWS = {"LAYERS": spec.LAYERS, "LOSSES": (*spec.LOSSES, ALL_PAIRS), "OPTIMIZERS": spec.OPTIMIZERS}
+ROWS = {"LAYERS": (*spec.LAYERS, *spec.JOINS), "LOSSES": (*spec.LOSSES, ALL_PAIRS), "OPTIMIZERS": spec.OPTIMIZERS}
 
 
 def assert_complete(tables):
@@ -110,11 +110,17 @@ def assert_complete(tables):
     assert not missing, f"no row for {missing}"
 
 
-@pytest.mark.parametrize(("name", "kind"), [("LAYERS", "elu"), ("LOSSES", ALL_PAIRS), ("OPTIMIZERS", "sgd")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("LAYERS", "elu"), ("LAYERS", "concat"), ("LOSSES", ALL_PAIRS), ("OPTIMIZERS", "sgd")]
+)
 def test_a_row_that_is_missing_is_named(name, kind, monkeypatch):
     monkeypatch.delitem(getattr(numpy_backend, name), kind)
     with pytest.raises(AssertionError, match=f"no row for .*{name}: {kind}"):
         assert_complete(table.rows_of(numpy_backend))
+
+
+def layers_of(case):
+    return {row.layer for row in case.network.facts(case.shape)}
 
 
 def not_in_chains(rows):
@@ -126,8 +132,8 @@ def not_in_chains(rows):
     for name, chains in table.IN_CHAINS.items():
         is_carried = chains.startswith(("ties-", "black-"))
         places = (chains,) if is_carried else (chains, "chain-")
-        chained = {layer for other, case in rows.items() if other.startswith(places) for layer in case.network.layers}
-        asked = {layer for layer in rows[name].network.layers if not (is_carried and layer.kind == "conv2d")}
+        chained = {layer for other, case in rows.items() if other.startswith(places) for layer in layers_of(case)}
+        asked = {layer for layer in layers_of(rows[name]) if not (is_carried and layer.kind == "conv2d")}
         if missing := asked - chained - set(table.SMALL.layers):
             found[name] = missing
     return found
@@ -156,8 +162,8 @@ def test_no_value_of_a_chain_is_too_small_to_be_compared(chain, reference):
 
 
 def test_every_kind_of_the_spec_has_a_case():
-    layers = {layer.kind for case in table.CASES.values() for layer in case.network.layers}
-    assert layers == set(spec.LAYERS)
+    layers = {layer.kind for case in table.CASES.values() for layer in layers_of(case)}
+    assert layers == {*spec.LAYERS, *spec.JOINS}
     for attribute, kinds in (("optimizer", spec.OPTIMIZERS), ("schedule", spec.SCHEDULES)):
         assert {getattr(case.recipe, attribute).kind for case in table.CASES.values()} == set(kinds)
     assert {case.recipe.loss for case in table.CASES.values()} == set(spec.LOSSES)

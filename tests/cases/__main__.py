@@ -9,10 +9,10 @@ import sys
 import traceback
 
 from cases import Judged, cases
-from cases.kept import kept
+from cases.processes import kept
 from lockstep.errors import LockstepError
 from lockstep.language import say
-from lockstep.store import findings
+from lockstep.store import prose
 
 
 def main(names: list[str]) -> int:
@@ -32,7 +32,7 @@ def main(names: list[str]) -> int:
             judged.append(case.judged(found))
             print(judged[-1].row(), flush=True)
             if is_told:
-                print(*(f"    {say(line)}" for line in findings.lines(found)), sep="\n", flush=True)
+                print(*(f"    {say(line)}" for line in prose.lines(found)), sep="\n", flush=True)
     counts = [
         sum(map(bool, each))
         for each in ([j.is_placed for j in judged], [j.is_named for j in judged], [j.wrong for j in judged])

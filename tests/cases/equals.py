@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cases.kept import kept
+from cases.processes import kept
 from lockstep.errors import LockstepError
 from lockstep.language import say
 from lockstep.proof.pair import difference

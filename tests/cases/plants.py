@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from cases import name_of
-from cases.kept import kept
+from cases.processes import kept
 from lockstep.errors import LockstepError
 from lockstep.proof.pair import difference
 from lockstep.store.documents.difference import Difference

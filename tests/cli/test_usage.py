@@ -33,7 +33,7 @@ SAID = {
     "Invalid value for {}: {}": ["Invalid value for '--rounds': Input should be greater than or equal to 1"],
     "Missing {}{}.": ["Missing argument 'STUDY'.", "Missing option '--out'."],
     "Missing command.": ["Missing command."],
-    "No such command {}.": ["No such command 'frob'."],
+    "No such command {}.": ["No such command 'frob'.", "No such command 'runs'. Did you mean 'run', 'resume'?"],
     "No such option: {}": ["No such option: --foo"],
     "(Possible options: {})": ["No such option: --ofline (Possible options: --offline)"],
     "Option {} requires {}": ["Option '--threads' requires an argument."],

@@ -23,7 +23,7 @@ def shape_of(page):
     written = re.sub(r"<!-- results.*?end -->", "", prose, flags=re.DOTALL)
     return {
         "headings": [len(level) for level in re.findall(r"^(#+) ", prose, re.MULTILINE)],
-        "formulas": re.findall(r"\$\$?[^$]+\$\$?", prose),
+        "formulas": re.findall(r"\$\$?[^$]+\$\$?", prose.replace(r"\mathrm{или}", r"\mathrm{or}")),
         "code": code,
         "commands": re.findall(r"^    (\S.*)$", prose, re.MULTILINE),
         "marks": re.findall(r"<!-- (?:source|lines|results): .*? -->", prose),

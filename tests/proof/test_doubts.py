@@ -15,7 +15,7 @@ from lockstep.backends.numpy import layers, optimizers, stack
 from lockstep.backends.plan import Plan
 from lockstep.proof import audit, rehearsal, verdicts
 from lockstep.proof.cases import Case, cases
-from lockstep.spec import Network, Recipe, Study
+from lockstep.spec import JOINS, Network, Recipe, Study
 from lockstep.spec.records import changed
 from lockstep.store.documents.proof import Divergence
 from lockstep.training import checkpoints, early_stopping, inputs, loop, metrics
@@ -302,5 +302,5 @@ def test_what_numpy_has_wrong_in_runs_trained_together_is_its_own(monkeypatch):
 
 
 def test_the_case_of_these_tests_has_every_layer():
-    assert {layer.split()[0] for layer in EVERYTHING} | {"global_avg_pool"} == set(reference.LAYERS)
+    assert {layer.split()[0] for layer in EVERYTHING} | {"global_avg_pool"} | {*JOINS} == set(reference.LAYERS)
     assert changed(a_case().canonical, backend="numpy").backend == "numpy"

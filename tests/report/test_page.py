@@ -5,11 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 
-from lockstep import store
+from lockstep import language, store
 from lockstep.report import write_report
+from support import ROOT
 from support.bench_documents import write_bench
 from support.needs import need
+from support.proof_documents import divergence, proof_of, proven
 from support.run_folders import BACKENDS, fake_run
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
@@ -137,3 +140,175 @@ def two_models(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(("width", "media"), [(400, "screen"), (1280, "screen"), (1030, "print")])
 def test_the_page_of_two_models_asks_nobody_and_fits_into_its_window(browser, two_models, width, media):
     assert look_at(browser, two_models, width, media) == ([], [])
+
+
+# ------------------------------------------------------------------------------------------- for every kind of reader
+
+# The rules of WCAG 2.2 AA and axe's own best practices, on everything that opens.
+AXE = """
+const done = arguments[arguments.length - 1];
+for (const one of document.querySelectorAll("details")) one.open = true;
+axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}).then(found =>
+  done(found.violations.map(one => `${one.id}: ${one.help}: ${one.nodes[0].html.slice(0, 200)}`)));
+"""
+
+
+def axe() -> str:
+    """axe-core's script, which `make axe` puts into build/: nothing of Lockstep's has it."""
+    path = ROOT / "build" / "axe" / "axe.min.js"
+    need(path.exists(), "axe-core (make axe)")
+    return path.read_text(encoding="utf-8")
+
+
+def violations(browser, path: Path, width: int = 1280, is_dark: bool = False) -> list[str]:
+    """What axe-core finds in a page: it is run from outside, which the page's own policy does not let anybody else."""
+    features = [{"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": features})
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(path.as_uri())
+    browser.execute_script(axe())
+    return browser.execute_async_script(AXE)
+
+
+@pytest.fixture(scope="module")
+def proven_page(page) -> Path:
+    """The same runs with a proof beside them, and a backend that diverged in it."""
+    rows = [proven(name, "DIVERGED" if name == "torch" else "EQUAL") for name in BACKENDS]
+    store.write_json(page.parent / "demo" / "proof.json", proof_of(rows, [divergence()]))
+    path = write_report(store.find_runs([page.parent]), page.parent / "proven.html")
+    (page.parent / "demo" / "proof.json").unlink()
+    return path
+
+
+@pytest.fixture(scope="module")
+def russian_page(page) -> Path:
+    with language.speaking("ru"):
+        return write_report(store.find_runs([page.parent]), page.parent / "russian.html")
+
+
+@pytest.mark.parametrize(("width", "is_dark"), [(1280, False), (1280, True), (400, False)])
+def test_axe_finds_nothing_in_the_report(browser, proven_page, width, is_dark):
+    assert violations(browser, proven_page, width, is_dark) == []
+
+
+def test_axe_finds_nothing_in_the_russian_report(browser, russian_page):
+    assert violations(browser, russian_page) == []
+
+
+def test_axe_finds_what_is_planted(browser, page):
+    text = page.read_text(encoding="utf-8")
+    planted = '<p style="color: #999; background: #fff">pale</p><img src="data:,"><button></button></main>'
+    other = page.with_name("unkind.html")
+    other.write_text(text.replace("</main>", planted), encoding="utf-8")
+    found = {one.partition(":")[0] for one in violations(browser, other)}
+    assert {"color-contrast", "image-alt", "button-name"} <= found
+
+
+# ------------------------------------------------------------------------------------------ with a script, without
+
+
+@pytest.fixture
+def opened(browser, proven_page):
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen"})
+    size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(proven_page.as_uri())
+    return browser
+
+
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (400, "screen")])
+def test_question_answer_figure_proof_and_caution_are_on_the_first_screen(browser, proven_page, width, media):
+    look_at(browser, proven_page, width, media)
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(proven_page.as_uri())
+    ends = browser.execute_script(
+        "return ['h1', '.answer', '.badge', '.glance', '.caution']"
+        ".map(name => [...document.querySelectorAll(`header ${name}`)].at(-1).getBoundingClientRect().bottom)"
+    )
+    assert max(ends) <= 800, ends
+
+
+def test_a_table_is_put_in_order_and_searched(opened):
+    script = """
+    const table = document.querySelector("#results table.sortable") || document.querySelector("#times table.sortable");
+    const head = [...table.tHead.rows[0].cells].find(cell => /Backend/.test(cell.textContent));
+    const column = head.cellIndex, read = () => [...table.tBodies[0].rows].map(row => row.cells[column].textContent);
+    head.querySelector("button").click(); const up = read();
+    head.querySelector("button").click(); return [up, read(), head.getAttribute("aria-sort")];
+    """
+    up, down, said = opened.execute_script(script)
+    assert up == sorted(up)
+    assert down == sorted(up, reverse=True)
+    assert said == "descending"
+
+
+def test_numbers_are_sorted_as_numbers_in_both_languages(opened, russian_page):
+    script = """
+    const table = [...document.querySelectorAll("#confusion details table.sortable")]
+      .find(one => one.tBodies[0].rows.length > 5);
+    const heads = [...table.tHead.rows[0].cells], column = heads.length - 1;
+    heads[column].querySelector("button").click();
+    return [...table.tBodies[0].rows].map(row => row.cells[column].textContent);
+    """
+    found = [int(text) for text in opened.execute_script(script)]
+    assert found == sorted(found)
+    opened.get(russian_page.as_uri())
+    found = [int(text) for text in opened.execute_script(script)]
+    assert found == sorted(found)
+
+
+def test_values_are_shown_under_the_pointer_and_lines_go_off(opened):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    drawing = opened.find_elements("css selector", "#curves svg[data-axes]")[2]
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", drawing)
+    boxes = "return [...arguments[0].parentElement.querySelectorAll('.tools input')].length"
+    WebDriverWait(opened, 10).until(lambda browser: browser.execute_script(boxes, drawing))
+    ActionChains(opened).move_to_element(drawing).perform()
+    read = (
+        "return [...arguments[0].parentElement.querySelectorAll('.tip:not([hidden]) div')].map(one => one.textContent)"
+    )
+    told = opened.execute_script(read, drawing)
+    # epoch 3 of `fake_run`: the loss is 0.9 / 3 and 0.001 more with each backend, on test images 0.1 more
+    assert "numpy, test: 0.400" in told
+    assert "jax, test: 0.403" in told
+    off = "const box = arguments[0].parentElement.querySelector('.tools label'); box.click(); return box.textContent"
+    assert opened.execute_script(off, drawing) == "numpy"
+    hidden = "return [...arguments[0].querySelectorAll('g[data-series^=\"numpy|\"]')].map(one => one.style.display)"
+    assert set(opened.execute_script(hidden, drawing)) == {"none"}
+
+
+def test_without_a_script_the_page_says_the_same(browser, proven_page):
+    """Everything that is read with the script off is there, and nothing that works only with it."""
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(proven_page.as_uri())
+        assert browser.find_elements("css selector", "svg[data-axes], table.sortable, .badge")
+        assert not browser.find_elements("css selector", ".tools, th button, dialog")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_script_that_is_not_ours_is_not_run(browser, page):
+    text = page.read_text(encoding="utf-8")
+    other = page.with_name("other-script.html")
+    other.write_text(text.replace('"use strict";', 'document.title = "caught"; "use strict";'), encoding="utf-8")
+    browser.get(other.as_uri())
+    assert browser.title != "caught"
+    assert not browser.find_elements("css selector", ".tools")
+    browser.get(page.as_uri())
+    assert browser.find_elements("css selector", ".tools")
+
+
+def test_on_paper_long_tables_are_unfolded(browser, page):
+    browser.get(page.as_uri())
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    script = (
+        "return [...document.querySelectorAll('details.fold table')].map(one => one.getBoundingClientRect().height)"
+    )
+    heights = browser.execute_script(script)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen"})
+    assert heights
+    assert min(heights) > 0

@@ -319,7 +319,7 @@ def test_numbers_nouns_and_lists_are_russian():
         ("its shape is (3, 4) and not (4, 3)", "его форма (3, 4), а не (4, 3)"),
         ("missing: a/b; unexpected: c", "нет: a/b; лишнее: c"),
         ("times are unsteady: a fixed piece of work takes up to 1.25 times its median",
-         "времена неустойчивы: одна и та же работа занимает до 1,25 своей медианы"),
+         "время неустойчиво: одна и та же работа занимает до 1,25 своей медианы"),
         ("every part of both is the judge's within rounding; their first different bits: start bias at [3, 4]",
          "каждая часть обоих совпадает с результатом судьи в пределах округления; первые различные биты: start bias, "
          "место [3, 4]"),

@@ -51,11 +51,10 @@ FLOORS = (
     {"backends", "data", "store"},
     {"exchange"},
     {"training"},
-    {"report", "study"},
+    {"play", "report", "study"},
     {"benchmark", "defaults", "proof", "screen"},
     {"check"},
-    {"scripting"},
-    {"cli"},
+    {"cli", "scripting"},
     {"__main__", ""},  # the package's face
 )
 # What stands side by side in a room, and there too imports what is below it only: twins know nothing of each other.

@@ -241,6 +241,7 @@ IN_A_STUDY = {
     "bias_initializer": "[networks]\nmlp = ['flatten', {kind = 'dense', units = 10, bias_initializer = {}}]",
     "optimizer": BY_DEFAULT + "[recipe]\noptimizer = {}",
     "schedule": BY_DEFAULT + "[recipe]\nschedule = {}",
+    "join": "[networks]\nmlp = ['flatten', {residual = ['tanh'], join = {}}, 'dense 10']",
 }
 
 

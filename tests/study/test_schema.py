@@ -16,6 +16,7 @@ from support import STUDY_FILES
 from support.strategies import STUDIES
 
 ALL = STUDY_FILES
+HELD = ("layers", "shortcut", "branches")  # keys that hold layers, whose values the family says
 CHECK = jsonschema.Draft202012Validator(study_schema())
 NETWORKS = '[networks]\na = ["flatten", "dense 10"]\n'
 
@@ -47,6 +48,9 @@ RIGHT = [
     'a.layers = "conv2d 20 5"', "a = ['conv2d 20 [5, 3] padding=same']", 'a = ["conv2d kernel=5 filters=20"]',
     'a = ["conv2d 20 kernel=5 bias=false"]', "a = ['conv2d 2 3 1 \"same\"']", "a = [{kind = 'max_pool2d', size = 3}]",
     "a = ['dense 10 initializer=zeros']", "a = [\"dense 10 initializer='normal 0.1'\"]", "a = ['elu 1', 'gelu tanh']",
+    "a = [{residual = ['relu'], shortcut = 'tanh', join = 'concat reversed'}]", "a = [{repeat = 2, layers = 'relu'}]",
+    "a = [{parallel = ['relu', ['tanh', {residual = ['relu']}]], join = {kind = 'add', first = 0.5}}]",
+    "a = [{kind = 'residual', layers = [{kind = 'repeat', times = 2, layers = ['relu']}]}]",
     "a = {layers = 'dense 10', initializer = 'uniform 1e-2'}", "a = ['dense 10']\nb = 'a'", "a = [' dense  1_000 ']",
 ]  # fmt: skip
 
@@ -77,6 +81,11 @@ WRONG = {
     "a negative seed": f"seeds = [-1]\n{NETWORKS}",
     "a mistake that there is not": f"[recipe]\nmistakes = 'none'\n{NETWORKS}",
     "a network's name with a space": "[networks]\n'a b' = ['dense 10']",
+    "a branch alone": "networks.a = [{parallel = ['relu']}]",
+    "a block with nothing in it": "networks.a = [{residual = []}]",
+    "a block's key that there is not": "networks.a = [{residual = ['relu'], shortcuts = ['relu']}]",
+    "a block repeated no time": "networks.a = [{repeat = 0, layers = ['relu']}]",
+    "a layer that there is not in a block": "networks.a = [{residual = ['rel']}]",
     "a layer that there is not": "networks.a = ['dens 10']",
     "a short form without what is required": "networks.a = ['conv2d 8']",
     "a short form with too much": "networks.a = ['relu 1']",
@@ -102,7 +111,7 @@ def test_every_key_has_a_meaning():
     assert [owner for owner in MEANINGS if {key.name for key in keys_of(owner)} != set(MEANINGS[owner])] == []
     for kinds in FAMILIES.values():
         for record in kinds.values():
-            assert all(key.takes or isinstance(key.default, dict) or "initializer" in key.name
+            assert all(key.takes or isinstance(key.default, dict) or "initializer" in key.name or key.name in HELD
                        for key in keys_of(record.__name__)), record  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,11 +49,11 @@ class Case:
 
         Of black images too: two batches of them leave two classes with one logit, and rounding decides between them.
         """
-        kinds = {layer.kind for layer in self.network.layers}
+        kinds = {layer.kind for layer in self.network.every_layer()}
         return N if self.network is SMALL or self.levels == 1 or kinds & {"batch_norm", "dropout"} else FULL
 
 
-def net(*layers: str) -> Network:
+def net(*layers: Any) -> Network:
     return Network([*layers], initializer="glorot_uniform")
 
 
@@ -100,6 +101,8 @@ LAYER_CASES = {
     "sigmoid": net("conv2d 4 3", "sigmoid", *HEAD),
     "softplus": net("conv2d 4 3", "softplus", *HEAD),
     "gelu": net("conv2d 4 3", "gelu", *HEAD),
+    "add": net("conv2d 4 1", {"residual": ["conv2d 4 [3, 2] padding=same", "tanh"]}, *HEAD),
+    "concat": net({"parallel": ["conv2d 4 [3, 2] padding=same", ["conv2d 4 1", "tanh"]]}, *HEAD),
     "everything": EVERYTHING,
 }
 # The same rows in chains: a framework compiles one program for several of them, and what a layer computes and sends
@@ -122,6 +125,13 @@ CHAINS = {
     "activations": net(
         "conv2d 4 3", "leaky_relu 0.2", "elu 1.3", "gelu", "conv2d 4 1", "tanh", "conv2d 4 1", "softplus", "conv2d 4 1",
         "sigmoid", "conv2d 4 1", "relu", "max_pool2d", *HEAD,
+    ),
+    "branches": net(
+        "conv2d 4 3 2", {"residual": ["conv2d 4 3 padding=same bias=false", "batch_norm", "relu"]}, "relu",
+        {"residual": ["conv2d 6 [3, 2] 2 padding=same", "tanh"], "shortcut": "conv2d 6 1 2 padding=same"},
+        {"repeat": 2, "layers": [{"residual": ["conv2d 3 3 padding=same", "elu"], "join": "concat"}]},
+        {"parallel": ["max_pool2d 2 1 same", "avg_pool2d 2 1 same", "conv2d 12 1"], "join": "add"},
+        {"parallel": [["flatten", "dense 7"], "global_avg_pool"]}, "dropout 0.3", "dense 5",
     ),
     # Zero stays zero: on black images, of which it is asked alone, each layer lies on its kink.
     "kinks": net("conv2d 4 3", "relu", "leaky_relu 0.2", "elu 1.3", "gelu", "max_pool2d [2, 3]", "max_pool2d", *HEAD),
@@ -184,6 +194,18 @@ OPTION_CASES = {
     "batch_norm_biased": Case(net("conv2d 4 3", "batch_norm running_variance=biased", *HEAD), MOMENTUM),
     "layer_norm_example": Case(net("conv2d 4 3", "layer_norm over=example", *HEAD), MOMENTUM, alone=True),
     "gelu_tanh": Case(net("conv2d 4 3", "gelu tanh", *HEAD), MOMENTUM, alone=True),
+    "joins": Case(
+        net(
+            "conv2d 4 1",
+            {"residual": ["conv2d 4 3 padding=same"], "join": "add 0.5 2.0 rectified=true"},
+            {"parallel": ["conv2d 3 1", "tanh"], "join": "concat reversed"},
+            {"parallel": ["conv2d 2 1", "conv2d 2 [2, 3] padding=same"], "join": "concat axis=height"},
+            {"parallel": ["conv2d 2 1", "conv2d 2 [2, 3] padding=same"], "join": "concat axis=width"},
+            *HEAD,
+        ),
+        MOMENTUM,
+        alone=True,
+    ),
     "adam_hat": Case(SMALL, recipe("adam epsilon=0.001 epsilon_mode=hat")),
     "adamw_hat": Case(SMALL, recipe("adamw 0.001 0.3 epsilon=0.001 epsilon_mode=hat")),
     "rmsprop_inside": Case(SMALL, recipe("rmsprop 0.001 0.8 0.001 inside")),
@@ -365,13 +387,16 @@ def alone(model: Model) -> dict[str, np.ndarray]:
     """Every layer by itself, on a random input and a random gradient of its output."""
     found, generator = {}, np.random.default_rng(5)
     for row in model.plan.rows:
-        x, dy = (
+        *taken, dy = (
             generator.integers(-99, 99, (BATCH, *shape)).astype(model.plan.dtype) / 77
-            for shape in (row.input_shape, row.output_shape)
+            for shape in (*row.input_shapes, row.output_shape)
         )
-        x.reshape(-1)[::5] *= 40  # up to ±51: where exponentials end, and formulas for small numbers fail
-        y, dx, gradients = model.layer(row.name, x, dy)
-        found |= {f"{row.name} y": y, f"{row.name} dx": dx, **{f"{name} gradient": g for name, g in gradients.items()}}
+        for x in taken:
+            x.reshape(-1)[::5] *= 40  # up to ±51: where exponentials end, and formulas for small numbers fail
+        y, sent, gradients = model.layer(row.name, tuple(taken) if len(taken) > 1 else taken[0], dy)
+        for place, dx in enumerate(sent if isinstance(sent, tuple) else (sent,)):
+            found[f"{row.name} dx" + (f" {place}" if place else "")] = dx
+        found |= {f"{row.name} y": y, **{f"{name} gradient": g for name, g in gradients.items()}}
     return found
 
 

@@ -1,6 +1,6 @@
 """Whether a catalog of translations fits the source: `problems(paths, po)` names everything that is wrong with it.
 
-`python -m support.catalogs` does so for both catalogs, that of the commands and that of the report.
+`python -m support.catalogs` does so for every catalog: of the commands, the report, and the page to play with.
 
 Texts are found as Babel finds them: in Python and Jinja, as arguments of `_`, `n_`, `later` and `n_later`.
 """
@@ -27,8 +27,8 @@ from lockstep.proof.causes import CAUSES
 from support import STUDY_FILES
 
 SOURCES = Path(lockstep.__file__).parent
-MESSAGES, REPORT = (SOURCES / "locale" / "ru" / name for name in ("messages.po", "report.po"))
-OTHERS = {"report", "locale", "chapters", "studies", "__pycache__"}  # no texts of commands
+MESSAGES, REPORT, PLAY = (SOURCES / "locale" / "ru" / f"{name}.po" for name in ("messages", "report", "play"))
+OTHERS = {"report", "play", "locale", "chapters", "studies", "__pycache__"}  # no texts of commands
 OF_CAUSES = [text for cause in CAUSES.values() for text in (cause.what, cause.defaults, cause.mend)]
 QUESTIONS = [tomllib.loads(path.read_text(encoding="utf-8"))["question"] for path in STUDY_FILES]
 NOW_AND_LATER = {"_": None, "n_": (1, 2), "later": None, "n_later": (1, 2)}  # what `language` has texts called by
@@ -137,6 +137,10 @@ def problems_of_report(po: Path = REPORT) -> list[str]:
     return problems([SOURCES / "report"], po, [*OF_CAUSES, *QUESTIONS])
 
 
+def problems_of_play(po: Path = PLAY) -> list[str]:
+    return problems([SOURCES / "play"], po, (), NOW_AND_LATER)
+
+
 if __name__ == "__main__":
-    found = problems_of_messages() + problems_of_report()
+    found = problems_of_messages() + problems_of_report() + problems_of_play()
     sys.exit("\n".join(found) or None)

@@ -39,7 +39,7 @@ class Case:
     dtype: str = ""  # the only one in which it is run
 
 
-def net(*layers: str) -> Network:
+def net(*layers: Any) -> Network:
     return Network([*layers])
 
 
@@ -67,6 +67,18 @@ CASES = {
     "adam": Case(DARK, recipe("adam 0.01", l2=0.1), brightest=3),
     "adamw": Case(net("flatten", "dense 5"), recipe("adamw 0.01 0.05"), brightest=3),
     "rmsprop": Case(DARK, recipe("rmsprop"), brightest=3),
+    "joined": Case(
+        net(
+            "conv2d 4 3 2",
+            "relu",
+            {"residual": ["conv2d 4 3 padding=same"]},
+            "relu",
+            {"parallel": ["conv2d 3 1", "conv2d 3 [3, 2] padding=same"]},
+            "flatten",
+            "dense 5",
+        ),
+        recipe("sgd 0.05"),
+    ),
     "double": Case(net("flatten", "dense 5"), recipe("sgd 0.1"), dtype="float64"),
 }
 
@@ -102,6 +114,13 @@ PLANTS = {
     "layer_norm_epsilon": Plant("normal", "1_layer_norm"),
     "layer_norm_epsilon_flax": Plant("normal", "1_layer_norm"),
     "layer_norm_whole_example": Plant("normal", "1_layer_norm"),
+    "shortcut_missing": Plant("joined", "3_add"),
+    "shortcut_twice": Plant("joined", "3_add"),
+    "join_averaged": Plant("joined", "3_add"),
+    "activation_before_join": Plant("joined", "3_add"),
+    "branches_reversed": Plant("joined", "7_concat"),
+    "concat_along_height": Plant("joined", "7_concat"),
+    "concat_along_width": Plant("joined", "7_concat"),
     "training_in_inference_mode": Plant("image", "1_batch_norm"),
     "dropout_not_scaled": Plant("flat", "4_dropout"),
     "dropout_rate_kept": Plant("flat", "4_dropout"),

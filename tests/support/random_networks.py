@@ -68,11 +68,59 @@ def convolution(draw: Any) -> list[str]:
     return block
 
 
+_JOINS = st.sampled_from(["add", "add", "add", "add 0.5 1.5", "add rectified=true", "concat", "concat reversed"])
+
+
+@st.composite
+def _same(draw: Any, filters: int, stride: int) -> list[Any]:
+    """A convolution that leaves an image's size to the stride alone, normalised and curved or not."""
+    kernel, bias = [draw(_SMALL), draw(_SMALL)], str(draw(st.booleans())).lower()
+    block = [f"conv2d {filters} {kernel} {stride} same bias={bias}"]
+    block += draw(st.sampled_from([[], ["batch_norm"], *_LAYER_NORMS]))
+    return [*block, *draw(st.sampled_from([[], [draw(_ACTIVATIONS)]]))]
+
+
+@st.composite
+def branches(draw: Any, depth: int = 0) -> list[Any]:
+    """A block of branches, which may hold another; behind it an activation or none."""
+    kind, filters = (
+        draw(st.sampled_from(["own", "bottleneck", "shortcut", "parallel", "repeat"])),
+        draw(st.integers(2, 6)),
+    )
+    stride, join = draw(st.sampled_from([1, 1, 2])), draw(_JOINS)
+    inner = draw(branches(depth + 1)) if depth == 0 and draw(st.sampled_from([False, False, True])) else []
+    if kind == "own":  # the shortcut is what goes in: nothing in the way changes its shape
+        layers = [*draw(st.sampled_from([["batch_norm"], *_LAYER_NORMS])), draw(_ACTIVATIONS)]
+        block: list[Any] = [{"residual": layers, "join": join}]
+    elif kind == "bottleneck":  # nothing is known of what goes in, and a concatenation asks for its size alone
+        block = [{"residual": draw(_same(filters, 1)), "join": "concat"}]
+    elif kind == "shortcut":
+        way = [*draw(_same(filters, stride)), *inner, *draw(_same(filters, 1))]
+        block = [{"residual": way, "shortcut": f"conv2d {filters} 1 {stride} same", "join": join}]
+    elif kind == "parallel":
+        ways = [draw(_same(filters, stride)) for _ in range(draw(st.integers(2, 3)))]
+        block = [{"parallel": ways, "join": join}]
+    else:
+        block = [
+            {"repeat": 2, "layers": [*draw(_same(filters, 1)), {"residual": draw(_same(filters, 1)), "join": join}]}
+        ]
+    return [*block, *draw(st.sampled_from([[], [draw(_ACTIVATIONS)]]))]
+
+
 @st.composite
 def networks(draw: Any) -> Network:
     n = draw(st.sampled_from([0, 1, 2, 2, 2, 3]))
     layers = [word for _ in range(n) for word in draw(convolution())]
+    if draw(st.booleans()):
+        layers += draw(branches())
+    if draw(st.sampled_from([False, False, True])):
+        at = draw(st.integers(0, len(layers)))
+        layers[at:at] = draw(branches())
     layers += draw(st.sampled_from([["flatten"], ["flatten"], ["flatten chw"], ["global_avg_pool"]]))
+    if draw(st.sampled_from([False, False, True])):
+        width = draw(st.integers(6, 24))
+        way = [f"dense {width}", draw(_ACTIVATIONS), f"dense {width}"]
+        layers += [f"dense {width}", {"residual": way, "join": draw(_JOINS)}]
     for _ in range(draw(st.integers(0, 2))):
         layers += [f"dense {draw(st.integers(6, 24))}"]
         layers += [*draw(st.sampled_from([[], [], ["batch_norm"], *_LAYER_NORMS])), draw(_ACTIVATIONS)]

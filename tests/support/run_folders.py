@@ -71,16 +71,10 @@ def _write_results(folder: Path, study: Study, backend: str, accuracy: float, n:
     logits += 1e-4 * np.random.default_rng(own).random(logits.shape, dtype=np.float32)
     store.write_npz(folder / "predictions.npz", logits=logits, labels=labels)
     network = next(iter(study.networks.values()))
-    rows = network.facts((12, 11, 1))
-    table = [
-        {"name": row.name, "kind": row.layer.kind, "input_shape": row.input_shape, "output_shape": row.output_shape,
-         "parameters": row.parameters, "multiply_adds": row.multiply_adds, "receptive_field": row.receptive_field}
-        for row in rows
-    ]  # fmt: skip
+    summary = network.summary((12, 11, 1))
     store.write_json(folder / "metrics.json", {
-        "test": metrics.evaluate(logits, labels, study.recipe), "parameters": sum(row.parameters for row in rows),
-        "multiply_adds": sum(row.multiply_adds for row in rows), "epochs": study.recipe.epochs, "best_epoch": None,
-        "stopped_early": False, "network": table,
+        "test": metrics.evaluate(logits, labels, study.recipe), "epochs": study.recipe.epochs, "best_epoch": None,
+        "stopped_early": False, **summary,
     })  # fmt: skip
     pace = 1 + BACKENDS.index(backend)
     clocks = {"import": 0.5 * pace, "build": 0.02, "compile": 0.8, "train": 2.0 * pace, "evaluate": 0.3}

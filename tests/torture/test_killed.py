@@ -78,7 +78,7 @@ def battery(stable, tmp_path, n, times) -> list[str]:
 
 
 def test_a_run_that_is_killed_ends_with_the_same_bits(stable, cases, tally, tmp_path):
-    n = cases(2, 100)
+    n = cases(2 if stable.backend in ("numpy", "torch") else 1, 100)  # of those that compile for long, an MLP
     misses = battery(stable, tmp_path, n, 1)
     tally(f"kill -9 at a random moment, then resume: {stable.backend}, MLP and CNN by turns", n, len(misses))
     assert not misses

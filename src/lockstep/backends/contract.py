@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lockstep.backends.plan import Arrays, Plan
+from lockstep.backends.plan import Arrays, Plan, Taken
 
 
 class Predictor(Protocol):
@@ -79,9 +79,9 @@ class Observable(Predictor, Protocol):
         A parameter's gradient includes L2 and is before clipping. The loss is the mean, whatever is minimised.
         """
 
-    def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
+    def layer(self, name: str, x: Taken, dy: np.ndarray) -> tuple[np.ndarray, Taken, Arrays]:
         """One layer alone, as a training step runs it: (y, dx, parameter → gradient) for its input and its output's
-        gradient, all in the canonical layout; changes nothing.
+        gradient, all in the canonical layout; changes nothing. What joins branches takes in a tuple and gives one back.
         """
 
 
@@ -94,7 +94,7 @@ class Backend(Protocol):
 
     @property
     def LAYERS(self) -> Mapping[str, Any]:  # noqa: N802 - a table's name
-        """kind of layer → what computes it."""
+        """kind of layer, or of `spec.JOINS` → what computes it."""
 
     @property
     def LOSSES(self) -> Mapping[str, Any]:  # noqa: N802

@@ -18,6 +18,7 @@ from lockstep.backends.walk import Walk
 from lockstep.spec import Adam, AdamW, LayerFacts, Network, Recipe, Shape, same_padding
 
 Arrays = dict[str, np.ndarray]
+Taken = np.ndarray | tuple[np.ndarray, ...]  # what a row takes in: one array, or one for each input of a join
 FRACTION_BITS = {"tf32": 10, "bfloat16": 7}  # of float32's 23, that `products` keeps of the factors of each product
 
 

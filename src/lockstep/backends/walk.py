@@ -12,8 +12,9 @@ from typing import Any
 
 from lockstep.spec import INPUT, LayerFacts
 
-There = Callable[..., Any]  # (row, what it takes in …) → what it puts out
+There = Callable[[LayerFacts, Any], Any]  # (row, what it takes in: a value, or a tuple of several) → what it puts out
 Back = Callable[[LayerFacts, Any, bool], Any]  # (row, dL/dy, is dL/dx wanted?) → dL/dx, or one for each input
+Total = Callable[[str, Any, Any], Any]  # (name, two parts of what is sent back to that value) → their sum
 
 
 class Walk:
@@ -52,7 +53,7 @@ class Walk:
         values = {INPUT: entering}
         del entering
         for row, names, released in self._steps:
-            y = there(row, *[values[name] for name in names])
+            y = there(row, _taken_in(values, names))
             for name in released:
                 del values[name]
             values[row.name] = y
@@ -62,13 +63,15 @@ class Walk:
         """Every value by name, "input" first, in the order of the rows."""
         values = {INPUT: entering}
         for row, names, _ in self._steps:
-            values[row.name] = there(row, *[values[name] for name in names])
+            values[row.name] = there(row, _taken_in(values, names))
         return values
 
-    def back(self, dy: Any, back: Back, everything: bool = False) -> dict[str, Any]:
+    def back(
+        self, dy: Any, back: Back, everything: bool = False, total: Total = lambda name, one, other: one + other
+    ) -> dict[str, Any]:  # fmt: skip
         """From the gradient of the last row's output that of each output, or only where something learns before it.
 
-        What is sent back to a value from several rows is added up. None stands for nothing.
+        What is sent back to a value from several rows is added up by `total`. None stands for nothing.
         """
         sent: dict[str, Any] = {self.rows[-1].name: dy}
         for row, wanted in self._through_all if everything else self._through_learning:
@@ -77,5 +80,9 @@ class Walk:
                 part = dx[place] if len(row.inputs) > 1 and dx is not None else dx
                 if part is not None:
                     before = sent.get(name)
-                    sent[name] = part if before is None else before + part
+                    sent[name] = part if before is None else total(name, before, part)
         return sent
+
+
+def _taken_in(values: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return values[names[0]] if len(names) == 1 else tuple(values[name] for name in names)

@@ -33,6 +33,13 @@ Threads = Annotated[
     int | None, typer.Option(help="Threads for every backend (default: those of two that are free).", metavar="N")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Download nothing.")]
+Proven = Annotated[
+    bool,
+    typer.Option(
+        "--proof/--no-proof", envvar="LOCKSTEP_PROOF", show_envvar=False,
+        help="Prove what has run, once (or LOCKSTEP_PROOF=0).",
+    ),
+]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, all else on stderr.")]
 
 

@@ -17,6 +17,7 @@ from lockstep.screen.output import console, print_json, tell, tell_above
 
 if TYPE_CHECKING:
     from lockstep.cli.options import Work
+    from lockstep.proof.upkeep import Kept
     from lockstep.screen.runs import Watcher
     from lockstep.spec import Run, Study
     from lockstep.store import Records
@@ -35,9 +36,10 @@ def watching(n_runs: int, *folders: Path) -> Iterator[Watcher]:
 
 
 def do(
-    study: Study, work: Work, again: bool = False, together: bool = False
+    study: Study, work: Work, again: bool = False, together: bool = False, film: bool = False
 ) -> tuple[Records, list[dict[str, Any]]]:  # fmt: skip
     """Do a study's runs: their records, and the rows of their table."""
+    from lockstep import store
     from lockstep.machine.cores import checked_threads
     from lockstep.study import not_done, run_study
     from lockstep.study.forecast import Expectation
@@ -55,7 +57,13 @@ def do(
             watcher.tell(run, event)
             expectation.hear(run, event)
 
-        records = run_study(study, work.runs, hear, work.threads, again, together)
+        records = run_study(study, work.runs, hear, work.threads, again, together, is_filmed=film)
+    for record in records if film else ():
+        if record.folder in reused and not store.is_filmed(record.folder):
+            tell(
+                later("{name} was finished before, without a film; --again does it anew", name=record.folder.name),
+                err=True,
+            )
     ran = zip(study.runs(), records, strict=True)
     return records, [record.summary(run.grid, record.folder in reused) for run, record in ran]
 
@@ -73,11 +81,41 @@ def _tell_beforehand(study: Study, work: Work, again: bool, together: bool) -> N
         tell(later("warning: {what}", what=sentence), err=True)
 
 
+def prove(study: Study, work: Work, records: Records, rows: Sequence[dict[str, Any]]) -> Kept | None:
+    """The proof of a study's runs, made of what is not proven yet, its page written; each row gets its verdict.
+
+    None where it could not be made, which is said: the runs are done all the same.
+    """
+    from lockstep.errors import LockstepError
+    from lockstep.proof import upkeep
+    from lockstep.report import write_proof
+    from lockstep.screen.errors import print_error
+    from lockstep.screen.proofs import ProofWatcher
+
+    def begin(n: int) -> None:
+        tell(later("proving what has run: traces to make and judge: {n} (--no-proof leaves this out)", n=n), err=True)
+
+    done = later("interrupted; the runs are done, their proof and report are not: the same command again makes them")
+    try:
+        with ProofWatcher(console(stderr=True)) as watcher, interruption.saying(done):
+            kept = upkeep.keep(study, work.runs, records, work.threads, watcher.tell, begin)
+            if kept.made and kept.proof:
+                write_proof(kept.proof, work.runs / study.name / "proof.html")
+    except LockstepError as error:
+        tell(later("no proof could be made; the runs are done, and lockstep prove can be tried by itself:"), err=True)
+        print_error(error, console(stderr=True))
+        return None
+    for row in rows:
+        row["proof"] = kept.verdicts.get(Path(row["folder"]))
+    return kept
+
+
 def report(
-    study: Study, work: Work, records: Records, rows: Sequence[dict[str, Any]], as_json: bool, answer: str = ""
+    study: Study, work: Work, records: Records, rows: Sequence[dict[str, Any]], as_json: bool, kept: Kept | None
 ) -> None:  # fmt: skip
-    """Print the table of a study's runs, write their report and say its answer, or the one that is given."""
+    """Print the table of a study's runs, write their report, and say its answer and the proof's."""
     from lockstep.report import gather, write
+    from lockstep.screen.proofs import upkeep_said
 
     if not as_json:  # before the report, which may fail
         print_table(rows)
@@ -86,10 +124,24 @@ def report(
     page = gather(records)
     path = write(page, work.runs / study.name / "report.html", with_figures=True)
     if as_json:
-        return print_json({"study": study.name, "runs": rows, "report": str(path)})
-    tell(answer or page["answer"])
+        return print_json({"study": study.name, "runs": rows, "report": str(path), "proof": _document(kept)})
+    if kept and kept.proof:
+        for line in upkeep_said(kept.proof, kept.verdicts.values(), kept.made, kept.seconds, kept.left_out):
+            tell(line)
+    tell(" ".join(page["brief"]))
     tell(later("report: {path}", path=path))
-    return None if answer else _tell_of_others(path.parent, len(records))
+    return _tell_of_others(path.parent, len(records))
+
+
+def _document(kept: Kept | None) -> dict[str, Any] | None:
+    """What --json says of a proof; None where there is none."""
+    if kept is None or kept.proof is None:
+        return None
+    found = kept.proof
+    return {
+        "verdict": found.verdict, "steps": found.steps, "proven": found.proven, "made": kept.made,
+        "seconds": round(kept.seconds, 3), "left_out": kept.left_out,
+    }  # fmt: skip
 
 
 def _tell_of_others(folder: Path, n: int) -> None:
@@ -109,8 +161,8 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
         console().print(results_table(rows))
 
 
-def end(rows: Sequence[dict[str, Any]], *folders: Path) -> None:
-    """End the command with the exit code of the first run that failed, if one did."""
+def end(rows: Sequence[dict[str, Any]], *folders: Path, proof: Kept | None = None) -> None:
+    """End the command with the exit code of the first run that failed, if one did, else with that of a divergence."""
     failed = [row for row in rows if row["status"] != "finished"]
     if failed:
         counts = {"failed": len(failed), "all": len(rows)}
@@ -118,6 +170,8 @@ def end(rows: Sequence[dict[str, Any]], *folders: Path) -> None:
         command = f"lockstep resume {_quoted(folders)}"
         tell(later("to go on with them when that is mended: {command}", command=command), err=True)
         raise typer.Exit(int((failed[0]["code"] or "LS-403")[3]))
+    if proof and "DIVERGED" in proof.verdicts.values():
+        raise typer.Exit(1)
 
 
 def _quoted(folders: Iterable[Path]) -> str:

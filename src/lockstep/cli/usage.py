@@ -26,6 +26,7 @@ TYPE = re.compile(r" <[^<>]+>$")  # "STUDY <path>": what the name says already
 ERRORS = (
     later("No such option: {option} (Possible options: {options})"),
     later("No such option: {option}"),
+    later("No such command {command}. Did you mean {commands}?"),
     later("No such command {command}."),
     later("Missing command."),
     later("Missing argument {argument}."),

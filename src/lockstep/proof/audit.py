@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,6 +130,25 @@ def _layer_norm(row: LayerFacts, x: np.ndarray, p: Arrays) -> np.ndarray:
     return np.asarray(np.einsum("...c,c->...c", normal.reshape(x.shape), p["scale"]) + p["shift"])
 
 
+def _add(row: LayerFacts, taken: Sequence[np.ndarray], p: Arrays) -> np.ndarray:
+    first = np.where(taken[0] > 0, taken[0], 0.0) if row.layer.rectified else taken[0]
+    weights = [row.layer.first, *[row.layer.others] * (len(taken) - 1)]
+    return np.asarray(np.einsum("i,i...->...", weights, np.stack([first, *taken[1:]])))
+
+
+def _concat(row: LayerFacts, taken: Sequence[np.ndarray], p: Arrays) -> np.ndarray:
+    parts = [*reversed(taken)] if row.layer.order == "reversed" else [*taken]
+    if row.layer.axis == "channels":
+        y = np.empty((len(parts[0]), *row.output_shape))
+        start = 0
+        for part in parts:
+            y[..., start : start + part.shape[-1]] = part
+            start += part.shape[-1]
+        return y
+    stack = np.hstack if row.layer.axis == "height" else lambda images: np.concatenate(images, axis=2)
+    return np.asarray(stack(parts)).reshape(len(parts[0]), *row.output_shape)
+
+
 def _special(name: str) -> Callable[..., np.ndarray]:
     from scipy import special
 
@@ -143,7 +162,7 @@ def _gelu(row: LayerFacts, x: np.ndarray, p: Arrays) -> np.ndarray:
 
 
 # kind → (row, x, its own parameters) → y, for one whole batch in training.
-FORWARD: dict[str, Callable[[LayerFacts, np.ndarray, Arrays], np.ndarray]] = {
+FORWARD: dict[str, Callable[[LayerFacts, Any, Arrays], np.ndarray]] = {
     "dense": _dense,
     "conv2d": _conv2d,
     "max_pool2d": lambda row, x, p: _windows(row, x, -np.inf).max(axis=(-2, -1)),
@@ -160,6 +179,8 @@ FORWARD: dict[str, Callable[[LayerFacts, np.ndarray, Arrays], np.ndarray]] = {
     "sigmoid": lambda row, x, p: _special("expit")(x),
     "softplus": lambda row, x, p: np.logaddexp(0.0, x),
     "gelu": _gelu,
+    "add": _add,
+    "concat": _concat,
 }
 
 
@@ -189,19 +210,23 @@ def _layers(plan: Plan, start: Arrays, images: np.ndarray, labels: np.ndarray) -
     wanted = (images - plan.mean) * plan.scale
     yield _compared("forward", "input", values[INPUT], wanted, size=plan.mean * plan.scale)
     for row in plan.rows:
-        x = _probe(row, *(values[name] for name in row.inputs))
+        x: Any = tuple(values[name] for name in row.inputs)
+        x = x if len(x) > 1 else _probe(row, *x)
         before = {name: value.copy() for name, value in on.statistics.items()}
         y, back = reference.LAYERS[row.layer.kind](row, x, on)
         own = {name.rpartition("/")[2]: value for name, value in moved.items() if name.startswith(f"{row.name}/")}
         own |= {"mask": on.masks[row.name]} if row.name in on.masks else {}
         wanted = FORWARD[row.layer.kind](row, x, own)
-        yield _compared("forward", row.name, y, wanted, np.abs(x))
+        yield _compared("forward", row.name, y, wanted, _size(x))
         if row.layer.has_state:
             yield from _statistics(row, x, before, on.statistics)
         dy = generator.normal(size=y.shape)
         dx = back(dy.copy(), True)
         gradients = {key: on.gradients[f"{row.name}/{key}"] for key in own if key != "mask"}
-        yield from _slopes(row, x, own, dy, np.asarray(dx), gradients)
+        if isinstance(x, tuple):
+            yield from _slopes_of_join(row, x, dy, dx)
+        else:
+            yield from _slopes(row, x, own, dy, np.asarray(dx), gradients)
         values[row.name] = y
     yield from _loss(plan, model, values[plan.rows[-1].name], labels)
     inferred = model.activations(images, training=False)
@@ -209,9 +234,27 @@ def _layers(plan: Plan, start: Arrays, images: np.ndarray, labels: np.ndarray) -
         own = {name.rpartition("/")[2]: value for name, value in moved.items() if name.startswith(f"{row.name}/")}
         if row.layer.has_state:
             own |= {what: statistics[f"{row.name}/running_{what}"] for what in ("mean", "variance")}
-        (x,) = (inferred[name] for name in row.inputs)
-        yield _compared("predictions", row.name, inferred[row.name], FORWARD[row.layer.kind](row, x, own), np.abs(x))
+        x = tuple(inferred[name] for name in row.inputs) if len(row.inputs) > 1 else inferred[row.inputs[0]]
+        yield _compared("predictions", row.name, inferred[row.name], FORWARD[row.layer.kind](row, x, own), _size(x))
     yield _compared("predictions", "logits", model.predict(images), inferred[plan.rows[-1].name])
+
+
+def _size(x: Any) -> np.ndarray:
+    return np.asarray(max(float(np.abs(one).max(initial=0.0)) for one in (x if isinstance(x, tuple) else (x,))))
+
+
+def _slopes_of_join(row: LayerFacts, x: tuple[np.ndarray, ...], dy: np.ndarray, dx: Any) -> Iterator[Doubt]:
+    """What is sent back to each input, by the numbers themselves: a join is linear, but for a rectified first input."""
+    generator, forward = np.random.default_rng(7), FORWARD[row.layer.kind]
+    for place, (at, slope) in enumerate(zip(x, dx, strict=True)):
+        least = 0.0 if getattr(row.layer, "rectified", False) else 1e-2  # where no number may change its sign
+        direction = generator.uniform(-1, 1, at.shape) * np.maximum(np.abs(at), least)
+        ends = [
+            float((dy * forward(row, (*x[:place], at + h, *x[place + 1 :]), {})).sum()) for h in (direction, -direction)
+        ]
+        found, wanted = float((slope * direction).sum()), (ends[0] - ends[1]) / 2
+        size = float(np.abs(slope * direction).sum()) + 1e-6 * float(np.abs(dy).sum()) * float(_size(x))
+        yield Doubt("backward", row.name, abs(found - wanted), CLOSE * size + 1e-300)
 
 
 def _statistics(row: LayerFacts, x: np.ndarray, before: Arrays, after: Arrays) -> Iterator[Doubt]:

@@ -22,8 +22,9 @@ import numpy as np
 
 from lockstep import backends, store
 from lockstep.backends.mistakes import plan_of
-from lockstep.backends.plan import Arrays, Plan
+from lockstep.backends.plan import Arrays, Plan, Taken
 from lockstep.files import intake
+from lockstep.proof.findings import rows_of
 from lockstep.proof.traces import Trace, part
 from lockstep.spec import Run, Study
 from lockstep.spec.toml import read_study, resolved_toml
@@ -46,8 +47,8 @@ for name, value in wanted.items():
     difference = abs(found[name].astype("float64") - value)
     print(f"{{name}}: off by {{difference.max():.3e}} of {{abs(value).max():.3e}}, at {{difference.argmax()}}")
 '''
-LAYER = """found = bundle.layer(theirs, "{layer}", arrays["x"], arrays["dy"])
-wanted = bundle.layer(judge, "{layer}", arrays["x"], arrays["dy"])"""
+LAYER = """found = bundle.layer(theirs, "{layer}", {x}, arrays["dy"])
+wanted = bundle.layer(judge, "{layer}", {x}, arrays["dy"])"""
 GRADIENTS = """found, wanted = (model.gradients(arrays["images"], arrays["labels"])[1] for model in (theirs, judge))"""
 STATISTICS = """for model in (theirs, judge):
     model.step(arrays["images"], arrays["labels"])
@@ -70,11 +71,11 @@ def write(folder: Path, trace: Trace, canonical: Run, plan: Plan, divergence: Di
     else:
         before = trace.before(step or 0) or trace.arrays("start")
         batch = trace.arrays(f"step-{step or 0}")
-        work = _work(divergence.stage, layer if f"activation/{layer}" in batch else "", canonical.recipe.l2)
+        work = _work(divergence.stage, layer if f"activation/{layer}" in batch else "", canonical.recipe.l2, plan)
     kept: Arrays = {name: batch[name] for name in ("images", "labels", "indices") if name in batch}
     if work.startswith("found = bundle.layer"):
         kept |= {
-            "x": _input_of(batch, plan, layer),
+            **_inputs_of(batch, plan, layer),
             "dy": batch[f"sent_back/{layer}"],
             "found": batch[f"activation/{layer}"],
         }
@@ -111,25 +112,29 @@ def folder_name(trace: Trace, canonical: Run, divergence: Divergence) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9.=]+", "-", word).strip("-.") for word in words)[:200]
 
 
-def _work(stage: str, layer: str, l2: float) -> str:
+def _work(stage: str, layer: str, l2: float, plan: Plan) -> str:
     """The lines that run the guilty part alone: a layer, where all of the part is in it."""
+    n = len(plan.row(layer).inputs) if layer else 1
+    x = 'arrays["x"]' if n == 1 else f"tuple(arrays[f'x{{place}}'] for place in range({n}))"
     if stage == "statistics":
         return STATISTICS
     if stage == "gradients" and l2:  # a layer knows nothing of the decay
         return GRADIENTS
-    return LAYER.format(layer=layer) if layer else STEP
+    return LAYER.format(layer=layer, x=x) if layer else STEP
 
 
 def _layer(divergence: Divergence, plan: Plan) -> str:
     """The layer that a place speaks of."""
-    where = str(divergence.where).partition("/")[0]
-    is_layer = where in [row.name for row in plan.rows]
+    where, *others = rows_of(str(divergence.where))
+    is_layer = not others and where in [row.name for row in plan.rows]
     return where if divergence.stage in ("forward", "backward", "gradients", "statistics") and is_layer else ""
 
 
-def _input_of(batch: Arrays, plan: Plan, layer: str) -> np.ndarray:
-    names = ["input", *(row.name for row in plan.rows)]
-    return batch[f"activation/{names[names.index(layer) - 1]}"]
+def _inputs_of(batch: Arrays, plan: Plan, layer: str) -> Arrays:
+    """ "x" → what a layer took in; of several "x0", "x1" …"""
+    names = plan.row(layer).inputs
+    keys = ["x"] if len(names) == 1 else [f"x{place}" for place in range(len(names))]
+    return {key: batch[f"activation/{name}"] for key, name in zip(keys, names, strict=True)}
 
 
 def _write_arrays(path: Path, arrays: Arrays) -> None:
@@ -179,10 +184,11 @@ def models(folder: Path) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-def layer(model: Any, name: str, x: np.ndarray, dy: np.ndarray) -> Arrays:
-    """One layer alone: {"y", "dx", parameter → gradient}."""
+def layer(model: Any, name: str, x: Taken, dy: np.ndarray) -> Arrays:
+    """One layer alone: {"y", "dx", parameter → gradient}; of a join "dx0", "dx1" …"""
     y, dx, gradients = model.layer(name, x, dy)
-    return {"y": y, "dx": dx, **gradients}
+    sent = {f"dx{place}": one for place, one in enumerate(dx)} if isinstance(dx, tuple) else {"dx": dx}
+    return {"y": y, **sent, **gradients}
 
 
 def statistics(model: Any) -> Arrays:

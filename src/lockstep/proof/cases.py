@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,13 +50,17 @@ class Case:
         return Judge(run, inputs.make_plan(run, examples, 1), examples)
 
 
-def cases(asked: Study, steps: int, plants: Sequence[str] = ()) -> Iterator[Case]:
-    """Every case of a study, on the few images that the steps need."""
+def cases(
+    asked: Study, steps: int, plants: Sequence[str] = (), is_wanted: Callable[[Run], bool] = lambda run: True
+) -> Iterator[Case]:
+    """Every case of a study, on the few images that the steps need; without the runs that nobody wants."""
     asked = changed(asked, seeds=asked.seeds[:1])
     runs = asked.runs()
     per_case = len(asked.backends)
     for start in range(0, len(runs), per_case):
-        group = runs[start : start + per_case]
+        group = [run for run in runs[start : start + per_case] if is_wanted(run)]
+        if not group:
+            continue
         loaded = data.load(group[0].dataset, offline=True)
         kept = len(data.split(len(loaded.train_images), group[0].recipe.validation, group[0].seed)[0])
         size = proof_size(min(asked.train_size or kept, kept), group[0].recipe, steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lockstep.backends.plan import window_padding
@@ -45,43 +45,67 @@ def layers(kind: str, condition: Callable[[LayerFacts], Any] = lambda row: True,
     """Change every layer of a kind whose place fulfils the condition."""
 
     def make(run: Run, shape: Shape) -> Run:
-        rows = run.network.facts(shape)
         return _with_layers(
             run,
-            (changed(row.layer, **fields) if row.layer.kind == kind and condition(row) else row.layer for row in rows),
+            {
+                row.where: changed(row.layer, **fields)
+                for row in run.network.facts(shape)
+                if row.layer.kind == kind and condition(row)
+            },
         )
 
     return make
+
+
+def layers_before(kind: str, following: str, condition: Callable[[LayerFacts], Any], **fields: Any) -> Change:
+    """Change every layer of a kind in such a place, if one of the kind `following`, and nothing else, takes it in."""
+
+    def make(run: Run, shape: Shape) -> Run:
+        rows = run.network.facts(shape)
+        takers = {row.name: [other.layer.kind for other in rows if row.name in other.inputs] for row in rows}
+        return layers(kind, lambda row: takers[row.name] == [following] and condition(row), **fields)(run, shape)
+
+    return make
+
+
+def alike(row: LayerFacts) -> bool:
+    """Whether a join takes in images of one shape, which is not that of one pixel."""
+    return len(row.input_shape) == 3 and len(set(row.input_shapes)) == 1 and max(row.input_shape[:2]) > 1
 
 
 def initializers(kernel: str, bias: str) -> Change:
     """Draw every kernel and bias as another framework does."""
 
     def make(run: Run, shape: Shape) -> Run:
-        found = (
-            changed(layer, initializer=kernel, bias_initializer=bias) if hasattr(layer, "initializer") else layer
-            for layer in run.network.layers
+        return _with_every(
+            run,
+            lambda layer: (
+                changed(layer, initializer=kernel, bias_initializer=bias) if hasattr(layer, "initializer") else layer
+            ),
         )
-        return _with_layers(run, found)
 
     return make
 
 
-def _with_layers(run: Run, found: Iterable[Any]) -> Run:
-    return changed(run, network=changed(run.network, layers=tuple(found)))
+def _with_layers(run: Run, found: Mapping[str, Any]) -> Run:
+    """The run with the layers and joins at these keys (`LayerFacts.where`) replaced."""
+    return changed(run, network=run.network.with_layers(lambda where, layer: found.get(where, layer)))
+
+
+def _with_every(run: Run, change: Callable[[Any], Any]) -> Run:
+    return changed(run, network=run.network.with_layers(lambda where, layer: change(layer)))
 
 
 def padded_lower(run: Run, shape: Shape) -> Run:
     """`same` with the odd zero before, in every layer where there is an odd one."""
 
-    def lower(row: LayerFacts) -> Any:
-        if getattr(row.layer, "padding", "") != "same":
-            return row.layer
-        layer = changed(row.layer, padding="same_lower")
-        moved = dataclasses.replace(row, layer=layer)
-        return row.layer if window_padding(moved) == window_padding(row) else layer
-
-    return _with_layers(run, map(lower, run.network.facts(shape)))
+    found = {}
+    for row in run.network.facts(shape):
+        if getattr(row.layer, "padding", "") == "same":
+            layer = changed(row.layer, padding="same_lower")
+            if window_padding(dataclasses.replace(row, layer=layer)) != window_padding(row):
+                found[row.where] = layer
+    return _with_layers(run, found)
 
 
 def _smoothed_over_the_others(r: Recipe, classes: int) -> float:
@@ -98,11 +122,10 @@ def label_smoothing(run: Run, shape: Shape) -> Run:
 
 def momentum_swapped(run: Run, shape: Shape) -> Run:
     """1 − m for each batch normalisation's m."""
-    return _with_layers(
+    return _with_every(
         run,
-        (
+        lambda layer: (
             changed(layer, momentum=1 - layer.momentum) if layer.kind == "batch_norm" and layer.momentum < 1 else layer
-            for layer in run.network.layers
         ),
     )
 
@@ -136,8 +159,8 @@ def swapped(kind: str, other: str) -> Change:
 
 
 def has(*kinds: str) -> Callable[[Run], bool]:
-    return lambda run: any(layer.kind in kinds for layer in run.network.layers)
+    return lambda run: any(layer.kind in kinds for layer in run.network.every_layer())
 
 
-DROPS = lambda run: any(layer.kind == "dropout" and layer.rate for layer in run.network.layers)  # noqa: E731
+DROPS = lambda run: any(layer.kind == "dropout" and layer.rate for layer in run.network.every_layer())  # noqa: E731
 ADAMS = ("adam", "adamw")

@@ -30,6 +30,13 @@ STAGES: dict[str, str] = {
 UPDATE = ("optimizer slots", "updated weights")
 RANGE = "range"  # no stage: the place of a finding that says where the recipe's numbers cease to be numbers
 
+AND, TO = " + ", " → "  # a place that is of several rows, and of what they send back to one value: a + b → c
+
+
+def rows_of(where: str) -> list[str]:
+    """The names of the rows that a place is of, if it is one of rows: that of one, or of one's parameter, or of all."""
+    return where.partition("/")[0].partition(TO)[0].split(AND)
+
 
 @dataclass(frozen=True)
 class Finding:

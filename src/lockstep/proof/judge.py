@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ import numpy as np
 from lockstep import data
 from lockstep.backends import numpy as reference
 from lockstep.backends.mistakes import ALL_PAIRS
-from lockstep.backends.plan import Arrays, Plan
+from lockstep.backends.plan import Arrays, Plan, Taken
 from lockstep.language import joined, later
 from lockstep.proof import tolerances, update
-from lockstep.proof.findings import RANGE, UPDATE, Finding, compare, present
+from lockstep.proof.findings import AND, RANGE, TO, UPDATE, Finding, compare, present, rows_of
 from lockstep.proof.passes import FAR, Whole
 from lockstep.proof.traces import Trace, part, predicted, reported_loss, under
-from lockstep.spec import INPUT, Run
+from lockstep.spec import INPUT, LayerFacts, Run
 from lockstep.training import inputs
 
 
@@ -306,11 +306,17 @@ class Judge:
         exact, single = (model.observer(n, self.plan.in_training) for model in (self.exact, self.single))
         yield self._input("forward", step, arrays, outputs)
         tolerance_of: dict[str, Any] = {INPUT: tolerances.of(self.dtype, 0.0)}  # of each value, by name
+        back = SentBack(self.plan.rows, sent)
         for row in self.plan.rows:
-            (before,) = row.inputs
-            x, y, dy = outputs.get(before), outputs.get(row.name), sent.get(row.name)
-            concerned = only is None or only[1] in ("", row.name) or only[1].startswith(f"{row.name}/")
-            if x is None or y is None or dy is None or not all(np.isfinite(value).all() for value in (x, y)):
+            taken = [outputs[name] for name in row.inputs if name in outputs]
+            y, dy = outputs.get(row.name), sent.get(row.name)
+            concerned = only is None or only[1] == "" or row.name in rows_of(only[1])
+            if (
+                len(taken) < len(row.inputs)
+                or y is None
+                or dy is None
+                or not all(np.isfinite(value).all() for value in (*taken, y))
+            ):
                 yield present("forward", row.name, step, y, (n, *row.output_shape), self.dtype)
                 yield present("backward", row.name, step, dy, (n, *row.output_shape), self.dtype)
                 return
@@ -319,20 +325,26 @@ class Judge:
                 # What is not finite in what was sent back was named where it came from; the way there may be right.
                 is_sent = bool(np.isfinite(dy).all())
                 dy = dy if is_sent else np.zeros_like(dy)
-                work = Isolated(self, row, x, dy, exact, single, wants_dx=before in sent and is_sent)
+                x = tuple(taken) if len(taken) > 1 else taken[0]
+                wants_dx = is_sent and any(name in sent for name in row.inputs)
+                work = Isolated(self, row, x, dy, exact, single, wants_dx)
                 of_output = work.tolerance
                 yield compare("forward", row.name, step, y, work.y, of_output, self.dtype)
                 # `Model.gradients` promises that x, y, dy and the gradients are of one pass: nothing has drifted.
-                if before in sent and is_sent:
-                    extra = tolerances.fragile(row, x.astype(np.float64), work.y, tolerance_of[before], dy)
-                    tolerance = work.tolerance_dx + extra
-                    yield compare("backward", row.name, step, sent[before], work.dx, tolerance, self.dtype)
+                if wants_dx:
+                    known = tuple(tolerance_of[name] for name in row.inputs)
+                    known = known if len(known) > 1 else known[0]
+                    extra = tolerances.fragile(row, converted(x, "float64"), work.y, known, dy)
+                    for name, where, dx, tolerance in back.completed(row, work, extra, self.dtype):
+                        yield compare("backward", where, step, sent[name], dx, tolerance, self.dtype)
                 for name, (gradient, tolerance) in work.gradients.items() if is_sent else ():
                     yield compare(
                         "gradients", name, step, arrays.get(f"gradient/{name}"), gradient, tolerance, self.dtype
                     )
                 if whole and work.statistics:  # but training took these from a pass of its own
-                    moved = tolerances.moved(x.astype(np.float64), work.statistics, whole.drift(before, x))
+                    moved = tolerances.moved(
+                        taken[0].astype(np.float64), work.statistics, whole.drift(row.inputs[0], taken[0])
+                    )
                     for name, (value, tolerance) in work.statistics.items():
                         tolerance = tolerance + work.momentum * moved[name]
                         yield compare("statistics", name, step, after.get(name), value, tolerance, self.dtype)
@@ -466,13 +478,13 @@ class Judge:
         if entered.problem:
             return False
         for row in self.plan.rows:
-            (before,) = row.inputs
-            x, y = outputs.get(before), outputs.get(row.name)
-            shapes_fit = x is not None and y is not None and y.shape == (len(x), *row.output_shape)
-            if x is None or y is None or not shapes_fit or not np.isfinite(x).all():
+            taken, y = [outputs[name] for name in row.inputs if name in outputs], outputs.get(row.name)
+            fit = [y is not None and y.shape == (len(x), *row.output_shape) and np.isfinite(x).all() for x in taken]
+            if y is None or len(taken) < len(row.inputs) or not all(fit):
                 yield present("predictions", row.name, None, y, (len(images), *row.output_shape), self.dtype)
                 return False
             if only in ("", row.name):
+                x = tuple(taken) if len(taken) > 1 else taken[0]
                 work = Isolated(self, row, x, np.zeros_like(y), exact, single, wants_dx=False)
                 yield compare("predictions", row.name, None, y, work.y, work.tolerance, self.dtype)
         return True
@@ -499,26 +511,70 @@ class Judge:
         )
 
 
+class SentBack:
+    """What rows send back to the values that they take in, until all that is sent to a value is there.
+
+    Only the sum was seen where several rows take a value in, so it is judged as their common work.
+    """
+
+    def __init__(self, rows: Sequence[LayerFacts], sent: Collection[str]) -> None:
+        """`sent` are the values to which something is sent back."""
+        self.takers = {name: [row for row in rows if name in row.inputs] for name in sent}
+        self.parts: dict[str, list[tuple[np.ndarray, Any]]] = {}
+
+    def completed(
+        self, row: LayerFacts, work: Isolated, extra: Any, dtype: str
+    ) -> Iterator[tuple[str, str, np.ndarray, Any]]:  # fmt: skip
+        """(value, its takers, what they send back to it, how far that may be off) where `row` was the last of them."""
+        more = extra if isinstance(extra, tuple) else (extra,)
+        for name, dx, tolerance, fragile in zip(row.inputs, work.dx, work.tolerances_dx, more, strict=True):
+            if name not in self.takers:
+                continue
+            parts = self.parts.setdefault(name, [])
+            parts.append((dx, tolerance + fragile))
+            if len(parts) == len(self.takers[name]):
+                total, off = parts[0]
+                for another, its in parts[1:]:  # the sum is rounded, too
+                    off = off + its + tolerances.of(dtype, np.abs(total) + np.abs(another))
+                    total = total + another
+                yield name, self._where(name), total, off
+
+    def _where(self, name: str) -> str:
+        """The rows; and the value, where one of them takes in others too."""
+        takers = self.takers[name]
+        rows = AND.join(row.name for row in takers)
+        return f"{rows}{TO}{name}" if any(len(row.inputs) > 1 for row in takers) else rows
+
+
+def converted(x: Taken, dtype: str) -> Any:
+    """What a row takes in, in another dtype."""
+    return tuple(one.astype(dtype) for one in x) if isinstance(x, tuple) else x.astype(dtype)
+
+
+def each(found: Any) -> tuple[Any, ...]:
+    """One for each input, of what is one for a layer and a tuple for a join."""
+    return found if isinstance(found, tuple) else (found,)
+
+
 class Isolated:
     """One layer on the backend's own input and gradient: the exact answers and what each may be off.
 
-    Where `wants_dx` is not, nothing is sent back: `dx` is empty.
+    `dx` and `tolerances_dx` have one for each input; they are empty unless `wants_dx`.
     """
 
     def __init__(
-        self, judge: Judge, row: Any, x: np.ndarray, dy: np.ndarray, exact: reference.Pass, single: reference.Pass,
+        self, judge: Judge, row: Any, x: Taken, dy: np.ndarray, exact: reference.Pass, single: reference.Pass,
         wants_dx: bool,
     ) -> None:  # fmt: skip
         """Run the layer in float64 and float32, there and back, and measure it."""
-        dtype, kind, n = judge.dtype, row.layer.kind, len(x)
-        x64, dy64 = x.astype(np.float64), dy.astype(np.float64)
+        dtype, kind, n = judge.dtype, row.layer.kind, len(dy)
+        x64, dy64 = converted(x, "float64"), dy.astype(np.float64)
         terms_y, terms_dx, terms_dw = tolerances.terms(row, n)
         old = {name: value.copy() for name, value in exact.statistics.items()}
         self.y, back = reference.LAYERS[kind](row, x64, exact)
-        y32, back32 = reference.LAYERS[kind](row, x.astype(np.float32), single)
-        nothing = np.zeros(0)
+        y32, back32 = reference.LAYERS[kind](row, converted(x, "float32"), single)
         dx, dx32 = back(dy64, wants_dx), back32(dy.astype(np.float32), wants_dx)
-        self.dx = nothing if dx is None or not wants_dx else np.asarray(dx)
+        self.dx: tuple[np.ndarray, ...] = tuple(map(np.asarray, each(dx))) if wants_dx else ()
         statistics: Arrays = {}
         if kind in tolerances.LINEAR:
             (size, size_back), sizes = tolerances.absolute(row, x64, exact, dtype=dtype)
@@ -534,12 +590,13 @@ class Isolated:
             size_dx, sizes = backward_sizes(dy64)
         else:
             size, sizes = tolerances.FORWARD[kind](x64, self.y, row.layer), {}
-            size_dx = np.abs(self.dx) + tolerances.BACKWARD[kind](x64, dy64, row.layer) if wants_dx else None
+            size_dx = np.abs(self.dx[0]) + tolerances.BACKWARD[kind](x64, dy64, row.layer) if wants_dx else None
         self.tolerance = tolerances.of(dtype, size, terms_y, tolerances.measured(y32, self.y, size))
-        self.tolerance_dx = nothing
-        if wants_dx:  # what float32 makes of a kink is no measure of its rounding
-            c = 1.0 if kind in tolerances.JUMPS or kind == "max_pool2d" else tolerances.measured(dx32, self.dx, size_dx)
-            self.tolerance_dx = tolerances.of(dtype, size_dx, terms_dx, c)
+        has_kink = kind in tolerances.JUMPS or kind == "max_pool2d"  # float32 there is no measure of its rounding
+        self.tolerances_dx = tuple(
+            tolerances.of(dtype, size, terms_dx, 1.0 if has_kink else tolerances.measured(single_dx, exact_dx, size))
+            for size, single_dx, exact_dx in zip(*map(each, (size_dx, dx32, self.dx)), strict=True)
+        ) if wants_dx else ()  # fmt: skip
         for on, model in ((exact, judge.exact), (single, judge.single)):
             decayed = [name for name in model.plan.decayed if name.startswith(f"{row.name}/")]
             for name in decayed:

@@ -38,10 +38,9 @@ class Passage:
     backwards: dict[str, layers.Backward] = field(default_factory=dict)
     sent: Arrays = field(default_factory=dict)  # the gradient of each layer's output
 
-    def taken_in(self, row: LayerFacts) -> np.ndarray:
-        """What went into a layer."""
-        (name,) = row.inputs
-        return self.values[name]
+    def taken_in(self, row: LayerFacts) -> Any:
+        """What went into a layer; of a join, a tuple."""
+        return self.values[row.inputs[0]] if len(row.inputs) == 1 else tuple(self.values[name] for name in row.inputs)
 
 
 def there_and_back(
@@ -58,13 +57,13 @@ def there_and_back(
     passage.on.parameters = {name: value.copy() for name, value in passage.on.parameters.items()}
     place = {row.name: index for index, row in enumerate(plan.rows)}
 
-    def there(row: LayerFacts, x: np.ndarray) -> np.ndarray:
+    def there(row: LayerFacts, x: Any) -> np.ndarray:
         y, passage.backwards[row.name] = reference.LAYERS[row.layer.kind](row, x, passage.on)
         return _shaken(row, y, _forward_size(row, x, y, passage.on), place[row.name]) if shaken else y
 
-    def back(row: LayerFacts, dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
+    def back(row: LayerFacts, dy: np.ndarray, wants_dx: bool) -> Any:
         dx = passage.backwards[row.name](dy, wants_dx)
-        if dx is None or not (shaken and wants_dx):
+        if dx is None or not (shaken and wants_dx) or isinstance(dx, tuple):  # a join sends on what it is sent
             return dx
         size = _backward_size(row, passage.taken_in(row), dy, dx, passage.on)
         return _shaken(row, dx, size, len(plan.rows) + place[row.name])
@@ -80,7 +79,7 @@ def there_and_back(
     return passage
 
 
-def _forward_size(row: LayerFacts, x: np.ndarray, y: np.ndarray, on: reference.Pass) -> np.ndarray:
+def _forward_size(row: LayerFacts, x: Any, y: np.ndarray, on: reference.Pass) -> np.ndarray:
     if row.layer.kind in tolerances.NORMS:  # its statistics are sums over many
         return tolerances.norm_sizes(row, x, on)[0] * max(1.0, 0.5 * math.sqrt(tolerances.terms(row, len(x))[0]))
     return tolerances.FORWARD.get(row.layer.kind, lambda x, y, layer: np.abs(y))(x, y, row.layer)
@@ -262,6 +261,8 @@ class Whole:
             found.update(
                 {name: tolerances.FACTOR * np.sqrt(peak * size.astype(np.float64)) for name, size in sizes.items()}
             )
+            if isinstance(sent, tuple):
+                return tuple(one.astype(np.float64) * peak for one in sent)
             return None if sent is None else sent.astype(np.float64) * peak
 
         def cancelled(row: LayerFacts, x: np.ndarray, dy: np.ndarray, variance: Any) -> np.ndarray:
@@ -291,7 +292,13 @@ class Whole:
                 found.update(sizes)
             if not wants:
                 return None
-            here = tolerances.fragile(row, x, y, self.drift(row.inputs[0]), self.exact.sent[row.name])
+            drifts = tuple(map(self.drift, row.inputs))
+            known = drifts if len(drifts) > 1 else drifts[0]
+            here = tolerances.fragile(row, x, y, known, self.exact.sent[row.name])
+            if isinstance(here, tuple):
+                changes = (0.0,) * len(here) if change is None else change
+                found_here = tuple(one + other for one, other in zip(changes, here, strict=True))
+                return found_here if change is not None or any(map(np.any, here)) else None
             if not np.any(here):
                 return change
             return here if change is None else change + here

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -109,12 +110,13 @@ class Threads(contention.Threads):
 @cores.one_blas_thread()  # what a judge multiplies is small: a second thread would only spin, where a worker computes
 def prove(
     asked: Study, runs_folder: Path, steps: int = STEPS, plants: Sequence[str] = (), threads: int | None = None,
-    tell: Tell = lambda run, event: None,
+    tell: Tell = lambda run, event: None, part: Part | None = None,
 ) -> Proof:  # fmt: skip
     """Prove every network, recipe, dataset and dtype of a study, with its first seed, over its backends.
 
     `steps` are taken on as many training images as make two epochs of them, the short last batch among them. `plants`
     are `cause@backend`: differences switched on in one backend; one given twice is one. `tell` hears of the progress.
+    `part` is what is proven where a proof of before goes on being one of the rest (see `upkeep`).
     Returns what `proof.json` in the study's folder holds; docs/proof.md describes it. Raises
     LockstepError for a study that cannot be, an unknown plant, a folder that cannot be written and one where another
     process proves the same (LS-504).
@@ -128,16 +130,26 @@ def prove(
     traces = runs_folder / asked.name / store.TRACES
     store.make_folder(traces)
     with locks.take(traces):  # a second proof would take this one's traces away
-        return write(_document(asked, runs_folder, steps, wanted, plants, tell), runs_folder)
+        return write(_document(asked, runs_folder, steps, wanted, plants, tell, part or Part()), runs_folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What of a study is to be proven: the runs that `is_wanted` says, beside what an earlier proof has shown."""
+
+    is_wanted: Callable[[Run], bool] = lambda run: True
+    networks: tuple[Network, ...] = ()
+    divergences: tuple[Divergence, ...] = ()
+    seconds: float = 0.0
 
 
 def _document(
-    asked: Study, runs_folder: Path, steps: int, threads: Threads, plants: Sequence[str], tell: Tell
+    asked: Study, runs_folder: Path, steps: int, threads: Threads, plants: Sequence[str], tell: Tell, part: Part
 ) -> Proof:
     """All traces made and judged: what proof.json holds."""
-    networks: list[Network] = []
-    divergences: list[Divergence] = []
-    for case in cases(asked, steps, plants):
+    began = time.monotonic()
+    networks, divergences = list(part.networks), list(part.divergences)
+    for case in cases(asked, steps, plants, part.is_wanted):
         folder = runs_folder / asked.name / store.TRACES
         rows = judged_rows(case, asked, folder, steps, threads, tell)
         _compare_with_numpy(rows)
@@ -162,7 +174,8 @@ def _document(
         not_found=tuple(plant for plant in plants if not _was_found(plant, divergences)),
         coverage=_coverage_of_all(networks), networks=tuple(networks), divergences=tuple(divergences),
         lockstep=version(), git_revision=sources.git_revision(), machine=Environment(**description.machine()),
-        threads=threads.taken, proven=store.now(),
+        threads=threads.taken, proven=store.now(), seconds=round(part.seconds + time.monotonic() - began, 3),
+        lockstep_sources=sources.own_sources(),
     )  # fmt: skip
 
 
@@ -436,7 +449,8 @@ def _stage(name: str, findings: list[Finding], row: Judgement) -> Stage:
 def _coverage_of_all(networks: list[Network]) -> Observed:
     rows = [row for network in networks for row in network.backends]
     return Observed(
-        networks=len(networks), traces_asked=len(rows), traces_judged=sum(row.trace is not None for row in rows),
+        networks=len(networks), traces_asked=len(rows),
+        traces_judged=sum(bool(row.trace or row.certificate) for row in rows),
         values=sum(row.coverage.values or 0 for row in rows),
         not_observed=tuple(sorted({joined((row.backend, row.reason), ": ") for row in rows if row.reason})),
     )  # fmt: skip

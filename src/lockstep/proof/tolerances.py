@@ -33,8 +33,8 @@ from lockstep.backends import numpy as reference
 from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.numpy import layers
 from lockstep.backends.numpy.losses import softmax
-from lockstep.backends.plan import Arrays, window_padding
-from lockstep.spec import LayerFacts
+from lockstep.backends.plan import Arrays, Taken, window_padding
+from lockstep.spec import JOINS, LayerFacts
 
 FACTOR = 8.0
 TINY = {"float32": 1e-35, "float64": 1e-290}  # below this some frameworks flush to zero
@@ -70,7 +70,7 @@ def measured(single: Any, exact: Any, size: Any) -> float:
 # Linear layers are their own measure: run on absolute values, they give the sum of the absolute values of all terms.
 
 NORMS = ("batch_norm", "layer_norm")
-LINEAR = ("conv2d", "dense", "avg_pool2d", "global_avg_pool", "flatten", "dropout")
+LINEAR = ("conv2d", "dense", "avg_pool2d", "global_avg_pool", "flatten", "dropout", "add", "concat")
 
 # kind → (x, y, record) → size of the output. Those that go through two functions of a library, such as an exponential
 # and a logarithm of it, count twice: each of the two may be a few times less exact than NumPy's.
@@ -102,7 +102,7 @@ JUMPS: dict[str, Callable[[Any], float]] = {
 
 
 def absolute(
-    row: LayerFacts, x: np.ndarray, on: reference.Pass, power: int = 1, dtype: str = "float32"
+    row: LayerFacts, x: Taken, on: reference.Pass, power: int = 1, dtype: str = "float32"
 ) -> tuple[layers.Layer, Arrays]:  # fmt: skip
     """A linear layer run on absolute values, and where its parameters' sizes will stand after its backward pass.
 
@@ -117,7 +117,8 @@ def absolute(
     sizes = {name: np.zeros_like(value) for name, value in parameters.items()}
     masks = {name: size(value) for name, value in on.masks.items() if name == row.name}
     twin = reference.Pass(on.training, parameters, sizes, {}, masks, on.n, on.total, False)
-    return reference.LAYERS[row.layer.kind](row, size(x), twin), sizes
+    taken = tuple(map(size, x)) if isinstance(x, tuple) else size(x)
+    return reference.LAYERS[row.layer.kind](row, taken, twin), sizes
 
 
 def terms(row: LayerFacts, n: int) -> tuple[int, int, int]:
@@ -134,6 +135,8 @@ def terms(row: LayerFacts, n: int) -> tuple[int, int, int]:
         return of_one, of_one, math.prod(sizes[:-1])
     if layer.kind == "global_avg_pool":
         return math.prod(row.input_shape[:2]), 1, 1
+    if layer.kind == "add":
+        return len(row.inputs), 1, 1
     if window_of := layer.window():
         return math.prod(window_of[0]), math.prod(window_of[0]), 1
     return 1, 1, 1
@@ -211,12 +214,16 @@ def moved(x: np.ndarray, names: Iterable[str], drift: float) -> Arrays:
     return {name: of_variance if name.endswith("variance") else np.full_like(spread, drift) for name in names}
 
 
-def fragile(row: LayerFacts, x: np.ndarray, y: np.ndarray, tolerance: Any, dy: np.ndarray) -> Any:
+def fragile(row: LayerFacts, x: Any, y: np.ndarray, tolerance: Any, dy: np.ndarray) -> Any:
     """By how much dx may differ where x is known to `tolerance` only: at kinks, and between nearly equal maxima.
 
     What is exactly at a kink, or exactly equal, is not fragile: there the canonical meaning says who gets the gradient.
+    Of a join `x` and `tolerance` are tuples, as is what is returned.
     """
     kind = row.layer.kind
+    if kind in JOINS:
+        kinks = getattr(row.layer, "rectified", False) & (np.abs(x[0]) <= tolerance[0]) & (x[0] != 0)
+        return np.abs(dy) * row.layer.first * kinks if kinks.any() else 0.0, *(0.0,) * (len(x) - 1)
     if kind in JUMPS:
         return np.abs(dy) * JUMPS[kind](row.layer) * ((np.abs(x) <= tolerance) & (x != 0))
     if kind != "max_pool2d":

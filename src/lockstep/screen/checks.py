@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lockstep.language import _, later, say
+from lockstep.language import _, later, number, say
 from lockstep.screen.output import console, tell
 from lockstep.screen.tables import plain_table
 from lockstep.screen.words import escape, word
@@ -64,7 +64,7 @@ def print_machine(found: Mapping[str, Any], console: Console) -> None:
 
 
 def _facts(machine: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    said: dict[str, object] = {**machine, "load": " ".join(f"{value:.2f}" for value in machine["load"] or ())}
+    said: dict[str, object] = {**machine, "load": " ".join(number(f"{value:.2f}") for value in machine["load"] or ())}
     for key in ("memory_bytes", "disk_free_bytes"):
         said[key] = _("{n:,.1f} GiB", n=machine[key] / 2**30) if machine[key] else _("unknown")
     said["runs_folder_is_writable"] = _("yes") if machine["runs_folder_is_writable"] else _("no")

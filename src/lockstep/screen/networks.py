@@ -24,9 +24,12 @@ def network_table(name: str, dataset: str, rows: Iterable[dict[str, Any]]) -> Ta
         (_("receptive field"), ""),
     ):
         table.add_column(column, justify="right", footer=footer)
+    if has_branches := any("inputs" in row for row in rows):
+        table.add_column(_("takes in"))
     for row in rows:
         output = " × ".join(map(str, row["output_shape"]))
         field = " × ".join(map(str, row["receptive_field"]))
         counts = (number(f"{row[key]:,}") for key in ("parameters", "multiply_adds"))
-        table.add_row(row["name"], output, *counts, field)
+        taken = [escape(", ".join(row.get("inputs", ())))] if has_branches else []
+        table.add_row(row["name"], output, *counts, field, *taken)
     return table

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lockstep.language import _, joined, later, number, say
+from lockstep.language import _, joined, later, n_, number, say
 from lockstep.screen.words import escape, stored, word
 from lockstep.spec import Run
 from lockstep.store import results
@@ -137,6 +137,34 @@ def print_proof(proof: Proof, console: Console) -> None:
         facts = {"day": previous.proven, "verdict": verdict_word(previous.verdict), "file": previous.file}
         kept = _("the proof of {day} ({verdict}) is kept: {file}", **facts)
         console.print(escape(kept), soft_wrap=True, highlight=False)
+
+
+def upkeep_said(proof: Proof, of_runs: Iterable[str], made: int, seconds: float, left_out: int) -> list[str]:
+    """What the proof of a study's runs came to, what it cost or from when it stands, and where to see more.
+
+    `of_runs` are the verdicts on these runs; `made` traces were made for it now, in so many seconds; `left_out` runs
+    are proven by nobody.
+    """
+    facts = {"verdict": claimed(proof), "n": made, "seconds": f"{seconds:.0f}", "when": proof.proven or "–"}
+    if made:
+        said = [
+            _("proof: {verdict} ({n} traces in {seconds} s, kept until something that they depend on changes)", **facts)
+        ]
+    else:
+        said = [_("proof: {verdict} (of {when}; nothing that it depends on has changed)", **facts)]
+    if "DIVERGED" in of_runs:
+        first = next(iter(proof.divergences), None)
+        said += [f"    {first.network} · {first.backend}: {divergence(first)}"] if first else []
+        said.append(_("    each place with its cause: proof.html beside the report"))
+    if left_out:
+        said.append(
+            n_(
+                "    of {n} run the setting is not proven, as the grid is wide: lockstep prove proves all of it",
+                "    of {n} runs the setting is not proven, as the grid is wide: lockstep prove proves all of it",
+                left_out,
+            )
+        )
+    return said
 
 
 def claimed(proof: Proof) -> str:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from lockstep.language import _, later, n_, say
+from lockstep.screen import proofs
 from lockstep.screen.words import escape, stored, word
 from lockstep.spec import Run
 from lockstep.store import Record, results
@@ -153,5 +154,7 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         cells = [*map(escape, cells)]
         if row["status"] != "finished":
             cells = [*cells[: -found.n_numbers], f"[red]{cells[-found.n_numbers]}[/]"]
+        elif row.get("proof"):
+            cells[-found.n_numbers - 1] = proofs.verdict(row["proof"])
         table.add_row(*cells)
     return table

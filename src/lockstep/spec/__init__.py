@@ -7,6 +7,7 @@ report and a reader on a machine without any framework share one meaning. TOML a
 
 from __future__ import annotations
 
+from lockstep.spec.branches import JOINS, Add, Concat, Join, Layer, Parallel, Repeat, Residual
 from lockstep.spec.initializers import (
     INITIALIZERS,
     FlaxDefault,
@@ -33,7 +34,6 @@ from lockstep.spec.layers import (
     Dropout,
     Flatten,
     GlobalAvgPool,
-    Layer,
     LayerNorm,
     LeakyReLU,
     MaxPool2D,
@@ -66,4 +66,5 @@ from lockstep.spec.recipe import (
     Schedule,
     StepDecay,
 )
+from lockstep.spec.records import BLOCKS
 from lockstep.spec.study import DEVICES, DTYPES, FORMAT, FORMATS, Run, Study

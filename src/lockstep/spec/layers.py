@@ -1,6 +1,7 @@
 """What a layer IS: one record each, which knows its shapes, its parameters and its multiply-adds.
 
-A layer is one record here and one row in each backend's LAYERS. Shapes have no batch axis: (height, width, channels) or
+A layer is one record here and one row in each backend's LAYERS. What holds layers, and what joins branches, stands in
+`branches`. Shapes have no batch axis: (height, width, channels) or
 (features,). `output_shape` raises ValueError with the reason where the input does not fit. Where frameworks mean
 different things by one layer, a field says which; its default is the canonical meaning.
 """
@@ -25,7 +26,6 @@ from lockstep.spec.records import (
     kind,
     kinds_of,
     record,
-    short_form,
 )
 
 Shape = tuple[int, ...]
@@ -304,7 +304,7 @@ class GELU(_Base):
     kind: Literal["gelu"] = kind("gelu")
 
 
-_Layer = (
+PlainLayer = (
     Conv2D
     | MaxPool2D
     | AvgPool2D
@@ -322,5 +322,4 @@ _Layer = (
     | Softplus
     | GELU
 )
-LAYERS = kinds_of(_Layer)
-Layer = Annotated[_Layer, Field(discriminator="kind"), short_form(_Layer)]
+LAYERS = kinds_of(PlainLayer)

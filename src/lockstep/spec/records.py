@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.dataclasses import rebuild_dataclass
 
 from lockstep.errors import LockstepError, Problem, did_you_mean, nearest
 from lockstep.language import joined, later, reason, recognised
@@ -29,7 +30,17 @@ _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def record(cls: type[_R]) -> type[_R]:
     """Make a class a frozen record whose constructor checks its values and raises `LockstepError`."""
-    made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
+    return _telling(pydantic_dataclass(frozen=True, config=_CONFIG)(cls))
+
+
+def completed(cls: type[_R]) -> type[_R]:
+    """A record that speaks of what its module defines after it, once that is there."""
+    rebuild_dataclass(cast(Any, cls), force=True)
+    return _telling(cls)
+
+
+def _telling(made: Any) -> Any:
+    """The class, whose constructor says what is wrong in our words."""
     checked = made.__init__
 
     @functools.wraps(checked)
@@ -40,7 +51,7 @@ def record(cls: type[_R]) -> type[_R]:
             raise LockstepError.several(problems_of(error, made)) from None
 
     made.__init__ = __init__
-    return cast(type[_R], made)
+    return made
 
 
 def changed(value: _R, **fields: Any) -> _R:
@@ -71,6 +82,12 @@ def several(values: Any, **limits: Any) -> BeforeValidator:
     """`as_tuple` for a tuple of such values; `limits` of their number are repeated for the JSON Schema."""
     listed = Annotated[tuple[values, ...], Field(**limits)]
     return BeforeValidator(as_tuple, json_schema_input_type=values | listed)
+
+
+def lists_of(values: Any, **limits: Any) -> BeforeValidator:
+    """`as_tuple` for a tuple of lists of such values, of which a list of one may be written as that one."""
+    one = values | Annotated[tuple[values, ...], Field(min_length=1)]
+    return BeforeValidator(as_tuple, json_schema_input_type=Annotated[tuple[one, ...], Field(**limits)])
 
 
 # Strict: TOML has types, so "5" is not 5 and true is not 1.
@@ -104,6 +121,8 @@ _WORD = re.compile(r"""(?:\[[^\]]*\]|'[^']*'|"[^"]*"|[^\s\['"])+|\S""")  # a lis
 
 def _expand(kinds: Mapping[str, type], value: Any) -> Any:
     """The short form `"conv2d 20 [5, 3] padding=same"` as the table that it stands for."""
+    if isinstance(value, Mapping):
+        return _of_block(kinds, value)
     if not isinstance(value, str):
         return value
     kind, *words = [word.group() for word in itertools.islice(_WORD.finditer(value[:LONGEST]), 32)] or [""]
@@ -123,14 +142,27 @@ def _expand(kinds: Mapping[str, type], value: Any) -> Any:
     return table
 
 
+def _of_block(kinds: Mapping[str, type], table: Mapping[Any, Any]) -> Any:
+    """`{residual = [...]}` as the table that it stands for: the kind's first field is given under the kind's name."""
+    named = [] if "kind" in table else [name for name in BLOCKS if name in table and name in kinds]
+    if len(named) != 1:
+        return table
+    (kind,) = named
+    first = dataclasses.fields(cast(Any, BLOCKS[kind]))[0].name
+    if first in table:
+        raise ValueError(later('"{key}" is given twice, by its name and as "{kind}"', key=first, kind=kind))
+    return {"kind": kind, **{first if name == kind else name: item for name, item in table.items()}}
+
+
 def expanded(value: Any) -> Any:
     """A short form of any family as the table that it stands for; anything else as it is."""
     is_one = isinstance(value, str) and value.split() and value.split()[0] in KINDS
     return _expand(KINDS, value) if is_one else value
 
 
-FAMILY_FIELDS = ("initializer", "bias_initializer", "optimizer", "schedule")  # fields that hold one of a family
+FAMILY_FIELDS = ("initializer", "bias_initializer", "optimizer", "schedule", "join")  # fields that hold one of a family
 SHORT_FORMS = "short_forms_of"  # marks a text in a family's JSON Schema
+BLOCKS: dict[str, type] = {}  # kinds whose table may have their name for its first key; filled by `branches`
 KINDS: dict[str, type] = {}  # every kind of every family below, by its TOML name; filled by `kinds_of`
 
 
@@ -265,7 +297,8 @@ WRITTEN = {
     "question": '"Does it converge?"', "name": '"my-study"', "grid": '{"optimizer.learning_rate" = [0.001, 0.01]}',
     "recipe_for": "{mlp = {l2 = 0.001}}", "recipe": "{epochs = 10}", "augmentation": "{shift = 2}",
     "backends": '["numpy", "torch"]',
-    "mistakes": '["rate_late"]',
+    "mistakes": '["rate_late"]', "shortcut": '["conv2d 16 1"]', "times": "3", "join": '"concat"',
+    "branches": '[["conv2d 8 1"], ["conv2d 8 3 padding=same"]]',
     "early_stopping": '{monitor = "validation_loss", patience = 5}',
 }  # fmt: skip
 
@@ -281,6 +314,10 @@ def example(owner: type, key: str) -> str:
     if "kind" not in fields:
         return f"{key} = {_written(fields[key])}"
     needed = [field for field in fields.values() if _has_no_default(field) and not field.kw_only]
+    if (name := str(fields["kind"].default)) in BLOCKS:
+        first, *others = needed if fields[key] in needed else [*needed, fields[key]]
+        pairs = [f"{name} = {_written(first)}", *(f"{field.name} = {_written(field)}" for field in others)]
+        return f"{{{', '.join(pairs)}}}"
     words = [str(fields["kind"].default), *map(_written, needed)]
     more = [] if fields[key] in needed else [f"{key}={_written(fields[key])}".replace('"', "'")]
     return json.dumps(" ".join([*words, *more]), ensure_ascii=False)
@@ -302,6 +339,7 @@ EXAMPLES = {  # field → a table in it
     "layers": '{kind = "dense", units = 10}',
     "optimizer": '{kind = "adam", learning_rate = 0.001}',
     "schedule": '{kind = "step", every = 5}',
+    "join": '{kind = "concat"}',
     "initializer": '{kind = "normal", std = 0.1}',
     "bias_initializer": '{kind = "uniform", limit = 0.1}',
 }
@@ -389,6 +427,9 @@ def _problem(row: dict[str, Any], root: type, prefix: str) -> Problem:
         return said(
             "LS-205", later("{found} is not a usable name", found=found), hint, "name" if key == "name" else "networks"
         )
+    if kind == "too_short" and context.get("actual_length"):
+        n, least = context["actual_length"], context["min_length"]
+        return said("LS-205", later("it has {n}, and needs at least {least}", n=n, least=least), later("add another"))
     if kind == "too_short":
         return said("LS-205", later("it is empty"), later("give at least one"))
     if kind == "value_error":

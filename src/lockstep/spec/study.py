@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from lockstep.errors import LockstepError, Problem
 from lockstep.language import later, reason
 from lockstep.spec import naming
-from lockstep.spec.layers import Layer
+from lockstep.spec.branches import Layer
 from lockstep.spec.network import Network
 from lockstep.spec.recipe import Recipe
 from lockstep.spec.records import (

@@ -7,6 +7,7 @@ that tomllib has accepted.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
@@ -24,7 +25,7 @@ from lockstep.errors import LockstepError, Problem, did_you_mean, system
 from lockstep.files import intake
 from lockstep.language import later, reason, recognised
 from lockstep.spec import FORMAT, Recipe, Study, naming
-from lockstep.spec.records import dotted, parse_word, problems_of, set_key, to_table
+from lockstep.spec.records import BLOCKS, dotted, parse_word, problems_of, set_key, to_table
 
 # What else is wrong with a study, of which these keys were left out because they are wrong themselves.
 Also = Callable[[Study, frozenset[str]], Iterable[Problem]]
@@ -283,7 +284,7 @@ OF_KEYS = ("LS-203", "LS-208")  # codes of what is wrong with a key, and not wit
 def _place(places: dict[str, Place], key: str, is_of_key: bool) -> Place | None:
     """Where a key stands, or its value; of one that the file has not, the nearest part around it."""
     while key:
-        for name in (key, key.replace(".layers[", "[")):  # a network may be written as the list of its layers
+        for name in (key, key.replace(".layers[", "[", 1)):  # a network may be written as the list of its layers
             if name in places:
                 return places[name] if is_of_key else places.get(f"{name}{VALUE}", places[name])
         key = key[: max(key.rfind("."), key.rfind("["), 0)]
@@ -319,6 +320,8 @@ class Place(NamedTuple):
 
 
 VALUE = " ="  # behind a key: where its value begins
+_FIRST_KEYS = {kind: dataclasses.fields(cast(Any, block))[0].name for kind, block in BLOCKS.items()}
+_FIRST = re.compile(rf"(?<=\])\.({'|'.join(_FIRST_KEYS)})(?=\[|\.|{VALUE}|$)")
 
 
 def places_of(text: str) -> dict[str, Place]:
@@ -349,6 +352,9 @@ class _Places:
         self.tokens = list(self._tokens(text))
         self.at = 0
         self._document()
+        for key, place in list(self.found.items()):  # {residual = [...]} is {kind = "residual", layers = [...]}
+            written_out = _FIRST.sub(lambda match: f".{_FIRST_KEYS[match.group(1)]}", key)
+            self.found.setdefault(written_out, place)
 
     def _tokens(self, text: str) -> Iterator[tuple[str, str, Place]]:
         line, start = 1, 0

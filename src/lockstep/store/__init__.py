@@ -11,6 +11,7 @@
         predictions.npz    logits, labels: of the whole test set, after training
         metrics.json       what these predictions are worth, and the network's table
         timing.json        seconds per clock, seconds per epoch, peak memory
+        film/              epoch-<n>.safetensors: numbers in half precision, where `run --film` asked for it
         checkpoint-<n>/    weights, state, steps (safetensors) after epoch n, manifest.json (SHA-256s; written last)
         manifest.json      size and SHA-256 of all of the above but status and checkpoints; written last
         worker.log         the worker's stderr
@@ -29,6 +30,7 @@ from lockstep.store.checkpoint import (
     read_checkpoint_manifest,
     write_checkpoint,
 )
+from lockstep.store.film import begin_film, find_frames, is_filmed, keep_frame, read_frame
 from lockstep.store.folder import (
     ASIDE,
     FORMAT,
@@ -101,19 +103,23 @@ __all__ = [
     "as_json",
     "as_line",
     "as_written",
+    "begin_film",
     "check_files",
     "check_manifest",
     "claim",
     "damaged",
     "damages",
     "find_checkpoints",
+    "find_frames",
     "find_runs",
     "finite",
     "folders_below",
     "given",
     "holds_results",
     "is_as_begun",
+    "is_filmed",
     "is_run",
+    "keep_frame",
     "make_folder",
     "make_study_folder",
     "must_be_there",
@@ -127,6 +133,7 @@ __all__ = [
     "read_checkpoint_file",
     "read_checkpoint_manifest",
     "read_events",
+    "read_frame",
     "read_json",
     "read_npz",
     "read_spec",

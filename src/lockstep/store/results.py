@@ -33,11 +33,14 @@ def results(rows: Sequence[Mapping[str, Any]], coordinates: Sequence[str] = ()) 
     """The table of some runs; what tells them apart has a column where it varies, these coordinates always."""
     varying = [key for key in COORDINATES if key in coordinates or len({row[key] for row in rows}) > 1]
     grid = list(dict.fromkeys(key for row in rows for key in row["grid"]))
-    titles = [_("network"), _("backend"), *map(_, varying), *(key.rpartition(".")[2] for key in grid), *map(_, NUMBERS)]
+    is_proven = any(row.get("proof") for row in rows)
+    titles = [_("network"), _("backend"), *map(_, varying), *(key.rpartition(".")[2] for key in grid)]
+    titles += [*([_("proof")] if is_proven else []), *map(_, NUMBERS)]
     told = []
     for row in rows:
         where = [row[key] for key in varying] + [row["grid"].get(key, MISSING) for key in grid]
-        told.append([row["network"], row["backend"], *map(str, where), *_numbers(row)])
+        verdict = [_(row.get("proof") or MISSING)] if is_proven else []
+        told.append([row["network"], row["backend"], *map(str, where), *verdict, *_numbers(row)])
     return Results(titles, told)
 
 
@@ -101,26 +104,6 @@ def as_html(found: Results) -> str:
     body = "".join(line(row, "td") for row in found.rows[:MOST_ROWS])
     below = "".join(f"<p>{html.escape(text)}</p>" for text in _left_out(found))
     return f"<table><thead>{line(found.titles, 'th')}</thead><tbody>{body}</tbody></table>{below}"
-
-
-def in_a_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the networks of some runs reached, over all their backends."""
-    reached: dict[str, list[float]] = {}
-    for row in rows:
-        if row["test_accuracy"] is not None:
-            reached.setdefault(row["network"], []).append(row["test_accuracy"])
-    if not reached:
-        return _("no run came to its end")
-    told = []
-    for network, values in reached.items():
-        low, high = percent(min(values)), percent(max(values))
-        told.append(f"{network} {low}" if low == high else f"{network} {low} … {high}")
-    backends = dict.fromkeys(row["backend"] for row in rows if row["test_accuracy"] is not None)
-    text = _(
-        "Test accuracy in {backends}: {networks}; whether every step was the same too: lockstep prove demo",
-        backends=", ".join(backends), networks=", ".join(told),
-    )  # fmt: skip
-    return str(text)
 
 
 def _left_out(found: Results) -> list[str]:

@@ -32,12 +32,14 @@ def run_study(
     again: bool = False,
     is_together: bool = False,
     place: places.Place | None = None,
+    is_filmed: bool = False,
 ) -> store.Records:
     """Do every run of the study, one at a time; the records in the study's order, failed ones among them.
 
     `tell` hears of the progress; `threads` is for every backend alike, by default those of two that are free when the
     first run begins; `again` repeats finished runs; `is_together` trains those together, in one process, that gain from
-    it (see `crews.crews`); `place` is where they are done, this machine unless it says otherwise.
+    it (see `crews.crews`); `place` is where they are done, this machine unless it says otherwise; `is_filmed` keeps
+    what is learned after each epoch, in half precision (see `store.film`).
     Raises LockstepError for a study that cannot be and for a folder that cannot be written; a run that fails is a
     record, not an exception.
     """
@@ -45,14 +47,14 @@ def run_study(
     folder, runs = runs_folder / study.name, study.runs()
     records: dict[int, store.Record] = {}
     for crew in crews.crews(runs, wanted.asked) if is_together else [[index] for index in range(len(runs))]:
-        found = _do([runs[index] for index in crew], study, folder, tell, wanted, again, place)
+        found = _do([runs[index] for index in crew], study, folder, tell, wanted, again, place, is_filmed)
         records |= dict(zip(crew, found, strict=True))
     return store.Records(records[index] for index in range(len(runs)))
 
 
 def _do(
     crew: Sequence[Run], study: Study, folder: Path, tell: Tell, threads: contention.Threads, again: bool,
-    place: places.Place | None,
+    place: places.Place | None, is_filmed: bool,
 ) -> list[store.Record]:  # fmt: skip
     """The records of a run, or of some that are trained together."""
     records: dict[int, store.Record] = {}
@@ -61,7 +63,7 @@ def _do(
     with contextlib.ExitStack() as locked:
         begun: dict[int, Begun] = {}
         for index, run in enumerate(crew):
-            found = begin(run, study, folder, threads, again)
+            found = begin(run, study, folder, threads, again, is_filmed)
             if isinstance(found, store.Record):
                 records[index] = found
                 tell(run, {"event": "end", "record": found, "reused": True})
@@ -99,7 +101,9 @@ class Begun(NamedTuple):
     lock: locks.Lock
 
 
-def begin(run: Run, study: Study, folder: Path, threads: contention.Threads, again: bool) -> store.Record | Begun:
+def begin(
+    run: Run, study: Study, folder: Path, threads: contention.Threads, again: bool, is_filmed: bool = False
+) -> store.Record | Begun:
     """A finished run of the same content, or a folder below the study's in which this one is begun or goes on."""
     text = resolved_toml(identity.one_run_study(study, run))
     name = identity.run_id(run, text)
@@ -118,6 +122,8 @@ def begin(run: Run, study: Study, folder: Path, threads: contention.Threads, aga
     try:
         if not (own / "spec.toml").exists():
             store.write_bytes(own / "spec.toml", text.encode())
+        if is_filmed:
+            store.begin_film(own)
     except BaseException:
         begun.lock.__exit__()
         raise

@@ -18,12 +18,15 @@ from pydantic import TypeAdapter
 from lockstep import data
 from lockstep.backends import BACKENDS
 from lockstep.language import joined, later
-from lockstep.spec import INITIALIZERS, LAYERS, OPTIMIZERS, SCHEDULES, Study
+from lockstep.spec import BLOCKS, INITIALIZERS, JOINS, LAYERS, OPTIMIZERS, SCHEDULES, Study
 from lockstep.spec.records import KINDS, SHORT_FORMS, range_in_words
 
 TITLE = "A study of Lockstep's"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-FAMILIES = {"Layer": LAYERS, "Optimizer": OPTIMIZERS, "Schedule": SCHEDULES, "Initializer": INITIALIZERS}
+FAMILIES = {
+    "Layer": LAYERS | BLOCKS, "Join": JOINS, "Optimizer": OPTIMIZERS, "Schedule": SCHEDULES,
+    "Initializer": INITIALIZERS,
+}  # fmt: skip
 
 # Record and key → what it means. A key that is missing here has no comment in a template, and a test names it.
 MEANINGS = {
@@ -96,7 +99,8 @@ def _schema() -> dict[str, Any]:
     for family, kinds in FAMILIES.items():
         tables = [{"$ref": f"#/$defs/{record.__name__}"} for record in kinds.values()]
         short = [_short_form(kind, definitions[record.__name__]) for kind, record in kinds.items()]
-        definitions[family] = {"anyOf": [*short, *tables]}
+        by_name = [_by_name(kind, definitions[kinds[kind].__name__]) for kind in BLOCKS if kind in kinds]
+        definitions[family] = {"anyOf": [*short, *by_name, *tables]}
     for owner, keys in MEANINGS.items():
         properties = (made if owner == "Study" else definitions[owner])["properties"]
         for key, text in keys.items():
@@ -109,6 +113,17 @@ def _schema() -> dict[str, Any]:
     made["properties"]["recipe_for"]["additionalProperties"] = False
     head = {"$schema": DIALECT, "title": TITLE, "description": "docs/study.md says what every key means."}
     return {**made, **head, "$defs": dict(sorted(definitions.items()))}
+
+
+def _by_name(kind: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """`{residual = [...]}`: the table without `kind`, whose first key is the kind's name."""
+    first = next(name for name in table["properties"] if name != "kind")
+    renamed = {first: kind}
+    return {
+        "type": "object", "additionalProperties": False, "description": summary(table),
+        "required": [renamed.get(name, name) for name in table["required"] if name != "kind"],
+        "properties": {renamed.get(name, name): node for name, node in table["properties"].items() if name != "kind"},
+    }  # fmt: skip
 
 
 def _one_or_several(item: dict[str, Any]) -> dict[str, Any]:

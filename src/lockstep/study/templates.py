@@ -18,7 +18,7 @@ from lockstep import arguments, backends
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.files import disk
 from lockstep.language import _, joined, later, say
-from lockstep.spec import INITIALIZERS, LAYERS, OPTIMIZERS, SCHEDULES, naming
+from lockstep.spec import BLOCKS, INITIALIZERS, JOINS, LAYERS, OPTIMIZERS, SCHEDULES, naming
 from lockstep.spec.records import WRITTEN, as_toml
 from lockstep.study import schema
 
@@ -161,6 +161,9 @@ def _recipe(given: dict[str, Any]) -> Iterator[str]:
         yield from _key(key, given.get(key.name), _shown(key.name), below=lines)
 
 
+_BLOCK = '{residual = ["conv2d 8 3 padding=same"], join = "concat"}'
+
+
 def _networks(chosen: Template) -> Iterator[str]:
     first = next(iter(chosen.networks))
     keys = {key.name: key for key in [*schema.keys_of("Study"), *schema.keys_of("Network")]}
@@ -172,6 +175,12 @@ def _networks(chosen: Template) -> Iterator[str]:
     yield from _comment(joined(("[networks]", keys["networks"].meaning), ": "))
     yield from _comment(later("A layer is a text, its values in the order given here or by name: dense 10 bias=false."))
     yield from _kinds(LAYERS)
+    yield from _comment(
+        later("A block of layers is a table, {example}, and stands where a layer may stand.", example=_BLOCK)
+    )
+    yield from _kinds(BLOCKS)
+    yield from _comment(later("Branches of a block join:"))
+    yield from _kinds(JOINS)
     for name, rows in chosen.networks.items():
         below = _kinds(INITIALIZERS) if name == first else ()
         yield from ("", f"[networks.{name}]")

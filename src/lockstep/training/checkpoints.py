@@ -393,7 +393,9 @@ class Keeper:
         with clocks.measure("checkpoint"):
             self.progress.seconds = {**clocks.seconds, "total": clocks.total()}
             self.progress.peak_memory_bytes = self.peak or None
-            place = save(self.folder, self.spec, self.environment, self.progress, model.weights(), model.state())
+            weights, state = model.weights(), model.state()
+            place = save(self.folder, self.spec, self.environment, self.progress, weights, state)
+            store.keep_frame(self.folder, self.progress.epoch, weights, state)
             self.written = [path for path in self.written if path != place] + [place]
             self._remove_all_but([*self.written[-KEPT:], self._best()])
         memory.forget_peak_memory()

@@ -254,7 +254,7 @@ def test_a_pass_is_the_models_own(traced: Any, name: str) -> None:
         )
     own = [call for call in found.trace.calls if call.function.startswith("flax.") or call.where.file]
     assert {Path(call.where.file).name for call in own} == {"flax_nets.py"}
-    assert not any("float32_only" in call.arguments for call in found.trace.calls)
+    assert not any("computed_in" in call.arguments for call in found.trace.calls)
 
 
 def test_dropout_returns_its_input(traced: Any) -> None:
@@ -455,7 +455,7 @@ def test_what_the_person_casts_to_float32_is_said(folder: Path) -> None:
     side = Jax()
     side.load(folder / "flax_nets.py", "cast", "float64")
     trace = side.trace([BATCHES["Residual"]], "inference", [], np.ones((3, 6)))
-    told = [call.kind for call in trace.calls if call.arguments.get("float32_only")]
+    told = [call.kind for call in trace.calls if call.arguments.get("computed_in") == "float32"]
     assert told == ["convert_element_type", "mul"]
     assert [call.kind for call in trace.calls].count("tanh") >= 4, "a loop is taken turn by turn"
     assert set(trace.inputs) <= trace.gradients.keys()

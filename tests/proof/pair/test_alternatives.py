@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
+from lockstep import language
 from lockstep.exchange.models.records import Call, Trace, Where
-from lockstep.proof.pair import alignment, alternatives, gates, injection, laboratory, mapping, modes, weights
+from lockstep.proof.pair import (
+    alignment,
+    alternatives,
+    dropout,
+    gates,
+    initializers,
+    injection,
+    laboratory,
+    mapping,
+    optimizers,
+    parameters,
+)
 from lockstep.proof.pair.alignment import Tensor
 from lockstep.proof.pair.places import Numbers
 
@@ -26,6 +39,27 @@ def call(kind="conv", **arguments):
 )  # fmt: skip
 def test_the_border_that_a_call_has_is_known_in_every_frameworks_words(padding, wanted):
     assert alternatives.own_pads(call(padding=padding, stride=2), (14, 15), (3, 3)) == wanted
+
+
+def unsaid(text):
+    """Words that stand in a text as they are, in whatever language it is said."""
+    for value in getattr(text, "values", {}).values():
+        if isinstance(value, language.Text):
+            yield from unsaid(value)
+        elif isinstance(value, str) and re.search("[a-z]{2,} [a-z]{2,}", value):
+            yield value
+
+
+def test_what_is_told_of_a_call_is_said_in_russian_to_its_last_word():
+    own = call(kind="conv", padding=1, stride=2)
+    words = [each.after for each in alternatives.of_padding(own, (14, 15), (3, 3), [((0, 1), (2, 2))])]
+    words += [each.after for each in alternatives.of_cropping(own, (8, 10), (3, 3), [(16, 20)])]
+    words += [*alternatives.FUNCTIONS, *initializers.SCHEMES, *optimizers.NAMES.values()]
+    assert not [rest for text in words for rest in unsaid(text)]
+    with language.speaking("ru"):
+        assert language.say(words[0]) == "0 перед и 1 после × 2 перед и 2 после"
+        assert not [text for text in map(language.say, words) if re.search("before|behind|side|exact|uniform", text)]
+    assert [*unsaid(language.later("padded otherwise: {a}", a="1 before and 2 behind"))], "its twin"
 
 
 def test_a_partners_own_border_is_tried_first_and_what_the_call_has_is_not_tried_again():
@@ -109,17 +143,17 @@ def test_numbers_are_put_in_a_calls_place_in_its_own_layout():
 )
 def test_a_dropout_that_one_model_has_at_work_in_inference_is_a_difference(a, b, n):
     traces = [Trace(() if each is None else (call(kind="dropout", **each),), {}, (), ()) for each in (a, b)]
-    assert len(list(modes.findings(traces))) == n
+    assert len(list(dropout.in_inference(traces))) == n
 
 
 def test_a_row_of_a_table_without_a_gradient_is_told_where_it_is_the_one_difference():
     a = np.random.default_rng(0).normal(size=(5, 3))
     padded = a.copy()
     padded[2] = 0
-    assert weights.padding_row(padded, a, 1e-9) == {"row": 2, "side": "A"}
-    assert weights.padding_row(a, padded, 1e-9) == {"row": 2, "side": "B"}
-    assert weights.padding_row(padded, a * 2, 1e-9) is None
-    assert weights.padding_row(a, a + np.eye(5)[:, 2:3], 1e-9) is None
+    assert parameters.padding_row(padded, a, 1e-9) == {"row": 2, "side": "A"}
+    assert parameters.padding_row(a, padded, 1e-9) == {"row": 2, "side": "B"}
+    assert parameters.padding_row(padded, a * 2, 1e-9) is None
+    assert parameters.padding_row(a, a + np.eye(5)[:, 2:3], 1e-9) is None
 
 
 def test_numbers_of_fewer_digits_are_known():

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cases import cases, plants
-from cases.kept import kept
+from cases.processes import kept
 from lockstep import LockstepError
 from lockstep.exchange.models.records import Call, Trace, Unit, Where
-from lockstep.proof.pair import alignment, alternatives, client, difference, mapping, remedies
+from lockstep.proof.pair import alignment, alternatives, client, difference, mapping, rewrites
 from lockstep.store.documents.part import but
 from support.needs import need_backend
 
@@ -117,7 +117,7 @@ def test_with_the_remedies_written_into_the_file_what_they_mend_is_gone(found, f
         "self.norm = nn.BatchNorm2d(6, 0.001, momentum=0.1)",
     ]  # fmt: skip
     for remedy in told[:4]:
-        remedies.written(remedy, mended)
+        rewrites.written(remedy, mended)
     text = mended.read_text().replace("momentum=0.01", "momentum=0.1")  # the fifth, of a line that is mended already
     mended.write_text(text)
     assert found.closing.verdict == "EQUAL"
@@ -214,8 +214,8 @@ def test_equal_tensors_match_in_any_order_of_axes_and_others_do_not():
 def test_what_float64_may_be_off_follows_from_float32():
     exact = np.array([1.0, 2.0, 3.0, 5.0])
     rough = Trace((), {0: (exact * (1 + 1e-6)).astype(np.float32)}, (), ())
-    room = alignment.tensors(Trace((), {0: exact}, (), ()), rough)[0].room
-    assert room == pytest.approx(8 * 5e-6 * 2.0**-29, rel=0.1)
+    tolerance = alignment.tensors(Trace((), {0: exact}, (), ()), rough)[0].tolerance
+    assert tolerance == pytest.approx(8 * 5e-6 * 2.0**-29, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_what_float64_may_be_off_follows_from_float32():
 )
 def test_a_line_is_rewritten_only_where_it_is_sure_what_it_says(line, value, wanted, tmp_path):
     (tmp_path / "a.py").write_text(f"x = 1\n    \n{line}\n")
-    found = remedies.rewritten(str(tmp_path / "a.py"), 3, "f", "slope", value, ("x", "slope"))
+    found = rewrites.rewritten(str(tmp_path / "a.py"), 3, "f", "slope", value, ("x", "slope"))
     assert (found.after if found else None) == wanted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cases.kept import kept
+from cases.processes import kept
 from lockstep.language import say
 from lockstep.proof.pair import difference, permutations
 

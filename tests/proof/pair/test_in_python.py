@@ -57,7 +57,7 @@ def test_what_is_found_is_a_record_that_prints_as_the_terminal_shows_it(found):
     assert any(line.startswith("not observed: optimizer") for line in lines)
     assert repr(told) == str(told)
     with language.speaking("ru"):
-        assert "батч 9 × (6)" in str(told)
+        assert "пакет 9 × (6)" in str(told)
 
 
 def test_in_a_notebook_it_is_a_table_with_every_sign_escaped(found):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lockstep.proof.pair import difference
-from lockstep.store import findings
+from lockstep.store import prose
 from support.needs import need_backend
 
 ROOT = Path(__file__).parents[3]
@@ -31,7 +31,7 @@ def test_the_chapters_say_what_the_comparison_says():
     need_backend("torch")
     need_backend("tensorflow")
     found = difference.compare(f"{PORT}/torch_net.py:Net", f"{PORT}/keras_net.py:build")
-    told = [str(line) for line in findings.lines(found)]
+    told = [str(line) for line in prose.lines(found)]
     for path in CHAPTERS:
         page = path.read_text(encoding="utf-8")
         assert not_said(page, told) == [], path

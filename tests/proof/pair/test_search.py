@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cases.kept import kept
+from cases.processes import kept
 from lockstep.language import say
-from lockstep.proof.pair import activations, difference, remedies
+from lockstep.proof.pair import activations, difference, rewrites
 
 HEAD = """\
 import numpy as np
@@ -90,4 +90,4 @@ def test_every_function_is_said_in_every_framework(name, framework):
 def test_a_function_is_written_in_the_place_of_another(framework, source, callee, is_layer, wanted):
     found = activations.code("leaky relu with slope 0.2", framework)
     edit = activations.edit("f", source.count("\n"), callee, found, framework, is_layer)
-    assert remedies.edited(source, [edit]) == (wanted, 1)
+    assert rewrites.edited(source, [edit]) == (wanted, 1)

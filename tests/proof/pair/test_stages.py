@@ -13,7 +13,19 @@ import pytest
 from lockstep import LockstepError
 from lockstep.exchange.models.side import UserError
 from lockstep.exchange.models.training import Way
-from lockstep.proof.pair import alignment, client, loaders, losses, mapping, masks, optimizers, stages, steps, training
+from lockstep.proof.pair import (
+    alignment,
+    averages,
+    client,
+    dropout,
+    loaders,
+    losses,
+    mapping,
+    optimizers,
+    stages,
+    steps,
+    training,
+)
 from support.needs import need_backend
 
 NET = """\
@@ -185,7 +197,7 @@ def meanings(told: stages.Told) -> list[str]:
 
 def test_a_file_is_equal_to_itself_in_every_stage(tmp_path):
     pair = Pair(tmp_path, NET, NET)
-    for told in (pair.loss()[0], pair.optimizer()[0], pair.steps(), masks.compared(pair.parties),
+    for told in (pair.loss()[0], pair.optimizer()[0], pair.steps(), dropout.compared(pair.parties),
                  loaders.compared(pair.parties, pair.parts)):  # fmt: skip
         assert not told.findings
         assert [stage.verdict for stage in told.stages] == ["EQUAL"]
@@ -236,6 +248,36 @@ def test_a_planted_optimizer_is_told(other, meaning, after, tmp_path):
     assert all(finding.error < 1e-12 < finding.off for finding in told.findings)
     if after is not None:
         assert "lr=0.002" in told.findings[0].remedies[0].after
+
+
+def test_updates_that_differ_for_no_known_reason_are_a_difference_all_the_same(tmp_path):
+    pair = Pair(tmp_path, NET, NET.replace("lr=2e-3", "lr=2.0000008e-3"))  # the same rate, to six digits
+    told, result = pair.optimizer()
+    assert [finding.cause for finding in told.findings] == [""]
+    assert told.findings[0].off > 0
+    assert [stage.verdict for stage in told.stages] == ["DIVERGED"]
+    assert not result.is_explained
+
+
+def test_a_stage_is_equal_where_all_of_it_is():
+    told = stages.Told()
+    for equal, of in ((3, 12), (0, 0), (12, 12)):
+        told.count("optimizer", equal, of, "updates")
+    assert [stage.verdict for stage in told.stages] == ["INCONCLUSIVE", "INCONCLUSIVE", "EQUAL"]
+
+
+def test_statistics_that_a_side_does_not_give_are_not_counted_as_compared(tmp_path):
+    pair = Pair(tmp_path, NET, NET)
+    one, two = pair.parties
+
+    class Silent(Both):
+        def numbers(self, mode, designed=None):
+            trace, tensors = super().numbers(mode, designed)
+            return dataclasses.replace(trace, state={}), tensors
+
+    assert averages.compared((one, two), pair.pairing) == ([], 2)
+    silent = Silent(two.exact, two.rough, two.model, two.batch)
+    assert averages.compared((one, silent), pair.pairing) == ([], 0)
 
 
 def test_a_rule_of_the_persons_own_is_told_by_search(tmp_path):
@@ -320,7 +362,7 @@ def test_nothing_is_left_of_steps_and_updates(tmp_path):
 
 @pytest.mark.parametrize(("rate", "words"), [("0.3", "0.4 | 0.3"), ("0.6", "the share that the other keeps")])
 def test_a_planted_dropout_is_told(rate, words, tmp_path):
-    told = masks.compared(Pair(tmp_path, NET, NET.replace("Dropout(0.4)", f"Dropout({rate})")).parties)
+    told = dropout.compared(Pair(tmp_path, NET, NET.replace("Dropout(0.4)", f"Dropout({rate})")).parties)
     assert meanings(told) == ["rate"]
     assert words in str(told.findings[0].cause)
     assert told.findings[0].remedies[0].after == "self.drop = nn.Dropout(0.4)"

@@ -179,7 +179,7 @@ def test_nothing_is_left_where_a_comparison_ends_in_an_error(tmp_path, monkeypat
     ("name", "russian"),
     [
         ("forwards", "«forwards» нет в"),
-        ("alone", "alone — не функция параметров и батча"),
+        ("alone", "alone — не функция параметров и пакета"),
     ],
 )
 def test_what_a_side_refuses_is_said_in_russian_too(name, russian, tmp_path):

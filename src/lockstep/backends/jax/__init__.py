@@ -26,7 +26,7 @@ from lockstep.backends.chunks import (
 from lockstep.backends.jax.layers import LAYERS, Pass
 from lockstep.backends.jax.losses import LOSSES
 from lockstep.backends.jax.optimizers import OPTIMIZERS
-from lockstep.backends.plan import Arrays, Plan
+from lockstep.backends.plan import Arrays, Plan, Taken
 from lockstep.errors import LockstepError
 from lockstep.spec import LayerFacts
 
@@ -109,11 +109,12 @@ class Model:
             self._named(outputs),
         )
 
-    def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
-        masks = self._masks(len(x), self.plan.in_training)
-        x, dy = x.astype(self.dtype), dy.astype(self.dtype)
+    def layer(self, name: str, x: Taken, dy: np.ndarray) -> tuple[np.ndarray, Taken, Arrays]:
+        masks = self._masks(len(dy), self.plan.in_training)
+        x, dy = jax.tree.map(lambda value: value.astype(self.dtype), (x, dy))
         y, gradients, dx = self._layer(name, *self.carry[:2], x, dy, masks)
-        return np.asarray(y), np.asarray(dx), {name: np.asarray(value) for name, value in gradients.items()}
+        arrays: tuple[np.ndarray, Taken, Arrays] = jax.tree.map(np.asarray, (y, dx, gradients))
+        return arrays
 
     def weights(self) -> Arrays:
         return {name: np.array(value) for name, value in self.carry[0].items()}

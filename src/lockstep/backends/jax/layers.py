@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lockstep.backends.plan import Plan, pool_counts, window_padding
-from lockstep.spec import BatchNorm, Conv2D, Dense, Flatten, LayerFacts, LayerNorm, MaxPool2D
+from lockstep.spec import Add, BatchNorm, Concat, Conv2D, Dense, Flatten, LayerFacts, LayerNorm, MaxPool2D
 
 
 class Pass:
@@ -116,7 +116,23 @@ def dropout(row: LayerFacts, x: jax.Array, w: Any, on: Pass) -> jax.Array:
     return x * on.masks[row.name] if row.name in on.masks else x
 
 
-LAYERS: dict[str, Callable[[LayerFacts, jax.Array, Any, Pass], jax.Array]] = {
+def add(row: LayerFacts[Add], taken: tuple[jax.Array, ...], w: Any, on: Pass) -> jax.Array:
+    """The sum, each scaled where the layer says so."""
+    layer, (x, *others) = row.layer, taken
+    rest = sum(others[1:], others[0])
+    x, rest = (jax.nn.relu(x) if layer.rectified else x), rest * layer.others if layer.others != 1 else rest
+    return (x * layer.first if layer.first != 1 else x) + rest
+
+
+def concat(row: LayerFacts[Concat], taken: tuple[jax.Array, ...], w: Any, on: Pass) -> jax.Array:
+    """Along the last axis, or along another and read as if along that one."""
+    layer = row.layer
+    axis = {"channels": -1, "height": 1, "width": 2}[layer.axis]
+    y = jnp.concatenate(taken[::-1] if layer.order == "reversed" else taken, axis)
+    return y if layer.axis == "channels" else y.reshape(len(y), *row.output_shape)
+
+
+LAYERS: dict[str, Callable[[LayerFacts, Any, Any, Pass], jax.Array]] = {
     "conv2d": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
@@ -134,6 +150,8 @@ LAYERS: dict[str, Callable[[LayerFacts, jax.Array, Any, Pass], jax.Array]] = {
     "sigmoid": lambda row, x, w, on: jax.nn.sigmoid(x),
     "softplus": lambda row, x, w, on: jax.nn.softplus(x),
     "gelu": lambda row, x, w, on: jax.nn.gelu(x, approximate=row.layer.form == "tanh"),
+    "add": add,
+    "concat": concat,
 }
 
 

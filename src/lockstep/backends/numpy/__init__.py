@@ -26,12 +26,12 @@ from lockstep.backends.numpy import speed
 from lockstep.backends.numpy.layers import LAYERS, Backward, Layer, Pass, rounding
 from lockstep.backends.numpy.losses import LOSSES
 from lockstep.backends.numpy.optimizers import OPTIMIZERS
-from lockstep.backends.plan import Arrays, Numbers, Plan
-from lockstep.backends.walk import Walk
+from lockstep.backends.plan import Arrays, Numbers, Plan, Taken
+from lockstep.backends.walk import Total, Walk
 from lockstep.errors import LockstepError
 from lockstep.spec import INPUT, LayerFacts, Recipe
 
-Layers = dict[str, Callable[[LayerFacts, np.ndarray, Pass], Layer]]  # by the layer's name
+Layers = dict[str, Callable[[LayerFacts, Any, Pass], Layer]]  # by the layer's name
 INFER_BATCH = 64  # images in one inference call of a thread: few enough for the cache
 CHUNK = 131_072  # numbers updated at a time: few, so that passes stay in the cache, but worth the call of each
 
@@ -81,7 +81,9 @@ class Model:
         self.spaces = [speed.Space(self.dtype) for _ in range(self.n_slices)]
         self.batch_space = speed.Space(self.dtype)
         self.is_plain = not as_trained or plan.fraction_bits is not None  # the fast forms do not round their factors
-        self.is_batch_last = not self.is_plain and plan.rows[0].layer.kind != "flatten"
+        self.is_batch_last = not self.is_plain and any(
+            INPUT in row.inputs and row.layer.kind != "flatten" for row in plan.rows
+        )
         plain: Layers = {row.name: LAYERS[row.layer.kind] for row in plan.fast_rows}
         self.fast_layers = plain if self.is_plain else speed.forms(plan.fast_rows, plain, self.is_batch_last)
         self.statistics = plan.initial_statistics()
@@ -130,12 +132,14 @@ class Model:
         self.add_l2(on.gradients)
         return float(losses) / len(images), on.gradients, *seen
 
-    def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
-        on = self.observer(len(x), self.plan.in_training)
+    def layer(self, name: str, x: Taken, dy: np.ndarray) -> tuple[np.ndarray, Taken, Arrays]:
         row = self.plan.row(name)
-        y, backward = LAYERS[row.layer.kind](row, x.astype(self.dtype), on)
-        dx = np.asarray(backward(dy.astype(self.dtype), True))
-        return y, dx, {key: value for key, value in on.gradients.items() if key.startswith(f"{name}/")}
+        on = self.observer(len(dy), self.plan.in_training)
+        taken = tuple(one.astype(self.dtype) for one in x) if isinstance(x, tuple) else x.astype(self.dtype)
+        y, backward = LAYERS[row.layer.kind](row, taken, on)
+        dx = backward(dy.astype(self.dtype), True)
+        sent = tuple(map(np.asarray, dx)) if isinstance(dx, tuple) else np.asarray(dx)
+        return y, sent, {key: value for key, value in on.gradients.items() if key.startswith(f"{name}/")}
 
     def weights(self) -> Arrays:
         return {name: value.copy() for name, value in self.parameters.items()}
@@ -296,8 +300,14 @@ class Model:
         correct = int((x.argmax(axis=1) == labels).sum())
         if self.plan.recipe.loss_reduction == "mean":
             dx /= on.n
-        walk.back(dx, back, everything=seen is not None)
+        walk.back(dx, back, everything=seen is not None, total=self._total(on))
         return float(losses.sum()), correct
+
+    def _total(self, on: Pass) -> Total:
+        """How what comes back by several ways is added up: into an array that is used again, where there are such."""
+        if (space := on.space) is None:
+            return lambda name, one, other: one + other
+        return lambda name, one, other: np.add(one, other, out=space(f"{name} sum", one.shape))
 
     def _infer(self, images: np.ndarray, index: int) -> np.ndarray:
         x = self._prepare_fast(images, self.spaces[index])

@@ -6,7 +6,7 @@ What the way back needs stays in that closure; nothing is stored on a layer. Gra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,21 @@ from numpy.lib.stride_tricks import as_strided
 
 from lockstep.backends.numpy.speed import Space
 from lockstep.backends.plan import Arrays, pool_counts, window_padding
-from lockstep.spec import ELU, GELU, BatchNorm, Conv2D, Flatten, LayerFacts, LayerNorm, LeakyReLU, MaxPool2D
+from lockstep.spec import (
+    ELU,
+    GELU,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv2D,
+    Flatten,
+    LayerFacts,
+    LayerNorm,
+    LeakyReLU,
+    MaxPool2D,
+)
 
-Backward = Callable[[np.ndarray, bool], np.ndarray | None]  # (dL/dy, is dL/dx wanted?) → dL/dx
+Backward = Callable[[np.ndarray, bool], Any]  # (dL/dy, is dL/dx wanted?) → dL/dx, or one for each input, or None
 Layer = tuple[np.ndarray, Backward]
 
 
@@ -278,7 +290,45 @@ def gelu(row: LayerFacts[GELU], x: np.ndarray, on: Pass) -> Layer:
     return x * cumulative, lambda dy, wants_dx: dy * (cumulative + x * density)
 
 
-LAYERS: dict[str, Callable[[LayerFacts, np.ndarray, Pass], Layer]] = {
+# ------------------------------------------------------------------------------------ joins, which take in several
+
+
+def add(row: LayerFacts[Add], taken: Sequence[np.ndarray], on: Pass) -> Layer:
+    """y = a·x₁ + b·(x₂ + …);  dx₁ = a·dy, every other dx = b·dy; where x₁ is rectified, dx₁ only where x₁ > 0."""
+    layer, (x, *others) = row.layer, taken
+    x = np.maximum(x, 0) if layer.rectified else x
+    rest = others[0]
+    for other in others[1:]:
+        rest = rest + other
+    y = _times(x, layer.first) + _times(rest, layer.others)
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> tuple[np.ndarray, ...]:
+        dx = _times(dy, layer.first)
+        return (dx * (x > 0) if layer.rectified else dx), *(_times(dy, layer.others),) * len(others)
+
+    return y, backward
+
+
+def _times(x: np.ndarray, factor: float) -> np.ndarray:
+    return x if factor == 1 else x * x.dtype.type(factor)
+
+
+def concat(row: LayerFacts[Concat], taken: Sequence[np.ndarray], on: Pass, channels: int = -1) -> Layer:
+    """One behind the other along the channels; each gets its part of dy. `channels` is the axis on which they lie."""
+    axis = {"channels": channels, "height": 1, "width": 2}[row.layer.axis]
+    order = list(range(len(taken)))[:: -1 if row.layer.order == "reversed" else 1]
+    laid = np.concatenate([taken[place] for place in order], axis=axis)
+    y = laid.reshape(len(laid), *row.output_shape) if row.layer.axis != "channels" else laid
+    ends = np.cumsum([taken[place].shape[axis] for place in order])[:-1]
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> tuple[np.ndarray, ...]:
+        parts = np.split(dy.reshape(laid.shape), ends, axis=axis)
+        return tuple(parts[order.index(place)] for place in range(len(taken)))
+
+    return y, backward
+
+
+LAYERS: dict[str, Callable[[LayerFacts, Any, Pass], Layer]] = {
     "conv2d": conv2d,
     "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d,
@@ -295,6 +345,8 @@ LAYERS: dict[str, Callable[[LayerFacts, np.ndarray, Pass], Layer]] = {
     "sigmoid": sigmoid,
     "softplus": softplus,
     "gelu": gelu,
+    "add": add,
+    "concat": concat,
 }
 
 

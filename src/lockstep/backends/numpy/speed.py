@@ -21,11 +21,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lockstep.backends.plan import window_padding
-from lockstep.spec import BatchNorm, Conv2D, Flatten, LayerFacts, MaxPool2D
+from lockstep.spec import Add, BatchNorm, Concat, Conv2D, Flatten, LayerFacts, MaxPool2D
 
-Backward = Callable[[np.ndarray, bool], np.ndarray | None]
+Backward = Callable[[np.ndarray, bool], Any]
 Layer = tuple[np.ndarray, Backward]
-Form = Callable[[LayerFacts, np.ndarray, Any], Layer]
+Form = Callable[[LayerFacts, Any, Any], Layer]
 
 
 class Space:
@@ -61,16 +61,21 @@ def batch_first(x: np.ndarray) -> np.ndarray:
 def turned(layer: Form) -> Form:
     """A plain layer for images that lie batch last."""
 
-    def turned_layer(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
-        y, backward = layer(row, np.ascontiguousarray(batch_first(x)), on)
+    def turned_layer(row: LayerFacts, x: Any, on: Any) -> Layer:
+        y, backward = layer(row, _each(batch_first, x), on)
 
-        def turned_backward(dy: np.ndarray, wants_dx: bool) -> np.ndarray | None:
-            dx = backward(np.ascontiguousarray(batch_first(dy)), wants_dx)
-            return dx if dx is None else np.ascontiguousarray(batch_last(dx))
+        def turned_backward(dy: np.ndarray, wants_dx: bool) -> Any:
+            dx = backward(_each(batch_first, dy), wants_dx)
+            return dx if dx is None else _each(batch_last, dx)
 
         return np.ascontiguousarray(batch_last(y)), turned_backward
 
     return turned_layer
+
+
+def _each(turn: Callable[[np.ndarray], np.ndarray], x: Any) -> Any:
+    """An array, or each of several, turned and contiguous."""
+    return tuple(_each(turn, one) for one in x) if isinstance(x, tuple) else np.ascontiguousarray(turn(x))
 
 
 # ------------------------------------------------------------------------------------------------------------- layers
@@ -305,11 +310,40 @@ def dropout(row: LayerFacts, x: np.ndarray, on: Any) -> Layer:
     return np.multiply(x, turned_mask, out=on.space(f"{row.name} y", x.shape)), backward
 
 
+def add(row: LayerFacts[Add], taken: tuple[np.ndarray, ...], on: Any) -> Layer:
+    """y = x₁ + x₂ + …, and every dx is dy, which nobody writes into."""
+    y = np.add(taken[0], taken[1], out=on.space(f"{row.name} y", taken[0].shape))
+    for other in taken[2:]:
+        y += other
+    return y, lambda dy, wants_dx: (dy,) * len(taken)
+
+
+def concat(row: LayerFacts[Concat], taken: tuple[np.ndarray, ...], on: Any) -> Layer:
+    """One behind the other along the channels; each gets its part of dy."""
+    taken = taken[::-1] if row.layer.order == "reversed" else taken
+    ends = np.cumsum([x.shape[1] for x in taken])[:-1]
+    shape = taken[0].shape
+    y = on.space(f"{row.name} y", (shape[0], row.output_shape[2], *shape[2:]))
+    np.concatenate(taken, axis=1, out=y)
+
+    def backward(dy: np.ndarray, wants_dx: bool) -> tuple[np.ndarray, ...]:
+        parts = [np.ascontiguousarray(part) for part in np.split(dy, ends, axis=1)]
+        return tuple(parts[::-1] if row.layer.order == "reversed" else parts)
+
+    return y, backward
+
+
 # The layers for which it matters in which order the axes of an image lie.
 TURNED = frozenset({
     "conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool", "flatten", "batch_norm", "layer_norm", "dropout",
+    "concat",
 })  # fmt: skip
-# The layers that have a form of their own here; max-pooling's gives a tie to the first.
+# The layers that have a form of their own here, and of some which records.
+HAS_FORM: dict[str, Callable[[Any], bool]] = {
+    "max_pool2d": lambda layer: layer.ties == "first",
+    "add": lambda layer: layer == Add(),
+    "concat": lambda layer: layer.axis == "channels",
+}
 LAYERS: dict[str, Form] = {
     "conv2d": conv2d,
     "max_pool2d": max_pool2d,
@@ -318,6 +352,8 @@ LAYERS: dict[str, Form] = {
     "dropout": dropout,
     "dense": dense,
     "relu": relu,
+    "add": add,
+    "concat": concat,
 }
 
 
@@ -326,11 +362,11 @@ def forms(rows: Sequence[LayerFacts], plain: Mapping[str, Form], is_batch_last: 
 
     def form(row: LayerFacts, function: Form) -> Form:
         kind = row.layer.kind
+        has_form = kind in LAYERS and HAS_FORM.get(kind, lambda layer: True)(row.layer)
         if kind not in TURNED or len(row.input_shape) == 1:
-            return function if kind in TURNED else LAYERS.get(kind, function)
+            return LAYERS[kind] if has_form and kind not in TURNED else function
         if not is_batch_last:
             return function
-        has_form = kind in LAYERS and (kind != "max_pool2d" or row.layer.ties == "first")
         return LAYERS[kind] if has_form else turned(function)
 
     return {row.name: form(row, plain[row.name]) for row in rows}

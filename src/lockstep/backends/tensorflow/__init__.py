@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from lockstep.backends import contract
 from lockstep.backends.chunks import Chunk, chunks, filled_up, most_steps, prediction_batches, single_step
-from lockstep.backends.plan import Arrays, Plan
+from lockstep.backends.plan import Arrays, Plan, Taken
 from lockstep.backends.tensorflow.layers import LAYERS, PARAMETERS
 from lockstep.backends.tensorflow.losses import LOSSES
 from lockstep.backends.tensorflow.optimizers import OPTIMIZERS, Numbers
@@ -33,7 +33,8 @@ class Model:
             self.mean, self.scale = tf.constant(plan.mean, self.dtype), tf.constant(plan.scale, self.dtype)
             self.layers = {row.name: LAYERS[row.layer.kind](row, plan) for row in plan.rows}
             for row in plan.rows:
-                self.layers[row.name].build((None, *row.input_shape))
+                shapes = [(None, *shape) for shape in row.input_shapes]
+                self.layers[row.name].build(shapes if len(shapes) > 1 else shapes[0])
             self.parameters = {name: self._variable(name) for name in weights}
             self.statistics = {name: self._variable(name) for name in plan.initial_statistics()}
             self.slots = {
@@ -97,16 +98,17 @@ class Model:
             {name: y.numpy() for name, y in (entered, *seen)},
         )
 
-    def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
+    def layer(self, name: str, x: Taken, dy: np.ndarray) -> tuple[np.ndarray, Taken, Arrays]:
         row, training = self.plan.row(name), self.plan.in_training
         parameters = {key: value for key, value in self.parameters.items() if key.startswith(f"{name}/")}
         with tf.device(self.device), tf.GradientTape() as tape:
-            taken_in = tf.constant(x, self.dtype)
+            taken_in = tf.nest.map_structure(lambda value: tf.constant(value, self.dtype), x)
             tape.watch(taken_in)
-            y = self._apply(row, taken_in, training, self._masks(len(x), training))
+            y = self._apply(row, taken_in, training, self._masks(len(dy), training))
             output_gradient = tf.constant(dy, self.dtype)
         dx, found = tape.gradient(y, (taken_in, list(parameters.values())), output_gradient)
-        return y.numpy(), dx.numpy(), {key: value.numpy() for key, value in zip(parameters, found, strict=True)}
+        sent = tf.nest.map_structure(lambda value: value.numpy(), dx)
+        return y.numpy(), sent, {key: value.numpy() for key, value in zip(parameters, found, strict=True)}
 
     def weights(self) -> Arrays:
         return {name: value.numpy().copy() for name, value in self.parameters.items()}
@@ -201,7 +203,7 @@ class Model:
             return layer.call(x, training, learning)
         if row.layer.kind == "dropout":
             return layer.call(x, masks.get(row.name) if training else None)
-        return layer(x)
+        return layer(list(x) if isinstance(x, tuple) else x)
 
     def _observe(self, images: np.ndarray, training: bool, watch: Callable[[Any], None] = lambda y: None) -> Any:
         """The input and every layer's output by name, in the order written."""

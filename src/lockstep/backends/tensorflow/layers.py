@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from lockstep.backends.plan import Plan, pool_counts, window_padding
-from lockstep.spec import GELU, AvgPool2D, Conv2D, Dense, Flatten, LayerFacts, LayerNorm, MaxPool2D
+from lockstep.spec import GELU, Add, AvgPool2D, Concat, Conv2D, Dense, Flatten, LayerFacts, LayerNorm, MaxPool2D
 
 
 class BatchNorm(keras.layers.Layer):
@@ -86,6 +86,45 @@ class OtherConv2D(keras.layers.Conv2D):
             return tf.nn.conv2d(x, w, self.row.layer.stride, paddings(self.row))
 
         return self.product(convolve)(x, tf.convert_to_tensor(kernel))
+
+
+def add(row: LayerFacts[Add], plan: Plan) -> keras.layers.Layer:
+    """Keras's own; scaled and rectified sums are written out."""
+    layer = row.layer
+    if layer == Add():
+        return keras.layers.Add(dtype=plan.dtype)
+
+    def total(taken: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        x, *others = taken
+        return layer.first * (tf.nn.relu(x) if layer.rectified else x) + layer.others * tf.add_n(others)
+
+    return Joined(total, plan)
+
+
+def concat(row: LayerFacts[Concat], plan: Plan) -> keras.layers.Layer:
+    """Keras's own along the channels; along another axis, what it gives is read as if along these."""
+    layer = row.layer
+    if layer == Concat():
+        return keras.layers.Concatenate(dtype=plan.dtype)
+
+    def laid(taken: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        axis = {"channels": -1, "height": 1, "width": 2}[layer.axis]
+        y = tf.concat(taken[::-1] if layer.order == "reversed" else taken, axis)
+        return y if layer.axis == "channels" else tf.reshape(y, (-1, *row.output_shape))
+
+    return Joined(laid, plan)
+
+
+class Joined(keras.layers.Layer):
+    """Branches joined by a function."""
+
+    def __init__(self, function: Callable[[Any], tf.Tensor], plan: Plan) -> None:
+        super().__init__(dtype=plan.dtype)
+        self.function = function
+
+    def call(self, taken: Any) -> tf.Tensor:
+        """Join what is taken in."""
+        return self.function(tuple(taken))
 
 
 def dense(row: LayerFacts[Dense], plan: Plan) -> keras.layers.Layer:
@@ -208,6 +247,8 @@ LAYERS: dict[str, Callable[[LayerFacts, Plan], keras.layers.Layer]] = {
     "sigmoid": activation(keras.activations.sigmoid),
     "softplus": activation(keras.activations.softplus),
     "gelu": gelu,
+    "add": add,
+    "concat": concat,
 }
 PARAMETERS = {("layer_norm", "scale"): "gamma", ("layer_norm", "shift"): "beta"}  # where Keras's name is another one
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from lockstep.backends import contract
 from lockstep.backends.chunks import batches, prediction_batches
-from lockstep.backends.plan import Arrays, Plan
+from lockstep.backends.plan import Arrays, Plan, Taken
 from lockstep.backends.torch.layers import (
     LAYERS,
     PARAMETERS,
@@ -112,16 +112,19 @@ class Model:
         outputs = {name: canonical(y) for name, y in (entered, *seen)}
         return float(loss), parameters, {name: canonical(y.grad) for name, y in seen}, outputs
 
-    def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]:
-        enters, back = (channels_first(self._tensor(value).to(self.dtype)) for value in (x, dy))
-        enters.requires_grad_()
+    def layer(self, name: str, x: Taken, dy: np.ndarray) -> tuple[np.ndarray, Taken, Arrays]:
+        given = x if isinstance(x, tuple) else (x,)
+        *enters, back = (channels_first(self._tensor(value).to(self.dtype)) for value in (*given, dy))
+        for one in enters:
+            one.requires_grad_()
         parameters = {key: value for key, value in self.parameters.items() if key.startswith(f"{name}/")}
-        self._mode(self.plan.in_training, len(x))
+        self._mode(self.plan.in_training, len(dy))
         with self._unchanged_statistics():
-            y = self.layers[name](enters)
-            dx, *gradients = torch.autograd.grad(y, [enters, *parameters.values()], back)
-        named = zip(parameters, gradients, strict=True)
-        return canonical(y), canonical(dx), {key: from_torch(to_numpy(gradient)) for key, gradient in named}
+            y = self.layers[name](tuple(enters) if isinstance(x, tuple) else enters[0])
+            found = torch.autograd.grad(y, [*enters, *parameters.values()], back)
+        dx, gradients = tuple(map(canonical, found[: len(enters)])), found[len(enters) :]
+        named = {key: from_torch(to_numpy(one)) for key, one in zip(parameters, gradients, strict=True)}
+        return canonical(y), dx if isinstance(x, tuple) else dx[0], named
 
     def weights(self) -> Arrays:
         return {name: from_torch(to_numpy(value)) for name, value in self.parameters.items()}

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lockstep import spec
 from lockstep.backends.plan import Plan, pool_counts, window_padding
-from lockstep.spec import AvgPool2D, Conv2D, Dense, LayerFacts, MaxPool2D
+from lockstep.spec import Add, AvgPool2D, Conv2D, Dense, LayerFacts, MaxPool2D
 
 
 def to_torch(value: np.ndarray) -> np.ndarray:
@@ -151,6 +152,40 @@ class LayerNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
+class Sum(nn.Module):
+    """What branches give, added up, each scaled where the layer says so."""
+
+    def __init__(self, layer: Add) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, taken: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """(x₁, x₂, …) of one shape → that shape."""
+        layer, (x, rest, *others) = self.layer, taken
+        for other in others:
+            rest = rest + other
+        x = F.relu(x) if layer.rectified else x
+        if layer.first == layer.others == 1:
+            return x + rest
+        return layer.first * x + layer.others * rest
+
+
+class Concat(nn.Module):
+    """What branches give, one behind the other along the channels, or along another axis and read as if along them."""
+
+    def __init__(self, row: LayerFacts[spec.Concat]) -> None:
+        super().__init__()
+        self.layer, self.shape = row.layer, row.output_shape
+
+    def forward(self, taken: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """(batch, channels, …) each → (batch, all channels, …)."""
+        taken = taken[::-1] if self.layer.order == "reversed" else taken
+        if self.layer.axis == "channels":
+            return torch.cat(taken, 1)
+        laid = torch.cat([x.permute(0, 2, 3, 1) for x in taken], 1 if self.layer.axis == "height" else 2)
+        return channels_first(laid.reshape(len(laid), *self.shape))
+
+
 def conv2d(row: LayerFacts[Conv2D], plan: Plan) -> nn.Module:
     """A plain convolution, padded by itself where both sides get the same."""
     layer, padding = row.layer, window_padding(row)
@@ -200,6 +235,8 @@ LAYERS: dict[str, Callable[[LayerFacts, Plan], nn.Module]] = {
     # Above its threshold (20 by default) PyTorch returns x itself, 2e-9 off; at 40 that is below float64's rounding.
     "softplus": lambda row, plan: nn.Softplus(threshold=40),
     "gelu": lambda row, plan: nn.GELU(approximate="tanh" if row.layer.form == "tanh" else "none"),
+    "add": lambda row, plan: Sum(row.layer),
+    "concat": lambda row, plan: Concat(row),
 }
 PARAMETERS = {"kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias"}  # canonical name → PyTorch's
 

@@ -1,9 +1,9 @@
 """Two pages compared: what they say, how it is laid out, and what is drawn.
 
 Outside its drawings and pictures a page is compared as it is written, spaces and the last digit of numbers aside: so no
-style, script or attribute can be there that the page made again does not have. A drawing's lines depend on matplotlib's
-version; its texts are compared, and it may hold no kind of element, attribute or style that draws nothing. Pictures are
-compared by their pixels.
+style or attribute can be there that the page made again does not have. Its script must be ours to the last sign. A
+drawing's lines depend on matplotlib's version; its texts are compared, and it may hold no kind of element, attribute or
+style that draws nothing. Pictures are compared by their pixels.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         """Take note of descriptions, and of the page's own account of what it shows."""
         known = dict(attributes)
-        self._hidden = tag == "style"
+        self._hidden = tag in ("style", "script")
         self.texts += [known[name] or "" for name in ("alt", "aria-label") if name in known]
         if tag == "meta" and known.get("name") == "lockstep":
             try:
@@ -49,7 +49,7 @@ class Page(html.parser.HTMLParser):
             self.about = about if isinstance(about, dict) else None
 
     def handle_endtag(self, tag: str) -> None:
-        """Text is seen again after a style."""
+        """Text is seen again after a style or a script."""
         self._hidden = False
 
     def handle_data(self, data: str) -> None:
@@ -124,8 +124,23 @@ def _tokens(text: str) -> list[str]:
 
 
 def _frame(drawing: str) -> str:
-    """The tag of a drawing, whose size and description are the page's."""
-    return drawing[: drawing.index(">") + 1] + "</svg>"
+    """The tag of a drawing, whose size, axes and description are the page's, and the names of its lines."""
+    names = " ".join(re.findall(r'data-series="[^"]*"', drawing))
+    return f"{drawing[: drawing.index('>') + 1]}{names}</svg>"
+
+
+# ------------------------------------------------------------------------------------------------------------- scripts
+
+SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
+POLICY = re.compile(r"<meta http-equiv=[^>]*>", re.IGNORECASE)
+
+
+def other_scripts(told: str, wanted: str) -> bool:
+    """Whether a page's scripts, or what it lets run, are not to the last sign those of the page made again.
+
+    In a text the last digit of a number may differ. A script in which it does is another program.
+    """
+    return any(pattern.findall(told) != pattern.findall(wanted) for pattern in (SCRIPT, POLICY))
 
 
 # ------------------------------------------------------------------------------------------------------------ drawings

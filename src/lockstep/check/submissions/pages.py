@@ -61,7 +61,7 @@ def _report(path: Path, text: str, page: Page, records: Sequence[store.Record], 
     with tempfile.TemporaryDirectory(prefix="lockstep-verify-") as temporary:
         again = [_under_its_name(Path(temporary), name, here[name], _before_its_proof(name, about)) for name in names]
         with language.speaking(_language_of(about)):
-            made = report.gather(again, image, levels)
+            made = report.gather(again, image, levels, 1 if about.get("layout", 1) == 1 else report.LAYOUT)
             rebuilt = store.as_written(report.render(made))
     _numbers(path, made["document"], found)
     if rebuilt == text:
@@ -100,6 +100,8 @@ def _said(text: str, page: Page, rebuilt: str, spoken: str) -> list[str]:
         added = [] if wrong else markup.added(text, rebuilt, language.as_english)
     said: list[str] = [later("it says “{one}”, the runs “{two}”", one=one, two=two) for one, two in wrong]
     said += [later("its markup has “{one}”, the page made again “{two}”", one=one, two=two) for one, two in added]
+    if markup.other_scripts(text, rebuilt):
+        said.append(later("its script, or what it lets run, is not the one that Lockstep writes"))
     if strange := markup.strange(text, rebuilt):
         said.append(later("a drawing holds what no drawing of ours does: {what}", what=", ".join(strange[:SHOWN])))
     if pictures := list(markup.other_pictures(text, rebuilt)):

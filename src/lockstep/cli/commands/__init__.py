@@ -20,6 +20,7 @@ from lockstep.cli.commands import (
     explain,
     export,
     init,
+    play,
     prove,
     report,
     resume,
@@ -38,7 +39,7 @@ EPILOG = (
 COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "demo": demo.demo, "init": init.init, "run": run.run, "resume": resume.resume, "prove": prove.prove,
     "diff": diff.diff, "bench": bench.bench, "explain": explain.explain, "show": show.show, "report": report.report,
-    "export": export.export, "verify": verify.verify, "doctor": doctor.doctor, "clean": clean.clean,
+    "play": play.play, "export": export.export, "verify": verify.verify, "doctor": doctor.doctor, "clean": clean.clean,
     "schema": schema.schema,
 }  # fmt: skip
 OF_DATA: dict[str, Callable[..., None]] = {

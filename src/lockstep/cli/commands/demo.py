@@ -5,23 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from lockstep.cli import interruption, runs
-from lockstep.cli.options import AsJson, Choice, RunsFolder, Threads, Work
+from lockstep.cli.options import AsJson, Choice, Proven, RunsFolder, Threads, Work
 from lockstep.language import later
 from lockstep.screen.output import tell
 
 
-def demo(folder: RunsFolder = Path("runs"), threads: Threads = None, as_json: AsJson = False) -> None:
-    """Train two small networks in every framework that is installed, and write the report: a first look."""
+def demo(
+    folder: RunsFolder = Path("runs"), threads: Threads = None, proof: Proven = True, as_json: AsJson = False
+) -> None:  # fmt: skip
+    """Train two small networks in every framework that is installed, prove them equal, and write the report."""
     from lockstep.spec.toml import own_study
-    from lockstep.store import results
 
     interruption.end_on_signals()
     work = Work(folder, threads, offline=True)
     asked = Choice(backends=_installed()).load(own_study("demo"))
     work.fetch(asked)
     records, rows = runs.do(asked, work)
-    runs.report(asked, work, records, rows, as_json, results.in_a_sentence(rows))
-    runs.end(rows, work.runs / asked.name)
+    kept = runs.prove(asked, work, records, rows) if proof else None
+    runs.report(asked, work, records, rows, as_json, kept)
+    runs.end(rows, work.runs / asked.name, proof=kept)
 
 
 def _installed() -> list[str]:

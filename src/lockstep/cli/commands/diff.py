@@ -71,9 +71,9 @@ class Answer:
 
     def show(self, found: Difference, page: Path | None) -> None:
         """Print what was found, and where its page is."""
-        from lockstep.store import findings
+        from lockstep.store import prose
 
-        for line in findings.lines(found, self.show_mapping):
+        for line in prose.lines(found, self.show_mapping):
             tell(line)
         if page is not None:
             tell(later("page: {path}", path=page))

@@ -41,5 +41,5 @@ def report(
     if as_json:
         print_json(page["document"])
     else:
-        tell(page["answer"])
+        tell(" ".join(page["brief"]))
     tell(later("report: {path}", path=written), err=as_json)

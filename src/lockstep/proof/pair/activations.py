@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import re
 from typing import Any
 
-from lockstep.proof.pair.remedies import Edit, expression, names_of, room_of
+from lockstep.proof.pair.alternatives import LEAKY
+from lockstep.proof.pair.rewrites import Edit, expression, names_of, prefix_of
 
-SLOPE = re.compile(r"leaky relu with slope (\S+)")
 # function, as `alternatives` calls it → PyTorch's layer and function, Keras's and JAX's function, with their arguments
 WORDS: dict[str, tuple[str, str, str, str]] = {
     "relu": ("ReLU()", "relu()", "relu()", "relu()"),
@@ -30,7 +29,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {
     "hard swish": ("Hardswish()", "hardswish()", "hard_silu()", "hard_silu()"),
     "hard tanh": ("Hardtanh()", "hardtanh()", "hard_tanh()", "hard_tanh()"),
 }  # fmt: skip
-ROOMS = {"torch": "torch.nn.functional.", "keras": "keras.ops.", "jax": "jax.nn."}
+PREFIXES = {"torch": "torch.nn.functional.", "keras": "keras.ops.", "jax": "jax.nn."}
 PLACES = {"torch": 1, "keras": 2, "jax": 3}
 
 
@@ -46,37 +45,36 @@ class Code:
 
 def code(name: str, framework: str) -> Code | None:
     """How a framework says a function; None where nobody wrote that down."""
-    slope = SLOPE.fullmatch(name)
     words = WORDS.get(name)
-    if slope is not None:
-        function = f"leaky_relu(negative_slope={slope[1]})"
-        words = (f"LeakyReLU({slope[1]})", function, function, function)
-    if words is None or framework not in ROOMS:
+    if (slope := LEAKY.get(name)) is not None:
+        function = f"leaky_relu(negative_slope={slope:g})"
+        words = (f"LeakyReLU({slope:g})", function, function, function)
+    if words is None or framework not in PREFIXES:
         return None
     call = expression(words[PLACES[framework]])
     if not isinstance(call, ast.Call):
         raise TypeError(f"{words} is no call")
     arguments = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
     name = ast.unparse(call.func)
-    return Code(words[0], name, ROOMS[framework] + name, arguments)
+    return Code(words[0], name, PREFIXES[framework] + name, arguments)
 
 
 def edit(file: str, line: int, callee: str, found: Code, framework: str, is_layer: bool) -> Edit:
     """The call with this function in the place of its own."""
 
     def change(node: ast.Call, tree: ast.Module) -> ast.expr | None:
-        room = room_of(node)
+        prefix = prefix_of(node)
         if is_layer and framework == "torch":
-            return expression(room + found.layer)
+            return expression(prefix + found.layer)
         text = ", ".join(f"{key}={value!r}" for key, value in found.arguments.items())
         if is_layer:
-            return expression(f"{room}Lambda(lambda x: keras.ops.{found.function}(x{', ' * bool(text)}{text}))") if (
+            return expression(f"{prefix}Lambda(lambda x: keras.ops.{found.function}(x{', ' * bool(text)}{text}))") if (
                 "keras" in names_of(tree)
             ) else None  # fmt: skip
         if not node.args:
             return None
-        room = "F." if framework == "torch" and "F" in names_of(tree) else room
-        room = "torch.nn.functional." if framework == "torch" and room != "F." else room
-        return expression(f"{room}{found.function}({ast.unparse(node.args[0])}{', ' * bool(text)}{text})")
+        prefix = "F." if framework == "torch" and "F" in names_of(tree) else prefix
+        prefix = "torch.nn.functional." if framework == "torch" and prefix != "F." else prefix
+        return expression(f"{prefix}{found.function}({ast.unparse(node.args[0])}{', ' * bool(text)}{text})")
 
     return Edit(file, line, callee, f"function {found.full}", change)

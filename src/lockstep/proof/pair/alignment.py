@@ -1,7 +1,7 @@
 """Which tensor of one model is which of the other: by their values, whatever the order of their axes.
 
 Sorted values of equal tensors stay equal under any order of axes, and sorting never makes a difference larger. The
-tolerance comes from both sides' own float32: what float64 may be off is what float32 was off, times 2⁻²⁹, times 8.
+tolerance comes from both sides' own float32 (see `tolerances`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from lockstep.exchange.models.records import Trace
+from lockstep.proof.pair import tolerances
 
-ROOM = 8.0
-FROM_FLOAT32 = 2.0**-29  # float64's rounding in units of float32's
-LEAST = 2.0**-48  # of the largest value: where float32 happened to be exact
 MOST_AXES = 6  # whose orders are all tried
 
 
@@ -29,12 +27,12 @@ class Tensor:
     number: int
     value: np.ndarray
     ordered: np.ndarray
-    room: float
+    tolerance: float
 
     def within(self, share: float) -> Tensor:
-        """The same, with room of at least a share of its largest value."""
-        least = share * ROOM * float(np.abs(self.value[np.isfinite(self.value)]).max(initial=0.0)) if share else 0.0
-        return dataclasses.replace(self, room=least) if least > self.room else self
+        """The same, with a tolerance of at least a share of its largest value."""
+        least = share * tolerances.FACTOR * tolerances.largest(self.value) if share else 0.0
+        return dataclasses.replace(self, tolerance=least) if least > self.tolerance else self
 
 
 def tensors(trace: Trace, beside: Trace | None) -> dict[int, Tensor]:
@@ -47,22 +45,20 @@ def tensors(trace: Trace, beside: Trace | None) -> dict[int, Tensor]:
             found[number] = Tensor(number, value, np.sort(value.ravel()), 0.0)
         if not np.issubdtype(trace.tensors[number].dtype, np.floating) or not value.size:
             continue
-        finite = value[np.isfinite(value)]
-        largest = float(np.abs(finite).max(initial=0.0))
-        room = LEAST * largest
+        tolerance = tolerances.LEAST * tolerances.largest(value)
         other = beside.tensors.get(number) if is_same_pass and beside is not None else None
         if other is not None and other.shape == value.shape:
             with np.errstate(invalid="ignore"):
                 off = np.abs(other.astype(np.float64) - value)
-            room = max(room, ROOM * FROM_FLOAT32 * float(off[np.isfinite(off)].max(initial=0.0)))
-        found[number] = Tensor(number, value, np.sort(value.ravel()), room)
+            tolerance = max(tolerance, tolerances.from_float32(off))
+        found[number] = Tensor(number, value, np.sort(value.ravel()), tolerance)
     return found
 
 
-def is_equal(a: np.ndarray, b: np.ndarray, room: float) -> bool:
-    """Whether two arrays of one shape agree within `room`, with what is not finite at the same places."""
+def is_equal(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+    """Whether two arrays of one shape agree within `tolerance`, with what is not finite at the same places."""
     with np.errstate(invalid="ignore"):
-        close = np.abs(a - b) <= room
+        close = np.abs(a - b) <= tolerance
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     return bool((close | same).all())
 
@@ -90,19 +86,19 @@ def matches(a: Mapping[int, Tensor], b: Mapping[int, Tensor]) -> dict[int, list[
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:
-    room = max(a.room, b.room)
+    tolerance = max(a.tolerance, b.tolerance)
     for place in (0, -1, a.ordered.size // 2):  # most pairs differ there
-        if not is_equal(a.ordered[[place]], b.ordered[[place]], room):
+        if not is_equal(a.ordered[[place]], b.ordered[[place]], tolerance):
             return False
-    return is_equal(a.ordered, b.ordered, room)
+    return is_equal(a.ordered, b.ordered, tolerance)
 
 
-def order(a: np.ndarray, b: np.ndarray, room: float) -> tuple[int, ...] | None:
+def order(a: np.ndarray, b: np.ndarray, tolerance: float) -> tuple[int, ...] | None:
     """The order of a's axes in which it is b, read row by row; None where the same values stand otherwise."""
     if a.size != b.size or a.ndim > MOST_AXES:
         return None
     for axes in orders(a.ndim):
-        if is_equal(a.transpose(axes).reshape(b.shape), b, room):
+        if is_equal(a.transpose(axes).reshape(b.shape), b, tolerance):
             return axes
     return None
 

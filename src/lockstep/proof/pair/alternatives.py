@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lockstep.exchange.models.records import Call, Change, Layer, Model
+from lockstep.language import Text, joined, later
 from lockstep.proof.pair import permutations
 
 # What frameworks call the same thing.
@@ -191,16 +192,13 @@ def of_padding(
     for pads in partners:
         if len(pads) == len(shape):
             ways.setdefault(pads, (_words(pads), 0))
+    steps = range(1, max(reach) + 1)
     usual: list[tuple[str, list[tuple[int, int]]]] = [
-        ("same, the odd zero behind", [(total // 2, total - total // 2) for total in totals]),
-        ("same, the odd zero before", [(total - total // 2, total // 2) for total in totals]),
-        ("none", [(0, 0) for _size in shape]),
+        (later("same, the odd zero behind"), [(total // 2, total - total // 2) for total in totals]),
+        (later("same, the odd zero before"), [(total - total // 2, total // 2) for total in totals]),
         *(
-            (words, [pair] * len(shape))
-            for n in range(1, max(reach) + 1)
-            for words, pair in (
-                (f"{n} on every side", (n, n)), (f"{n} behind", (0, n)), (f"{n} before", (n, 0)),
-            )
+            (_words([pair] * len(shape)), [pair] * len(shape))
+            for pair in ((0, 0), *(pair for n in steps for pair in ((n, n), (0, n), (n, 0))))
         ),
     ]  # fmt: skip
     for words, around in usual:
@@ -219,14 +217,21 @@ def of_padding(
             yield Alternative(change, "pads", "padding", before, words, rank)
 
 
-def _words(pads: Sequence[tuple[int, int]]) -> str:
+def _words(pads: Sequence[tuple[int, int]]) -> Text:
     """The border as a person says it."""
     if len(set(pads)) > 1:
-        return " × ".join(f"{before} before and {behind} behind" for before, behind in pads)
+        return _each_axis(pads)
     before, behind = pads[0]
     if before == behind:
-        return f"{before} on every side" if before else "none"
-    return " and ".join(f"{n} {side}" for n, side in ((before, "before"), (behind, "behind")) if n)
+        return later("{n} on every side", n=before) if before else later("none")
+    if before and behind:
+        return _each_axis(pads[:1])
+    return later("{n} before", n=before) if before else later("{n} behind", n=behind)
+
+
+def _each_axis(pads: Iterable[tuple[int, int]]) -> Text:
+    told = [later("{before} before and {behind} behind", before=before, behind=behind) for before, behind in pads]
+    return joined(told, " × ")
 
 
 def _reach(call: Call, kernel: Sequence[int]) -> list[int]:
@@ -289,7 +294,7 @@ def of_cropping(
             if cut in seen:
                 continue
             seen.add(cut)
-            words = " × ".join(f"{-first} before and {-last} behind" for first, last in cut)
+            words = _each_axis((-first, -last) for first, last in cut)
             yield Alternative(
                 Change(call=call.index, pads=cut), "crop", "padding", call.arguments.get("padding"), words, 1
             )
@@ -347,34 +352,37 @@ def _leaky(slope: float) -> Callable[[np.ndarray], np.ndarray]:
 
 
 SELU, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+LEAKY: dict[str, float] = {
+    later("leaky relu with slope {slope}", slope=f"{slope:g}"): slope for slope in (0.01, 0.1, 0.2, 0.25, 0.3)
+}
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "identity": lambda x: x,
+    later("identity"): lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
-    **{f"leaky relu with slope {slope:g}": _leaky(slope) for slope in (0.01, 0.1, 0.2, 0.25, 0.3)},
+    **{name: _leaky(slope) for name, slope in LEAKY.items()},
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "selu": lambda x: SELU_SCALE * np.where(x > 0, x, SELU * np.expm1(np.minimum(x, 0))),
-    "GELU, exact": lambda x: x * 0.5 * (1 + _erf(x / math.sqrt(2))),
-    "GELU by tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
-    "GELU by sigmoid": lambda x: x * _sigmoid(1.702 * x),
+    later("GELU, exact"): lambda x: x * 0.5 * (1 + _erf(x / math.sqrt(2))),
+    later("GELU by tanh"): lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    later("GELU by sigmoid"): lambda x: x * _sigmoid(1.702 * x),
     "SiLU": lambda x: x * _sigmoid(x),
     "mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
     "softplus": lambda x: np.logaddexp(x, 0),
     "softsign": lambda x: x / (1 + np.abs(x)),
     "tanh": np.tanh,
     "sigmoid": _sigmoid,
-    "hard sigmoid, x/6 + 1/2": lambda x: np.clip(x / 6 + 0.5, 0, 1),
-    "hard sigmoid, x/5 + 1/2": lambda x: np.clip(x / 5 + 0.5, 0, 1),
-    "hard swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "hard tanh": lambda x: np.clip(x, -1, 1),
-    "exponential": lambda x: np.exp(np.minimum(x, 700)),
-    **{f"softmax over axis {axis}": partial(_softmax, axis=axis) for axis in (-1, 0, 1, 2)},
+    later("hard sigmoid, x/6 + 1/2"): lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    later("hard sigmoid, x/5 + 1/2"): lambda x: np.clip(x / 5 + 0.5, 0, 1),
+    later("hard swish"): lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    later("hard tanh"): lambda x: np.clip(x, -1, 1),
+    later("exponential"): lambda x: np.exp(np.minimum(x, 700)),
+    **{later("softmax over axis {axis}", axis=axis): partial(_softmax, axis=axis) for axis in (-1, 0, 1, 2)},
     "log softmax": lambda x: np.log(np.maximum(_softmax(x, -1), 1e-300)),
 }  # fmt: skip
 
 
-def applied(x: np.ndarray, target: np.ndarray, room: float) -> list[str]:
-    """The functions that make the one of the other, in whatever order the values stand."""
+def applied(x: np.ndarray, target: np.ndarray, tolerance: float) -> list[str]:
+    """The names of all functions that make the one of the other, in whatever order the values stand."""
     if x.size != target.size:
         return []
     found, wanted = [], np.sort(target.ravel())
@@ -384,6 +392,6 @@ def applied(x: np.ndarray, target: np.ndarray, room: float) -> list[str]:
                 value = np.sort(np.asarray(function(x)).ravel())
             except (ValueError, IndexError):
                 continue
-            if value.shape == wanted.shape and bool((np.abs(value - wanted) <= room).all()):
+            if value.shape == wanted.shape and bool((np.abs(value - wanted) <= tolerance).all()):
                 found.append(name)
     return found

@@ -9,23 +9,30 @@ import numpy as np
 from lockstep.errors import LockstepError
 from lockstep.exchange.models.records import Call, Trace
 from lockstep.language import later
-from lockstep.proof.pair import alignment, alternatives, client, edits, mapping, sentences
+from lockstep.proof.pair import alternatives, client, mapping, remedies, tolerances, wording
 from lockstep.proof.pair.party import Parties, Party
 from lockstep.store.documents.difference import Finding, Spot
 from lockstep.store.documents.part import but
 
 
-def compared(parties: Parties, pairing: mapping.Pairing) -> list[Finding]:
-    """Running means and variances after one pass in training; explained by the second model's own momentum."""
+def compared(parties: Parties, pairing: mapping.Pairing) -> tuple[list[Finding], int]:
+    """Running means and variances after one pass in training, and how many were compared.
+
+    What differs is explained by the second model's own momentum, or by the kind of its variance.
+    """
     (trace, _own), (other, _theirs) = (party.numbers("training") for party in parties)
     findings: list[Finding] = []
+    n = 0
     for pair in pairing.pairs:
         if pair.a not in trace.state or pair.b not in other.state:
             continue
+        n += 1
         wanted, found = pair.there(trace.state[pair.a]), other.state[pair.b]
-        room = max(STATISTICS_ROOM, alignment.ROOM * parties[0].loose) * float(np.abs(wanted).max(initial=0.0))
+        tolerance = max(tolerances.STATISTICS, tolerances.FACTOR * parties[0].loose) * float(
+            np.abs(wanted).max(initial=0.0)
+        )
         off = float(np.abs(wanted - found).max(initial=0.0))
-        if off <= room:
+        if off <= tolerance:
             continue
         calls = [user_of(each, name) for each, name in ((trace, pair.a), (other, pair.b))]
         lines = [client.shown(call.where) if call else "–" for call in calls]
@@ -33,17 +40,14 @@ def compared(parties: Parties, pairing: mapping.Pairing) -> list[Finding]:
         spot = Spot(a=pair.a, b=pair.b, line_a=lines[0], line_b=lines[1], call_a=indices[0], call_b=indices[1])
         new = Finding(stage="statistics", places=(spot,), off=off)
         if calls[0] is not None and calls[1] is not None:
-            new = _momentum(parties[1], pair, calls[0], calls[1], wanted, room, new)
+            new = _momentum(parties[1], pair, calls[0], calls[1], wanted, tolerance, new)
             if new.cause:  # what follows is seen with that put right
                 other, _theirs = parties[1].numbers("training")
             else:
                 old = parties[1].exact.units()[pair.b]
                 new = _biased(other, old, calls[0], calls[1], wanted, found, new)
-        sentences.add(findings, new)
-    return findings
-
-
-STATISTICS_ROOM = 2.0**-44  # of the largest value: an average of two numbers and a sum over a batch
+        wording.add(findings, new)
+    return findings, n
 
 
 def user_of(trace: Trace, unit: str) -> Call | None:
@@ -51,7 +55,7 @@ def user_of(trace: Trace, unit: str) -> Call | None:
 
 
 def _momentum(
-    b: Party, pair: mapping.Pair, one: Call, two: Call, wanted: np.ndarray, room: float, unexplained: Finding
+    b: Party, pair: mapping.Pair, one: Call, two: Call, wanted: np.ndarray, tolerance: float, unexplained: Finding
 ) -> Finding:
     """What the second model's layer gives with another momentum, tried in its own framework."""
     for alternative in alternatives.of_arguments(two, b.exact.signature(two), [one]):
@@ -64,11 +68,11 @@ def _momentum(
         except LockstepError:
             continue
         error = float(np.abs(wanted - again.state[pair.b]).max(initial=0.0))
-        if error <= room:
+        if error <= tolerance:
             what = {"kind": two.kind or two.function, "argument": alternative.argument}
             here = next((v for k, v in one.arguments.items() if alternatives.MEANING.get(k) == "momentum"), None)
             sentence = later("{kind}: {argument} is {a} | {b}", **what, a=here, b=alternative.before)
-            told = edits.rewritten(b, two, alternative.argument, alternative.after, alternative)
+            told = remedies.rewritten(b, two, alternative.argument, alternative.after, alternative)
             b.changes.append(change)
             return but(
                 unexplained, cause=sentence, meaning="momentum", a=here, b=alternative.before, error=error,
@@ -94,11 +98,11 @@ def _biased(
     for share in sorted(momenta):
         parts = wanted - (1 - share) * old, found - (1 - share) * old
         for factor, words in (
-            (n / (n - 1), ("n/(n − 1) · variance", "variance")),
-            ((n - 1) / n, ("variance", "n/(n − 1) · variance")),
+            (n / (n - 1), (later("n/(n − 1) · variance"), later("variance"))),
+            ((n - 1) / n, (later("variance"), later("n/(n − 1) · variance"))),
         ):
             off = float(np.abs(parts[0] - factor * parts[1]).max(initial=0.0))
-            if off <= STATISTICS_ROOM * 16 * float(np.abs(wanted).max(initial=0.0)):
+            if off <= tolerances.STATISTICS * 16 * float(np.abs(wanted).max(initial=0.0)):
                 sentence = later(
                     "{kind}: the running variance averages {a} | {b}", kind=two.kind, a=words[0], b=words[1]
                 )

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,18 @@ from lockstep.proof.pair import (
     batches,
     bundle,
     client,
-    edits,
+    dropout,
     evidence,
     gradients,
     mapping,
-    modes,
+    parameters,
     passes,
     remedies,
-    sentences,
+    rewrites,
     training,
     transfer,
+    wording,
 )
-from lockstep.proof.pair import weights as keeping
 from lockstep.proof.pair.client import Side
 from lockstep.proof.pair.party import Parties, Party
 from lockstep.store.documents.comparison import Verdict
@@ -110,7 +110,7 @@ def _closing(
     """What the comparison says of a copy of the second file with all remedies written into it."""
     asked = parties[1].exact.asked
     own = [edit for edit in parties[1].edits if Path(edit.file).resolve() == asked.file.resolve()]
-    text, n = remedies.edited(asked.file.read_text(encoding="utf-8"), own)
+    text, n = rewrites.edited(asked.file.read_text(encoding="utf-8"), own)
     if not n:
         return None
     folder.mkdir()
@@ -146,7 +146,7 @@ def _compared(
     With `trained` None only the models are compared, and not how they are trained.
     """
     findings = _kept(parties, pairing, is_as_is)
-    carried: list[Any] = keeping.turned_round([party.model for party in parties], pairing)
+    carried: list[Any] = parameters.turned_round([party.model for party in parties], pairing)
     stages: list[Stage] = []
     last: dict[str, passes.Passes] = {}
     not_observed: list[str] = [later("what runs on a GPU")]
@@ -154,7 +154,7 @@ def _compared(
     worst, is_explained = 0.0, True
     notes: dict[str, Any] = {}
     for mode, stage in (("inference", "forward"), ("training", "forward in training")):
-        tell(later("comparing: {stage}", stage=stage))
+        tell(later("comparing: {stage}", stage=later(stage)))
         if mode == "training" and not any(passes.differs_in_training(party.model) for party in parties):
             continue
         found, state = passes.until_equal(parties, pairing, mode, stage, findings, notes, carried, last)
@@ -167,11 +167,20 @@ def _compared(
     doubts: list[Any] = []
     if is_explained:
         of_gradients, n_compared, moved = gradients.compared(parties, pairing)
-        findings += [*averages.compared(parties, pairing), *of_gradients]
-        stages += _of_trained(parties[0].model, findings, n_compared)
-        n_trained = stages[-1].of
-        if n_compared < n_trained:
-            counts = {"n": n_compared, "all": n_trained}
+        of_statistics, n_averaged = averages.compared(parties, pairing)
+        findings += [*of_statistics, *of_gradients]
+        of_state, of_trained = _units(parties[0].model)
+        if of_state:
+            what = later("running statistics")
+            n_equal = n_averaged - _left("statistics", findings)
+            stages.append(_stage("statistics", findings, n_equal, of_state, what))
+        n_equal = n_compared - _left("gradients", findings)
+        stages.append(_stage("gradients", findings, n_equal, of_trained, later("trained parameters")))
+        if n_averaged < of_state:
+            counts = {"n": n_averaged, "all": of_state}
+            not_observed.append(later("all running statistics: only {n} of {all} could be compared", **counts))
+        if n_compared < of_trained:
+            counts = {"n": n_compared, "all": of_trained}
             not_observed.append(later("gradients of all parameters: only {n} of {all} could be compared", **counts))
         if not findings:
             doubts = _doubts(parties[0], moved)
@@ -201,14 +210,9 @@ def _compared(
     return told, {number: calls for number, one in enumerate(findings, 1) if (calls := _guilty(one, last))}
 
 
-def _of_trained(model: Model, findings: Sequence[Finding], n_compared: int) -> Iterator[Stage]:
-    """The stages of running statistics, where there are any, and of gradients."""
-    n_kept = sum(unit.role in ("mean", "variance") for unit in model.units)
-    if n_kept:
-        n_equal = n_kept - _left("statistics", findings)
-        yield _stage("statistics", findings, n_equal, n_kept, later("running statistics"))
-    n_trained, n_equal = sum(unit.is_trained for unit in model.units), n_compared - _left("gradients", findings)
-    yield _stage("gradients", findings, n_equal, n_trained, later("trained parameters"))
+def _units(model: Model) -> tuple[int, int]:
+    """How many running statistics a model keeps, and how many parameters it trains."""
+    return sum(unit.role in ("mean", "variance") for unit in model.units), sum(unit.is_trained for unit in model.units)
 
 
 def _guilty(finding: Finding, last: dict[str, passes.Passes]) -> list[tuple[Trace, Call]]:
@@ -286,28 +290,28 @@ def _kept(parties: Parties, pairing: mapping.Pairing, is_as_is: bool) -> list[Fi
     """What the models keep: parameters that one lacks, and how the numbers differ where each has its own."""
     findings: list[Finding] = []
     traces = [party.exact.trace(party.batch) for party in parties]
-    findings += modes.findings(traces)
+    findings += dropout.in_inference(traces)
     models = [party.model for party in parties]
-    for finding, call in keeping.missing(models, traces, pairing):
-        layer = edits.layer_of(parties[1].model, call) if call is not None else None
+    for finding, call in parameters.missing(models, traces, pairing):
+        layer = remedies.layer_of(parties[1].model, call) if call is not None else None
         names = [
-            name for _meaning, _n, names in keeping.NEUTRAL.values() if _meaning == finding.meaning for name in names
+            name for _meaning, _n, names in parameters.NEUTRAL.values() if _meaning == finding.meaning for name in names
         ]
         name = next((name for name in names if layer is not None and name in layer.arguments), "")
         if layer is not None and name:
             place = layer.where.file, layer.where.line, layer.name
-            edit = remedies.argument(*place, name, finding.a, tuple(layer.arguments))
+            edit = rewrites.argument(*place, name, finding.a, tuple(layer.arguments))
             if remedy := edit.remedy():
                 finding = but(finding, remedies=(remedy,))
                 parties[1].edits.append(edit)
-        sentences.add(findings, finding)
+        wording.add(findings, finding)
     if not is_as_is:
         return findings
     values = [party.exact.units() for party in parties]
     units = [{unit.name: unit for unit in model.units} for model in models]
-    others, there = keeping.as_they_are(pairing, units, values, traces)
+    others, there = parameters.as_they_are(pairing, units, values, traces)
     for finding in others:
-        sentences.add(findings, finding)
+        wording.add(findings, finding)
     for side in (parties[1].exact, parties[1].rough):
         side.put(there)
     return findings

@@ -115,20 +115,22 @@ def doubts(
 
 def _is_constant(tensor: Tensor) -> bool:
     finite = tensor.value[np.isfinite(tensor.value)]
-    return bool(finite.size == 0 or float(finite.max() - finite.min()) <= tensor.room)
+    return bool(finite.size == 0 or float(finite.max() - finite.min()) <= tensor.tolerance)
 
 
 def _is_alike(tensor: Tensor) -> bool:
     """Whether all examples are alike, or there is one alone: only such an output may hang on no input."""
     value = tensor.value
-    return value.ndim == 0 or len(value) < 2 or is_equal(value, np.broadcast_to(value[:1], value.shape), tensor.room)
+    return (
+        value.ndim == 0 or len(value) < 2 or is_equal(value, np.broadcast_to(value[:1], value.shape), tensor.tolerance)
+    )
 
 
 def _is_same(other: Trace, numbers: Sequence[int], tensors: Mapping[int, Tensor]) -> bool:
     found = behind(other)
     return len(found) >= len(numbers) and all(
         other.tensors[there].shape == tensors[number].value.shape
-        and is_equal(tensors[number].value, other.tensors[there], tensors[number].room)
+        and is_equal(tensors[number].value, other.tensors[there], tensors[number].tolerance)
         for number, there in zip(numbers, found, strict=False)
     )
 

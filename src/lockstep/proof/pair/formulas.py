@@ -146,9 +146,11 @@ def forms(numbers: Iterable[float], lists: Iterable[Sequence[float]], n: int) ->
             yield Form("KL divergence", takes, reduction)
 
 
-def fitting(found: float, room: float, outputs: np.ndarray, labels: np.ndarray, tried: Iterable[Form]) -> list[Form]:
-    """The forms that give this number within `room`, the plainest first."""
-    fit = [form for form in dict.fromkeys(tried) if abs(value(form, outputs, labels) - found) <= room]
+def fitting(
+    found: float, tolerance: float, outputs: np.ndarray, labels: np.ndarray, tried: Iterable[Form]
+) -> list[Form]:
+    """The forms that give this number within `tolerance`, the plainest first."""
+    fit = [form for form in dict.fromkeys(tried) if abs(value(form, outputs, labels) - found) <= tolerance]
     return sorted(fit, key=lambda form: form.departures)
 
 

@@ -42,6 +42,6 @@ def found(
         for number in same.outputs if same else ():
             ordered = np.sort(trace.tensors[number].ravel())
             for tensor in wanted.values():
-                if tensor.ordered.shape == ordered.shape and is_equal(tensor.ordered, ordered, 64 * tensor.room):
+                if tensor.ordered.shape == ordered.shape and is_equal(tensor.ordered, ordered, 64 * tensor.tolerance):
                     return order, units
     return None

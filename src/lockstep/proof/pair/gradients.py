@@ -8,8 +8,7 @@ import numpy as np
 
 from lockstep.exchange.models.records import Call, Trace
 from lockstep.language import later
-from lockstep.proof.pair import alignment, averages, client, mapping
-from lockstep.proof.pair import weights as keeping
+from lockstep.proof.pair import alignment, averages, client, mapping, parameters, tolerances
 from lockstep.proof.pair.party import Parties, as_float32
 from lockstep.store.documents.difference import Finding, Spot
 
@@ -24,7 +23,7 @@ def compared(parties: Parties, pairing: mapping.Pairing) -> tuple[list[Finding],
     numbers = np.random.default_rng(1)
     value, there = own[trace.outputs[0]].value, theirs[other.outputs[0]].value
     designed = numbers.normal(size=value.shape).astype(np.float32).astype(np.float64)
-    axes = alignment.order(value, there, max(own[trace.outputs[0]].room, theirs[other.outputs[0]].room) * 8)
+    axes = alignment.order(value, there, max(own[trace.outputs[0]].tolerance, theirs[other.outputs[0]].tolerance) * 8)
     if axes is None:
         return [], 0, {}
     weighed = np.ascontiguousarray(designed.transpose(axes).reshape(there.shape))
@@ -43,17 +42,17 @@ def compared(parties: Parties, pairing: mapping.Pairing) -> tuple[list[Finding],
             continue
         n += exact[0].by_unit[pair.a].size > 0
         one, two = pair.there(exact[0].by_unit[pair.a]), exact[1].by_unit[pair.b]
-        room = max(alignment.LEAST, alignment.ROOM * a.loose) * float(np.abs(one).max(initial=0.0)) * 8
+        tolerance = max(tolerances.LEAST, tolerances.FACTOR * a.loose) * float(np.abs(one).max(initial=0.0)) * 8
         for name, trace_, beside in zip(names, exact, rough, strict=True):
             if name in beside.by_unit and beside.by_unit[name].shape == trace_.by_unit[name].shape:
                 off32 = float(np.abs(beside.by_unit[name] - trace_.by_unit[name]).max(initial=0.0))
-                room = max(room, alignment.ROOM * alignment.FROM_FLOAT32 * off32)
+                tolerance = max(tolerance, tolerances.FACTOR * tolerances.FROM_FLOAT32 * off32)
         off = float(np.abs(one - two).max(initial=0.0))
-        if off > room:
+        if off > tolerance:
             calls = [averages.user_of(trace_, name) for trace_, name in zip(exact, names, strict=True)]
             lines = [client.shown(call.where) if call else "–" for call in calls]
             spot = Spot(a=pair.a, b=pair.b, line_a=lines[0], line_b=lines[1])
-            row = keeping.padding_row(one, two, room) if "table" in _roles(calls) else None
+            row = parameters.padding_row(one, two, tolerance) if "table" in _roles(calls) else None
             told = later("embedding: row {row} of {side} gets no gradient", **row) if row else ""
             sides = (row["side"] == "A", row["side"] == "B") if row else (None, None)
             new = Finding(

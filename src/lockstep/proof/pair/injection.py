@@ -68,7 +68,7 @@ def _orders(numbers: Sequence[Numbers], one: Call, other: Call, n: int) -> Itera
         a, b = numbers[0].tensors.get(first), numbers[1].tensors.get(second)
         if a is None or b is None or a.value.ndim != n or b.value.ndim != n:
             continue
-        axes = alignment.order(a.value, b.value, max(a.room, b.room))
+        axes = alignment.order(a.value, b.value, max(a.tolerance, b.tolerance))
         if axes is not None:
             yield axes
     yield tuple(range(n))

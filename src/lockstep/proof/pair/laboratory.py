@@ -14,17 +14,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from lockstep.exchange.models.records import Call, Change, together
-from lockstep.proof.pair import activations, alternatives, permutations
-from lockstep.proof.pair.alignment import LEAST, off
+from lockstep.proof.pair import activations, alternatives, permutations, tolerances
+from lockstep.proof.pair.alignment import off
 from lockstep.proof.pair.alternatives import Alternative
 from lockstep.proof.pair.client import Side as Asked
 from lockstep.proof.pair.places import Numbers, Side
 
 MOST_TRIED = 200  # calls made again for a side of a place
 MOST_PAIRS = 120  # of two alternatives of one call
-FLOAT32 = 2.0**-23  # the share of a value by which one rounded number of a formula moves it, at most
-FAR = 2.0**-6  # of what a difference makes: what is left of it when its cause is put right is far less
-ROOM = 64.0  # of a tensor's room: an alternative rounds on its own way
 MOST_MOVED = 0.25  # of the different values that a call gave: an alternative that leaves fewer has wiped out the rest
 
 
@@ -76,7 +73,7 @@ class Trial:
     part: Part
     values: tuple[np.ndarray, ...]
     own: tuple[np.ndarray, ...]  # what the call gave as it was
-    room: float  # of that
+    tolerance: float  # of that
     held: float  # the share of a value that may be left where numbers inside of the call are of float32
 
 
@@ -124,12 +121,12 @@ def _made(part: Part, bench: Bench, change: Change | None = None) -> Trial | Non
     least = max(2.0, MOST_MOVED * min(len(np.unique(tensor.value)) for tensor in own))
     values = [np.sort(value.ravel()) for value in outputs if value.dtype.kind == "f" and value.size]
     telling = tuple(value for value in values if len(np.unique(value)) >= least or value.size < least)
-    ordered, room = tuple(tensor.ordered for tensor in own), max(tensor.room for tensor in own)
-    return Trial(part, telling, ordered, room, _held(part.call)) if telling else None
+    ordered, tolerance = tuple(tensor.ordered for tensor in own), max(tensor.tolerance for tensor in own)
+    return Trial(part, telling, ordered, tolerance, _held(part.call)) if telling else None
 
 
 def _held(call: Call) -> float:
-    return FLOAT32 * (8 if call.arguments.get("computed_in") == "float32" else 1)
+    return tolerances.FLOAT32 * (8 if call.arguments.get("computed_in") == "float32" else 1)
 
 
 def _of_target(trial: Trial, other: Bench) -> Iterator[Cause]:
@@ -139,8 +136,8 @@ def _of_target(trial: Trial, other: Bench) -> Iterator[Cause]:
         if value.size != target.value.size:
             continue
         held = max(trial.held, *(_held(call) for call in other.place.calls))
-        room, before = max(trial.room, target.room), _before(trial, target.ordered)
-        cause = _judged((trial.part,), value, target.ordered, room, before, held)
+        tolerance, before = max(trial.tolerance, target.tolerance), _before(trial, target.ordered)
+        cause = _judged((trial.part,), value, target.ordered, tolerance, before, held)
         if cause is not None:
             yield cause
             return
@@ -153,18 +150,18 @@ def _before(trial: Trial, target: np.ndarray) -> float:
 
 
 def _judged(
-    parts: tuple[Part, ...], one: np.ndarray, other: np.ndarray, room: float, before: float, held: float
+    parts: tuple[Part, ...], one: np.ndarray, other: np.ndarray, tolerance: float, before: float, held: float
 ) -> Cause | None:
     """The cause that these parts are, where two arrays in order of size agree."""
     with np.errstate(invalid="ignore"):
         apart = np.abs(one - other)
     error = float(np.where(np.isnan(apart), math.inf, apart).max(initial=0.0))
     largest = float(np.abs(other[np.isfinite(other)]).max(initial=0.0))
-    room = ROOM * max(room, LEAST * largest)
-    if error <= room:
+    tolerance = tolerances.ALTERNATIVE * max(tolerance, tolerances.LEAST * largest)
+    if error <= tolerance:
         return Cause(parts, error, before)
     # TensorFlow keeps some arguments in float32 whatever the model is: what is left may be their rounding.
-    if error <= held * largest and error < before * FAR:
+    if error <= held * largest and error < before * tolerances.FAR:
         return Cause(parts, error, before, error / largest)
     return None
 
@@ -181,8 +178,8 @@ def _crossed(tried: Sequence[Sequence[Trial]], benches: tuple[Bench, Bench]) -> 
             if a.size != b.size or not _is_near(a, b):
                 continue
             before = _apart(benches)
-            room, held = max(one.room, other.room), max(one.held, other.held)
-            cause = _judged((other.part, one.part), a, b, room, before, held)
+            tolerance, held = max(one.tolerance, other.tolerance), max(one.held, other.held)
+            cause = _judged((other.part, one.part), a, b, tolerance, before, held)
             if cause is not None:
                 yield cause
                 break
@@ -191,7 +188,7 @@ def _crossed(tried: Sequence[Sequence[Trial]], benches: tuple[Bench, Bench]) -> 
 def _is_near(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether the ends and the middle of two ordered arrays are alike; most pairs differ there."""
     largest = max(float(np.abs(a).max(initial=0.0)), 1e-300)
-    return all(abs(a[place] - b[place]) <= FLOAT32 * largest for place in (0, -1, a.size // 2))
+    return all(abs(a[place] - b[place]) <= tolerances.FLOAT32 * largest for place in (0, -1, a.size // 2))
 
 
 def _apart(benches: tuple[Bench, Bench]) -> float:
@@ -286,9 +283,10 @@ def _orders(call: Call, mine: Bench, other: Bench) -> Iterator[Alternative]:
         there = other.numbers.tensors.get(number)
         if there is None or there.value.size != own.value.size:
             continue
-        room = max(there.room, own.room)
+        tolerance = max(there.tolerance, own.tolerance)
         laid = [
-            (value, permutations.of_examples(value, own.value, room)) for value in _laid(there.value, own.value.shape)
+            (value, permutations.of_examples(value, own.value, tolerance))
+            for value in _laid(there.value, own.value.shape)
         ]
         if any(order is not None and bool((order == np.arange(len(order))).all()) for _value, order in laid):
             continue  # it is in its place
@@ -359,16 +357,17 @@ def _functions(benches: tuple[Bench, Bench]) -> Iterator[Cause]:
             x, own = mine.numbers.trace.tensors[call.inputs[0]], mine.numbers.tensors[call.outputs[0]]
             for number in other.place.targets:
                 target = other.numbers.tensors[number]
-                room = ROOM * max(target.room, own.room, LEAST * float(np.abs(target.value).max(initial=0.0)))
-                here = alternatives.applied(x, own.value, room)
-                there = alternatives.applied(x, target.value, room)
+                tolerance = tolerances.ALTERNATIVE * max(
+                    target.tolerance, own.tolerance, tolerances.LEAST * float(np.abs(target.value).max(initial=0.0))
+                )
+                here = alternatives.applied(x, own.value, tolerance)
+                there = alternatives.applied(x, target.value, tolerance)
                 if here and there and here != there:  # both are of one number, and known
-                    words = (" or ".join(here), " or ".join(there))
                     said = activations.code(there[0], mine.asked.asked.framework)
                     change = Change(call=call.index)
                     if said is not None:
                         change = dataclasses.replace(change, function=said.full, arguments=said.arguments)
-                    part = Part(side, call, Alternative(change, "function", "", *words))
+                    part = Part(side, call, Alternative(change, "function", "", here, there))
                     trial = _made(part, mine) if said is not None else None
                     found = list(_of_target(trial, other)) if trial is not None else []
                     plain = dataclasses.replace(part.alternative, change=Change(call=call.index))

@@ -142,14 +142,14 @@ def _of_values(a: Examples, b: Examples, known: Sequence[tuple[int, int]]) -> li
         words = {"scale": f"{scale:.4g}", "shift": f"{shift:.4g}"}
         rows.append((later("data: inputs are scaled otherwise: b = {scale} · a + {shift}", **words), "scaling",
                      (None, (scale, shift))))  # fmt: skip
-    room = close * max(float(np.abs(two).max()), 1e-30)
-    if alignment.order(scale * one + shift, two, 2 * room) is None:
+    tolerance = close * max(float(np.abs(two).max()), 1e-30)
+    if alignment.order(scale * one + shift, two, 2 * tolerance) is None:
         flips = {
             later("upside down"): np.flip(two, 0),
             later("from right to left"): np.flip(two, 1 if two.ndim > 1 else 0),
         }
         flip = next((word for word, turned in flips.items()
-                     if alignment.order(scale * one + shift, turned, 2 * room) is not None), None)  # fmt: skip
+                     if alignment.order(scale * one + shift, turned, 2 * tolerance) is not None), None)  # fmt: skip
         cause = (
             later("data: the image is turned {how}", how=flip)
             if flip

@@ -16,7 +16,7 @@ from lockstep.errors import LockstepError
 from lockstep.exchange.models.records import Call, Change, Trace
 from lockstep.exchange.models.training import Part
 from lockstep.language import later
-from lockstep.proof.pair import alignment, formulas, stages
+from lockstep.proof.pair import alignment, formulas, stages, tolerances
 from lockstep.proof.pair.formulas import Form
 from lockstep.proof.pair.stages import Parties, Parts, Told
 from lockstep.store.documents.difference import Finding
@@ -103,10 +103,10 @@ class Pair:
     axes: tuple[int, ...]
 
     @property
-    def room(self) -> float:
+    def tolerance(self) -> float:
         """What the two numbers may differ by."""
         exact, rough = ([np.array([each.loss]) for each in side] for side in (self.exact, self.rough))
-        return stages.room(exact, rough)
+        return tolerances.of_arrays(exact, rough)
 
     def gradients(self) -> tuple[np.ndarray, np.ndarray, float] | None:
         """Both by the outputs in the second side's layout, and what they may differ by; None where one has none."""
@@ -114,7 +114,7 @@ class Pair:
         if any(len(each) < 2 for each in found):
             return None
         first = found[0][0].transpose(self.axes).reshape(found[0][1].shape)
-        return first, found[0][1], stages.room(found[0], found[1])
+        return first, found[0][1], tolerances.of_arrays(found[0], found[1])
 
 
 def compared(parties: Parties, parts: Parts, seed: int) -> tuple[Told, Result]:
@@ -139,7 +139,10 @@ def compared(parties: Parties, parts: Parts, seed: int) -> tuple[Told, Result]:
             labels, pair, (is_equal, off) = flat, other, _is_equal(other)
     what = later("numbers: its value, its gradient")
     if is_equal:
-        told.count(STAGE, 1 + (pair.gradients() is not None), 2, what)
+        has_gradients = pair.gradients() is not None
+        if not has_gradients:
+            told.not_observed.append(later("the loss's gradient by the outputs: a side gives none"))
+        told.count(STAGE, 1 + has_gradients, 1 + has_gradients, what)
         return told, Result((labels,))
     findings, changes = _explained(parties, parts, pair, outputs, labels, seed)
     told.findings += findings or [stages.finding(STAGE, _spot(parts), off=off)]
@@ -161,7 +164,7 @@ def _outputs(parties: Parties) -> Outputs | None:
     if any(n not in own for n, own in zip(numbers, tensors, strict=True)):
         return None
     one, two = (own[n] for n, own in zip(numbers, tensors, strict=True))
-    axes = alignment.order(one.value, two.value, max(one.room, two.room) * alignment.ROOM)
+    axes = alignment.order(one.value, two.value, max(one.tolerance, two.tolerance) * tolerances.FACTOR)
     if axes is None and one.value.shape == two.value.shape:
         axes = tuple(range(one.value.ndim))  # they are others, but the losses of the same can be compared
     if axes is None:
@@ -201,8 +204,8 @@ def _is_equal(pair: Pair) -> tuple[bool, float]:
     one, two = (float(each.loss or 0.0) for each in pair.exact)
     off = abs(one - two)
     gradients = pair.gradients()
-    if off > pair.room or gradients is None:
-        return off <= pair.room, off
+    if off > pair.tolerance or gradients is None:
+        return off <= pair.tolerance, off
     between = stages.off(gradients[0], gradients[1])
     return between <= gradients[2], max(off, between)
 
@@ -221,12 +224,12 @@ def _explained(
     if ways is None:
         return [], []
     one, two = ways
-    room = pair.room * stages.FORMULA
+    tolerance = pair.tolerance * tolerances.FORMULA
     differing = [
         field.name
         for field in dataclasses.fields(Form)
         if getattr(one, field.name) != getattr(two, field.name)
-        and abs(_with(two, one, field.name, outputs, plain) - formulas.value(two, outputs, plain)) > room
+        and abs(_with(two, one, field.name, outputs, plain) - formulas.value(two, outputs, plain)) > tolerance
     ]
     if "takes" in differing:  # where probabilities are cut goes with them
         differing = [field for field in differing if field not in ("clip", "cut")]
@@ -240,7 +243,7 @@ def _explained(
             error = abs(float(again.loss or 0.0) - wanted)
         except LockstepError:
             changes = []
-        if error > room:
+        if error > tolerance:
             changes, error = [], abs(formulas.value(one, outputs, plain) - wanted)
     spot, off = _spot(parts), abs(wanted - float(pair.exact[1].loss or 0.0))
     part = parts[1][STAGE] if call is None else Part("", call.function, call.where, dict(call.arguments))
@@ -268,8 +271,8 @@ def _forms(pair: Pair, labels: Labels, outputs: np.ndarray, plain: np.ndarray) -
         numbers, lists = _arguments(trace)
         other_numbers, other_lists = _arguments(pair.exact[1 - side])
         tried = formulas.forms([*numbers, *other_numbers], [*lists, *other_lists], outputs.shape[-1])
-        room = pair.room * stages.FORMULA
-        own = formulas.fitting(float(trace.loss or 0.0), room, outputs, plain, tried)
+        tolerance = pair.tolerance * tolerances.FORMULA
+        own = formulas.fitting(float(trace.loss or 0.0), tolerance, outputs, plain, tried)
         fits.append([form for form in own if _has_slope(form, trace, labels, side, outputs, plain)])
     together = [(one, two) for one in fits[0] for two in fits[1]]
     return min(together, key=_distance) if together else None
@@ -358,7 +361,7 @@ def _sentence(field: str, one: Form, two: Form) -> str:
         return later("probabilities are cut {a} | {b} they are made to sum up to 1", **values)
     if field == "others":
         return later("label smoothing goes to {a} | {b}", **values)
-    return later("{kind}: {argument} is {a} | {b}", kind=one.kind, argument=NAMES.get(field, field), **values)
+    return later("{kind}: {argument} is {a} | {b}", kind=_word("kind", one), argument=NAMES.get(field, field), **values)
 
 
 NAMES = {"smoothing": "label_smoothing", "ignored": "ignore_index", "weights": "weight", "clip": "clip"}
@@ -373,6 +376,9 @@ def _word(field: str, form: Form) -> Any:
         "all": later("the number of all labels, ignored ones too"),
         "logits": later("logits"), "probabilities": later("probabilities"),
         "log-probabilities": later("log-probabilities"),
+        "cross entropy": later("cross entropy"), "binary cross entropy": later("binary cross entropy"),
+        "squared error": later("squared error"), "absolute error": later("absolute error"), "huber": later("Huber"),
+        "KL divergence": later("KL divergence"),
     }  # fmt: skip
     if field == "cut":
         return later("after") if value == "after" else later("before")

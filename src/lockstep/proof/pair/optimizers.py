@@ -17,7 +17,7 @@ import numpy as np
 from lockstep.errors import LockstepError
 from lockstep.exchange.models.training import Part
 from lockstep.language import later
-from lockstep.proof.pair import mapping, stages, trajectories
+from lockstep.proof.pair import mapping, stages, tolerances, trajectories
 from lockstep.proof.pair.stages import Parties, Parts, Told
 from lockstep.proof.pair.trajectories import Rule
 from lockstep.store.documents.difference import Finding, Remedy
@@ -68,15 +68,16 @@ def compared(parties: Parties, pairing: mapping.Pairing, parts: Parts, n: int, s
             raise
         told.not_observed.append(later("optimizer: it could not be asked: {why}", why=str(error)))
         return told, Result(is_explained=False)
-    rooms = [_room(one, two, step) for step in range(len(gradients))]
-    first = next((step for step in range(len(rooms)) if _off(one, two, step) > rooms[step]), None)
+    allowed = [_tolerance(one, two, step) for step in range(len(gradients))]
+    first = next((step for step in range(len(allowed)) if _off(one, two, step) > allowed[step]), None)
     what = later("updates by the same gradients")
     if first is None:
-        told.count(STAGE, len(rooms), len(rooms), what)
+        told.count(STAGE, len(allowed), len(allowed), what)
         return told, Result()
-    findings, changed, is_explained = _explained(parties, parts, names, gradients, (one, two), rooms, first)
-    told.findings += findings
-    told.count(STAGE, first, len(rooms), what)
+    findings, changed, is_explained = _explained(parties, parts, names, gradients, (one, two), allowed, first)
+    spot, off = stages.spot_of(parts[0][STAGE], parts[1][STAGE]), _off(one, two, first)
+    told.findings += findings or [stages.finding(STAGE, spot, off=off)]
+    told.count(STAGE, first, len(allowed), what)
     return told, Result(changed, is_explained)
 
 
@@ -133,9 +134,9 @@ def _course(
     )  # fmt: skip
 
 
-def _room(one: Course, two: Course, step: int) -> float:
+def _tolerance(one: Course, two: Course, step: int) -> float:
     return max(
-        stages.room(list(each.exact[step].values()), [each.rough[step][name] for name in each.exact[step]])
+        tolerances.of_arrays(list(each.exact[step].values()), [each.rough[step][name] for name in each.exact[step]])
         for each in (one, two)
     )
 
@@ -149,26 +150,26 @@ def _off(one: Course, two: Course, step: int) -> float:
 
 def _explained(
     parties: Parties, parts: Parts, names: Sequence[mapping.Pair], gradients: Sequence[Mapping[str, Any]],
-    courses: tuple[Course, Course], rooms: Sequence[float], first: int,
+    courses: tuple[Course, Course], allowed: Sequence[float], first: int,
 ) -> tuple[list[Finding], dict[str, Any], bool]:  # fmt: skip
     """(a finding for each cause, the second side's arguments that put it right, whether all is explained)."""
     one, two = courses
     part = parts[1][STAGE]
     spot, off = stages.spot_of(parts[0][STAGE], part), _off(one, two, first)
-    rules = _rules((parts[0][STAGE], part), courses, rooms)
+    rules = _rules((parts[0][STAGE], part), courses, allowed)
     if rules is None:
         cause = _rates_alone(courses)
         found = stages.finding(STAGE, spot, cause=cause, meaning="rates" if cause else "", off=off)
         return [found], {}, False
     schedules = _schedules(courses)
-    fields = _differing(rules, courses, rooms)
+    fields = _differing(rules, courses, allowed)
     changed, lines = _options(part, rules, fields)
-    error = _reproduced(rules[0], courses, rooms, one.known_rates())
+    error = _reproduced(rules[0], courses, allowed, one.known_rates())
     if changed is not None and fields:
         try:
             again = _course(parties, names, 1, gradients, changed)
-            left = max(_off(one, again, step) for step in range(len(rooms)))
-            is_right = all(_off(one, again, step) <= stages.FORMULA * room for step, room in enumerate(rooms))
+            left = max(_off(one, again, step) for step in range(len(allowed)))
+            is_right = all(_off(one, again, step) <= tolerances.FORMULA * most for step, most in enumerate(allowed))
             changed, error = (changed, left) if is_right or schedules else (None, error)
         except LockstepError:
             changed = None
@@ -188,32 +189,32 @@ def _of_schedule(parts: Parts) -> Any:
 
 
 def _rules(
-    parts: tuple[Part, Part], courses: tuple[Course, Course], rooms: Sequence[float]
+    parts: tuple[Part, Part], courses: tuple[Course, Course], allowed: Sequence[float]
 ) -> tuple[Rule, Rule] | None:
     """The rules of both sides, each one that reproduces its trajectory; None where one has none that is known."""
     found: list[Rule | None] = []
     for part, course in zip(parts, courses, strict=True):
         read = read_rule(part)
-        is_it = read is not None and _is_followed(read, course, rooms)
+        is_it = read is not None and _is_followed(read, course, allowed)
         found.append(read if is_it else None)
     for side in (0, 1):
         if found[side] is None:
             near = [each for each in (found[1 - side], read_rule(parts[side])) if each is not None]
-            found[side] = _searched(near, courses[side], rooms)
+            found[side] = _searched(near, courses[side], allowed)
     return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
 
 
-def _is_followed(rule: Rule, course: Course, rooms: Sequence[float], rates: Any = "own") -> bool:
+def _is_followed(rule: Rule, course: Course, allowed: Sequence[float], rates: Any = "own") -> bool:
     """Whether a rule gives every weight after every update."""
     rates = course.known_rates() if rates == "own" else rates
     followed = trajectories.follow(rule, course.start, course.gradients, rates)
     return all(
-        stages.off(values[name], wanted) <= stages.FORMULA * room
-        for values, after, room in zip(followed, course.exact, rooms, strict=True) for name, wanted in after.items()
+        stages.off(values[name], wanted) <= tolerances.FORMULA * most
+        for values, after, most in zip(followed, course.exact, allowed, strict=True) for name, wanted in after.items()
     )  # fmt: skip
 
 
-def _searched(near: Sequence[Rule], course: Course, rooms: Sequence[float]) -> Rule | None:
+def _searched(near: Sequence[Rule], course: Course, allowed: Sequence[float]) -> Rule | None:
     """A rule that reproduces a trajectory, sought near the other side's, then near every framework's usual ones."""
     small = _thinned(course)
     seen = trajectories.rates_seen(small.start, small.exact[0], small.gradients[0])
@@ -222,19 +223,10 @@ def _searched(near: Sequence[Rule], course: Course, rooms: Sequence[float]) -> R
     for beginnings, most in ((near, 2), (trajectories.BEGINNINGS, 2)):
         for beginning in beginnings:
             for rule in trajectories.neighbours(beginning, values, most):
-                if _is_near(rule, small, rooms, rates) and _is_followed(rule, course, rooms):
+                by_all = rule.clip and rule.clipped != "value"  # a norm of all entries, of which a few tell nothing
+                if (by_all or _is_followed(rule, small, allowed)) and _is_followed(rule, course, allowed):
                     return rule
     return None
-
-
-def _is_near(rule: Rule, course: Course, rooms: Sequence[float], rates: list[float] | None) -> bool:
-    if rule.clip and rule.clipped != "value":
-        return True  # whose norm is of all entries
-    followed = trajectories.follow(rule, course.start, course.gradients, rates)
-    return all(
-        stages.off(values[name], wanted) <= stages.FORMULA * room
-        for values, after, room in zip(followed, course.exact, rooms, strict=True) for name, wanted in after.items()
-    )  # fmt: skip
 
 
 def _thinned(course: Course) -> Course:
@@ -255,7 +247,7 @@ def _thinned(course: Course) -> Course:
     )  # fmt: skip
 
 
-def _differing(rules: tuple[Rule, Rule], courses: tuple[Course, Course], rooms: Sequence[float]) -> list[str]:
+def _differing(rules: tuple[Rule, Rule], courses: tuple[Course, Course], allowed: Sequence[float]) -> list[str]:
     """The fields in which the rules differ and which move the second side's trajectory; the kind alone where it is."""
     one, two = rules
     if one.kind != two.kind:
@@ -272,8 +264,8 @@ def _differing(rules: tuple[Rule, Rule], courses: tuple[Course, Course], rooms: 
         other = dataclasses.replace(two, **{field: getattr(one, field)})
         moved = trajectories.follow(other, course.start, course.gradients, rates)
         if any(
-            stages.off(values[name], was[name]) > room
-            for values, was, room in zip(moved, own, rooms, strict=True) for name in was
+            stages.off(values[name], was[name]) > most
+            for values, was, most in zip(moved, own, allowed, strict=True) for name in was
         ):  # fmt: skip
             found.append(field)
     if _is_other_rate(rules, courses):
@@ -294,7 +286,9 @@ def _is_same_course(one: Sequence[float], two: Sequence[float]) -> bool:
     return bool(np.allclose(np.array(two) * one[0], np.array(one) * two[0], rtol=1e-6))
 
 
-def _reproduced(rule: Rule, courses: tuple[Course, Course], rooms: Sequence[float], rates: list[float] | None) -> float:
+def _reproduced(
+    rule: Rule, courses: tuple[Course, Course], allowed: Sequence[float], rates: list[float] | None
+) -> float:
     """How far the first side's rule, followed from the second side's start, is from the first side's weights."""
     followed = trajectories.follow(rule, courses[1].start, courses[1].gradients, rates)
     return max(
@@ -488,8 +482,8 @@ def _sentence(field: str, one: Rule, two: Rule) -> str:
     return later("{kind}: {argument} is {a} | {b}", kind=one.kind, argument=NAMES.get(field, field), **values)
 
 
-NAMES = {"decay": "weight decay", "start": "the first mean of squares", "learning_rate": "learning rate",
-         "clip": "the norm that gradients are cut to"}  # fmt: skip
+NAMES = {"decay": later("weight decay"), "start": later("the first mean of squares"),
+         "learning_rate": later("learning rate"), "clip": later("the norm that gradients are cut to")}  # fmt: skip
 
 
 def _word(field: str, rule: Rule) -> Any:

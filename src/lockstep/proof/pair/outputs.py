@@ -73,10 +73,10 @@ def findings(
 
 
 def _is_in_place(a: Tensor, b: Tensor) -> bool:
-    room = max(a.room, b.room)
+    tolerance = max(a.tolerance, b.tolerance)
     if max(a.value.ndim, b.value.ndim) > alignment.MOST_AXES:  # whose orders nobody tries
-        return a.value.shape == b.value.shape and alignment.is_equal(a.value, b.value, room)
-    ways = alignment.order(a.value, b.value, room), alignment.order(b.value, a.value, room)
+        return a.value.shape == b.value.shape and alignment.is_equal(a.value, b.value, tolerance)
+    ways = alignment.order(a.value, b.value, tolerance), alignment.order(b.value, a.value, tolerance)
     return any(way is not None for way in ways)
 
 
@@ -84,7 +84,7 @@ def _scrambled(
     stage: str, traces: Sequence[Trace], tensors: Sequence[Mapping[int, Tensor]], numbers: tuple[int, int]
 ) -> Finding:
     a, b = (own[number] for own, number in zip(tensors, numbers, strict=True))
-    order = permutations.of_examples(a.value, b.value, max(a.room, b.room))
+    order = permutations.of_examples(a.value, b.value, max(a.tolerance, b.tolerance))
     told = None
     if order is not None:
         told = permutations.described(order, a.value.shape[1:], b.value.shape[1:])

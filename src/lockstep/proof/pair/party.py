@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from lockstep.exchange.models.records import Change, Model, Trace
-from lockstep.proof.pair import alignment, remedies
+from lockstep.proof.pair import alignment, rewrites
 from lockstep.proof.pair.client import Side
 
 
@@ -23,7 +23,7 @@ class Party:
     loose: float = 0.0  # the share of a value that numbers of float32 inside of a call may move it by
     of_mode: dict[str, list[Change]] = dataclasses.field(default_factory=dict)  # put right in passes of this mode alone
     results: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # what calls give instead
-    edits: list[remedies.Edit] = dataclasses.field(default_factory=list)  # of its file
+    edits: list[rewrites.Edit] = dataclasses.field(default_factory=list)  # of its file
 
     def changes_in(self, mode: str) -> list[Change]:
         """All that was put right in a pass of this mode."""

@@ -21,16 +21,17 @@ from lockstep.proof.pair import (
     alternatives,
     client,
     evidence,
-    exchanged,
-    flow,
+    feeders,
     gates,
     graph,
     injection,
     laboratory,
     mapping,
     outputs,
-    remedies,
-    sentences,
+    rewrites,
+    strides,
+    tolerances,
+    wording,
 )
 from lockstep.proof.pair.party import Parties, Party
 from lockstep.proof.pair.places import Numbers
@@ -82,9 +83,9 @@ def until_equal(
         )
         if numbers[0].is_equal and numbers[1].is_equal:
             for finding in outputs.findings(stage, traces, tensors, there):
-                sentences.add(findings, finding)
+                wording.add(findings, finding)
             if mode == "inference" and (told := outputs.contradiction(traces, there)) and not findings:
-                findings.append(but(sentences.unexplained(stage, parties, numbers), cause=told, meaning="outputs"))
+                findings.append(but(wording.unexplained(stage, parties, numbers), cause=told, meaning="outputs"))
                 return findings, (len(there) - len(parties[1].results), len(tensors[0]), np.inf, False)
             worst = _worst(traces[0], traces[1], tensors, there) if is_explained else np.inf
             return findings, (len(there) - len(parties[1].results), len(tensors[0]), worst, is_explained)
@@ -99,7 +100,7 @@ def until_equal(
             )
             usable = [cause for cause in causes if laboratory.is_tried(cause)]
             if not usable and (share := _as_of_float32(numbers, places)):
-                _loosen(parties, share, sentences.spot_of(parties, places, None).b, notes)
+                _loosen(parties, share, wording.spot_of(parties, places, None).b, notes)
                 continue
             whole = _put_right(parties, pairing, traces, mode, usable[0], notes) if usable else None
             for cause in [whole] if whole is not None else usable[:1]:
@@ -107,10 +108,8 @@ def until_equal(
                     dataclasses.replace(part, partner=pairing.partner(part.side, part.call, traces[1 - part.side]))
                     for part in cause.parts
                 ]
-                for finding in sentences.of_cause(
-                    stage, dataclasses.replace(cause, parts=tuple(parts)), parties, places
-                ):
-                    sentences.add(findings, finding)
+                for finding in wording.of_cause(stage, dataclasses.replace(cause, parts=tuple(parts)), parties, places):
+                    wording.add(findings, finding)
             if whole is not None:
                 continue
             if usable:  # it is known, and no pass can be made with it: what is behind stays unseen
@@ -118,16 +117,16 @@ def until_equal(
             if not causes and _regated(parties, pairing, numbers, places, carried):
                 continue
             if not causes and (made := _otherwise_made(stage, parties, numbers, places, mode)) is not None:
-                sentences.add(findings, made)
+                wording.add(findings, made)
                 pairing.again()  # another way through a layer may pair its units otherwise
                 continue
         is_explained = False
         both = [place for place in places if place is not None]
-        is_asked = not causes and len(both) == 2 and not sentences.not_finite(numbers, places)
-        taken = flow.found(numbers, both, pairing) if is_asked else None
-        sentences.add(
+        is_asked = not causes and len(both) == 2 and not wording.not_finite(numbers, places)
+        taken = feeders.found(numbers, both, pairing) if is_asked else None
+        wording.add(
             findings,
-            sentences.unexplained(stage, parties, numbers, causes) if taken is None else _taken(stage, *taken[:2]),
+            wording.unexplained(stage, parties, numbers, causes) if taken is None else _taken(stage, *taken[:2]),
         )
         if not _injected(parties, numbers, pairing, taken and taken[2]) or n_rounds > MOST_ROUNDS:
             return findings, (len(there) - len(parties[1].results), len(tensors[0]), np.inf, False)
@@ -154,7 +153,7 @@ def _put_right(
             _loosen(parties, cause.share, part.call.path or part.call.function, notes)
     if all(map(_can_pass, parties, (mode, mode))):
         return cause
-    rest = [other for part in cause.parts for other in exchanged.elsewhere(part, pairing, traces)]
+    rest = [other for part in cause.parts for other in strides.elsewhere(part, pairing, traces)]
     for part in rest:
         parties[part.side].changes.append(_lasting(part))
     if rest and all(map(_can_pass, parties, (mode, mode))):
@@ -212,13 +211,13 @@ def _otherwise_made(
             continue
         party.changes.append(change)
         what = {"layer": layer.name, "argument": name, "a": value, "b": layer.arguments[name]}
-        found = remedies.argument(layer.where.file, layer.where.line, layer.name, name, value, tuple(layer.arguments))
+        found = rewrites.argument(layer.where.file, layer.where.line, layer.name, name, value, tuple(layer.arguments))
         remedy = found.remedy()
         party.edits += [found] if remedy else []
         return Finding(
             stage=stage, cause=later("{layer}: {argument} is {a} | {b}", **what),
             meaning=alternatives.MEANING.get(name, name), a=value, b=layer.arguments[name],
-            places=(sentences.spot_of(parties, places, None),), error=0.0, remedies=(remedy,) if remedy else (),
+            places=(wording.spot_of(parties, places, None),), error=0.0, remedies=(remedy,) if remedy else (),
         )  # fmt: skip
     return None
 
@@ -280,7 +279,7 @@ def _as_of_float32(numbers: Sequence[Numbers], places: Sequence[Any]) -> float:
         for other in places[1].targets:
             a, b = numbers[0].tensors[one], numbers[1].tensors[other]
             off, largest = alignment.off(a.value, b.value), float(np.abs(a.value).max(initial=0.0))
-            if 0 < off <= laboratory.FLOAT32 * largest:
+            if 0 < off <= tolerances.FLOAT32 * largest:
                 found = max(found, off / largest)
     return found
 
@@ -297,6 +296,6 @@ def _worst(a: Trace, b: Trace, tensors: Any, there: dict[int, list[int]]) -> flo
     for number in a.outputs:
         for other in there.get(number, ()):
             one, two = tensors[0][number], tensors[1][other]
-            room = max(one.room, two.room)
-            found = max(found, alignment.off(one.value, two.value) / room if room else 0.0)
+            tolerance = max(one.tolerance, two.tolerance)
+            found = max(found, alignment.off(one.value, two.value) / tolerance if tolerance else 0.0)
     return found

@@ -59,7 +59,7 @@ def _along(axis: int, order: Sequence[int]) -> Any:
     return later("axis {axis} in the order {order}", axis=axis, order=told)
 
 
-def of_examples(a: np.ndarray, b: np.ndarray, room: float) -> np.ndarray | None:
+def of_examples(a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray | None:
     """For every entry of an example of a, its place among those of b's, alike in all examples; None where it is none.
 
     An entry is known by what it is in all examples together: one number of each, drawn at random, tells them apart
@@ -73,7 +73,7 @@ def of_examples(a: np.ndarray, b: np.ndarray, room: float) -> np.ndarray | None:
     weights = np.random.default_rng(0).uniform(0.5, 1.5, len(a))
     order = np.empty(one.shape[1], dtype=np.int64)
     order[np.argsort(weights @ one, kind="stable")] = np.argsort(weights @ two, kind="stable")
-    return order if bool((np.abs(one - two[:, order]) <= room).all()) else None
+    return order if bool((np.abs(one - two[:, order]) <= tolerance).all()) else None
 
 
 def of_arrays(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:

@@ -15,12 +15,9 @@ import numpy as np
 from lockstep.exchange.models.records import Change, Model, Trace
 from lockstep.exchange.models.training import Part
 from lockstep.language import later
-from lockstep.proof.pair import alignment, client, remedies
+from lockstep.proof.pair import alignment, client, rewrites
 from lockstep.store.documents.comparison import Verdict
 from lockstep.store.documents.difference import Finding, Remedy, Spot, Stage
-
-FORMULA = 16.0  # of what a side's numbers may be off: a formula in NumPy rounds on its own way
-LEAST = 2.0**-46  # of the largest value: where float32 happened to be exact in the few numbers of a loss
 
 
 class Party(Protocol):
@@ -59,7 +56,7 @@ class Told:
     def count(self, stage: str, equal: int, of: int, what: str) -> None:
         """Say how much of a stage was compared and is equal."""
         is_bad = any(each.stage == stage for each in self.findings)
-        verdict: Verdict = "DIVERGED" if is_bad else "EQUAL" if of else "INCONCLUSIVE"
+        verdict: Verdict = "DIVERGED" if is_bad else "EQUAL" if 0 < equal == of else "INCONCLUSIVE"
         self.stages.append(Stage(stage=stage, verdict=verdict, equal=equal, of=of, what=what))
 
 
@@ -85,7 +82,7 @@ def remedy(part: Part, argument: str, value: Any) -> Remedy | None:
     callee = part.function.rpartition(".")[2] or part.name
     first = ("params",) if part.function.startswith("torch.optim.") else ()
     names = (*first, *part.arguments)
-    return remedies.argument(part.where.file, part.where.line, callee, argument, value, names).remedy()
+    return rewrites.argument(part.where.file, part.where.line, callee, argument, value, names).remedy()
 
 
 def missing(parts: Parts, part: str, parties: Parties) -> str | None:
@@ -95,18 +92,6 @@ def missing(parts: Parts, part: str, parties: Parties) -> str | None:
         return None
     return later("{part}: there is none in {files} (name it with --{option})", part=part, files=", ".join(absent),
                  option=part.replace("_", "-"))  # fmt: skip
-
-
-def room(exact: Sequence[np.ndarray], rough: Sequence[np.ndarray], share: float = 0.0) -> float:
-    """What two sides' arrays may differ by, by what each one's float32 is off; `share` of the largest at least."""
-    found = 0.0
-    for one, other in zip(exact, rough, strict=True):
-        if one.shape == other.shape:
-            off = np.abs(one - other.astype(np.float64))
-            found = max(found, alignment.ROOM * alignment.FROM_FLOAT32 * float(off[np.isfinite(off)].max(initial=0.0)))
-        largest = float(np.abs(one[np.isfinite(one)]).max(initial=0.0))
-        found = max(found, max(LEAST, alignment.ROOM * share) * largest)
-    return found
 
 
 def off(a: np.ndarray, b: np.ndarray) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from lockstep.errors import LockstepError
 from lockstep.exchange.models.training import Part, Steps, Way
 from lockstep.language import later
-from lockstep.proof.pair import alignment, losses, mapping, optimizers, stages
+from lockstep.proof.pair import losses, mapping, optimizers, stages, tolerances
 from lockstep.proof.pair.losses import Labels
 from lockstep.proof.pair.stages import Parties, Parts, Party, Told
 from lockstep.store.documents.difference import Spot
@@ -155,7 +155,7 @@ class Parted:
 
 def _loose(parties: Parties) -> float:
     """The share of a value that numbers of float32 inside of the models may move it by, there and back."""
-    return alignment.ROOM * max(party.loose for party in parties)
+    return tolerances.FACTOR * max(party.loose for party in parties)
 
 
 def _first(runs: tuple[Run, Run], pairing: mapping.Pairing, loose: float) -> Parted | None:
@@ -163,12 +163,14 @@ def _first(runs: tuple[Run, Run], pairing: mapping.Pairing, loose: float) -> Par
     one, two = runs
     for step in range(len(one.exact.values)):
         pair = one.exact.losses[step], two.exact.losses[step]
-        off, room, is_loss = 0.0, 0.0, False
+        off, tolerance, is_loss = 0.0, 0.0, False
         if pair[0] is not None and pair[1] is not None:
             exact = [np.array([run.exact.losses[step]]) for run in runs]
-            room = stages.room(exact, [np.array([run.rough.losses[step]]) for run in runs], loose * (step + 1))
+            tolerance = tolerances.of_arrays(
+                exact, [np.array([run.rough.losses[step]]) for run in runs], loose * (step + 1)
+            )
             off = abs(pair[0] - pair[1])
-            is_loss = off > room
+            is_loss = off > tolerance
         units = tuple(_units_off(runs, pairing, step, loose * (step + 1)))
         if is_loss or units:
             return Parted(step, max([off, *(size for _name, size in units)]), pair,
@@ -183,17 +185,17 @@ def _units_off(runs: tuple[Run, Run], pairing: mapping.Pairing, step: int, share
     pairs = [pair for pair in pairing.pairs if pair.a in one and pair.b in two]
     exact = [*(one[pair.a] for pair in pairs), *(two[pair.b] for pair in pairs)]
     rough = [*(beside[0][pair.a] for pair in pairs), *(beside[1][pair.b] for pair in pairs)]
-    room = stages.room(exact, rough, share)
+    tolerance = tolerances.of_arrays(exact, rough, share)
     for pair in pairs:
         off = stages.off(np.asarray(pair.there(one[pair.a])), two[pair.b])
-        if off > room:
+        if off > tolerance:
             yield pair.b, off
 
 
-def _same(run: Steps, other: Steps, room: float) -> bool:
+def _same(run: Steps, other: Steps, tolerance: float) -> bool:
     """Whether two runs of one side are the same steps."""
     return all(
-        stages.off(value, after[name]) <= room * (step + 1)
+        stages.off(value, after[name]) <= tolerance * (step + 1)
         for step, (values, after) in enumerate(zip(run.values, other.values, strict=False))
         for name, value in values.items() if name in after
     )  # fmt: skip
@@ -266,7 +268,7 @@ def _as_composed(party: Party, parts: Any, batches: Sequence[Batch], way: Way, r
     if not {"loss", "optimizer"} <= set(parts):
         return None
     few = batches[:MOST_TRIED]
-    room = stages.FORMULA * stages.room(
+    tolerance = tolerances.FORMULA * tolerances.of_arrays(
         [value for values in run.exact.values[: len(few)] for value in values.values()],
         [value for values in run.rough.values[: len(few)] for value in values.values()],
     )
@@ -278,7 +280,7 @@ def _as_composed(party: Party, parts: Any, batches: Sequence[Batch], way: Way, r
             if error.code != "LS-403":
                 raise
             continue
-        if _same(steps, run.exact, room):
+        if _same(steps, run.exact, tolerance):
             return tried
     return None
 

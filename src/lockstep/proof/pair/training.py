@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from lockstep.errors import LockstepError
 from lockstep.language import later
-from lockstep.proof.pair import loaders, losses, mapping, masks, optimizers, starts, steps
+from lockstep.proof.pair import dropout, initializers, loaders, losses, mapping, optimizers, steps
 from lockstep.proof.pair.stages import Parties, Parts, Tell, Told
 
 
@@ -67,10 +67,10 @@ def compared(
         told.not_observed.append(later("steps: the models' outputs differ, so their steps would too"))
     else:
         told.not_observed.append(later("training steps (ask for them with --steps 10)"))
-    _guarded(told, "dropout", lambda: (masks.compared(parties), None))
+    _guarded(told, "dropout", lambda: (dropout.compared(parties), None))
     _guarded(told, "data", lambda: (loaders.compared(parties, parts), None))
     if asked.starts:
-        _guarded(told, "starting weights", lambda: (starts.compared(parties), None))
+        _guarded(told, "starting weights", lambda: (initializers.compared(parties), None))
     return told
 
 

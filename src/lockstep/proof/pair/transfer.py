@@ -10,8 +10,7 @@ import numpy as np
 
 from lockstep.errors import LockstepError, did_you_mean
 from lockstep.language import later
-from lockstep.proof.pair import bundle, mapping
-from lockstep.proof.pair import weights as keeping
+from lockstep.proof.pair import bundle, mapping, parameters
 from lockstep.proof.pair.party import Parties, Party, as_float32
 
 WEIGHTS = ("drawn", "from-a", "as-is")
@@ -67,8 +66,8 @@ def load(parties: Parties, pairing: mapping.Pairing, weights: str, seed: int) ->
         return
     values = mapping.drawn(a.model, seed) if weights == "drawn" else {k: _exact(v) for k, v in a.exact.units().items()}
     there = mapping.carried(values, pairing)
-    there |= keeping.neutral(b.model, pairing.left_b)
-    values |= keeping.neutral(a.model, pairing.left_a)
+    there |= parameters.neutral(b.model, pairing.left_b)
+    values |= parameters.neutral(a.model, pairing.left_a)
     for side in (a.exact, a.rough):
         side.put(values)
     for side in (b.exact, b.rough):

@@ -22,6 +22,7 @@ from lockstep.report.compare.groups import Group
 from lockstep.report.facts import Facts
 from lockstep.report.table import Table
 from lockstep.report.words.quantities import MISSING, fixed, percent, span
+from lockstep.uncertainty import CONFIDENCE
 
 LADDER = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
 MOST_LEVELS = 3  # of the ladder: the highest that any run of the dataset reaches
@@ -111,6 +112,57 @@ def _way(run: Facts, level: float) -> tuple[float, float]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How long the runs of one cell take to a level: the median, and between what; None is never."""
+
+    name: str
+    backend: str
+    dataset: str
+    accuracy: float
+    runs: int
+    reached: int
+    seconds: float | None
+    low: float | None
+    high: float | None
+    is_interval: bool  # 95 %, free of any distribution; of fewer than six runs it is the range
+
+
+def ways(groups: Sequence[Group], levels: Sequence[float] = ()) -> list[Way]:
+    """As `reached`, with the interval of the median over runs.
+
+    Between the order statistics of ranks k and n + 1 − k lies the median of other runs with a probability of
+    1 − 2·P(B < k), B binomial of n and ½ (Thompson 1936). A run that never gets there is the slowest of them.
+    """
+    cells = [(cell, runs) for cell in make_cells(groups) if (runs := _timed(cell))]
+    found = []
+    for row in reached(groups, levels):
+        for cell, runs in cells:
+            if (cell.name, cell.group.dataset) == (row.name, row.dataset):
+                seconds = sorted(_way(run, row.accuracy)[0] for run in runs)
+                rank = _rank(len(seconds))
+                ends = seconds[max(rank, 1) - 1], seconds[-max(rank, 1)]
+                found.append(
+                    Way(
+                        cell.title, cell.backend, row.dataset, row.accuracy, row.runs, row.reached, row.seconds,
+                        _finite(ends[0]), _finite(ends[1]), rank > 0,
+                    )
+                )  # fmt: skip
+                break
+    return found
+
+
+def _rank(n: int) -> int:
+    """The largest k whose order statistics bound the median with 95 %; 0 where there are too few."""
+    found, below = 0, 0.0
+    for k in range(1, n // 2 + 1):
+        below += math.comb(n, k - 1) / 2**n
+        if 1 - 2 * below < CONFIDENCE:
+            break
+        found = k
+    return found
 
 
 def table(rows: Sequence[Reached]) -> Table | None:

@@ -147,7 +147,7 @@ def curves(
         for split, (_name, dashes) in SPLITS.items():
             epochs, values = _table(histories[backend], f"{of_split(split, histories)}_{measure}")
             if values.count():
-                _line(axes, epochs, values * scale, style[backend], dashes, place, len(histories))
+                _line(axes, epochs, values * scale, style[backend], dashes, place, len(histories), f"{backend}|{split}")
                 drawn.append(split)
     _finish(axes, label, measure)
     lines = [Line2D([], [], color=INK, linestyle=SPLITS[s][1], label=_(SPLITS[s][0])) for s in SPLITS if s in drawn]
@@ -176,10 +176,13 @@ def overview(histories: Mapping[str, Sequence[History]], measure: str) -> Figure
         epochs, values = _table(histories[name], f"{of_split('train', histories)}_{measure}")
         if values.count():
             middle = np.ma.filled(np.ma.median(values, axis=0), np.nan) * scale
-            axes.plot(epochs, middle, color=style[name][0], linestyle=SPLITS["train"][1], linewidth=0.8, alpha=0.75)
+            axes.plot(
+                epochs, middle, color=style[name][0], linestyle=SPLITS["train"][1], linewidth=0.8, alpha=0.75,
+                gid=f"{SERIES}{name}|train",
+            )  # fmt: skip
         epochs, values = _table(histories[name], f"test_{measure}")
         if values.count():
-            _line(axes, epochs, values * scale, style[name], "solid", place, len(histories))
+            _line(axes, epochs, values * scale, style[name], "solid", place, len(histories), f"{name}|test")
     _finish(axes, label, measure)
     lines = [
         Line2D([], [], color=INK, linestyle=SPLITS[split][1], linewidth=width, label=_(SPLITS[split][0]))
@@ -251,7 +254,9 @@ def _table(runs: Sequence[History], key: str) -> tuple[np.ndarray, np.ma.MaskedA
     return np.array(epochs), np.ma.masked_invalid(np.where(np.abs(values) > LARGEST, np.nan, values))
 
 
-def _line(axes: Axes, epochs: np.ndarray, values: Any, look: tuple[str, str], dashes: Any, place: int, of: int) -> None:
+def _line(
+    axes: Axes, epochs: np.ndarray, values: Any, look: tuple[str, str], dashes: Any, place: int, of: int, name: str
+) -> None:
     """One line. Where lines are equal the last one hides the others, but not their markers.
 
     Markers are hollow and stand at other epochs for each backend, or, where epochs are few, one around the other.
@@ -261,9 +266,13 @@ def _line(axes: Axes, epochs: np.ndarray, values: Any, look: tuple[str, str], da
     axes.plot(
         epochs, np.ma.filled(np.ma.median(values, axis=0), np.nan), color=colour, linestyle=dashes, linewidth=1.2,
         marker=marker, markersize=size, markerfacecolor="none", markeredgewidth=1.2, markevery=(start, step),
+        gid=SERIES + name,
     )  # fmt: skip
     if len(values) > 1:
-        axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.14, linewidth=0)
+        axes.fill_between(
+            epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.14, linewidth=0,
+            gid=f"{SERIES}{name}|band",
+        )  # fmt: skip
 
 
 def _markers(n: int, place: int, of: int) -> tuple[int, int, float]:
@@ -490,7 +499,7 @@ def svg(figure: Figure, label: str, prefix: str) -> Drawing:
     width, height = figure.get_size_inches() * 72
     said = html.escape(label, quote=True)
     size = f'viewBox="0 0 {width:g} {height:g}" width="{width / 0.75:g}"'
-    found = Drawing(f'<svg class="plot" role="img" aria-label="{said}" {size}>{drawing}\n')
+    found = Drawing(f'<svg class="plot" role="img" aria-label="{said}" {size}{_axes(figure)}>{drawing}\n')
     found.figure, found.name, found.label = figure, prefix, label
     return found
 
@@ -507,8 +516,33 @@ def alone(drawing: Drawing) -> tuple[bytes, bytes]:
     return text.encode(), buffer.getvalue()
 
 
+SERIES = "series:"  # how the name of a drawn line begins, by which a page's script finds it
+
+
+def _axes(figure: Figure) -> str:
+    """An attribute from which a page's script works out what lies under the pointer; nothing where no line has a name.
+
+    Left, top, width and height in the drawing, then the ends of both axes, and whether each is logarithmic.
+    """
+    for axes in figure.axes:
+        if any(str(line.get_gid() or "").startswith(SERIES) for line in axes.lines):
+            (x0, y0), (x1, y1) = axes.get_position().get_points()
+            width, height = figure.get_size_inches() * 72
+            box = (x0 * width, (1 - y1) * height, (x1 - x0) * width, (y1 - y0) * height)
+            ends = (*axes.get_xlim(), *axes.get_ylim())
+            logs = (int(axes.get_xscale() == "log"), int(axes.get_yscale() == "log"))
+            return f' data-axes="{" ".join(f"{float(value):.8g}" for value in (*box, *ends, *logs))}"'
+    return ""
+
+
+def without_series(text: str) -> str:
+    """A page without what its script knows lines by."""
+    return re.sub(r' data-(?:series|axes)="[^"]*"', "", text)
+
+
 def _slim(tag: str, used: set[str], prefix: str) -> str:
     """One tag without the attributes that a page has no use for; text between tags is never touched."""
+    tag = re.sub(rf' id="{SERIES}([^"]*)"', r' data-series="\1"', tag)
     tag = re.sub(r' id="([^"]*)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", tag)
     tag = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{prefix}-", tag.replace("xlink:href", "href"))
     tag = re.sub(r'font-family: [^;"]*; ?| transform="rotate\(-?0 [^"]*"', "", tag)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ MAX_CLASSES = 40  # classes up to which a table of all classes is printed
 def section(members: Group, number: int, room: int) -> dict[str, Any]:
     runs = [run for run in members.firsts() if run.metrics and run.metrics.test.confusion]
     found: dict[str, Any] = {"title": members.title, "plots": [], "caption": "", "reports": []}
-    found |= {"twin": None, "share_twin": None}
+    found |= {"twin": None, "share_twin": None, "once": []}
     if runs:
         found |= _matrices(runs, number, members.seeds, room)
         reports = runs if len(runs[0].class_names) <= MAX_CLASSES else runs[:1]
@@ -61,7 +61,18 @@ def _matrices(runs: Sequence[Facts], number: int, seeds: Sequence[str], room: in
     if left_out:
         captions.append(_("Not drawn on a page of so many networks: {backends}.", backends=listed(left_out)))
     twins = _matrix_twins(shown[0], matrix, names) if len(names) <= MAX_CLASSES else (None, None)
-    return {"plots": drawn, "caption": " ".join(captions), "twin": twins[0], "share_twin": twins[1]}
+    told = {"plots": drawn, "caption": " ".join(captions), "twin": twins[0], "share_twin": twins[1]}
+    return told | {"once": _once(counts, shown, drawn)}
+
+
+def _once(counts: Mapping[str, np.ndarray], shown: Sequence[str], drawn: Sequence[tuple[str, Any]]) -> list[Any]:
+    """The drawings, each with who has it: of matrices that are equal one, and behind them the one in percent."""
+    alike: dict[bytes, list[str]] = {}
+    for backend in shown:
+        alike.setdefault(counts[backend].tobytes(), []).append(backend)
+    matrices = dict(drawn)
+    found = [(listed(backends), matrices[backends[0]]) for backends in alike.values()]
+    return [*found, *drawn[len(shown) :]]
 
 
 def _matrix_twins(backend: str, matrix: np.ndarray, names: Sequence[str]) -> tuple[Table, Table]:

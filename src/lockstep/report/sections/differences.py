@@ -10,8 +10,8 @@ from lockstep.language import _, later, n_, say
 from lockstep.report.draw import graphs
 from lockstep.report.table import Table
 from lockstep.report.words.quantities import MISSING, shape, significant, whole
-from lockstep.store import findings
-from lockstep.store.documents.difference import STAGES, Difference, Finding, Spot, Stage
+from lockstep.store import prose
+from lockstep.store.documents.difference import PASSES, Difference, Finding, Spot, Stage
 
 MARKS = {"EQUAL": "good", "INCONCLUSIVE": "warn", "DIVERGED": "bad"}
 OF_A_BUNDLE = later("those of a bundle")
@@ -32,8 +32,8 @@ def section(found: Difference) -> dict[str, Any]:
         "mark": MARKS[found.verdict],
         "sentence": _sentence(found),
         "closing": _closing(found),
-        "carried": [say(line) for line in findings.carried(found)],
-        "mended": [say(line) for line in findings.mended(found.closing)] if found.closing else [],
+        "carried": [say(line) for line in prose.carried(found)],
+        "mended": [say(line) for line in prose.mended(found.closing)] if found.closing else [],
         "not_observed": [say(text) for text in found.not_observed],
         "stages": _stages(found),
         "findings": [_finding(number, finding) for number, finding in enumerate(found.findings, 1)],
@@ -101,7 +101,7 @@ def _stages(found: Difference) -> Table:
     """What was looked at, stage by stage; a stage that was not reached has its row too."""
     known = {stage.stage: stage for stage in found.stages}
     rows, marks = [], {}
-    for number, name in enumerate([*known, *(name for name in STAGES if name not in known)]):
+    for number, name in enumerate([*known, *(name for name in PASSES if name not in known)]):
         stage = known.get(name)
         rows.append(_stage(name, stage))
         marks[number, 1] = MARKS[stage.verdict] if stage else "warn"

@@ -51,9 +51,11 @@ def _diagram(title: str, members: Group, layers: Sequence[Layer], number: int) -
 
 
 def _layers(name: str, layers: Sequence[Layer]) -> Table:
+    has_branches = any(row.inputs for row in layers)
     rows = [
         [
             row.name,
+            *([", ".join(row.inputs)] if has_branches else []),
             shape(row.output_shape),
             whole(row.parameters),
             whole(row.multiply_adds),
@@ -62,10 +64,11 @@ def _layers(name: str, layers: Sequence[Layer]) -> Table:
         for row in layers
     ]
     sums = [whole(sum(row.parameters for row in layers)), whole(sum(row.multiply_adds for row in layers))]
+    taken = [(_("Takes in"), "l")] if has_branches else []
     titles = (_("Output shape"), _("Parameters"), _("Multiply-adds"), _("Receptive field"))
     return Table(
         _("{name}, layer by layer", name=name),
-        [(_("Layer"), "l"), *((title, "r") for title in titles)],
+        [(_("Layer"), "l"), *taken, *((title, "r") for title in titles)],
         rows,
-        foot=[[_("Total"), "", *sums, ""]],
+        foot=[[_("Total"), *[""] * len(taken), "", *sums, ""]],
     )

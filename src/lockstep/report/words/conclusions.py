@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 from lockstep.language import _, n_
 from lockstep.report.compare.cells import Cell, mean_of, median, plus_minus
@@ -35,9 +36,15 @@ def conclusions(found: Comparison) -> list[str]:
     return [*of_accuracy(found), *of_costs(found)]
 
 
-def of_accuracy(found: Comparison) -> list[str]:
+def findings(found: Comparison) -> list[str]:
+    """The conclusions, with what several contests alike came to said once."""
+    return [*of_accuracy(found, contests_together), *of_costs(found)]
+
+
+def of_accuracy(found: Comparison, tell: Callable[[Comparison, str], list[str]] | None = None) -> list[str]:
     """What may be concluded from predictions alone, whatever the machine was busy with."""
-    lines = [*contests(found, "networks"), *contests(found, "settings"), _kinds(found.held["networks"])]
+    tell = tell or contests
+    lines = [*tell(found, "networks"), *tell(found, "settings"), _kinds(found.held["networks"])]
     lines += [backends(found), *gaps(found), effects(found), _published(found.cells)]
     return [line for line in lines if line]
 
@@ -68,6 +75,19 @@ def _where(contest: Contest) -> str:
 def contests(found: Comparison, kind: str) -> list[str]:
     """Which network or setting is best, and what each level supports of that."""
     return [_headline(one) for one in headlines(found, kind)]
+
+
+def contests_together(found: Comparison, kind: str) -> list[str]:
+    """As `contests`; of those that say the same, as that of every backend may, one sentence names where."""
+    same: dict[str, list[Headline]] = {}
+    for one in headlines(found, kind):
+        same.setdefault(_headline(_held(one, "")), []).append(one)
+    return [_headline(_held(rows[0], listed([one.contest.where for one in rows]))) for rows in same.values()]
+
+
+def _held(one: Headline, where: str) -> Headline:
+    """A headline that is said to be of somewhere else."""
+    return dataclasses.replace(one, contest=dataclasses.replace(one.contest, where=where))
 
 
 def _headline(one: Headline) -> str:

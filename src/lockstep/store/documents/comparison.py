@@ -18,7 +18,11 @@ from lockstep.store.documents.part import Count, Index, Message, Messages, Part,
 FORMAT: Literal[2] = 2
 
 Verdict = Literal["EQUAL", "INCONCLUSIVE", "DIVERGED"]
-STAGES = (later("forward"), later("forward in training"), later("statistics"), later("gradients"))
+PASSES = (later("forward"), later("forward in training"), later("statistics"), later("gradients"))
+STAGES = (
+    later("weights"), *PASSES, later("loss"), later("optimizer"), later("schedule"), later("steps"), later("dropout"),
+    later("data"), later("starting weights"),
+)  # fmt: skip
 
 
 class Remedy(Part):

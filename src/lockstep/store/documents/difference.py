@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lockstep.store import findings
+from lockstep.store import prose
 from lockstep.store.documents.comparison import (
     FORMAT,
-    STAGES,
+    PASSES,
     Call,
     Closing,
     Comparison,
@@ -22,7 +22,7 @@ from lockstep.store.documents.comparison import (
 __all__ = [
     "FILE",
     "FORMAT",
-    "STAGES",
+    "PASSES",
     "Call",
     "Closing",
     "Comparison",
@@ -43,12 +43,12 @@ class Difference(Comparison):
     """What `lockstep diff` found. Printed it reads as on the terminal, in a notebook as a table."""
 
     def __str__(self) -> str:
-        return findings.as_text(self)
+        return prose.as_text(self)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return findings.as_html(self)
+        return prose.as_html(self)
 
 
 def read_difference(path: Path) -> Difference:

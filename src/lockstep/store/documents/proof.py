@@ -264,6 +264,8 @@ class Proof(Part):
     machine: Environment = Environment()
     threads: Count | None = None
     proven: str | None = None
+    seconds: Number | None = None
+    lockstep_sources: str | None = None
     previous: Previous | None = None
     cost: tuple[Cost, ...] = ()
 

@@ -75,7 +75,7 @@ class Environment(Part):
 
 
 class Layer(Part):
-    """One row of metrics.json's network."""
+    """One row of metrics.json's network; `inputs` are named where they are not the row before alone."""
 
     kind: str = ""
     name: str
@@ -84,6 +84,7 @@ class Layer(Part):
     parameters: Count
     multiply_adds: Count
     receptive_field: Sizes | None = None
+    inputs: tuple[str, ...] = ()
 
 
 class Scores(Part):

@@ -243,7 +243,7 @@ class Recorder:
     def marked(self, arguments: dict[str, Any], given: Sequence[Cell]) -> dict[str, Any]:
         """In a float64 model it is said which calls gave float32 alone."""
         if self.owner.is_wide and any(_is_narrow(cell.value) for cell in given):
-            arguments["float32_only"] = True
+            arguments["computed_in"] = "float32"
         return arguments
 
     # ----------------------------------------------------------------------------------------- equations that hold some

@@ -9,8 +9,8 @@ import html
 import itertools
 from collections.abc import Sequence
 
-from lockstep.language import later, n_later, say
-from lockstep.store.documents.comparison import STAGES, Closing, Comparison, Finding, Stage
+from lockstep.language import digits, later, n_later, say
+from lockstep.store.documents.comparison import PASSES, Closing, Comparison, Finding, Stage
 
 MOST_PLACES = 4  # of a difference that are shown
 OF_A_BUNDLE = later("the weights of a bundle")
@@ -89,7 +89,7 @@ def _below(found: Comparison) -> list[object]:
         told.append(later("INCONCLUSIVE: no number of one was compared with one of the other"))
     elif found.worst is not None:
         told.append(_closing(found))
-    told += [_stage(stage) for stage in found.stages if stage.stage not in STAGES and stage.verdict == "EQUAL"]
+    told += [_stage(stage) for stage in found.stages if stage.stage not in PASSES and stage.verdict == "EQUAL"]
     if found.closing is not None:
         told += mended(found.closing)
     return told + [later("not observed: {what}", what=what) for what in found.not_observed]
@@ -120,7 +120,7 @@ def mended(closing: Closing) -> list[object]:
 
 
 def _closing(found: Comparison) -> object:
-    counts = {"n": found.n_matched, "all": found.n_tensors, "worst": f"{found.worst:.2g}"}
+    counts = {"n": found.n_matched, "all": found.n_tensors, "worst": digits(found.worst or 0.0, ".2g")}
     if any(finding.stage == "gradients" for finding in found.findings):
         return later("the forward passes are equal with that put right: {n} of {all} tensors", **counts)
     if not found.findings:
@@ -145,10 +145,10 @@ def _finding(finding: Finding, number: int) -> list[object]:
     if not finding.remedies:
         told.append(later("     lines {a} | {b}", a=spot.line_a, b=spot.line_b))
     if finding.off is not None and finding.error is not None:
-        sizes = {"off": f"{finding.off:.2g}", "error": f"{finding.error:.2g}"}
+        sizes = {"off": digits(finding.off, ".2g"), "error": digits(finding.error, ".2g")}
         told.append(later("     off by {off}; made again with that put right: {error}", **sizes))
     elif finding.off is not None:
-        told.append(later("     off by {off}", off=f"{finding.off:.2g}"))
+        told.append(later("     off by {off}", off=digits(finding.off, ".2g")))
     if finding.bundle:
         told.append(later("     to repeat it: python {script}", script=f"{finding.bundle}/reproduce.py"))
     return told

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from lockstep.exchange.models.records import Unit
-from lockstep.proof.pair import starts
+from lockstep.proof.pair import initializers
 
 SHAPES = ((3, 3, 16, 32), (200, 64), (64, 10))
-FANS = [starts.fans_of(Unit("w", "kernel", shape)) for shape in SHAPES]
+FANS = [initializers.fans_of(Unit("w", "kernel", shape)) for shape in SHAPES]
 
 
-def drawn(scheme: str, seed: int) -> list[starts.Sample]:
+def drawn(scheme: str, seed: int) -> list[initializers.Sample]:
     numbers = np.random.default_rng(seed)
 
     def values(shape: tuple[int, ...], i: float, o: float) -> np.ndarray:
@@ -35,15 +35,15 @@ NAMES = ("uniform ±1/√fan_in", "Glorot uniform", "LeCun normal (truncated)", 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_scheme_is_told_by_its_draws(name):
-    assert starts.named(drawn(name, 1)) == name
-    assert starts.is_alike(drawn(name, 1), drawn(name, 2))
+    assert initializers.named(drawn(name, 1)) == name
+    assert initializers.is_alike(drawn(name, 1), drawn(name, 2))
     others = [other for other in NAMES if other != name]
-    assert not any(starts.is_alike(drawn(name, 1), drawn(other, 2)) for other in others)
+    assert not any(initializers.is_alike(drawn(name, 1), drawn(other, 2)) for other in others)
 
 
 def test_constants_are_told_apart_and_what_no_scheme_gives_gets_no_name():
     zeros, ones = [(np.zeros(8), (8.0, 8.0))], [(np.ones(8), (8.0, 8.0))]
-    assert starts.is_alike(zeros, zeros)
-    assert not starts.is_alike(zeros, ones)
-    assert starts.named(ones) == "1"
-    assert "σ" in starts.named([(np.random.default_rng(0).exponential(size=500), (8.0, 8.0))])
+    assert initializers.is_alike(zeros, zeros)
+    assert not initializers.is_alike(zeros, ones)
+    assert initializers.named(ones) == "1"
+    assert "σ" in initializers.named([(np.random.default_rng(0).exponential(size=500), (8.0, 8.0))])

@@ -2,21 +2,22 @@
 
 Inverted dropout divides what is left by the share that it keeps, so y/x tells the rate to the last digit, where the
 share that was dropped tells it roughly. The masks themselves are each framework's own, and are compared nowhere: passes
-and steps are compared with nothing dropped.
+and steps are compared with nothing dropped. A dropout that works in inference too is told by its call's own arguments.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from lockstep.exchange.models.records import Model
+from lockstep.exchange.models.records import Call, Model, Trace
 from lockstep.exchange.models.training import Drop
 from lockstep.language import later
-from lockstep.proof.pair import client, remedies, stages
+from lockstep.proof.pair import client, rewrites, stages
 from lockstep.proof.pair.stages import Parties, Party, Told
-from lockstep.store.documents.difference import Remedy, Spot
+from lockstep.store.documents.difference import Finding, Remedy, Spot
 
 STAGE = "dropout"
 ENOUGH = 4000  # values behind a share that is compared
@@ -146,6 +147,39 @@ def _remedy(model: Model, drop: Drop, rate: float) -> Remedy | None:
     if layer is not None:
         argument = next((key for key in ("p", "rate") if key in layer.arguments), "rate")
         where, names = layer.where, tuple(layer.arguments)
-        return remedies.rewritten(where.file, where.line, layer.name, argument, rate, names)
+        return rewrites.rewritten(where.file, where.line, layer.name, argument, rate, names)
     where = drop.where
-    return remedies.rewritten(where.file, where.line, "dropout", "p", rate, ("input", "p"))
+    return rewrites.rewritten(where.file, where.line, "dropout", "p", rate, ("input", "p"))
+
+
+# ------------------------------------------------------------------------------------------------- at work in inference
+
+RATES = ("p", "rate")
+
+
+def is_at_work(call: Call) -> bool:
+    """Whether a dropout drops, by its own arguments."""
+    arguments: Mapping[str, Any] = call.arguments
+    is_asked = arguments.get("training") is True or arguments.get("deterministic") is False
+    rate = next((arguments[name] for name in RATES if name in arguments), None)
+    return call.kind == "dropout" and is_asked and rate != 0.0
+
+
+def in_inference(traces: Sequence[Trace]) -> Iterator[Finding]:
+    """Dropouts that one model has at work in inference and the other has not, by their place among all of them."""
+    calls = [[call for call in trace.calls if call.kind == "dropout"] for trace in traces]
+    for a, b in zip(*calls, strict=False):
+        if is_at_work(a) == is_at_work(b):
+            continue
+        spot = Spot(a=a.path or a.function, b=b.path or b.function, line_a=str(a.where), line_b=str(b.where))
+        here = is_at_work(a), is_at_work(b)
+        cause = later("dropout works in inference: {a} | {b}", a=here[0], b=here[1])
+        yield Finding(stage="forward", cause=cause, meaning="dropout", a=here[0], b=here[1], places=(spot,))
+    for side, rest in ((0, calls[0][len(calls[1]) :]), (1, calls[1][len(calls[0]) :])):
+        for call in filter(is_at_work, rest):
+            titles, lines = ["–", "–"], ["–", "–"]
+            titles[side], lines[side] = call.path or call.function, str(call.where)
+            here = side == 0, side == 1
+            cause = later("dropout works in inference: {a} | {b}", a=here[0], b=here[1])
+            spot = Spot(a=titles[0], b=titles[1], line_a=lines[0], line_b=lines[1])
+            yield Finding(stage="forward", cause=cause, meaning="dropout", a=here[0], b=here[1], places=(spot,))

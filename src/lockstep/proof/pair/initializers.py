@@ -51,22 +51,22 @@ def _phi(z: np.ndarray) -> np.ndarray:
 
 # name → the share of values below each, for a kernel of this fan in and fan out
 SCHEMES: dict[str, Callable[[np.ndarray, Fans], np.ndarray]] = {
-    "uniform ±1/√fan_in": _uniform(lambda i, o: i**-0.5),
-    "Glorot uniform": _uniform(lambda i, o: (6 / (i + o)) ** 0.5),
-    "He uniform": _uniform(lambda i, o: (6 / i) ** 0.5),
-    "LeCun uniform": _uniform(lambda i, o: (3 / i) ** 0.5),
-    "uniform ±0.05": _uniform(lambda i, o: 0.05),
-    "LeCun normal (truncated)": _truncated(lambda i, o: i**-0.5),
-    "He normal (truncated)": _truncated(lambda i, o: (2 / i) ** 0.5),
-    "Glorot normal (truncated)": _truncated(lambda i, o: (2 / (i + o)) ** 0.5),
-    "He normal": _normal(lambda i, o: (2 / i) ** 0.5),
-    "He normal of fan_out": _normal(lambda i, o: (2 / o) ** 0.5),
-    "Glorot normal": _normal(lambda i, o: (2 / (i + o)) ** 0.5),
-    "LeCun normal": _normal(lambda i, o: i**-0.5),
-    "normal, σ 1": _normal(lambda i, o: 1.0),
-    "normal, σ 0.02": _normal(lambda i, o: 0.02),
-    "normal, σ 0.01": _normal(lambda i, o: 0.01),
-    "truncated normal, σ 0.02": _truncated(lambda i, o: 0.02),
+    later("uniform ±1/√fan_in"): _uniform(lambda i, o: i**-0.5),
+    later("Glorot uniform"): _uniform(lambda i, o: (6 / (i + o)) ** 0.5),
+    later("He uniform"): _uniform(lambda i, o: (6 / i) ** 0.5),
+    later("LeCun uniform"): _uniform(lambda i, o: (3 / i) ** 0.5),
+    later("uniform ±0.05"): _uniform(lambda i, o: 0.05),
+    later("LeCun normal (truncated)"): _truncated(lambda i, o: i**-0.5),
+    later("He normal (truncated)"): _truncated(lambda i, o: (2 / i) ** 0.5),
+    later("Glorot normal (truncated)"): _truncated(lambda i, o: (2 / (i + o)) ** 0.5),
+    later("He normal"): _normal(lambda i, o: (2 / i) ** 0.5),
+    later("He normal of fan_out"): _normal(lambda i, o: (2 / o) ** 0.5),
+    later("Glorot normal"): _normal(lambda i, o: (2 / (i + o)) ** 0.5),
+    later("LeCun normal"): _normal(lambda i, o: i**-0.5),
+    later("normal, σ 1"): _normal(lambda i, o: 1.0),
+    later("normal, σ 0.02"): _normal(lambda i, o: 0.02),
+    later("normal, σ 0.01"): _normal(lambda i, o: 0.01),
+    later("truncated normal, σ 0.02"): _truncated(lambda i, o: 0.02),
 }
 
 

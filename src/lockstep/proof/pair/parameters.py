@@ -76,11 +76,11 @@ def missing(
             )
 
 
-def padding_row(a: np.ndarray, b: np.ndarray, room: float) -> dict[str, object] | None:
+def padding_row(a: np.ndarray, b: np.ndarray, tolerance: float) -> dict[str, object] | None:
     """The one row of a table that gets no gradient in one model, where all others agree; None where that is not so."""
     if a.ndim != 2 or a.shape != b.shape:
         return None
-    rows = np.flatnonzero(np.abs(a - b).max(axis=1) > room)
+    rows = np.flatnonzero(np.abs(a - b).max(axis=1) > tolerance)
     if len(rows) != 1 or (not (is_a := not np.any(a[rows[0]])) and np.any(b[rows[0]])):
         return None
     return {"row": int(rows[0]), "side": "A" if is_a else "B"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from lockstep.exchange.models.records import Call
 from lockstep.language import later
-from lockstep.proof.pair import alignment, alternatives, client, edits, laboratory
+from lockstep.proof.pair import alignment, alternatives, client, laboratory, remedies
 from lockstep.proof.pair.party import Parties
 from lockstep.proof.pair.places import Numbers
 from lockstep.store.documents.difference import Finding, Spot
@@ -23,11 +24,11 @@ def of_cause(stage: str, cause: laboratory.Cause, parties: Parties, places: Sequ
     """A finding for each part of a cause."""
     for part in cause.parts:
         for alternative in part.alternative.parts():
-            values = (alternative.after, alternative.before) if part.side else (alternative.before, alternative.after)
+            values = _values(part, alternative)
             yield Finding(
                 stage=stage, cause=_sentence(part.call, alternative, values), meaning=alternative.meaning,
                 a=values[0], b=values[1], places=(spot_of(parties, places, part),), off=cause.before, error=cause.error,
-                remedies=edits.of_part(parties, part, alternative, places),
+                remedies=remedies.of_part(parties, part, alternative, places),
             )  # fmt: skip
 
 
@@ -41,6 +42,19 @@ def spot_of(parties: Parties, places: Sequence[Any], part: laboratory.Part | Non
     return Spot(
         a=titles[0], b=titles[1], line_a=lines[0], line_b=lines[1], call_a=calls[0].index, call_b=calls[1].index
     )
+
+
+def _values(part: laboratory.Part, alternative: alternatives.Alternative) -> tuple[Any, Any]:
+    """What the first model has and what the second one has; of functions, all that fit."""
+    found = alternative.before, alternative.after
+    if alternative.meaning == "function":
+        found = _either(alternative.before), _either(alternative.after)
+    return (found[1], found[0]) if part.side else found
+
+
+def _either(names: Sequence[str]) -> str:
+    """One of several: A or B or C."""
+    return functools.reduce(lambda one, other: later("{one} or {other}", one=one, other=other), names)
 
 
 def _sentence(call: Call, alternative: alternatives.Alternative, values: tuple[Any, Any]) -> str:
@@ -96,7 +110,7 @@ def unexplained(
         return Finding(stage=stage, cause=sentence, meaning=meaning if sentence else "", places=(spot,), off=off)
     cause, part = told[0]
     alternative = part.alternative
-    values = (alternative.after, alternative.before) if part.side else (alternative.before, alternative.after)
+    values = _values(part, alternative)
     if cause.meaning == "function":
         sentence = later("another function: {a} | {b}", a=values[0], b=values[1])
     else:
@@ -130,12 +144,14 @@ def _last(numbers: Numbers) -> Call | None:
 
 def _longer(numbers: Sequence[Numbers]) -> str:
     """That one model goes on where the other has ended, where all that the other gives is found in it."""
-    for side, words in ((1, later("the second goes on where the first has ended: {calls}")),
-                        (0, later("the first goes on where the second has ended: {calls}"))):  # fmt: skip
-        if numbers[1 - side].is_equal and not numbers[side].is_equal:
-            calls = [call.kind or call.function for call in numbers[side].harmful() if call.parent < 0]
-            return later(words.forms[0], calls=", ".join(calls[:4]) + (" …" if len(calls) > 4 else ""))
-    return ""
+    ends = [each.is_equal for each in numbers]
+    if ends[0] == ends[1]:
+        return ""
+    calls = [call.kind or call.function for call in numbers[ends[0]].harmful() if call.parent < 0]
+    shown = ", ".join(calls[:4]) + (" …" if len(calls) > 4 else "")
+    if ends[0]:
+        return later("the second goes on where the first has ended: {calls}", calls=shown)
+    return later("the first goes on where the second has ended: {calls}", calls=shown)
 
 
 def _off(numbers: Sequence[Numbers], places: Sequence[Any]) -> float | None:
