@@ -128,6 +128,12 @@ def test_files_of_a_framework_are_equal_and_what_they_get_wrong_is_found(name, t
     form = FORMS[name]
     need_backend(form.backend)
     shown = exhibits.exhibit("planted")
+    others = {case: exhibits.exhibit(case) for case in ("chain-branches", "layer-everything")}
+    given = {}
+    for case, other in others.items():
+        (tmp_path / case).mkdir()
+        given[case] = form.prepare(other.trained, tmp_path / case, "net")
+        np.savez(tmp_path / case / "images.npz", few=other.few, all=other.images)
     tensors, plants = {}, ["", *exhibits.PLANTS, exhibits.WEIGHT, *(["batch"] if name in BATCH else [])]
     for plant in plants:
         place = tmp_path / (plant or "right")
@@ -141,7 +147,11 @@ def test_files_of_a_framework_are_equal_and_what_they_get_wrong_is_found(name, t
             (place / file).write_text(text.replace(right, wrong), encoding="utf-8")
         tensors = tensors or found
         np.savez(place / "images.npz", few=shown.few, all=shown.images)
-    run_programs(form, [tmp_path / (plant or "right") for plant in plants])
+    run_programs(form, [tmp_path / name for name in [*(plant or "right" for plant in plants), *others]])
+    for case, other in others.items():
+        with np.errstate(all="ignore"):
+            proof = forms.proof_of(form, other, store.read_npz(tmp_path / case / "found.npz"), given[case])
+        assert proof.verdict == "EQUAL", places(proof)
     for plant in plants:
         found = store.read_npz(tmp_path / (plant or "right") / "found.npz")
         with np.errstate(all="ignore"):

@@ -22,7 +22,7 @@ NAMES = [
     "chain-convolutions", "chain-max_pools", "chain-max_pools_with_gaps", "chain-avg_pools", "chain-global_avg_pool",
     "chain-dense", "chain-norm_and_dropout", "chain-layer_norms", "chain-activations", "option-chain_of_layers",
     "option-chain_of_pools", "option-avg_pool2d_same_lower", "option-max_pool2d_shared_overlapping",
-    "option-layer_norm_example", "layer-everything",
+    "option-layer_norm_example", "layer-everything", "chain-branches", "layer-concat",
 ]  # fmt: skip
 # What a form may get wrong, each in a layer of its own: the record of a layer that is another than it should be.
 PLANTED = Case(

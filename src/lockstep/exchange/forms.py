@@ -9,6 +9,8 @@ from lockstep.exchange.files import flax, keras, saved_model, torch
 from lockstep.exchange.scripts.given import Given
 from lockstep.exchange.trained import Form
 from lockstep.language import joined, later
+from lockstep.spec import JOINS, Add, Concat
+from lockstep.spec.records import changed
 
 FORMS: dict[str, Form] = {
     "onnx": onnx.FORM,
@@ -17,6 +19,9 @@ FORMS: dict[str, Form] = {
     "saved_model": saved_model.FORM,
     "flax": flax.FORM,
 }
+
+
+ORDER = {"concat": {"order": "given"}}  # which files say either way
 
 
 def why_missing(form: Form) -> str | None:
@@ -36,4 +41,8 @@ def refusals(given: Given) -> list[str]:
         found.append(reason)
     if given.makes("prediction_in_training_mode"):
         found.append(later("the mistake prediction_in_training_mode: what it gives depends on how predictions are cut"))
+    joins = [row.layer for row in given.plan.rows if row.layer.kind in JOINS]
+    plain = {"add": Add(), "concat": Concat()}
+    if any(changed(join, **ORDER.get(join.kind, {})) != plain[join.kind] for join in joins):
+        found.append(later("sums of scaled or rectified branches, and concatenations along another axis"))
     return found

@@ -9,9 +9,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lockstep.backends.plan import Arrays
-from lockstep.exchange.files.modules import PROGRAMS, heading, metadata, numbers, statements
+from lockstep.exchange.files.modules import PROGRAMS, heading, metadata, numbers, order, statements
 from lockstep.exchange.scripts import jax, linen
 from lockstep.exchange.trained import Form, Trained
+from lockstep.spec import JOINS, LayerFacts
 
 OURS = {
     "kernel": ("params", "kernel"), "bias": ("params", "bias"), "scale": ("params", "scale"),
@@ -32,9 +33,11 @@ def tensors(trained: Trained) -> Arrays:
 def text(trained: Trained, stem: str) -> str:
     """The module, and a function that loads its variables."""
     given = dataclasses.replace(trained.given, is_own=True)
-    rows = [(row, linen.LAYERS[row.layer.kind](row, given)) for row in given.plan.rows]
-    helpers = "\n\n".join(text.strip("\n") + "\n" for text in jax.helpers([code for _, code in rows]))
-    body = "\n".join(f"        {line}" for line in [_scaled(trained), *statements(rows), "return x"])
+    rows, layers = given.plan.rows, linen.LAYERS
+    codes = {row.name: layers[row.layer.kind](row, given) for row in rows if row.layer.kind not in JOINS}
+    helpers = "\n\n".join(text.strip("\n") + "\n" for text in jax.helpers(list(codes.values())))
+    lines = [_scaled(trained), *statements(rows, codes, _joined), "return x"]
+    body = "\n".join(f"        {line}" for line in lines)
     uses_jax = "import jax\n" if "jax." in body.replace("jax.numpy", "") + helpers else ""
     use = (
         f'    variables = load("{stem}_flax.safetensors")\n'
@@ -59,6 +62,12 @@ def load(file):
     """The trained variables, as a tree."""
     return unflatten_dict(load_file(file), sep="/")
 '''
+
+
+def _joined(row: LayerFacts, names: list[str]) -> str:
+    if row.layer.kind == "add":
+        return " + ".join(names)
+    return f"jnp.concatenate([{', '.join(order(row, names))}], -1)"
 
 
 def _scaled(trained: Trained) -> str:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lockstep.backends.plan import Arrays, pool_counts, window_padding
-from lockstep.exchange.files.modules import PROGRAMS
+from lockstep.exchange.files.modules import PROGRAMS, kept, order
 from lockstep.exchange.scripts.lines import pair
 from lockstep.exchange.trained import Form, Trained
-from lockstep.spec import LayerFacts
+from lockstep.spec import INPUT, JOINS, LayerFacts
 
 OURS = {
     "kernel": "kernel", "bias": "bias", "scale": "gamma", "shift": "beta", "running_mean": "moving_mean",
@@ -134,7 +134,7 @@ def text(trained: Trained) -> str:
     mean, scale = trained.scaling
     offset = -mean * scale
     numbers = ", ".join(repr(value.tolist() if len(value) > 1 else float(value[0])) for value in (scale, offset))
-    body = "\n".join(f"    {line}" for row in trained.given.plan.rows for line in LAYERS[row.layer.kind](row))
+    body = "\n".join(f"    {line}" for line in _lines(trained.given.plan.rows))
     return f"""import keras
 import numpy as np
 
@@ -144,6 +144,25 @@ def build():
 {body}
     return keras.Model(images, x, name={trained.given.run.network_name!r})
 """
+
+
+def _lines(rows: Sequence[LayerFacts]) -> Iterator[str]:
+    """Every layer applied, with what is needed later in variables of its own."""
+    variables, last = kept(rows), INPUT
+    if INPUT in variables:
+        yield f"{variables[INPUT]} = x"
+    for row in rows:
+        names = [variables[name] for name in row.inputs if name in variables]
+        if row.layer.kind in JOINS:
+            kind, names = ("Add", names) if row.layer.kind == "add" else ("Concatenate", order(row, names))
+            yield f"x = keras.layers.{kind}(name={row.name!r})([{', '.join(names)}])"
+        else:
+            if row.inputs != (last,):
+                yield f"x = {names[0]}"
+            yield from LAYERS[row.layer.kind](row)
+        if row.name in variables:
+            yield f"{variables[row.name]} = x"
+        last = row.name
 
 
 def prepare(trained: Trained, place: Path, stem: str) -> Arrays:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,46 @@ import numpy as np
 
 from lockstep.exchange.scripts.given import Code
 from lockstep.exchange.trained import Trained
-from lockstep.spec import LayerFacts
+from lockstep.spec import INPUT, LayerFacts
 
 PROGRAMS = Path(__file__).parent / "programs"
 
 
-def statements(rows: Iterable[tuple[LayerFacts, Code]]) -> list[str]:
+Joined = Callable[[LayerFacts, list[str]], str]  # (row, the variables that it joins) → the expression
+
+
+def kept(rows: Sequence[LayerFacts]) -> dict[str, str]:
+    """The values that somebody needs later than the next row, or beside another → the variable that holds each."""
+    before = [INPUT, *(row.name for row in rows)]
+    found: dict[str, str] = {}
+    for row, last in zip(rows, before, strict=False):
+        if len(row.inputs) > 1 or row.inputs != (last,):
+            found |= {name: f"x_{name.partition('_')[0]}" for name in row.inputs}
+    return found
+
+
+def statements(rows: Sequence[LayerFacts], codes: Mapping[str, Code], join: Joined) -> list[str]:
     """The forward pass; a checker knows each layer's output by the comment that stands before its statements."""
-    lines: list[str] = []
-    for row, code in rows:
+    variables, last = kept(rows), INPUT
+    lines = [f"{variables[INPUT]} = x"] if INPUT in variables else []
+    for row in rows:
+        code = codes.get(row.name)
         size = " × ".join(map(str, row.output_shape))
-        lines.append(f"# {row.name}: {size}" + (f"; {code.remark}" if code.remark else ""))
-        lines += code.before.splitlines()
-        if code.apply != "{x}":
-            lines.append(f"x = {code.apply.replace('{x}', 'x')}")
+        lines.append(f"# {row.name}: {size}" + (f"; {code.remark}" if code and code.remark else ""))
+        if code is None:
+            lines.append(f"x = {join(row, [variables[name] for name in row.inputs])}")
+        else:
+            lines += [f"x = {variables[row.inputs[0]]}"] if row.inputs != (last,) else []
+            lines += code.before.splitlines()
+            lines += [f"x = {code.apply.replace('{x}', 'x')}"] if code.apply != "{x}" else []
+        lines += [f"{variables[row.name]} = x"] if row.name in variables else []
+        last = row.name
     return lines
+
+
+def order(row: LayerFacts, names: list[str]) -> list[str]:
+    """What a concatenation puts one behind the other, in its order."""
+    return names[::-1] if row.layer.order == "reversed" else names
 
 
 def numbers(values: np.ndarray) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lockstep.backends.plan import Arrays
-from lockstep.exchange.files.modules import PROGRAMS, heading, metadata, numbers, statements
+from lockstep.exchange.files.modules import PROGRAMS, heading, metadata, numbers, order, statements
 from lockstep.exchange.scripts import torch as written
 from lockstep.exchange.trained import Form, Trained
+from lockstep.spec import JOINS, LayerFacts
 
 OURS = {
     "kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias", "running_mean": "running_mean",
@@ -32,9 +33,11 @@ def tensors(trained: Trained) -> Arrays:
 def text(trained: Trained, stem: str) -> str:
     """The module, and a function that loads it."""
     given = dataclasses.replace(trained.given, is_own=True, n_train=0)
-    rows = [(row, written.LAYERS[row.layer.kind](row, given)) for row in given.plan.rows]
-    made = [f"        self.{written.attribute(row.name)} = {code.make}" for row, code in rows if code.make]
-    body = "\n".join(f"        {line}" for line in [_scaled(trained), *statements(rows), "return x"])
+    rows, layers = given.plan.rows, written.LAYERS
+    codes = {row.name: layers[row.layer.kind](row, given) for row in rows if row.layer.kind not in JOINS}
+    made = [f"        self.{written.attribute(name)} = {code.make}" for name, code in codes.items() if code.make]
+    lines = [_scaled(trained), *statements(rows, codes, _joined), "return x"]
+    body = "\n".join(f"        {line}" for line in lines)
     helper = written.BIASED if "biased_batch_norm(" in body else ""
     use = f'    model = load("{stem}.safetensors")\n    logits = model(images)  # (n, channels, height, width), uint8\n'
     functional = "import torch.nn.functional as F\n" if "F." in body + helper else ""
@@ -61,6 +64,12 @@ def load(file):
     model.load_state_dict(load_file(file))
     return model.eval()
 '''
+
+
+def _joined(row: LayerFacts, names: list[str]) -> str:
+    if row.layer.kind == "add":
+        return " + ".join(names)
+    return f"torch.cat([{', '.join(order(row, names))}], 1)"
 
 
 def _scaled(trained: Trained) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lockstep.backends.plan import Arrays, window_padding
 from lockstep.exchange.trained import Trained
-from lockstep.spec import INPUT, LayerFacts
+from lockstep.spec import INPUT, JOINS, LayerFacts
 
 OPSET, IR = 20, 10
 IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
@@ -61,8 +61,16 @@ def conv2d(row: LayerFacts, x: str) -> Made:
 
 
 def max_pool2d(row: LayerFacts, x: str) -> Made:
-    """Padding is never the largest."""
-    yield Node("MaxPool", (x,), row.name, _window(row) | {"ceil_mode": 0})
+    """Padding is never the largest; lopsided, it is written out: the reference of onnx 1.23 mixes sides up."""
+    window = _window(row)
+    top, left, bottom, right = window["pads"]
+    if (top, left) != (bottom, right):
+        sides, lowest, padded = (f"{row.name}/{part}" for part in ("sides", "lowest", "padded"))
+        yield Node("Constant", (), sides, {"value_ints": [0, 0, top, left, 0, 0, bottom, right]})
+        yield Node("Constant", (), lowest, {"value_float": float(np.finfo("float32").min)})
+        yield Node("Pad", (x, sides, lowest), padded, {"mode": "constant"})
+        x, window = padded, window | {"pads": [0, 0, 0, 0]}
+    yield Node("MaxPool", (x,), row.name, window | {"ceil_mode": 0})
 
 
 def avg_pool2d(row: LayerFacts, x: str) -> Made:
@@ -154,6 +162,9 @@ def nodes(trained: Trained) -> list[Node]:
     rows = trained.given.plan.rows
     made = list(_entering(trained))
     for row in rows:
+        if row.layer.kind in JOINS:
+            made.append(_joined(row))
+            continue
         (before,) = row.inputs
         x = f"{INPUT}/channels_first" if before == INPUT and row.layer.kind != "flatten" else before
         if before == INPUT and row.layer.kind == "flatten":
@@ -166,6 +177,15 @@ def nodes(trained: Trained) -> list[Node]:
     ]
     read = {name for node in made for name in node.inputs}
     return [node for node in made if node.output in read or not node.output.endswith("/channels_first")]
+
+
+def _joined(row: LayerFacts) -> Node:
+    """A sum, or a concatenation along the channels, which is the second axis of images and of flat values."""
+    is_first = (name == INPUT and _is_image(shape) for name, shape in zip(row.inputs, row.input_shapes, strict=True))
+    names = [f"{INPUT}/channels_first" if x else name for name, x in zip(row.inputs, is_first, strict=True)]
+    if row.layer.kind == "add":
+        return Node("Sum", tuple(names), row.name, {})
+    return Node("Concat", tuple(names[::-1] if row.layer.order == "reversed" else names), row.name, {"axis": 1})
 
 
 def _entering(trained: Trained) -> Made:
