@@ -27,7 +27,8 @@ from support.backend_cases import CASES, Case
 from support.needs import need_backend
 
 WRITTEN = [name for name in CASES if name not in scripted.REFUSED]
-LONGEST = {"torch": 260, "keras": 270, "jax": 260, "flax": 300, "numpy": 370}  # of the sixteen layers of EVERYTHING
+UNBRANCHED = [name for name in WRITTEN if name not in scripted.BRANCHED]  # which NumPy's, with its own way back, says
+LONGEST = {"torch": 270, "keras": 290, "jax": 290, "flax": 310, "numpy": 370}  # of the 26 rows of branches
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def right():
     return of
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", UNBRANCHED)
 def test_a_script_of_numpy_takes_the_steps_of_the_backend(name, right, tmp_path):
     text = scripts.write(scripted.given_of(CASES[name]), "numpy")
     found = scripted.taken(text, CASES[name], tmp_path / "script.py")
@@ -72,7 +73,7 @@ def test_every_kind_of_the_specification_has_a_row(target):
 
 @pytest.mark.parametrize("target", scripts.TARGETS)
 def test_scripts_are_formatted_without_findings_and_import_no_lockstep(target, tmp_path):
-    for name in WRITTEN:
+    for name in UNBRANCHED if target == "numpy" else WRITTEN:
         text = scripts.write(scripted.given_of(CASES[name]), target)
         assert "import lockstep" not in text
         assert len(text.splitlines()) <= LONGEST[target], name
@@ -165,7 +166,7 @@ def test_early_stopping_ends_and_goes_back_where_the_run_does(monitor, loss, tmp
 
 # ------------------------------------------------------------------------------------------------- in the frameworks
 
-FEW = ["float32", "flat-adamw", "option-momentum_velocity"]
+FEW = ["float32", "flat-adamw", "option-momentum_velocity", "chain-branches"]
 
 
 @pytest.mark.parametrize("target", [name for name in scripts.TARGETS if name != "numpy"])

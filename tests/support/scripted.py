@@ -17,7 +17,7 @@ from lockstep.backends import numpy as reference
 from lockstep.backends.weights import initial_weights
 from lockstep.exchange import scripts
 from lockstep.exchange.scripts.given import Given
-from lockstep.spec import Run
+from lockstep.spec import JOINS, Run
 from support import backend_cases
 from support.backend_cases import CASES, Case
 
@@ -27,7 +27,11 @@ REFUSED = {
     "option-prediction_in_training_mode": "prediction_in_training_mode",
     "rounded-tf32": "products",
     "rounded-bfloat16": "products",
+    "option-joins": "along another axis",
 }
+BRANCHED = [
+    name for name, case in CASES.items() if {row.layer.kind for row in case.network.facts(case.shape)} & {*JOINS}
+]
 
 
 def given_of(case: Case) -> Given:

@@ -9,10 +9,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lockstep.backends.plan import Arrays
-from lockstep.exchange.files.modules import PROGRAMS, heading, metadata, numbers, order, statements
+from lockstep.exchange.files.modules import PROGRAMS, heading, metadata, numbers, statements
 from lockstep.exchange.scripts import jax, linen
 from lockstep.exchange.trained import Form, Trained
-from lockstep.spec import JOINS, LayerFacts
+from lockstep.spec import JOINS
 
 OURS = {
     "kernel": ("params", "kernel"), "bias": ("params", "bias"), "scale": ("params", "scale"),
@@ -36,7 +36,7 @@ def text(trained: Trained, stem: str) -> str:
     rows, layers = given.plan.rows, linen.LAYERS
     codes = {row.name: layers[row.layer.kind](row, given) for row in rows if row.layer.kind not in JOINS}
     helpers = "\n\n".join(text.strip("\n") + "\n" for text in jax.helpers(list(codes.values())))
-    lines = [_scaled(trained), *statements(rows, codes, _joined), "return x"]
+    lines = [_scaled(trained), *statements(rows, codes, jax.joined), "return x"]
     body = "\n".join(f"        {line}" for line in lines)
     uses_jax = "import jax\n" if "jax." in body.replace("jax.numpy", "") + helpers else ""
     use = (
@@ -62,12 +62,6 @@ def load(file):
     """The trained variables, as a tree."""
     return unflatten_dict(load_file(file), sep="/")
 '''
-
-
-def _joined(row: LayerFacts, names: list[str]) -> str:
-    if row.layer.kind == "add":
-        return " + ".join(names)
-    return f"jnp.concatenate([{', '.join(order(row, names))}], -1)"
 
 
 def _scaled(trained: Trained) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from lockstep.backends.plan import Arrays, pool_counts, window_padding
-from lockstep.exchange.files.modules import PROGRAMS, kept, order
+from lockstep.exchange.files.modules import PROGRAMS
+from lockstep.exchange.scripts.given import in_order, kept
 from lockstep.exchange.scripts.lines import pair
 from lockstep.exchange.trained import Form, Trained
 from lockstep.spec import INPUT, JOINS, LayerFacts
@@ -154,7 +155,7 @@ def _lines(rows: Sequence[LayerFacts]) -> Iterator[str]:
     for row in rows:
         names = [variables[name] for name in row.inputs if name in variables]
         if row.layer.kind in JOINS:
-            kind, names = ("Add", names) if row.layer.kind == "add" else ("Concatenate", order(row, names))
+            kind, names = ("Add", names) if row.layer.kind == "add" else ("Concatenate", in_order(row, names))
             yield f"x = keras.layers.{kind}(name={row.name!r})([{', '.join(names)}])"
         else:
             if row.inputs != (last,):

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lockstep.exchange.scripts.given import Code
+from lockstep.exchange.scripts.given import Code, Joined, kept
 from lockstep.exchange.trained import Trained
 from lockstep.spec import INPUT, LayerFacts
 
 PROGRAMS = Path(__file__).parent / "programs"
-
-
-Joined = Callable[[LayerFacts, list[str]], str]  # (row, the variables that it joins) → the expression
-
-
-def kept(rows: Sequence[LayerFacts]) -> dict[str, str]:
-    """The values that somebody needs later than the next row, or beside another → the variable that holds each."""
-    before = [INPUT, *(row.name for row in rows)]
-    found: dict[str, str] = {}
-    for row, last in zip(rows, before, strict=False):
-        if len(row.inputs) > 1 or row.inputs != (last,):
-            found |= {name: f"x_{name.partition('_')[0]}" for name in row.inputs}
-    return found
 
 
 def statements(rows: Sequence[LayerFacts], codes: Mapping[str, Code], join: Joined) -> list[str]:
@@ -45,11 +32,6 @@ def statements(rows: Sequence[LayerFacts], codes: Mapping[str, Code], join: Join
         lines += [f"{variables[row.name]} = x"] if row.name in variables else []
         last = row.name
     return lines
-
-
-def order(row: LayerFacts, names: list[str]) -> list[str]:
-    """What a concatenation puts one behind the other, in its order."""
-    return names[::-1] if row.layer.order == "reversed" else names
 
 
 def numbers(values: np.ndarray) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lockstep.backends.plan import Arrays
-from lockstep.exchange.files.modules import PROGRAMS, heading, metadata, numbers, order, statements
+from lockstep.exchange.files.modules import PROGRAMS, heading, metadata, numbers, statements
 from lockstep.exchange.scripts import torch as written
 from lockstep.exchange.trained import Form, Trained
-from lockstep.spec import JOINS, LayerFacts
+from lockstep.spec import JOINS
 
 OURS = {
     "kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias", "running_mean": "running_mean",
@@ -36,7 +36,7 @@ def text(trained: Trained, stem: str) -> str:
     rows, layers = given.plan.rows, written.LAYERS
     codes = {row.name: layers[row.layer.kind](row, given) for row in rows if row.layer.kind not in JOINS}
     made = [f"        self.{written.attribute(name)} = {code.make}" for name, code in codes.items() if code.make]
-    lines = [_scaled(trained), *statements(rows, codes, _joined), "return x"]
+    lines = [_scaled(trained), *statements(rows, codes, written.joined), "return x"]
     body = "\n".join(f"        {line}" for line in lines)
     helper = written.BIASED if "biased_batch_norm(" in body else ""
     use = f'    model = load("{stem}.safetensors")\n    logits = model(images)  # (n, channels, height, width), uint8\n'
@@ -64,12 +64,6 @@ def load(file):
     model.load_state_dict(load_file(file))
     return model.eval()
 '''
-
-
-def _joined(row: LayerFacts, names: list[str]) -> str:
-    if row.layer.kind == "add":
-        return " + ".join(names)
-    return f"torch.cat([{', '.join(order(row, names))}], 1)"
 
 
 def _scaled(trained: Trained) -> str:

@@ -43,6 +43,8 @@ def refusals(given: Given, name: str) -> list[str]:
         found.append(reason)
     if given.makes("prediction_in_training_mode"):
         found.append(later("the mistake prediction_in_training_mode: what it gives depends on how predictions are cut"))
+    if any(row.layer.kind == "concat" and row.layer.axis != "channels" for row in given.plan.rows):
+        found.append(later("a concatenation along another axis than the channels"))
     if unknown := sorted({row.layer.kind for row in given.plan.rows} - target(name).layers.keys()):
         found.append(later("layers that this target has no code for: {kinds}", kinds=", ".join(unknown)))
     return found

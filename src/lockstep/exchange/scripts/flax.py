@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from lockstep.exchange.scripts import jax, linen, updates
 from lockstep.exchange.scripts.given import Given, Target, forward
 from lockstep.exchange.scripts.lines import indented
+from lockstep.spec import JOINS
 
 
 def imports(given: Given) -> list[str]:
@@ -61,12 +62,13 @@ def tree(weights):
 
 def network(given: Given) -> Iterator[str]:
     """The module, the forward pass by Lockstep's names, and its values out and in."""
-    codes = [linen.LAYERS[row.layer.kind](row, given) for row in given.plan.rows]
-    yield from jax.helpers(codes)
-    if any("BatchNorm(" in code.apply and "nn.BatchNorm(" not in code.apply for code in codes):
+    rows = given.plan.rows
+    codes = {row.name: linen.LAYERS[row.layer.kind](row, given) for row in rows if row.layer.kind not in JOINS}
+    yield from jax.helpers(list(codes.values()))
+    if any("BatchNorm(" in code.apply and "nn.BatchNorm(" not in code.apply for code in codes.values()):
         yield BATCH_NORM
     arguments = ["x", *(["masks=None"] if given.masked else []), *(["training=False"] if given.normalised else [])]
-    *lines, last = forward(codes)
+    *lines, last = forward(rows, codes, jax.joined)
     lines.append(f"return {last.removeprefix('x = ')}")
     yield "\n".join([
         "class Network(nn.Module):", "    @nn.compact", f"    def __call__(self, {', '.join(arguments)}):",
@@ -102,5 +104,6 @@ OF = '''def running(statistics, name):
     return statistics[f"{kind}_{number}"][{"mean": "mean", "variance": "var"}[part]]'''
 TARGET = Target(
     "Flax", "flax", ("jax", "flax"), "Flax's own would draw kernels by LeCun's normal distribution.", imports, network,
-    jax.updating, jax.stepping, jax.begin, jax.take, linen.LAYERS, jax.LOSSES, updates.OPTIMIZERS,
+    jax.updating, jax.stepping, jax.begin, jax.take, linen.LAYERS | dict.fromkeys(JOINS, jax.joined), jax.LOSSES,
+    updates.OPTIMIZERS,
 )  # fmt: skip

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lockstep.backends.plan import Plan
-from lockstep.spec import LayerFacts, Run
+from lockstep.spec import INPUT, LayerFacts, Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,17 +134,57 @@ class Code(NamedTuple):
     folds: bool = False
 
 
-def forward(codes: Iterable[Code]) -> list[str]:
-    """The statements of a forward pass that ends with what the last layer gives."""
-    lines: list[str] = []
-    for code in codes:
-        last = lines[-1] if lines else ""
-        if code.folds and re.fullmatch(r"x = self\.\w+\(.*\)", last):
-            lines[-1] = f"x = {code.apply.replace('{x}', last[4:])}"
-        elif code.apply != "{x}":
-            lines += [f"# {code.remark}"] if code.remark else []
-            lines += [*code.before.splitlines(), f"x = {code.apply.replace('{x}', 'x')}"]
+Joined = Callable[[LayerFacts, list[str]], str]  # (row, the variables that it joins) → the expression
+
+
+def kept(rows: Sequence[LayerFacts]) -> dict[str, str]:
+    """The values that somebody needs later than the next row, or beside another → the variable that holds each."""
+    before = [INPUT, *(row.name for row in rows)]
+    found: dict[str, str] = {}
+    for row, last in zip(rows, before, strict=False):
+        if len(row.inputs) > 1 or row.inputs != (last,):
+            found |= {name: f"x_{name.partition('_')[0]}" for name in row.inputs}
+    return found
+
+
+def in_order(row: LayerFacts, names: list[str]) -> list[str]:
+    """What a concatenation puts one behind the other, in its order."""
+    return names[::-1] if row.layer.order == "reversed" else names
+
+
+def added(row: LayerFacts, names: list[str], relu: str) -> str:
+    """A sum of branches, scaled or its first rectified (`relu`, an expression of `{x}`) where the layer says so."""
+    layer, (first, *others) = row.layer, names
+    first = relu.format(x=first) if layer.rectified else first
+    if (layer.first, layer.others) == (1.0, 1.0):
+        return " + ".join([first, *others])
+    rest = " + ".join(others)
+    return f"{layer.first!r} * {first} + {layer.others!r} * " + (f"({rest})" if len(others) > 1 else rest)
+
+
+def forward(rows: Sequence[LayerFacts], codes: Mapping[str, Code], join: Joined) -> list[str]:
+    """The statements of a forward pass that ends with what the last layer gives; `codes` of all but the joins."""
+    variables, last = kept(rows), INPUT
+    lines = [f"{variables[INPUT]} = x"] if INPUT in variables else []
+    for row in rows:
+        if row.name not in codes:
+            lines.append(f"x = {join(row, [variables[name] for name in row.inputs])}")
+        else:
+            lines += [f"x = {variables[row.inputs[0]]}"] if row.inputs != (last,) else []
+            _apply(codes[row.name], lines)
+        lines += [f"{variables[row.name]} = x"] if row.name in variables else []
+        last = row.name
     return lines
+
+
+def _apply(code: Code, lines: list[str]) -> None:
+    """Add a layer's statements, or put an activation around the layer before it."""
+    last = lines[-1] if lines else ""
+    if code.folds and re.fullmatch(r"x = self\.\w+\(.*\)", last):
+        lines[-1] = f"x = {code.apply.replace('{x}', last[4:])}"
+    elif code.apply != "{x}":
+        lines += [f"# {code.remark}"] if code.remark else []
+        lines += [*code.before.splitlines(), f"x = {code.apply.replace('{x}', 'x')}"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts import updates
-from lockstep.exchange.scripts.given import Code, Given, Target, forward
+from lockstep.exchange.scripts.given import Code, Given, Target, added, forward, in_order
 from lockstep.exchange.scripts.lines import indented, listed
-from lockstep.spec import LayerFacts
+from lockstep.spec import JOINS, LayerFacts
 
 
 def imports(given: Given) -> list[str]:
@@ -109,6 +109,15 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
         else Code("jax.nn.gelu({x}, approximate=False)", remark="the exact one; JAX's own default is by tanh")
     ),
 }
+
+
+def joined(row: LayerFacts, names: list[str]) -> str:
+    """Branches, added up or one behind the other along the channels."""
+    if row.layer.kind == "add":
+        return added(row, names, "jax.nn.relu({x})")
+    return f"jnp.concatenate([{', '.join(in_order(row, names))}], -1)"
+
+
 # What a layer's expression calls → the text of it.
 HELPERS = {
     "convolution(": '''
@@ -191,12 +200,13 @@ def helpers(codes: list[Code]) -> Iterator[str]:
 
 def network(given: Given) -> Iterator[str]:
     """The forward pass, and its values out and in."""
-    codes = [LAYERS[row.layer.kind](row, given) for row in given.plan.rows]
-    yield from helpers(codes)
+    rows = given.plan.rows
+    codes = {row.name: LAYERS[row.layer.kind](row, given) for row in rows if row.layer.kind not in JOINS}
+    yield from helpers(list(codes.values()))
     arguments = ["weights", *(["statistics"] if given.normalised else []), "x"]
     arguments += ["masks=None"] if given.masked else []
     arguments += ["training=False"] if given.normalised else []
-    lines = forward(codes)
+    lines = forward(rows, codes, joined)
     before = ["statistics = dict(statistics)"] if given.normalised else []
     if lines and lines[-1].startswith("x = ") and not given.normalised:
         lines[-1] = f"return {lines[-1][4:]}"
@@ -316,5 +326,5 @@ def take(given: Given) -> str:
 
 TARGET = Target(
     "JAX", "jax", ("jax",), "JAX itself draws none; Flax would draw kernels by LeCun's normal distribution.", imports,
-    network, updating, stepping, begin, take, LAYERS, LOSSES, updates.OPTIMIZERS,
+    network, updating, stepping, begin, take, LAYERS | dict.fromkeys(JOINS, joined), LOSSES, updates.OPTIMIZERS,
 )  # fmt: skip

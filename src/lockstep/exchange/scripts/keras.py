@@ -13,9 +13,9 @@ from string import Template
 from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import window_padding
 from lockstep.exchange.scripts import updates
-from lockstep.exchange.scripts.given import Code, Given, Target, forward
+from lockstep.exchange.scripts.given import Code, Given, Target, added, forward, in_order
 from lockstep.exchange.scripts.lines import call, indented, listed, pair
-from lockstep.spec import LayerFacts
+from lockstep.spec import JOINS, LayerFacts
 
 
 def imports(given: Given) -> list[str]:
@@ -166,6 +166,15 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
     "softplus": _activation("keras.activations.softplus({x})"),
     "gelu": lambda row, given: _GELU[row.layer.form](row, given),
 }
+
+
+def joined(row: LayerFacts, names: list[str]) -> str:
+    """Branches, added up or one behind the other along the channels."""
+    if row.layer.kind == "add":
+        return added(row, names, "keras.activations.relu({x})")
+    return f"tf.concat([{', '.join(in_order(row, names))}], -1)"
+
+
 # Keras's name → the canonical one, where it is another
 OURS = {"gamma": "scale", "beta": "shift", "moving_mean": "running_mean", "moving_variance": "running_variance"}
 # What a layer's code calls → the text of it.
@@ -229,7 +238,8 @@ def _border(given: Given) -> str:
 
 def network(given: Given) -> Iterator[str]:
     """The model, and its values out and in."""
-    codes = {row.name: LAYERS[row.layer.kind](row, given) for row in given.plan.rows}
+    rows = given.plan.rows
+    codes = {row.name: LAYERS[row.layer.kind](row, given) for row in rows if row.layer.kind not in JOINS}
     for start, text in HELPERS.items():
         if any(start in f" {code.apply} {code.make}" for code in codes.values()):
             yield text
@@ -241,7 +251,7 @@ def network(given: Given) -> Iterator[str]:
         if code.make
     ]
     arguments = ["self", "x", "training=False", *(["masks=None"] if given.masked else [])]
-    *lines, last = forward(codes.values())
+    *lines, last = forward(rows, codes, joined)
     lines.append(f"return {last.removeprefix('x = ')}")
     yield "\n".join([
         "class Network(keras.Model):", "    def __init__(self):", "        super().__init__()",
@@ -340,5 +350,6 @@ def take(given: Given) -> str:
 
 TARGET = Target(
     "Keras", "keras", ("tensorflow", "keras"), "Keras's own would draw kernels by Glorot's uniform distribution.",
-    imports, network, updating, stepping, begin, take, LAYERS, LOSSES, updates.OPTIMIZERS,
+    imports, network, updating, stepping, begin, take, LAYERS | dict.fromkeys(JOINS, joined), LOSSES,
+    updates.OPTIMIZERS,
 )  # fmt: skip

@@ -9,9 +9,9 @@ from typing import Any
 
 from lockstep.backends.mistakes import ALL_PAIRS
 from lockstep.backends.plan import window_padding
-from lockstep.exchange.scripts.given import Code, Given, Target, forward
+from lockstep.exchange.scripts.given import Code, Given, Target, added, forward, in_order
 from lockstep.exchange.scripts.lines import call, indented, pair
-from lockstep.spec import LayerFacts
+from lockstep.spec import JOINS, LayerFacts
 
 
 def imports(given: Given) -> list[str]:
@@ -149,6 +149,15 @@ LAYERS: dict[str, Callable[[LayerFacts, Given], Code]] = {
         'F.gelu({x}, approximate="tanh")' if row.layer.form == "tanh" else "F.gelu({x})", folds=True
     ),
 }
+
+
+def joined(row: LayerFacts, names: list[str]) -> str:
+    """Branches, added up or one behind the other along the channels."""
+    if row.layer.kind == "add":
+        return added(row, names, "F.relu({x})")
+    return f"torch.cat([{', '.join(in_order(row, names))}], 1)"
+
+
 BIASED = '''
 def biased_batch_norm(own, x):
     """PyTorch's batch normalisation keeps the unbiased variance; here it is the biased one."""
@@ -200,12 +209,13 @@ def _border(given: Given) -> str:
 
 def network(given: Given) -> Iterator[str]:
     """The module, and its values out and in."""
-    codes = {row.name: LAYERS[row.layer.kind](row, given) for row in given.plan.rows}
+    rows = given.plan.rows
+    codes = {row.name: LAYERS[row.layer.kind](row, given) for row in rows if row.layer.kind not in JOINS}
     made = [f"self.{attribute(name)} = {code.make}" for name, code in codes.items() if code.make]
     if any(row.layer.running_variance == "biased" for row in given.normalised):
         yield BIASED
     arguments = "self, x, masks=None" if given.masked else "self, x"
-    *lines, last = forward(codes.values())
+    *lines, last = forward(rows, codes, joined)
     lines.append(f"return {last.removeprefix('x = ')}")
     yield "\n".join([
         "class Network(nn.Module):", "    def __init__(self):", "        super().__init__()",
@@ -410,5 +420,5 @@ def take(given: Given) -> str:
 
 TARGET = Target(
     "PyTorch", "torch", ("torch",), "PyTorch's own would draw kernels and biases in ±1/√fan_in.", imports, network,
-    updating, stepping, begin, take, LAYERS, LOSSES, OPTIMIZERS,
+    updating, stepping, begin, take, LAYERS | dict.fromkeys(JOINS, joined), LOSSES, OPTIMIZERS,
 )  # fmt: skip

@@ -16,6 +16,7 @@ from lockstep.exchange.scripts import decisions
 from lockstep.exchange.scripts.given import Given
 from lockstep.exchange.scripts.lines import blocks
 from lockstep.language import later
+from lockstep.spec import JOINS
 
 TARGETS = {"torch": "torch", "keras": "tensorflow"}  # what `--script … --idiomatic` takes → the backend that it needs
 
@@ -52,6 +53,11 @@ def refusals(given: Given, name: str) -> list[str]:
         found.append(later("loss = {kind}: it is there to be compared with, and no loss to train by", kind=recipe.loss))
     if given.dtype != "float32":
         found.append(later("float64: no framework's own"))
+    joins = [row.layer for row in given.plan.rows if row.layer.kind in JOINS]
+    if name == "keras" and joins:
+        found.append(later("branches, in a keras.Sequential"))
+    elif any(join.kind == "concat" and join.axis != "channels" for join in joins):
+        found.append(later("a concatenation along another axis than the channels"))
     pools = [row.layer for row in given.plan.rows if row.layer.kind in ("max_pool2d", "avg_pool2d")]
     if name == "keras" and any(pool.padding == "same_lower" for pool in pools):
         found.append(later("poolings with padding same_lower: Keras has no word for it"))

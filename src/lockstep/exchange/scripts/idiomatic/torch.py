@@ -11,6 +11,7 @@ from lockstep.exchange.scripts import torch as exact
 from lockstep.exchange.scripts.given import Given, forward
 from lockstep.exchange.scripts.idiomatic import Idiom
 from lockstep.exchange.scripts.lines import call, indented
+from lockstep.spec import JOINS
 
 # kind → the call that fills a tensor `{w}`; None leaves what PyTorch has drawn
 INITIALIZERS: dict[str, Any] = {
@@ -38,11 +39,12 @@ def imports(given: Given) -> list[str]:
 def sections(given: Given) -> Iterator[str]:
     """Everything behind the data."""
     own = dataclasses.replace(given, is_own=True, n_train=0)
-    codes = {row.name: exact.LAYERS[row.layer.kind](row, own) for row in given.plan.rows}
+    rows = given.plan.rows
+    codes = {row.name: exact.LAYERS[row.layer.kind](row, own) for row in rows if row.layer.kind not in JOINS}
     if any(row.layer.running_variance == "biased" for row in given.normalised):
         yield exact.BIASED
     made = [f"self.{exact.attribute(name)} = {code.make}" for name, code in codes.items() if code.make]
-    *lines, last = forward(codes.values())
+    *lines, last = forward(rows, codes, exact.joined)
     starts = _starts(given)
     yield "\n".join([
         "class Network(nn.Module):", "    def __init__(self):", "        super().__init__()",
