@@ -12,10 +12,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
+def attributes_of(node: dict[str, Any]) -> dict[str, Any]:
+    """A node's attributes; a constant's value stands under its dtype."""
+    if node["operator"] != "Constant":
+        return dict(node["attributes"])
+    ((dtype, value),) = node["attributes"].items()
+    return {"value": numpy_helper.from_array(np.array(value, dtype))}
+
+
 def model_of(graph: dict[str, Any], tensors: dict[str, np.ndarray]) -> onnx.ModelProto:
     """The file's content: its images come in any number, which is called batch."""
     nodes = [
-        helper.make_node(node["operator"], node["inputs"], [node["output"]], name=node["output"], **node["attributes"])
+        helper.make_node(node["operator"], node["inputs"], [node["output"]], name=node["output"], **attributes_of(node))
         for node in graph["nodes"]
     ]
     made = helper.make_graph(

@@ -66,8 +66,8 @@ def max_pool2d(row: LayerFacts, x: str) -> Made:
     top, left, bottom, right = window["pads"]
     if (top, left) != (bottom, right):
         sides, lowest, padded = (f"{row.name}/{part}" for part in ("sides", "lowest", "padded"))
-        yield Node("Constant", (), sides, {"value_ints": [0, 0, top, left, 0, 0, bottom, right]})
-        yield Node("Constant", (), lowest, {"value_float": float(np.finfo("float32").min)})
+        yield Node("Constant", (), sides, {"int64": [0, 0, top, left, 0, 0, bottom, right]})
+        yield Node("Constant", (), lowest, {"float32": float(np.finfo("float32").min)})
         yield Node("Pad", (x, sides, lowest), padded, {"mode": "constant"})
         x, window = padded, window | {"pads": [0, 0, 0, 0]}
     yield Node("MaxPool", (x,), row.name, window | {"ceil_mode": 0})
