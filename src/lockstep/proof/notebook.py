@@ -88,7 +88,7 @@ def execute(text: str, place: Path, name: str) -> Any:
 
     node = nbformat.reads(text, as_version=4)
     nbformat.validate(node)
-    options = {"timeout": SECONDS, "extra_arguments": ["--log-level=ERROR"]}
+    options: dict[str, Any] = {"timeout": SECONDS, "extra_arguments": ["--log-level=ERROR"]}
     client = nbclient.NotebookClient(node, resources={"metadata": {"path": str(place)}}, **options)
     try:
         client.execute()
