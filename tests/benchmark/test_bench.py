@@ -403,7 +403,7 @@ def test_a_few_rounds_do_not_replace_a_whole_bench(clockwork, tmp_path, monkeypa
     store.make_folder(tmp_path / "small")
     store.write_json(tmp_path / "small" / "bench.json", {"rounds": 5})
     assert benched(tmp_path, monkeypatch, KeyboardInterrupt(), 6).exit_code == 130
-    assert store.read_json(tmp_path / "small" / "bench.json") == {"rounds": 5}
+    assert store.read_json(tmp_path / "small" / "bench.json") == {"format": 1, "rounds": 5}
     assert store.read_json(tmp_path / "small" / "bench-interrupted.json")["rounds"] == 2
 
 
@@ -419,7 +419,7 @@ def test_a_bench_without_a_time_is_none(clockwork, tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["bench", str(path), "--runs", str(tmp_path)])
     assert isinstance(done.exception, LockstepError)
     assert "nothing could be timed" in str(done.exception)
-    assert store.read_json(tmp_path / "small" / "bench.json") == {"rounds": 5}
+    assert store.read_json(tmp_path / "small" / "bench.json") == {"format": 1, "rounds": 5}
 
 
 def test_a_lap_that_finds_no_room_is_a_failed_one(monkeypatch, tmp_path):

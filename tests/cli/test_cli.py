@@ -276,7 +276,7 @@ def test_the_doctor_speaks_both_ways(folder):
     for word in ("numpy", "torch", "tensorflow", "jax", "memory", "digits", "clash"):
         assert word in text
     document = json.loads(lockstep("doctor", "--json", folder=folder, KERAS_BACKEND="jax").stdout)
-    assert set(document) == {"backends", "machine", "datasets", "clashes"}
+    assert set(document) == {"format", "backends", "machine", "datasets", "clashes"}
     assert any("KERAS_BACKEND is jax" in clash for clash in document["clashes"])
 
 

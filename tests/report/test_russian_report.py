@@ -422,6 +422,7 @@ def untold_in_a_template(source: str) -> list[str]:
     page = jinja2.Environment(autoescape=True).parse(source)
     data = "\x00".join(node.data for node in page.find_all(jinja2.nodes.TemplateData))
     data = re.sub(r"<style.*?</style>|<title.*?</title>|<(code|pre)\b.*?</\1>", " ", data, flags=re.DOTALL)
+    data = re.sub(r' class="[a-z -]+"', " ", data)  # of an element whose tag stands in the template below
     return re.findall(r"[A-Za-z]{2,}", FILES.sub(" ", re.sub(r"<[^>]*>", " ", data.replace("\x00", ""))))
 
 
