@@ -311,7 +311,7 @@ def test_an_interrupted_bench_keeps_its_rounds_and_ends_the_script(tmp_path, mon
 def test_verify_gives_what_the_command_does(runs, records, capsys):
     lockstep.write_report(records, f"{runs}/lab/report.html")
     found = lockstep.verify([runs, f"{runs}/lab"], images=20)
-    assert found == command(capsys, "verify", runs, f"{runs}/lab", "--images", 20)
+    assert {"format": 1, **found} == command(capsys, "verify", runs, f"{runs}/lab", "--images", 20)
     assert found["submissions"][1]["finished"] == 2
     (records[0].folder / "metrics.json").write_text("{}")
     assert lockstep.verify(f"{runs}/lab")["submissions"][0]["verdict"] == "does not fit"

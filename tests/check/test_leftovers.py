@@ -73,7 +73,7 @@ def test_what_would_move_is_told_and_nothing_moves(runs, finished, capsys):
     said = clean(capsys, runs)
     assert "4 runs would be moved" in said
     assert "--yes" in said
-    assert json.loads(clean(capsys, runs, "--dry-run", "--json")) == document
+    assert json.loads(clean(capsys, runs, "--dry-run", "--json")) == {"format": 1, **document}
     assert everything(runs) == before
 
 

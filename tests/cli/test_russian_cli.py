@@ -56,7 +56,8 @@ KNOWN = {
     "dense", "conv", "adam", "adamw", "seed", "en", "ru", "train", "test", "lab", "shipped", "topics", "differences",
     "causes", "errors", "explain", "stdout", "stderr", "backend", "dtype", "npz", "gzip", "pip", "tf", "epochs",
     "kind", "units", "loss", "networks", "recipe", "prove", "runs", "pets", "mlp", "cnn", "lenet", "JSON", "Schema",
-    "optimizer", "drawn", "from-a", "as-is", "diff",
+    "optimizer", "drawn", "from-a", "as-is", "diff", "junit", "sarif", "fit", "flax", "tensorboard", "mlflow", "wandb",
+    "trackio", "study", "run", "bench", "proof", "metrics",
 }  # fmt: skip
 
 
