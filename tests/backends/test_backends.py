@@ -42,7 +42,8 @@ VERBS = {
     "activations": "def activations(self, images: np.ndarray, training: bool) -> Arrays: ...",
     "gradients": "def gradients(self, images: np.ndarray, labels: np.ndarray)"
     " -> tuple[float, Arrays, Arrays, Arrays]: ...",
-    "layer": "def layer(self, name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Arrays]: ...",
+    "layer": "def layer(self, name: str, x: contract.Taken, dy: np.ndarray)"
+    " -> tuple[np.ndarray, contract.Taken, Arrays]: ...",
     "weights": "def weights(self) -> Arrays: ...",
     "state": "def state(self) -> Arrays: ...",
     "restore": "def restore(self, weights: Arrays, state: Arrays) -> None: ...",

@@ -57,7 +57,7 @@ KNOWN = {
     "causes", "errors", "explain", "stdout", "stderr", "backend", "dtype", "npz", "gzip", "pip", "tf", "epochs",
     "kind", "units", "loss", "networks", "recipe", "prove", "runs", "pets", "mlp", "cnn", "lenet", "JSON", "Schema",
     "optimizer", "drawn", "from-a", "as-is", "diff", "junit", "sarif", "fit", "flax", "tensorboard", "mlflow", "wandb",
-    "trackio", "study", "run", "bench", "proof", "metrics",
+    "trackio", "study", "run", "bench", "proof", "metrics", "Keras", "SavedModel", "Flax",
 }  # fmt: skip
 
 

@@ -223,7 +223,7 @@ def _words(pads: Sequence[tuple[int, int]]) -> Text:
         return _each_axis(pads)
     before, behind = pads[0]
     if before == behind:
-        return later("{n} on every side", n=before) if before else later("none")
+        return later("{n} on every side", n=before) if before else later("no border")
     if before and behind:
         return _each_axis(pads[:1])
     return later("{n} before", n=before) if before else later("{n} behind", n=behind)
