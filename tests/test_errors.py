@@ -75,7 +75,7 @@ def test_explaining_as_json_is_the_same_table(capsys):
     with pytest.raises(SystemExit):
         cli.main(["explain", "errors", "--json"])
     document = json.loads(capsys.readouterr().out)
-    assert document == {"codes": [explain(code) for code in CODES]}
+    assert document == {"format": 1, "codes": [explain(code) for code in CODES]}
 
 
 def test_several_errors_of_one_kind_are_all_said(tmp_path, monkeypatch, capsys):

@@ -268,7 +268,8 @@ def test_a_question_in_russian_is_answered_in_russian(tmp_path):
     page = page_of(tmp_path)
     assert '<p class="answer" lang="ru">Networks' not in page
     assert '<p class="answer" lang="ru">' in page
-    assert "наибольшая средняя доля верных ответов" in page.split('lang="ru">')[1].partition("</p>")[0]
+    answer = page.split('<p class="answer" lang="ru">')[1].partition("</p>")[0]
+    assert answer.startswith("Наибольшая доля верных ответов на тесте у cnn")
     assert '<html lang="en">' in page
 
 
@@ -424,7 +425,7 @@ def test_names_of_networks_are_escaped(tmp_path, monkeypatch, name):
     page = page_of(tmp_path)
     assert Outside(page).found == []
     assert name in section(page)
-    assert "<script>" not in page
+    assert all(script.startswith('"use strict";') for script in page.split("<script>")[1:]), "our own alone"
 
 
 # ---------------------------------------------------------------------------------------------------------- effects
@@ -583,8 +584,8 @@ def test_times_of_different_machines_are_not_ranked(tmp_path):
 def test_start_up_is_told_by_medians_of_backends(tmp_path):
     for backend in ("numpy", "jax"):
         fake_run(tmp_path, backend=backend)
-    said = section(page_of(tmp_path))
-    assert "numpy 1 0.500 0.020 0.800 1.320 —" in said
+    said = words(page_of(tmp_path))
+    assert "mlp numpy 90.0 0.5373 0.400 0.500 0.020 0.800" in said  # … import, build, compile
     assert "Start-up: import, build and compile took together from 1.32 s (numpy) to 2.82 s (jax)" in said
     assert "Threads obtained: 2. Each run in a process of its own." in said
 
