@@ -13,7 +13,7 @@ demo: $(if $(wildcard .venv/installed),.venv/installed,.venv/demo)
 
 # What looks at pages for people who see, hear or type otherwise, from npm: one file, for the browser test alone.
 AXE := axe-core@4.14.0
-axe: build/axe/axe.min.js
+axe: browser build/axe/axe.min.js
 build/axe/axe.min.js:
 	@if command -v npm >/dev/null; then \
 	  mkdir -p build/axe && cd build/axe && npm pack --silent $(AXE) >/dev/null \
@@ -71,6 +71,11 @@ browser:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium chromium-driver >/dev/null \
 	    || echo "chromium could not be installed: the browser test will say so"; \
 	else echo "no chromium and chromedriver here: the browser test is skipped (Debian: apt-get install chromium chromium-driver)"; fi
+	@if command -v node >/dev/null && command -v npm >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y nodejs npm >/dev/null \
+	    || echo "node could not be installed: the tests of the page to draw on will say so"; \
+	else echo "no node and npm here: tests of pages are skipped (Debian: apt-get install nodejs npm)"; fi
 
 # The demo needs fewer packages than the tests: each has its mark, and the tests' serves the demo too.
 .venv/demo: pyproject.toml constraints.txt
