@@ -187,7 +187,7 @@ def run_programs(form, folders):
 def test_what_no_file_can_hold_is_refused_with_its_reason():
     given = exhibits.exhibit("planted").trained.given
     recipe = changed(given.run.recipe, products="tf32", mistakes=("prediction_in_training_mode",))
-    found = table.refusals(dataclasses.replace(given, run=changed(given.run, recipe=recipe)))
+    found = dataclasses.replace(given, run=changed(given.run, recipe=recipe)).unsayable()
     assert [word for word in ("products = tf32", "prediction_in_training_mode") if any(word in one for one in found)]
     assert len(found) == 2
 

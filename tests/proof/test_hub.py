@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
 from lockstep import LockstepError, store
 from lockstep.exchange.onnx import graph
-from lockstep.proof import hub
+from lockstep.proof import forms, hub
 from support import EARLIER
-from support.needs import need_backend
+from support.needs import need, need_backend
 
 RUN = next((EARLIER / "finished").glob("mlp-*"))
 
@@ -18,7 +19,7 @@ RUN = next((EARLIER / "finished").glob("mlp-*"))
 @pytest.fixture(autouse=True)
 def _frameworks():
     need_backend("torch")
-    pytest.importorskip("onnx")
+    need(find_spec("onnx") is not None, "onnx")
 
 
 def test_a_folder_has_a_card_proofs_and_both_forms(tmp_path, monkeypatch):
@@ -35,7 +36,7 @@ def test_a_folder_has_a_card_proofs_and_both_forms(tmp_path, monkeypatch):
     assert "CC BY 4.0" in card
     proofs = json.loads((place / "proofs.json").read_text(encoding="utf-8"))
     assert proofs["forms"]["onnx"]["verdict"] == "EQUAL"
-    with pytest.raises(LockstepError, match="there is such a file already"):
+    with pytest.raises(LockstepError, match="there is such a folder already"):
         hub.export(RUN, place)
 
 
@@ -47,3 +48,33 @@ def test_nothing_is_left_where_a_form_is_not_equal(tmp_path, monkeypatch):
     (form,) = hub.export(RUN, tmp_path / "hub")
     assert (form.paths, form.proof.verdict) == ((), "DIVERGED")
     assert not list(tmp_path.iterdir())
+
+
+def made_of(folder, **files):
+    """A folder with these files in it and in a folder of its own."""
+    for name, text in files.items():
+        (folder / "inside").mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+        (folder / "inside" / name).write_text(text)
+    return folder
+
+
+def test_a_folder_of_ours_is_replaced(tmp_path):
+    place = made_of(tmp_path / "hub", card="old")
+    forms.put(made_of(tmp_path / "made", card="new", weights="1"), place)
+    assert {str(one.relative_to(place)): one.read_text() for one in place.rglob("*") if one.is_file()} == {
+        "card": "new", "weights": "1", "inside/card": "new", "inside/weights": "1",
+    }  # fmt: skip
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["hub", "made"]
+
+
+@pytest.mark.parametrize("own", ["thesis.tex", "inside/thesis.tex"])
+def test_a_folder_that_holds_anything_else_is_somebodys_and_stays(own, tmp_path):
+    place = made_of(tmp_path / "home", card="old")
+    (place / own).write_text("mine")
+    with pytest.raises(LockstepError, match=r"thesis.tex") as caught:
+        forms.put(made_of(tmp_path / "made", card="new"), place, "--hub")
+    assert caught.value.code == "LS-200"
+    assert "--hub" in str(caught.value)
+    assert (place / own).read_text() == "mine"
+    assert (place / "card").read_text() == "old"

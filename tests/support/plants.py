@@ -202,7 +202,6 @@ HIDING = [
     {"training_in_inference_mode", "dropout_not_scaled"},  # nothing is dropped
     {"training_in_inference_mode", "dropout_rate_kept"},
     {"training_in_inference_mode", "dropout_of_another_seed"},
-    {"order_not_shuffled", "last_batch_dropped"},  # neither alone gives the examples of every step
 ]
 
 

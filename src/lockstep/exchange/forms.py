@@ -6,9 +6,7 @@ import importlib.util
 
 from lockstep.exchange import onnx
 from lockstep.exchange.files import flax, keras, saved_model, torch
-from lockstep.exchange.scripts.given import Given
 from lockstep.exchange.trained import Form
-from lockstep.exchange.variables import is_sayable
 from lockstep.language import joined, later
 
 FORMS: dict[str, Form] = {
@@ -24,19 +22,3 @@ def why_missing(form: Form) -> str | None:
     """Why a form cannot be written and loaded here, or None; looks for the modules without importing them."""
     absent = [module for module in form.modules if importlib.util.find_spec(module) is None]
     return later("{modules} not installed", modules=joined(absent, later(" and "))) if absent else None
-
-
-def refusals(given: Given) -> list[str]:
-    """What a run says that no file of another program says, each with its reason."""
-    found: list[str] = []
-    if given.recipe.products != "full":
-        reason = later(
-            "products = {kind}: factors rounded by hand are a simulation, no framework's own",
-            kind=given.recipe.products,
-        )
-        found.append(reason)
-    if any(not is_sayable(row) for row in given.plan.rows):
-        found.append(later("a concatenation that lies along another axis than the channels: a mistake made on purpose"))
-    if given.makes("prediction_in_training_mode"):
-        found.append(later("the mistake prediction_in_training_mode: what it gives depends on how predictions are cut"))
-    return found

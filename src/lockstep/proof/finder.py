@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 
 from lockstep.proof import causes
@@ -53,7 +53,7 @@ class Finder:
         singles: list[tuple[str, ...]] = [(name,) for name in tried if self._explains((name,), at)]
         found = singles or [names for names in self._named if self._explains(names, at, is_named=True)]
         if not found and at[0].stage not in self._without_pair:  # pairs are tried on a stage once
-            found = [names for names in self._pairs(at[0], tried) if self._explains(names, at)]
+            found = [names for names in self._pairs(at, tried) if self._explains(names, at)]
             self._without_pair |= set() if found else {at[0].stage}
         self._named += [names for names in found if names not in self._named]
         return found
@@ -102,15 +102,19 @@ class Finder:
         stages = {*UPDATE, "gradients", *(stage for stage, _where, _step in self._wrong)}
         return [name for name, cause in causes.CAUSES.items() if cause.stage in stages]
 
-    def _pairs(self, finding: Finding, tried: Iterable[str]) -> Iterator[tuple[str, ...]]:
-        """Pairs of those causes that move the judge's answer at this place."""
-        moving = []
-        for name in tried:
-            if judge := self._judge((name,)):
-                again = judge.again(self.trace, finding.place, [finding.step])
-                if any((other.answer, other.problem) != (finding.answer, finding.problem) for other in again):
-                    moving.append(name)
-        return iter(combinations(moving[:MOST_TRIED_TOGETHER], 2))
+    def _pairs(self, at: Sequence[Finding], tried: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Pairs of those causes that move the judge's answer at this place: the first of these findings, or another.
+
+        One of a pair may show itself in later steps alone, as a batch that is dropped does behind another order.
+        """
+        moving = dict.fromkeys(name for finding in at for name in tried if self._moves(name, finding))
+        return combinations([*moving][:MOST_TRIED_TOGETHER], 2)
+
+    def _moves(self, name: str, finding: Finding) -> bool:
+        """Whether a cause makes the judge answer otherwise at this finding."""
+        judge = self._judge((name,))
+        again = judge.again(self.trace, finding.place, [finding.step]) if judge else []
+        return any((other.answer, other.problem) != (finding.answer, finding.problem) for other in again)
 
     def _judge(self, names: tuple[str, ...]) -> Judge | None:
         """The judge of the run with these differences; None where one of them changes nothing or cannot be."""

@@ -80,7 +80,7 @@ def exhibit(folder: Path) -> Exhibit:
         {name: value.astype(DTYPE) for name, value in found.items()}
         for found in (learned.weights, {name: learned.state[name] for name in names})
     )
-    if refused := [*forms.refusals(given), *_not_finite(weights | statistics)]:
+    if refused := [*given.unsayable(), *_not_finite(weights | statistics)]:
         hint = later("export another run")
         message = later("no file can hold {what}", what=joined(refused, "; "))
         raise LockstepError("LS-207", message, where=str(folder), hint=hint)
@@ -175,9 +175,15 @@ def _exported(name: str, shown: Exhibit, paths: tuple[Path, ...], tell: Tell) ->
     return Exported(name, paths, proof)
 
 
-def put(made: Path, path: Path) -> None:
-    """A file or a folder where it is to lie, whole or not at all; what lies there is replaced."""
-    hint = later("choose another place: --out")
+def put(made: Path, path: Path, option: str = "--out") -> None:
+    """A file or a folder where it is to lie, whole or not at all; what lies there is replaced.
+
+    Of a folder that is all that is replaced: one that holds anything else is somebody's, and stays (LS-200).
+    """
+    hint = later("choose another place: {option}", option=option)
+    if path.is_dir() and (others := _others(path, made)):
+        message = later("there are other files in it, which would be lost: {names}", names=", ".join(others[:4]))
+        raise LockstepError("LS-200", message, where=str(path), hint=hint)
     if made.is_file():
         with disk.new_file(path, hint) as part, disk.writing(path, hint):
             shutil.copyfile(made, part)
@@ -194,6 +200,12 @@ def put(made: Path, path: Path) -> None:
             if old.exists() and not path.exists():
                 os.replace(old, path)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _others(path: Path, made: Path) -> list[str]:
+    """What lies in a folder and is not in the one that is to take its place."""
+    ours = {one.relative_to(made) for one in made.rglob("*")}
+    return sorted(str(found) for one in path.rglob("*") if (found := one.relative_to(path)) not in ours)
 
 
 def make(form: Form, shown: Exhibit, place: Path, stem: str, tell: Tell) -> Arrays:

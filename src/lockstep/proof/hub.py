@@ -27,7 +27,7 @@ def export(
     folder: Path, out: Path, force: bool = False, tell: Tell = lambda what: None
 ) -> list[Exported]:  # fmt: skip
     """Write the folder once both forms of the run are equal; nothing is written otherwise. Raises as `forms.export`."""
-    script.assert_free(out, force)
+    script.assert_free(out, force, "--hub")
     with tempfile.TemporaryDirectory(prefix="lockstep-") as name:
         place = Path(name) / out.name
         place.mkdir()
@@ -41,7 +41,7 @@ def export(
         texts |= {"proofs.json": store.as_json(proofs).decode(), "config.json": store.as_json(config(record)).decode()}
         for file, text in texts.items():
             (place / file).write_text(text, encoding="utf-8")
-        forms.put(place, out)
+        forms.put(place, out, "--hub")
     return [Exported(form.form, tuple(out / path.name for path in form.paths), form.proof) for form in found]
 
 

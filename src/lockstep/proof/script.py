@@ -170,12 +170,10 @@ def assert_installed(target: str, asked: Subject) -> None:
         raise LockstepError("LS-401", message, where="--script", hint="pip install scikit-learn")
 
 
-def assert_free(path: Path, force: bool) -> None:
+def assert_free(path: Path, force: bool, option: str = "--out") -> None:
     if path.exists() and not force:
-        message, hint = (
-            later("there is such a file already"),
-            later("name another with --out, or let --force replace it"),
-        )
+        message = later("there is such a folder already") if path.is_dir() else later("there is such a file already")
+        hint = later("name another with {option}, or let --force replace it", option=option)
         raise LockstepError("LS-200", message, where=str(path), hint=hint)
 
 

@@ -7,7 +7,6 @@ them, and are turned back before it, so that the weights behind it keep their or
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -249,5 +248,5 @@ def document(trained: Trained) -> dict[str, Any]:
         "opset": OPSET, "ir": IR, "name": given.run.network_name, "images": list(given.plan.input_shape),
         "classes": given.plan.classes, "nodes": [node._asdict() for node in nodes(trained)],
         "layers": {row.name: len(row.output_shape) for row in given.plan.rows},
-        "parameters": math.fsum(value.size for value in trained.weights.values()), "facts": dict(trained.facts),
+        "parameters": sum(value.size for value in trained.weights.values()), "facts": dict(trained.facts),
     }  # fmt: skip

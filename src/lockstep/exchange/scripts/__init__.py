@@ -15,7 +15,6 @@ from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.scripts import decisions
 from lockstep.exchange.scripts.given import Given, Target
 from lockstep.exchange.scripts.lines import blocks
-from lockstep.exchange.variables import is_sayable
 from lockstep.language import later
 
 # What `--script` takes → the backend that it needs.
@@ -35,17 +34,7 @@ def target(name: str) -> Target:
 
 def refusals(given: Given, name: str) -> list[str]:
     """What a run says that no script says, each with its reason."""
-    found: list[str] = []
-    if given.recipe.products != "full":
-        reason = later(
-            "products = {kind}: factors rounded by hand are a simulation, no framework's own",
-            kind=given.recipe.products,
-        )
-        found.append(reason)
-    if any(not is_sayable(row) for row in given.plan.rows):
-        found.append(later("a concatenation that lies along another axis than the channels: a mistake made on purpose"))
-    if given.makes("prediction_in_training_mode"):
-        found.append(later("the mistake prediction_in_training_mode: what it gives depends on how predictions are cut"))
+    found = given.unsayable()
     if unknown := sorted({row.layer.kind for row in given.plan.rows} - target(name).layers.keys()):
         found.append(later("layers that this target has no code for: {kinds}", kinds=", ".join(unknown)))
     return found

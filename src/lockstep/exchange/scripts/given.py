@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lockstep.backends.plan import Plan
 from lockstep.exchange import variables
+from lockstep.language import later
 from lockstep.spec import LayerFacts, Run
 
 
@@ -42,6 +43,20 @@ class Given:
     def makes(self, mistake: str) -> bool:
         """Whether the recipe makes this mistake on purpose."""
         return mistake in self.recipe.mistakes
+
+    def unsayable(self) -> list[str]:
+        """What the run says that no program outside Lockstep says, each with its reason."""
+        found: list[str] = []
+        if (kind := self.recipe.products) != "full":
+            what = later("products = {kind}: factors rounded by hand are a simulation, no framework's own", kind=kind)
+            found.append(what)
+        if any(not variables.is_sayable(row) for row in self.plan.rows):
+            what = later("a concatenation that lies along another axis than the channels: a mistake made on purpose")
+            found.append(what)
+        if self.makes("prediction_in_training_mode"):
+            what = later("the mistake prediction_in_training_mode: what it gives depends on how predictions are cut")
+            found.append(what)
+        return found
 
     @property
     def masked(self) -> dict[str, tuple[int, LayerFacts]]:

@@ -16,7 +16,8 @@ from lockstep.exchange.models.records import Call, Model, Trace
 from lockstep.exchange.models.training import Drop
 from lockstep.language import later
 from lockstep.proof.pair import client, rewrites, stages
-from lockstep.proof.pair.stages import Parties, Party, Told
+from lockstep.proof.pair.party import Parties, Party
+from lockstep.proof.pair.stages import Told
 from lockstep.store.documents.difference import Finding, Remedy, Spot
 
 STAGE = "dropout"

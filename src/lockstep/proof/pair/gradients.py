@@ -8,7 +8,7 @@ import numpy as np
 
 from lockstep.exchange.models.records import Call, Trace
 from lockstep.language import later
-from lockstep.proof.pair import alignment, averages, client, mapping, parameters, tolerances
+from lockstep.proof.pair import alignment, averages, client, mapping, parameters, stages, tolerances
 from lockstep.proof.pair.party import Parties, as_float32
 from lockstep.store.documents.difference import Finding, Spot
 
@@ -42,12 +42,13 @@ def compared(parties: Parties, pairing: mapping.Pairing) -> tuple[list[Finding],
             continue
         n += exact[0].by_unit[pair.a].size > 0
         one, two = pair.there(exact[0].by_unit[pair.a]), exact[1].by_unit[pair.b]
-        tolerance = max(tolerances.LEAST, tolerances.FACTOR * a.loose) * float(np.abs(one).max(initial=0.0)) * 8
+        tolerance = tolerances.of_gradient(one, a.loose)
         for name, trace_, beside in zip(names, exact, rough, strict=True):
             if name in beside.by_unit and beside.by_unit[name].shape == trace_.by_unit[name].shape:
-                off32 = float(np.abs(beside.by_unit[name] - trace_.by_unit[name]).max(initial=0.0))
-                tolerance = max(tolerance, tolerances.FACTOR * tolerances.FROM_FLOAT32 * off32)
-        off = float(np.abs(one - two).max(initial=0.0))
+                with np.errstate(invalid="ignore"):
+                    off32 = np.abs(beside.by_unit[name] - trace_.by_unit[name])
+                tolerance = max(tolerance, tolerances.from_float32(off32))
+        off = stages.off(one, two)
         if off > tolerance:
             calls = [averages.user_of(trace_, name) for trace_, name in zip(exact, names, strict=True)]
             lines = [client.shown(call.where) if call else "–" for call in calls]

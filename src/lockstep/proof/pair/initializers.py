@@ -14,7 +14,8 @@ import numpy as np
 
 from lockstep.exchange.models.records import Unit
 from lockstep.language import later
-from lockstep.proof.pair.stages import Parties, Party, Told
+from lockstep.proof.pair.party import Parties, Party
+from lockstep.proof.pair.stages import Told
 
 STAGE = "starting weights"
 N_DRAWS = 3

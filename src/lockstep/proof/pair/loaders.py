@@ -15,7 +15,8 @@ from lockstep.errors import LockstepError
 from lockstep.exchange.models.training import Batches
 from lockstep.language import later
 from lockstep.proof.pair import alignment, stages
-from lockstep.proof.pair.stages import Parties, Parts, Told
+from lockstep.proof.pair.party import Parties
+from lockstep.proof.pair.stages import Parts, Told
 
 STAGE = "data"
 N_BATCHES = 3

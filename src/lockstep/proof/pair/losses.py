@@ -18,7 +18,8 @@ from lockstep.exchange.models.training import Part
 from lockstep.language import later
 from lockstep.proof.pair import alignment, formulas, stages, tolerances
 from lockstep.proof.pair.formulas import Form
-from lockstep.proof.pair.stages import Parties, Parts, Told
+from lockstep.proof.pair.party import Parties
+from lockstep.proof.pair.stages import Parts, Told
 from lockstep.store.documents.difference import Finding
 
 STAGE = "loss"

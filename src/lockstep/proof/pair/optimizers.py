@@ -18,7 +18,8 @@ from lockstep.errors import LockstepError
 from lockstep.exchange.models.training import Part
 from lockstep.language import later
 from lockstep.proof.pair import mapping, stages, tolerances, trajectories
-from lockstep.proof.pair.stages import Parties, Parts, Told
+from lockstep.proof.pair.party import Parties
+from lockstep.proof.pair.stages import Parts, Told
 from lockstep.proof.pair.trajectories import Rule
 from lockstep.store.documents.difference import Finding, Remedy
 

@@ -8,33 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from lockstep.exchange.models.records import Change, Model, Trace
 from lockstep.exchange.models.training import Part
 from lockstep.language import later
-from lockstep.proof.pair import alignment, client, rewrites
+from lockstep.proof.pair import client, rewrites
+from lockstep.proof.pair.party import Parties
 from lockstep.store.documents.comparison import Verdict
 from lockstep.store.documents.difference import Finding, Remedy, Spot, Stage
 
-
-class Party(Protocol):
-    """One model, in float64 and in float32, with what was put right in it."""
-
-    exact: client.Side
-    rough: client.Side
-    model: Model
-    batch: list[np.ndarray]
-    changes: list[Change]
-    loose: float
-
-    def numbers(self, mode: str, designed: np.ndarray | None = None) -> tuple[Trace, dict[int, alignment.Tensor]]:
-        """A pass in float64 and what its tensors may be off."""
-
-
-Parties = Sequence[Party]
 Parts = Sequence[Mapping[str, Part]]  # of both sides
 Tell = Callable[[str], None]
 

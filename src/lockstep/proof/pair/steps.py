@@ -19,7 +19,8 @@ from lockstep.exchange.models.training import Part, Steps, Way
 from lockstep.language import later
 from lockstep.proof.pair import losses, mapping, optimizers, stages, tolerances
 from lockstep.proof.pair.losses import Labels
-from lockstep.proof.pair.stages import Parties, Parts, Party, Told
+from lockstep.proof.pair.party import Parties, Party
+from lockstep.proof.pair.stages import Parts, Told
 from lockstep.store.documents.difference import Spot
 from lockstep.store.documents.part import but
 

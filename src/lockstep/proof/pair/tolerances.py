@@ -33,6 +33,11 @@ def largest(value: np.ndarray) -> float:
     return float(np.abs(value[np.isfinite(value)]).max(initial=0.0))
 
 
+def of_gradient(value: np.ndarray, share: float) -> float:
+    """What a gradient may be off at least: it is a sum over the batch; `share` of a value in it is of float32."""
+    return FACTOR * max(LEAST, FACTOR * share) * largest(value)
+
+
 def of_arrays(exact: Sequence[np.ndarray], rough: Sequence[np.ndarray], share: float = 0.0) -> float:
     """What both sides' arrays may differ by, by what each one's float32 is off; `share` of the largest at least."""
     found = 0.0

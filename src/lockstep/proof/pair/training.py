@@ -9,7 +9,8 @@ from typing import TypeVar
 from lockstep.errors import LockstepError
 from lockstep.language import later
 from lockstep.proof.pair import dropout, initializers, loaders, losses, mapping, optimizers, steps
-from lockstep.proof.pair.stages import Parties, Parts, Tell, Told
+from lockstep.proof.pair.party import Parties
+from lockstep.proof.pair.stages import Parts, Tell, Told
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lockstep.report.compare.groups import Group
 from lockstep.report.draw import lettering
 from lockstep.report.draw.pictures import Tile
 from lockstep.report.facts import Facts
-from lockstep.report.sections.mistakes import LARGEST, LONGEST, MAX_GROUPS, ROOM
+from lockstep.report.sections.mistakes import LONGEST, MAX_GROUPS, ROOM, pixels
 from lockstep.report.table import Table
 from lockstep.report.words.quantities import fixed, listed, whole
 from lockstep.spec import Recipe
@@ -54,7 +54,7 @@ def section(members: Group) -> dict[str, Any] | None:
         for rank, place in enumerate(order):
             best[place] = min(rank, best.get(place, rank))
     order = sorted(best, key=lambda place: (best[place], place))[:SHOWN]
-    images = _pixels(runs, order)
+    images = pixels(runs, order)
     shown = [place for place in order if place in images]
     if not shown:
         return None
@@ -88,16 +88,6 @@ def _worth(logits: np.ndarray, recipe: Recipe) -> np.ndarray:
         return logits.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         return np.asarray(np.exp(metrics.log_softmax(logits)), dtype=np.float64)
-
-
-def _pixels(runs: Sequence[Facts], wanted: Sequence[int]) -> dict[int, np.ndarray]:
-    """Number → image, of those that any of the runs kept."""
-    found: dict[int, np.ndarray] = {}
-    for run in runs:
-        if run.hardest is not None:
-            images, numbers = run.hardest
-            found |= dict(zip(numbers.tolist(), images, strict=True))
-    return {place: found[place] for place in wanted if place in found and found[place].nbytes <= LARGEST}
 
 
 def _tile(

@@ -29,7 +29,7 @@ LARGEST = 2**16  # bytes of an image that a page has room for
 ROOM = 400_000  # characters of all images together
 
 
-def _pixels(runs: Sequence[Facts], wanted: Sequence[int]) -> dict[int, np.ndarray]:
+def pixels(runs: Sequence[Facts], wanted: Sequence[int]) -> dict[int, np.ndarray]:
     """Number → image (height, width, channels) uint8, of those that runs on one test set kept."""
     found: dict[int, np.ndarray] = {}
     for run in runs:
@@ -75,7 +75,7 @@ def _hardest(run: Facts, logits: np.ndarray, labels: np.ndarray, number: int) ->
     squared = (run.spec.get("recipe") or {}).get("loss") == "mean_squared_error"
     recipe = Recipe(loss="mean_squared_error") if squared else Recipe()
     order = metrics.hardest(logits, labels, recipe, SHOWN).tolist()
-    images = _pixels([run], order)
+    images = pixels([run], order)
     with np.errstate(invalid="ignore", over="ignore"):
         worth = logits.astype(np.float64) if squared else np.exp(metrics.log_softmax(logits))
     names = lettering.named(run.class_names, LONGEST)
@@ -145,7 +145,7 @@ def _apart(runs: Sequence[Facts], answers: dict[str, tuple[np.ndarray, np.ndarra
         text = _("No test image is right in one of {who} and wrong in another (seed {seed}).", who=who, seed=seed)
         return {"apart_text": text}
     shown, names = places[:SHOWN], lettering.named(runs[0].class_names, LONGEST)
-    images = _pixels(runs, shown)
+    images = pixels(runs, shown)
     tiles, body = [], []
     for place in shown:
         by_answer: dict[str, list[str]] = {}

@@ -15,7 +15,6 @@ from lockstep.errors import LockstepError, did_you_mean
 from lockstep.exchange.scripts import decisions
 from lockstep.exchange.scripts.given import Given
 from lockstep.exchange.scripts.lines import blocks
-from lockstep.exchange.variables import is_sayable
 from lockstep.language import later
 
 TARGETS = {"torch": "torch", "keras": "tensorflow"}  # what `--script … --idiomatic` takes → the backend that it needs
@@ -43,20 +42,15 @@ class Count(NamedTuple):
 
 def refusals(given: Given, name: str) -> list[str]:
     """What a run says that a framework does not say by its own means, each with its reason."""
-    recipe, found = given.recipe, list[str]()
+    recipe, found = given.recipe, given.unsayable()
     if recipe.mistakes:
         found.append(later("mistakes on purpose: {names}", names=", ".join(recipe.mistakes)))
-    if recipe.products != "full":
-        found.append(later("products = {kind}: factors rounded by hand are a simulation, no framework's own",
-                           kind=recipe.products))  # fmt: skip
     if recipe.loss not in ("cross_entropy", "mean_squared_error"):
         found.append(later("loss = {kind}: it is there to be compared with, and no loss to train by", kind=recipe.loss))
     if given.dtype != "float32":
         found.append(later("float64: no framework's own"))
     if name == "keras" and not given.plan.walk.is_chain:
         found.append(later("branches: a Sequential of Keras has none"))
-    if any(not is_sayable(row) for row in given.plan.rows):
-        found.append(later("a concatenation that lies along another axis than the channels: a mistake made on purpose"))
     pools = [row.layer for row in given.plan.rows if row.layer.kind in ("max_pool2d", "avg_pool2d")]
     if name == "keras" and any(pool.padding == "same_lower" for pool in pools):
         found.append(later("poolings with padding same_lower: Keras has no word for it"))
