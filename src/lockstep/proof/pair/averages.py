@@ -9,7 +9,7 @@ import numpy as np
 from lockstep.errors import LockstepError
 from lockstep.exchange.models.records import Call, Trace
 from lockstep.language import later
-from lockstep.proof.pair import alternatives, client, mapping, remedies, tolerances, wording
+from lockstep.proof.pair import alternatives, client, mapping, remedies, stages, tolerances, wording
 from lockstep.proof.pair.party import Parties, Party
 from lockstep.store.documents.difference import Finding, Spot
 from lockstep.store.documents.part import but
@@ -28,10 +28,8 @@ def compared(parties: Parties, pairing: mapping.Pairing) -> tuple[list[Finding],
             continue
         n += 1
         wanted, found = pair.there(trace.state[pair.a]), other.state[pair.b]
-        tolerance = max(tolerances.STATISTICS, tolerances.FACTOR * parties[0].loose) * float(
-            np.abs(wanted).max(initial=0.0)
-        )
-        off = float(np.abs(wanted - found).max(initial=0.0))
+        tolerance = tolerances.of_statistic(wanted, parties[0].loose)
+        off = stages.off(wanted, found)
         if off <= tolerance:
             continue
         calls = [user_of(each, name) for each, name in ((trace, pair.a), (other, pair.b))]
@@ -67,7 +65,7 @@ def _momentum(
             again = b.exact.trace(b.batch, "training", [*b.changes_in("training"), change])
         except LockstepError:
             continue
-        error = float(np.abs(wanted - again.state[pair.b]).max(initial=0.0))
+        error = stages.off(wanted, again.state[pair.b])
         if error <= tolerance:
             what = {"kind": two.kind or two.function, "argument": alternative.argument}
             here = next((v for k, v in one.arguments.items() if alternatives.MEANING.get(k) == "momentum"), None)

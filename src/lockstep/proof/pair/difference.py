@@ -157,11 +157,10 @@ def _compared(
         tell(later("comparing: {stage}", stage=later(stage)))
         if mode == "training" and not any(passes.differs_in_training(party.model) for party in parties):
             continue
-        found, state = passes.until_equal(parties, pairing, mode, stage, findings, notes, carried, last)
-        findings = found
-        stages.append(_stage(stage, findings, *state[:2], later("tensors")))
-        n_matched, n_tensors, worst = state[:3]
-        is_explained = is_explained and state[3]
+        reached = passes.Search(parties, pairing, mode, stage, findings, notes, carried, last).until_equal()
+        stages.append(_stage(stage, findings, reached.n_matched, reached.n_tensors, later("tensors")))
+        n_matched, n_tensors, worst = reached.n_matched, reached.n_tensors, reached.worst
+        is_explained = is_explained and reached.is_explained
         if not is_explained:
             break
     doubts: list[Any] = []

@@ -62,75 +62,141 @@ def differs_in_training(model: Model) -> bool:
     return any(unit.role in ("mean", "variance") for unit in model.units)
 
 
-def until_equal(
-    parties: Parties, pairing: mapping.Pairing, mode: str, stage: str, findings: list[Finding],
-    notes: dict[str, Any], carried: list[Any], last: dict[str, Passes],
-) -> tuple[list[Finding], tuple[int, int, float, bool]]:  # fmt: skip
-    """Passes of both models until they are equal; behind a difference that nothing explains, the reference's numbers.
+@dataclasses.dataclass(frozen=True)
+class Reached:
+    """How far a search came: tensors of the first model that are matched, of how many, and how far off outputs are."""
 
-    Gives the findings, and how many tensors of the first are matched, of how many, how far off the outputs are, and
-    whether all was explained.
-    """
-    findings, is_explained = list(findings), True
-    for n_rounds in itertools.count():
-        traces, tensors = zip(*(party.numbers(mode) for party in parties), strict=True)
+    n_matched: int
+    n_tensors: int
+    worst: float  # in tolerances; infinite where something unexplained is left
+    is_explained: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """One pass of each model, and what is the same in both: tensor of the first → those of the second."""
+
+    traces: Sequence[Trace]
+    tensors: Sequence[Mapping[int, alignment.Tensor]]
+    there: dict[int, list[int]]
+    numbers: Sequence[Numbers]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether nothing of either differs."""
+        return all(each.is_equal for each in self.numbers)
+
+
+@dataclasses.dataclass
+class Search:
+    """The search in one mode: what is found is put right, and the next pass is made with it."""
+
+    parties: Parties
+    pairing: mapping.Pairing
+    mode: str
+    stage: str
+    findings: list[Finding]
+    notes: dict[str, Any]
+    carried: list[Any]
+    last: dict[str, Passes]  # stage → its last pass
+    is_explained: bool = True
+
+    def until_equal(self) -> Reached:
+        """Go on until both are equal; behind a difference that nothing explains, with the reference's numbers."""
+        for n_rounds in itertools.count():
+            seen = self._seen()
+            if seen.is_equal:
+                return self._end(seen)
+            places, causes = [each.place() for each in seen.numbers], list[laboratory.Cause]()
+            if None not in places and n_rounds <= MOST_ROUNDS:
+                causes = self._causes(seen, places)
+                if (goes_on := self._mended(seen, places, causes)) is not None:
+                    if goes_on:
+                        continue
+                    return self._stopped(seen)
+            self.is_explained = False
+            if not self._goes_behind(seen, places, causes) or n_rounds > MOST_ROUNDS:
+                return self._stopped(seen)
+        raise AssertionError("there is an end to it")
+
+    def _seen(self) -> Seen:
+        """One more pass of each."""
+        traces, tensors = zip(*(party.numbers(self.mode) for party in self.parties), strict=True)
         there = alignment.matches(tensors[0], tensors[1])
-        last[stage] = Passes((traces[0], traces[1]), there)
+        self.last[self.stage] = Passes((traces[0], traces[1]), there)
         back = {number for numbers in there.values() for number in numbers}
         traces = tuple(evidence.judged(traces, (there, back)))
-        numbers = tuple(
-            Numbers(trace, own, known) for trace, own, known in zip(traces, tensors, (there, back), strict=True)
+        numbers = [Numbers(trace, own, known) for trace, own, known in zip(traces, tensors, (there, back), strict=True)]
+        return Seen(traces, tensors, there, numbers)
+
+    def _reached(self, seen: Seen, worst: float, is_explained: bool) -> Reached:
+        return Reached(len(seen.there) - len(self.parties[1].results), len(seen.tensors[0]), worst, is_explained)
+
+    def _stopped(self, seen: Seen) -> Reached:
+        """What is behind stays unseen."""
+        return self._reached(seen, np.inf, False)
+
+    def _end(self, seen: Seen) -> Reached:
+        """Every tensor is matched: whether the outputs are in their places, too, and can be outputs."""
+        for finding in outputs.findings(self.stage, seen.traces, seen.tensors, seen.there):
+            wording.add(self.findings, finding)
+        contradiction = outputs.contradiction(seen.traces, seen.there) if self.mode == "inference" else None
+        if contradiction and not self.findings:
+            unexplained = wording.unexplained(self.stage, self.parties, seen.numbers)
+            self.findings.append(but(unexplained, cause=contradiction, meaning="outputs"))
+            return self._stopped(seen)
+        worst = _worst(seen.traces[0], seen.traces[1], seen.tensors, seen.there) if self.is_explained else np.inf
+        return self._reached(seen, worst, self.is_explained)
+
+    def _causes(self, seen: Seen, places: Sequence[Any]) -> list[laboratory.Cause]:
+        """What explains the first place, by reproduction."""
+        one, two = (
+            laboratory.Bench(party.exact, numbers, place)
+            for party, numbers, place in zip(self.parties, seen.numbers, places, strict=True)
         )
-        if numbers[0].is_equal and numbers[1].is_equal:
-            for finding in outputs.findings(stage, traces, tensors, there):
-                wording.add(findings, finding)
-            if mode == "inference" and (told := outputs.contradiction(traces, there)) and not findings:
-                findings.append(but(wording.unexplained(stage, parties, numbers), cause=told, meaning="outputs"))
-                return findings, (len(there) - len(parties[1].results), len(tensors[0]), np.inf, False)
-            worst = _worst(traces[0], traces[1], tensors, there) if is_explained else np.inf
-            return findings, (len(there) - len(parties[1].results), len(tensors[0]), worst, is_explained)
-        places = [each.place() for each in numbers]
-        causes: list[laboratory.Cause] = []
-        if places[0] is not None and places[1] is not None and n_rounds <= MOST_ROUNDS:
-            causes = laboratory.causes(
-                (
-                    laboratory.Bench(parties[0].exact, numbers[0], places[0]),
-                    laboratory.Bench(parties[1].exact, numbers[1], places[1]),
-                )
-            )
-            usable = [cause for cause in causes if laboratory.is_tried(cause)]
-            if not usable and (share := _as_of_float32(numbers, places)):
-                _loosen(parties, share, wording.spot_of(parties, places, None).b, notes)
-                continue
-            whole = _put_right(parties, pairing, traces, mode, usable[0], notes) if usable else None
-            for cause in [whole] if whole is not None else usable[:1]:
-                parts = [
-                    dataclasses.replace(part, partner=pairing.partner(part.side, part.call, traces[1 - part.side]))
-                    for part in cause.parts
-                ]
-                for finding in wording.of_cause(stage, dataclasses.replace(cause, parts=tuple(parts)), parties, places):
-                    wording.add(findings, finding)
-            if whole is not None:
-                continue
-            if usable:  # it is known, and no pass can be made with it: what is behind stays unseen
-                return findings, (len(there) - len(parties[1].results), len(tensors[0]), np.inf, False)
-            if not causes and _regated(parties, pairing, numbers, places, carried):
-                continue
-            if not causes and (made := _otherwise_made(stage, parties, numbers, places, mode)) is not None:
-                wording.add(findings, made)
-                pairing.again()  # another way through a layer may pair its units otherwise
-                continue
-        is_explained = False
+        return laboratory.causes((one, two))
+
+    def _mended(self, seen: Seen, places: Sequence[Any], causes: Sequence[laboratory.Cause]) -> bool | None:
+        """Whether the search goes on with the place put right, or cannot; None where nothing explains the place."""
+        usable = [cause for cause in causes if laboratory.is_tried(cause)]
+        if not usable and (share := _as_of_float32(seen.numbers, places)):
+            _loosen(self.parties, share, wording.spot_of(self.parties, places, None).b, self.notes)
+            return True
+        if usable:
+            whole = _put_right(self.parties, self.pairing, seen.traces, self.mode, usable[0], self.notes)
+            self._tell(seen, places, whole or usable[0])
+            return whole is not None  # else it is known, and no pass can be made with it
+        if causes:
+            return None
+        if _regated(self.parties, self.pairing, seen.numbers, places, self.carried):
+            return True
+        if (made := _otherwise_made(self.stage, self.parties, seen.numbers, places, self.mode)) is None:
+            return None
+        wording.add(self.findings, made)
+        self.pairing.again()  # another way through a layer may pair its units otherwise
+        return True
+
+    def _tell(self, seen: Seen, places: Sequence[Any], cause: laboratory.Cause) -> None:
+        """Add a cause to the findings, each part of it with the call that is its partner."""
+        parts = tuple(
+            dataclasses.replace(part, partner=self.pairing.partner(part.side, part.call, seen.traces[1 - part.side]))
+            for part in cause.parts
+        )
+        for finding in wording.of_cause(self.stage, dataclasses.replace(cause, parts=parts), self.parties, places):
+            wording.add(self.findings, finding)
+
+    def _goes_behind(self, seen: Seen, places: Sequence[Any], causes: Sequence[laboratory.Cause]) -> bool:
+        """Tell what nothing explains, and give the second model the first one's numbers behind it, where that goes."""
         both = [place for place in places if place is not None]
-        is_asked = not causes and len(both) == 2 and not wording.not_finite(numbers, places)
-        taken = feeders.found(numbers, both, pairing) if is_asked else None
-        wording.add(
-            findings,
-            wording.unexplained(stage, parties, numbers, causes) if taken is None else _taken(stage, *taken[:2]),
+        is_asked = not causes and len(both) == 2 and not wording.not_finite(seen.numbers, places)
+        taken = feeders.found(seen.numbers, both, self.pairing) if is_asked else None
+        finding = (
+            wording.unexplained(self.stage, self.parties, seen.numbers, causes)
+            if taken is None
+            else _taken(self.stage, *taken[:2])
         )
-        if not _injected(parties, numbers, pairing, taken and taken[2]) or n_rounds > MOST_ROUNDS:
-            return findings, (len(there) - len(parties[1].results), len(tensors[0]), np.inf, False)
-    raise AssertionError("there is an end to it")
+        wording.add(self.findings, finding)
+        return _injected(self.parties, seen.numbers, self.pairing, taken and taken[2])
 
 
 def _put_right(

@@ -33,6 +33,11 @@ def largest(value: np.ndarray) -> float:
     return float(np.abs(value[np.isfinite(value)]).max(initial=0.0))
 
 
+def of_statistic(value: np.ndarray, share: float) -> float:
+    """What a running statistic may be off; `share` of a value in it is of float32."""
+    return max(STATISTICS, FACTOR * share) * largest(value)
+
+
 def of_gradient(value: np.ndarray, share: float) -> float:
     """What a gradient may be off at least: it is a sum over the batch; `share` of a value in it is of float32."""
     return FACTOR * max(LEAST, FACTOR * share) * largest(value)
