@@ -1,7 +1,5 @@
 """In a browser: a page asks nobody else and nothing of it is wider than the window."""
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,51 +8,19 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from lockstep import language, store
 from lockstep.report import write_report
-from support import ROOT
+from support import ROOT, browsing
 from support.bench_documents import write_bench
 from support.needs import need
 from support.proof_documents import divergence, proof_of, proven
 from support.run_folders import BACKENDS, N_TEST, fake_run
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
-DRIVER = shutil.which("chromedriver") or ""
-ARGUMENTS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-dev-shm-usage",
-)
-
-# Whatever reaches beyond the window, unless it stands in something that scrolls by itself.
-TOO_WIDE = """
-for (const one of document.querySelectorAll("details")) one.open = true;
-const width = document.documentElement.clientWidth, found = [];
-const scrolls = one => one && one !== document.body
-  && (["auto", "scroll"].includes(getComputedStyle(one).overflowX) || scrolls(one.parentElement));
-if (document.documentElement.scrollWidth > width) found.push("the page");
-for (const one of document.body.querySelectorAll("*")) {
-  const box = one.getBoundingClientRect();
-  if ((box.right > width + 1 || box.left < -1) && !scrolls(one.parentElement) && !one.closest("svg svg, svg *"))
-    found.push(`${one.tagName} ${one.className} ${one.textContent.slice(0, 40)}`);
-}
-return found;
-"""
+OPEN = 'for (const one of document.querySelectorAll("details")) one.open = true;'
 
 
 @pytest.fixture(scope="module")
 def browser():
-    need(bool(CHROMIUM and DRIVER), "chromium or chromedriver (make browser)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ARGUMENTS:
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with browsing.chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +40,11 @@ def page(tmp_path_factory) -> Path:
 
 def look_at(browser, path: Path, width: int, media: str = "screen") -> tuple[list[str], list[str]]:
     """(what is wider than the window, the addresses outside the page that were asked for)."""
-    import json
-
+    browsing.sized(browser, width)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get_log("performance")  # what the page before still has in it
     browser.get(path.as_uri())
-    wide = browser.execute_script(TOO_WIDE)
-    messages = [json.loads(row["message"])["message"] for row in browser.get_log("performance")]
-    asked = [row["params"]["request"]["url"] for row in messages if row["method"] == "Network.requestWillBeSent"]
-    assert path.as_uri() in asked, "the log of requests does not even have the page"
-    return wide, [address for address in asked if address != path.as_uri() and not address.startswith("data:")]
+    return browser.execute_script(OPEN + browsing.TOO_WIDE), browsing.asked_by(browser, path)
 
 
 @pytest.mark.parametrize(("width", "media"), [(400, "screen"), (1280, "screen"), (1030, "print")])
@@ -165,10 +124,7 @@ def axe() -> str:
 
 def violations(browser, path: Path, width: int = 1280, is_dark: bool = False) -> list[str]:
     """What axe-core finds in a page: it is run from outside, which the page's own policy does not let anybody else."""
-    features = [{"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen", "features": features})
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browsing.sized(browser, width, 800, is_dark)
     browser.get(path.as_uri())
     browser.execute_script(axe())
     return browser.execute_async_script(AXE)

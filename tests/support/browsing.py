@@ -116,7 +116,7 @@ const scrolls = one => one && one !== document.body
 if (document.documentElement.scrollWidth > width) found.push("the page");
 for (const one of document.body.querySelectorAll("*")) {
   const box = one.getBoundingClientRect();
-  if ((box.right > width + 1 || box.left < -1) && !scrolls(one.parentElement))
+  if ((box.right > width + 1 || box.left < -1) && !scrolls(one.parentElement) && !one.closest("svg svg, svg *"))
     found.push(`${one.tagName} ${one.id} ${one.className} ${one.textContent.slice(0, 40)}`);
 }
 return found;
